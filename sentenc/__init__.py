@@ -1,0 +1,75 @@
+"""Small, fast sentence encoders behind one interface.
+
+    >>> import sentenc
+    >>> encoder = sentenc.load("cse-en")
+    >>> encoder.encode(["A man is playing a guitar."]).shape
+    (1, 256)
+
+Names are imported when they are first used, so that ``import sentenc`` stays cheap.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from sentenc._version import __version__
+
+if TYPE_CHECKING:
+    from sentenc.encoders.base import Encoder
+    from sentenc.encoders.cse import CSE
+    from sentenc.encoders.cse_config import CSEConfig
+    from sentenc.encoders.external import ExternalEncoder
+    from sentenc.errors import (
+        CheckpointError,
+        MissingExtraError,
+        ModelNotFoundError,
+        SentencError,
+        TextTooLongError,
+        TruncationWarning,
+    )
+    from sentenc.registry import available_models, load
+    from sentenc.verification import verify
+
+_HOME = {
+    "CSE": "sentenc.encoders.cse",
+    "CSEConfig": "sentenc.encoders.cse_config",
+    "CheckpointError": "sentenc.errors",
+    "Encoder": "sentenc.encoders.base",
+    "ExternalEncoder": "sentenc.encoders.external",
+    "MissingExtraError": "sentenc.errors",
+    "ModelNotFoundError": "sentenc.errors",
+    "SentencError": "sentenc.errors",
+    "TextTooLongError": "sentenc.errors",
+    "TruncationWarning": "sentenc.errors",
+    "available_models": "sentenc.registry",
+    "load": "sentenc.registry",
+    "verify": "sentenc.verification",
+}
+
+__all__ = [
+    "CSE",
+    "CSEConfig",
+    "CheckpointError",
+    "Encoder",
+    "ExternalEncoder",
+    "MissingExtraError",
+    "ModelNotFoundError",
+    "SentencError",
+    "TextTooLongError",
+    "TruncationWarning",
+    "__version__",
+    "available_models",
+    "load",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'sentenc' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

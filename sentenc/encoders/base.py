@@ -1,0 +1,306 @@
+"""The interface that every encoder has, and everything about it that does not depend on the model."""
+
+import hashlib
+import os
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from sentenc.encoders.texts import as_text_list, check_text, iterate_texts
+from sentenc.errors import TextTooLongError, TruncationWarning
+from sentenc.progress import progress_bar
+
+Vectors = npt.NDArray[Any]
+OnOverflow = Literal["warn", "error", "ignore"]
+
+_DTYPES = ("float16", "float32", "float64")
+# Batches in one block of ``encode_iter``: enough to sort by length within, small enough to hold.
+_BATCHES_PER_BLOCK = 32
+
+
+class Encoder(ABC):
+    """Turns texts into vectors. Subclasses say how; this class keeps the contract.
+
+    Same text, same vector: whatever the batch size, the order, the neighbours or the number of
+    threads (to 1e-5 in float32). An empty text, or one with no known token, gives the zero vector.
+    Encoders are safe to share between threads, can be pickled, and change no global state.
+    """
+
+    # What a subclass provides -------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """Length of the vectors."""
+
+    @property
+    @abstractmethod
+    def max_tokens(self) -> int:
+        """Tokens of a text that are used, special tokens included; the rest is cut off."""
+
+    @abstractmethod
+    def count_tokens(self, texts: Any) -> npt.NDArray[np.int64]:
+        """Counts the tokens of each text before any cut.
+
+        Args:
+            texts: One text or an ordered collection of n texts.
+
+        Returns:
+            Shape (n,), int64; a text is cut when its count is above ``max_tokens``.
+        """
+
+    @abstractmethod
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes the model to ``folder``, atomically: all of it, or nothing."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A short hash of everything the vectors depend on: weights, tokeniser, settings."""
+
+    @abstractmethod
+    def _encode_block(
+        self, texts: list[str], batch_size: int, out: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.int64]:
+        """Writes the raw vectors of ``texts`` into ``out`` (n, dim); returns the token counts (n,)."""
+
+    def _block_size(self, batch_size: int) -> int:
+        """Texts to hand to ``_encode_block`` at a time."""
+        return batch_size * _BATCHES_PER_BLOCK
+
+    # What users call ----------------------------------------------------------------------------
+
+    def encode(
+        self,
+        texts: Any,
+        *,
+        batch_size: int = 64,
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+        dtype: npt.DTypeLike = "float32",
+        on_overflow: OnOverflow = "warn",
+        out: Vectors | None = None,
+        show_progress_bar: bool = False,
+    ) -> Vectors:
+        """Encodes texts. The order of operations is fixed: pool, truncate, normalize, cast.
+
+        Args:
+            texts: A str, or any ordered collection or iterable of n str.
+            batch_size: Texts that go through the model together. Changes speed, never vectors.
+            normalize_embeddings: Scale every vector to unit length (zero vectors stay zero).
+            truncate_dim: Keep the first so many dimensions.
+            dtype: ``"float32"``, ``"float16"`` or ``"float64"``.
+            on_overflow: What to do about texts beyond ``max_tokens``: ``"warn"`` once a call,
+                ``"error"`` before anything is encoded, or ``"ignore"``.
+            out: Array to write into, of shape (n, dim) and the asked dtype; may be a ``np.memmap``.
+            show_progress_bar: Draw a bar on standard error.
+
+        Returns:
+            Shape (dim,) for a str, (n, dim) otherwise; ``out`` itself if that was given.
+
+        Raises:
+            TypeError: ``texts`` or one of its items is not text; the message has the index.
+            ValueError: An option is out of range, or ``out`` has another shape or dtype.
+            TextTooLongError: A text is too long and ``on_overflow="error"``.
+        """
+        if isinstance(texts, str):
+            # The shape of the answer tells one text from a list of one.
+            row = None if out is None else np.asanyarray(out)[None]
+            vector = self.encode(
+                [texts], batch_size=batch_size, normalize_embeddings=normalize_embeddings,
+                truncate_dim=truncate_dim, dtype=dtype, on_overflow=on_overflow, out=row,
+            )  # fmt: skip
+            return vector[0] if out is None else out
+        finish = _Finish(self.dim, batch_size, normalize_embeddings, truncate_dim, dtype, on_overflow)
+        items = as_text_list(texts)
+        out = _output(out, len(items), finish.dim, finish.dtype)
+        overflow = _Overflow(self.max_tokens, on_overflow)
+        if on_overflow == "error":
+            overflow.add(self.count_tokens(items))
+            overflow.report()
+        self._encode_all(items, batch_size, finish, overflow, out, show_progress_bar)
+        overflow.report()
+        return out
+
+    def encode_iter(
+        self,
+        texts: Iterable[str],
+        *,
+        batch_size: int = 64,
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+        dtype: npt.DTypeLike = "float32",
+        on_overflow: OnOverflow = "warn",
+    ) -> Iterator[Vectors]:
+        """Encodes a stream of any length in bounded memory.
+
+        Args are those of :meth:`encode`. With ``on_overflow="error"`` the blocks before the
+        offending one have been yielded already.
+
+        Yields:
+            Arrays of shape (m, dim), in the order of the texts; m is the same for all but the last.
+        """
+        if isinstance(texts, str):
+            raise TypeError("texts is str, expected an iterable of str: use encode() for one text")
+        # Options and texts are checked now, not at the first next().
+        finish = _Finish(self.dim, batch_size, normalize_embeddings, truncate_dim, dtype, on_overflow)
+        return self._blocks(iterate_texts(texts), batch_size, finish, on_overflow)
+
+    def similarity(self, a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Cosine similarity of every vector in ``a`` with every vector in ``b``.
+
+        Args:
+            a: Shape (n, d), or (d,) for one vector.
+            b: Shape (m, d), or (d,).
+
+        Returns:
+            Shape (n, m), float32, within [-1, 1]; 0 where either vector is zero.
+        """
+        left, right = _unit_rows(a, "a"), _unit_rows(b, "b")
+        if left.shape[1] != right.shape[1]:
+            raise ValueError(f"a has {left.shape[1]} dimensions and b has {right.shape[1]}, expected the same")
+        return np.clip(left @ right.T, -1.0, 1.0)
+
+    # How it is done -----------------------------------------------------------------------------
+
+    def _encode_all(
+        self,
+        items: list[str],
+        batch_size: int,
+        finish: "_Finish",
+        overflow: "_Overflow",
+        out: Vectors,
+        show_progress_bar: bool,
+    ) -> None:
+        direct = finish.is_raw and out.dtype == np.float32 and out.flags.c_contiguous
+        size = self._block_size(batch_size)
+        with progress_bar(len(items), "encoding", show_progress_bar) as bar:
+            for start in range(0, len(items), size):
+                block = items[start : start + size]
+                target = out[start : start + len(block)]
+                raw = np.asarray(target) if direct else np.empty((len(block), self.dim), np.float32)
+                overflow.add(self._encode_block(block, batch_size, raw))
+                if not direct:
+                    finish(raw, target)
+                bar.update(len(block))
+
+    def _blocks(
+        self, items: Iterator[Any], batch_size: int, finish: "_Finish", on_overflow: OnOverflow
+    ) -> Iterator[Vectors]:
+        size = self._block_size(batch_size)
+        overflow = _Overflow(self.max_tokens, on_overflow)
+        start = 0
+        while block := list(islice(items, size)):
+            for index, item in enumerate(block, start):
+                check_text(item, index)
+            raw = np.empty((len(block), self.dim), np.float32)
+            counts = self._encode_block([str(item) for item in block], batch_size, raw)
+            overflow.add(counts)
+            if on_overflow == "error":
+                overflow.report()
+            out = np.empty((len(block), finish.dim), finish.dtype)
+            finish(raw, out)
+            yield out
+            start += len(block)
+        overflow.report()
+
+
+class _Finish:
+    """The steps after pooling, in their fixed order: truncate, normalize, cast."""
+
+    def __init__(
+        self,
+        dim: int,
+        batch_size: int,
+        normalize: bool,
+        truncate_dim: int | None,
+        dtype: npt.DTypeLike,
+        on_overflow: str,
+    ) -> None:
+        if not _is_int(batch_size) or batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size!r}, expected an integer of 1 or more")
+        if truncate_dim is not None and not (_is_int(truncate_dim) and 1 <= truncate_dim <= dim):
+            raise ValueError(f"truncate_dim is {truncate_dim!r}, expected an integer from 1 to {dim} (dim)")
+        if on_overflow not in ("warn", "error", "ignore"):
+            raise ValueError(f"on_overflow is {on_overflow!r}, expected 'warn', 'error' or 'ignore'")
+        try:
+            self.dtype = np.dtype(dtype)
+        except TypeError:
+            self.dtype = np.dtype(object)
+        if self.dtype.name not in _DTYPES:
+            raise ValueError(f"dtype is {dtype!r}, expected one of {', '.join(_DTYPES)}")
+        self.dim = dim if truncate_dim is None else truncate_dim
+        self.normalize = normalize
+        self.is_raw = not normalize and self.dim == dim
+
+    def __call__(self, raw: npt.NDArray[np.float32], out: Vectors) -> None:
+        vectors = raw[:, : self.dim]
+        if self.normalize:
+            norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+            norms[norms == 0] = 1.0
+            vectors = vectors / norms[:, None]
+        out[...] = vectors
+
+
+class _Overflow:
+    """Counts the texts that are too long, to tell of them once."""
+
+    def __init__(self, max_tokens: int, mode: str) -> None:
+        self._limit = max_tokens
+        self._mode = mode
+        self._cut = 0
+        self._longest = 0
+
+    def add(self, counts: npt.NDArray[np.int64]) -> None:
+        longest = int(counts.max(initial=0))
+        if longest > self._limit:
+            self._cut += int((counts > self._limit).sum())
+            self._longest = max(self._longest, longest)
+
+    def report(self) -> None:
+        if not self._cut or self._mode == "ignore":
+            return
+        many = "1 text is" if self._cut == 1 else f"{self._cut} texts are"
+        what = f"{many} longer than max_tokens={self._limit} (the longest has {self._longest})"
+        if self._mode == "error":
+            raise TextTooLongError(f"{what}; split them, or pass on_overflow='warn' or 'ignore' to cut them")
+        # From report() through encode() to the caller's own line.
+        warnings.warn(f"{what} and were cut", TruncationWarning, stacklevel=3)
+
+
+def _output(out: Vectors | None, rows: int, dim: int, dtype: np.dtype[Any]) -> Vectors:
+    if out is None:
+        return np.empty((rows, dim), dtype)
+    if not isinstance(out, np.ndarray):
+        raise ValueError(f"out is {type(out).__name__}, expected a numpy array")
+    if out.shape != (rows, dim) or out.dtype != dtype:
+        raise ValueError(f"out has shape {out.shape} and dtype {out.dtype}, expected {(rows, dim)} and {dtype}")
+    if not out.flags.writeable:
+        raise ValueError("out is read-only, expected a writeable array")
+    return out
+
+
+def _unit_rows(vectors: npt.ArrayLike, name: str) -> npt.NDArray[np.float32]:
+    rows = np.atleast_2d(np.asarray(vectors, np.float32))
+    if rows.ndim != 2:
+        raise ValueError(f"{name} has {rows.ndim} dimensions of axes, expected shape (n, dim) or (dim,)")
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit: npt.NDArray[np.float32] = rows / np.where(norms == 0, np.float32(1), norms)
+    return unit
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def digest(parts: Sequence[bytes]) -> str:
+    """Sixteen hex digits that change when any of the parts does."""
+    sha = hashlib.sha256()
+    for part in parts:
+        sha.update(len(part).to_bytes(8, "little"))
+        sha.update(part)
+    return sha.hexdigest()[:16]

@@ -1,0 +1,46 @@
+"""Everything sentenc raises of its own: one tree, so that ``except SentencError`` catches it all."""
+
+__all__ = [
+    "CheckpointError",
+    "MissingExtraError",
+    "ModelNotFoundError",
+    "SentencError",
+    "TextTooLongError",
+    "TruncationWarning",
+]
+
+
+class SentencError(Exception):
+    """Base class of the library's own errors."""
+
+
+class CheckpointError(SentencError):
+    """A model folder is incomplete, damaged, of another version, or not a model folder at all."""
+
+
+class ModelNotFoundError(SentencError, FileNotFoundError):
+    """No shipped model, folder or Hub model goes by the name that was asked for."""
+
+    # FileNotFoundError prints an errno pair when it has two arguments; ours has one sentence.
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class MissingExtraError(SentencError, ImportError):
+    """A feature needs packages of an optional extra that are not installed."""
+
+    def __init__(self, extra: str, package: str, feature: str) -> None:
+        super().__init__(
+            f"{feature} needs the package {package!r}, which is not installed: pip install \"sentenc[{extra}]\""
+        )
+        self.extra = extra
+        self.package = package
+        self.feature = feature
+
+
+class TextTooLongError(SentencError, ValueError):
+    """A text has more tokens than the encoder takes, and ``on_overflow="error"`` was asked for."""
+
+
+class TruncationWarning(UserWarning):
+    """Texts were cut to the encoder's ``max_tokens`` (once a call, with the count and the longest)."""
