@@ -1,0 +1,136 @@
+"""The shape of a CSE model: everything but its weights."""
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+Combine = Literal["residual", "concat"]
+Phi = Literal["identity", "tanh", "relu", "gelu"]
+Pooling = Literal["mean", "sum", "max"]
+Windows = Literal["valid", "padded"]
+Unknown = Literal["skip", "row"]
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "combine": ("residual", "concat"),
+    "phi": ("identity", "tanh", "relu", "gelu"),
+    "pooling": ("mean", "sum", "max"),
+    "windows": ("valid", "padded"),
+    "unknown": ("skip", "row"),
+}
+_POSITIVE = ("vocab_size", "embedding_dim", "num_filters", "max_tokens")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CSEConfig:
+    """Configuration of the n-gram CNN sentence encoder (Jiao, Wang, Feng, COLING 2018).
+
+    With token embeddings x_1..x_n, filters W_h of width h and bias b_h, the features of a width are
+    s_h = pool_i phi(sum_j x_{i+j} W_h^(j) + b_h), and the word path is u = sum_i a_i x_i / sum_i a_i.
+
+    Attributes:
+        vocab_size: V, the rows of the embedding matrix.
+        embedding_dim: d, the length of a token embedding.
+        output_dim: D, the length of u P; None takes P as the identity (D = d).
+        widths: H, the n-gram widths, rising; empty for a pure word average.
+        num_filters: k, the filters of each width.
+        combine: ``"residual"``: e = u P + sum_h s_h Q_h; ``"concat"``: e = [u P; s_h for h in H].
+        phi: The non-linearity of the n-gram path. With ``"identity"`` and sum pooling the model is
+            all but a bag of words.
+        pooling: Over the windows of a sentence.
+        windows: ``"valid"``: those within the sentence, and one zero-padded on the right if it is
+            shorter than h; ``"padded"``: one begins at every token, h - 1 zero rows on the right.
+        word_path: Whether there is u. Without it ``combine`` must be ``"concat"``.
+        unknown: ``"skip"`` leaves unknown words out; ``"row"`` gives them the unknown token's row.
+        max_tokens: Where a text is cut. The model itself has no limit.
+
+    Raises:
+        ValueError: A value is out of range; the message says which, and what was expected.
+    """
+
+    vocab_size: int
+    embedding_dim: int = 256
+    output_dim: int | None = None
+    widths: tuple[int, ...] = (2, 3)
+    num_filters: int = 128
+    combine: Combine = "residual"
+    phi: Phi = "relu"
+    pooling: Pooling = "mean"
+    windows: Windows = "valid"
+    word_path: bool = True
+    unknown: Unknown = "skip"
+    max_tokens: int = 8192
+
+    def __post_init__(self) -> None:
+        """Checks every value."""
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(choices)}")
+        for name in _POSITIVE:
+            _check_positive(name, getattr(self, name))
+        if self.output_dim is not None:
+            _check_positive("output_dim", self.output_dim)
+        for width in self.widths:
+            _check_positive("widths", width)
+        if list(self.widths) != sorted(set(self.widths)):
+            raise ValueError(f"widths is {self.widths}, expected rising, distinct integers")
+        if not self.word_path and (self.combine != "concat" or not self.widths):
+            raise ValueError("word_path is False, expected combine='concat' and at least one width then")
+
+    @classmethod
+    def paper(cls, vocab_size: int, **changes: Any) -> "CSEConfig":
+        """The model as its authors released it: 100 linear filters of widths 1, 2, 3, summed, concatenated.
+
+        The released code lets the padding of a batch into the sum; this one does not.
+        """
+        preset = cls(
+            vocab_size=vocab_size, embedding_dim=300, widths=(1, 2, 3), num_filters=100, combine="concat",
+            phi="identity", pooling="sum", windows="padded", word_path=False, unknown="row",
+        )  # fmt: skip
+        return replace(preset, **changes)
+
+    @property
+    def word_dim(self) -> int:
+        """Length of u P; 0 without the word path."""
+        return (self.output_dim or self.embedding_dim) if self.word_path else 0
+
+    @property
+    def num_features(self) -> int:
+        """Length of all s_h side by side."""
+        return len(self.widths) * self.num_filters
+
+    @property
+    def dim(self) -> int:
+        """Length of the sentence vector e."""
+        return self.word_dim + (self.num_features if self.combine == "concat" else 0)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every weight: what a checkpoint must hold, no more and no less."""
+        v, d, k = self.vocab_size, self.embedding_dim, self.num_filters
+        shapes: dict[str, tuple[int, ...]] = {"embeddings": (v, d)}
+        if self.word_path:
+            shapes["token_weights"] = (v,)
+            if self.output_dim is not None:
+                shapes["projection"] = (d, self.output_dim)
+        for h in self.widths:
+            shapes[f"filters.{h}"] = (h, d, k)
+            shapes[f"biases.{h}"] = (k,)
+            if self.combine == "residual":
+                shapes[f"output.{h}"] = (k, self.word_dim)
+        return shapes
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self) | {"widths": list(self.widths)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "CSEConfig":
+        """The inverse of :meth:`to_dict`; refuses missing and unknown keys."""
+        known = {field.name for field in fields(cls)}
+        if set(values) != known:
+            missing, unexpected = sorted(known - set(values)), sorted(set(values) - known)
+            raise ValueError(f"keys missing: {missing}, unexpected: {unexpected}, expected exactly {sorted(known)}")
+        return cls(**values | {"widths": tuple(values["widths"])})
+
+
+def _check_positive(name: str, value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} is {value!r}, expected an integer of 1 or more")

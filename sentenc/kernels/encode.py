@@ -1,0 +1,299 @@
+"""The compiled hot loop of CSE: UTF-8 bytes in, sentence vectors out.
+
+Everything that calls each other lives in this one file on purpose: numba's on-disk cache notices a
+change of the file a function stands in, not of the files it calls into. No function here holds the
+GIL, allocates per token, or depends on other sentences, so the vectors do not depend on the batch.
+
+All integer arithmetic on hashes is in ``uint64``: numba turns a mix with ``int64`` into ``float64``.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+
+# Classes of a byte, as the normaliser and pre-tokeniser see it. Bytes of 128 and above are WORD: by
+# the time text comes here, everything else that is not ASCII has been folded away.
+WORD, SPACE, PUNCTUATION, REMOVED = 0, 1, 2, 3
+# Codes of the activation and the pooling.
+IDENTITY, TANH, RELU, GELU = 0, 1, 2, 3
+MEAN, SUM, MAX = 0, 1, 2
+
+# Sentences whose n-gram features are projected together, so that the projection is read once for all.
+_TILE = 8
+
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+_SCATTER = np.uint64(0xD6E8FEB86659FD93)
+_CONTINUATION = np.uint64(0xA5A3564E27F8862B)
+_ONE = np.uint64(1)
+_SQRT_HALF = np.float32(math.sqrt(0.5))
+
+
+def _kernel(function: Callable[..., Any]) -> Any:
+    # contract: allow fused multiply-add. It rounds once instead of twice and is the same every time.
+    options = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # neither the package's folder nor the user's cache folder can be written
+        return numba.njit(**options)(function)
+
+
+@_kernel
+def hash_tokens(pool, starts, is_continuation, keys, slots):  # type: ignore[no-untyped-def]
+    """Fills an open-addressing table (a power of two long) with the tokens ``pool[starts[i]:starts[i+1]]``."""
+    for token in range(len(starts) - 1):
+        if starts[token] == starts[token + 1]:
+            continue
+        key = np.uint64(0)
+        for i in range(starts[token], starts[token + 1]):
+            key = key * _MULTIPLIER + np.uint64(pool[i]) + _ONE
+        if is_continuation[token]:
+            key ^= _CONTINUATION
+        mask = np.uint64(len(keys) - 1)
+        slot = ((key * _SCATTER) >> np.uint64(32)) & mask
+        while slots[slot] >= 0:
+            slot = (slot + _ONE) & mask
+        keys[slot] = key
+        slots[slot] = token
+
+
+@_kernel
+def _find(key, is_continuation, word, start, end, table):  # type: ignore[no-untyped-def]
+    # The id of the token word[start:end], or -1. Bytes are compared, so a hash collision cannot lie.
+    keys, slots, pool, starts, continues = table
+    mask = np.uint64(len(keys) - 1)
+    slot = ((key * _SCATTER) >> np.uint64(32)) & mask
+    while slots[slot] >= 0:
+        if keys[slot] == key:
+            token = slots[slot]
+            first = starts[token]
+            if starts[token + 1] - first == end - start and continues[token] == is_continuation:
+                same = True
+                for i in range(end - start):
+                    if pool[first + i] != word[start + i]:
+                        same = False
+                        break
+                if same:
+                    return token
+        slot = (slot + _ONE) & mask
+    return np.int32(-1)
+
+
+@_kernel
+def _split(word, length, prefix, powers, longest, split_words, unknown, table, ids, n, limit):  # type: ignore[no-untyped-def]
+    # WordPiece (greedy, longest match first) of word[:length]; appends to ids, returns the new count.
+    # prefix[i] is the hash of word[:i], so that of any part is one multiplication away.
+    token = _find(prefix[length], False, word, 0, length, table)
+    if token >= 0:
+        if n < limit:
+            ids[n] = token
+        return n + 1
+    first = n
+    start = 0
+    while split_words and start < length:
+        end = min(length, start + longest)
+        token = np.int32(-1)
+        while end > start:
+            # Never end inside a character: its next byte would be a UTF-8 continuation byte.
+            if end == length or (word[end] & 0xC0) != 0x80:
+                key = prefix[end] - prefix[start] * powers[end - start]
+                if start > 0:
+                    key ^= _CONTINUATION
+                token = _find(key, start > 0, word, start, end, table)
+                if token >= 0:
+                    break
+            end -= 1
+        if token < 0:
+            break
+        if n < limit:
+            ids[n] = token
+        n += 1
+        start = end
+    if not split_words or start < length:  # some part is unknown, and with it the word
+        n = first
+        if unknown >= 0:
+            if n < limit:
+                ids[n] = unknown
+            n += 1
+    return n
+
+
+@_kernel
+def _tokenise(text, start, end, rules, table, powers, word, prefix, ids):  # type: ignore[no-untyped-def]
+    # Token ids of text[start:end] into ids, as many as fit; returns how many there are in all.
+    classes, lower, longest, max_chars, split_words, unknown = rules
+    limit = len(ids)
+    capacity = len(word)
+    n = 0
+    length = 0
+    chars = 0
+    for position in range(start, end + 1):
+        kind = SPACE
+        byte = np.uint8(0)
+        if position < end:
+            byte = text[position]
+            kind = classes[byte]
+        if kind == WORD:
+            # A word that outgrows the buffer is unknown whatever follows; only count it.
+            if length < capacity:
+                byte = lower[byte]
+                word[length] = byte
+                prefix[length + 1] = prefix[length] * _MULTIPLIER + np.uint64(byte) + _ONE
+            length += 1
+            if (byte & 0xC0) != 0x80:
+                chars += 1
+            continue
+        if kind == REMOVED:
+            continue
+        if length > 0:
+            if chars > max_chars or length > capacity:
+                if unknown >= 0:
+                    if n < limit:
+                        ids[n] = unknown
+                    n += 1
+            else:
+                n = _split(
+                    word, length, prefix, powers, longest, split_words, unknown, table, ids, n, limit
+                )  # fmt: skip
+            length = 0
+            chars = 0
+        if kind == PUNCTUATION:
+            word[0] = byte
+            prefix[1] = np.uint64(byte) + _ONE
+            n = _split(word, 1, prefix, powers, longest, split_words, unknown, table, ids, n, limit)
+    return n
+
+
+@_kernel
+def tokenise(text, offsets, rules, table, powers, max_tokens, ids, ends, counts):  # type: ignore[no-untyped-def]
+    """Token ids of every text ``text[offsets[i]:offsets[i+1]]``, one after another in ``ids``.
+
+    ``ends[i]`` says where those of text i end; ``counts[i]`` how many it has before the cut to
+    ``max_tokens``. ``ids`` must hold one id per byte of text, which is the most there can be.
+    """
+    word = np.empty(len(powers) - 1, np.uint8)
+    prefix = np.zeros(len(powers), np.uint64)
+    end = 0
+    for i in range(len(offsets) - 1):
+        counts[i] = _tokenise(
+            text, offsets[i], offsets[i + 1], rules, table, powers, word, prefix, ids[end : end + max_tokens]
+        )
+        end += min(counts[i], max_tokens)
+        ends[i] = end
+
+
+@_kernel
+def _pool_words(ids, n, rows, scales, weights, out):  # type: ignore[no-untyped-def]
+    # u = sum_i a_i x_i / sum_i a_i, with scales = a_i times the quantisation step of row i.
+    total = np.float32(0)
+    for i in range(n):
+        token = ids[i]
+        scale = scales[token]
+        total += weights[token]
+        for d in range(rows.shape[1]):
+            out[d] += scale * np.float32(rows[token, d])
+    inverse = np.float32(1) / total
+    for d in range(rows.shape[1]):
+        out[d] *= inverse
+
+
+@_kernel
+def _activate(z, phi):  # type: ignore[no-untyped-def]
+    for f in range(len(z)):
+        if phi == TANH:
+            z[f] = np.tanh(z[f])
+        elif phi == GELU:
+            z[f] = np.float32(0.5) * z[f] * (np.float32(1) + np.float32(math.erf(z[f] * _SQRT_HALF)))
+
+
+@_kernel
+def _pool_ngrams(ids, n, rows, scales, biases, widths, k, phi, pooling, padded, z, out):  # type: ignore[no-untyped-def]
+    # s_h for every width h into out, k values each. A row of `rows` holds T_{h,j}[token] for all h
+    # and j side by side, so a token's whole part in every n-gram is one stretch of memory.
+    column = 0
+    for w in range(len(widths)):
+        width = widths[w]
+        windows = n if padded else max(1, n - width + 1)
+        feature = w * k
+        for i in range(windows):
+            taps = min(width, n - i)
+            for f in range(k):
+                z[f] = np.float32(rows[ids[i], column + f])
+            for j in range(1, taps):
+                token = ids[i + j]
+                first = column + j * k
+                for f in range(k):
+                    z[f] += np.float32(rows[token, first + f])
+            for f in range(k):
+                z[f] = z[f] * scales[feature + f] + biases[feature + f]
+            if phi == TANH or phi == GELU:
+                _activate(z, phi)
+            elif phi == RELU:
+                for f in range(k):
+                    z[f] = max(z[f], np.float32(0))
+            if pooling == MAX:
+                for f in range(k):
+                    out[feature + f] = z[f] if i == 0 else max(out[feature + f], z[f])
+            else:
+                for f in range(k):
+                    out[feature + f] += z[f]
+        if pooling == MEAN:
+            inverse = np.float32(1) / np.float32(windows)
+            for f in range(k):
+                out[feature + f] *= inverse
+        column += width * k
+
+
+@_kernel
+def encode(text, offsets, rules, table, powers, words, ngrams, max_tokens, out, counts):  # type: ignore[no-untyped-def]
+    """Vectors of every text ``text[offsets[i]:offsets[i+1]]`` into ``out`` (n, dim).
+
+    Args:
+        text: UTF-8 bytes, folded (see :mod:`sentenc.kernels.fold`), not yet lower-cased.
+        offsets: (n + 1,) where each text begins and ends.
+        rules: How bytes become words and words tokens (see ``Tokenizer.rules``).
+        table: The vocabulary's hash table; powers: powers of the hash multiplier.
+        words: The word path: rows (V, D), scales (V,), weights (V,); zero columns if there is none.
+        ngrams: The n-gram path: rows, scales, biases, widths, filters a width, phi, pooling, padded,
+            projection (K, D) or (0, 0) to concatenate.
+        max_tokens: Where a text is cut.
+        out: (n, dim) float32, overwritten.
+        counts: (n,) int64, the tokens of each text before the cut.
+    """
+    word_rows, word_scales, word_weights = words
+    rows, scales, biases, widths, k, phi, pooling, padded, projection = ngrams
+    word_dim = word_rows.shape[1]
+    features = len(widths) * k
+    word = np.empty(len(powers) - 1, np.uint8)
+    prefix = np.zeros(len(powers), np.uint64)
+    ids = np.empty(max_tokens, np.int32)
+    z = np.empty(max(1, k), np.float32)
+    tile = np.zeros((_TILE, max(1, features)), np.float32)
+    out[:] = np.float32(0)
+    for first in range(0, len(offsets) - 1, _TILE):
+        last = min(first + _TILE, len(offsets) - 1)
+        for i in range(first, last):
+            counts[i] = _tokenise(text, offsets[i], offsets[i + 1], rules, table, powers, word, prefix, ids)
+            n = min(counts[i], max_tokens)
+            tile[i - first] = np.float32(0)
+            if n == 0:
+                continue
+            if word_dim > 0:
+                _pool_words(ids, n, word_rows, word_scales, word_weights, out[i])
+            if features > 0:
+                _pool_ngrams(
+                    ids, n, rows, scales, biases, widths, k, phi, pooling, padded, z, tile[i - first]
+                )  # fmt: skip
+        if projection.shape[0] > 0:
+            for f in range(features):
+                for i in range(first, last):
+                    value = tile[i - first, f]
+                    if value != 0:
+                        for d in range(projection.shape[1]):
+                            out[i, d] += value * projection[f, d]
+        elif features > 0:
+            for i in range(first, last):
+                for f in range(features):
+                    out[i, word_dim + f] = tile[i - first, f]

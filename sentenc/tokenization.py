@@ -1,0 +1,201 @@
+"""Text to token ids: any lower-case or cased WordPiece or whole-word ``tokenizer.json``, compiled.
+
+The ids are those of the ``tokenizers`` library, which also reads the file and supplies the Unicode
+rules; the work is done by :mod:`sentenc.kernels`, some ten times faster and without the GIL.
+"""
+
+import json
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sentenc.errors import CheckpointError
+
+_SMALL = 64  # entries of the smallest hash table
+_MASK64 = (1 << 64) - 1
+_MULTIPLIER = 0x9E3779B97F4A7C15
+
+
+class Rules(NamedTuple):
+    """How bytes become words, and words tokens; the first argument of the kernels after the text."""
+
+    classes: npt.NDArray[np.uint8]  # (256,) word, space, punctuation or removed
+    lower: npt.NDArray[np.uint8]  # (256,) lower case of a byte
+    longest: int  # bytes of the longest token
+    max_chars: int  # a word of more characters is unknown
+    split_words: bool  # WordPiece, or whole words only
+    unknown: int  # id that unknown words get, or -1 to skip them
+
+
+class Tokenizer:
+    """A ``tokenizer.json`` as tables for the kernels.
+
+    Special tokens of the file are ordinary entries here: "[SEP]" typed in a text is three tokens and
+    some punctuation, and nothing is added around a text. Padding and truncation are dropped.
+
+    Args:
+        spec: The content of a ``tokenizer.json``: model ``WordPiece`` or ``WordLevel``, normaliser
+            ``BertNormalizer``, ``Lowercase`` or none, pre-tokeniser ``BertPreTokenizer`` or
+            ``WhitespaceSplit``.
+        skip_unknown: Leave unknown words out, rather than map them to the unknown token's row.
+
+    Raises:
+        CheckpointError: The file asks for something else; the message says what.
+    """
+
+    def __init__(self, spec: str, *, skip_unknown: bool = True) -> None:
+        self.spec = _without_additions(spec)
+        self.skip_unknown = skip_unknown
+        config = json.loads(self.spec)
+        model = config["model"]
+        self._vocabulary: dict[str, int] = model["vocab"]
+        self._continues = model["type"] == "WordPiece"
+        self._prefix = model.get("continuing_subword_prefix", "##") if self._continues else ""
+        self.unknown_id: int | None = self._vocabulary.get(model.get("unk_token"))
+        if not skip_unknown and self.unknown_id is None:
+            raise CheckpointError("tokenizer.json has no unknown token in its vocabulary, expected one to keep")
+        self._max_chars = int(model.get("max_input_chars_per_word", 100)) if self._continues else 2**31
+        self._build_tables(config)
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows that an embedding matrix for this vocabulary needs: the highest id plus one."""
+        return max(self._vocabulary.values()) + 1
+
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """Token to id."""
+        return dict(self._vocabulary)
+
+    def bytes_and_offsets(self, texts: list[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """The texts as one run of folded bytes, and where each begins: shapes (bytes,) and (n + 1,)."""
+        from sentenc.kernels.fold import text_offsets
+
+        joined = "".join(texts)
+        offsets = text_offsets(texts)
+        if joined.isascii():
+            return np.frombuffer(joined.encode("ascii") or b"\0", np.uint8)[: len(joined)], offsets
+        data, ends = self._fold(texts, joined, offsets)
+        return data, ends
+
+    def encode(
+        self, texts: list[str], max_tokens: int = 2**31 - 1
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Token ids of n texts.
+
+        Returns:
+            The ids of all texts in one row; where those of text i end, (n,); and how many text i has
+            before the cut to ``max_tokens``, (n,). Unknown words are left out if ``skip_unknown``.
+        """
+        from sentenc.kernels.encode import tokenise
+
+        data, offsets = self.bytes_and_offsets(texts)
+        ids = np.empty(len(data), np.int32)
+        ends = np.zeros(len(texts), np.int64)
+        counts = np.zeros(len(texts), np.int64)
+        tokenise(data, offsets, self.rules, self.table, self.powers, max_tokens, ids, ends, counts)
+        return ids[: ends[-1] if len(ends) else 0], ends, counts
+
+    def _build_tables(self, config: dict[str, Any]) -> None:
+        from sentenc.kernels.encode import hash_tokens
+        from sentenc.kernels.fold import FoldTable
+
+        unicode_rules = _UnicodeRules(config)
+        tokens = [(b"", False)] * self.vocab_size
+        for token, index in self._vocabulary.items():
+            if self._continues and token.startswith(self._prefix) and token != self._prefix:
+                tokens[index] = (token[len(self._prefix) :].encode("utf-8", "surrogatepass"), True)
+            else:
+                tokens[index] = (token.encode("utf-8", "surrogatepass"), False)
+        starts = np.zeros(len(tokens) + 1, np.int32)
+        np.cumsum([len(data) for data, _ in tokens], out=starts[1:])
+        pool = np.frombuffer(b"".join(data for data, _ in tokens), np.uint8).copy()
+        continues = np.array([flag for _, flag in tokens], np.bool_)
+        size = max(_SMALL, 1 << (2 * len(tokens) - 1).bit_length())
+        keys, slots = np.zeros(size, np.uint64), np.full(size, -1, np.int32)
+        hash_tokens(pool, starts, continues, keys, slots)
+        self.table = (keys, slots, pool, starts, continues)
+        longest = int(np.diff(starts).max(initial=1))
+        capacity = 4 * self._max_chars if self._continues else longest
+        self.powers = _powers(capacity + 1)
+        classes, lower = unicode_rules.ascii_rules()
+        unknown = -1 if self.skip_unknown or self.unknown_id is None else self.unknown_id
+        self.rules = Rules(classes, lower, longest, self._max_chars, self._continues, unknown)
+        self._fold = FoldTable(unicode_rules.normalize, unicode_rules.classify, unicode_rules.decomposes)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (self.spec, self.skip_unknown)
+
+
+class _UnicodeRules:
+    # What the file's normaliser and pre-tokeniser do to single characters, asked of `tokenizers`.
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        from tokenizers import Tokenizer as Reference
+
+        try:
+            reference = Reference.from_str(json.dumps(config))
+        except Exception as error:  # tokenizers raises bare Exception
+            raise CheckpointError(f"tokenizer.json is refused by the tokenizers library: {error}") from error
+        self._normalizer = reference.normalizer
+        self._pre_tokenizer = reference.pre_tokenizer
+        normalizer = config.get("normalizer") or {"type": None}
+        strips = normalizer.get("strip_accents")
+        self.decomposes = normalizer["type"] == "BertNormalizer" and bool(
+            normalizer.get("lowercase", True) if strips is None else strips
+        )
+
+    def normalize(self, text: str) -> str:
+        return text if self._normalizer is None else str(self._normalizer.normalize_str(text))
+
+    def classify(self, character: str) -> str:
+        pieces = [piece for piece, _ in self._pre_tokenizer.pre_tokenize_str(f"x{character}x")]
+        return {1: "word", 2: "space", 3: "punctuation"}[len(pieces)]
+
+    def ascii_rules(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        codes = {"word": 0, "space": 1, "punctuation": 2}
+        classes = np.zeros(256, np.uint8)
+        lower = np.arange(256, dtype=np.uint8)
+        for byte in range(128):
+            normal = self.normalize(chr(byte))
+            if not normal:
+                classes[byte] = 3
+                continue
+            classes[byte] = codes[self.classify(normal)]
+            lower[byte] = ord(normal)
+        return classes, lower
+
+
+def _without_additions(spec: str) -> str:
+    # What is left of a tokenizer.json when all that adds, cuts or pads is taken away.
+    try:
+        config = json.loads(spec)
+        kinds = {part: (config.get(part) or {}).get("type") for part in ("model", "normalizer", "pre_tokenizer")}
+    except (ValueError, AttributeError) as error:
+        raise CheckpointError(f"tokenizer.json is not a tokenizer: {error}") from error
+    expected = {
+        "model": ("WordPiece", "WordLevel"),
+        "normalizer": ("BertNormalizer", "Lowercase", None),
+        "pre_tokenizer": ("BertPreTokenizer", "WhitespaceSplit"),
+    }
+    for part, kind in kinds.items():
+        if kind not in expected[part]:
+            known = ", ".join(str(name) for name in expected[part])
+            raise CheckpointError(f"tokenizer.json has {part} of type {kind}, expected one of {known}")
+    if not config["model"].get("vocab"):
+        raise CheckpointError("tokenizer.json has an empty vocabulary, expected at least one token")
+    config |= {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None, "decoder": None}
+    return json.dumps(config, ensure_ascii=False, separators=(",", ":"))
+
+
+def _powers(count: int) -> npt.NDArray[np.uint64]:
+    powers, value = [], 1
+    for _ in range(count):
+        powers.append(value)
+        value = value * _MULTIPLIER & _MASK64
+    return np.array(powers, np.uint64)
+
+
+def _rebuild(spec: str, skip_unknown: bool) -> Tokenizer:
+    return Tokenizer(spec, skip_unknown=skip_unknown)
