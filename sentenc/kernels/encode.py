@@ -85,17 +85,14 @@ def _find(key, is_continuation, word, start, end, table):  # type: ignore[no-unt
 def _split(word, length, prefix, powers, longest, split_words, unknown, table, ids, n, limit):  # type: ignore[no-untyped-def]
     # WordPiece (greedy, longest match first) of word[:length]; appends to ids, returns the new count.
     # prefix[i] is the hash of word[:i], so that of any part is one multiplication away.
-    token = _find(prefix[length], False, word, 0, length, table)
-    if token >= 0:
-        if n < limit:
-            ids[n] = token
-        return n + 1
     first = n
     start = 0
-    while split_words and start < length:
+    # Whole words only: one try, the word itself.
+    shortest = 1 if split_words else length
+    while start < length:
         end = min(length, start + longest)
         token = np.int32(-1)
-        while end > start:
+        while end - start >= shortest:
             # Never end inside a character: its next byte would be a UTF-8 continuation byte.
             if end == length or (word[end] & 0xC0) != 0x80:
                 key = prefix[end] - prefix[start] * powers[end - start]
@@ -111,7 +108,7 @@ def _split(word, length, prefix, powers, longest, split_words, unknown, table, i
             ids[n] = token
         n += 1
         start = end
-    if not split_words or start < length:  # some part is unknown, and with it the word
+    if start < length:  # some part is unknown, and with it the word
         n = first
         if unknown >= 0:
             if n < limit:
@@ -127,26 +124,29 @@ def _tokenise(text, start, end, rules, table, powers, word, prefix, ids):  # typ
     limit = len(ids)
     capacity = len(word)
     n = 0
-    length = 0
-    chars = 0
-    for position in range(start, end + 1):
-        kind = SPACE
+    position = start
+    while position < end:
+        # One word: bytes of class WORD, whatever is removed between them.
+        length = 0
+        chars = 0
+        key = np.uint64(0)
+        kind = WORD
         byte = np.uint8(0)
-        if position < end:
+        while position < end:
             byte = text[position]
+            position += 1
             kind = classes[byte]
-        if kind == WORD:
-            # A word that outgrows the buffer is unknown whatever follows; only count it.
-            if length < capacity:
+            if kind == WORD:
                 byte = lower[byte]
-                word[length] = byte
-                prefix[length + 1] = prefix[length] * _MULTIPLIER + np.uint64(byte) + _ONE
-            length += 1
-            if (byte & 0xC0) != 0x80:
-                chars += 1
-            continue
-        if kind == REMOVED:
-            continue
+                chars += (byte & 0xC0) != 0x80
+                # A word that outgrows the buffer is unknown whatever follows; only count it.
+                if length < capacity:
+                    key = key * _MULTIPLIER + np.uint64(byte) + _ONE
+                    word[length] = byte
+                    prefix[length + 1] = key
+                length += 1
+            elif kind != REMOVED:
+                break
         if length > 0:
             if chars > max_chars or length > capacity:
                 if unknown >= 0:
@@ -154,11 +154,15 @@ def _tokenise(text, start, end, rules, table, powers, word, prefix, ids):  # typ
                         ids[n] = unknown
                     n += 1
             else:
-                n = _split(
-                    word, length, prefix, powers, longest, split_words, unknown, table, ids, n, limit
-                )  # fmt: skip
-            length = 0
-            chars = 0
+                token = _find(key, False, word, 0, length, table)
+                if token >= 0:
+                    if n < limit:
+                        ids[n] = token
+                    n += 1
+                else:
+                    n = _split(
+                        word, length, prefix, powers, longest, split_words, unknown, table, ids, n, limit
+                    )  # fmt: skip
         if kind == PUNCTUATION:
             word[0] = byte
             prefix[1] = np.uint64(byte) + _ONE
@@ -209,41 +213,95 @@ def _activate(z, phi):  # type: ignore[no-untyped-def]
 
 
 @_kernel
+def _window(ids, i, taps, rows, column, k, scales, biases, feature, phi, z):  # type: ignore[no-untyped-def]
+    # z = phi(scale * (T_0[w_i] + T_1[w_{i+1}] + ...) + bias), for any number of taps.
+    for f in range(k):
+        z[f] = np.float32(rows[ids[i], column + f])
+    for j in range(1, taps):
+        token = ids[i + j]
+        first = column + j * k
+        for f in range(k):
+            z[f] += np.float32(rows[token, first + f])
+    for f in range(k):
+        z[f] = z[f] * scales[feature + f] + biases[feature + f]
+        if phi == RELU:
+            z[f] = max(z[f], np.float32(0))
+    if phi == TANH or phi == GELU:
+        _activate(z, phi)
+
+
+@_kernel
+def _add_pairs(ids, windows, rows, column, k, scales, biases, feature, floor, out):  # type: ignore[no-untyped-def]
+    # The common case, width 2: every full window added up, in one pass over the filters each.
+    for i in range(windows):
+        a, b = ids[i], ids[i + 1]
+        for f in range(k):
+            z = np.float32(rows[a, column + f]) + np.float32(rows[b, column + k + f])
+            out[feature + f] += max(z * scales[feature + f] + biases[feature + f], floor)
+
+
+@_kernel
+def _add_triples(ids, windows, rows, column, k, scales, biases, feature, floor, out):  # type: ignore[no-untyped-def]
+    # The same for width 3.
+    for i in range(windows):
+        a, b, c = ids[i], ids[i + 1], ids[i + 2]
+        for f in range(k):
+            z = (
+                np.float32(rows[a, column + f])
+                + np.float32(rows[b, column + k + f])
+                + np.float32(rows[c, column + 2 * k + f])
+            )
+            out[feature + f] += max(z * scales[feature + f] + biases[feature + f], floor)
+
+
+@_kernel
 def _pool_ngrams(ids, n, rows, scales, biases, widths, k, phi, pooling, padded, z, out):  # type: ignore[no-untyped-def]
     # s_h for every width h into out, k values each. A row of `rows` holds T_{h,j}[token] for all h
     # and j side by side, so a token's whole part in every n-gram is one stretch of memory.
     column = 0
+    floor = np.float32(0) if phi == RELU else np.float32(-np.inf)
+    plain = pooling != MAX and (phi == RELU or phi == IDENTITY)
     for w in range(len(widths)):
         width = widths[w]
         windows = n if padded else max(1, n - width + 1)
         feature = w * k
-        for i in range(windows):
-            taps = min(width, n - i)
-            for f in range(k):
-                z[f] = np.float32(rows[ids[i], column + f])
-            for j in range(1, taps):
-                token = ids[i + j]
-                first = column + j * k
-                for f in range(k):
-                    z[f] += np.float32(rows[token, first + f])
-            for f in range(k):
-                z[f] = z[f] * scales[feature + f] + biases[feature + f]
-            if phi == TANH or phi == GELU:
-                _activate(z, phi)
-            elif phi == RELU:
-                for f in range(k):
-                    z[f] = max(z[f], np.float32(0))
-            if pooling == MAX:
-                for f in range(k):
-                    out[feature + f] = z[f] if i == 0 else max(out[feature + f], z[f])
+        done = 0
+        if plain and (width == 2 or width == 3):
+            done = max(0, n - width + 1)
+            if width == 2:
+                _add_pairs(ids, done, rows, column, k, scales, biases, feature, floor, out)
             else:
-                for f in range(k):
+                _add_triples(ids, done, rows, column, k, scales, biases, feature, floor, out)
+        for i in range(done, windows):
+            _window(ids, i, min(width, n - i), rows, column, k, scales, biases, feature, phi, z)
+            for f in range(k):
+                if pooling != MAX:
                     out[feature + f] += z[f]
+                else:
+                    out[feature + f] = z[f] if i == 0 else max(out[feature + f], z[f])
         if pooling == MEAN:
             inverse = np.float32(1) / np.float32(windows)
             for f in range(k):
                 out[feature + f] *= inverse
         column += width * k
+
+
+@_kernel
+def _project(tile, projection, out):  # type: ignore[no-untyped-def]
+    # out += tile @ projection, four features at a time: a row of out is read and written once for four.
+    features = projection.shape[0]
+    whole = features - features % 4
+    for f in range(0, whole, 4):
+        for i in range(len(out)):
+            a, b, c, e = tile[i, f], tile[i, f + 1], tile[i, f + 2], tile[i, f + 3]
+            for d in range(projection.shape[1]):
+                out[i, d] += (a * projection[f, d] + b * projection[f + 1, d]) + (
+                    c * projection[f + 2, d] + e * projection[f + 3, d]
+                )
+    for f in range(whole, features):
+        for i in range(len(out)):
+            for d in range(projection.shape[1]):
+                out[i, d] += tile[i, f] * projection[f, d]
 
 
 @_kernel
@@ -287,12 +345,7 @@ def encode(text, offsets, rules, table, powers, words, ngrams, max_tokens, out, 
                     ids, n, rows, scales, biases, widths, k, phi, pooling, padded, z, tile[i - first]
                 )  # fmt: skip
         if projection.shape[0] > 0:
-            for f in range(features):
-                for i in range(first, last):
-                    value = tile[i - first, f]
-                    if value != 0:
-                        for d in range(projection.shape[1]):
-                            out[i, d] += value * projection[f, d]
+            _project(tile, projection, out[first:last])
         elif features > 0:
             for i in range(first, last):
                 for f in range(features):

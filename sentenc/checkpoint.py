@@ -1,0 +1,218 @@
+"""A model folder: what is in it, written atomically, read strictly.
+
+``config.json`` (kind, configuration, where it comes from, hash of every other file),
+``model.safetensors``, ``tokenizer.json``, ``golden.json`` (texts and the vectors they must give) and,
+optionally, ``README.md`` (the model card). Nothing is pickled.
+"""
+
+import ctypes
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sentenc._version import __version__
+from sentenc.errors import CheckpointError
+
+FORMAT_VERSION = 1
+CONFIG, WEIGHTS, TOKENIZER, GOLDEN, CARD = (
+    "config.json", "model.safetensors", "tokenizer.json", "golden.json", "README.md",
+)  # fmt: skip
+_KEYS = {"format_version", "kind", "sentenc_version", "config", "metadata", "files"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """The content of a model folder.
+
+    Attributes:
+        kind: The encoder family, ``"cse"``.
+        config: Its configuration, plain values.
+        tensors: Its weights by name.
+        tokenizer: The text of its ``tokenizer.json``.
+        golden: ``{"texts": [...], "embeddings": [[...], ...]}``.
+        metadata: Name, sources, scores: whatever the model's maker wants known.
+        card: The model card, Markdown, or None.
+    """
+
+    kind: str
+    config: dict[str, Any]
+    tensors: dict[str, npt.NDArray[Any]]
+    tokenizer: str
+    golden: dict[str, Any]
+    metadata: dict[str, Any] = field(default_factory=dict)
+    card: str | None = None
+
+
+def write_checkpoint(folder: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
+    """Writes a model folder: all of it, or nothing. An older model there is replaced.
+
+    Raises:
+        CheckpointError: ``folder`` exists and is not a model folder.
+    """
+    from safetensors.numpy import save_file
+
+    with replacing_folder(Path(folder), marker=CONFIG) as staging:
+        tensors = {name: np.ascontiguousarray(value) for name, value in checkpoint.tensors.items()}
+        save_file(tensors, staging / WEIGHTS)
+        (staging / TOKENIZER).write_text(checkpoint.tokenizer, encoding="utf-8")
+        (staging / GOLDEN).write_text(json.dumps(checkpoint.golden, ensure_ascii=False), encoding="utf-8")
+        if checkpoint.card is not None:
+            (staging / CARD).write_text(checkpoint.card, encoding="utf-8")
+        config = {
+            "format_version": FORMAT_VERSION,
+            "kind": checkpoint.kind,
+            "sentenc_version": __version__,
+            "config": checkpoint.config,
+            "metadata": checkpoint.metadata,
+            "files": {name: _describe(staging / name) for name in (WEIGHTS, TOKENIZER, GOLDEN)},
+        }
+        text = json.dumps(config, ensure_ascii=False, indent=1) + "\n"
+        (staging / CONFIG).write_text(text, encoding="utf-8")
+
+
+def read_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint:
+    """Reads and checks a model folder.
+
+    Raises:
+        CheckpointError: A file or key is missing, unexpected, damaged or of another format version.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    folder = Path(folder)
+    config = _read_config(folder)
+    data = {name: _read_checked(folder / name, config["files"].get(name)) for name in (WEIGHTS, TOKENIZER, GOLDEN)}
+    try:
+        tensors = load(data[WEIGHTS])
+    except SafetensorError as error:
+        raise CheckpointError(f"{folder / WEIGHTS} is not a safetensors file: {error}") from error
+    card = folder / CARD
+    return Checkpoint(
+        kind=config["kind"],
+        config=config["config"],
+        tensors=tensors,
+        tokenizer=_text(data[TOKENIZER], folder / TOKENIZER),
+        golden=_json(data[GOLDEN], folder / GOLDEN),
+        metadata=config["metadata"],
+        card=card.read_text(encoding="utf-8") if card.exists() else None,
+    )
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether a folder says of itself that it is a sentenc model."""
+    try:
+        return "format_version" in json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+
+
+@contextmanager
+def replacing_folder(folder: Path, marker: str) -> Iterator[Path]:
+    """Gives an empty folder to fill; what is in it takes the place of ``folder`` when all went well.
+
+    Args:
+        folder: The target. If it exists it must be empty or hold the file ``marker``.
+        marker: What a folder of this kind holds, so that no other folder is ever replaced.
+    """
+    folder = folder.expanduser().absolute()
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / marker).exists())):
+        raise CheckpointError(f"{folder} exists and is not a model folder: choose another place, or delete it")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        staging.chmod(0o755)
+        yield staging
+        for path in staging.rglob("*"):
+            _flush(path)
+        if folder.exists():
+            _exchange(staging, folder)
+        else:
+            staging.rename(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _exchange(new: Path, old: Path) -> None:
+    # Swaps two folders in one step where the system can (Linux); elsewhere in two, the first of which
+    # moves the old one aside, so that it is never deleted before the new one is in place.
+    at_cwd, flag_exchange = -100, 2
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+        if renameat2(at_cwd, os.fsencode(new), at_cwd, os.fsencode(old), flag_exchange) == 0:
+            return
+    except (OSError, AttributeError):
+        pass
+    aside = Path(tempfile.mkdtemp(prefix=f".{old.name}.old.", dir=old.parent))
+    old.rename(aside / old.name)
+    new.rename(old)
+    shutil.rmtree(aside)
+
+
+def _flush(path: Path) -> None:
+    if path.is_file():
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    data = path.read_bytes()
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    try:
+        config = _json(path.read_bytes(), path)
+    except OSError as error:
+        raise CheckpointError(f"{folder} is not a model folder: {CONFIG} cannot be read ({error})") from error
+    version = config.get("format_version")
+    if version != FORMAT_VERSION:
+        raise CheckpointError(f"{path} has format_version {version}, expected {FORMAT_VERSION}")
+    if set(config) != _KEYS:
+        missing, unexpected = sorted(_KEYS - set(config)), sorted(set(config) - _KEYS)
+        raise CheckpointError(f"{path} has keys missing: {missing}, unexpected: {unexpected}")
+    for key in ("config", "metadata", "files"):
+        if not isinstance(config[key], dict):
+            raise CheckpointError(f"{path} has {key} of type {type(config[key]).__name__}, expected an object")
+    return config
+
+
+def _read_checked(path: Path, expected: Any) -> bytes:
+    if not isinstance(expected, dict):
+        raise CheckpointError(f"{path.parent / CONFIG} has no entry for {path.name} under files")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if len(data) != expected.get("bytes"):
+        raise CheckpointError(f"{path} has {len(data)} bytes, expected {expected.get('bytes')}: truncated or changed")
+    if hashlib.sha256(data).hexdigest() != expected.get("sha256"):
+        raise CheckpointError(f"{path} does not have the sha256 that {CONFIG} states: damaged or changed")
+    return data
+
+
+def _text(data: bytes, path: Path) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path} is not UTF-8: {error}") from error
+
+
+def _json(data: bytes, path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(_text(data, path))
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} holds {type(value).__name__}, expected an object")
+    return value

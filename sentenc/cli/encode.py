@@ -1,0 +1,73 @@
+"""``sentenc encode``: a file of texts to a file of vectors."""
+
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import click
+
+import sentenc
+from sentenc.cli.text_files import open_text, read_texts
+from sentenc.cli.vector_files import Block, known_suffixes, write_vectors
+from sentenc.encoders.base import Encoder, OnOverflow
+from sentenc.progress import Bar, progress_bar
+
+_BLOCK = 8192
+
+
+@click.command("encode")
+@click.argument("file", default="-")
+@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Where to: .npy, .npz, .parquet or .jsonl.")
+@click.option("-m", "--model", default="cse-en", show_default=True, help="Name, folder or Hub id.")
+@click.option("--field", help="The input is JSON lines; the text is this field.")
+@click.option("--normalize", is_flag=True, help="Scale every vector to unit length.")
+@click.option("--truncate-dim", type=int, help="Keep the first so many dimensions.")
+@click.option("--dtype", default="float32", show_default=True, type=click.Choice(["float32", "float16"]))
+@click.option("--on-overflow", default="warn", show_default=True, type=click.Choice(["warn", "error", "ignore"]), help="About texts that are too long.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads that encode; all cores by default.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
+def encode_command(
+    file: str, output: Path, model: str, field: str | None, normalize: bool, truncate_dim: int | None,
+    dtype: str, on_overflow: OnOverflow, threads: int | None, quiet: bool,
+) -> None:  # fmt: skip
+    """Encode FILE, one text a line (- or nothing: standard input; .gz and .xz are understood).
+
+    The output appears when it is complete; an interrupted run leaves nothing, or the older file.
+    """
+    if output.suffix not in known_suffixes():
+        raise click.BadParameter(f"{output} ends in {output.suffix!r}, expected one of {', '.join(known_suffixes())}")
+    if not output.absolute().parent.is_dir():
+        raise click.BadParameter(f"the folder of {output} does not exist")
+    size = os.path.getsize(file) if file != "-" else None
+    encoder = sentenc.load(model) if threads is None else sentenc.load(model, threads=threads)
+    dim = encoder.dim if truncate_dim is None else truncate_dim
+    with open_text(file) as lines, progress_bar(size, "encoding", not quiet and size is not None) as bar:
+        texts = read_texts(file, _counted(lines, bar), field)
+        blocks = _blocks(encoder, texts, normalize, truncate_dim, dtype, on_overflow)
+        metadata = {"model": model, "fingerprint": encoder.fingerprint()}
+        rows = write_vectors(output, blocks, dim, dtype, metadata)
+    if not quiet:
+        click.echo(f"{rows} texts, {dim} dimensions: {output}", err=True)
+
+
+def _blocks(
+    encoder: Encoder, texts: Iterator[str], normalize: bool, truncate_dim: int | None, dtype: str, on_overflow: OnOverflow
+) -> Iterator[Block]:
+    while block := list(islice(texts, _BLOCK)):
+        yield block, encoder.encode(
+            block, normalize_embeddings=normalize, truncate_dim=truncate_dim, dtype=dtype, on_overflow=on_overflow
+        )
+
+
+def _counted(lines: Iterator[str], bar: Bar) -> Iterator[str]:
+    # Moves the bar on by bytes, now and then. A compressed file ends early on the bar: its lines are
+    # counted by what they hold, not by what they take.
+    pending = 0
+    for number, line in enumerate(lines):
+        yield line
+        pending += len(line) + 1
+        if number % _BLOCK == _BLOCK - 1:
+            bar.update(pending)
+            pending = 0
+    bar.update(pending)

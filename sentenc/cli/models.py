@@ -1,0 +1,57 @@
+"""``sentenc models``, ``info`` and ``verify``: what there is, what it is, whether it is whole."""
+
+import json
+
+import click
+
+import sentenc
+from sentenc.checkpoint import is_checkpoint, read_checkpoint
+from sentenc.registry import find
+
+
+@click.command("models")
+def models_command() -> None:
+    """List the models that ship inside the package."""
+    for name in sentenc.available_models():
+        summary = read_checkpoint(find(name)).metadata.get("summary", "")
+        click.echo(f"{name:16} {summary}".rstrip())
+
+
+@click.command("info")
+@click.argument("model")
+@click.option("--json", "as_json", is_flag=True, help="Print everything, as JSON.")
+def info_command(model: str, as_json: bool) -> None:
+    """Show what a model is: shape, size, sources, scores."""
+    folder = find(model)
+    if not is_checkpoint(folder):
+        raise click.ClickException(f"{folder} is not a sentenc model folder")
+    checkpoint = read_checkpoint(folder)
+    encoder = sentenc.load(model)
+    content = {
+        "folder": str(folder),
+        "kind": checkpoint.kind,
+        "dim": encoder.dim,
+        "max_tokens": encoder.max_tokens,
+        "megabytes": round(sum(p.stat().st_size for p in folder.iterdir() if p.is_file()) / 1e6, 2),
+        "fingerprint": encoder.fingerprint(),
+        "config": checkpoint.config,
+        "metadata": checkpoint.metadata,
+    }
+    if as_json:
+        click.echo(json.dumps(content, indent=1, ensure_ascii=False))
+        return
+    for key, value in content.items():
+        if isinstance(value, dict):
+            click.echo(f"{key}:")
+            for inner, item in value.items():
+                click.echo(f"  {inner}: {item if isinstance(item, str) else json.dumps(item, ensure_ascii=False)}")
+        else:
+            click.echo(f"{key}: {value}")
+
+
+@click.command("verify")
+@click.argument("model")
+def verify_command(model: str) -> None:
+    """Check a model folder: every file's hash, every weight's shape, and its golden vectors."""
+    result = sentenc.verify(model)
+    click.echo(f"ok: {result.texts} golden texts, largest difference {result.max_difference:.1e}")

@@ -1,0 +1,27 @@
+"""``sentenc similarity``: how alike are these texts?"""
+
+import json
+
+import click
+
+import sentenc
+
+
+@click.command("similarity")
+@click.argument("texts", nargs=-1, required=True)
+@click.option("-m", "--model", default="cse-en", show_default=True, help="Name, folder or Hub id.")
+@click.option("--json", "as_json", is_flag=True, help="Print the matrix as JSON.")
+def similarity_command(texts: tuple[str, ...], model: str, as_json: bool) -> None:
+    """Cosine similarity of two texts (one number), or of several (a matrix)."""
+    if len(texts) < 2:
+        raise click.UsageError(f"got {len(texts)} text, expected two or more")
+    encoder = sentenc.load(model)
+    vectors = encoder.encode(list(texts))
+    matrix = encoder.similarity(vectors, vectors)
+    if as_json:
+        click.echo(json.dumps({"texts": texts, "similarity": [[round(float(v), 6) for v in row] for row in matrix]}))
+    elif len(texts) == 2:
+        click.echo(f"{matrix[0, 1]:.4f}")
+    else:
+        for row, text in zip(matrix, texts, strict=True):
+            click.echo(" ".join(f"{value:7.4f}" for value in row) + f"  {text}")

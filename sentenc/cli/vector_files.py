@@ -1,0 +1,122 @@
+"""Writers of vectors: a row at a time in, bounded memory, and no file at all unless it is whole."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sentenc.errors import MissingExtraError
+
+Block = tuple[list[str], npt.NDArray[Any]]
+Metadata = dict[str, str]
+
+
+def write_vectors(path: Path, blocks: Iterator[Block], dim: int, dtype: str, metadata: Metadata) -> int:
+    """Writes blocks of texts and vectors to ``path``, in the format of its suffix; returns the rows.
+
+    ``.npy``: the matrix. ``.npz``: the matrix as ``embeddings``, and the metadata. ``.jsonl``: an
+    object with ``text`` and ``embedding`` a line. ``.parquet``: columns ``text`` and ``embedding``.
+    """
+    with _replacing(path) as temporary:
+        return _WRITERS[path.suffix](temporary, blocks, dim, dtype, metadata)
+
+
+def known_suffixes() -> list[str]:
+    """Suffixes that :func:`write_vectors` knows."""
+    return sorted(_WRITERS)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_npy(path: Path, blocks: Iterator[Block], dim: int, dtype: str, metadata: Metadata) -> int:
+    with open(path, "wb") as file:
+        rows = _write_array(file, blocks, dim, dtype)
+    return rows
+
+
+def _write_array(file: IO[bytes], blocks: Iterator[Block], dim: int, dtype: str) -> int:
+    # The header is written twice: numpy pads it so that the number of rows can grow in place.
+    def header(rows: int) -> dict[str, Any]:
+        return {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (rows, dim)}
+
+    np.lib.format.write_array_header_1_0(file, header(0))
+    begin, rows = file.tell(), 0
+    for _texts, vectors in blocks:
+        file.write(np.ascontiguousarray(vectors).data)
+        rows += len(vectors)
+    file.seek(0)
+    np.lib.format.write_array_header_1_0(file, header(rows))
+    if file.tell() != begin:
+        raise RuntimeError("numpy changed the length of the header of a growing array")
+    return rows
+
+
+def _write_npz(path: Path, blocks: Iterator[Block], dim: int, dtype: str, metadata: Metadata) -> int:
+    body = path.with_name(path.name + ".body")
+    try:
+        rows = _write_npy(body, blocks, dim, dtype, metadata)
+        matrix = np.load(body, mmap_mode="r") if rows else np.zeros((0, dim), dtype)
+        texts: dict[str, Any] = {name: np.array(value) for name, value in metadata.items()}
+        with open(path, "wb") as file:
+            np.savez(file, embeddings=matrix, **texts)
+    finally:
+        body.unlink(missing_ok=True)
+    return rows
+
+
+def _write_jsonl(path: Path, blocks: Iterator[Block], dim: int, dtype: str, metadata: Metadata) -> int:
+    rows = 0
+    with open(path, "w", encoding="utf-8") as file:
+        for texts, vectors in blocks:
+            for text, vector in zip(texts, vectors, strict=True):
+                # str() gives the shortest decimals that read back as the same number of that precision.
+                numbers = [float(str(value)) for value in vector]
+                file.write(json.dumps({"text": text, "embedding": numbers}) + "\n")
+            rows += len(texts)
+    return rows
+
+
+def _write_parquet(path: Path, blocks: Iterator[Block], dim: int, dtype: str, metadata: Metadata) -> int:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise MissingExtraError("parquet", "pyarrow", "writing Parquet") from error
+    kind = pa.list_(pa.from_numpy_dtype(np.dtype(dtype)), dim)
+    schema = pa.schema([("text", pa.string()), ("embedding", kind)], metadata=metadata)
+    rows = 0
+    with pq.ParquetWriter(path, schema) as writer:
+        for texts, vectors in blocks:
+            column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), dim)
+            writer.write_table(pa.table([pa.array(texts, pa.string()), column], schema=schema))
+            rows += len(texts)
+    return rows
+
+
+_WRITERS: dict[str, Callable[[Path, Iterator[Block], int, str, Metadata], int]] = {
+    ".jsonl": _write_jsonl,
+    ".npy": _write_npy,
+    ".npz": _write_npz,
+    ".parquet": _write_parquet,
+}
