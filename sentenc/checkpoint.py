@@ -91,7 +91,9 @@ def read_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint:
 
     folder = Path(folder)
     config = _read_config(folder)
-    data = {name: _read_checked(folder / name, config["files"].get(name)) for name in (WEIGHTS, TOKENIZER, GOLDEN)}
+    data = {
+        name: _read_checked(folder / name, config["files"].get(name)) for name in (WEIGHTS, TOKENIZER, GOLDEN)
+    }
     try:
         tensors = load(data[WEIGHTS])
     except SafetensorError as error:
@@ -125,15 +127,19 @@ def replacing_folder(folder: Path, marker: str) -> Iterator[Path]:
         marker: What a folder of this kind holds, so that no other folder is ever replaced.
     """
     folder = folder.expanduser().absolute()
-    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / marker).exists())):
-        raise CheckpointError(f"{folder} exists and is not a model folder: choose another place, or delete it")
+    if folder.exists() and (
+        not folder.is_dir() or (any(folder.iterdir()) and not (folder / marker).exists())
+    ):
+        raise CheckpointError(
+            f"{folder} exists and is not a model folder: choose another place, or delete it"
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         staging.chmod(0o755)
         yield staging
         for path in staging.rglob("*"):
-            _flush(path)
+            _settle(path)
         if folder.exists():
             _exchange(staging, folder)
         else:
@@ -158,8 +164,10 @@ def _exchange(new: Path, old: Path) -> None:
     shutil.rmtree(aside)
 
 
-def _flush(path: Path) -> None:
+def _settle(path: Path) -> None:
+    # On disk before it takes the old one's place; readable by others, which safetensors' files are not.
     if path.is_file():
+        path.chmod(0o644)
         with open(path, "rb") as file:
             os.fsync(file.fileno())
 
@@ -183,7 +191,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} has keys missing: {missing}, unexpected: {unexpected}")
     for key in ("config", "metadata", "files"):
         if not isinstance(config[key], dict):
-            raise CheckpointError(f"{path} has {key} of type {type(config[key]).__name__}, expected an object")
+            raise CheckpointError(
+                f"{path} has {key} of type {type(config[key]).__name__}, expected an object"
+            )
     return config
 
 
@@ -195,7 +205,9 @@ def _read_checked(path: Path, expected: Any) -> bytes:
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     if len(data) != expected.get("bytes"):
-        raise CheckpointError(f"{path} has {len(data)} bytes, expected {expected.get('bytes')}: truncated or changed")
+        raise CheckpointError(
+            f"{path} has {len(data)} bytes, expected {expected.get('bytes')}: truncated or changed"
+        )
     if hashlib.sha256(data).hexdigest() != expected.get("sha256"):
         raise CheckpointError(f"{path} does not have the sha256 that {CONFIG} states: damaged or changed")
     return data

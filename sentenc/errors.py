@@ -31,7 +31,7 @@ class MissingExtraError(SentencError, ImportError):
 
     def __init__(self, extra: str, package: str, feature: str) -> None:
         super().__init__(
-            f"{feature} needs the package {package!r}, which is not installed: pip install \"sentenc[{extra}]\""
+            f'{feature} needs the package {package!r}, which is not installed: pip install "sentenc[{extra}]"'
         )
         self.extra = extra
         self.package = package

@@ -66,7 +66,9 @@ def find(model: str | os.PathLike[str]) -> Path:
     if len(parts) == 2 and all(parts) and parts[0] not in (".", "..", "~") and not Path(parts[0]).exists():
         return _fetch(name)
     shipped = ", ".join(available_models()) or "none"
-    raise ModelNotFoundError(f"no model {name!r}: neither a shipped one ({shipped}), nor a folder, nor a Hub id (owner/name)")
+    raise ModelNotFoundError(
+        f"no model {name!r}: neither a shipped one ({shipped}), nor a folder, nor a Hub id (owner/name)"
+    )
 
 
 def _fetch(name: str) -> Path:

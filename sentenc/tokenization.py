@@ -54,7 +54,9 @@ class Tokenizer:
         self._prefix = model.get("continuing_subword_prefix", "##") if self._continues else ""
         self.unknown_id: int | None = self._vocabulary.get(model.get("unk_token"))
         if not skip_unknown and self.unknown_id is None:
-            raise CheckpointError("tokenizer.json has no unknown token in its vocabulary, expected one to keep")
+            raise CheckpointError(
+                "tokenizer.json has no unknown token in its vocabulary, expected one to keep"
+            )
         self._max_chars = int(model.get("max_input_chars_per_word", 100)) if self._continues else 2**31
         self._build_tables(config)
 
@@ -98,9 +100,11 @@ class Tokenizer:
         return ids[: ends[-1] if len(ends) else 0], ends, counts
 
     def _build_tables(self, config: dict[str, Any]) -> None:
+        from sentenc.kernels.compilation import note_compilation
         from sentenc.kernels.encode import hash_tokens
         from sentenc.kernels.fold import FoldTable
 
+        note_compilation(hash_tokens)
         unicode_rules = _UnicodeRules(config)
         tokens = [(b"", False)] * self.vocab_size
         for token, index in self._vocabulary.items():
@@ -171,7 +175,9 @@ def _without_additions(spec: str) -> str:
     # What is left of a tokenizer.json when all that adds, cuts or pads is taken away.
     try:
         config = json.loads(spec)
-        kinds = {part: (config.get(part) or {}).get("type") for part in ("model", "normalizer", "pre_tokenizer")}
+        kinds = {
+            part: (config.get(part) or {}).get("type") for part in ("model", "normalizer", "pre_tokenizer")
+        }
     except (ValueError, AttributeError) as error:
         raise CheckpointError(f"tokenizer.json is not a tokenizer: {error}") from error
     expected = {
@@ -185,7 +191,13 @@ def _without_additions(spec: str) -> str:
             raise CheckpointError(f"tokenizer.json has {part} of type {kind}, expected one of {known}")
     if not config["model"].get("vocab"):
         raise CheckpointError("tokenizer.json has an empty vocabulary, expected at least one token")
-    config |= {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None, "decoder": None}
+    config |= {
+        "added_tokens": [],
+        "post_processor": None,
+        "truncation": None,
+        "padding": None,
+        "decoder": None,
+    }
     return json.dumps(config, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -52,9 +52,14 @@ def verify(folder: str | os.PathLike[str]) -> Verification:
     path = find(folder)
     checkpoint = read_checkpoint(path)
     encoder = load_checkpoint(checkpoint)
-    texts, expected = checkpoint.golden.get("texts"), np.array(checkpoint.golden.get("embeddings"), np.float32)
+    texts, expected = (
+        checkpoint.golden.get("texts"),
+        np.array(checkpoint.golden.get("embeddings"), np.float32),
+    )
     if not isinstance(texts, list) or expected.shape != (len(texts), encoder.dim):
-        raise CheckpointError(f"{path / GOLDEN} has embeddings of shape {expected.shape}, expected one of {encoder.dim} a text")
+        raise CheckpointError(
+            f"{path / GOLDEN} has embeddings of shape {expected.shape}, expected one of {encoder.dim} a text"
+        )
     found = encoder.encode(texts, on_overflow="ignore")
     scale = max(float(np.linalg.norm(expected, axis=1).max(initial=0)), 1e-12)
     differences = np.abs(found - expected).max(axis=1, initial=0) / scale

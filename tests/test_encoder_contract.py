@@ -96,7 +96,9 @@ def test_batch_size_order_and_neighbours_do_not_matter(encoder):
 def test_overflow_warns_once_with_count_and_longest(encoder):
     long = "dog " * (encoder.max_tokens + 5)
     longest = int(encoder.count_tokens([long])[0])
-    with pytest.warns(TruncationWarning, match=rf"2 texts .*max_tokens={encoder.max_tokens} .*has {longest}") as seen:
+    with pytest.warns(
+        TruncationWarning, match=rf"2 texts .*max_tokens={encoder.max_tokens} .*has {longest}"
+    ) as seen:
         encoder.encode([long, "dog", long], batch_size=1)
     assert len(seen) == 1
     assert seen[0].filename == __file__
@@ -169,9 +171,7 @@ def test_out_memmap_is_filled(encoder, tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "v.npy"), encoder.encode(TEXTS), **CLOSE)
     strided = np.zeros((2 * len(TEXTS), encoder.dim), np.float16)[::2]
     encoder.encode(TEXTS, out=strided, dtype="float16", normalize_embeddings=True)
-    np.testing.assert_allclose(
-        strided, encoder.encode(TEXTS, normalize_embeddings=True), rtol=0, atol=2e-3
-    )
+    np.testing.assert_allclose(strided, encoder.encode(TEXTS, normalize_embeddings=True), rtol=0, atol=2e-3)
     one = np.zeros(encoder.dim, np.float32)
     assert encoder.encode("dog", out=one) is one
     np.testing.assert_allclose(one, encoder.encode("dog"), **CLOSE)
@@ -201,7 +201,9 @@ def test_encode_iter_equals_encode_and_reads_no_further_than_it_must(encoder):
     first = next(blocks)
     assert taken == len(first) < len(many)
     found = np.concatenate([first, *blocks])
-    np.testing.assert_allclose(found, encoder.encode(many, truncate_dim=3, normalize_embeddings=True), **CLOSE)
+    np.testing.assert_allclose(
+        found, encoder.encode(many, truncate_dim=3, normalize_embeddings=True), **CLOSE
+    )
     assert list(encoder.encode_iter([])) == []
     with pytest.raises(TypeError, match="use encode"):
         encoder.encode_iter("one text")
@@ -252,7 +254,25 @@ def test_encode_prints_nothing_and_leaves_random_state(encoder, capfd):
     assert before == (np.random.get_state()[1].tolist(), random.getstate())  # noqa: NPY002
 
 
-HARD = ["", "a", "é", "e\u0301", "👩‍👩‍👧", "東京", "\u200b", "\0", "a\0b", "\ud800", "x\udfffy", "☃", " \u3000", "A" * 300, "ﬁ", "İ", "한국"]
+HARD = [
+    "",
+    "a",
+    "é",
+    "e\u0301",
+    "👩‍👩‍👧",
+    "東京",
+    "\u200b",
+    "\0",
+    "a\0b",
+    "\ud800",
+    "x\udfffy",
+    "☃",
+    " \u3000",
+    "A" * 300,
+    "ﬁ",
+    "İ",
+    "한국",
+]
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))

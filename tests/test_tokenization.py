@@ -25,7 +25,7 @@ HARD = [
 
 def ids_of(tokenizer: Tokenizer, texts: list[str]) -> list[list[int]]:
     ids, ends, counts = tokenizer.encode(texts)
-    starts = [0, *ends[:-1]]
+    starts = np.concatenate([[0], ends])[:-1].astype(np.int64)
     assert (ends - starts == counts).all()
     return [ids[a:b].tolist() for a, b in zip(starts, ends, strict=True)]
 
@@ -50,7 +50,9 @@ def test_any_text(pair, texts):
     assert ids_of(ours, texts) == [encoding.ids for encoding in reference.encode_batch(texts)]
 
 
-MARKS = "aAéÅ \u0301\u0323\u0327\u302e\u302f\U0001d165\U0001d166\U0001d16d\U0001d16e\U00016ff0한ᄒ東。\0\u200b"
+MARKS = (
+    "aAéÅ \u0301\u0323\u0327\u302e\u302f\U0001d165\U0001d166\U0001d16d\U0001d16e\U00016ff0한ᄒ東。\0\u200b"
+)
 
 
 @settings(deadline=None, max_examples=300)
@@ -62,7 +64,11 @@ def test_marks_in_any_order(pair, text):
 
 def test_every_code_point(pair):
     ours, reference = pair
-    texts = ["a" + "x".join(map(chr, range(start, start + 64))) for start in range(0, 0x30000, 64) if not 0xD800 <= start < 0xE000]
+    texts = [
+        "a" + "x".join(map(chr, range(start, start + 64)))
+        for start in range(0, 0x30000, 64)
+        if not 0xD800 <= start < 0xE000
+    ]
     assert ids_of(ours, texts) == [encoding.ids for encoding in reference.encode_batch(texts)]
 
 
@@ -86,7 +92,9 @@ def test_cut_keeps_the_first_and_counts_all():
 
 def test_lone_surrogates_are_dropped():
     tokenizer = Tokenizer(wordpiece_spec())
-    assert ids_of(tokenizer, ["do\ud800g", "\udfff", "dog \U0001d165\ud800"]) == ids_of(tokenizer, ["dog", "", "dog \U0001d165"])
+    assert ids_of(tokenizer, ["do\ud800g", "\udfff", "dog \U0001d165\ud800"]) == ids_of(
+        tokenizer, ["dog", "", "dog \U0001d165"]
+    )
 
 
 @pytest.mark.parametrize(

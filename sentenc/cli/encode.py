@@ -18,13 +18,25 @@ _BLOCK = 8192
 
 @click.command("encode")
 @click.argument("file", default="-")
-@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Where to: .npy, .npz, .parquet or .jsonl.")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where to: .npy, .npz, .parquet or .jsonl.",
+)
 @click.option("-m", "--model", default="cse-en", show_default=True, help="Name, folder or Hub id.")
 @click.option("--field", help="The input is JSON lines; the text is this field.")
 @click.option("--normalize", is_flag=True, help="Scale every vector to unit length.")
 @click.option("--truncate-dim", type=int, help="Keep the first so many dimensions.")
 @click.option("--dtype", default="float32", show_default=True, type=click.Choice(["float32", "float16"]))
-@click.option("--on-overflow", default="warn", show_default=True, type=click.Choice(["warn", "error", "ignore"]), help="About texts that are too long.")
+@click.option(
+    "--on-overflow",
+    default="warn",
+    show_default=True,
+    type=click.Choice(["warn", "error", "ignore"]),
+    help="About texts that are too long.",
+)
 @click.option("--threads", type=click.IntRange(min=1), help="Threads that encode; all cores by default.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 def encode_command(
@@ -36,7 +48,9 @@ def encode_command(
     The output appears when it is complete; an interrupted run leaves nothing, or the older file.
     """
     if output.suffix not in known_suffixes():
-        raise click.BadParameter(f"{output} ends in {output.suffix!r}, expected one of {', '.join(known_suffixes())}")
+        raise click.BadParameter(
+            f"{output} ends in {output.suffix!r}, expected one of {', '.join(known_suffixes())}"
+        )
     if not output.absolute().parent.is_dir():
         raise click.BadParameter(f"the folder of {output} does not exist")
     size = os.path.getsize(file) if file != "-" else None
@@ -52,11 +66,23 @@ def encode_command(
 
 
 def _blocks(
-    encoder: Encoder, texts: Iterator[str], normalize: bool, truncate_dim: int | None, dtype: str, on_overflow: OnOverflow
+    encoder: Encoder,
+    texts: Iterator[str],
+    normalize: bool,
+    truncate_dim: int | None,
+    dtype: str,
+    on_overflow: OnOverflow,
 ) -> Iterator[Block]:
     while block := list(islice(texts, _BLOCK)):
-        yield block, encoder.encode(
-            block, normalize_embeddings=normalize, truncate_dim=truncate_dim, dtype=dtype, on_overflow=on_overflow
+        yield (
+            block,
+            encoder.encode(
+                block,
+                normalize_embeddings=normalize,
+                truncate_dim=truncate_dim,
+                dtype=dtype,
+                on_overflow=on_overflow,
+            ),
         )
 
 

@@ -44,7 +44,9 @@ def info_command(model: str, as_json: bool) -> None:
         if isinstance(value, dict):
             click.echo(f"{key}:")
             for inner, item in value.items():
-                click.echo(f"  {inner}: {item if isinstance(item, str) else json.dumps(item, ensure_ascii=False)}")
+                click.echo(
+                    f"  {inner}: {item if isinstance(item, str) else json.dumps(item, ensure_ascii=False)}"
+                )
         else:
             click.echo(f"{key}: {value}")
 

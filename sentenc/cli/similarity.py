@@ -19,7 +19,9 @@ def similarity_command(texts: tuple[str, ...], model: str, as_json: bool) -> Non
     vectors = encoder.encode(list(texts))
     matrix = encoder.similarity(vectors, vectors)
     if as_json:
-        click.echo(json.dumps({"texts": texts, "similarity": [[round(float(v), 6) for v in row] for row in matrix]}))
+        click.echo(
+            json.dumps({"texts": texts, "similarity": [[round(float(v), 6) for v in row] for row in matrix]})
+        )
     elif len(texts) == 2:
         click.echo(f"{matrix[0, 1]:.4f}")
     else:

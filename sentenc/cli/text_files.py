@@ -39,7 +39,9 @@ def _field(path: str, number: int, line: str, field: str) -> str:
         raise click.ClickException(f"{path}, line {number}: not JSON: {error}") from error
     if not isinstance(value, dict) or field not in value:
         what = f"an object with {sorted(value)}" if isinstance(value, dict) else type(value).__name__
-        raise click.ClickException(f"{path}, line {number}: {what}, expected an object with the field {field!r}")
+        raise click.ClickException(
+            f"{path}, line {number}: {what}, expected an object with the field {field!r}"
+        )
     if not isinstance(value[field], str):
         kind = type(value[field]).__name__
         raise click.ClickException(f"{path}, line {number}: field {field!r} is {kind}, expected a string")

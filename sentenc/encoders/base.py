@@ -162,7 +162,9 @@ class Encoder(ABC):
         """
         left, right = _unit_rows(a, "a"), _unit_rows(b, "b")
         if left.shape[1] != right.shape[1]:
-            raise ValueError(f"a has {left.shape[1]} dimensions and b has {right.shape[1]}, expected the same")
+            raise ValueError(
+                f"a has {left.shape[1]} dimensions and b has {right.shape[1]}, expected the same"
+            )
         return np.clip(left @ right.T, -1.0, 1.0)
 
     # How it is done -----------------------------------------------------------------------------
@@ -278,7 +280,9 @@ def _output(out: Vectors | None, rows: int, dim: int, dtype: np.dtype[Any]) -> V
     if not isinstance(out, np.ndarray):
         raise ValueError(f"out is {type(out).__name__}, expected a numpy array")
     if out.shape != (rows, dim) or out.dtype != dtype:
-        raise ValueError(f"out has shape {out.shape} and dtype {out.dtype}, expected {(rows, dim)} and {dtype}")
+        raise ValueError(
+            f"out has shape {out.shape} and dtype {out.dtype}, expected {(rows, dim)} and {dtype}"
+        )
     if not out.flags.writeable:
         raise ValueError("out is read-only, expected a writeable array")
     return out

@@ -15,7 +15,6 @@ from sentenc.encoders.cse_config import CSEConfig
 from sentenc.encoders.cse_tables import fold_tables
 from sentenc.encoders.texts import as_text_list
 from sentenc.errors import CheckpointError
-from sentenc.kernels.compilation import compilation_note
 from sentenc.tokenization import Tokenizer
 from sentenc.verification import golden_vectors
 
@@ -63,9 +62,13 @@ class CSE(Encoder):
         if threads is not None and threads < 1:
             raise ValueError(f"threads is {threads}, expected 1 or more")
         if tokenizer.vocab_size > config.vocab_size:
-            raise CheckpointError(f"tokenizer.json has ids up to {tokenizer.vocab_size - 1}, expected fewer than vocab_size {config.vocab_size}")
+            raise CheckpointError(
+                f"tokenizer.json has ids up to {tokenizer.vocab_size - 1}, expected fewer than vocab_size {config.vocab_size}"
+            )
         if tokenizer.skip_unknown != (config.unknown == "skip"):
-            raise ValueError(f"tokenizer.skip_unknown is {tokenizer.skip_unknown}, but unknown={config.unknown!r}")
+            raise ValueError(
+                f"tokenizer.skip_unknown is {tokenizer.skip_unknown}, but unknown={config.unknown!r}"
+            )
         check_weights(config, weights)
         self.config = config
         self.tokenizer = tokenizer
@@ -85,8 +88,7 @@ class CSE(Encoder):
             config = CSEConfig.from_dict(values)
         except (KeyError, ValueError, TypeError) as error:
             raise CheckpointError(f"config.json has a bad config: {error}") from error
-        with compilation_note():
-            tokenizer = Tokenizer(checkpoint.tokenizer, skip_unknown=config.unknown == "skip")
+        tokenizer = Tokenizer(checkpoint.tokenizer, skip_unknown=config.unknown == "skip")
         return cls(
             config, checkpoint.tensors, tokenizer, tables=tables, threads=threads,
             metadata=checkpoint.metadata, card=checkpoint.card,
@@ -188,7 +190,15 @@ class CSE(Encoder):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The folded tables are several times the weights, and quickly made again.
-        arguments = (self.config, self._weights, self.tokenizer, self.tables, self.threads, self.metadata, self.card)
+        arguments = (
+            self.config,
+            self._weights,
+            self.tokenizer,
+            self.tables,
+            self.threads,
+            self.metadata,
+            self.card,
+        )
         return _rebuild, arguments
 
 
@@ -204,8 +214,12 @@ def check_weights(config: CSEConfig, weights: Mapping[str, npt.NDArray[Any]]) ->
         value = weights[name]
         if value.shape != shape:
             raise CheckpointError(f"model.safetensors has {name} of shape {value.shape}, expected {shape}")
-        if value.dtype not in (np.float16, np.float32) and not (name == "embeddings" and value.dtype == np.int8):
-            raise CheckpointError(f"model.safetensors has {name} of dtype {value.dtype}, expected float16 or float32")
+        if value.dtype not in (np.float16, np.float32) and not (
+            name == "embeddings" and value.dtype == np.int8
+        ):
+            raise CheckpointError(
+                f"model.safetensors has {name} of dtype {value.dtype}, expected float16 or float32"
+            )
         if value.dtype != np.int8 and not np.isfinite(value).all():
             raise CheckpointError(f"model.safetensors has values in {name} that are not finite")
 

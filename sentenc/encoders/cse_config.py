@@ -127,7 +127,9 @@ class CSEConfig:
         known = {field.name for field in fields(cls)}
         if set(values) != known:
             missing, unexpected = sorted(known - set(values)), sorted(set(values) - known)
-            raise ValueError(f"keys missing: {missing}, unexpected: {unexpected}, expected exactly {sorted(known)}")
+            raise ValueError(
+                f"keys missing: {missing}, unexpected: {unexpected}, expected exactly {sorted(known)}"
+            )
         return cls(**values | {"widths": tuple(values["widths"])})
 
 

@@ -58,7 +58,9 @@ def _word_table(
 ) -> WordTable:
     if not config.word_path:
         nothing = np.zeros(len(stored), np.float32)
-        return WordTable(np.zeros((len(stored), 0), np.int8 if tables == "int8" else np.float32), nothing, nothing)
+        return WordTable(
+            np.zeros((len(stored), 0), np.int8 if tables == "int8" else np.float32), nothing, nothing
+        )
     # Only ratios of weights count; the highest is made 1, so that none overflows.
     weights = np.exp(dense["token_weights"] - dense["token_weights"].max())
     if "projection" in dense:

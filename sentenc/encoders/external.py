@@ -1,6 +1,7 @@
 """Any sentence-transformers model as an :class:`~sentenc.Encoder`: a teacher, a baseline, a peer."""
 
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +37,14 @@ class ExternalEncoder(Encoder):
         self._tokenizer = model.tokenizer
         self._special_ids = np.array(sorted(self._tokenizer.all_special_ids), np.int64)
         self._fingerprint: str | None = None
+        self._lock = threading.Lock()
+        # Not every model says how long its vectors are; one vector does.
+        self._dim = int(model.encode("a", show_progress_bar=False).shape[0])
 
     @property
     def dim(self) -> int:
         """Length of the vectors."""
-        return len(self.model.encode(["a"], show_progress_bar=False)[0]) if self._dim is None else self._dim
-
-    @property
-    def _dim(self) -> int | None:
-        get = getattr(self.model, "get_embedding_dimension", None) or self.model.get_sentence_embedding_dimension
-        dim: int | None = get()
-        return dim
+        return self._dim
 
     @property
     def max_tokens(self) -> int:
@@ -75,14 +73,24 @@ class ExternalEncoder(Encoder):
         with replacing_folder(Path(folder), marker="modules.json") as staging:
             self.model.save(str(staging))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the lock, which cannot be pickled."""
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restores the rest, and makes a new lock."""
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
     def _encode_block(
         self, texts: list[str], batch_size: int, out: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.int64]:
         clean = [replace_lone_surrogates(text) for text in texts]
         ids = self._token_ids(clean)
-        out[...] = self.model.encode(
-            clean, batch_size=batch_size, convert_to_numpy=True, show_progress_bar=False
-        )
+        with self._lock:
+            out[...] = self.model.encode(
+                clean, batch_size=batch_size, convert_to_numpy=True, show_progress_bar=False
+            )
         for row, row_ids in enumerate(ids):
             if np.isin(row_ids, self._special_ids).all():
                 out[row] = 0.0
@@ -92,8 +100,10 @@ class ExternalEncoder(Encoder):
         if not texts:
             return []
         clean = [replace_lone_surrogates(text) for text in texts]
-        # verbose=False: its own warning about length says less than ours, and goes to a root logger.
-        encoded = self._tokenizer(clean, truncation=False, padding=False, verbose=False)
+        # The tokeniser keeps padding and truncation as state, so two threads must not use it at once.
+        # verbose=False: its own warning about length says less than ours.
+        with self._lock:
+            encoded = self._tokenizer(clean, truncation=False, padding=False, verbose=False)
         ids: list[list[int]] = encoded["input_ids"]
         return ids
 

@@ -1,23 +1,20 @@
-"""A word to the user when the kernels are compiled, which happens once on every machine."""
+"""A word to the user before the kernels are compiled, which happens once on every machine."""
 
 import logging
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 _logger = logging.getLogger("sentenc")
-# Loading compiled kernels takes a few tenths of a second, compiling them several seconds.
-_PATIENCE = 1.5
 
 
-@contextmanager
-def compilation_note() -> Iterator[None]:
-    """Logs a warning if what happens inside takes long: then it is the compiler."""
-    note = "compiling sentenc's kernels for this machine; this happens once and takes some seconds"
-    timer = threading.Timer(_PATIENCE, _logger.warning, (note,))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+def note_compilation(kernel: Any) -> None:
+    """Logs a warning if a kernel has no compiled form on disk yet, so that the wait explains itself."""
+    if kernel.signatures:
+        return
+    # Each kernel that is kept has an index file named after its module and itself.
+    module = kernel.py_func.__module__.rpartition(".")[2]
+    folder = getattr(kernel.stats, "cache_path", None)
+    if folder is None or not any(Path(folder).glob(f"{module}.{kernel.py_func.__name__}-*.nbi")):
+        _logger.warning(
+            "compiling sentenc's kernels for this machine; this happens once and takes some seconds"
+        )

@@ -96,7 +96,9 @@ class FoldTable:
             if missing != _SPECIAL:
                 self._add_page(int(missing))
                 continue
-            texts = [text if text.isascii() else self._normalize(replace_lone_surrogates(text)) for text in texts]
+            texts = [
+                text if text.isascii() else self._normalize(replace_lone_surrogates(text)) for text in texts
+            ]
             joined = "".join(texts)
             offsets = text_offsets(texts)
             allow_special = True

@@ -92,4 +92,6 @@ class CSEModule(nn.Module):
 
 
 def _activate(z: Tensor, phi: str) -> Tensor:
-    return {"identity": lambda v: v, "tanh": torch.tanh, "relu": torch.relu, "gelu": nn.functional.gelu}[phi](z)
+    return {"identity": lambda v: v, "tanh": torch.tanh, "relu": torch.relu, "gelu": nn.functional.gelu}[phi](
+        z
+    )

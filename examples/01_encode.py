@@ -1,0 +1,16 @@
+"""Encode sentences and compare them. Needs nothing but the package: no network, no GPU, no torch."""
+
+import sentenc
+
+sentences = [
+    "A man is playing a guitar.",
+    "Someone plays an instrument.",
+    "The stock market fell sharply.",
+    "Share prices dropped on Monday.",
+]
+
+encoder = sentenc.load("cse-en")
+vectors = encoder.encode(sentences)
+print(f"{vectors.shape[0]} vectors of {vectors.shape[1]} dimensions, {vectors.dtype}")
+for row, sentence in zip(encoder.similarity(vectors, vectors), sentences, strict=True):
+    print(" ".join(f"{value:6.3f}" for value in row), " ", sentence)

@@ -1,0 +1,142 @@
+"""Model folders: strict, atomic, verified."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import make_cse
+from safetensors.numpy import load_file, save_file
+
+import sentenc
+from sentenc import CheckpointError, ModelNotFoundError
+from sentenc.checkpoint import replacing_folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    make_cse("int8").compressed().save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def reseal(folder, name):
+    """Makes config.json state the file as it is now, so that what lies behind the hash is tested."""
+    import hashlib
+
+    config = json.loads((folder / "config.json").read_text())
+    data = (folder / name).read_bytes()
+    config["files"][name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def edit_config(folder, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_verify_passes(folder):
+    result = sentenc.verify(folder)
+    assert result.texts == 8
+    assert result.max_difference < 1e-6
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "golden.json"])
+def test_missing_truncated_and_changed_files_are_named(folder, name):
+    path = folder / name
+    data = path.read_bytes()
+    path.write_bytes(data[:-1])
+    with pytest.raises(CheckpointError, match=f"{name} has .* bytes, expected"):
+        sentenc.load(folder)
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(CheckpointError, match=f"{name} does not have the sha256"):
+        sentenc.load(folder)
+    path.unlink()
+    with pytest.raises(CheckpointError, match=f"{name} cannot be read"):
+        sentenc.load(folder)
+
+
+def test_bad_config_is_named(folder):
+    original = (folder / "config.json").read_text()
+    for changes, message in [
+        ({"format_version": 2}, "format_version 2, expected 1"),
+        ({"kind": "word2vec"}, "kind 'word2vec'"),
+        ({"extra": 1}, "unexpected: \\['extra'\\]"),
+        ({"config": []}, "config of type list"),
+        ({"config": {}}, "bad config"),
+        ({"files": {}}, "no entry for model.safetensors"),
+    ]:
+        edit_config(folder, **changes)
+        with pytest.raises(CheckpointError, match=message):
+            sentenc.load(folder)
+        (folder / "config.json").write_text(original)
+    (folder / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match="holds no model"):
+        sentenc.load(folder)
+
+
+def test_what_is_behind_a_good_hash_is_checked_too(folder):
+    tensors = load_file(folder / "model.safetensors")
+    save_file({k: v for k, v in tensors.items() if k != "biases.2"}, folder / "model.safetensors")
+    reseal(folder, "model.safetensors")
+    with pytest.raises(CheckpointError, match="missing: \\['biases.2'\\]"):
+        sentenc.load(folder)
+    (folder / "model.safetensors").write_bytes(b"not safetensors")
+    reseal(folder, "model.safetensors")
+    with pytest.raises(CheckpointError, match="model.safetensors is not a safetensors file"):
+        sentenc.load(folder)
+    (folder / "tokenizer.json").write_bytes(b"\xff")
+    reseal(folder, "tokenizer.json")
+    with pytest.raises(CheckpointError, match="tokenizer.json is not UTF-8|not a safetensors"):
+        sentenc.load(folder)
+
+
+def test_verify_sees_a_changed_weight(folder):
+    tensors = load_file(folder / "model.safetensors")
+    tensors["embeddings"] = np.roll(tensors["embeddings"], 1, axis=0)
+    save_file(tensors, folder / "model.safetensors")
+    reseal(folder, "model.safetensors")
+    sentenc.load(folder)
+    with pytest.raises(CheckpointError, match=r"golden text \d .* differs"):
+        sentenc.verify(folder)
+
+
+def test_nothing_by_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    for name in ("no-such-model", "models/mine", "./a", "/a/b", ""):
+        with pytest.raises(ModelNotFoundError, match="no model|model is"):
+            sentenc.load(name)
+    with pytest.raises(CheckpointError, match="holds no model"):
+        sentenc.load("models")
+    with pytest.raises(ModelNotFoundError, match="Hugging Face Hub failed"):
+        sentenc.load("someone/something")
+
+
+def test_a_failed_save_leaves_the_older_model(folder):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(RuntimeError, match="disk"), replacing_folder(folder, "config.json") as staging:
+        (staging / "config.json").write_text("half")
+        raise RuntimeError("disk full")
+    assert before == {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert os.listdir(folder.parent) == ["model"]
+
+
+def test_a_killed_save_leaves_a_whole_model(folder, tmp_path):
+    script = "import sys, sentenc\ne = sentenc.load(sys.argv[1])\nprint('go', flush=True)\nwhile True: e.save(sys.argv[1])"
+    for delay in (0.05, 0.13, 0.21):
+        process = subprocess.Popen([sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE)
+        assert process.stdout.readline() == b"go\n"
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert sentenc.verify(folder).texts == 8
+
+
+def test_every_shipped_model_verifies():
+    assert sentenc.available_models()
+    for name in sentenc.available_models():
+        assert sentenc.verify(name).max_difference < 1e-4

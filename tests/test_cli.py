@@ -1,0 +1,201 @@
+"""The command line, run as a user runs it."""
+
+import gzip
+import json
+import lzma
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import make_cse
+
+import sentenc
+
+LINES = ["a man is playing the guitar", "", "dog cat", "crème 東京"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli") / "model"
+    make_cse("int8").save(folder)
+    return str(folder)
+
+
+def run(*arguments, stdin="", code=0, cwd=None):
+    command = [sys.executable, "-c", "from sentenc.cli import main; main()", *map(str, arguments)]
+    result = subprocess.run(
+        command, input=stdin.encode(), capture_output=True, cwd=cwd, timeout=120, check=False
+    )
+    assert result.returncode == code, result.stderr.decode()
+    assert b"Traceback" not in result.stderr
+    return result.stdout.decode(), result.stderr.decode()
+
+
+@pytest.fixture
+def texts(tmp_path):
+    path = tmp_path / "texts.txt"
+    path.write_text("\n".join(LINES) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def expected(model):
+    return sentenc.load(model).encode(LINES)
+
+
+def test_encode_npy_from_every_kind_of_input(model, texts, expected, tmp_path):
+    plain = texts.read_bytes()
+    (tmp_path / "texts.gz").write_bytes(gzip.compress(plain))
+    (tmp_path / "texts.xz").write_bytes(lzma.compress(b"\xef\xbb\xbf" + plain.replace(b"\n", b"\r\n")))
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"t": line}) + "\n" for line in LINES))
+    for name, options in [
+        ("texts.txt", []),
+        ("texts.gz", []),
+        ("texts.xz", []),
+        ("texts.jsonl", ["--field", "t"]),
+    ]:
+        out, _ = run("encode", tmp_path / name, "-o", tmp_path / "v.npy", "-m", model, *options)
+        assert out == ""
+        np.testing.assert_array_equal(np.load(tmp_path / "v.npy"), expected)
+    _, err = run("encode", "-o", tmp_path / "w.npy", "-m", model, stdin=texts.read_text(encoding="utf-8"))
+    assert "4 texts" in err
+    np.testing.assert_array_equal(np.load(tmp_path / "w.npy"), expected)
+
+
+def test_encode_other_formats_and_options(model, texts, expected, tmp_path):
+    run("encode", texts, "-o", tmp_path / "v.npz", "-m", model, "-q")
+    with np.load(tmp_path / "v.npz") as file:
+        np.testing.assert_array_equal(file["embeddings"], expected)
+        assert str(file["fingerprint"]) == sentenc.load(model).fingerprint()
+    run("encode", texts, "-o", tmp_path / "v.jsonl", "-m", model)
+    rows = [json.loads(line) for line in (tmp_path / "v.jsonl").read_text().splitlines()]
+    assert [row["text"] for row in rows] == LINES
+    np.testing.assert_array_equal(np.array([row["embedding"] for row in rows], np.float32), expected)
+    parquet = pytest.importorskip("pyarrow.parquet")
+    run(
+        "encode",
+        texts,
+        "-o",
+        tmp_path / "v.parquet",
+        "-m",
+        model,
+        "--dtype",
+        "float16",
+        "--normalize",
+        "--truncate-dim",
+        6,
+    )
+    table = parquet.read_table(tmp_path / "v.parquet").to_pydict()
+    assert table["text"] == LINES
+    found = np.array(table["embedding"])
+    wanted = sentenc.load(model).encode(LINES, truncate_dim=6, normalize_embeddings=True, dtype="float16")
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_encode_nothing(model, tmp_path):
+    for suffix in ("npy", "npz", "jsonl"):
+        run("encode", "-o", tmp_path / f"v.{suffix}", "-m", model, stdin="")
+    assert np.load(tmp_path / "v.npy").shape == (0, sentenc.load(model).dim)
+
+
+def test_bad_input_is_named_and_nothing_is_lost(model, tmp_path):
+    target = tmp_path / "v.npy"
+    target.write_bytes(b"older")
+    bad = tmp_path / "bad.jsonl"
+    for content, message in [
+        (b'{"text": "a"}\n{"text": 3}\n', "line 2: field 'text' is int"),
+        (b'{"text": "a"}\n{"body": ""}\n', "line 2: an object with ['body']"),
+        (b'{"text": "a"}\nnonsense\n', "line 2: not JSON"),
+        (b'{"text": "a"}\n\xff\n', "line 2: not UTF-8"),
+        (gzip.compress(b'{"text": "a"}\n' * 9)[:-9], "after line"),
+    ]:
+        bad.write_bytes(content)
+        _, err = run("encode", bad, "-o", target, "-m", model, "--field", "text", code=1)
+        assert message in err
+    assert target.read_bytes() == b"older"
+    assert sorted(os.listdir(tmp_path)) == ["bad.jsonl", "v.npy"]
+
+
+def test_wrong_usage(model, tmp_path, texts):
+    for arguments, code, message in [
+        (["encode", texts, "-o", tmp_path / "v.csv", "-m", model], 2, "expected one of"),
+        (["encode", texts, "-o", tmp_path / "no" / "v.npy", "-m", model], 2, "does not exist"),
+        (["encode", tmp_path / "none", "-o", tmp_path / "v.npy", "-m", model], 1, "none"),
+        (["encode", texts, "-o", tmp_path / "v.npy", "-m", "nothing"], 1, "no model 'nothing'"),
+        (
+            ["encode", texts, "-o", tmp_path / "v.npy", "-m", model, "--truncate-dim", 999],
+            1,
+            "truncate_dim is 999",
+        ),
+        (["similarity", "one", "-m", model], 2, "two or more"),
+        (["nonsense"], 2, "No such command"),
+    ]:
+        _, err = run(*arguments, code=code)
+        assert message in err
+
+
+def test_long_texts_warn_on_standard_error(model, tmp_path):
+    _, err = run("encode", "-o", tmp_path / "v.npy", "-m", model, stdin="dog " * 99)
+    assert "warning: 1 text is longer than max_tokens=64" in err
+    run("encode", "-o", tmp_path / "w.npy", "-m", model, "--on-overflow", "error", stdin="dog " * 99, code=1)
+    assert not (tmp_path / "w.npy").exists()
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_stopped_run_leaves_no_output(model, tmp_path, stop):
+    command = [
+        sys.executable,
+        "-c",
+        "from sentenc.cli import main; main()",
+        "encode",
+        "-",
+        "-o",
+        "v.npy",
+        "-m",
+        model,
+    ]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path)
+    process.stdin.write(b"dog cat\n" * 20_000)
+    process.stdin.flush()
+    deadline = time.monotonic() + 60
+    while not any(tmp_path.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(stop)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert b"Traceback" not in err
+    assert not (tmp_path / "v.npy").exists()
+    if stop == signal.SIGINT:
+        assert process.returncode == 130
+        assert os.listdir(tmp_path) == []
+
+
+def test_similarity(model):
+    out, _ = run("similarity", "dog cat", "dog cat", "-m", model)
+    assert out == "1.0000\n"
+    out, _ = run("similarity", "dog", "cat", "the park", "-m", model)
+    assert len(out.splitlines()) == 3
+    out, _ = run("similarity", "dog", "cat", "-m", model, "--json")
+    assert json.loads(out)["similarity"][0][0] == 1.0
+
+
+def test_models_info_verify(model):
+    out, _ = run("models")
+    assert [line.split()[0] for line in out.splitlines()] == sentenc.available_models()
+    out, _ = run("info", model)
+    assert "embedding_dim: 24" in out
+    out, _ = run("info", model, "--json")
+    assert json.loads(out)["fingerprint"] == sentenc.load(model).fingerprint()
+    out, _ = run("verify", model)
+    assert out.startswith("ok: 8 golden texts")
+    run("verify", "nothing", code=1)
+
+
+def test_closed_pipe_is_quiet(model):
+    command = f"{sys.executable} -c 'from sentenc.cli import main; main()' info {model} --json | head -c 10"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, timeout=60, check=False)
+    assert result.stderr == b""

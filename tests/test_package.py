@@ -1,0 +1,75 @@
+"""The package itself: what importing costs, what is public, what errors say."""
+
+import json
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+import sentenc
+from sentenc import MissingExtraError
+
+HEAVY = ["numpy", "numba", "torch", "onnxruntime", "transformers", "sentence_transformers", "tokenizers"]
+
+
+def python(code: str) -> str:
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    return result.stdout
+
+
+def test_public_names_are_sorted_and_there():
+    assert sentenc.__all__ == sorted(sentenc.__all__)
+    for name in sentenc.__all__:
+        assert getattr(sentenc, name) is not None
+    assert set(sentenc.__all__) <= set(dir(sentenc))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = sentenc.nonsense
+
+
+def test_import_loads_nothing_heavy():
+    code = f"import sys, sentenc, json; print(json.dumps([m for m in {HEAVY} if m in sys.modules]))"
+    assert json.loads(python(code)) == []
+
+
+def test_command_line_help_loads_nothing_heavy():
+    code = (
+        "import sys, json\nfrom sentenc.cli import cli\n"
+        "cli.main(['--version'], standalone_mode=False)\n"
+        f"print(json.dumps([m for m in {HEAVY} if m in sys.modules]))"
+    )
+    assert json.loads(python(code).splitlines()[-1]) == []
+
+
+def test_encoding_needs_no_torch():
+    code = (
+        "import sys\nfor name in ('torch', 'transformers', 'sentence_transformers', 'scipy', 'sklearn'):\n"
+        "    sys.modules[name] = None\n"
+        "import sentenc\nprint(sentenc.load('cse-en').encode(['a man', 'a dog']).shape)"
+    )
+    assert python(code) == "(2, 256)\n"
+
+
+def test_missing_extra_names_itself():
+    code = (
+        "import sys\nsys.modules['sentence_transformers'] = None\nimport sentenc\n"
+        "try:\n    sentenc.ExternalEncoder('folder')\nexcept sentenc.MissingExtraError as e:\n    print(e)"
+    )
+    assert 'pip install "sentenc[sentence-transformers]"' in python(code)
+    assert MissingExtraError("eval", "scipy", "this").extra == "eval"
+
+
+def test_no_logging_is_configured():
+    code = "import logging, sentenc; sentenc.load('cse-en').encode('a'); print(logging.getLogger().handlers)"
+    assert python(code) == "[]\n"
+
+
+def test_files_are_short():
+    package = Path(sentenc.__file__).parent
+    if Path(sysconfig.get_paths()["purelib"]) in package.parents:
+        pytest.skip("only of interest in the repository")
+    for path in [*package.rglob("*.py"), *Path(__file__).parent.glob("*.py")]:
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, path
