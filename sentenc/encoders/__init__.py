@@ -1,0 +1,1 @@
+"""The encoders, and the interface they share."""

@@ -165,7 +165,8 @@ class Encoder(ABC):
             raise ValueError(
                 f"a has {left.shape[1]} dimensions and b has {right.shape[1]}, expected the same"
             )
-        return np.clip(left @ right.T, -1.0, 1.0)
+        cosines: npt.NDArray[np.float32] = np.clip(left @ right.T, -1.0, 1.0)
+        return cosines
 
     # How it is done -----------------------------------------------------------------------------
 
@@ -293,8 +294,7 @@ def _unit_rows(vectors: npt.ArrayLike, name: str) -> npt.NDArray[np.float32]:
     if rows.ndim != 2:
         raise ValueError(f"{name} has {rows.ndim} dimensions of axes, expected shape (n, dim) or (dim,)")
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: npt.NDArray[np.float32] = rows / np.where(norms == 0, np.float32(1), norms)
-    return unit
+    return (rows / np.where(norms == 0, np.float32(1), norms)).astype(np.float32)
 
 
 def _is_int(value: Any) -> bool:

@@ -171,9 +171,15 @@ class CSE(Encoder):
         if self.threads == 1 or len(texts) < 2 * _SHARE:
             self._encode_share(texts, out, counts)
             return counts
-        shares = [slice(i, i + _SHARE) for i in range(0, len(texts), _SHARE)]
-        with ThreadPoolExecutor(min(self.threads, len(shares))) as pool:
-            list(pool.map(lambda share: self._encode_share(texts[share], out[share], counts[share]), shares))
+        starts = range(0, len(texts), _SHARE)
+
+        def encode_share(i: int) -> None:
+            end = i + _SHARE
+            self._encode_share(texts[i:end], out[i:end], counts[i:end])
+
+        with ThreadPoolExecutor(min(self.threads, len(starts))) as pool:
+            for _ in pool.map(encode_share, starts):
+                pass  # pass on what a thread raised
         return counts
 
     def _encode_share(

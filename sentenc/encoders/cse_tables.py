@@ -112,4 +112,5 @@ def _steps(peaks: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def _quantised(values: npt.NDArray[np.float32], steps: npt.NDArray[np.float32]) -> npt.NDArray[np.int8]:
-    return np.rint(values / steps).astype(np.int8)
+    whole: npt.NDArray[np.int8] = np.rint(values / steps).astype(np.int8)
+    return whole

@@ -1,0 +1,1 @@
+"""Compiled hot loops: fold, tokenise, gather, pool."""

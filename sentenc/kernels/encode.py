@@ -226,7 +226,7 @@ def _window(ids, i, taps, rows, column, k, scales, biases, feature, phi, z):  # 
         z[f] = z[f] * scales[feature + f] + biases[feature + f]
         if phi == RELU:
             z[f] = max(z[f], np.float32(0))
-    if phi == TANH or phi == GELU:
+    if phi in (TANH, GELU):
         _activate(z, phi)
 
 
@@ -260,7 +260,7 @@ def _pool_ngrams(ids, n, rows, scales, biases, widths, k, phi, pooling, padded, 
     # and j side by side, so a token's whole part in every n-gram is one stretch of memory.
     column = 0
     floor = np.float32(0) if phi == RELU else np.float32(-np.inf)
-    plain = pooling != MAX and (phi == RELU or phi == IDENTITY)
+    plain = pooling != MAX and phi in (RELU, IDENTITY)
     for w in range(len(widths)):
         width = widths[w]
         windows = n if padded else max(1, n - width + 1)

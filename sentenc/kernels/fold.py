@@ -9,6 +9,7 @@ Unicode can creep in. What the pre-tokeniser would split off is put between spac
 import threading
 import unicodedata
 from collections.abc import Callable
+from typing import Any
 
 import numba
 import numpy as np
@@ -52,9 +53,9 @@ def _fold(points, offsets, page_of, starts, lengths, pool, allow_special):  # ty
 
 
 try:
-    _fold = numba.njit(cache=True, nogil=True)(_fold)
+    _compiled_fold: Any = numba.njit(cache=True, nogil=True)(_fold)
 except RuntimeError:  # nowhere to keep the compiled form
-    _fold = numba.njit(nogil=True)(_fold)
+    _compiled_fold = numba.njit(nogil=True)(_fold)
 
 
 class FoldTable:
@@ -88,7 +89,7 @@ class FoldTable:
         allow_special = False
         while True:
             points = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
-            missing, folded, ends = _fold(points, offsets, *self._tables, allow_special)
+            missing, folded, ends = _compiled_fold(points, offsets, *self._tables, allow_special)
             if missing == _DONE:
                 # Read-only like the buffer of an ASCII text, so that one compiled form takes both.
                 folded.flags.writeable = False

@@ -92,6 +92,8 @@ class CSEModule(nn.Module):
 
 
 def _activate(z: Tensor, phi: str) -> Tensor:
-    return {"identity": lambda v: v, "tanh": torch.tanh, "relu": torch.relu, "gelu": nn.functional.gelu}[phi](
-        z
-    )
+    if phi == "identity":
+        return z
+    if phi == "gelu":
+        return nn.functional.gelu(z)
+    return torch.tanh(z) if phi == "tanh" else torch.relu(z)

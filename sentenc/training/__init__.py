@@ -1,0 +1,1 @@
+"""Making models: teacher vectors and distillation."""

@@ -82,7 +82,7 @@ def token_vectors(teacher: ExternalEncoder, tokens: list[str]) -> Any:
     )
     rows = []
     with torch.no_grad():
-        for block in ids.split(256):
+        for block in torch.split(ids, 256):
             features = {"input_ids": block, "attention_mask": torch.ones_like(block)}
             rows.append(
                 model({k: v.to(model.device) for k, v in features.items()})["sentence_embedding"]
