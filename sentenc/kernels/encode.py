@@ -196,8 +196,9 @@ def _pool_words(ids, n, rows, scales, weights, out):  # type: ignore[no-untyped-
         token = ids[i]
         scale = scales[token]
         total += weights[token]
+        row = rows[token]
         for d in range(rows.shape[1]):
-            out[d] += scale * np.float32(rows[token, d])
+            out[d] += scale * np.float32(row[d])
     inverse = np.float32(1) / total
     for d in range(rows.shape[1]):
         out[d] *= inverse
@@ -231,27 +232,25 @@ def _window(ids, i, taps, rows, column, k, scales, biases, feature, phi, z):  # 
 
 
 @_kernel
-def _add_pairs(ids, windows, rows, column, k, scales, biases, feature, floor, out):  # type: ignore[no-untyped-def]
+def _add_pairs(ids, windows, rows, k, scales, biases, floor, out):  # type: ignore[no-untyped-def]
     # The common case, width 2: every full window added up, in one pass over the filters each.
+    # Slices, here and below, are what lets the compiler use vector instructions: it must prove that
+    # what is written is not what is read, and gives up on many offsets into few arrays.
     for i in range(windows):
-        a, b = ids[i], ids[i + 1]
+        x, y = rows[ids[i], :k], rows[ids[i + 1], k : 2 * k]
         for f in range(k):
-            z = np.float32(rows[a, column + f]) + np.float32(rows[b, column + k + f])
-            out[feature + f] += max(z * scales[feature + f] + biases[feature + f], floor)
+            z = np.float32(x[f]) + np.float32(y[f])
+            out[f] += max(z * scales[f] + biases[f], floor)
 
 
 @_kernel
-def _add_triples(ids, windows, rows, column, k, scales, biases, feature, floor, out):  # type: ignore[no-untyped-def]
+def _add_triples(ids, windows, rows, k, scales, biases, floor, out):  # type: ignore[no-untyped-def]
     # The same for width 3.
     for i in range(windows):
-        a, b, c = ids[i], ids[i + 1], ids[i + 2]
+        x, y, w = rows[ids[i], :k], rows[ids[i + 1], k : 2 * k], rows[ids[i + 2], 2 * k : 3 * k]
         for f in range(k):
-            z = (
-                np.float32(rows[a, column + f])
-                + np.float32(rows[b, column + k + f])
-                + np.float32(rows[c, column + 2 * k + f])
-            )
-            out[feature + f] += max(z * scales[feature + f] + biases[feature + f], floor)
+            z = np.float32(x[f]) + np.float32(y[f]) + np.float32(w[f])
+            out[f] += max(z * scales[f] + biases[f], floor)
 
 
 @_kernel
@@ -268,10 +267,12 @@ def _pool_ngrams(ids, n, rows, scales, biases, widths, k, phi, pooling, padded, 
         done = 0
         if plain and (width == 2 or width == 3):
             done = max(0, n - width + 1)
+            taps = rows[:, column : column + width * k]
+            scale, bias = scales[feature : feature + k], biases[feature : feature + k]
             if width == 2:
-                _add_pairs(ids, done, rows, column, k, scales, biases, feature, floor, out)
+                _add_pairs(ids, done, taps, k, scale, bias, floor, out[feature : feature + k])
             else:
-                _add_triples(ids, done, rows, column, k, scales, biases, feature, floor, out)
+                _add_triples(ids, done, taps, k, scale, bias, floor, out[feature : feature + k])
         for i in range(done, windows):
             _window(ids, i, min(width, n - i), rows, column, k, scales, biases, feature, phi, z)
             for f in range(k):
