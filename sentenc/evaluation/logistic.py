@@ -6,16 +6,13 @@ whose width is the number of problems. All problems are solved by L-BFGS, precon
 of the problem on all rows, which is close to every fold's own: a handful of passes each.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.errors import MissingExtraError
 from sentenc.evaluation.curvature import Curvature
 from sentenc.evaluation.lbfgs import minimise
 
@@ -58,17 +55,6 @@ class Design:
         return cls(out, labels, n_classes)
 
 
-@contextmanager
-def worker_threads(n_threads: int | None = None) -> Iterator[ThreadPoolExecutor]:
-    """A pool of threads, with BLAS held to one thread each: its own threading would change sums."""
-    try:
-        from threadpoolctl import threadpool_limits
-    except ImportError as error:
-        raise MissingExtraError("eval", "scikit-learn", "the logistic probe") from error
-    with threadpool_limits(1), ThreadPoolExecutor(n_threads or _usable_cores()) as pool:
-        yield pool
-
-
 def solve_path(
     design: Design, masks: Masks, strengths: Sequence[float], pool: ThreadPoolExecutor
 ) -> Iterator[tuple[float, Floats]]:
@@ -81,7 +67,7 @@ def solve_path(
         design: Features and labels.
         masks: Shape (P, n), True where a problem trains.
         strengths: Values of C, rising: each starts from the solution of the one before.
-        pool: From :func:`worker_threads`.
+        pool: From :func:`~sentenc.evaluation.threads.worker_threads`.
 
     Yields:
         C and the weights of all problems, shape (P, n_outputs, d + 1).
@@ -179,7 +165,3 @@ class _Objective:
         scores *= mask[:, None]
         slopes = (scores.reshape(p * k, -1) @ features).reshape(p, k, d)
         return np.einsum("pn,pn->p", losses, mask), slopes
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
