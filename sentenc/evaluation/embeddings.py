@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
-from sentenc.progress import progress_bar
+from sentenc.progress import Bar
 
 Features = npt.NDArray[np.float32]
-# Texts that are encoded between two moves of the progress bar.
-_BLOCK = 4096
+# Texts that are encoded between two moves of the progress bar, and blocks that make a file.
+_BLOCK = 2048
+_BLOCKS_PER_FILE = 8
 
 
 class Embedder(Protocol):
@@ -121,16 +122,23 @@ class EmbeddingStore:
             for path in sorted(self._folder.glob("*.npy")):
                 self._load(path)
 
-    def vectors(self, texts: Sequence[str], label: str = "encoding", progress: bool = False) -> Features:
+    def count_missing(self, texts: Sequence[str]) -> int:
+        """How many distinct texts would have to be encoded."""
+        return len({key for key in map(_digest, texts) if key not in self._row})
+
+    def vectors(self, texts: Sequence[str], bar: Bar | None = None) -> Features:
         """Returns the vectors of ``texts``, shape (n, dim), float32.
+
+        Args:
+            texts: One or more texts.
+            bar: Moved by one for every text that is encoded.
 
         Raises:
             ValueError: The encoder returned another shape, or NaN or infinity; with the text.
         """
         keys = [_digest(text) for text in texts]
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._row}
-        if missing:
-            self._encode(list(missing), list(missing.values()), label, progress)
+        self._encode(list(missing), list(missing.values()), bar)
         at = [self._row[key] for key in keys]
         out = np.empty((len(at), self._blocks[0].shape[1]), np.float32)
         blocks = np.array([block for block, _ in at])
@@ -139,17 +147,20 @@ class EmbeddingStore:
             out[blocks == block] = self._blocks[block][rows[blocks == block]]
         return out
 
-    def _encode(self, keys: list[bytes], texts: list[str], label: str, progress: bool) -> None:
-        pieces = []
-        with progress_bar(len(texts), label, progress) as bar:
-            for start in range(0, len(texts), _BLOCK):
-                block = texts[start : start + _BLOCK]
+    def _encode(self, keys: list[bytes], texts: list[str], bar: Bar | None) -> None:
+        # A file now and then, so that an interrupted run of a slow encoder loses little.
+        for first in range(0, len(texts), _BLOCK * _BLOCKS_PER_FILE):
+            last = min(first + _BLOCK * _BLOCKS_PER_FILE, len(texts))
+            pieces = []
+            for start in range(first, last, _BLOCK):
+                block = texts[start : min(start + _BLOCK, last)]
                 pieces.append(_checked(self._embedder.encode(block), block, self._embedder.name))
-                bar.update(len(block))
-        vectors = np.concatenate(pieces)
-        if self._folder is not None:
-            _write(self._folder, keys, vectors)
-        self._add(keys, vectors)
+                if bar is not None:
+                    bar.update(len(block))
+            vectors = np.concatenate(pieces)
+            if self._folder is not None:
+                _write(self._folder, keys[first:last], vectors)
+            self._add(keys[first:last], vectors)
 
     def _add(self, keys: Sequence[bytes], vectors: Features) -> None:
         self._row.update((key, (len(self._blocks), row)) for row, key in enumerate(keys))
