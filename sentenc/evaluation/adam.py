@@ -5,6 +5,7 @@ see the same mini-batches, so that a mini-batch is gathered once for all of them
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -28,11 +29,16 @@ class Network:
     """
 
     def __init__(
-        self, n_inputs: int, n_hidden: int, n_outputs: int, n_replicas: int, generators: list[np.random.Generator]
+        self,
+        n_inputs: int,
+        n_hidden: int,
+        n_outputs: int,
+        n_replicas: int,
+        generators: list[np.random.Generator],
     ) -> None:
         widths = [n_inputs, n_hidden, n_outputs] if n_hidden else [n_inputs, n_outputs]
         self.parameters: list[Floats] = []
-        for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
+        for fan_in, fan_out in pairwise(widths):
             bound = 1 / np.sqrt(fan_in)
             shape = (n_replicas, fan_in + 1, fan_out)
             drawn = [generator.uniform(-bound, bound, shape) for generator in generators]

@@ -91,7 +91,9 @@ _TABLE = (
     _one_file_per_class("MR", "MR", "binary_raw", ("rt-polarity.pos", "rt-polarity.neg"), 10_662, "cp1252"),
     _one_file_per_class("CR", "CR", "binary_raw", ("custrev.pos", "custrev.neg"), 3_775, "latin-1"),
     # The objective sentences are SentEval's "positive" ones.
-    _one_file_per_class("SUBJ", "SUBJ", "binary_raw", ("subj.objective", "subj.subjective"), 10_000, "cp1252"),
+    _one_file_per_class(
+        "SUBJ", "SUBJ", "binary_raw", ("subj.objective", "subj.subjective"), 10_000, "cp1252"
+    ),
     _one_file_per_class("MPQA", "MPQA", "binary_raw", ("mpqa.pos", "mpqa.neg"), 10_606, "latin-1"),
     Task(
         name="SST2",
@@ -135,9 +137,7 @@ _TABLE = (
         senteval=_split(read_sick_entailment, "downstream/SICK", _SICK, _SICK_SIZES),
         raw=_split(read_sick_entailment, "sick_raw", _SICK, _SICK_SIZES),
     ),
-    Task(
-        name="SICK-R-supervised", protocol="relatedness", senteval=_sick_r, raw=_sick_r_raw
-    ),
+    Task(name="SICK-R-supervised", protocol="relatedness", senteval=_sick_r, raw=_sick_r_raw),
     # SentEval fits STS-B's scores of 0 to 5 with the five classes 1 to 5, and so do the published rows.
     Task(name="STS-B-supervised", protocol="relatedness", senteval=_stsb, raw=_stsb_raw),
     _sts_year(
@@ -147,7 +147,14 @@ _TABLE = (
     _sts_year(13, {"FNWN": 189, "headlines": 750, "OnWN": 561}),
     _sts_year(
         14,
-        {"deft-forum": 450, "deft-news": 300, "headlines": 750, "images": 750, "OnWN": 750, "tweet-news": 750},
+        {
+            "deft-forum": 450,
+            "deft-news": 300,
+            "headlines": 750,
+            "images": 750,
+            "OnWN": 750,
+            "tweet-news": 750,
+        },
     ),
     _sts_year(
         15,

@@ -59,7 +59,9 @@ class Curvature:
 
         p, k, d = vectors.shape
         if len(self._factors) == k > 1:
-            each = [cho_solve(f, vectors[:, at].T, check_finite=False).T for at, f in enumerate(self._factors)]
+            each = [
+                cho_solve(f, vectors[:, at].T, check_finite=False).T for at, f in enumerate(self._factors)
+            ]
             return np.stack(each, axis=1)
         size = len(self._factors[0][0])
         flat = vectors.reshape(-1, size)

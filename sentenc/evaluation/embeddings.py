@@ -94,7 +94,9 @@ def as_embedder(
             f"encoder is {kind}, expected an Encoder, a SentenceTransformer or a function of a list of str"
         )
     if normalize_embeddings or truncate_dim is not None:
-        raise ValueError("normalize_embeddings and truncate_dim need an encoder; a function returns what it returns")
+        raise ValueError(
+            "normalize_embeddings and truncate_dim need an encoder; a function returns what it returns"
+        )
     return _FunctionEmbedder(encoder, name)
 
 
@@ -182,10 +184,14 @@ def _digest(text: str) -> bytes:
 
 def _checked(vectors: Features, texts: list[str], name: str) -> Features:
     if vectors.ndim != 2 or len(vectors) != len(texts):
-        raise ValueError(f"{name} returned shape {vectors.shape} for {len(texts)} texts, expected ({len(texts)}, dim)")
+        raise ValueError(
+            f"{name} returned shape {vectors.shape} for {len(texts)} texts, expected ({len(texts)}, dim)"
+        )
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if bad.size:
-        raise ValueError(f"{name} returned NaN or infinity for {len(bad)} texts, the first being {texts[bad[0]]!r}")
+        raise ValueError(
+            f"{name} returned NaN or infinity for {len(bad)} texts, the first being {texts[bad[0]]!r}"
+        )
     return vectors
 
 

@@ -52,7 +52,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.aggregation not in AGGREGATIONS:
-            raise ValueError(f"aggregation is {self.aggregation!r}, expected one of {', '.join(AGGREGATIONS)}")
+            raise ValueError(
+                f"aggregation is {self.aggregation!r}, expected one of {', '.join(AGGREGATIONS)}"
+            )
         for name, low in (("seed", 0), ("folds", 2)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < low:

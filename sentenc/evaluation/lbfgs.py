@@ -37,7 +37,7 @@ class Objective(Protocol):
 
 def minimise(
     objective: Objective, preconditioner: Preconditioner, start: Floats, most_steps: int | None = None
-) -> Floats:
+) -> tuple[Floats, bool]:
     """Minimises P problems; those that have converged drop out of the batch.
 
     Args:
@@ -47,7 +47,7 @@ def minimise(
         most_steps: Where to stop, converged or not, without a warning.
 
     Returns:
-        The solutions, shape (P, k, d).
+        The solutions, shape (P, k, d), and whether all have converged.
 
     Warns:
         NotConvergedWarning: Some were not solved within 500 steps.
@@ -69,7 +69,7 @@ def minimise(
         solution[active[done]] = weights[done]
         keep = ~done
         if not keep.any():
-            return solution
+            return solution, True
         displacement = step[:, None, None] * direction
         change = new_gradient - gradient
         curvature = _dot(displacement, change)
@@ -84,7 +84,7 @@ def minimise(
     if most_steps is None:
         text = f"{len(active)} problems did not converge in {_MOST_STEPS} steps"
         warnings.warn(text, NotConvergedWarning, stacklevel=2)
-    return solution
+    return solution, False
 
 
 def _search(

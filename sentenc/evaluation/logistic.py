@@ -23,8 +23,9 @@ Masks = npt.NDArray[np.bool_]
 # Elements of a block of scores: small enough for a core's cache. Results must not depend on the
 # number of threads, so the blocks that are summed must not either.
 _BLOCK_ELEMENTS = 1 << 17
-# Steps towards a new strength's solution with the curvature of the last, before it is computed anew.
-_STALE_STEPS = 8
+# Steps towards a new strength's solution with the curvature of the last one, before it is computed anew:
+# for a single problem many steps are cheaper than that, for a batch of folds they are not.
+_STALE_STEPS, _STALE_STEPS_ALONE = 8, 100
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def solve_path(
     Yields:
         C and the weights of all problems, shape (P, n_outputs, d + 1).
     """
-    everything = masks.any(axis=0)
+    everything: Masks = np.any(masks, axis=0)
     alone = len(masks) == 1
     shape = (design.n_outputs, design.features.shape[1])
     reference, weights = np.zeros((1, *shape)), np.zeros((len(masks), *shape))
@@ -82,18 +83,20 @@ def solve_path(
 
     # At equal probabilities the classes hardly interact, so the cheap form will do to begin with.
     preconditioner = curvature(strengths[0], coupled=False)
-    for strength in strengths:
+    for at, strength in enumerate(strengths):
         whole = _Objective(design, everything[None], strength, pool)
         before = reference
-        reference = minimise(whole, preconditioner, before, most_steps=_STALE_STEPS)
-        preconditioner = curvature(strength)
-        reference = minimise(whole, preconditioner, reference)
+        stale = _STALE_STEPS_ALONE if alone and at > 0 else _STALE_STEPS
+        reference, converged = minimise(whole, preconditioner, before, most_steps=stale)
+        if not (alone and converged):
+            preconditioner = curvature(strength)
+            reference, _ = minimise(whole, preconditioner, reference)
         if alone:
             weights = reference
         else:
             # What a fold differed by from the whole at the last C is the best guess for this one.
             folds = _Objective(design, masks, strength, pool)
-            weights = minimise(folds, preconditioner, weights + (reference - before))
+            weights, _ = minimise(folds, preconditioner, weights + (reference - before))
         yield strength, weights
 
 
@@ -120,9 +123,7 @@ class _Objective:
         step = max(64, _BLOCK_ELEMENTS // (len(masks) * design.n_outputs))
         self._blocks = [slice(start, min(start + step, n)) for start in range(0, n, step)]
 
-    def __call__(
-        self, weights: Floats, problems: npt.NDArray[np.int64]
-    ) -> tuple[Floats, Floats]:
+    def __call__(self, weights: Floats, problems: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
         """Value (p,) and gradient (p, n_outputs, d + 1) of some of the problems at ``weights``."""
         one = self._binary if self._design.n_classes == 2 else self._multinomial
         penalised = weights.copy()
@@ -135,9 +136,7 @@ class _Objective:
             gradient += self._strength * slopes
         return value, gradient
 
-    def _binary(
-        self, weights: Floats, problems: npt.NDArray[np.int64], rows: slice
-    ) -> tuple[Floats, Floats]:
+    def _binary(self, weights: Floats, problems: npt.NDArray[np.int64], rows: slice) -> tuple[Floats, Floats]:
         features, positive = self._design.features[rows], self._design.labels[rows] == 1
         mask = self._masks[problems, rows]
         scores = weights[:, 0] @ features.T

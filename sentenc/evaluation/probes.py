@@ -87,7 +87,9 @@ class LogisticProbe:
 
     def settings(self) -> dict[str, Any]:
         """The grids."""
-        return {"C": {protocol: list(self.grid(protocol)) for protocol in ("nested-k-fold", "k-fold", "split")}}
+        return {
+            "C": {protocol: list(self.grid(protocol)) for protocol in ("nested-k-fold", "k-fold", "split")}
+        }
 
     def grid(self, protocol: str) -> tuple[float, ...]:
         """2^-2..2^3; for k-fold 2^-1..2^5."""

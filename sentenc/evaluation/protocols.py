@@ -28,9 +28,7 @@ class Outcome:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-def nested_k_fold(
-    data: Labelled, probe: Probe, folds: int, seed: int, rng: np.random.Generator
-) -> Outcome:
+def nested_k_fold(data: Labelled, probe: Probe, folds: int, seed: int, rng: np.random.Generator) -> Outcome:
     """MR, CR, SUBJ, MPQA: each of k test folds is predicted by a probe tuned by k-fold on the rest.
 
     Args:
@@ -142,7 +140,7 @@ def senteval_order(texts: Sequence[str], partners: Sequence[str] | None, labels:
     first = [len(text.split()) for text in texts]
     second = [0] * len(first) if partners is None else [len(text.split()) for text in partners]
     # lexsort takes the most important key last, and is stable.
-    return np.lexsort((labels, second, first))
+    return np.lexsort(np.array([labels, second, first], np.int64))
 
 
 def pair_features(left: npt.NDArray[np.float32], right: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""One small reader per file format; each turns a file into examples and names file and line when it cannot."""
+"""One small reader per file format; what cannot be read is reported with file and line."""
 
 import csv
 from collections.abc import Callable, Sequence
@@ -168,7 +168,7 @@ def read_probing(paths: Sequence[Path], encoding: str, classes: Classes, part: s
 
 
 def read_columns(paths: Sequence[Path], encoding: str, classes: Classes) -> Examples:
-    """A user's own CSV or TSV with a header: ``text,label``, ``text1,text2,label`` or ``text1,text2,score``."""
+    """A user's own CSV or TSV: ``text,label``, ``text1,text2,label`` or ``text1,text2,score``."""
     path = paths[0]
     header, rows = table_with_header(path, encoding)
     at = {name: header.index(name) for name in header}
@@ -194,7 +194,8 @@ def table_with_header(path: Path, encoding: str) -> tuple[list[str], list[tuple[
     header = [name.strip().lower() for name in next(reader, [])]
     if not any(layout <= set(header) for layout in layouts) or len(set(header)) != len(header):
         raise DataError(
-            f"{path}, line 1: columns are {header}, expected text,label or text1,text2,label or text1,text2,score"
+            f"{path}, line 1: columns are {','.join(header)}, "
+            "expected text,label or text1,text2,label or text1,text2,score"
         )
     rows: list[tuple[int, list[str]]] = []
     for row in reader:

@@ -115,7 +115,9 @@ class Results:
         try:
             content = json.loads(Path(path).read_text("utf-8"))
             if content["format_version"] != FORMAT_VERSION:
-                raise ValueError(f"format_version is {content['format_version']!r}, expected {FORMAT_VERSION}")
+                raise ValueError(
+                    f"format_version is {content['format_version']!r}, expected {FORMAT_VERSION}"
+                )
             scores = [Score(**score) for score in content["scores"]]
             return cls(content["encoder"], {score.task: score for score in scores})
         except (KeyError, TypeError, ValueError) as error:

@@ -43,7 +43,13 @@ class SentEvalProbe:
     n_threads: int | None = None
 
     def __post_init__(self) -> None:
-        for name, low in (("hidden", 0), ("batch_size", 1), ("tenacity", 0), ("epoch_size", 1), ("max_epoch", 0)):
+        for name, low in (
+            ("hidden", 0),
+            ("batch_size", 1),
+            ("tenacity", 0),
+            ("epoch_size", 1),
+            ("max_epoch", 0),
+        ):
             value = getattr(self, name)
             if not isinstance(value, int) or value < low:
                 raise ValueError(f"{name} is {value!r}, expected an integer of {low} or more")
@@ -110,7 +116,7 @@ class SentEvalProbe:
         decay: npt.NDArray[np.float64],
         generators: list[np.random.Generator],
     ) -> tuple[list[Labels], npt.NDArray[np.float64]]:
-        n_splits, n_replicas = decay.shape
+        n_replicas = decay.shape[1]
         network = Network(data.features.shape[1], self.hidden, data.n_classes, n_replicas, generators)
         optimiser = Adam(network, decay)
         best, best_accuracy = network.snapshot(), np.full(decay.shape, -1.0)
@@ -124,7 +130,7 @@ class SentEvalProbe:
                     network, optimiser, data.features, rows, at, self.batch_size, generators, _slope(data)
                 )
             epoch += self.epoch_size
-            accuracies = np.stack([_accuracies(network, data, jobs[split], split) for split in at])
+            accuracies = np.stack([_accuracies(network, data, jobs[split], int(split)) for split in at])
             better = running[at] & (accuracies > best_accuracy[at])
             for kept, now in zip(best, network.parameters, strict=True):
                 kept[at] = np.where(better[:, :, None, None], now[at], kept[at])

@@ -24,7 +24,7 @@ def paired_cosine(left: npt.ArrayLike, right: npt.ArrayLike) -> Floats:
     a, b = np.asarray(left, np.float64), np.asarray(right, np.float64)
     norms = np.sqrt(np.einsum("ij,ij->i", a, a) * np.einsum("ij,ij->i", b, b))
     dots: Floats = np.einsum("ij,ij->i", a, b)
-    return np.divide(dots, norms, out=np.zeros_like(dots), where=norms > 0)
+    return np.asarray(np.divide(dots, norms, out=np.zeros_like(dots), where=norms > 0))
 
 
 def pearson(predicted: npt.ArrayLike, gold: npt.ArrayLike) -> float:

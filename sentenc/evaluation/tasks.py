@@ -106,7 +106,9 @@ class Task:
         for name, part in self.parts(variant).items():
             found[name] = part.read([Path(data, file) for file in part.files], part.encoding, self.classes)
             if not len(found[name]):
-                raise DataError(f"{Path(data, part.files[0])}: no examples for the part {name!r} of {self.name}")
+                raise DataError(
+                    f"{Path(data, part.files[0])}: no examples for the part {name!r} of {self.name}"
+                )
             if part.size is not None and len(found[name]) != part.size:
                 where = ", ".join(part.files)
                 mismatches.append(f"{where}: {len(found[name])} examples, expected {part.size}")

@@ -19,7 +19,7 @@ def worker_threads(n_threads: int | None = None) -> Iterator[ThreadPoolExecutor]
         MissingExtraError: scikit-learn, which brings threadpoolctl, is not installed.
     """
     try:
-        from threadpoolctl import threadpool_limits
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unused-ignore]
     except ImportError as error:
         raise MissingExtraError("eval", "scikit-learn", "training a probe") from error
     with threadpool_limits(1), ThreadPoolExecutor(n_threads or usable_cores()) as pool:
