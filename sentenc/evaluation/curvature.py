@@ -10,9 +10,9 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 _BLOCK_ROWS = 4096
-# Above so many classes the coupling between them is left out, above so many more the classes share one
-# block: the Hessian has (classes * dimensions)^2 entries.
-_MOST_COUPLED = 8
+# Above so many weights the coupling between classes is left out (the Hessian has their square), and above
+# so many classes they share one block.
+_MOST_COUPLED_WEIGHTS = 6000
 _MOST_OWN_BLOCKS = 32
 
 
@@ -25,7 +25,7 @@ class Curvature:
         weights: Shape (k, d); k = 1 is the binary model.
         strength: C.
         pool: Threads to work in.
-        coupled: Whether to keep the blocks between classes (up to eight of them).
+        coupled: Whether to keep the blocks between classes, where they are not too large.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Curvature:
     ) -> None:
         k = len(weights)
         shares = _shares(features, weights, mask)
-        if coupled and k <= _MOST_COUPLED:
+        if coupled and weights.size <= _MOST_COUPLED_WEIGHTS:
             pairs = [(i, j) for i in range(k) for j in range(i + 1)]
             columns: Iterable[Floats] = (shares[i] * ((i == j) - shares[j]) for i, j in pairs)
             blocks = _weighted_grams(features, [c * mask for c in columns], pool)

@@ -28,7 +28,7 @@ _BLOCK_ELEMENTS = 1 << 17
 _STALE_STEPS, _STALE_STEPS_ALONE = 8, 100
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Design:
     """The features and labels that all problems share.
 

@@ -14,7 +14,7 @@ Labels = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Labelled:
     """Features (n, d), float32, and labels (n,), int64 in 0..n_classes-1."""
 
@@ -31,7 +31,7 @@ class Labelled:
         return Labelled(features, np.concatenate([self.labels, more.labels]), self.n_classes)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Split:
     """Rows to train on, rows to predict, and rows to stop early on if the probe stops early.
 

@@ -18,7 +18,7 @@ class DataError(SentencError, ValueError):
     """An evaluation file is missing or is not in the format that its task expects."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Examples:
     """Labelled texts, or labelled pairs of texts, in the order of their file.
 

@@ -58,7 +58,7 @@ def _published_table(published: Sequence[PublishedRow], tasks: Sequence[str]) ->
     for row in published:
         mean = sum(row.values) / len(row.values)
         rows.append([row.model, *(f"{value:.2f}" for value in row.values), f"{mean:.2f}", row.source])
-    return _table(["published model", *tasks, "avg", "source"], rows)
+    return _table(["published model", *tasks, "mean", "source"], rows)
 
 
 def _circumstances(results: Sequence[Results]) -> str:
