@@ -128,7 +128,7 @@ def stratified_folds(labels: Labels, folds: int, seed: int) -> list[Split]:
     present, counts = np.unique(labels, return_counts=True)
     if len(present) < 2 or counts.min() < folds:
         raise DataError(
-            f"the smallest of {len(present)} classes has {counts.min(initial=0)} examples to train on, "
+            f"the smallest of {len(present)} classes has {counts.min()} examples to train on, "
             f"expected 2 classes or more, with {folds} examples or more each for {folds} folds"
         )
     splitter = StratifiedKFold(n_splits=folds, shuffle=True, random_state=seed)

@@ -3,11 +3,12 @@
 import hashlib
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from sentenc.encoders.base import Encoder
 
@@ -50,8 +51,15 @@ class WordAverage(Encoder):
         return self.count_tokens(texts)
 
     def _vector(self, word: str) -> np.ndarray:
-        digest = hashlib.sha256(f"{self._seed} {word}".encode()).digest()
+        digest = hashlib.sha256(f"{self._seed} {word}".encode("utf-8", "surrogatepass")).digest()
         return np.random.default_rng(list(digest[:8])).standard_normal(self._dim)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_blas_thread() -> Iterator[None]:
+    """Problems this small only get slower with more."""
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture
@@ -76,7 +84,10 @@ def made_up(tmp_path: Path) -> Path:
     rng = np.random.default_rng(7)
     data = tmp_path / "data"
     both = (NEGATIVE, POSITIVE)
-    for folder, files in (("MR", ("rt-polarity.neg", "rt-polarity.pos")), ("CR", ("custrev.neg", "custrev.pos"))):
+    for folder, files in (
+        ("MR", ("rt-polarity.neg", "rt-polarity.pos")),
+        ("CR", ("custrev.neg", "custrev.pos")),
+    ):
         for words, file in zip(both, files, strict=True):
             write(data / "downstream" / folder / file, [sentence(rng, words) + " " for _ in range(60)])
     for part, size in (("train", 80), ("dev", 30), ("test", 40)):
@@ -90,7 +101,9 @@ def made_up(tmp_path: Path) -> Path:
 def _write_trec(data: Path, rng: np.random.Generator) -> None:
     labels = {"ABBR": "short", "DESC": "what", "ENTY": "thing", "HUM": "who", "LOC": "where", "NUM": "many"}
     for file, each in (("train_5500.label", 12), ("TREC_10.label", 4)):
-        lines = [f"{label}:x {sentence(rng, (word,))} ?" for label, word in labels.items() for _ in range(each)]
+        lines = [
+            f"{label}:x {sentence(rng, (word,))} ?" for label, word in labels.items() for _ in range(each)
+        ]
         write(data / "downstream/TREC" / file, lines, "latin-1")
 
 
@@ -122,7 +135,9 @@ def _write_pairs(data: Path, rng: np.random.Generator) -> None:
         write(data / f"downstream/MRPC/msr_paraphrase_{file}.txt", lines)
     for name in ("answer-answer", "headlines", "plagiarism", "postediting", "question-question"):
         pairs = [pair() for _ in range(12)]
-        write(data / f"sts_raw/STS16/STS.input.{name}.txt", [f"{a}\t{b}\tsource\tsource" for a, b, _ in pairs])
+        write(
+            data / f"sts_raw/STS16/STS.input.{name}.txt", [f"{a}\t{b}\tsource\tsource" for a, b, _ in pairs]
+        )
         gold = ["" if number % 4 == 0 else f"{score:.2f}" for number, (_, _, score) in enumerate(pairs)]
         write(data / f"sts_raw/STS16/STS.gs.{name}.txt", gold)
 

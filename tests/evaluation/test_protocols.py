@@ -28,7 +28,10 @@ def test_nested_k_fold_is_scikit_learn_fold_by_fold(random_problem):
         devs.append(max(scores))
         tests.append(round(100 * fit(x, y, chosen[-1]).score(features[test], labels[test]), 2))
     assert ours.details == {"fold_accuracy": tests, "regularisation": chosen}
-    assert ours.metrics == {"accuracy": round(np.mean(tests), 2), "dev_accuracy": round(np.mean(devs), 2)}
+    assert ours.metrics == {
+        "accuracy": round(float(np.mean(tests)), 2),
+        "dev_accuracy": round(float(np.mean(devs)), 2),
+    }
     assert len(set(tests)) > 1
 
 
@@ -65,7 +68,8 @@ def test_split_tunes_on_dev(random_problem):
     ours = split(*parts, LogisticProbe(), np.random.default_rng(0))
     train, dev, test = parts
     scores = {
-        c: fit(train.features, train.labels, c).score(dev.features, dev.labels) for c in LogisticProbe().grid("split")
+        c: fit(train.features, train.labels, c).score(dev.features, dev.labels)
+        for c in LogisticProbe().grid("split")
     }
     best = max(scores, key=scores.get)
     assert ours.details["regularisation"] == best

@@ -76,7 +76,7 @@ def test_trec_takes_the_coarse_label_and_a_colon_in_the_text(tmp_path):
 
 
 def test_mrpc_skips_its_header(tmp_path):
-    path = put(tmp_path, "f", "\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\n1\t9\t8\tOne .\tTwo \"x .\n")
+    path = put(tmp_path, "f", '\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\n1\t9\t8\tOne .\tTwo "x .\n')
     examples = read_mrpc([path], "utf-8", ("0", "1"))
     assert (examples.texts, examples.partners, examples.targets.tolist()) == (["One ."], ['Two "x .'], [1])
 
@@ -85,7 +85,11 @@ def test_sick_reads_both_targets_from_one_file(tmp_path):
     path = put(tmp_path, "f", "id\ta\tb\tscore\tlabel\r\n1\tOne\tTwo\t3.6\tNEUTRAL\r\n")
     entailment = read_sick_entailment([path], "utf-8", ("CONTRADICTION", "NEUTRAL", "ENTAILMENT"))
     relatedness = read_sick_relatedness([path], "utf-8", ())
-    assert (entailment.texts, entailment.partners) == (["One"], ["Two"]) == (relatedness.texts, relatedness.partners)
+    assert (
+        (entailment.texts, entailment.partners)
+        == (["One"], ["Two"])
+        == (relatedness.texts, relatedness.partners)
+    )
     assert entailment.targets.tolist() == [1]
     assert relatedness.targets.tolist() == [3.6]
 
@@ -113,7 +117,11 @@ def test_sts_files_of_different_lengths_are_refused(tmp_path):
 def test_probing_files_hold_all_parts(tmp_path):
     path = put(tmp_path, "f", "tr\tPAST\ta b\ntr\tPRES\tc\nva\tPRES\td\nte\tPAST\te f\n")
     parts = {part: read_probing([path], "utf-8", (), part) for part in ("tr", "va", "te")}
-    assert {part: found.texts for part, found in parts.items()} == {"tr": ["a b", "c"], "va": ["d"], "te": ["e f"]}
+    assert {part: found.texts for part, found in parts.items()} == {
+        "tr": ["a b", "c"],
+        "va": ["d"],
+        "te": ["e f"],
+    }
     assert [found.targets.tolist() for found in parts.values()] == [[0, 1], [1], [0]]
 
 

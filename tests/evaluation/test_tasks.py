@@ -42,7 +42,9 @@ def test_default_text_is_raw_for_cosine_only():
 
 
 def test_every_file_of_the_table_has_a_checksum_but_the_probing_ones():
-    files = {file for task in TASKS.values() for variant in ("senteval", "raw") for file in task.files(variant)}
+    files = {
+        file for task in TASKS.values() for variant in ("senteval", "raw") for file in task.files(variant)
+    }
     assert {file for file in files if not file.startswith("probing/")} == set(known_checksums())
 
 
