@@ -1,0 +1,248 @@
+"""The table of tasks: name, files, encoding, protocol and sizes; checksums are in SHA256SUMS."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from sentenc.evaluation.readers import (
+    Reader,
+    read_label_space_text,
+    read_mrpc,
+    read_one_file_per_class,
+    read_probing,
+    read_sick_entailment,
+    read_sick_relatedness,
+    read_sts_benchmark,
+    read_sts_input_and_gold,
+    read_text_tab_label,
+    read_trec,
+)
+from sentenc.evaluation.tasks import Part, Task
+
+
+def _one_file_per_class(
+    name: str, folder: str, raw: str, files: tuple[str, str], size: int, raw_encoding: str
+) -> Task:
+    return Task(
+        name=name,
+        protocol="nested-k-fold",
+        classes=("0", "1"),
+        senteval={
+            "all": Part(
+                read_one_file_per_class,
+                tuple(f"downstream/{folder}/{file}" for file in files),
+                size,
+                "latin-1",
+            )
+        },
+        raw={
+            "all": Part(read_one_file_per_class, tuple(f"{raw}/{file}" for file in files), size, raw_encoding)
+        },
+    )
+
+
+def _split(
+    read: Reader, folder: str, files: Sequence[str], sizes: Sequence[int], encoding: str = "utf-8"
+) -> dict[str, Part]:
+    names = ("train", "dev", "test") if len(files) == 3 else ("train", "test")
+    return {
+        name: Part(read, (f"{folder}/{file}",), size, encoding)
+        for name, file, size in zip(names, files, sizes, strict=True)
+    }
+
+
+def _sts_year(year: int, sets: Mapping[str, int]) -> Task:
+    def parts(folder: str) -> dict[str, Part]:
+        return {
+            name: Part(
+                read_sts_input_and_gold,
+                (f"{folder}/STS.input.{name}.txt", f"{folder}/STS.gs.{name}.txt"),
+                size,
+            )
+            for name, size in sets.items()
+        }
+
+    senteval, raw = parts(f"downstream/STS/STS{year}-en-test"), parts(f"sts_raw/STS{year}")
+    return Task(name=f"STS{year}", protocol="cosine", senteval=senteval, raw=raw)
+
+
+def _probing(name: str, file: str) -> Task:
+    sizes = {"tr": 100_000, "va": 10_000, "te": 10_000}
+    parts = {
+        part: Part(partial(read_probing, part=key), (f"probing/{file}.txt",), sizes[key])
+        for part, key in (("train", "tr"), ("dev", "va"), ("test", "te"))
+    }
+    return Task(name=name, protocol="split", senteval=parts)
+
+
+_SST = ("sentiment-train", "sentiment-dev", "sentiment-test")
+_SST_RAW = ("stsa.binary.train", "stsa.binary.dev", "stsa.binary.test")
+_SICK = ("SICK_train.txt", "SICK_trial.txt", "SICK_test_annotated.txt")
+_STSB = ("sts-train.csv", "sts-dev.csv", "sts-test.csv")
+_MRPC = ("msr_paraphrase_train.txt", "msr_paraphrase_test.txt")
+_SICK_SIZES, _STSB_SIZES, _MRPC_SIZES = (4_500, 500, 4_927), (5_749, 1_500, 1_379), (4_076, 1_725)
+_ENTAILMENT = ("CONTRADICTION", "NEUTRAL", "ENTAILMENT")
+
+_sick_r = _split(read_sick_relatedness, "downstream/SICK", _SICK, _SICK_SIZES)
+_sick_r_raw = _split(read_sick_relatedness, "sick_raw", _SICK, _SICK_SIZES)
+_stsb = _split(read_sts_benchmark, "downstream/STS/STSBenchmark", _STSB, _STSB_SIZES)
+_stsb_raw = _split(read_sts_benchmark, "stsbenchmark_raw", _STSB, _STSB_SIZES)
+
+_TABLE = (
+    _one_file_per_class("MR", "MR", "binary_raw", ("rt-polarity.pos", "rt-polarity.neg"), 10_662, "cp1252"),
+    _one_file_per_class("CR", "CR", "binary_raw", ("custrev.pos", "custrev.neg"), 3_775, "latin-1"),
+    # The objective sentences are SentEval's "positive" ones.
+    _one_file_per_class(
+        "SUBJ", "SUBJ", "binary_raw", ("subj.objective", "subj.subjective"), 10_000, "cp1252"
+    ),
+    _one_file_per_class("MPQA", "MPQA", "binary_raw", ("mpqa.pos", "mpqa.neg"), 10_606, "latin-1"),
+    Task(
+        name="SST2",
+        protocol="split",
+        classes=("0", "1"),
+        senteval=_split(read_text_tab_label, "downstream/SST/binary", _SST, (67_349, 872, 1_821)),
+    ),
+    Task(
+        name="TREC",
+        protocol="k-fold",
+        classes=("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM"),
+        senteval=_split(
+            read_trec, "downstream/TREC", ("train_5500.label", "TREC_10.label"), (5_452, 500), "latin-1"
+        ),
+        raw=_split(read_trec, "binary_raw", ("TREC.train", "TREC.test"), (5_452, 500), "latin-1"),
+    ),
+    Task(
+        name="MRPC",
+        protocol="k-fold",
+        classes=("0", "1"),
+        senteval=_split(read_mrpc, "downstream/MRPC", _MRPC, _MRPC_SIZES),
+        raw=_split(read_mrpc, "mrpc_raw", _MRPC, _MRPC_SIZES),
+    ),
+    Task(
+        name="SST5",
+        protocol="split",
+        classes=("0", "1", "2", "3", "4"),
+        senteval=_split(read_label_space_text, "downstream/SST/fine", _SST, (8_544, 1_101, 2_210)),
+    ),
+    Task(
+        name="SST2-sentence",
+        protocol="split",
+        classes=("0", "1"),
+        senteval=_split(read_text_tab_label, "downstream/SST/binary_sentence", _SST, (6_920, 872, 1_821)),
+        raw=_split(read_label_space_text, "sst2_sentence_raw", _SST_RAW, (6_920, 872, 1_821)),
+    ),
+    Task(
+        name="SICK-E",
+        protocol="split",
+        classes=_ENTAILMENT,
+        senteval=_split(read_sick_entailment, "downstream/SICK", _SICK, _SICK_SIZES),
+        raw=_split(read_sick_entailment, "sick_raw", _SICK, _SICK_SIZES),
+    ),
+    Task(name="SICK-R-supervised", protocol="relatedness", senteval=_sick_r, raw=_sick_r_raw),
+    # SentEval fits STS-B's scores of 0 to 5 with the five classes 1 to 5, and so do the published rows.
+    Task(name="STS-B-supervised", protocol="relatedness", senteval=_stsb, raw=_stsb_raw),
+    _sts_year(
+        12,
+        {"MSRpar": 750, "MSRvid": 750, "SMTeuroparl": 459, "surprise.OnWN": 750, "surprise.SMTnews": 399},
+    ),
+    _sts_year(13, {"FNWN": 189, "headlines": 750, "OnWN": 561}),
+    _sts_year(
+        14,
+        {
+            "deft-forum": 450,
+            "deft-news": 300,
+            "headlines": 750,
+            "images": 750,
+            "OnWN": 750,
+            "tweet-news": 750,
+        },
+    ),
+    _sts_year(
+        15,
+        {"answers-forums": 375, "answers-students": 750, "belief": 375, "headlines": 750, "images": 750},
+    ),
+    _sts_year(
+        16,
+        {
+            "answer-answer": 254,
+            "headlines": 249,
+            "plagiarism": 230,
+            "postediting": 244,
+            "question-question": 209,
+        },
+    ),
+    Task(
+        name="STS-B",
+        protocol="cosine",
+        senteval={"test": _stsb["test"]},
+        raw={"test": _stsb_raw["test"]},
+    ),
+    Task(
+        name="SICK-R",
+        protocol="cosine",
+        senteval={"test": _sick_r["test"]},
+        raw={"test": _sick_r_raw["test"]},
+    ),
+    Task(
+        name="STS-B-dev",
+        protocol="cosine",
+        senteval={"dev": _stsb["dev"]},
+        raw={"dev": _stsb_raw["dev"]},
+    ),
+    _probing("Length", "sentence_length"),
+    _probing("WordContent", "word_content"),
+    _probing("Depth", "tree_depth"),
+    _probing("TopConstituents", "top_constituents"),
+    _probing("BigramShift", "bigram_shift"),
+    _probing("Tense", "past_present"),
+    _probing("SubjNumber", "subj_number"),
+    _probing("ObjNumber", "obj_number"),
+    _probing("OddManOut", "odd_man_out"),
+    _probing("CoordinationInversion", "coordination_inversion"),
+)
+
+TASKS: Mapping[str, Task] = {task.name: task for task in _TABLE}
+TRANSFER = ("MR", "CR", "SUBJ", "MPQA", "SST2", "TREC", "MRPC")
+STS = ("STS12", "STS13", "STS14", "STS15", "STS16", "STS-B", "SICK-R")
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "transfer": TRANSFER,
+    "sts": STS,
+    "all": (*TRANSFER, "SST5", "SICK-E", "SICK-R-supervised", "STS-B-supervised", *STS),
+    "probing": tuple(task.name for task in _TABLE[-10:]),
+}
+
+
+def select_tasks(tasks: "str | Task | Sequence[str | Task]") -> list[Task]:
+    """Turns what a user asks for into tasks, each once, in the order asked.
+
+    Args:
+        tasks: A group ("transfer", "sts", "all", "probing"), a task's name (case and hyphens do not
+            matter: "stsb" is "STS-B"), the path of a CSV or TSV, a :class:`Task`, or several of them.
+
+    Raises:
+        ValueError: No task goes by a name; the message lists those that exist.
+    """
+    asked = [tasks] if isinstance(tasks, str | Task) else list(tasks)
+    by_key = {_key(name): task for name, task in TASKS.items()}
+    chosen: dict[str, Task] = {}
+    for item in asked:
+        if isinstance(item, Task):
+            found = [item]
+        elif item.lower() in GROUPS:
+            found = [TASKS[name] for name in GROUPS[item.lower()]]
+        elif _key(item) in by_key:
+            found = [by_key[_key(item)]]
+        elif item.lower().endswith((".csv", ".tsv")):
+            found = [Task.from_csv(item)]
+        else:
+            names = ", ".join([*GROUPS, *TASKS])
+            raise ValueError(f"no task is called {item!r}; expected a .csv or .tsv file, or one of: {names}")
+        for task in found:
+            if chosen.setdefault(task.name, task) != task:
+                raise ValueError(f"two different tasks are called {task.name!r}; give one another name")
+    if not chosen:
+        raise ValueError("tasks is empty, expected at least one task")
+    return list(chosen.values())
+
+
+def _key(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")

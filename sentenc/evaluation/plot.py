@@ -1,0 +1,94 @@
+"""Results as a picture: a dot for every encoder and task."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sentenc.errors import MissingExtraError
+from sentenc.evaluation.catalogue import STS, TRANSFER
+from sentenc.evaluation.results import Results
+
+# Okabe and Ito's palette, told apart by colour-blind readers too; shapes for grey print.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+def plot(results: Sequence[Results], path: str | os.PathLike[str]) -> None:
+    """Draws one panel a family of tasks, one row a task, one mark an encoder.
+
+    Args:
+        results: One for each encoder.
+        path: Image file; the suffix decides the format.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        ValueError: There is nothing to draw.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError("eval", "matplotlib", "plotting results") from error
+    families = [(title, tasks) for title, tasks in _families(results) if tasks]
+    if not families:
+        raise ValueError("no scores to draw")
+    rows = [len(tasks) for _, tasks in families]
+    # Figure, not pyplot: a library must not touch the user's current figure or back end.
+    figure = Figure(figsize=(8.0, 1.3 + 0.42 * sum(rows) + 0.55 * len(rows)), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(len(families), 1, squeeze=False, height_ratios=[count + 1 for count in rows])
+    for panel, (title, tasks) in zip(panels[:, 0], families, strict=True):
+        _draw_panel(panel, title, tasks, results)
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(3, len(results)), frameon=False)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+
+
+def _families(results: Sequence[Results]) -> list[tuple[str, list[str]]]:
+    """Tasks by family, each family's average last."""
+    present = list(dict.fromkeys(task for result in results for task in result.records))
+    transfer = [task for task in TRANSFER if task in present]
+    sts = [task for task in STS if task in present]
+    averages = {name for result in results for name in result.averages}
+    others = [task for task in present if task not in TRANSFER and task not in STS]
+    return [
+        ("Transfer: accuracy", transfer + [name for name in averages if name.startswith("transfer")]),
+        (
+            "Similarity: correlation of the cosine",
+            sts + [name for name in averages if name.startswith("STS")],
+        ),
+        ("Other tasks: their main metric", others),
+    ]
+
+
+def _draw_panel(panel: Any, title: str, tasks: Sequence[str], results: Sequence[Results]) -> None:
+    values = [{**result.scores, **result.averages} for result in results]
+    positions = range(len(tasks))
+    for at, task in enumerate(tasks):
+        shown = [value[task] for value in values if task in value]
+        panel.plot([min(shown), max(shown)], [at, at], color="#bbbbbb", linewidth=1.5, zorder=1)
+    for index, (result, value) in enumerate(zip(results, values, strict=True)):
+        panel.scatter(
+            [value.get(task, float("nan")) for task in tasks],
+            positions,
+            s=46,
+            color=_COLOURS[index % len(_COLOURS)],
+            marker=_MARKERS[index % len(_MARKERS)],
+            edgecolors="white",
+            linewidths=0.6,
+            label=result.encoder,
+            zorder=2,
+        )
+    panel.set_yticks(list(positions), list(tasks))
+    for label in panel.get_yticklabels():
+        if label.get_text().endswith(" avg"):
+            label.set_fontweight("bold")
+    panel.set_ylim(len(tasks) - 0.5, -0.5)
+    panel.set_title(title, loc="left", fontsize=10)
+    panel.set_xlabel("points", fontsize=9)
+    panel.grid(axis="x", color="#e5e5e5")
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right", "left"]].set_visible(False)
+    panel.tick_params(axis="y", length=0)

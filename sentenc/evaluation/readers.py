@@ -1,0 +1,247 @@
+"""One small reader per file format; what cannot be read is reported with file and line."""
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sentenc.errors import SentencError
+
+Classes = tuple[str, ...]
+
+
+class DataError(SentencError, ValueError):
+    """An evaluation file is missing or is not in the format that its task expects."""
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Labelled texts, or labelled pairs of texts, in the order of their file.
+
+    Attributes:
+        texts: n texts; the first of each pair.
+        partners: The second text of each pair, or None where the task has single texts.
+        targets: Shape (n,): int64 indices into the task's classes, or float64 gold scores.
+    """
+
+    texts: list[str]
+    partners: list[str] | None
+    targets: npt.NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+Reader = Callable[[Sequence[Path], str, Classes], Examples]
+
+
+def read_lines(path: Path, encoding: str) -> list[str]:
+    """Returns the lines of a file without their ends.
+
+    Only newlines end a line: ``str.splitlines`` would also split at the U+0085 and U+2028 that some
+    of the texts contain, and shift every label after them.
+
+    Raises:
+        DataError: The file is missing, or a byte in it does not decode.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}, line {line}: byte 0x{data[error.start]:02x} is not {encoding}") from None
+    lines = text.removeprefix("\ufeff").split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    return [line.removesuffix("\r") for line in lines]
+
+
+def read_one_file_per_class(paths: Sequence[Path], encoding: str, classes: Classes) -> Examples:
+    """MR, CR, SUBJ, MPQA: a text a line; the i-th file holds the texts of class len(paths) - 1 - i.
+
+    SentEval reads the positive file first and gives it label 1. Empty lines count: they are examples
+    whose text was lost, and every published number includes them.
+    """
+    texts: list[str] = []
+    targets: list[int] = []
+    for label, path in zip(range(len(paths) - 1, -1, -1), paths, strict=True):
+        lines = read_lines(path, encoding)
+        texts += [line.strip() for line in lines]
+        targets += [label] * len(lines)
+    return Examples(texts, None, np.array(targets, np.int64))
+
+
+def read_text_tab_label(paths: Sequence[Path], encoding: str, classes: Classes) -> Examples:
+    """SST-2: ``text<TAB>label``."""
+    return _single(paths[0], encoding, classes, lambda line: line.split("\t")[::-1], "text<TAB>label")
+
+
+def read_label_space_text(paths: Sequence[Path], encoding: str, classes: Classes) -> Examples:
+    """SST-5: ``label<SPACE>text``."""
+    return _single(paths[0], encoding, classes, lambda line: line.split(" ", 1), "label<SPACE>text")
+
+
+def read_trec(paths: Sequence[Path], encoding: str, classes: Classes) -> Examples:
+    """TREC: ``COARSE:fine question``; the coarse label is the class."""
+
+    def split(line: str) -> list[str]:
+        label, _, rest = line.partition(":")
+        return [label, *rest.split(" ", 1)[1:]]
+
+    return _single(paths[0], encoding, classes, split, "COARSE:fine question")
+
+
+def _single(
+    path: Path, encoding: str, classes: Classes, split: Callable[[str], list[str]], layout: str
+) -> Examples:
+    texts: list[str] = []
+    targets: list[int] = []
+    for number, line in enumerate(read_lines(path, encoding), 1):
+        fields = split(line)
+        if len(fields) != 2:
+            raise DataError(f"{path}, line {number}: {line[:60]!r} is not {layout!r}")
+        targets.append(class_index(fields[0].strip(), classes, path, number))
+        texts.append(fields[1].strip())
+    return Examples(texts, None, np.array(targets, np.int64))
+
+
+def read_mrpc(paths: Sequence[Path], encoding: str, classes: Classes) -> Examples:
+    """MRPC: header line, then ``label, id, id, text, text`` between tabs."""
+    rows = _table(paths[0], encoding, columns=5, header=True)
+    targets = [class_index(row[0], classes, paths[0], number) for number, row in rows]
+    return _pairs(rows, 3, np.array(targets, np.int64))
+
+
+def read_sick_entailment(paths: Sequence[Path], encoding: str, classes: Classes) -> Examples:
+    """SICK-E: header line, then ``id, text, text, relatedness, entailment`` between tabs."""
+    rows = _table(paths[0], encoding, columns=5, header=True)
+    targets = [class_index(row[4], classes, paths[0], number) for number, row in rows]
+    return _pairs(rows, 1, np.array(targets, np.int64))
+
+
+def read_sick_relatedness(paths: Sequence[Path], encoding: str, classes: Classes) -> Examples:
+    """SICK-R: the same file as SICK-E; the target is the relatedness, 1 to 5."""
+    rows = _table(paths[0], encoding, columns=5, header=True)
+    return _pairs(rows, 1, _scores(paths[0], [(number, row[3]) for number, row in rows]))
+
+
+def read_sts_benchmark(paths: Sequence[Path], encoding: str, classes: Classes) -> Examples:
+    """STS Benchmark: no header; ``genre, file, year, id, score, text, text`` and perhaps licences."""
+    rows = _table(paths[0], encoding, columns=7, header=False)
+    return _pairs(rows, 5, _scores(paths[0], [(number, row[4]) for number, row in rows]))
+
+
+def read_sts_input_and_gold(paths: Sequence[Path], encoding: str, classes: Classes) -> Examples:
+    """STS 2012-2016: a file of ``text<TAB>text`` and a file of scores, line by line.
+
+    Pairs with an empty score were never annotated (2015 and 2016) and are left out.
+    """
+    inputs, gold_path = paths
+    rows = _table(inputs, encoding, columns=2, header=False)
+    gold = read_lines(gold_path, encoding)
+    if len(gold) != len(rows):
+        raise DataError(f"{gold_path}: {len(gold)} lines, expected {len(rows)} as in {inputs.name}")
+    scored = [index for index, value in enumerate(gold) if value.strip()]
+    scores = _scores(gold_path, [(index + 1, gold[index]) for index in scored])
+    return _pairs([rows[index] for index in scored], 0, scores)
+
+
+def read_probing(paths: Sequence[Path], encoding: str, classes: Classes, part: str) -> Examples:
+    """Probing tasks: ``part<TAB>label<TAB>text`` in one file, part being ``tr``, ``va`` or ``te``."""
+    path = paths[0]
+    rows = _table(path, encoding, columns=3, header=False)
+    for number, row in rows:
+        if row[0] not in ("tr", "va", "te"):
+            raise DataError(f"{path}, line {number}: part is {row[0]!r}, expected 'tr', 'va' or 'te'")
+    # The set of labels is whatever the training lines have.
+    known = classes or tuple(sorted({row[1] for _, row in rows if row[0] == "tr"}))
+    chosen = [(number, row) for number, row in rows if row[0] == part]
+    targets = [class_index(row[1], known, path, number) for number, row in chosen]
+    return Examples([row[2].strip() for _, row in chosen], None, np.array(targets, np.int64))
+
+
+def read_columns(paths: Sequence[Path], encoding: str, classes: Classes) -> Examples:
+    """A user's own CSV or TSV: ``text,label``, ``text1,text2,label`` or ``text1,text2,score``."""
+    path = paths[0]
+    header, rows = table_with_header(path, encoding)
+    at = {name: header.index(name) for name in header}
+    if "score" in at:
+        targets: npt.NDArray[Any] = _scores(path, [(number, row[at["score"]]) for number, row in rows])
+    else:
+        labels = [class_index(row[at["label"]].strip(), classes, path, number) for number, row in rows]
+        targets = np.array(labels, np.int64)
+    first, second = ("text1", "text2") if "text1" in at else ("text", None)
+    partners = None if second is None else [row[at[second]].strip() for _, row in rows]
+    return Examples([row[at[first]].strip() for _, row in rows], partners, targets)
+
+
+def table_with_header(path: Path, encoding: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Returns the header of a CSV or TSV and its rows, each with the number of its last line."""
+    layouts = ({"text", "label"}, {"text1", "text2", "label"}, {"text1", "text2", "score"})
+    lines = [line + "\n" for line in read_lines(path, encoding)]
+    # A tab never occurs inside a text, so a TSV needs no quotes, and a quote in it is just a quote.
+    tabs = path.suffix.lower() == ".tsv"
+    reader = csv.reader(
+        lines, delimiter="\t" if tabs else ",", quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
+    )
+    header = [name.strip().lower() for name in next(reader, [])]
+    if not any(layout <= set(header) for layout in layouts) or len(set(header)) != len(header):
+        raise DataError(
+            f"{path}, line 1: columns are {','.join(header)}, "
+            "expected text,label or text1,text2,label or text1,text2,score"
+        )
+    rows: list[tuple[int, list[str]]] = []
+    for row in reader:
+        if len(row) != len(header):
+            raise DataError(f"{path}, line {reader.line_num}: {len(row)} columns, expected {len(header)}")
+        rows.append((reader.line_num, row))
+    return header, rows
+
+
+def class_index(label: str, classes: Classes, path: Path, line: int) -> int:
+    """Returns the index of a label, or raises a ``DataError`` with file and line."""
+    try:
+        return classes.index(label)
+    except ValueError:
+        raise DataError(f"{path}, line {line}: label is {label!r}, expected one of {_few(classes)}") from None
+
+
+def _few(classes: Classes) -> str:
+    shown = ", ".join(map(repr, classes[:10]))
+    return shown if len(classes) <= 10 else f"{shown} and {len(classes) - 10} more"
+
+
+def _table(path: Path, encoding: str, columns: int, header: bool) -> list[tuple[int, list[str]]]:
+    rows: list[tuple[int, list[str]]] = []
+    for number, line in enumerate(read_lines(path, encoding), 1):
+        if header and number == 1:
+            continue
+        fields = line.split("\t")
+        if len(fields) < columns:
+            raise DataError(f"{path}, line {number}: {len(fields)} columns between tabs, expected {columns}")
+        rows.append((number, fields))
+    return rows
+
+
+def _pairs(rows: Sequence[tuple[int, list[str]]], first: int, targets: npt.NDArray[Any]) -> Examples:
+    texts = [row[first].strip() for _, row in rows]
+    return Examples(texts, [row[first + 1].strip() for _, row in rows], targets)
+
+
+def _scores(path: Path, values: Sequence[tuple[int, str]]) -> npt.NDArray[np.float64]:
+    scores = np.empty(len(values))
+    for index, (number, value) in enumerate(values):
+        try:
+            scores[index] = float(value)
+        except ValueError:
+            scores[index] = np.nan
+        if not np.isfinite(scores[index]):
+            raise DataError(f"{path}, line {number}: score is {value!r}, expected a number")
+    return scores

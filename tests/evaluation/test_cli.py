@@ -1,0 +1,113 @@
+import json
+import sys
+import types
+
+import pytest
+from click.testing import CliRunner
+
+from sentenc.cli.evaluate import evaluate_command
+from sentenc.errors import ModelNotFoundError
+
+from .conftest import WordAverage
+
+pytestmark = pytest.mark.filterwarnings("ignore::sentenc.evaluation.DataMismatchWarning")
+
+
+@pytest.fixture(autouse=True)
+def registry(monkeypatch):
+    """Two models that exist, and none besides."""
+    loaded = []
+
+    def load(name):
+        if not name.startswith("model"):
+            raise ModelNotFoundError(f"no model {name}")
+        loaded.append(name)
+        return WordAverage(seed=int(name.removeprefix("model")))
+
+    module = types.ModuleType("sentenc.registry")
+    module.load = load
+    monkeypatch.setitem(sys.modules, "sentenc.registry", module)
+    return loaded
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(evaluate_command, [str(argument) for argument in arguments])
+
+
+def test_models_are_evaluated_side_by_side(made_up, tmp_path):
+    out = tmp_path / "results"
+    result = invoke("model1", "model2", "--data", made_up, "--tasks", "mr, sts16", "--folds", 3, "-o", out)
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in out.iterdir()} == {
+        "model1.json",
+        "model2.json",
+        "results.md",
+        "results.png",
+        "vectors",
+    }
+    table = (out / "results.md").read_text()
+    assert "| model1 | " in table
+    assert "| model2 | " in table
+    assert table in result.output
+    assert [score["task"] for score in json.loads((out / "model2.json").read_text())["scores"]] == [
+        "MR",
+        "STS16",
+    ]
+    assert json.loads((out / "model1.json").read_text())["scores"][0]["folds"] == 3
+
+
+def test_a_second_run_encodes_and_trains_nothing(made_up, tmp_path, monkeypatch):
+    arguments = ("model1", "--data", made_up, "--tasks", "MR", "--folds", 3, "-o", tmp_path / "r")
+    first = invoke(*arguments)
+    monkeypatch.setattr("sentenc.evaluation.harness._evaluate_task", lambda *_: pytest.fail("computed again"))
+    second = invoke(*arguments)
+    assert second.exit_code == 0, second.output
+    assert first.stdout == second.stdout
+
+
+def test_options_reach_the_scores(made_up, tmp_path):
+    result = invoke(
+        "model1", "--data", made_up, "--tasks", "SST2,STS16", "-o", tmp_path, "--probe", "senteval", "--hidden", 3,
+        "--aggregation", "wmean", "--raw", "--seed", 4, "--normalize", "--truncate-dim", 7,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    sst, sts = json.loads((tmp_path / "model1.json").read_text())["scores"]
+    assert (sst["probe"]["name"], sst["probe"]["nhid"], sst["seed"]) == ("senteval", 3, 4)
+    assert (sts["aggregation"], sts["text"]) == ("wmean", "raw")
+    assert sst["encoder"]["settings"] == {"normalize_embeddings": True, "truncate_dim": 7}
+    assert sst["encoder"]["dim"] == 7
+
+
+def test_own_files_are_tasks(tmp_path):
+    path = tmp_path / "pairs.csv"
+    path.write_text("text1,text2,score\na b,a b,5\na b,c d,1\na b,a c,3\n")
+    result = invoke("model1", "--tasks", path, "-o", tmp_path / "r")
+    assert result.exit_code == 0, result.output
+    assert "| encoder | pairs |" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["absent", "--tasks", "MR"], "no model absent"),
+        (["model1", "--tasks", "SNLI"], "no task is called 'SNLI'"),
+        (["model1", "--tasks", "CR,STS12"], "no such file"),
+        (["model1", "--tasks", "MR", "--hidden", "3"], "--hidden needs --probe senteval"),
+        (["model1", "model1", "--tasks", "MR"], "the same model was given twice"),
+        ([], "Missing argument 'MODEL...'"),
+    ],
+)
+def test_errors_are_one_line_without_a_traceback(made_up, tmp_path, arguments, message):
+    data = ["--data", made_up, "--folds", 3, "-o", tmp_path / "r"]
+    result = invoke(*arguments, *data)
+    assert result.exit_code != 0
+    assert message in result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+
+
+def test_models_of_one_name_are_told_apart(made_up, tmp_path, monkeypatch):
+    sys.modules["sentenc.registry"].load = lambda name: WordAverage(seed=len(name))
+    result = invoke("a/model", "bb/model", "--data", made_up, "--tasks", "STS16", "-o", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "a-model.json").exists()
+    assert (tmp_path / "bb-model.json").exists()

@@ -1,0 +1,118 @@
+import dataclasses
+import sys
+
+import pytest
+
+from sentenc.errors import MissingExtraError
+from sentenc.evaluation import GROUPS, Results
+from sentenc.evaluation.literature import STS_ROWS, TRANSFER_ROWS
+from sentenc.evaluation.plot import plot
+from sentenc.evaluation.report import markdown
+from sentenc.evaluation.results import Score
+
+
+def score(task, value, protocol="cosine", **changes):
+    fields = {
+        "task": task,
+        "value": value,
+        "metric": "spearman",
+        "protocol": protocol,
+        "aggregation": "all",
+        "text": "raw",
+        "folds": None,
+        "seed": None,
+        "probe": None,
+        "encoder": {"name": "e", "fingerprint": "abc", "dim": 8, "settings": {}},
+        "data": {},
+        "mismatches": [],
+        "sizes": {},
+        "metrics": {"spearman": value},
+        "details": {},
+        "versions": {"sentenc": "1"},
+        "seconds": {"encode": 0.25, "score": 0.5},
+    }
+    return Score(**{**fields, **changes})
+
+
+def results(name="mine", tasks=GROUPS["sts"], value=70.0, **changes):
+    scores = [score(task, value + at, **changes) for at, task in enumerate(tasks)]
+    return Results(name, {item.task: item for item in scores})
+
+
+def test_averages_need_all_seven():
+    assert results().averages == {"STS avg": 73.0}
+    assert results(tasks=GROUPS["sts"][:6]).averages == {}
+    assert results(tasks=GROUPS["transfer"]).averages == {"transfer avg": 73.0}
+
+
+def test_table_has_all_encoders_and_published_rows_with_their_protocol():
+    text = markdown([results(), results("other|one", GROUPS["sts"][1:], 60.0)])
+    assert "| mine | 70.00 | 71.00 | 72.00 | 73.00 | 74.00 | 75.00 | 76.00 | 73.00 |" in text
+    assert "| other\\|one |  | 60.00 | 61.00 | 62.00 | 63.00 | 64.00 | 65.00 |  |" in text
+    assert "Published, for comparison. Protocol: Spearman of the cosine, aggregation `all`" in text
+    assert "| USE | 64.49 | 67.80 | 64.61 | 76.83 | 73.18 | 74.92 | 76.69 | 71.22 |" in text
+    assert "## Transfer" not in text
+    assert (
+        "STS12, STS13, STS14, STS15, STS16, STS-B, SICK-R: spearman of cosine, aggregation all, raw text"
+        in text
+    )
+    assert "- mine: 8 dimensions, fingerprint abc, 1.8 s encoding and 3.5 s scoring; sentenc 1" in text
+
+
+def test_transfer_and_other_tasks_have_tables_of_their_own():
+    probe = {"name": "senteval", "nhid": 50}
+    changes = {
+        "protocol": "nested-k-fold",
+        "metric": "accuracy",
+        "aggregation": None,
+        "folds": 10,
+        "seed": 1111,
+    }
+    text = results(tasks=[*GROUPS["transfer"], "mine"], probe=probe, text="senteval", **changes).to_markdown()
+    assert "| InferSent-GloVe | 81.57 | 86.54 | 92.50 | 90.38 | 84.18 | 88.20 | 75.77 | 85.59 |" in text
+    assert "## Other tasks\n\n| encoder | mine |" in text
+    assert "10 folds, seed 1111, probe senteval with 50 hidden units, SentEval's tokenised text" in text
+
+
+def test_numbers_from_other_files_are_marked():
+    text = markdown([results(tasks=["STS12"], mismatches=["a: 3 examples, expected 4"])])
+    assert "| mine | 70.00* |" in text
+    assert "(*)\n\n- STS12: a: 3 examples, expected 4\n" in text
+    assert "*" not in markdown([results(tasks=["STS12"])])
+
+
+def test_published_rows_have_seven_numbers_and_the_published_means():
+    means = {row.model: sum(row.values) / 7 for row in STS_ROWS}
+    assert {len(row.values) for row in (*STS_ROWS, *TRANSFER_ROWS)} == {7}
+    assert means["sup. SimCSE-BERT"] == pytest.approx(81.57, abs=0.006)
+    assert means["Avg. GloVe"] == pytest.approx(61.32, abs=0.006)
+    means = {row.model: sum(row.values) / 7 for row in TRANSFER_ROWS}
+    assert means["InferSent-GloVe"] == pytest.approx(85.59, abs=0.006)
+    assert means["sup. SimCSE-RoBERTa-large"] == pytest.approx(89.61, abs=0.006)
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_plot_is_an_image_of_every_encoder(tmp_path, suffix):
+    path = tmp_path / "new" / f"plot.{suffix}"
+    plot([results(), results("other", ["STS12", "SST5"], 50.0)], path)
+    content = path.read_bytes()
+    assert content[:8] == b"\x89PNG\r\n\x1a\n" if suffix == "png" else b"<svg" in content
+    # It leaves pyplot, and with it the user's own figures, alone.
+    assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+
+
+def test_nothing_to_draw_is_said(tmp_path):
+    with pytest.raises(ValueError, match="no scores to draw"):
+        plot([Results("mine", {})], tmp_path / "plot.png")
+
+
+def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingExtraError, match=r"sentenc\[eval\]"):
+        results().plot(tmp_path / "plot.png")
+
+
+def test_identity_covers_everything_but_outcome_and_cost():
+    outcome = {"value", "metric", "mismatches", "sizes", "metrics", "details", "seconds"}
+    names = {field.name for field in dataclasses.fields(Score)}
+    assert set(score("STS12", 1.0, encoder={"fingerprint": 1, "settings": {}}).identity()) == names - outcome

@@ -1,0 +1,129 @@
+import pytest
+
+from sentenc.evaluation.catalogue import GROUPS, TASKS, select_tasks
+from sentenc.evaluation.readers import DataError
+from sentenc.evaluation.tasks import Task, known_checksums
+
+
+def test_groups_are_the_literatures():
+    assert GROUPS["transfer"] == ("MR", "CR", "SUBJ", "MPQA", "SST2", "TREC", "MRPC")
+    assert GROUPS["sts"] == ("STS12", "STS13", "STS14", "STS15", "STS16", "STS-B", "SICK-R")
+    assert len(GROUPS["probing"]) == 10
+    assert {name for names in GROUPS.values() for name in names} <= set(TASKS)
+
+
+def test_names_may_be_written_in_any_way():
+    assert [task.name for task in select_tasks(["stsb", "SICK_E", "sst-2", "stsb-dev"])] == [
+        "STS-B",
+        "SICK-E",
+        "SST2",
+        "STS-B-dev",
+    ]
+
+
+def test_a_task_asked_for_twice_comes_once():
+    assert [task.name for task in select_tasks(["SICK-R", "sts"])] == ["SICK-R", *GROUPS["sts"][:-1]]
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones():
+    with pytest.raises(ValueError, match=r"no task is called 'SNLI'.*transfer.*MR, CR"):
+        select_tasks("SNLI")
+    with pytest.raises(ValueError, match="tasks is empty"):
+        select_tasks([])
+
+
+def test_default_text_is_raw_for_cosine_only():
+    assert TASKS["STS12"].text_variant(None) == "raw"
+    assert TASKS["MR"].text_variant(None) == "senteval"
+    assert TASKS["STS12"].text_variant(False) == "senteval"
+    assert TASKS["MR"].text_variant(True) == "raw"
+    # Nobody has the phrases of SST before tokenisation.
+    assert TASKS["SST2"].text_variant(True) == "senteval"
+
+
+def test_every_file_of_the_table_has_a_checksum_but_the_probing_ones():
+    files = {
+        file for task in TASKS.values() for variant in ("senteval", "raw") for file in task.files(variant)
+    }
+    assert {file for file in files if not file.startswith("probing/")} == set(known_checksums())
+
+
+def test_made_up_files_are_read_and_their_differences_reported(made_up):
+    parts, mismatches = TASKS["MR"].read(made_up, "senteval")
+    assert len(parts["all"]) == 120
+    assert parts["all"].targets.tolist() == [1] * 60 + [0] * 60
+    assert mismatches[0].endswith("rt-polarity.neg: 120 examples, expected 10662")
+    assert [mismatch.split(":")[0] for mismatch in mismatches[1:]] == list(TASKS["MR"].files("senteval"))
+
+
+def test_a_missing_file_is_an_error_that_names_it(made_up):
+    (made_up / "downstream/MR/rt-polarity.neg").unlink()
+    with pytest.raises(DataError, match=r"rt-polarity\.neg: no such file"):
+        TASKS["MR"].read(made_up, "senteval")
+
+
+def test_an_empty_file_is_an_error(made_up):
+    (made_up / "downstream/SST/binary/sentiment-dev").write_text("")
+    with pytest.raises(DataError, match=r"sentiment-dev: no examples for the part 'dev' of SST2"):
+        TASKS["SST2"].read(made_up, "senteval")
+
+
+class TestFromCsv:
+    def test_labels_alone_are_cross_validated(self, tmp_path):
+        path = tmp_path / "mine.csv"
+        path.write_text("text,label\na,yes\nb,no\n")
+        task = Task.from_csv(path)
+        assert (task.name, task.protocol, task.classes) == ("mine", "nested-k-fold", ("no", "yes"))
+        parts, mismatches = task.read("anywhere", task.text_variant(None))
+        assert parts["all"].targets.tolist() == [1, 0]
+        assert mismatches == []
+
+    def test_files_decide_the_protocol(self, tmp_path):
+        for name in ("train", "dev", "test"):
+            (tmp_path / f"{name}.tsv").write_text("text\tlabel\na\t1\nb\t0\n")
+        train, dev, test = (tmp_path / f"{name}.tsv" for name in ("train", "dev", "test"))
+        assert Task.from_csv(train, test=test).protocol == "k-fold"
+        assert Task.from_csv(train, dev=dev, test=test, name="x").protocol == "split"
+        with pytest.raises(ValueError, match="dev was given without test"):
+            Task.from_csv(train, dev=dev)
+
+    def test_scores_are_correlated(self, tmp_path):
+        path = tmp_path / "pairs.tsv"
+        path.write_text("text1\ttext2\tscore\na\tb\t1\n")
+        assert Task.from_csv(path).protocol == "cosine"
+        assert select_tasks(str(path))[0].name == "pairs"
+        with pytest.raises(ValueError, match="similarity needs no training"):
+            Task.from_csv(path, test=path)
+
+    def test_labels_unknown_to_the_training_file_are_errors(self, tmp_path):
+        (tmp_path / "a.csv").write_text("text,label\na,1\nb,0\n")
+        (tmp_path / "b.csv").write_text("text,label\na,2\n")
+        task = Task.from_csv(tmp_path / "a.csv", test=tmp_path / "b.csv")
+        with pytest.raises(DataError, match=r"b\.csv, line 2: label is '2', expected one of '0', '1'"):
+            task.read(".", "own")
+
+    def test_two_files_of_one_name_are_refused(self, tmp_path):
+        paths = []
+        for folder in ("x", "y"):
+            (tmp_path / folder).mkdir()
+            paths.append(tmp_path / folder / "a.csv")
+            paths[-1].write_text("text,label\na,1\nb,0\n")
+        with pytest.raises(ValueError, match="two different tasks are called 'a'"):
+            select_tasks([str(path) for path in paths])
+
+
+@pytest.mark.parametrize("name", [name for name in TASKS if name not in GROUPS["probing"]])
+@pytest.mark.parametrize("raw", [False, True])
+def test_real_files_have_the_published_counts_and_checksums(real_data, name, raw):
+    parts, mismatches = TASKS[name].read(real_data, TASKS[name].text_variant(raw))
+    assert mismatches == []
+    assert all(len(part) for part in parts.values())
+
+
+def test_real_files_keep_their_oddities(real_data):
+    read = {name: TASKS[name].read(real_data, "senteval")[0] for name in ("CR", "MPQA", "STS14", "SICK-E")}
+    assert sum(text == "" for text in read["CR"]["all"].texts) == 4
+    assert sum(text == "" for text in read["MPQA"]["all"].texts) == 3
+    assert sum(len(part) for part in read["STS14"].values()) == 3750
+    # The test file has CRLF ends: a label must not keep half of one.
+    assert set(read["SICK-E"]["test"].targets.tolist()) == {0, 1, 2}
