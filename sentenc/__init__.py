@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         TextTooLongError,
         TruncationWarning,
     )
+    from sentenc.evaluation import Results, Task, evaluate
     from sentenc.registry import available_models, load
     from sentenc.verification import verify
 
@@ -37,10 +38,13 @@ _HOME = {
     "ExternalEncoder": "sentenc.encoders.external",
     "MissingExtraError": "sentenc.errors",
     "ModelNotFoundError": "sentenc.errors",
+    "Results": "sentenc.evaluation",
     "SentencError": "sentenc.errors",
+    "Task": "sentenc.evaluation",
     "TextTooLongError": "sentenc.errors",
     "TruncationWarning": "sentenc.errors",
     "available_models": "sentenc.registry",
+    "evaluate": "sentenc.evaluation",
     "load": "sentenc.registry",
     "verify": "sentenc.verification",
 }
@@ -53,11 +57,14 @@ __all__ = [
     "ExternalEncoder",
     "MissingExtraError",
     "ModelNotFoundError",
+    "Results",
     "SentencError",
+    "Task",
     "TextTooLongError",
     "TruncationWarning",
     "__version__",
     "available_models",
+    "evaluate",
     "load",
     "verify",
 ]

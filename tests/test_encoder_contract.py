@@ -102,6 +102,9 @@ def test_overflow_warns_once_with_count_and_longest(encoder):
         encoder.encode([long, "dog", long], batch_size=1)
     assert len(seen) == 1
     assert seen[0].filename == __file__
+    with pytest.warns(TruncationWarning, match="1 text is longer") as seen:
+        encoder.encode(long)
+    assert seen[0].filename == __file__
 
 
 def test_overflow_error_and_ignore(encoder):
@@ -181,6 +184,8 @@ def test_bad_out_is_refused(encoder):
     for out in (np.zeros((3, encoder.dim), np.float32), np.zeros((len(TEXTS), encoder.dim)), [[0.0]]):
         with pytest.raises(ValueError, match="out"):
             encoder.encode(TEXTS, out=out)
+    with pytest.raises(ValueError, match="out is list"):
+        encoder.encode("dog", out=[0.0] * encoder.dim)
     frozen = np.zeros((len(TEXTS), encoder.dim), np.float32)
     frozen.flags.writeable = False
     with pytest.raises(ValueError, match="read-only"):

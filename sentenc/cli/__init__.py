@@ -12,6 +12,7 @@ from sentenc.errors import SentencError
 
 _COMMANDS = {
     "encode": "sentenc.cli.encode:encode_command",
+    "eval": "sentenc.cli.evaluate:evaluate_command",
     "info": "sentenc.cli.models:info_command",
     "models": "sentenc.cli.models:models_command",
     "similarity": "sentenc.cli.similarity:similarity_command",

@@ -107,22 +107,18 @@ class Encoder(ABC):
             ValueError: An option is out of range, or ``out`` has another shape or dtype.
             TextTooLongError: A text is too long and ``on_overflow="error"``.
         """
-        if isinstance(texts, str):
-            # The shape of the answer tells one text from a list of one.
-            row = None if out is None else np.asanyarray(out)[None]
-            vector = self.encode(
-                [texts], batch_size=batch_size, normalize_embeddings=normalize_embeddings,
-                truncate_dim=truncate_dim, dtype=dtype, on_overflow=on_overflow, out=row,
-            )  # fmt: skip
-            return vector[0] if out is None else out
         finish = _Finish(self.dim, batch_size, normalize_embeddings, truncate_dim, dtype, on_overflow)
-        items = as_text_list(texts)
-        out = _output(out, len(items), finish.dim, finish.dtype)
+        single = isinstance(texts, str)
+        items = [texts] if single else as_text_list(texts)
+        # The shape of the answer tells one text from a list of one.
+        shape = (finish.dim,) if single else (len(items), finish.dim)
+        out = _output(out, shape, finish.dtype)
+        rows = out[None] if single else out
         overflow = _Overflow(self.max_tokens, on_overflow)
         if on_overflow == "error":
             overflow.add(self.count_tokens(items))
             overflow.report()
-        self._encode_all(items, batch_size, finish, overflow, out, show_progress_bar)
+        self._encode_all(items, batch_size, finish, overflow, rows, show_progress_bar)
         overflow.report()
         return out
 
@@ -275,15 +271,13 @@ class _Overflow:
         warnings.warn(f"{what} and were cut", TruncationWarning, stacklevel=3)
 
 
-def _output(out: Vectors | None, rows: int, dim: int, dtype: np.dtype[Any]) -> Vectors:
+def _output(out: Vectors | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Vectors:
     if out is None:
-        return np.empty((rows, dim), dtype)
+        return np.empty(shape, dtype)
     if not isinstance(out, np.ndarray):
         raise ValueError(f"out is {type(out).__name__}, expected a numpy array")
-    if out.shape != (rows, dim) or out.dtype != dtype:
-        raise ValueError(
-            f"out has shape {out.shape} and dtype {out.dtype}, expected {(rows, dim)} and {dtype}"
-        )
+    if out.shape != shape or out.dtype != dtype:
+        raise ValueError(f"out has shape {out.shape} and dtype {out.dtype}, expected {shape} and {dtype}")
     if not out.flags.writeable:
         raise ValueError("out is read-only, expected a writeable array")
     return out
@@ -292,7 +286,7 @@ def _output(out: Vectors | None, rows: int, dim: int, dtype: np.dtype[Any]) -> V
 def _unit_rows(vectors: npt.ArrayLike, name: str) -> npt.NDArray[np.float32]:
     rows = np.atleast_2d(np.asarray(vectors, np.float32))
     if rows.ndim != 2:
-        raise ValueError(f"{name} has {rows.ndim} dimensions of axes, expected shape (n, dim) or (dim,)")
+        raise ValueError(f"{name} has {rows.ndim} axes, expected shape (n, dim) or (dim,)")
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     return (rows / np.where(norms == 0, np.float32(1), norms)).astype(np.float32)
 
