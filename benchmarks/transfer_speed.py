@@ -10,6 +10,7 @@ runs at its default tolerance, with the threads of BLAS that it is given; ours u
 import argparse
 import os
 import time
+from dataclasses import replace
 
 import machine
 import numpy as np
@@ -73,7 +74,11 @@ def main() -> None:
         parts = labelled_parts(name, store, arguments.data)
         ours, our_seconds = run(name, parts, LogisticProbe())
         reference = FoldByFold(arguments.tolerance)
-        theirs, their_seconds = run(name, parts, reference)
+        # In single precision its L-BFGS grinds on at the floor of what it can resolve.
+        doubled = {
+            key: replace(part, features=part.features.astype(np.float64)) for key, part in parts.items()
+        }
+        theirs, their_seconds = run(name, doubled, reference)
         row = {
             "ours": {"accuracy": ours.metrics["accuracy"], **our_seconds},
             "scikit-learn": {
