@@ -47,9 +47,8 @@ def test_training_is_pytorchs(random_problem, hidden):
             return order
 
     for _ in range(5):
-        train_epoch(
-            network, optimiser, features, rows, np.array([0, 1]), 8, [InOrder()] * 2, cross_entropy_slope(labels, 3)
-        )  # fmt: skip
+        slope = cross_entropy_slope(labels, 3)
+        train_epoch(network, optimiser, features, rows, np.array([0, 1]), 8, [InOrder()] * 2, slope)
         for (s, r), twin in twins.items():
             for start in range(0, len(rows[s]), 8):
                 batch = rows[s][start : start + 8]

@@ -66,10 +66,8 @@ def test_a_second_run_encodes_and_trains_nothing(made_up, tmp_path, monkeypatch)
 
 
 def test_options_reach_the_scores(made_up, tmp_path):
-    result = invoke(
-        "model1", "--data", made_up, "--tasks", "SST2,STS16", "-o", tmp_path, "--probe", "senteval", "--hidden", 3,
-        "--aggregation", "wmean", "--raw", "--seed", 4, "--normalize", "--truncate-dim", 7,
-    )  # fmt: skip
+    options = "--probe senteval --hidden 3 --aggregation wmean --raw --seed 4 --normalize --truncate-dim 7"
+    result = invoke("model1", "--data", made_up, "--tasks", "SST2,STS16", "-o", tmp_path, *options.split())
     assert result.exit_code == 0, result.output
     sst, sts = json.loads((tmp_path / "model1.json").read_text())["scores"]
     assert (sst["probe"]["name"], sst["probe"]["nhid"], sst["seed"]) == ("senteval", 3, 4)

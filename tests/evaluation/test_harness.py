@@ -87,7 +87,9 @@ def test_a_years_score_is_aggregated_as_asked(made_up, encoder, aggregation):
     each = [100 * spearman(p, g) for p, g in zip(predictions, golds, strict=True)]
     # All sets have nine scored pairs, so that both means are one.
     expected = (
-        np.mean(each) if aggregation != "all" else 100 * spearman(np.concatenate(predictions), np.concatenate(golds))
+        np.mean(each)
+        if aggregation != "all"
+        else 100 * spearman(np.concatenate(predictions), np.concatenate(golds))
     )
     score = run(made_up, "STS16", aggregation=aggregation).records["STS16"]
     assert score.value == round(expected, 2)

