@@ -1,6 +1,6 @@
 """Sentences per second of cse-en beside its peers, in one run.
 
-    python benchmarks/encode_speed.py [--texts FILE]
+    python benchmarks/encode_speed.py [--texts FILE --source NAME]
 
 Peers: model2vec with cse-en's own vocabulary and dimension, wordllama, the mean of gensim word vectors,
 and all-MiniLM-L6-v2 through sentence-transformers. All of them encode the same sentences, by turns,
@@ -22,7 +22,7 @@ from pathlib import Path
 import machine
 import numpy as np
 
-ROUNDS = 12
+ROUNDS = 6
 # Sentences for a system too slow for all of them.
 SLOW = {"MiniLM (sentence-transformers)": 128}
 BATCHES = {"1": 1, "64": 64, "all": None}
@@ -225,6 +225,7 @@ def in_process(threads: int, sets_file: str) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--texts", type=Path, help="one sentence a line; the Lee corpus by default")
+    parser.add_argument("--source", default="Lee corpus (gensim)", help="what the texts are, for the record")
     parser.add_argument("--threads", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--sets", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -242,6 +243,7 @@ def main() -> None:
         json.dump(sets, file)
         file.flush()
         rows = [row for threads in (1, 2) for row in in_process(threads, file.name)]
+    content["source"] = options.source
     content["sentences"] = len(ascii_texts)
     content["words_a_sentence"] = statistics.mean(len(t.split()) for t in ascii_texts)
     content["profile"] = next(row["profile"] for row in rows if "profile" in row)
