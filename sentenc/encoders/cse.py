@@ -73,7 +73,7 @@ class CSE(Encoder):
         self.config = config
         self.tokenizer = tokenizer
         self.tables: Tables = tables
-        self.threads = threads or len(os.sched_getaffinity(0))
+        self.threads = threads or _usable_cores()
         self.metadata = metadata or {}
         self.card = card
         self._weights = dict(weights)
@@ -206,6 +206,12 @@ class CSE(Encoder):
             self.card,
         )
         return _rebuild, arguments
+
+
+def _usable_cores() -> int:
+    # A container may give a process fewer cores than the machine has; only Linux tells.
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
 def check_weights(config: CSEConfig, weights: Mapping[str, npt.NDArray[Any]]) -> None:
