@@ -8,6 +8,8 @@ import platform
 import subprocess
 from pathlib import Path
 
+from sentenc.evaluation.results import write_atomically
+
 RESULTS = Path(__file__).parent / "results"
 _PACKAGES = [
     "sentenc",
@@ -51,10 +53,7 @@ def circumstances() -> dict:
 
 def write(name: str, content: dict) -> Path:
     path = RESULTS / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_atomically(path, json.dumps(content, indent=1) + "\n")
     return path
 
 

@@ -1,16 +1,14 @@
 """Writers of vectors: a row at a time in, bounded memory, and no file at all unless it is whole."""
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sentenc.atomic import replacing_file
 from sentenc.errors import MissingExtraError
 
 Block = tuple[list[str], npt.NDArray[Any]]
@@ -23,30 +21,13 @@ def write_vectors(path: Path, blocks: Iterator[Block], dim: int, dtype: str, met
     ``.npy``: the matrix. ``.npz``: the matrix as ``embeddings``, and the metadata. ``.jsonl``: an
     object with ``text`` and ``embedding`` a line. ``.parquet``: columns ``text`` and ``embedding``.
     """
-    with _replacing(path) as temporary:
+    with replacing_file(path) as temporary:
         return _WRITERS[path.suffix](temporary, blocks, dim, dtype, metadata)
 
 
 def known_suffixes() -> list[str]:
     """Suffixes that :func:`write_vectors` knows."""
     return sorted(_WRITERS)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _write_npy(path: Path, blocks: Iterator[Block], dim: int, dtype: str, metadata: Metadata) -> int:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from sentenc.checkpoint import Checkpoint, write_checkpoint
 from sentenc.encoders.base import Encoder, digest
 from sentenc.encoders.cse_config import CSEConfig
-from sentenc.encoders.cse_tables import fold_tables
+from sentenc.encoders.cse_tables import dense_weight, fold_tables, quantisation_steps, quantised
 from sentenc.encoders.texts import as_text_list
 from sentenc.errors import CheckpointError
 from sentenc.tokenization import Tokenizer
@@ -135,10 +135,10 @@ class CSE(Encoder):
     def compressed(self) -> "CSE":
         """The same model with int8 embeddings (a scale a row) and float16 elsewhere: a quarter the size."""
         embeddings = self.weight("embeddings")
-        scale = np.maximum(np.abs(embeddings).max(axis=1), 1e-12) / 127
+        scale = quantisation_steps(np.abs(embeddings).max(axis=1))
         weights: dict[str, npt.NDArray[Any]] = {
-            "embeddings": np.rint(embeddings / scale[:, None]).astype(np.int8),
-            "embeddings.scale": scale.astype(np.float32),
+            "embeddings": quantised(embeddings, scale[:, None]),
+            "embeddings.scale": scale,
         }
         for name in self.config.shapes():
             if name != "embeddings":
@@ -234,12 +234,6 @@ def check_weights(config: CSEConfig, weights: Mapping[str, npt.NDArray[Any]]) ->
             )
         if value.dtype != np.int8 and not np.isfinite(value).all():
             raise CheckpointError(f"model.safetensors has values in {name} that are not finite")
-
-
-def dense_weight(weights: Mapping[str, npt.NDArray[Any]], name: str) -> npt.NDArray[np.float32]:
-    """A weight in float32; int8 embeddings are multiplied by their scale."""
-    value = weights[name].astype(np.float32)
-    return value * weights["embeddings.scale"][:, None] if weights[name].dtype == np.int8 else value
 
 
 def _rebuild(

@@ -40,12 +40,18 @@ def fold_tables(
     """The tables of a model, in ``tables`` = ``"int8"`` or ``"float32"``."""
     stored = weights["embeddings"]
     scale = weights.get("embeddings.scale", np.ones(len(stored), np.float32)).astype(np.float32)
-    embeddings = stored.astype(np.float32) * scale[:, None]
-    dense = {name: value.astype(np.float32) for name, value in weights.items() if value is not stored}
+    embeddings = dense_weight(weights, "embeddings")
+    dense = {name: dense_weight(weights, name) for name in config.shapes() if name != "embeddings"}
     return (
         _word_table(config, stored, scale, embeddings, dense, tables),
         _ngram_table(config, embeddings, dense, tables),
     )
+
+
+def dense_weight(weights: Mapping[str, npt.NDArray[Any]], name: str) -> npt.NDArray[np.float32]:
+    """A weight in float32; int8 embeddings are multiplied by their scale."""
+    value = weights[name].astype(np.float32)
+    return value * weights["embeddings.scale"][:, None] if weights[name].dtype == np.int8 else value
 
 
 def _word_table(
@@ -69,8 +75,8 @@ def _word_table(
         return WordTable(stored, weights * scale, weights)
     if tables == "float32":
         return WordTable(embeddings, weights, weights)
-    step = _steps(np.abs(embeddings).max(axis=1))
-    return WordTable(_quantised(embeddings, step[:, None]), weights * step, weights)
+    step = quantisation_steps(np.abs(embeddings).max(axis=1))
+    return WordTable(quantised(embeddings, step[:, None]), weights * step, weights)
 
 
 def _ngram_table(
@@ -89,9 +95,9 @@ def _ngram_table(
         largest = np.abs(rows).max(axis=0, initial=0).reshape(-1, k)
         bounds = np.cumsum([0, *widths])
         peak = [largest[bounds[i] : bounds[i + 1]].max(axis=0) for i in range(len(widths))]
-        scales = _steps(np.concatenate(peak)) if peak else scales
+        scales = quantisation_steps(np.concatenate(peak)) if peak else scales
         steps = [scales[i * k : (i + 1) * k] for i, h in enumerate(widths) for _ in range(h)]
-        rows = _quantised(rows, np.concatenate(steps) if steps else np.ones(0, np.float32))
+        rows = quantised(rows, np.concatenate(steps) if steps else np.ones(0, np.float32))
     biases = [dense[f"biases.{h}"] for h in widths]
     residual = bool(widths) and config.combine == "residual"
     return NgramTable(
@@ -107,10 +113,12 @@ def _ngram_table(
     )
 
 
-def _steps(peaks: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def quantisation_steps(peaks: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Quantisation steps that take values as large as ``peaks`` to 127."""
     return (np.maximum(peaks, 1e-12) / 127).astype(np.float32)
 
 
-def _quantised(values: npt.NDArray[np.float32], steps: npt.NDArray[np.float32]) -> npt.NDArray[np.int8]:
+def quantised(values: npt.NDArray[np.float32], steps: npt.NDArray[np.float32]) -> npt.NDArray[np.int8]:
+    """Values in whole steps, int8."""
     whole: npt.NDArray[np.int8] = np.rint(values / steps).astype(np.int8)
     return whole

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from sentenc.atomic import replacing_file
 from sentenc.encoders.base import Encoder
 from sentenc.progress import Bar
 
@@ -200,11 +200,5 @@ def _write(folder: Path, keys: Sequence[bytes], vectors: Features) -> None:
     records["key"] = np.frombuffer(b"".join(keys), "V16")
     records["vector"] = vectors
     name = hashlib.blake2b(b"".join(keys), digest_size=16).hexdigest()
-    handle, staging = tempfile.mkstemp(dir=folder, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.save(file, records, allow_pickle=False)
-        os.replace(staging, folder / f"{name}.npy")
-    except BaseException:
-        Path(staging).unlink(missing_ok=True)
-        raise
+    with replacing_file(folder / f"{name}.npy") as staging, open(staging, "wb") as file:
+        np.save(file, records, allow_pickle=False)

@@ -3,13 +3,13 @@
 import json
 import os
 import platform
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from sentenc.atomic import replacing_file
 from sentenc.evaluation.catalogue import STS, TRANSFER
 
 FORMAT_VERSION = 1
@@ -142,14 +142,8 @@ class Results:
 def write_atomically(path: Path, text: str) -> None:
     """Writes a text file so that there is never half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, staging = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        os.replace(staging, path)
-    except BaseException:
-        Path(staging).unlink(missing_ok=True)
-        raise
+    with replacing_file(path) as staging:
+        staging.write_text(text, encoding="utf-8", newline="\n")
 
 
 def versions(packages: Sequence[str] = ("sentenc", "numpy", "scipy", "scikit-learn")) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """A teacher's vectors of a corpus, on disk: the slow half of distillation, done once and resumable."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sentenc.atomic import replacing_file
 from sentenc.encoders.base import Encoder
 from sentenc.progress import progress_bar
 
@@ -40,10 +40,8 @@ def cache_vectors(encode: Encode, sentences: list[str], folder: Path) -> None:
         for path, shard in _shards(folder, sentences):
             if not path.exists():
                 vectors = encode(shard).astype(np.float16)
-                temporary = path.with_suffix(".tmp")
-                with open(temporary, "wb") as file:
+                with replacing_file(path) as temporary, open(temporary, "wb") as file:
                     np.save(file, vectors)
-                os.replace(temporary, path)
             bar.update(len(shard))
 
 
