@@ -20,14 +20,20 @@ if TYPE_CHECKING:
     from sentenc.encoders.external import ExternalEncoder
     from sentenc.errors import (
         CheckpointError,
+        IndexFormatError,
+        IndexLockedError,
+        IndexMismatchError,
         MissingExtraError,
         ModelNotFoundError,
         SentencError,
+        TextFileError,
         TextTooLongError,
         TruncationWarning,
     )
     from sentenc.evaluation import Results, Task, evaluate
     from sentenc.registry import available_models, load
+    from sentenc.retrieval.index import Index
+    from sentenc.retrieval.items import Hit, Item
     from sentenc.verification import verify
 
 _HOME = {
@@ -36,11 +42,18 @@ _HOME = {
     "CheckpointError": "sentenc.errors",
     "Encoder": "sentenc.encoders.base",
     "ExternalEncoder": "sentenc.encoders.external",
+    "Hit": "sentenc.retrieval.items",
+    "Index": "sentenc.retrieval.index",
+    "IndexFormatError": "sentenc.errors",
+    "IndexLockedError": "sentenc.errors",
+    "IndexMismatchError": "sentenc.errors",
+    "Item": "sentenc.retrieval.items",
     "MissingExtraError": "sentenc.errors",
     "ModelNotFoundError": "sentenc.errors",
     "Results": "sentenc.evaluation",
     "SentencError": "sentenc.errors",
     "Task": "sentenc.evaluation",
+    "TextFileError": "sentenc.errors",
     "TextTooLongError": "sentenc.errors",
     "TruncationWarning": "sentenc.errors",
     "available_models": "sentenc.registry",
@@ -55,11 +68,18 @@ __all__ = [
     "CheckpointError",
     "Encoder",
     "ExternalEncoder",
+    "Hit",
+    "Index",
+    "IndexFormatError",
+    "IndexLockedError",
+    "IndexMismatchError",
+    "Item",
     "MissingExtraError",
     "ModelNotFoundError",
     "Results",
     "SentencError",
     "Task",
+    "TextFileError",
     "TextTooLongError",
     "TruncationWarning",
     "__version__",

@@ -5,14 +5,9 @@
 optionally, ``README.md`` (the model card). Nothing is pickled.
 """
 
-import ctypes
 import hashlib
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc._version import __version__
+from sentenc.atomic import replacing_folder
 from sentenc.errors import CheckpointError
 
 FORMAT_VERSION = 1
@@ -61,7 +57,7 @@ def write_checkpoint(folder: str | os.PathLike[str], checkpoint: Checkpoint) -> 
     """
     from safetensors.numpy import save_file
 
-    with replacing_folder(Path(folder), marker=CONFIG) as staging:
+    with replacing_folder(Path(folder), CONFIG, CheckpointError, "a model folder") as staging:
         tensors = {name: np.ascontiguousarray(value) for name, value in checkpoint.tensors.items()}
         save_file(tensors, staging / WEIGHTS)
         (staging / TOKENIZER).write_text(checkpoint.tokenizer, encoding="utf-8")
@@ -116,60 +112,6 @@ def is_checkpoint(folder: Path) -> bool:
         return "format_version" in json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-
-
-@contextmanager
-def replacing_folder(folder: Path, marker: str) -> Iterator[Path]:
-    """Gives an empty folder to fill; what is in it takes the place of ``folder`` when all went well.
-
-    Args:
-        folder: The target. If it exists it must be empty or hold the file ``marker``.
-        marker: What a folder of this kind holds, so that no other folder is ever replaced.
-    """
-    folder = folder.expanduser().absolute()
-    if folder.exists() and (
-        not folder.is_dir() or (any(folder.iterdir()) and not (folder / marker).exists())
-    ):
-        raise CheckpointError(
-            f"{folder} exists and is not a model folder: choose another place, or delete it"
-        )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        staging.chmod(0o755)
-        yield staging
-        for path in staging.rglob("*"):
-            _settle(path)
-        if folder.exists():
-            _exchange(staging, folder)
-        else:
-            staging.rename(folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-
-
-def _exchange(new: Path, old: Path) -> None:
-    # Swaps two folders in one step where the system can (Linux); elsewhere in two, the first of which
-    # moves the old one aside, so that it is never deleted before the new one is in place.
-    at_cwd, flag_exchange = -100, 2
-    try:
-        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
-        if renameat2(at_cwd, os.fsencode(new), at_cwd, os.fsencode(old), flag_exchange) == 0:
-            return
-    except (OSError, AttributeError):
-        pass
-    aside = Path(tempfile.mkdtemp(prefix=f".{old.name}.old.", dir=old.parent))
-    old.rename(aside / old.name)
-    new.rename(old)
-    shutil.rmtree(aside)
-
-
-def _settle(path: Path) -> None:
-    # On disk before it takes the old one's place; readable by others, which safetensors' files are not.
-    if path.is_file():
-        path.chmod(0o644)
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
 
 
 def _describe(path: Path) -> dict[str, Any]:

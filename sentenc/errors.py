@@ -2,9 +2,13 @@
 
 __all__ = [
     "CheckpointError",
+    "IndexFormatError",
+    "IndexLockedError",
+    "IndexMismatchError",
     "MissingExtraError",
     "ModelNotFoundError",
     "SentencError",
+    "TextFileError",
     "TextTooLongError",
     "TruncationWarning",
 ]
@@ -16,6 +20,18 @@ class SentencError(Exception):
 
 class CheckpointError(SentencError):
     """A model folder is incomplete, damaged, of another version, or not a model folder at all."""
+
+
+class IndexFormatError(SentencError):
+    """An index folder is incomplete, damaged, of another version, or not an index at all."""
+
+
+class IndexLockedError(SentencError):
+    """Another process or object is writing to the index, or has written since this one was opened."""
+
+
+class IndexMismatchError(SentencError):
+    """An index was built by another encoder than the one that is to search it."""
 
 
 class ModelNotFoundError(SentencError, FileNotFoundError):
@@ -36,6 +52,10 @@ class MissingExtraError(SentencError, ImportError):
         self.extra = extra
         self.package = package
         self.feature = feature
+
+
+class TextFileError(SentencError, ValueError):
+    """A file of texts cannot be read; the message has the file, the line and what was expected."""
 
 
 class TextTooLongError(SentencError, ValueError):

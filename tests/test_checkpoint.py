@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 import sentenc
 from sentenc import CheckpointError, ModelNotFoundError
-from sentenc.checkpoint import replacing_folder
+from sentenc.atomic import replacing_folder
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_a_failed_save_leaves_the_older_model(folder):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
     def save_half():
-        with replacing_folder(folder, "config.json") as staging:
+        with replacing_folder(folder, "config.json", CheckpointError, "a model folder") as staging:
             (staging / "config.json").write_text("half")
             raise RuntimeError("disk full")
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder, digest
 from sentenc.encoders.texts import as_text_list, replace_lone_surrogates
-from sentenc.errors import MissingExtraError
+from sentenc.errors import CheckpointError, MissingExtraError
 
 
 class ExternalEncoder(Encoder):
@@ -68,9 +68,9 @@ class ExternalEncoder(Encoder):
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes the wrapped model in sentence-transformers' own layout, all of it or nothing."""
-        from sentenc.checkpoint import replacing_folder
+        from sentenc.atomic import replacing_folder
 
-        with replacing_folder(Path(folder), marker="modules.json") as staging:
+        with replacing_folder(Path(folder), "modules.json", CheckpointError, "a model folder") as staging:
             self.model.save(str(staging))
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,0 +1,82 @@
+"""Exact search: every row is looked at, block by block, straight from where it lies."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from sentenc.kernels.top_k import add_block, empty_heaps
+from sentenc.retrieval.quantization import FloatArray
+from sentenc.retrieval.segments import Segment
+
+Scored = tuple[FloatArray, npt.NDArray[np.int64]]
+
+# Numbers in a block of scores, and of decoded rows: together they stay in a core's share of the cache.
+_SCORES = 1 << 20
+_QUERIES = 256
+
+
+def scan(
+    segments: Sequence[Segment], deleted: npt.NDArray[np.bool_], queries: FloatArray, k: int, first: int = 0
+) -> Scored:
+    """The k rows from ``first`` on with the largest dot products.
+
+    Args:
+        segments: The rows, in order.
+        deleted: (n,) rows to pass over.
+        queries: (q, d).
+        k: At most so many a query.
+        first: Rows before it are left out.
+
+    Returns:
+        Scores (q, k) and rows (q, k), best first, ties by row; -inf and -1 where there are fewer than k.
+    """
+    parts = [
+        _scan(segments, deleted, queries[i : i + _QUERIES], k, first)
+        for i in range(0, len(queries), _QUERIES)
+    ]
+    if not parts:
+        return np.zeros((0, k), np.float32), np.zeros((0, k), np.int64)
+    scores, rows = (np.concatenate([part[side] for part in parts]) for side in (0, 1))
+    return scores, rows
+
+
+def _scan(
+    segments: Sequence[Segment], deleted: npt.NDArray[np.bool_], queries: FloatArray, k: int, first: int
+) -> Scored:
+    scores, rows, counts = empty_heaps(len(queries), k)
+    size = max(1024, _SCORES // len(queries))
+    for segment, start, block in _blocks(segments, first, size):
+        quantizer = segment.quantizer
+        # A step and a start a dimension move to the query's side: the codes are multiplied as they are.
+        products = (queries * quantizer.step) @ quantizer.digits(np.asarray(segment.codes[block])).T
+        products += (queries @ quantizer.start)[:, None]
+        gone = deleted[start : start + products.shape[1]]
+        add_block(np.ascontiguousarray(products, np.float32), start, gone, scores, rows, counts)
+    return best_first(scores, rows)
+
+
+def best_first(scores: FloatArray, rows: npt.NDArray[np.int64], k: int | None = None) -> Scored:
+    """Sorts every query's candidates: falling score, then rising row; missing ones (-1) last."""
+    order = np.lexsort((rows, -scores), axis=1)[:, :k]
+    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
+
+
+def gather(
+    segments: Sequence[Segment], starts: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
+) -> FloatArray:
+    """Vectors of rows (m,) wherever they lie: (m, d). ``starts`` (s,) is the first row of each segment."""
+    vectors = np.empty((len(rows), segments[0].quantizer.dim), np.float32)
+    home = np.searchsorted(starts, rows, "right") - 1
+    for index in np.unique(home):
+        inside = home == index
+        vectors[inside] = segments[index].vectors(rows[inside] - starts[index])
+    return vectors
+
+
+def _blocks(segments: Sequence[Segment], first: int, size: int) -> Iterator[tuple[Segment, int, slice]]:
+    start = 0
+    for segment in segments:
+        for low in range(max(0, first - start), len(segment), size):
+            yield segment, start + low, slice(low, min(low + size, len(segment)))
+        start += len(segment)

@@ -1,0 +1,176 @@
+"""The rows of an index at one moment: what a search sees, whatever is written meanwhile."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from sentenc.retrieval.exact import Scored, best_first, gather, scan
+from sentenc.retrieval.items import Hit, Id, Item, hash_ids
+from sentenc.retrieval.quantization import FloatArray
+from sentenc.retrieval.segments import Segment, merged
+from sentenc.retrieval.structures import (
+    EXACT_ROWS,
+    Structure,
+    hamming_candidates,
+    rescored,
+    structure_kind,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Segments one after another, which of their rows are deleted, and the structure over the first of them.
+
+    Attributes:
+        segments: None of them empty.
+        deleted: (n,) bool.
+        structure: Or None: every row is looked at.
+    """
+
+    segments: tuple[Segment, ...] = ()
+    deleted: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    structure: Structure | None = None
+
+    @property
+    def starts(self) -> npt.NDArray[np.int64]:
+        """First row of every segment, (s,)."""
+        return np.cumsum([0, *map(len, self.segments)])[:-1].astype(np.int64)
+
+    @property
+    def n_live(self) -> int:
+        """Rows that are not deleted."""
+        return len(self.deleted) - int(self.deleted.sum())
+
+    def search(self, queries: FloatArray, k: int, kind: str, store: str, effort: int | None = None) -> Scored:
+        """The k best live rows: scores (q, k) and rows (q, k), best first; fewer columns if there are fewer."""
+        k = min(k, self.n_live)
+        if k == 0 or len(queries) == 0:
+            return np.zeros((len(queries), k), np.float32), np.zeros((len(queries), k), np.int64)
+        if self._by_bits(kind, store):
+            return best_first(
+                *self._rescored(queries, hamming_candidates(self.segments, self.deleted, queries, k)), k
+            )
+        if self.structure is None:
+            return scan(self.segments, self.deleted, queries, k)
+        rows = self.structure.candidates(queries, k, self.deleted, effort)
+        found = self._rescored(queries, rows)
+        if self.structure.rows < len(self.deleted):
+            newer = scan(self.segments, self.deleted, queries, k, self.structure.rows)
+            found = (
+                np.concatenate([found[0], newer[0]], axis=1),
+                np.concatenate([found[1], newer[1]], axis=1),
+            )
+        return best_first(*found, k)
+
+    def item(self, row: int) -> Item:
+        """The item of a row."""
+        home = int(np.searchsorted(self.starts, row, "right")) - 1
+        return self.segments[home].item(row - int(self.starts[home]))
+
+    def items(self, rows: npt.NDArray[np.int64]) -> list[Item]:
+        """The items of rows (m,)."""
+        starts = self.starts
+        homes = np.searchsorted(starts, rows, "right") - 1
+        return [
+            self.segments[home].item(row)
+            for home, row in zip(homes.tolist(), (rows - starts[homes]).tolist(), strict=True)
+        ]
+
+    def vectors(self, rows: npt.NDArray[np.int64]) -> FloatArray:
+        """The stored vectors of rows (m,): (m, d)."""
+        return gather(self.segments, self.starts, rows)
+
+    def find(self, ids: Sequence[Id]) -> npt.NDArray[np.int64]:
+        """The live row of each id (m,), -1 where there is none."""
+        rows = np.full(len(ids), -1, np.int64)
+        hashes = hash_ids(ids)
+        for segment, start in zip(self.segments, self.starts.tolist(), strict=True):
+            for place, row in segment.candidates(ids, hashes):
+                if not self.deleted[start + row]:
+                    rows[place] = start + row
+        return rows
+
+    def with_segment(self, segment: Segment) -> "Rows":
+        """With new rows at the end.
+
+        Segments in memory are merged while the one before has fewer than twice the rows: there are few
+        of them however often one adds, and no row is copied often.
+        """
+        segments = [*self.segments, segment]
+        while (
+            len(segments) > 1
+            and segments[-2].name is None
+            and segments[-2].quantizer is segments[-1].quantizer
+            and len(segments[-2]) < 2 * len(segments[-1])
+        ):
+            segments[-2:] = [merged(segments[-2:])]
+        deleted = np.concatenate([self.deleted, np.zeros(len(segment), np.bool_)])
+        return replace(self, segments=tuple(segments), deleted=deleted)
+
+    def without(self, rows: npt.NDArray[np.int64]) -> "Rows":
+        """With some more rows deleted."""
+        deleted = self.deleted.copy()
+        deleted[rows] = True
+        return replace(self, deleted=deleted)
+
+    def live_segment(self, index: int) -> Segment | None:
+        """A segment's live rows as a segment in memory; itself if all are; None if none is."""
+        start = int(self.starts[index])
+        segment = self.segments[index]
+        alive = np.flatnonzero(~self.deleted[start : start + len(segment)])
+        if len(alive) == len(segment):
+            return segment
+        return segment.only(alive) if len(alive) else None
+
+    def hits(self, scores: FloatArray, rows: npt.NDArray[np.int64]) -> list[list[Hit]]:
+        """What :meth:`search` found (q, k), with the items."""
+        found = []
+        for query_scores, query_rows in zip(scores.tolist(), rows, strict=True):
+            items = self.items(query_rows[query_rows >= 0])
+            pairs = zip(query_scores, items, strict=False)
+            found.append([Hit(score, item.id, item.text, item.payload) for score, item in pairs])
+        return found
+
+    def recall_of(
+        self, kind: str, store: str, sample: int = 200, seed: int = 1
+    ) -> Callable[[int | None], float]:
+        """Recall at 10 against exact search, as a function of the structure's effort.
+
+        Queries are stored vectors of so many rows at random; each one's own row does not count.
+        """
+        alive = np.flatnonzero(~self.deleted)
+        if len(alive) < 2:
+            return lambda effort: 1.0
+        chosen = np.random.default_rng(seed).choice(alive, min(sample, len(alive)), replace=False)
+        queries = self.vectors(chosen)
+        k = min(11, len(alive))
+        _, exact = scan(self.segments, self.deleted, queries, k)
+        wanted = [
+            set([row for row in rows if row != own][: k - 1])
+            for own, rows in zip(chosen.tolist(), exact.tolist(), strict=True)
+        ]
+
+        def recall(effort: int | None) -> float:
+            _, found = self.search(queries, k, kind, store, effort)
+            shares = [
+                len(right & set(rows)) / len(right)
+                for right, rows in zip(wanted, found.tolist(), strict=True)
+            ]
+            return float(np.mean(shares))
+
+        return recall
+
+    def _by_bits(self, kind: str, store: str) -> bool:
+        return (
+            store == "binary"
+            and structure_kind(kind, store, self.n_live) == "hamming"
+            and self.n_live > EXACT_ROWS
+            and len({id(segment.quantizer) for segment in self.segments}) == 1
+            and self.segments[0].quantizer.name == "binary"
+        )
+
+    def _rescored(self, queries: FloatArray, rows: npt.NDArray[np.int64]) -> Scored:
+        scores, rows = rescored(queries, rows, self.vectors)
+        return scores, rows

@@ -1,0 +1,174 @@
+"""A stretch of an index's rows: codes of vectors, items, and the look-up from id to row.
+
+A segment never changes. It lives in memory or, memory-mapped, in a folder of its own:
+``vectors.npy``, ``items.jsonl``, ``offsets.npy`` and, unless its ids simply count up, ``hashes.npy`` and
+``order.npy``.
+"""
+
+import mmap
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sentenc.retrieval.folder import write_array
+from sentenc.retrieval.items import Id, Item, Payload, hash_ids, pack_items, unpack_item
+from sentenc.retrieval.quantization import FloatArray, Quantizer
+
+VECTORS, ITEMS, OFFSETS, HASHES, ORDER = (
+    "vectors.npy", "items.jsonl", "offsets.npy", "hashes.npy", "order.npy",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """n rows.
+
+    Attributes:
+        codes: (n, w) what ``quantizer`` made of the vectors.
+        quantizer: Says what the codes stand for.
+        data: The items' JSON lines, bytes or a memory map.
+        offsets: (n + 1,) where each item begins and ends in ``data``.
+        first_id: Row i has the id ``first_id + i``; None if ids were given.
+        hashes: (n,) rising hashes of the ids, empty where ``first_id`` says all.
+        order: (n,) the row of each of ``hashes``.
+        name: Its folder's name, None while it is only in memory.
+    """
+
+    codes: npt.NDArray[Any]
+    quantizer: Quantizer
+    data: Any
+    offsets: npt.NDArray[np.int64]
+    first_id: int | None
+    hashes: npt.NDArray[np.uint64]
+    order: npt.NDArray[np.int64]
+    name: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @classmethod
+    def create(
+        cls,
+        vectors: FloatArray,
+        quantizer: Quantizer,
+        ids: Sequence[Id],
+        texts: Sequence[str | None],
+        payloads: Sequence[Payload],
+        first_id: int | None,
+    ) -> "Segment":
+        """A segment in memory of n new rows."""
+        data, offsets = pack_items(ids, texts, payloads)
+        hashes, order = _look_up_table(hash_ids(ids) if first_id is None else None)
+        return cls(quantizer.transform(vectors), quantizer, data, offsets, first_id, hashes, order)
+
+    def item(self, row: int) -> Item:
+        """The item of a row."""
+        return unpack_item(self.data, self.offsets[row], self.offsets[row + 1])
+
+    def vectors(self, rows: Any) -> FloatArray:
+        """What the codes of some rows, a slice or indices, stand for: (m, d) float32."""
+        return self.quantizer.inverse_transform(np.asarray(self.codes[rows]))
+
+    def candidates(self, ids: Sequence[Id], hashes: npt.NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
+        """Pairs (place in ``ids``, row) for every id that is here; hashes are those of the ids."""
+        if self.first_id is not None:
+            for index, name in enumerate(ids):
+                if not isinstance(name, str) and 0 <= name - self.first_id < len(self):
+                    yield index, name - self.first_id
+            return
+        first = np.searchsorted(self.hashes, hashes, "left")
+        last = np.searchsorted(self.hashes, hashes, "right")
+        for place in np.flatnonzero(last > first).tolist():
+            for position in range(int(first[place]), int(last[place])):
+                row = int(self.order[position])
+                if _same(self.item(row).id, ids[place]):
+                    yield place, row
+
+    def in_codes_of(self, quantizer: Quantizer) -> "Segment":
+        """The same rows, coded by another quantizer."""
+        if quantizer is self.quantizer:
+            return self
+        return replace(self, codes=quantizer.transform(self.vectors(slice(None))), quantizer=quantizer)
+
+    def only(self, rows: npt.NDArray[np.int64]) -> "Segment":
+        """Some rows, rising, as a segment in memory; codes are kept as they are."""
+        starts, ends = self.offsets[rows], self.offsets[rows + 1]
+        data = b"".join(bytes(self.data[a:b]) for a, b in zip(starts, ends, strict=True))
+        offsets = np.concatenate([[0], np.cumsum(ends - starts)]).astype(np.int64)
+        ids = [self.item(int(row)).id for row in rows]
+        hashes, order = _look_up_table(hash_ids(ids))
+        return Segment(np.array(self.codes[rows]), self.quantizer, data, offsets, None, hashes, order)
+
+    def write(self, folder: Path) -> None:
+        """Writes the segment's files, on disk for certain when this returns."""
+        folder.mkdir(parents=True)
+        arrays = {VECTORS: self.codes, OFFSETS: self.offsets}
+        if self.first_id is None:
+            arrays |= {HASHES: self.hashes, ORDER: self.order}
+        for name, array in arrays.items():
+            write_array(folder / name, array)
+        with open(folder / ITEMS, "wb") as file:
+            file.write(self.data)
+            file.flush()
+            os.fsync(file.fileno())
+
+    @classmethod
+    def read(cls, folder: Path, quantizer: Quantizer, first_id: int | None) -> "Segment":
+        """The segment in a folder, memory-mapped."""
+        codes = np.load(folder / VECTORS, mmap_mode="r")
+        offsets = np.load(folder / OFFSETS, mmap_mode="r")
+        hashes, order = _look_up_table(None)
+        if first_id is None:
+            hashes = np.load(folder / HASHES, mmap_mode="r")
+            order = np.load(folder / ORDER, mmap_mode="r")
+        with open(folder / ITEMS, "rb") as file:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return cls(codes, quantizer, data, offsets, first_id, hashes, order, folder.name)
+
+
+def merged(segments: Sequence[Segment]) -> Segment:
+    """Consecutive segments of the same quantizer as one, in memory."""
+    if len(segments) == 1:
+        return segments[0]
+    offsets, total = [np.zeros(1, np.int64)], 0
+    for segment in segments:
+        offsets.append(segment.offsets[1:] + total)
+        total += int(segment.offsets[-1])
+    first_id = segments[0].first_id
+    for before, after in pairwise(segments):
+        if before.first_id is None or after.first_id != before.first_id + len(before):
+            first_id = None
+    hashes, order = _look_up_table(
+        None if first_id is not None else np.concatenate([_row_hashes(segment) for segment in segments])
+    )
+    return Segment(
+        np.concatenate([segment.codes for segment in segments]), segments[0].quantizer,
+        b"".join(bytes(segment.data) for segment in segments), np.concatenate(offsets), first_id, hashes, order,
+    )  # fmt: skip
+
+
+def _row_hashes(segment: Segment) -> npt.NDArray[np.uint64]:
+    if segment.first_id is not None:
+        return hash_ids(range(segment.first_id, segment.first_id + len(segment)))
+    hashes = np.empty(len(segment), np.uint64)
+    hashes[segment.order] = segment.hashes
+    return hashes
+
+
+def _look_up_table(
+    hashes: npt.NDArray[np.uint64] | None,
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    if hashes is None:
+        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
+    order = np.argsort(hashes, kind="stable")
+    return hashes[order], order
+
+
+def _same(a: Id, b: Id) -> bool:
+    return type(a) is type(b) and a == b

@@ -1,0 +1,192 @@
+"""Rows to and from an index folder: which segments a save writes, and the commit."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sentenc.atomic import replacing_folder
+from sentenc.errors import IndexFormatError
+from sentenc.retrieval.folder import (
+    MANIFEST,
+    Manifest,
+    WriteLock,
+    check_sizes,
+    describe_files,
+    is_index,
+    read_manifest,
+    remove_unnamed,
+    sync_folder,
+    sync_tree,
+    write_array,
+    write_manifest,
+)
+from sentenc.retrieval.quantization import Quantizer, fit_quantizer, load_quantizer
+from sentenc.retrieval.rows import Rows
+from sentenc.retrieval.segments import Segment, merged
+from sentenc.retrieval.structures import Structure
+
+# Saved segments smaller than this are written again together with what comes after them.
+_SMALL = 65_536
+# New rows are written in segments of so many at most.
+_LARGEST = 262_144
+_CALIBRATION_SAMPLE = 65_536
+
+
+def read(folder: Path) -> tuple[Manifest, Rows]:
+    """What the last commit in a folder holds, memory-mapped.
+
+    Raises:
+        IndexFormatError: It is no index, or incomplete.
+    """
+    while True:
+        manifest = read_manifest(folder)
+        try:
+            check_sizes(folder, manifest)
+            return manifest, _open(folder, manifest)
+        except (IndexFormatError, OSError, ValueError) as error:
+            # A writer that commits while we read deletes what its commit replaces: then there is a newer one.
+            if read_manifest(folder).generation == manifest.generation:
+                raise (
+                    error
+                    if isinstance(error, IndexFormatError)
+                    else IndexFormatError(f"{folder} cannot be read: {error}")
+                ) from error
+
+
+def append(folder: Path, manifest: Manifest, rows: Rows) -> tuple[Manifest, Rows]:
+    """Commits what is new to the folder that the saved part of ``rows`` lies in."""
+    return _commit(folder, manifest, rows)
+
+
+def create(folder: Path, manifest: Manifest, rows: Rows) -> tuple[Manifest, Rows]:
+    """Writes a whole index to a new folder, or in the place of an index."""
+    lock = WriteLock(folder) if is_index(folder) else None
+    try:
+        everything = replace(rows, segments=tuple(replace(segment, name=None) for segment in rows.segments))
+        with replacing_folder(folder, MANIFEST, IndexFormatError, "an index") as staging:
+            _commit(staging, replace(manifest, generation=0, files={}, calibration=None), everything)
+    finally:
+        if lock is not None:
+            lock.release()
+    return read(folder)
+
+
+def _open(folder: Path, manifest: Manifest) -> Rows:
+    calibration = None if manifest.calibration is None else np.load(folder / manifest.calibration)
+    quantizer = load_quantizer(manifest.store, manifest.dim, calibration)
+    segments = tuple(
+        Segment.read(folder / entry["name"], quantizer, entry["first_id"]) for entry in manifest.segments
+    )
+    total = sum(map(len, segments))
+    deleted = np.zeros(total, np.bool_)
+    if manifest.deleted is not None:
+        deleted = np.unpackbits(np.load(folder / manifest.deleted), count=total).astype(np.bool_)
+    structure = None
+    if manifest.structure is not None:
+        structure = Structure.read(folder / manifest.structure["name"], manifest.structure)
+    return Rows(segments, deleted, structure)
+
+
+def _commit(folder: Path, manifest: Manifest, rows: Rows) -> tuple[Manifest, Rows]:
+    generation = manifest.generation + 1
+    quantizer = _quantizer(manifest, rows)
+    new = replace(manifest, generation=generation, segments=[], files={}, deleted=None)
+    segments = []
+    for number, group in enumerate(_groups(rows.segments)):
+        segment = group[0]
+        if len(group) > 1 or segment.name is None:
+            name = f"segment-{generation:06d}-{number:04d}"
+            whole = merged([part.in_codes_of(quantizer) for part in group])
+            whole.write(folder / name)
+            sync_folder(folder / name)
+            segment = Segment.read(folder / name, quantizer, whole.first_id)
+        segments.append(segment)
+        new.segments.append({"name": segment.name, "rows": len(segment), "first_id": segment.first_id})
+        _take_over(folder, manifest, new, str(segment.name))
+    if rows.deleted.any():
+        new.deleted = f"deleted-{generation:06d}.npy"
+        write_array(folder / new.deleted, np.packbits(rows.deleted))
+        _take_over(folder, manifest, new, new.deleted)
+    if new.calibration is None:
+        new.calibration = _write_calibration(folder, quantizer, generation)
+    if new.calibration is not None:
+        _take_over(folder, manifest, new, new.calibration)
+    structure = _put_structure(folder, manifest, new, rows.structure)
+    sync_folder(folder)
+    write_manifest(folder, new)
+    remove_unnamed(folder, new)
+    return new, Rows(tuple(segments), rows.deleted, structure)
+
+
+def _groups(segments: Sequence[Segment]) -> list[list[Segment]]:
+    # Saved segments stay as they are; new ones are written together; the smaller a new one, the smaller
+    # the saved one before it must be to be written again with it: few segments, and little work.
+    groups: list[list[Segment]] = []
+    for segment in segments:
+        joins = (
+            groups
+            and segment.name is None
+            and groups[-1][-1].name is None
+            and _total(groups[-1]) + len(segment) <= _LARGEST
+        )
+        if joins:
+            groups[-1].append(segment)
+        else:
+            groups.append([segment])
+    while (
+        len(groups) > 1
+        and groups[-1][-1].name is None
+        and _total(groups[-2]) < min(2 * _total(groups[-1]), _SMALL)
+    ):
+        groups[-2:] = [groups[-2] + groups[-1]]
+    return groups
+
+
+def _total(group: Sequence[Segment]) -> int:
+    return sum(map(len, group))
+
+
+def _quantizer(manifest: Manifest, rows: Rows) -> Quantizer:
+    for segment in rows.segments:
+        if segment.quantizer.name == manifest.store:
+            return segment.quantizer
+    if not rows.segments:
+        return load_quantizer("float32", manifest.dim, None)
+    total = len(rows.deleted)
+    chosen = np.random.default_rng(1).choice(total, min(total, _CALIBRATION_SAMPLE), replace=False)
+    return fit_quantizer(manifest.store, rows.vectors(np.sort(chosen)))
+
+
+def _write_calibration(folder: Path, quantizer: Quantizer, generation: int) -> str | None:
+    if quantizer.name not in ("int8", "binary"):
+        return None
+    name = f"calibration-{generation:06d}.npy"
+    write_array(folder / name, quantizer.to_array())
+    return name
+
+
+def _put_structure(
+    folder: Path, old: Manifest, new: Manifest, structure: Structure | None
+) -> Structure | None:
+    new.structure = None
+    if structure is None:
+        return None
+    if structure.folder.parent != folder:
+        home = folder / f"structure-{new.generation:06d}"
+        shutil.copytree(structure.folder, home)
+        structure = Structure.read(home, structure.describe())
+    sync_tree(structure.folder)
+    described: dict[str, Any] = {"name": structure.folder.name, **structure.describe()}
+    new.structure = described
+    _take_over(folder, old, new, structure.folder.name)
+    return structure
+
+
+def _take_over(folder: Path, old: Manifest, new: Manifest, name: str) -> None:
+    # Hashes of what an older commit wrote are known; nothing that is named is ever written again.
+    known = {path: entry for path, entry in old.files.items() if path.split("/")[0] == name}
+    new.files |= known or describe_files(folder, name)
