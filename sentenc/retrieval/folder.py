@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -177,16 +178,20 @@ class WriteLock:
         folder: The index.
         generation: What its last commit must be, if not any.
 
+    ``release()`` lets others write.
+
     Raises:
         IndexLockedError: Another writer holds the right, or has committed since.
     """
 
     def __init__(self, folder: Path, generation: int | None = None) -> None:
-        self._file = open(folder / LOCK, "ab")  # noqa: SIM115
+        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        # Closing the file lets go of it; that happens at the latest when nobody has the lock object any more.
+        self.release = weakref.finalize(self, os.close, handle)
         try:
-            _lock(self._file)
+            _lock(handle)
         except OSError as error:
-            self._file.close()
+            self.release()
             raise IndexLockedError(
                 f"{folder} is being written to by another process or object: try again when it is done"
             ) from error
@@ -197,23 +202,15 @@ class WriteLock:
                 f"{folder} was written to since it was opened (commit {found}, expected {generation}): open it again"
             )
 
-    def release(self) -> None:
-        """Lets others write."""
-        self._file.close()
 
-
-def _exclusive_lock() -> Callable[[Any], None]:
+def _exclusive_lock() -> Callable[[int], None]:
     try:
         import fcntl
     except ImportError:
         import msvcrt
 
-        def lock(file: Any) -> None:
-            file.seek(0)
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-
-        return lock
-    return lambda file: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return lambda handle: msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    return lambda handle: fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 _lock = _exclusive_lock()

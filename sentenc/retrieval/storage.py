@@ -101,6 +101,8 @@ def _commit(folder: Path, manifest: Manifest, rows: Rows) -> tuple[Manifest, Row
         if len(group) > 1 or segment.name is None:
             name = f"segment-{generation:06d}-{number:04d}"
             whole = merged([part.in_codes_of(quantizer) for part in group])
+            # A commit that failed or was killed may have left something by this name.
+            shutil.rmtree(folder / name, ignore_errors=True)
             whole.write(folder / name)
             sync_folder(folder / name)
             segment = Segment.read(folder / name, quantizer, whole.first_id)
@@ -177,6 +179,7 @@ def _put_structure(
         return None
     if structure.folder.parent != folder:
         home = folder / f"structure-{new.generation:06d}"
+        shutil.rmtree(home, ignore_errors=True)
         shutil.copytree(structure.folder, home)
         structure = Structure.read(home, structure.describe())
     sync_tree(structure.folder)

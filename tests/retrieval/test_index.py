@@ -1,0 +1,349 @@
+"""The index against brute force, and against what FAISS lets through in silence."""
+
+import threading
+
+import numpy as np
+import pytest
+from conftest import make_cse
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import sentenc
+from sentenc import Hit, Index, IndexMismatchError
+from sentenc.retrieval import structures
+
+TEXTS = ["a man is playing the guitar", "the stock market fell", "dog", "cat", "hello world", ""]
+
+
+def unit(vectors):
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(norms == 0, 1, norms)
+
+
+def clustered(n, dim=16, seed=0):
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(30, dim))
+    return (centres[rng.integers(30, size=n)] + 0.3 * rng.normal(size=(n, dim))).astype(np.float32)
+
+
+def brute(vectors, queries, k, alive=None):
+    scores = queries @ vectors.T
+    if alive is not None:
+        scores[:, ~alive] = -np.inf
+    return np.argsort(-scores, axis=1, kind="stable")[:, :k]
+
+
+def assert_same(answers, others):
+    """The same items; scores to rounding, which in a matrix product depends on its shape."""
+    assert [[hit.id for hit in hits] for hits in answers] == [[hit.id for hit in hits] for hits in others]
+    for hits, other in zip(answers, others, strict=True):
+        np.testing.assert_allclose([hit.score for hit in hits], [hit.score for hit in other], atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return make_cse()
+
+
+def test_texts_in_hits_out(encoder):
+    index = Index(encoder)
+    assert index.add(TEXTS, payloads=[{"n": i} for i in range(6)]) == [0, 1, 2, 3, 4, 5]
+    hits = index.search("dog", k=2)
+    assert hits[0] == Hit(pytest.approx(1.0, abs=1e-6), 2, "dog", {"n": 2})
+    vectors = unit(encoder.encode(TEXTS))
+    answers = index.search(TEXTS, k=6)
+    for row, answer in enumerate(answers):
+        assert [hit.id for hit in answer] == brute(vectors, vectors[row : row + 1], 6)[0].tolist()
+        np.testing.assert_allclose(
+            [hit.score for hit in answer], np.sort(vectors @ vectors[row])[::-1], atol=1e-6
+        )
+    assert index.search(encoder.encode("dog"), k=1)[0].id == 2
+    assert index.search(encoder.encode(["dog", "cat"]), k=1)[1][0].to_dict()["id"] == 3
+
+
+def test_never_more_than_there_are_and_never_minus_one(encoder):
+    index = Index(encoder)
+    assert index.search("dog", k=5) == []
+    assert index.search(["dog", "cat"]) == [[], []]
+    assert index.search([]) == []
+    index.add(["dog", "cat"])
+    assert [hit.id for hit in index.search("dog", k=1000)] == [0, 1]
+    index.delete([0])
+    assert [hit.id for hit in index.search("dog", k=1000)] == [1]
+
+
+def test_a_text_without_a_word_scores_zero(encoder):
+    index = Index(encoder)
+    index.add(["", "dog"])
+    assert [hit.score for hit in index.search("", k=2)] == [0.0, 0.0]
+    assert {hit.id: hit.score for hit in index.search("dog", k=2)}[0] == 0.0
+
+
+def test_dot_is_not_cosine():
+    vectors = np.array([[1, 0], [10, 10], [0, 2]], np.float32)
+    by_dot, by_cosine = Index(dim=2, metric="dot"), Index(dim=2)
+    for index in (by_dot, by_cosine):
+        index.add(vectors=vectors)
+    assert [(hit.id, hit.score) for hit in by_dot.search(np.array([1.0, 0.0]))] == [(1, 10), (0, 1), (2, 0)]
+    assert [hit.id for hit in by_cosine.search(np.array([1.0, 0.0]))] == [0, 1, 2]
+
+
+def test_what_is_given_is_left_alone():
+    vectors = np.array([[3.0, 4.0]])
+    index = Index(dim=2)
+    index.add(vectors=vectors)
+    index.search(vectors)
+    assert vectors.tolist() == [[3.0, 4.0]]
+
+
+@pytest.mark.parametrize("kind", ["exact", "ivf", "ivfpq", "hnsw"])
+def test_structures_find_what_exact_search_finds(kind):
+    vectors = clustered(3000)
+    index = Index(dim=16, kind=kind)
+    index.add(vectors=vectors)
+    index.optimize()
+    stored = unit(vectors)
+    alive = np.ones(3000, bool)
+    gone = np.arange(0, 3000, 11)
+    alive[gone] = False
+    index.delete(gone.tolist())
+    more = clustered(100, seed=5)
+    index.add(vectors=more)
+    everything = np.concatenate([stored, unit(more)])
+    right = brute(everything, stored[:50], 10, np.concatenate([alive, np.ones(100, bool)]))
+    answers = index.search(stored[:50], 10)
+    for answer, query in zip(answers, stored, strict=False):
+        ids = [hit.id for hit in answer]
+        assert len(set(ids)) == 10
+        assert not set(ids) & set(gone.tolist())
+        # Scores are exact whatever proposed the rows.
+        np.testing.assert_allclose([hit.score for hit in answer], everything[ids] @ query, atol=1e-5)
+    found = np.mean(
+        [len({h.id for h in a} & set(r)) / 10 for a, r in zip(answers, right.tolist(), strict=True)]
+    )
+    assert found == 1.0 if kind == "exact" else found > 0.9
+    described = index.info()["structure"]
+    if kind != "exact":
+        assert described["rows"] == 3000
+        assert described["recall"][str(described["effort"])] >= 0.98
+        assert index.recall() > 0.9
+
+
+def test_auto_changes_structure_by_size(monkeypatch):
+    monkeypatch.setattr(structures, "EXACT_ROWS", 500)
+    index = Index(dim=16)
+    index.add(vectors=clustered(500))
+    index.optimize()
+    assert index.info()["searched by"] == "exact"
+    index.add(vectors=clustered(400, seed=1))
+    index.optimize()
+    assert index.info()["searched by"] == "ivf"
+    before = index._rows.structure
+    index.add(vectors=clustered(5, seed=2))
+    index.optimize()
+    assert index._rows.structure is before  # nine tenths are covered: nothing to do
+    index.add(vectors=clustered(200, seed=3))
+    index.optimize()
+    assert index.info()["structure"]["rows"] == 1105
+
+
+def test_shards_are_one_structure(monkeypatch):
+    monkeypatch.setattr(structures, "_SHARD", 700)
+    monkeypatch.setattr(structures, "_BLOCK", 512)
+    vectors = clustered(3000)
+    index = Index(dim=16, kind="ivf")
+    index.add(vectors=vectors)
+    index.optimize()
+    assert len(index._rows.structure.shards) > 2
+    right = brute(unit(vectors), unit(vectors[:40]), 10)
+    answers = index.search(vectors[:40], 10)
+    assert (
+        np.mean([len({h.id for h in a} & set(r)) for a, r in zip(answers, right.tolist(), strict=True)]) > 9
+    )
+
+
+def test_compaction_keeps_items_and_order():
+    index = Index(dim=16)
+    index.add(vectors=clustered(50), texts=[str(i) for i in range(50)])
+    index.add(
+        vectors=clustered(50, seed=1),
+        ids=[f"x{i}" for i in range(50)],
+        payloads=[{"i": i} for i in range(50)],
+    )
+    index.delete([*range(0, 50, 2), "x7"])
+    before = list(index)
+    answers = index.search(clustered(9, seed=2), 20)
+    index.optimize()
+    assert index.info()["deleted"] == 0
+    assert list(index) == before
+    assert_same(index.search(clustered(9, seed=2), 20), answers)
+    assert "x7" not in index
+    assert 1 in index
+    assert index.get(["x8"])[0].payload == {"i": 8}
+
+
+def test_update_replaces_what_is_given(encoder):
+    index = Index(encoder)
+    index.add(["dog", "cat"], ids=["a", "b"], payloads=[{"n": 1}, {"n": 2}])
+    index.update(["a"], payloads=[{"n": 9}])
+    assert index.get(["a"])[0].to_dict() == {"id": "a", "text": "dog", "payload": {"n": 9}}
+    assert index.search("dog", 1)[0].score == pytest.approx(1)
+    index.update(["b"], ["hello world"])
+    assert index.search("hello world", 1)[0] == Hit(pytest.approx(1), "b", "hello world", {"n": 2})
+    assert len(index) == 2
+    with pytest.raises(KeyError, match="no item has the id 'c'"):
+        index.update(["a", "c"], ["x", "y"])
+    with pytest.raises(ValueError, match="1 items for 2 ids"):
+        index.update(["a", "b"], ["x"])
+    assert index.get(["a"])[0].text == "dog"
+
+
+def test_ids_of_both_kinds_and_ids_that_count_up():
+    index = Index(dim=16)
+    assert index.add(vectors=clustered(2), ids=[17, "17"]) == [17, "17"]
+    assert index.add(vectors=clustered(2)) == [18, 19]
+    assert index.delete(["17", "nobody"]) == 1
+    assert 17 in index
+    assert "17" not in index
+    assert 3.0 not in index
+    with pytest.raises(ValueError, match=r"ids\[1\] is 18, which the index has already"):
+        index.add(vectors=clustered(2), ids=[1, 18])
+    with pytest.raises(ValueError, match="'a' twice"):
+        index.add(vectors=clustered(2), ids=["a", "a"])
+    assert len(index) == 3
+    index.add(vectors=clustered(1), ids=["17"])
+    assert len(index) == 4
+
+
+def test_bad_input_is_named_and_changes_nothing(encoder):
+    index = Index(encoder)
+    index.add(["dog"])
+    bad = np.zeros((3, encoder.dim), np.float32)
+    bad[1, 2] = np.nan
+    with pytest.raises(ValueError, match=r"vectors\[1\] has NaN or infinity"):
+        index.add(vectors=bad)
+    with pytest.raises(ValueError, match=r"queries\[1\] has NaN"):
+        index.search(bad)
+    with pytest.raises(ValueError, match=r"queries has shape \(1, 7\), expected \(n, 24\)"):
+        index.search(np.zeros(7))
+    with pytest.raises(TypeError, match=r"texts\[1\] is NoneType \(None\), expected str"):
+        index.add(["cat", None])
+    with pytest.raises(TypeError, match=r"payloads\[0\] is str, expected a dict or None"):
+        index.add(["cat"], payloads=["x"])
+    with pytest.raises(TypeError, match=r"payloads\[0\] is not JSON"):
+        index.add(["cat"], payloads=[{"x": object()}])
+    with pytest.raises(ValueError, match=r"payloads\[0\] is not JSON"):
+        index.add(["cat"], payloads=[{"x": float("nan")}])
+    with pytest.raises(ValueError, match="2 payloads for 1 items"):
+        index.add(["cat"], payloads=[None, None])
+    with pytest.raises(ValueError, match="1 ids for 2 items"):
+        index.add(["cat", "dog"], ids=[5])
+    with pytest.raises(TypeError, match=r"ids\[0\] is float \(1.5\)"):
+        index.add(["cat"], ids=[1.5])
+    with pytest.raises(ValueError, match="1 texts for 3 vectors"):
+        index.add(["cat"], vectors=np.zeros((3, encoder.dim)))
+    with pytest.raises(ValueError, match="neither texts nor vectors"):
+        index.add()
+    for k in (0, -1, 2.0, True, None):
+        with pytest.raises(ValueError, match="expected an integer of 1 or more"):
+            index.search("dog", k)
+    with pytest.raises(KeyError, match="no item has the id 'zebra'"):
+        index.get(["zebra"])
+    assert len(index) == 1
+    assert index.add(["cat"]) == [1]
+
+
+def test_bad_settings_are_named():
+    for options, message in [
+        ({"dim": 4, "metric": "l2"}, "metric is 'l2', expected one of cosine, dot"),
+        ({"dim": 4, "kind": "lsh"}, "kind is 'lsh'"),
+        ({"dim": 4, "store": "int4"}, "store is 'int4'"),
+        ({"dim": 0}, "dim is 0"),
+        ({}, "neither of encoder and dim"),
+        ({"encoder": make_cse(), "dim": 24}, "both of encoder and dim"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            Index(**options)
+    with pytest.raises(TypeError, match="encoder is int"):
+        Index(7)
+    index = Index(dim=4)
+    index.add(vectors=np.eye(4))
+    with pytest.raises(ValueError, match="has no encoder"):
+        index.search("text")
+    with pytest.raises(ValueError, match="no folder yet"):
+        index.save()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sampled_from(["add", "delete", "update", "optimize"]), max_size=12), st.integers(0, 1000))
+def test_any_order_of_writes_gives_what_a_dict_gives(steps, seed):
+    rng = np.random.default_rng(seed)
+    index, right = Index(dim=4), {}
+    for step in steps:
+        if step == "add":
+            vectors = rng.normal(size=(int(rng.integers(1, 5)), 4)).astype(np.float32)
+            right |= dict(zip(index.add(vectors=vectors), unit(vectors), strict=True))
+        elif step == "optimize":
+            index.optimize()
+        elif right:
+            some = sorted(
+                rng.choice(list(right), size=int(rng.integers(1, len(right) + 1)), replace=False).tolist()
+            )
+            if step == "delete":
+                assert index.delete(some) == len(some)
+                right = {name: vector for name, vector in right.items() if name not in some}
+            else:
+                vectors = rng.normal(size=(len(some), 4)).astype(np.float32)
+                index.update(some, vectors=vectors)
+                right |= dict(zip(some, unit(vectors), strict=True))
+    assert len(index) == len(right)
+    query = rng.normal(size=4).astype(np.float32)
+    hits = index.search(query, 50)
+    assert {hit.id for hit in hits} == set(right)
+    for hit in hits:
+        assert hit.score == pytest.approx(float(right[hit.id] @ query / np.linalg.norm(query)), abs=1e-5)
+
+
+def test_searching_while_writing(encoder):
+    index = Index(encoder)
+    index.add(TEXTS[:5])
+    failures = []
+
+    def search():
+        for _ in range(60):
+            hits = index.search("dog", 3)
+            if hits[0].text != "dog" or hits[0].score < 0.999:
+                failures.append(hits)
+
+    threads = [threading.Thread(target=search) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for i in range(40):
+        index.add([f"cat {i}"])
+        if i % 5 == 0:
+            index.delete([4 + i])
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_the_shipped_model_by_name():
+    index = Index("cse-en")
+    index.add(["A man is playing a guitar.", "The stock market fell sharply."])
+    assert index.search("Someone plays an instrument.", k=1)[0].id == 0
+    assert index.info()["encoder"] == "cse-en"
+    assert Index(sentenc.load("cse-en")).info()["encoder"] == "cse-en"
+
+
+def test_another_encoder_is_refused(tmp_path, encoder):
+    index = Index(encoder)
+    index.add(["dog"])
+    index.save(tmp_path / "index")
+    other = make_cse(num_filters=4)
+    with pytest.raises(IndexMismatchError, match="their vectors are not comparable"):
+        Index.open(tmp_path / "index", other)
+    assert Index.open(tmp_path / "index", other, force=True).search("dog", 1)[0].id == 0
+    with pytest.raises(IndexMismatchError, match="24 dimensions, but the encoder gives 8"):
+        Index.open(tmp_path / "index", make_cse(embedding_dim=8), force=True)
+    assert Index.open(tmp_path / "index", encoder).search("dog", 1)[0].text == "dog"
+    assert Index.open(tmp_path / "index").search(encoder.encode("dog"), 1)[0].text == "dog"
