@@ -109,9 +109,11 @@ def main() -> None:
                 on_score=lambda score: print(score.encoder["name"], score.task, score.value, flush=True),
             )
         )
+        # After every encoder: a run that is stopped keeps what it has.
+        _write(results, arguments, time.perf_counter() - started)
     if "tfidf" in baselines:
         results.append(evaluate_bag_of_words(tasks, arguments.data))
-    _write(results, arguments, time.perf_counter() - started)
+        _write(results, arguments, time.perf_counter() - started)
 
 
 def _encoders(arguments: argparse.Namespace, baselines: list[str]) -> list[tuple[str, Any]]:

@@ -41,7 +41,7 @@ class Index:
     0
 
     Scores are exact whatever the structure: structures propose, stored vectors decide. Searching is safe
-    from any number of threads, also while one of them writes; what is written is seen by later searches.
+    from any number of threads, also while one of them writes.
 
     Args:
         encoder: Makes vectors of texts: an :class:`~sentenc.Encoder` or what :func:`sentenc.load` takes.
@@ -111,8 +111,6 @@ class Index:
         index.encoder = matching_encoder(path, manifest, encoder, force)
         return index
 
-    # Properties -----------------------------------------------------------------------------------
-
     @property
     def dim(self) -> int:
         """Length of the vectors."""
@@ -144,8 +142,6 @@ class Index:
         rows = self._rows
         for row in np.flatnonzero(~rows.deleted):
             yield rows.item(int(row))
-
-    # Writing --------------------------------------------------------------------------------------
 
     def add(
         self,
@@ -195,11 +191,7 @@ class Index:
             KeyError: There is no such id.
         """
         with self._lock:
-            names = check_ids(ids, len(ids))
-            rows = self._rows.find(names)
-            missing = [name for name, row in zip(names, rows, strict=True) if row < 0]
-            if missing:
-                raise KeyError(f"no item has the id {missing[0]!r}")
+            names, rows = _known(self._rows, ids)
             old = self._rows.items(rows)
             items = None if texts is None else as_text_list(texts)
             if items is None and vectors is None:
@@ -225,16 +217,20 @@ class Index:
                 self._rows = self._rows.without(rows)
             return len(rows)
 
-    def optimize(self) -> None:
+    def optimize(self, target_recall: float = 0.95) -> None:
         """Throws out deleted items if they are many, and builds the structure that ``kind`` asks for.
 
-        Nothing is done where what is there is still good: the structure covers nine tenths of the items.
-        With a structure, recall at 10 against exact search is measured, and the effort of searching set
-        to the least that has a recall of 0.98; see :meth:`info`.
+        What is there is left alone while the structure covers nine tenths of the items.
+
+        Args:
+            target_recall: With a structure, recall at 10 against exact search is measured for rising
+                effort, and the least that reaches this is used from then on; see :meth:`info`.
         """
+        if not 0 < target_recall <= 1:
+            raise ValueError(f"target_recall is {target_recall!r}, expected a number above 0, 1 at most")
         with self._lock:
             self._begin_write()
-            self._rows = optimized(self._rows, self._manifest, self._folder)
+            self._rows = optimized(self._rows, self._manifest, self._folder, target_recall)
 
     def save(self, folder: str | os.PathLike[str] | None = None) -> None:
         """Writes the index: all that has changed, or nothing.
@@ -266,8 +262,6 @@ class Index:
             self._write_lock.release()
             self._write_lock = None
 
-    # Reading --------------------------------------------------------------------------------------
-
     def search(self, queries: Any, k: int = 10) -> Any:
         """The nearest items.
 
@@ -298,12 +292,7 @@ class Index:
             KeyError: There is no such id.
         """
         snapshot = self._rows
-        names = check_ids(ids, len(ids))
-        rows = snapshot.find(names)
-        for name, row in zip(names, rows, strict=True):
-            if row < 0:
-                raise KeyError(f"no item has the id {name!r}")
-        return snapshot.items(rows)
+        return snapshot.items(_known(snapshot, ids)[1])
 
     def info(self) -> dict[str, Any]:
         """What the index is: items, settings, structure and its measured recall, size on disk."""
@@ -338,8 +327,6 @@ class Index:
         if self._folder is None:
             raise ValueError("the index has no folder yet, expected a saved one")
         check_hashes(self._folder, read_manifest(self._folder))
-
-    # How it is done -------------------------------------------------------------------------------
 
     def _vectors(self, texts: list[str] | None, vectors: npt.ArrayLike | None) -> FloatArray:
         if vectors is None:
@@ -399,3 +386,11 @@ class Index:
         if self._folder is None or self._write_lock is not None:
             return
         self._write_lock = WriteLock(self._folder, self._manifest.generation)
+
+
+def _known(rows: Rows, ids: Sequence[Id]) -> tuple[list[Id], npt.NDArray[np.int64]]:
+    names = check_ids(ids, len(ids))
+    found = rows.find(names)
+    if (found < 0).any():
+        raise KeyError(f"no item has the id {names[int((found < 0).argmax())]!r}")
+    return names, found

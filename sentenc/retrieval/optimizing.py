@@ -15,7 +15,7 @@ from sentenc.retrieval.structures import build, choose_effort, structure_kind
 _STALE = 0.1
 
 
-def optimized(rows: Rows, manifest: Manifest, folder: Path | None) -> Rows:
+def optimized(rows: Rows, manifest: Manifest, folder: Path | None, target: float) -> Rows:
     """The same items, compacted and with a structure where that is due; files of it go to ``folder``."""
     if rows.deleted.sum() > _STALE * len(rows.deleted):
         rows = _compacted(rows)
@@ -24,7 +24,7 @@ def optimized(rows: Rows, manifest: Manifest, folder: Path | None) -> Rows:
         return Rows(rows.segments, rows.deleted)
     current = rows.structure
     if current is None or current.kind != kind or current.rows < (1 - _STALE) * len(rows.deleted):
-        return _with_structure(rows, kind, manifest, folder)
+        return _with_structure(rows, kind, manifest, folder, target)
     return rows
 
 
@@ -34,12 +34,12 @@ def _compacted(rows: Rows) -> Rows:
     return Rows(segments, np.zeros(sum(map(len, segments)), np.bool_))
 
 
-def _with_structure(rows: Rows, kind: str, manifest: Manifest, folder: Path | None) -> Rows:
+def _with_structure(rows: Rows, kind: str, manifest: Manifest, folder: Path | None, target: float) -> Rows:
     home = Path(tempfile.mkdtemp(prefix="structure-", dir=folder))
     try:
         structure = build(kind, rows.segments, rows.deleted, home)
         rows = Rows(rows.segments, rows.deleted, structure)
-        choose_effort(structure, rows.recall_of(manifest.kind, manifest.store))
+        choose_effort(structure, rows.recall_of(manifest.kind, manifest.store), target)
     except BaseException:
         shutil.rmtree(home, ignore_errors=True)
         raise

@@ -29,7 +29,6 @@ _BLOCK = 65_536
 _EF = (32, 64, 128, 256, 512)
 # FAISS wants 39 training vectors a centroid at least, and gains nothing beyond 256.
 _TRAIN_PER_LIST = 64
-_TARGET_RECALL = 0.98
 
 
 def structure_kind(kind: str, store: str, rows: int) -> str:
@@ -153,12 +152,12 @@ def build(
     return Structure.read(folder, {"kind": kind, "rows": len(deleted), "effort": 1, "recall": {}})
 
 
-def choose_effort(structure: Structure, recall_at: Callable[[int | None], float]) -> None:
-    """Sets the least effort with a recall at 10 of 0.98, by measuring; the best there is if none has it."""
+def choose_effort(structure: Structure, recall_at: Callable[[int | None], float], target: float) -> None:
+    """Sets the least effort whose measured recall at 10 is ``target``, or the most if none reaches it."""
     for effort in structure.efforts():
         structure.recall[effort] = recall_at(effort)
         structure.effort = effort
-        if structure.recall[effort] >= _TARGET_RECALL:
+        if structure.recall[effort] >= target:
             return
 
 
@@ -219,8 +218,8 @@ def _recipe(kind: str, rows: int, dim: int) -> str:
     coarse = f"IVF{lists}" if lists < 4096 else f"IVF{lists}_HNSW32"
     if kind == "ivf":
         return f"{coarse},SQ8"
-    # Four dimensions a byte, or the nearest that divides them; 16 levels where there is little to learn from.
-    parts = next(m for m in range(max(1, dim // 4), 0, -1) if dim % m == 0)
+    # Eight dimensions a byte, or the nearest that divides them; 16 levels where there is little to learn from.
+    parts = next(m for m in range(max(1, dim // 8), 0, -1) if dim % m == 0)
     return f"{coarse},PQ{parts}" if rows >= 10_000 else f"{coarse},PQ{parts}x4"
 
 

@@ -101,7 +101,7 @@ def test_structures_find_what_exact_search_finds(kind):
     vectors = clustered(3000)
     index = Index(dim=16, kind=kind)
     index.add(vectors=vectors)
-    index.optimize()
+    index.optimize(target_recall=0.98)
     stored = unit(vectors)
     alive = np.ones(3000, bool)
     gone = np.arange(0, 3000, 11)
@@ -268,6 +268,8 @@ def test_bad_settings_are_named():
         Index(7)
     index = Index(dim=4)
     index.add(vectors=np.eye(4))
+    with pytest.raises(ValueError, match=r"target_recall is 1.5"):
+        index.optimize(1.5)
     with pytest.raises(ValueError, match="has no encoder"):
         index.search("text")
     with pytest.raises(ValueError, match="no folder yet"):

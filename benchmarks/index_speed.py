@@ -1,0 +1,177 @@
+"""The index at 100,000 and 1,000,000 sentences: build time, memory, size, and queries a second against recall.
+
+    python benchmarks/index_speed.py --texts FILE [--sizes 100000,1000000] [--model cse-en]
+
+FILE has a sentence a line: the first 1,000 lines are the queries, the rest is indexed. Each configuration
+runs in a process of its own, one after the other, on the same vectors. Beside ours stand FAISS's own flat
+index and graph on the same vectors, searched with FAISS's own calls: what an index costs on top is ids,
+texts, payloads, exact scores, and deletions.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import machine
+import numpy as np
+
+QUERIES = 1000
+OURS = ("exact", "ivf", "ivfpq", "hnsw")
+STORES = ("float32", "int8", "binary")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--texts", type=Path, required=True)
+    parser.add_argument("--sizes", default="100000,1000000")
+    parser.add_argument("--model", default="cse-en")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", help="configurations, comma-separated")
+    parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        print(json.dumps(work(*arguments.worker, arguments.rounds)))
+        return
+    content = {**machine.circumstances(), "model": arguments.model, "queries": QUERIES, "k": 10, "sizes": {}}
+    for size in map(int, arguments.sizes.split(",")):
+        with tempfile.TemporaryDirectory() as folder:
+            content["sizes"][str(size)] = measure(size, Path(folder), arguments)
+            machine.write("index_speed", content)
+
+
+def measure(size: int, folder: Path, arguments: argparse.Namespace) -> dict:
+    prepare(size, folder, arguments)
+    rows = {}
+    configurations = [f"{kind}/float32" for kind in OURS] + ["ivf/int8", "auto/binary"]
+    configurations += ["faiss-flat", "faiss-hnsw"] if size <= 200_000 else ["faiss-flat"]
+    for name in arguments.only.split(",") if arguments.only else configurations:
+        command = [
+            sys.executable,
+            __file__,
+            "--texts",
+            str(arguments.texts),
+            "--rounds",
+            str(arguments.rounds),
+        ]
+        done = subprocess.run(
+            [*command, "--worker", name, str(folder), str(size)], capture_output=True, text=True, check=True
+        )
+        rows[name] = json.loads(done.stdout.splitlines()[-1])
+        print(size, name, rows[name], flush=True)
+    return rows
+
+
+def prepare(size: int, folder: Path, arguments: argparse.Namespace) -> None:
+    from sentenc.registry import load
+
+    with open(arguments.texts, encoding="utf-8") as file:
+        lines = [line.rstrip("\n") for line, _ in zip(file, range(size + QUERIES), strict=False)]
+    if len(lines) < size + QUERIES:
+        raise SystemExit(f"{arguments.texts} has {len(lines)} lines, expected {size + QUERIES} at least")
+    vectors = load(arguments.model).encode(lines, normalize_embeddings=True)
+    np.save(folder / "queries.npy", vectors[:QUERIES])
+    np.save(folder / "vectors.npy", vectors[QUERIES:])
+    (folder / "texts.json").write_text(json.dumps(lines[QUERIES:]), encoding="utf-8")
+    best = []
+    for start in range(0, QUERIES, 100):
+        scores = vectors[start : start + 100] @ vectors[QUERIES:].T
+        top = np.argpartition(-scores, 10, axis=1)[:, :10]
+        best.append(top)
+    np.save(folder / "best.npy", np.concatenate(best))
+
+
+def work(name: str, folder: str, size: str, rounds: int) -> dict:
+    path = Path(folder)
+    vectors, queries = np.load(path / "vectors.npy", mmap_mode="r"), np.load(path / "queries.npy")
+    best = [set(row) for row in np.load(path / "best.npy").tolist()]
+    if name.startswith("faiss-"):
+        return peer(name, vectors, queries, best, rounds)
+    from sentenc.retrieval import Index
+
+    kind, store = name.split("/")
+    index = Index(dim=vectors.shape[1], kind=kind, store=store)
+    texts = json.loads((path / "texts.json").read_text(encoding="utf-8"))
+    started, target = time.perf_counter(), path / f"{kind}-{store}"
+    for low in range(0, int(size), 65_536):
+        index.add(texts[low : low + 65_536], vectors=vectors[low : low + 65_536])
+        index.save(target)
+    added = time.perf_counter()
+    index.optimize()
+    index.save()
+    built = time.perf_counter()
+    built_memory = peak_mib()
+    index = Index.open(target)
+    row = {
+        "seconds": {"add": round(added - started, 1), "structure": round(built - added, 1)},
+        "peak MiB while building": built_memory, "MB on disk": round(index.info()["bytes"] / 1e6, 1), "points": [],
+    }  # fmt: skip
+    structure = index._rows.structure
+    efforts = [None] if structure is None else structure.efforts()
+    chosen = None if structure is None else structure.effort
+    for effort in efforts:
+        if structure is not None:
+            structure.effort = effort
+        point = timed(
+            lambda part: [[hit.id for hit in hits] for hits in index.search(part, 10)], queries, best, rounds
+        )
+        row["points"].append({"effort": effort, "chosen": effort == chosen, **point})
+        if point["recall@10"] > 0.995:
+            break
+    return row
+
+
+def peer(name: str, vectors: np.ndarray, queries: np.ndarray, best: list[set], rounds: int) -> dict:
+    import faiss
+
+    started = time.perf_counter()
+    dim = vectors.shape[1]
+    index = (
+        faiss.IndexFlatIP(dim)
+        if name == "faiss-flat"
+        else faiss.IndexHNSWFlat(dim, 32, faiss.METRIC_INNER_PRODUCT)
+    )
+    index.add(np.ascontiguousarray(vectors))
+    row = {"seconds": {"add": 0.0, "structure": round(time.perf_counter() - started, 1)},
+           "peak MiB while building": peak_mib(), "points": []}  # fmt: skip
+    for effort in [None] if name == "faiss-flat" else (32, 64, 128):
+        if effort:
+            index.hnsw.efSearch = effort
+        point = timed(lambda part: index.search(part, 10)[1].tolist(), queries, best, rounds)
+        row["points"].append({"effort": effort, **point})
+    return row
+
+
+def timed(search, queries: np.ndarray, best: list[set], rounds: int) -> dict:
+    batch, single = [], []
+    found = search(queries)
+    for _ in range(rounds):
+        started = time.perf_counter()
+        search(queries)
+        batch.append(QUERIES / (time.perf_counter() - started))
+        started = time.perf_counter()
+        for i in range(200):
+            search(queries[i : i + 1])
+        single.append((time.perf_counter() - started) / 200 * 1000)
+    recall = np.mean([len(right & set(row)) / 10 for right, row in zip(best, found, strict=True)])
+    return {
+        "recall@10": round(float(recall), 4),
+        "queries/s, 1,000 at once": round(float(np.median(batch)), 1),
+        "ms, one alone": round(float(np.median(single)), 3),
+    }
+
+
+def peak_mib() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    main()
