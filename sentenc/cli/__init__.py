@@ -11,10 +11,15 @@ from sentenc._version import __version__
 from sentenc.errors import SentencError
 
 _COMMANDS = {
+    "demo": "sentenc.cli.demo:demo_command",
     "encode": "sentenc.cli.encode:encode_command",
     "eval": "sentenc.cli.evaluate:evaluate_command",
+    "index": "sentenc.cli.index:index_group",
     "info": "sentenc.cli.models:info_command",
+    "mine": "sentenc.cli.mine:mine_command",
     "models": "sentenc.cli.models:models_command",
+    "search": "sentenc.cli.search:search_command",
+    "serve": "sentenc.cli.serve:serve_command",
     "similarity": "sentenc.cli.similarity:similarity_command",
     "verify": "sentenc.cli.models:verify_command",
 }

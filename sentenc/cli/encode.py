@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 
 import sentenc
-from sentenc.cli.text_files import open_text, read_texts
 from sentenc.cli.vector_files import Block, known_suffixes, write_vectors
 from sentenc.encoders.base import Encoder, OnOverflow
 from sentenc.progress import Bar, progress_bar
+from sentenc.text_files import open_text, read_texts
 
 _BLOCK = 8192
 

@@ -1,0 +1,183 @@
+"""``sentenc index``: build an index out of files, add to it, delete from it, look at it."""
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sentenc.cli.index_build import build_command
+from sentenc.cli.record_files import id_option, open_records, record_options
+
+if TYPE_CHECKING:
+    from sentenc.retrieval import Index
+    from sentenc.retrieval.records import Record
+
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+@click.group("index")
+def index_group() -> None:
+    """Build, extend and inspect indexes, the folders that `sentenc search` looks in."""
+
+
+@index_group.command("add")
+@click.argument("index", type=_FOLDER)
+@click.argument("files", nargs=-1, required=True)
+@record_options
+@id_option
+@click.option("--update", is_flag=True, help="Replace items whose ids are there already.")
+@click.option("-m", "--model", help="By default the one that built the index.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
+def add_command(
+    index: Path, files: tuple[str, ...], update: bool, model: str | None, quiet: bool, **reading: Any
+) -> None:
+    """Add the records of FILES to INDEX.
+
+    Every 65,536 records are saved; what is saved, an error or an interruption further on does not undo.
+    """
+    from sentenc.cli.index_build import blocks
+    from sentenc.retrieval import Index
+
+    if update and reading["id_field"] is None:
+        raise click.UsageError("--update needs --id-field")
+    opened = Index.open(index, model)
+    done, replaced, started = 0, 0, time.perf_counter()
+    try:
+        with open_records(files, "adding", quiet, **reading) as records:
+            for block in blocks(records):
+                replaced += _add(opened, block, update)
+                opened.save()
+                done += len(block)
+    except BaseException:
+        if done:
+            click.echo(f"the first {done:,} records are in the index and stay there", err=True)
+        raise
+    if not quiet:
+        click.echo(
+            f"{done - replaced:,} items added, {replaced:,} replaced in {time.perf_counter() - started:.1f} s: "
+            f"{index} has {len(opened):,}",
+            err=True,
+        )
+        _advise(opened, index)
+
+
+@index_group.command("delete")
+@click.argument("index", type=_FOLDER)
+@click.argument("ids", nargs=-1)
+@click.option("--ids-from", metavar="FILE", help="A file of ids, one a line (-: standard input).")
+def delete_command(index: Path, ids: tuple[str, ...], ids_from: str | None) -> None:
+    """Delete the items of some IDS from INDEX. A number means the item numbered so, unless an id is spelt so."""
+    from sentenc.retrieval import Index
+    from sentenc.text_files import open_text
+
+    names = list(ids)
+    if ids_from is not None:
+        with open_text(ids_from) as lines:
+            names += [line for line in lines if line]
+    if not names and ids_from is None:
+        raise click.UsageError("got no id, expected one or more, or --ids-from")
+    opened = Index.open(index, encoder=False)
+    known = {name: _resolve(opened, name) for name in dict.fromkeys(names)}
+    missing = [name for name, found in known.items() if found is None]
+    deleted = opened.delete(list(dict.fromkeys(found for found in known.values() if found is not None)))
+    if deleted:
+        opened.save()
+    if missing:
+        shown = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
+        click.echo(
+            f"not in the index: {shown}" + (f" ({len(missing):,} in all)" if missing[10:] else ""), err=True
+        )
+    click.echo(f"{deleted:,} items deleted: {index} has {len(opened):,}", err=True)
+    if names and not deleted:
+        raise click.exceptions.Exit(1)
+
+
+@index_group.command("info")
+@click.argument("index", type=_FOLDER)
+@click.option("--json", "as_json", is_flag=True, help="Print everything, as JSON.")
+@click.option("--verify", is_flag=True, help="Check the hash of every file first.")
+def info_command(index: Path, as_json: bool, verify: bool) -> None:
+    """Show what INDEX is: items, encoder, structure, recall, size."""
+    from sentenc.retrieval import Index
+
+    opened = Index.open(index, encoder=False)
+    if verify:
+        opened.verify()
+    content = {**opened.info(), "notes": opened.notes}
+    if verify:
+        content["verified"] = True
+    if as_json:
+        click.echo(json.dumps(content, indent=1, ensure_ascii=False))
+        return
+    build = content.pop("notes").get("build")
+    if build is not None:
+        sources = ", ".join(source["path"] for source in build["sources"])
+        state = "" if build["complete"] else f" (unfinished: {build['records']:,} records so far)"
+        content["built from"] = sources + state
+    for key, value in content.items():
+        click.echo(f"{key}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+
+
+@index_group.command("optimize")
+@click.argument("index", type=_FOLDER)
+def optimize_command(index: Path) -> None:
+    """Drop what was deleted from INDEX, and build its search structure anew if it has grown past it."""
+    from sentenc.cli.index_build import summary
+    from sentenc.retrieval import Index
+
+    started = time.perf_counter()
+    opened = Index.open(index, encoder=False)
+    opened.optimize()
+    opened.save()
+    click.echo(f"{summary(opened, time.perf_counter() - started)}: {index}", err=True)
+
+
+index_group.add_command(build_command)
+
+
+def _add(index: "Index", block: list["Record"], update: bool) -> int:
+    """Adds a block, or updates those that are there; how many of its records replaced an item."""
+    if block[0].id is None:
+        index.add([r.text for r in block], payloads=[r.payload for r in block])
+        return 0
+    if not update:
+        index.add([r.text for r in block], ids=_ids(block), payloads=[r.payload for r in block])
+        return 0
+    # Of several records with one id the last counts.
+    latest = list({record.id: record for record in block}.values())
+    old = [record for record in latest if record.id in index]
+    new = [record for record in latest if record.id not in index]
+    if old:
+        index.update(_ids(old), [r.text for r in old], payloads=[r.payload for r in old])
+    if new:
+        index.add([r.text for r in new], ids=_ids(new), payloads=[r.payload for r in new])
+    return len(block) - len(new)
+
+
+def _ids(records: list["Record"]) -> list[int | str]:
+    return [record.id for record in records if record.id is not None]
+
+
+def _resolve(index: "Index", name: str) -> int | str | None:
+    if name in index:
+        return name
+    try:
+        number = int(name)
+    except ValueError:
+        return None
+    # "017" and "1_7" are not how the number 17 is written.
+    return number if str(number) == name and abs(number) < 2**63 and number in index else None
+
+
+def _advise(index: "Index", folder: Path) -> None:
+    info = index.info()
+    structure = info["structure"]
+    covered = 0 if structure is None else structure["rows"]
+    outside = info["items"] + info["deleted"] - covered
+    if info["searched by"] not in ("exact", "hamming") and outside > 0.1 * info["items"]:
+        click.echo(
+            f"{outside:,} items are outside the search structure, which is slow: sentenc index optimize {folder}",
+            err=True,
+        )

@@ -1,0 +1,149 @@
+"""``sentenc index build``: files to an index, block by block, and on from where a killed run was."""
+
+import os
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import sentenc
+from sentenc.cli.record_files import id_option, open_records, record_options
+
+if TYPE_CHECKING:
+    from sentenc.retrieval import Index
+    from sentenc.retrieval.records import Record
+
+# Records, and characters, that are in memory at a time and become one commit.
+BLOCK = 65_536
+_CHARACTERS = 1 << 26
+
+
+@click.command("build")
+@click.argument("files", nargs=-1, required=True)
+@click.option("-o", "--output", required=True, metavar="INDEX", help="Folder of the index.",
+              type=click.Path(file_okay=False, path_type=Path))  # fmt: skip
+@click.option("-m", "--model", default="cse-en", show_default=True, help="Name, folder or Hub id.")
+@record_options
+@id_option
+@click.option("--metric", default="cosine", show_default=True, type=click.Choice(["cosine", "dot"]))
+@click.option("--kind", default="auto", show_default=True, help="How it is searched.",
+              type=click.Choice(["auto", "exact", "ivf", "ivfpq", "hnsw"]))  # fmt: skip
+@click.option("--store", default="float32", show_default=True, help="How vectors are kept.",
+              type=click.Choice(["float32", "float16", "int8", "binary"]))  # fmt: skip
+@click.option("--threads", type=click.IntRange(min=1), help="Threads that encode; all cores by default.")
+@click.option("--overwrite", is_flag=True, help="Replace the index that is there.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
+def build_command(
+    files: tuple[str, ...], output: Path, model: str, metric: str, kind: str, store: str,
+    threads: int | None, overwrite: bool, quiet: bool, **reading: Any,
+) -> None:  # fmt: skip
+    """Build an index of the records of FILES (- is standard input).
+
+    Text (a record a line), CSV, TSV, JSON lines and Parquet, all but the last also .gz and .xz. Fields
+    other than text and id are kept as the item's payload. Every 65,536 records are saved: the same
+    command goes on where an interrupted one was.
+    """
+    from sentenc.retrieval import Index
+
+    started = time.perf_counter()
+    new = Index(model, metric=metric, kind=kind, store=store)  # type: ignore[arg-type]
+    options = {"model": model, "metric": metric, "kind": kind, "store": store, **reading}
+    options["fingerprint"] = new.info()["fingerprint"]
+    plan = {"sources": [_source(file) for file in files], "options": options}
+    index, done = _begin(new, output, model, plan, overwrite)
+    if threads is not None:
+        index.encoder = sentenc.load(model, threads=threads)
+    try:
+        with open_records(files, "indexing", quiet, **reading) as records:
+            # They were read, and understood, by the run that saved them.
+            next(islice(records, done, done), None)
+            for block in blocks(records):
+                index.add(
+                    [record.text for record in block],
+                    ids=None if block[0].id is None else [r.id for r in block if r.id is not None],
+                    payloads=[record.payload for record in block],
+                )
+                done += len(block)
+                _save(index, output, plan, done, complete=False)
+        index.optimize()
+        _save(index, output, plan, done, complete=True)
+    except BaseException:
+        if done and "-" not in files:
+            click.echo(f"{done:,} records are indexed: the same command goes on from there", err=True)
+        raise
+    if not quiet:
+        click.echo(f"{summary(index, time.perf_counter() - started)}: {output}", err=True)
+
+
+def blocks(records: Iterator["Record"]) -> Iterator[list["Record"]]:
+    """Lists of up to 65,536 records, of fewer where texts are long."""
+    block: list[Record] = []
+    characters = 0
+    for record in records:
+        block.append(record)
+        characters += len(record.text)
+        if len(block) == BLOCK or characters >= _CHARACTERS:
+            yield block
+            block, characters = [], 0
+    if block:
+        yield block
+
+
+def summary(index: "Index", seconds: float) -> str:
+    """An index in a line: items, dimensions, kind, recall, time, size."""
+    info = index.info()
+    structure = info["structure"]
+    recall = "" if structure is None else f", recall@10 {structure['recall'][str(structure['effort'])]:.3f}"
+    return (
+        f"{info['items']:,} items, {info['dim']} dimensions, {info['searched by']}{recall}, "
+        f"{seconds:.1f} s, {info['bytes'] / 1e6:.1f} MB"
+    )
+
+
+def _begin(
+    new: "Index", output: Path, model: str, plan: dict[str, Any], overwrite: bool
+) -> tuple["Index", int]:
+    """The index to go on with, and how many records it holds already."""
+    from sentenc.retrieval import Index
+    from sentenc.retrieval.folder import is_index, read_manifest
+
+    if not is_index(output):
+        if output.exists() and any(output.iterdir()):
+            raise click.ClickException(f"{output} is a folder with other things in it: choose another place")
+        return new, 0
+    build = read_manifest(output).notes.get("build")
+    if build is None or build["complete"]:
+        if overwrite:
+            return new, 0
+        raise click.ClickException(f"there is an index in {output} already: --overwrite replaces it")
+    differing = [key for key in ("sources", "options") if build[key] != plan[key]]
+    from_stdin = any(source["path"] == "-" for source in plan["sources"])
+    if not differing and not from_stdin:
+        click.echo(f"{output} is unfinished: going on after {build['records']:,} records", err=True)
+        return Index.open(output, model), int(build["records"])
+    if overwrite:
+        return new, 0
+    if differing:
+        raise click.ClickException(
+            f"{output} is an unfinished build of other {' and '.join(differing)}: "
+            "finish it by its own command, or start anew with --overwrite"
+        )
+    raise click.ClickException(
+        f"{output} is unfinished, and standard input cannot be taken up again: start anew with --overwrite"
+    )
+
+
+def _source(file: str) -> dict[str, Any]:
+    # A file that has changed since is another source.
+    if file == "-":
+        return {"path": file, "size": None, "mtime_ns": None}
+    status = os.stat(file)
+    return {"path": file, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
+def _save(index: "Index", folder: Path, plan: dict[str, Any], done: int, complete: bool) -> None:
+    index.notes["build"] = {**plan, "records": done, "complete": complete}
+    index.save(folder)

@@ -1,0 +1,123 @@
+"""``sentenc mine``: near-duplicates and paraphrases within a file."""
+
+import csv
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+import sentenc
+from sentenc.cli.record_files import open_records, record_options
+from sentenc.encoders.texts import replace_lone_surrogates
+
+if TYPE_CHECKING:
+    from sentenc.retrieval.mining import MinedPairs
+
+Rows = Iterable[dict[str, Any]]
+
+
+@click.command("mine")
+@click.argument("file")
+@click.option(
+    "--threshold", default=0.9, show_default=True, type=click.FloatRange(-1, 1), help="Least cosine."
+)
+@click.option("-m", "--model", default="cse-en", show_default=True, help="Name, folder or Hub id.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path),
+              help="Where to: .tsv or .jsonl. By default standard output, as TSV.")  # fmt: skip
+@click.option("--top", default=1_000_000, show_default=True, type=click.IntRange(min=1),
+              help="At most so many pairs, the best.")  # fmt: skip
+@click.option("--groups", is_flag=True, help="Write groups of lines that pairs connect, not the pairs.")
+@record_options
+@click.option("--threads", type=click.IntRange(min=1), help="Threads that encode; all cores by default.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress bars and no summary.")
+def mine_command(
+    file: str, threshold: float, model: str, output: Path | None, top: int, groups: bool,
+    threads: int | None, quiet: bool, **reading: Any,
+) -> None:  # fmt: skip
+    """Find the pairs of texts in FILE (- is standard input) that are alike, best first.
+
+    A text that occurs again is paired once, with its first occurrence. Beyond 200,000 texts an index
+    proposes the pairs (extra "retrieval"), and can miss some.
+    """
+    from sentenc.retrieval.mining import mine_pairs
+
+    if output is not None and output.suffix not in (".tsv", ".jsonl"):
+        raise click.BadParameter(f"{output} ends in {output.suffix!r}, expected .tsv or .jsonl")
+    if output is not None and not output.absolute().parent.is_dir():
+        raise click.BadParameter(f"the folder of {output} does not exist")
+    started = time.perf_counter()
+    encoder = sentenc.load(model) if threads is None else sentenc.load(model, threads=threads)
+    texts: list[str] = []
+    lines: list[int] = []
+    with open_records((file,), "reading", quiet, **reading) as records:
+        for record in records:
+            texts.append(record.text)
+            lines.append(record.line)
+    pairs = mine_pairs(
+        texts, encoder=encoder, threshold=threshold, max_pairs=top, show_progress_bar=not quiet
+    )
+    as_json = output is not None and output.suffix == ".jsonl"
+    rows = _groups(pairs, texts, lines, as_json) if groups else _pairs(pairs, texts, lines)
+    with _writable(output) as target:
+        _write(target, rows, as_json)
+    if not quiet:
+        _tell(pairs, len(texts), threshold, time.perf_counter() - started)
+
+
+def _pairs(pairs: "MinedPairs", texts: list[str], lines: list[int]) -> Rows:
+    for score, left, right in pairs:
+        yield {
+            "score": round(score, 6),
+            "line_a": lines[left],
+            "line_b": lines[right],
+            "text_a": texts[left],
+            "text_b": texts[right],
+        }
+
+
+def _groups(pairs: "MinedPairs", texts: list[str], lines: list[int], as_json: bool) -> Rows:
+    from sentenc.retrieval.mining import group_pairs
+
+    for number, group in enumerate(group_pairs(len(texts), pairs.left, pairs.right), 1):
+        if as_json:
+            yield {"group": number, "lines": [lines[i] for i in group], "texts": [texts[i] for i in group]}
+        else:
+            for row in group:
+                yield {"group": number, "line": lines[row], "text": texts[row]}
+
+
+@contextmanager
+def _writable(output: Path | None) -> Iterator[TextIO]:
+    from sentenc.atomic import replacing_file
+
+    if output is None:
+        yield sys.stdout
+        return
+    with replacing_file(output) as path, open(path, "w", encoding="utf-8", newline="") as file:
+        yield file
+
+
+def _write(target: TextIO, rows: Rows, as_json: bool) -> None:
+    # TSV is quoted as CSV is: a text with tabs or line ends reads back as it was.
+    writer = csv.writer(target, delimiter="\t", lineterminator="\n")
+    for number, row in enumerate(rows):
+        if as_json:
+            target.write(json.dumps(row) + "\n")
+            continue
+        if number == 0:
+            writer.writerow(row)
+        writer.writerow(map(replace_lone_surrogates, map(str, row.values())))
+
+
+def _tell(pairs: "MinedPairs", texts: int, threshold: float, seconds: float) -> None:
+    cut = "" if pairs.total == len(pairs) else f", the best {len(pairs):,} of them written"
+    missing = "" if pairs.exact else "; proposed by an index, so some may be missing"
+    click.echo(
+        f"{texts:,} texts, {pairs.total:,} pairs with a cosine of {threshold} or more{cut}{missing}, {seconds:.1f} s",
+        err=True,
+    )

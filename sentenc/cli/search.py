@@ -1,0 +1,154 @@
+"""``sentenc search``: ask an index, once, line by line, or at a prompt."""
+
+import json
+import shutil
+import sys
+import time
+import unicodedata
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sentenc.encoders.texts import replace_lone_surrogates
+
+if TYPE_CHECKING:
+    from sentenc.retrieval import Hit, Index
+
+# Control characters do nothing good in a terminal; a text may come from anywhere.
+_CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
+_PROMPT = "> "
+
+
+@click.command("search")
+@click.argument("index", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("queries", nargs=-1, metavar="[QUERY]...")
+@click.option("-k", default=10, show_default=True, type=click.IntRange(min=1), help="Items for each query.")
+@click.option("--json", "as_json", is_flag=True, help="An object for each query, a line each.")
+@click.option("-m", "--model", help="By default the one that built the index.")
+@click.option("--force", is_flag=True, help="Search with another model than the one that built the index.")
+def search_command(
+    index: Path, queries: tuple[str, ...], k: int, as_json: bool, model: str | None, force: bool
+) -> None:
+    """Search INDEX: rank, score, id, text and payload of what is nearest to each QUERY.
+
+    Without a query: a prompt, or one query a line from a pipe.
+    """
+    from sentenc.retrieval import Index
+
+    opened = Index.open(index, model, force=force)
+    if opened.encoder is None:
+        raise click.ClickException(
+            f"{index} holds vectors by an encoder without a name: name one with --model"
+        )
+    if not queries and sys.stdin.isatty():
+        _prompt(opened, k, as_json)
+        return
+    heading = len(queries) != 1
+    for query in queries or _piped():
+        _answer(opened, query, k, as_json, heading)
+
+
+def _piped() -> Iterator[str]:
+    from sentenc.text_files import open_text
+
+    with open_text("-") as lines:
+        for line in lines:
+            if line.strip():
+                yield line
+
+
+def _prompt(index: "Index", k: int, as_json: bool) -> None:
+    """Answers what is typed until an empty line or the end of input; ``:k 20`` changes k."""
+    with suppress(ImportError):
+        import readline  # noqa: F401  (gives input() history and editing, where there is one)
+    click.echo(f"{len(index):,} items. :k 20 shows 20 of them; an empty line ends.", err=True)
+    while True:
+        try:
+            line = input(_PROMPT).strip()
+        except EOFError:
+            click.echo()
+            return
+        if not line:
+            return
+        if line.split()[0] == ":k":
+            number = line[2:].strip()
+            if number.isdecimal() and int(number) > 0:
+                k = int(number)
+            else:
+                click.echo(f"k is {number!r}, expected a number of 1 or more: :k 20", err=True)
+            continue
+        started = time.perf_counter()
+        _answer(index, line, k, as_json, heading=False)
+        click.secho(f"{(time.perf_counter() - started) * 1000:.1f} ms", dim=True, err=True)
+
+
+def _answer(index: "Index", query: str, k: int, as_json: bool, heading: bool) -> None:
+    query = replace_lone_surrogates(query)
+    hits = index.search(query, k)
+    if as_json:
+        answer = {"query": query, "results": [hit.to_dict() for hit in hits]}
+        click.echo(replace_lone_surrogates(json.dumps(answer, ensure_ascii=False)))
+        return
+    if heading:
+        click.secho(_one_line(query), bold=True)
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for line in _lines(hits, width):
+        click.echo(line)
+    if heading:
+        click.echo()
+
+
+def _lines(hits: list["Hit"], width: int | None) -> Iterator[str]:
+    """A line for each hit, of no more than ``width`` columns; payloads dim, where there is room."""
+    names = [_one_line(str(hit.id)) for hit in hits]
+    scores = [f"{hit.score:.4f}" for hit in hits]
+    columns, digits = (max(map(_columns, part), default=0) for part in (names, scores))
+    for rank, (hit, name, score) in enumerate(zip(hits, names, scores, strict=True), 1):
+        name += " " * (columns - _columns(name))
+        head = f"{rank:>{len(str(len(hits)))}}  {score:>{digits}}  {name}  "
+        text = _one_line(hit.text or "")
+        payload = "" if hit.payload is None else _one_line(json.dumps(hit.payload, ensure_ascii=False))
+        if width is not None:
+            text = _cut(text, max(width - _columns(head), 0))
+            room = width - _columns(head) - _columns(text) - 2
+            # A stub of a payload tells nothing.
+            payload = _cut(payload, room) if room >= min(8, _columns(payload)) else ""
+        if payload:
+            text += ("  " if text else "") + click.style(payload, dim=True)
+        yield (head + text).rstrip()
+
+
+def _one_line(text: str) -> str:
+    return replace_lone_surrogates(" ".join(text.split()).translate(_CONTROLS))
+
+
+def _cut(text: str, width: int) -> str:
+    """As much of a text as fits into so many columns, ending in "…" if that is not all."""
+    if _columns(text) <= width:
+        return text
+    if width < 1:
+        return ""
+    kept, used = [], 1
+    for char in text:
+        used += _columns(char)
+        if used > width:
+            break
+        kept.append(char)
+    return "".join(kept).rstrip() + "…"
+
+
+def _columns(text: str) -> int:
+    """Columns of a terminal that a text takes: two for East Asian wide characters, none for accents."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0
+        if unicodedata.category(char) in ("Mn", "Me", "Cf")
+        else 2
+        if unicodedata.east_asian_width(char) in "WF"
+        else 1
+        for char in text
+    )
