@@ -1,0 +1,49 @@
+"""Small text collections that ship in the package, for the demo and for trying things out."""
+
+import json
+import lzma
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Passage", "available_collections", "read_collection"]
+
+_FOLDER = Path(__file__).parent
+_SUFFIX = ".jsonl.xz"
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A sentence of a collection, and what is known of it.
+
+    Attributes:
+        text: The sentence.
+        payload: Its labels; those of ``"factbook"`` are ``country`` and ``topic``.
+    """
+
+    text: str
+    payload: dict[str, str]
+
+
+def available_collections() -> list[str]:
+    """Names of the collections that ship inside the package."""
+    return sorted(path.name.removesuffix(_SUFFIX) for path in _FOLDER.glob(f"*{_SUFFIX}"))
+
+
+def read_collection(name: str) -> list[Passage]:
+    """Reads a collection.
+
+    Args:
+        name: One of :func:`available_collections`: ``"factbook"`` is the prose of the World Factbook.
+
+    Raises:
+        ValueError: There is no collection by that name.
+    """
+    names = available_collections()
+    if name not in names:
+        raise ValueError(f"no collection {name!r}, expected one of {', '.join(names)}")
+    with lzma.open(_FOLDER / f"{name}{_SUFFIX}", "rt", encoding="utf-8") as lines:
+        passages = []
+        for line in lines:
+            payload = json.loads(line)
+            passages.append(Passage(payload.pop("text"), payload))
+    return passages

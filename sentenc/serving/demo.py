@@ -1,0 +1,45 @@
+"""The demo's content: a collection that ships in the package, indexed in memory under two encoders."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sentenc.checkpoint import read_checkpoint
+from sentenc.collections import read_collection
+from sentenc.encoders.cse import CSE
+from sentenc.registry import find
+
+if TYPE_CHECKING:
+    from sentenc.encoders.base import Encoder
+    from sentenc.retrieval import Index
+
+COLLECTION = "factbook"
+MODEL = "cse-en"
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the server needs to show the collection, by name.
+
+    Attributes:
+        encoders: ``cse-en``, and ``cse-en-words``: the same model without its n-gram path.
+        indexes: ``factbook`` and ``factbook-words``: the same sentences, an index for each encoder.
+    """
+
+    encoders: dict[str, "Encoder"]
+    indexes: dict[str, "Index"]
+
+
+def build_demo() -> Demo:
+    """Encodes the collection with both encoders; a second or two, and no file or connection is opened."""
+    from sentenc.retrieval import Index
+
+    passages = read_collection(COLLECTION)
+    texts = [passage.text for passage in passages]
+    payloads = [passage.payload for passage in passages]
+    model = CSE.from_checkpoint(read_checkpoint(find(MODEL)))
+    demo = Demo(encoders={MODEL: model, f"{MODEL}-words": model.word_path()}, indexes={})
+    for name, encoder in zip((COLLECTION, f"{COLLECTION}-words"), demo.encoders.values(), strict=True):
+        index = Index(encoder)
+        index.add(texts, payloads=payloads)
+        demo.indexes[name] = index
+    return demo

@@ -1,0 +1,131 @@
+// One list of results: score with its bar, text, payload.
+
+import { el, signed } from "./dom.js";
+
+const LONGEST = 600; // characters shown of a text at first
+const LABELS = 6;
+
+// Items are the same when their texts are (two indexes number them as they like), or their ids where
+// there is no text.
+export const identity = (hit) => (hit.text === null ? `id ${hit.id}` : `text ${hit.text}`);
+
+// Focus stays at its rank when other results take the place.
+export function showResults(list, hits, { metric, query, onSimilar, describe = () => null }) {
+  const focused = similarButtons(list).indexOf(document.activeElement);
+  const words = contentWords(query);
+  const top = Math.max(...hits.map((hit) => Math.abs(hit.score)), 1e-9);
+  const scale = metric === "cosine" ? 1 : top; // dot products have no ceiling
+  list.replaceChildren(
+    ...hits.map((hit, rank) => item(hit, rank, { scale, words, onSimilar, note: describe(hit, rank) })),
+  );
+  if (focused >= 0) similarButtons(list)[Math.min(focused, hits.length - 1)]?.focus();
+}
+
+const similarButtons = (list) => [...list.querySelectorAll(".similar:not([hidden])")];
+
+function item(hit, rank, { scale, words, onSimilar, note }) {
+  const fill = el("span", { class: "fill" });
+  fill.style.width = `${(100 * Math.min(Math.max(hit.score / scale, 0), 1)).toFixed(1)}%`;
+  const similar = el(
+    "button",
+    { type: "button", class: "similar", tabindex: rank === 0 ? 0 : -1, onclick: () => onSimilar(hit) },
+    "More like this",
+  );
+  const named = hit.text ?? `item ${hit.id}`;
+  similar.setAttribute("aria-label", `More like this: result ${rank + 1}, ${named.slice(0, 120)}`);
+  if (hit.text === null) similar.hidden = true;
+  const node = el(
+    "li",
+    { class: note ? `hit ${note.kind}` : "hit", "data-identity": identity(hit) },
+    el(
+      "div",
+      { class: "score" },
+      el(
+        "span",
+        { class: "figures" },
+        el("span", { class: "number" }, signed(hit.score, 3)),
+        el("span", { class: "rank", "aria-hidden": "true" }, String(rank + 1)),
+      ),
+      el("span", { class: "bar", "aria-hidden": "true" }, fill),
+    ),
+    el(
+      "div",
+      { class: "what" },
+      textOf(hit, words),
+      el("div", { class: "labels" }, ...labels(hit), note ? el("span", { class: "found" }, note.text) : null, similar),
+    ),
+  );
+  return node;
+}
+
+function textOf(hit, words) {
+  if (hit.text === null) {
+    return el("p", { class: "text no-text" }, `Item ${hit.id}: the index keeps a vector of it, and no text.`);
+  }
+  if (hit.text === "") return el("p", { class: "text no-text" }, "An empty text.");
+  const text = el("p", { class: "text", dir: "auto" }, ...marked(hit.text.slice(0, LONGEST), words));
+  if (hit.text.length > LONGEST) {
+    const more = el("button", { type: "button", class: "link" }, "Show all of it");
+    more.addEventListener("click", () => text.replaceChildren(...marked(hit.text, words)));
+    text.append("… ", more);
+  }
+  return text;
+}
+
+function labels(hit) {
+  const entries = Object.entries(hit.payload ?? {});
+  const shown = entries.slice(0, LABELS).map(([name, value]) => {
+    const words = typeof value === "object" && value !== null ? JSON.stringify(value) : String(value);
+    return el(
+      "span",
+      { class: "label", title: `${name}: ${words}` },
+      el("span", { class: "name" }, name),
+      " ",
+      words.length > 60 ? `${words.slice(0, 60)}…` : words,
+    );
+  });
+  if (entries.length > LABELS) shown.push(el("span", { class: "label" }, `and ${entries.length - LABELS} more`));
+  if (typeof hit.id === "string") shown.unshift(el("span", { class: "label" }, el("span", { class: "name" }, "id"), ` ${hit.id}`));
+  return shown;
+}
+
+// Words of the query that a text shares are marked: what has none was found by meaning alone.
+const COMMON = new Set(
+  "a an and are as at be been but by for from has have he her his in into is it its no not of on or our she that the their them there they this to was we were what when where which who why will with you your".split(" "),
+);
+
+function contentWords(query) {
+  const words = query.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? [];
+  return new Set(words.filter((word) => !COMMON.has(word)));
+}
+
+function marked(text, words) {
+  return text
+    .split(/([\p{L}\p{N}]+)/u)
+    .filter((part) => part !== "")
+    .map((part) => (words.has(part.toLowerCase()) ? el("mark", {}, part) : part));
+}
+
+// Arrow keys: from the box into a list, along it, and back.
+export function moveThrough(list, box) {
+  list.addEventListener("focusin", (event) => {
+    if (!event.target.matches(".similar")) return;
+    for (const button of similarButtons(list)) button.tabIndex = button === event.target ? 0 : -1;
+  });
+  list.addEventListener("keydown", (event) => {
+    const all = similarButtons(list);
+    const at = all.indexOf(document.activeElement);
+    if (at < 0) return;
+    const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: all.length - 1 }[event.key];
+    if (event.key === "Escape" || to === -1) box.focus();
+    else if (to !== undefined) all[Math.min(to, all.length - 1)].focus();
+    else return;
+    event.preventDefault();
+  });
+}
+
+export function focusFirst(list) {
+  const [first] = similarButtons(list);
+  first?.focus();
+  return first !== undefined;
+}

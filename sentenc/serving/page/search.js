@@ -1,0 +1,147 @@
+// The search view: one index, results as one types.
+
+import { address, request } from "./api.js";
+import { byId, chip, count, el, fillSelect, milliseconds } from "./dom.js";
+import { QUERIES } from "./examples.js";
+import { Live } from "./live.js";
+import { clearNotice, showNotice } from "./notice.js";
+import { focusFirst, moveThrough, showResults } from "./results.js";
+
+export const COUNTS = [5, 10, 20, 50, 100];
+
+// One query on one index: the answer, and how long it took from here.
+export async function ask(query, index, k, signal) {
+  const started = performance.now();
+  const answer = await request("search", { body: { query, k, index }, signal });
+  return { ...answer, query, k, roundTrip: performance.now() - started };
+}
+
+export const timing = (answer) =>
+  `encode ${milliseconds(answer.took_ms?.encode)} · search ${milliseconds(answer.took_ms?.search)} · ` +
+  `round trip ${milliseconds(answer.roundTrip)}`;
+
+export function exampleChips(index, onquery) {
+  const queries = QUERIES[index] ?? [];
+  if (!queries.length) return null;
+  return el("div", { class: "chips" }, ...queries.map((query) => chip(query, () => onquery(query))));
+}
+
+export class SearchView {
+  constructor(app) {
+    this.app = app;
+    this.list = byId("results");
+    this.index = byId("index");
+    this.count = byId("count");
+    this.live = new Live({
+      work: (signal) => ask(app.state.q, this.#name(), app.state.k, signal),
+      done: (answer) => this.#show(answer),
+      failed: (error, retryIn) => {
+        showNotice(byId("search-notice"), error, { retryIn, retry: () => this.live.request({ now: true }) });
+        byId("search-status").textContent = "";
+        this.list.classList.add("waiting"); // they answer an older query
+      },
+      busy: (isBusy) => app.working(isBusy, this.list),
+    });
+    fillSelect(this.count, COUNTS.map((k) => [k, count(k, "result", "results")]), app.state.k);
+    this.index.addEventListener("change", () => app.change({ index: this.index.value }));
+    this.count.addEventListener("change", () => app.change({ k: Number(this.count.value) }));
+    moveThrough(this.list, app.box);
+  }
+
+  enter() {
+    return focusFirst(this.list);
+  }
+
+  leave() {
+    this.live.cancel();
+  }
+
+  update({ now = false } = {}) {
+    const { state, indexes } = this.app;
+    const names = indexes.map(({ name }) => name);
+    byId("index-choice").hidden = names.length < 2;
+    fillSelect(this.index, indexes.map((index) => [index.name, `${index.name} (${index.model})`]), this.#name());
+    this.count.value = String(state.k);
+    byId("panel-search").classList.toggle("without-index", !names.length);
+    if (!names.length || !state.q.trim()) {
+      this.live.cancel();
+      this.#clear();
+      byId("search-empty").replaceChildren(names.length ? this.#invitation() : withoutIndex());
+      return;
+    }
+    byId("search-empty").replaceChildren();
+    this.live.request({ now });
+  }
+
+  #name() {
+    const { state, indexes } = this.app;
+    return (indexes.find(({ name }) => name === state.index) ?? indexes[0])?.name;
+  }
+
+  #clear() {
+    clearNotice(byId("search-notice"));
+    this.list.replaceChildren();
+    byId("search-status").textContent = "";
+    byId("as-request").hidden = true;
+  }
+
+  #show(answer) {
+    const index = this.app.indexes.find(({ name }) => name === answer.index);
+    clearNotice(byId("search-notice"));
+    showResults(this.list, answer.results, {
+      metric: index?.metric ?? "cosine",
+      query: answer.query,
+      onSimilar: (hit) => this.app.moreLike(hit, this.list),
+    });
+    byId("search-status").replaceChildren(
+      el("strong", {}, `${answer.results.length} of ${count(index?.items ?? 0, "item", "items")}`),
+      el("span", { class: "timing" }, timing(answer)),
+    );
+    byId("search-empty").replaceChildren(answer.results.length ? "" : nothingFound(index));
+    byId("as-request").hidden = false;
+    const url = address("search", { q: answer.query, k: answer.k, index: answer.index });
+    byId("curl").textContent = `curl '${url.href.replaceAll("'", "%27")}'`;
+  }
+
+  #invitation() {
+    const name = this.#name();
+    const index = this.app.indexes.find((one) => one.name === name);
+    const chips = exampleChips(name, (q) => this.app.change({ q }, { push: true, now: true }));
+    return el(
+      "div",
+      { class: "empty" },
+      el("h2", {}, index.items ? `Search ${count(index.items, "text", "texts")} by what they mean` : "The index is empty"),
+      el(
+        "p",
+        {},
+        index.items
+          ? "Ask in your own words: results need not share a single one with the query. Words that they do share are underlined."
+          : "Add texts with “sentenc index add”, and load it again.",
+      ),
+      chips ? el("p", { class: "lead" }, "For example") : null,
+      chips,
+    );
+  }
+}
+
+function nothingFound(index) {
+  return el(
+    "div",
+    { class: "empty" },
+    el("h2", {}, index?.items ? "Nothing found" : "The index is empty"),
+    el("p", {}, "Try other words: a query with no word that the model knows finds nothing."),
+  );
+}
+
+export function withoutIndex(what = "search") {
+  return el(
+    "div",
+    { class: "empty" },
+    el("h2", {}, "No index is loaded"),
+    el("p", {}, `To ${what}, make an index of your texts and start the server with it:`),
+    el("pre", {}, el("code", {}, "sentenc index build texts.txt -o my-index\nsentenc serve cse-en --index my-index")),
+    el("p", {}, "Or look around in a collection that comes with the package:"),
+    el("pre", {}, el("code", {}, "sentenc demo")),
+    el("p", {}, "The heat map needs no index."),
+  );
+}

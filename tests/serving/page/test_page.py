@@ -1,0 +1,195 @@
+"""What the page does, in a real browser: search, compare, heat map, keyboard, address."""
+
+import pytest
+
+from serving.page.conftest import SCRIPT, TEXTS, fits, hits, ready, shown
+
+
+def test_results_follow_the_typing(open_page, address, encoders):
+    page = open_page(address)
+    page.get_by_text("Search 10 texts by what they mean").wait_for()
+    page.locator("#query").press_sequentially("the dog runs in the park", delay=5)
+    page.locator(".hit .number", has_text="1.000").wait_for()
+    first = hits(page).first
+    assert first.locator(".text").inner_text() == "the dog runs in the park"
+    assert first.locator("mark").all_inner_texts() == ["dog", "runs", "park"]
+    assert first.locator(".label").all_inner_texts() == ["<b>place</b> <i>3</i>", "n 3"]
+    assert hits(page).count() == 10
+    status = page.locator("#search-status").inner_text()
+    assert "10 of 10 items" in status
+    assert status.count(" ms") == 3
+    # Scores fall, and bars are as long as the scores say.
+    scores = [float(score) for score in page.locator(".number").all_inner_texts()]
+    assert scores == sorted(scores, reverse=True)
+    vectors = encoders["tiny"].encode(["the dog runs in the park", *TEXTS])
+    expected = sorted(encoders["tiny"].similarity(vectors[0], vectors[1:])[0], reverse=True)
+    assert scores == pytest.approx(expected, abs=2e-3)
+    widths = page.eval_on_selector_all(".fill", "all => all.map(one => parseFloat(one.style.width))")
+    assert widths == pytest.approx([100 * max(score, 0) for score in scores], abs=0.2)
+    page.locator("#count").select_option("5")
+    page.locator("#search-status", has_text="5 of 10").wait_for()
+    assert hits(page).count() == 5
+    assert "search?q=the+dog+runs+in+the+park&k=5&index=texts" in page.locator("#curl").text_content()
+
+
+def test_the_last_query_wins(open_page, address):
+    page = open_page(address)
+    ready(page)
+    # The first query's answer is held back, until nobody waits for it any more.
+    is_first = lambda request: request.method == "POST" and "hello" in request.post_data  # noqa: E731
+    page.route("**/search", lambda route: None if is_first(route.request) else route.continue_())
+    with page.expect_request(is_first):
+        page.fill("#query", "hello")
+    with page.expect_event("requestfailed", is_first) as given_up:
+        page.fill("#query", "the stock market fell")
+    assert given_up.value.failure == "net::ERR_ABORTED"
+    hits(page).first.get_by_text("the stock market fell", exact=True).wait_for()
+    page.fill("#query", "")
+    page.get_by_text("Search 10 texts by what they mean").wait_for()
+    assert hits(page).count() == 0
+
+
+def test_texts_stay_texts(open_page, address):
+    page = open_page(
+        address + "#search?q=" + "%3Cimg%20src%3Dx%20onerror%3D%22window.wasRun%3Dtrue%22%3E%20dog"
+    )
+    hits(page).first.wait_for()
+    page.fill("#query", SCRIPT)
+    hits(page).first.get_by_text("onerror").wait_for()
+    assert hits(page).first.locator(".text").inner_text() == SCRIPT
+    assert page.locator("main img, main script, main b, main i").count() == 0
+
+
+def test_long_texts_are_cut_and_can_be_read(open_page, address):
+    page = open_page(address + "#search?q=words")
+    first = hits(page).first
+    first.get_by_role("button", name="Show all of it").click()
+    assert len(first.locator(".text").inner_text()) > 850
+
+
+def test_keyboard_alone(open_page, address):
+    page = open_page(address)
+    ready(page)
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "query"
+    page.keyboard.type("guitar/dog")
+    assert page.input_value("#query") == "guitar/dog"
+    shown(page, "guitar%2Fdog")
+    rank = "[...document.querySelectorAll('.hit')].indexOf(document.activeElement.closest('.hit'))"
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate(rank) == 0
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate(rank) == 2
+    page.keyboard.press("End")
+    assert page.evaluate(rank) == 9
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Home")
+    wanted = hits(page).first.locator(".text").inner_text()
+    page.keyboard.press("Enter")
+    page.locator(".hit .number", has_text="1.000").wait_for()
+    assert page.input_value("#query") == wanted
+    assert page.evaluate(rank) == 0
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.id") == "query"
+    # Tab: the results are one stop.
+    order = []
+    page.reload()
+    hits(page).first.wait_for()
+    for _ in range(9):
+        page.keyboard.press("Tab")
+        order.append(page.evaluate("document.activeElement.id || document.activeElement.className"))
+    assert order == ["skip", "tab-search", "theme-button", "query", "index", "count", "similar", "link", ""]
+    page.focus("#tab-search")
+    page.keyboard.press("ArrowRight")
+    assert page.locator("[role=tab][aria-selected=true]").inner_text() == "Compare"
+    assert page.locator("#panel-compare").is_visible()
+    assert page.locator("#panel-search").is_hidden()
+
+
+def test_the_address_keeps_the_state(open_page, address):
+    page = open_page(address)
+    ready(page)
+    page.fill("#query", "a cat and a dog")
+    page.locator("#index").select_option("texts-words")
+    page.locator("#search-status", has_text="10 of 10").wait_for()
+    url = page.url
+    assert url.endswith("#search?q=a+cat+and+a+dog&index=texts-words")
+    other = open_page(url)
+    hits(other).first.get_by_text("a cat and a dog", exact=True).wait_for()
+    assert other.input_value("#index") == "texts-words"
+    assert other.title() == "a cat and a dog – sentenc"
+    other.locator("#tab-heatmap").click()
+    other.go_back()
+    assert other.locator("#panel-search").is_visible()
+    assert other.input_value("#query") == "a cat and a dog"
+
+
+def test_compare(open_page, address):
+    page = open_page(address + "#compare?q=the+dog+in+the+park&k=5")
+    page.locator("#compare-status", has_text="found by both").wait_for()
+    texts = {side: page.locator(f"#results-{side} .text").all_inner_texts() for side in "ab"}
+    assert len(texts["a"]) == len(texts["b"]) == 5
+    both = [text for text in texts["a"] if text in texts["b"]]
+    assert f"{len(both)} of 5 found by both" in page.locator("#compare-status").inner_text()
+    for here, there in ["ab", "ba"]:
+        for rank, text in enumerate(texts[here]):
+            hit = hits(page, f"#results-{here}").nth(rank)
+            found = hit.locator(".found").inner_text()
+            if text not in texts[there]:
+                assert found == f"only in {here.upper()}"
+                continue
+            places = texts[there].index(text) - rank
+            many = "1 place" if abs(places) == 1 else f"{abs(places)} places"
+            direction = f"▲ {many} higher" if places < 0 else f"▼ {many} lower"
+            assert found == (
+                f"{direction} in {there.upper()}" if places else f"= same rank in {there.upper()}"
+            )
+    hits(page, "#results-a").nth(texts["a"].index(both[0])).hover()
+    assert page.locator("#results-b .pointed .text").inner_text() == both[0]
+    page.focus("#query")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.closest('ol').id") == "results-b"
+    page.locator("#index-b").select_option("texts")
+    page.locator("#compare-status", has_text="5 of 5 found by both").wait_for()
+    assert page.url.endswith("#compare?q=the+dog+in+the+park&k=5&b=texts")
+
+
+def test_heat_map(open_page, address, encoders):
+    page = open_page(address)
+    page.locator("#tab-heatmap").click()
+    lines = ["a dog", "the stock market fell", "a cat", "<b>hello</b> world"]
+    page.fill("#sentences", "\n".join(["", *lines[:2], "   ", *lines[2:], ""]))
+    page.locator("#matrix td").nth(15).wait_for()
+    vectors = encoders["tiny"].encode(lines)
+    expected = encoders["tiny"].similarity(vectors, vectors)
+    values = [float(text.replace("−", "-")) for text in page.locator("#matrix td").all_inner_texts()]
+    assert values == pytest.approx(expected.ravel(), abs=0.006)
+    assert page.locator("#matrix .sentence").all_inner_texts() == lines
+    page.locator("#matrix td").nth(1).hover()
+    assert "a dog" in page.locator("#reading").inner_text()
+    assert lines[1] in page.locator("#reading").inner_text()
+    page.locator("#matrix td").nth(0).focus()
+    for key in ["ArrowRight", "ArrowDown", "ArrowDown", "End", "ArrowDown", "ArrowDown"]:
+        page.keyboard.press(key)
+    assert page.locator("#reading strong").inner_text() == "1.000"
+    assert page.locator("#reading").inner_text().count(lines[3]) == 2
+    page.locator("#group").check()
+    assert sorted(page.locator("#matrix tbody .at").all_inner_texts()) == ["1", "2", "3", "4"]
+    page.locator("#model").select_option("tiny-words")
+    page.wait_for_url(lambda url: "model=tiny-words" in url)
+    other = open_page(page.url)
+    other.locator("#matrix td").nth(15).wait_for()
+    assert other.input_value("#sentences").splitlines()[1:3] == lines[:2]
+
+
+def test_heat_map_takes_forty(open_page, address):
+    page = open_page(address + "#heatmap")
+    page.fill("#sentences", "a dog")
+    page.locator("#heatmap-status", has_text="a second one").wait_for()
+    page.fill("#sentences", "\n".join(f"word {'dog ' * (i % 5)}" for i in range(43)))
+    page.locator("#heatmap-status", has_text="43 sentences: the first 40 are shown").wait_for()
+    page.locator("#matrix td").nth(1599).wait_for()
+    assert page.locator("#matrix td").count() == 1600
+    assert fits(page)
