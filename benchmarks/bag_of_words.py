@@ -13,6 +13,7 @@ import numpy as np
 import scipy.sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from sentenc.evaluation.probes import Labelled, LogisticProbe, Split
 from sentenc.evaluation.protocols import Outcome, k_fold, nested_k_fold, senteval_order, split
@@ -79,7 +80,9 @@ def evaluate_bag_of_words(tasks: Sequence[Task], data: str) -> Results:
     records = {}
     for task in tasks:
         if task.protocol != "relatedness":
-            records[task.name] = _score(task, data)
+            # Sparse products use no BLAS; its threads would only spin, and on a busy machine for ever.
+            with threadpool_limits(1):
+                records[task.name] = _score(task, data)
             print(f"{NAME}: {task.name} {records[task.name].value:.2f}", flush=True)
     return Results(NAME, records)
 

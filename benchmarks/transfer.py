@@ -2,7 +2,8 @@
 
     python benchmarks/transfer.py --data FOLDER [--models cse-en] [--baselines minilm,model2vec,random,tfidf]
 
-Writes ``results/transfer/``: one JSON an encoder, the table, the plot, and where it was measured. The
+Writes ``results/transfer/``: one JSON an encoder, the table and the plot of all that are there, and where
+the last of them was measured. The
 numbers of all-MiniLM-L6-v2 validate readers and aggregations: its published STS row must come out.
 """
 
@@ -132,8 +133,9 @@ def _encoders(arguments: argparse.Namespace, baselines: list[str]) -> list[tuple
     return found
 
 
-def _write(results: list[Results], arguments: argparse.Namespace, seconds: float) -> None:
-    for result in results:
+def _write(measured: list[Results], arguments: argparse.Namespace, seconds: float) -> None:
+    results = _with_earlier(measured, arguments.output)
+    for result in measured:
         result.to_json(arguments.output / f"{file_stem(result.encoder)}.json")
         if result.encoder == "all-MiniLM-L6-v2":
             _validate(result)
@@ -147,6 +149,14 @@ def _write(results: list[Results], arguments: argparse.Namespace, seconds: float
         BAG_OF_WORDS: "scikit-learn fold by fold, words and word pairs, no supervised relatedness"
     }
     machine.write(str((arguments.output / "summary").resolve()), content)
+
+
+def _with_earlier(measured: list[Results], folder: Path) -> list[Results]:
+    # What other runs have left in the folder stays in its tables; best STS average first.
+    names = {result.encoder for result in measured}
+    earlier = [Results.from_json(path) for path in folder.glob("*.json") if path.name != "summary.json"]
+    found = measured + [result for result in earlier if result.encoder not in names]
+    return sorted(found, key=lambda result: -(result.averages.get("STS avg") or 0))
 
 
 def _validate(result: Results) -> None:

@@ -1,7 +1,20 @@
-"""Retrieval: an index over texts or vectors, quantisation, and mining of paraphrases."""
+"""Retrieval: an index over texts or vectors, quantisation, and mining of near-duplicates."""
 
 from sentenc.retrieval.index import Index
 from sentenc.retrieval.items import Hit, Item
+from sentenc.retrieval.mining import MinedPairs, group_pairs, mine_pairs
 from sentenc.retrieval.quantization import BinaryQuantizer, Int8Quantizer
+from sentenc.retrieval.records import Record, read_records
 
-__all__ = ["BinaryQuantizer", "Hit", "Index", "Int8Quantizer", "Item"]
+__all__ = [
+    "BinaryQuantizer",
+    "Hit",
+    "Index",
+    "Int8Quantizer",
+    "Item",
+    "MinedPairs",
+    "Record",
+    "group_pairs",
+    "mine_pairs",
+    "read_records",
+]

@@ -50,7 +50,8 @@ def _scan(
         quantizer = segment.quantizer
         # A step and a start a dimension move to the query's side: the codes are multiplied as they are.
         products = (queries * quantizer.step) @ quantizer.digits(np.asarray(segment.codes[block])).T
-        products += (queries @ quantizer.start)[:, None]
+        if quantizer.start.any():
+            products += (queries @ quantizer.start)[:, None]
         gone = deleted[start : start + products.shape[1]]
         add_block(np.ascontiguousarray(products, np.float32), start, gone, scores, rows, counts)
     return best_first(scores, rows)

@@ -195,8 +195,9 @@ class WriteLock:
             raise IndexLockedError(
                 f"{folder} is being written to by another process or object: try again when it is done"
             ) from error
-        found = read_manifest(folder).generation
-        if generation not in (None, found):
+        # Whoever replaces the index need not be able to read it.
+        found = None if generation is None else read_manifest(folder).generation
+        if found != generation:
             self.release()
             raise IndexLockedError(
                 f"{folder} was written to since it was opened (commit {found}, expected {generation}): open it again"

@@ -89,7 +89,7 @@ class Index:
     def open(
         cls,
         folder: str | os.PathLike[str],
-        encoder: Encoder | str | os.PathLike[str] | None = None,
+        encoder: Encoder | str | os.PathLike[str] | Literal[False] | None = None,
         *,
         force: bool = False,
     ) -> "Index":
@@ -98,6 +98,7 @@ class Index:
         Args:
             folder: Where :meth:`save` put it.
             encoder: As for the class; by default the one that built it, if it has a name to load it by.
+                False for none, where no text is to be encoded.
             force: Take an encoder whose fingerprint is another than the one that built the index.
 
         Raises:
@@ -108,7 +109,7 @@ class Index:
         manifest, rows = storage.read(path)
         index = cls(dim=manifest.dim, metric=manifest.metric, kind=manifest.kind, store=manifest.store)  # type: ignore[arg-type]
         index._manifest, index._rows, index._folder = manifest, rows, path
-        index.encoder = matching_encoder(path, manifest, encoder, force)
+        index.encoder = None if encoder is False else matching_encoder(path, manifest, encoder, force)
         return index
 
     @property

@@ -18,7 +18,7 @@ Encode = Callable[[list[str]], npt.NDArray[np.float32]]
 
 def read_sentences(paths: list[Path]) -> list[str]:
     """The lines of plain, gzip or xz text files, without duplicates, in order."""
-    from sentenc.cli.text_files import open_text
+    from sentenc.text_files import open_text
 
     seen: dict[str, None] = {}
     for path in paths:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import make_cse
 
-from sentenc import Index, IndexFormatError, IndexLockedError
+from sentenc import Index, IndexFormatError, IndexLockedError, ModelNotFoundError
 from sentenc.retrieval import storage
 
 from .test_index import assert_same, clustered
@@ -154,6 +154,23 @@ def test_notes_and_empty_indexes(tmp_path):
     assert Index.open(tmp_path / "index", make_cse()).search("dog", 3)[0].text == "dog"
 
 
+def test_no_encoder_where_none_is_needed(tmp_path):
+    make_cse().save(tmp_path / "model")
+    index = Index(tmp_path / "model")
+    index.add(["dog", "cat"])
+    index.save(tmp_path / "index")
+    assert Index.open(tmp_path / "index").search("dog", 1)[0].id == 0
+    (tmp_path / "model").rename(tmp_path / "elsewhere")
+    with pytest.raises(ModelNotFoundError):
+        Index.open(tmp_path / "index")
+    opened = Index.open(tmp_path / "index", encoder=False)
+    assert opened.delete([0]) == 1
+    with pytest.raises(ValueError, match="has no encoder"):
+        opened.search("dog")
+    opened.close()
+    assert Index.open(tmp_path / "index", tmp_path / "elsewhere").search("cat", 1)[0].id == 1
+
+
 def test_text_of_any_kind_comes_back(tmp_path):
     texts = ["naïve 東京 🎉", "two\nlines\u2028and more", "\ud800 lone", '"quotes" \\ and \x00 zero', ""]
     index = Index(make_cse())
@@ -195,6 +212,8 @@ def test_a_bad_manifest_is_named(tmp_path):
     manifest.write_text("{")
     with pytest.raises(IndexFormatError, match="not JSON"):
         Index.open(tmp_path / "index")
+    vectors_index(3).save(tmp_path / "index")  # a damaged index can be replaced
+    assert len(Index.open(tmp_path / "index")) == 3
     with pytest.raises(IndexFormatError, match="is not an index"):
         Index.open(tmp_path)
 

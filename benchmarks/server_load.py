@@ -1,0 +1,305 @@
+"""Load on ``sentenc serve cse-en`` from a second process: throughput, latency, correctness, overload.
+
+    python benchmarks/server_load.py [--requests 100000]
+
+Clients keep their connections and send the next request when the last is answered (a closed loop). Every
+answer is compared, byte by byte, with what an encoder in the client's process makes of the same texts;
+no two texts of the load have the same vector, so an answer that went to the wrong client is noticed.
+"""
+
+import argparse
+import asyncio
+import importlib.metadata
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+from base64 import b64encode
+from collections import Counter
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import machine
+
+CONCURRENCY = (1, 8, 64, 256)
+MODEL = "cse-en"
+TEXTS = 4000
+# Sizes of the requests of the mixed load, and what they ask for besides.
+SIZES = (1, 1, 1, 2, 5, 16)
+VARIANTS = ({}, {"dimensions": 64}, {})
+
+
+def texts_of_load() -> list[str]:
+    from sentenc.collections import read_collection
+
+    return list(dict.fromkeys(passage.text for passage in read_collection("factbook")))[:TEXTS]
+
+
+class Load:
+    """Requests as bytes, each with the bytes that its answer must hold."""
+
+    def __init__(self, mixed: bool, size: int = 1) -> None:
+        import sentenc
+
+        encoder = sentenc.load(MODEL)
+        texts = texts_of_load()
+        rows = {
+            dim: [
+                b64encode(row) for row in encoder.encode(texts, normalize_embeddings=True, truncate_dim=dim)
+            ]
+            for dim in {variant.get("dimensions") for variant in VARIANTS}
+        }
+        keep = {row: i for i, row in enumerate(rows[None])}
+        chosen = sorted(keep.values())
+        self.requests: list[tuple[bytes, list[bytes]]] = []
+        start = 0
+        for number in range(len(chosen)):
+            count = SIZES[number % len(SIZES)] if mixed else size
+            variant = VARIANTS[number % len(VARIANTS)] if mixed else {}
+            some = [chosen[(start + i) % len(chosen)] for i in range(count)]
+            start += count
+            inputs = texts[some[0]] if count == 1 else [texts[i] for i in some]
+            fields = {"model": MODEL, "input": inputs, "encoding_format": "base64", **variant}
+            self.requests.append((http(fields), [rows[variant.get("dimensions")][i] for i in some]))
+
+
+def http(fields: dict) -> bytes:
+    body = json.dumps(fields).encode()
+    return b"POST /v1/embeddings HTTP/1.1\r\nhost: load\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
+        len(body), body,
+    )  # fmt: skip
+
+
+class Client(asyncio.Protocol):
+    """One connection: sends, waits for the answer, checks it, sends again."""
+
+    def __init__(self, run: "Run") -> None:
+        self.run, self.buffer, self.expected = run, b"", []
+        self.ended = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport) -> None:
+        self.transport = transport
+        self.send()
+
+    def send(self) -> None:
+        request = self.run.next()
+        if request is None:
+            self.transport.close()
+            return
+        data, self.expected = request
+        self.sent = time.perf_counter()
+        self.transport.write(data)
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        head, found, body = self.buffer.partition(b"\r\n\r\n")
+        if not found:
+            return
+        if len(body) < int(re.search(rb"content-length: (\d+)", head)[1]):
+            return
+        self.run.answered(int(head[9:12]), body, self.expected, time.perf_counter() - self.sent)
+        self.buffer, self.expected = b"", []
+        self.send()
+
+    def connection_lost(self, error) -> None:
+        # Whatever was still expected is lost.
+        self.run.lost += bool(self.expected)
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+
+class Run:
+    """So many requests over so many connections."""
+
+    def __init__(self, load: Load, count: int) -> None:
+        self.load, self.count, self.given = load, count, 0
+        self.latencies: list[float] = []
+        self.refused: list[float] = []
+        self.statuses: Counter = Counter()
+        self.wrong = self.lost = self.texts = 0
+
+    def next(self):
+        if self.given == self.count:
+            return None
+        self.given += 1
+        return self.load.requests[self.given % len(self.load.requests)]
+
+    def answered(self, status: int, body: bytes, expected: list[bytes], seconds: float) -> None:
+        self.statuses[status] += 1
+        if status == 200:
+            self.latencies.append(seconds)
+            self.texts += len(expected)
+            self.wrong += re.findall(rb'"embedding":"([^"]*)"', body) != expected
+        else:
+            self.refused.append(seconds)
+            self.wrong += status != 429 or (b"retry" not in body and b"try again" not in body)
+
+
+def percentiles(seconds: list[float]) -> dict:
+    if len(seconds) < 2:
+        return {}
+    cuts = statistics.quantiles(seconds, n=1000, method="inclusive")
+    return {
+        "p50_ms": cuts[499] * 1e3,
+        "p99_ms": cuts[989] * 1e3,
+        "p99.9_ms": cuts[998] * 1e3,
+        "max_ms": max(seconds) * 1e3,
+    }
+
+
+async def drive(url: str, load: Load, count: int, concurrency: int) -> dict:
+    address = urlsplit(url)
+    run = Run(load, count)
+    started, cpu = time.perf_counter(), time.process_time()
+    loop = asyncio.get_running_loop()
+    clients = [
+        (await loop.create_connection(lambda: Client(run), address.hostname, address.port))[1]
+        for _ in range(concurrency)
+    ]
+    await asyncio.gather(*(client.ended for client in clients))
+    seconds = time.perf_counter() - started
+    return {
+        "concurrency": concurrency, "requests": count, "seconds": seconds,
+        "requests_per_second": run.statuses[200] / seconds, "texts_per_second": run.texts / seconds,
+        **percentiles(run.latencies), "statuses": dict(run.statuses), "refused": percentiles(run.refused),
+        "lost": run.lost + count - sum(run.statuses.values()), "wrong": run.wrong,
+        "client_cpu_us_per_request": (time.process_time() - cpu) / count * 1e6,
+    }  # fmt: skip
+
+
+def client(options: dict) -> None:
+    """The second process: prints a JSON object for each run it was asked for."""
+    runner = asyncio.run
+    try:
+        import uvloop
+
+        runner = uvloop.run
+    except ImportError:
+        pass
+    load = Load(options["mixed"], options.get("size", 1))
+    runner(drive(options["url"], load, 300, 8))
+    print("warm", flush=True)
+    for count, concurrency in options["runs"]:
+        print(json.dumps(runner(drive(options["url"], load, count, concurrency))), flush=True)
+
+
+class Server:
+    """``sentenc serve cse-en``, and how long it took to start."""
+
+    def __init__(self, *options: str) -> None:
+        started = time.perf_counter()
+        command = [
+            sys.executable,
+            "-c",
+            "from sentenc.cli import main; main()",
+            "serve",
+            MODEL,
+            "--port",
+            "0",
+            *options,
+        ]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        line = self.process.stdout.readline()
+        self.seconds_to_listen = time.perf_counter() - started
+        self.url = re.search(r"http://\S+", line)[0]
+        self.until_ready()
+        self.seconds_to_ready = time.perf_counter() - started
+
+    def until_ready(self) -> None:
+        import urllib.error
+        import urllib.request
+
+        while True:
+            try:
+                urllib.request.urlopen(f"{self.url}/ready")
+                return
+            except urllib.error.HTTPError:
+                time.sleep(0.005)
+
+    def cpu_seconds(self) -> float:
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def peak_megabytes(self) -> float:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
+
+    def load(self, runs: list[tuple[int, int]], **options) -> list[dict]:
+        """Runs in a process of their own; the server's CPU time is added to what they report."""
+        request = json.dumps({"url": self.url, "runs": runs, **options})
+        results = []
+        with subprocess.Popen(
+            [sys.executable, __file__, "--client", request], stdout=subprocess.PIPE, text=True
+        ) as process:
+            process.stdout.readline()
+            before = self.cpu_seconds()
+            for line in process.stdout:
+                now = self.cpu_seconds()
+                result = json.loads(line)
+                result["server_cpu_us_per_request"] = (now - before) / result["requests"] * 1e6
+                before = now
+                results.append(result)
+                show(result)
+        if process.returncode:
+            raise SystemExit(f"the client ended with exit code {process.returncode}")
+        return results
+
+    def stop(self) -> int:
+        self.process.terminate()
+        return self.process.wait(60)
+
+
+def show(result: dict) -> None:
+    print(
+        f"{result['concurrency']:>4} clients: {result['requests_per_second']:8.0f} requests/s, "
+        f"{result['texts_per_second']:8.0f} texts/s, p50 {result.get('p50_ms', 0):7.2f} ms, "
+        f"p99 {result.get('p99_ms', 0):7.2f} ms, {result['statuses']}, "
+        f"lost {result['lost']}, wrong {result['wrong']}",
+        flush=True,
+    )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--requests", type=int, default=100_000, help="requests of the long, mixed run")
+    parser.add_argument("--client", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.client:
+        client(json.loads(options.client))
+        return
+    content = machine.circumstances()
+    for package in ("fastapi", "uvicorn", "uvloop", "httptools"):
+        content["versions"][package] = importlib.metadata.version(package)
+    part = max(options.requests // 5, 100)
+    starts = []
+    for _ in range(5):
+        server = Server()
+        starts.append(
+            {"seconds_to_listen": server.seconds_to_listen, "seconds_to_ready": server.seconds_to_ready}
+        )
+        server.stop()
+    content["start"] = starts
+    server = Server()
+    runs = [(max(part // 4, 100) if level == 1 else part, level) for level in CONCURRENCY]
+    print("one text a request")
+    content["one_text"] = server.load(runs, mixed=False)
+    print("32 texts a request")
+    content["32_texts"] = server.load(
+        [(max(count // 20, 100), level) for count, level in runs], mixed=False, size=32
+    )
+    print("1 to 16 texts a request, some with fewer dimensions")
+    content["mixed"] = server.load([(options.requests, 64)], mixed=True)
+    content["peak_megabytes"] = server.peak_megabytes()
+    content["exit_code_after_sigterm"] = server.stop()
+    server = Server("--max-queue", "8")
+    print("overload: a queue of 8")
+    content["overload"] = {"max_queue": 8, "runs": server.load([(part, 64), (part, 256)], mixed=True)}
+    content["overload"]["exit_code_after_sigterm"] = server.stop()
+    print(machine.write("server_load", content))
+
+
+if __name__ == "__main__":
+    main()

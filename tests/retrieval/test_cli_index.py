@@ -1,0 +1,281 @@
+"""``sentenc index``: building, going on after a kill, adding, deleting, looking."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from sentenc.cli import index_build
+from sentenc.retrieval import Index
+
+from .conftest import LINES, TEXTS, build, run
+
+pytestmark = pytest.mark.usefixtures("folder_of_its_own")
+
+
+def killed(*arguments, saves):
+    """``sentenc index`` killed, as the kernel kills, right after so many saves."""
+    code = f"""
+import os, signal
+from sentenc.cli import index_build, main
+from sentenc.retrieval import Index
+index_build.BLOCK = 30
+save, saves = Index.save, []
+def save_and_die(*arguments):
+    save(*arguments)
+    saves.append(1)
+    if len(saves) == {saves}:
+        os.kill(os.getpid(), signal.SIGKILL)
+Index.save = save_and_die
+main()
+"""
+    command = [sys.executable, "-c", code, "index", *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, timeout=120, check=False)
+    assert result.returncode == -signal.SIGKILL, result.stderr
+
+
+def content(folder):
+    index = Index.open(folder)
+    hits = index.search(TEXTS, 5)
+    return [item.to_dict() for item in index], [[(h.id, round(h.score, 5)) for h in found] for found in hits]
+
+
+def test_build_and_look(model, lines):
+    out, err = build(lines, "-o", "index", model=model)
+    assert out == ""
+    assert err.startswith("100 items, 24 dimensions, exact, ")
+    assert "MB: index" in err
+    index = Index.open("index")
+    assert [item.text for item in index] == LINES
+    assert [item.id for item in index] == list(range(100))
+    assert {item.payload is None for item in index} == {True}
+    assert index.notes["build"]["complete"]
+    assert index.notes["build"]["records"] == 100
+    out, _ = run("index", "info", "index", "--verify")
+    assert "items: 100\n" in out
+    assert "built from: lines.txt\n" in out
+    assert "verified: true" in out
+    info = json.loads(run("index", "info", "index", "--json")[0])
+    assert (info["items"], info["dim"], info["metric"]) == (100, 24, "cosine")
+    assert info["notes"]["build"]["options"]["model"] == model
+    assert build(lines, "-o", "quiet", "-q", model=model) == ("", "")
+
+
+def test_build_of_many_files_with_fields(model, rows, tmp_path):
+    (tmp_path / "b.csv.gz").write_bytes(gzip.compress(b"key,text,n\nx,dog,\ny,cat,7\n"))
+    options = [
+        "--id-field",
+        "key",
+        "--text-field",
+        "text",
+        "--metric",
+        "dot",
+        "--store",
+        "int8",
+        "--threads",
+        1,
+    ]
+    build(rows, "b.csv.gz", "-o", "index", *options, model=model)
+    index = Index.open("index")
+    assert len(index) == 102
+    assert index.get(["k3", "x", "y"])[0].payload == {"n": 3}
+    assert [item.payload for item in index.get(["x", "y"])] == [None, {"n": "7"}]
+    assert (index.metric, index.info()["store"]) == ("dot", "int8")
+
+
+def test_build_from_standard_input(model):
+    build("-", "-o", "index", model=model, stdin="\n".join(LINES))
+    assert len(Index.open("index")) == 100
+    _, err = build("-", "-o", "index", model=model, stdin="x", code=1)
+    assert "there is an index in index already: --overwrite replaces it" in err
+    build("-", "-o", "index", "--overwrite", model=model, stdin="dog\n")
+    assert len(Index.open("index")) == 1
+
+
+def test_build_of_nothing(model, tmp_path):
+    (tmp_path / "empty.txt").touch()
+    _, err = build("empty.txt", "-o", "index", model=model)
+    assert err.startswith("0 items")
+    assert run("search", "index", "dog") == ("", "")
+    assert "items: 0\n" in run("index", "info", "index")[0]
+
+
+@pytest.mark.parametrize("saves", [1, 2, 4])
+def test_killed_build_goes_on(model, rows, saves):
+    arguments = [rows, "-o", "index", "--id-field", "key", "-m", model]
+    killed("build", *arguments, saves=saves)
+    done = min(30 * saves, 100)
+    assert len(Index.open("index")) == done
+    out, _ = run("index", "info", "index")
+    assert f"built from: rows.jsonl (unfinished: {done} records so far)" in out
+    _, err = run("index", "build", *arguments)
+    assert f"index is unfinished: going on after {done} records" in err
+    run("index", "build", rows, "-o", "whole", "--id-field", "key", "-m", model)
+    assert content("index") == content("whole")
+    run("index", "info", "index", "--verify")
+    _, err = run("index", "build", *arguments, code=1)
+    assert "--overwrite replaces it" in err
+
+
+def test_killed_build_knows_its_sources_and_options(model, lines, tmp_path):
+    arguments = [lines, "-o", "index", "-m", model]
+    killed("build", *arguments, saves=2)
+    before = (tmp_path / "index" / "index.json").read_bytes()
+    _, err = run("index", "build", *arguments, "--store", "float16", code=1)
+    assert "unfinished build of other options" in err
+    (tmp_path / "other.txt").write_text("dog\n")
+    _, err = build("other.txt", "-o", "index", "--metric", "dot", model=model, code=1)
+    assert "unfinished build of other sources and options" in err
+    with open(lines, "a", encoding="utf-8") as file:
+        file.write("cat\n")
+    _, err = run("index", "build", *arguments, code=1)
+    assert "unfinished build of other sources" in err
+    assert (tmp_path / "index" / "index.json").read_bytes() == before
+    run("index", "build", *arguments, "--overwrite")
+    assert len(Index.open("index")) == 101
+
+
+def test_standard_input_cannot_be_taken_up_again(model, lines, monkeypatch):
+    save = index_build._save
+
+    def save_once(*arguments, **options):
+        save(*arguments, **options)
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(index_build, "_save", save_once)
+        _, err = build("-", "-o", "index", model=model, stdin="\n".join(LINES), code=1)
+        assert "the same command goes on" not in err
+        _, err = build(lines, "-o", "other", model=model, code=1)
+        assert "30 records are indexed: the same command goes on from there" in err
+    _, err = build("-", "-o", "index", model=model, stdin="x", code=1)
+    assert "standard input cannot be taken up again" in err
+
+
+def test_build_refuses(model, lines, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "precious").touch()
+    for arguments, code, message in [
+        ([lines, "-o", "full"], 1, "full is a folder with other things in it"),
+        ([lines, "-o", "full", "--overwrite"], 1, "full is a folder with other things in it"),
+        (["none.txt", "-o", "index"], 1, "none.txt"),
+        ([lines, "-o", "index", "--text-field", "text"], 1, "lines.txt is read as plain text"),
+        ([lines, "-o", "index", "--kind", "best"], 2, "'best' is not one of"),
+        (["-o", "index"], 2, "Missing argument"),
+    ]:
+        _, err = build(*arguments, model=model, code=code)
+        assert message in err
+    assert os.listdir("full") == ["precious"]
+    assert not os.path.exists("index")
+
+
+def test_damaged_index_is_refused(model, lines, tmp_path):
+    build(lines, "-o", "index", model=model)
+    part = next((tmp_path / "index").rglob("*.npy"))
+    data = bytearray(part.read_bytes())
+    data[-1] ^= 1
+    part.write_bytes(data)
+    run("index", "info", "index")
+    _, err = run("index", "info", "index", "--verify", code=1)
+    assert part.name in err
+    (tmp_path / "index" / "index.json").write_text("{}")
+    for arguments in (["build", lines, "-o", "index", "-m", model], ["info", "index"], ["optimize", "index"]):
+        _, err = run("index", *arguments, code=1)
+        assert "format_version" in err
+
+
+def test_error_in_a_later_block_leaves_the_earlier_ones(model, tmp_path):
+    rows = [json.dumps({"id": i, "text": "dog"}) for i in [*range(70), 5]]
+    (tmp_path / "a.jsonl").write_text("\n".join(rows))
+    _, err = build("a.jsonl", "-o", "index", "--id-field", "id", model=model, code=1)
+    assert "60 records are indexed" in err
+    assert "5, which the index has already" in err
+
+
+def test_add_and_update(model, rows, lines, tmp_path):
+    build(rows, "-o", "index", "--id-field", "key", model=model)
+    _, err = run("index", "add", "index", lines)
+    assert "100 items added, 0 replaced" in err
+    assert "index has 200" in err
+    (tmp_path / "c.csv").write_text("key,text\nk1,new text\nnew,cat\nk1,newest\n")
+    _, err = run("index", "add", "index", "c.csv", "--id-field", "key", code=1)
+    assert "'k1'" in err
+    assert len(Index.open("index")) == 200
+    _, err = run("index", "add", "index", "c.csv", "--id-field", "key", "--update")
+    assert "1 items added, 2 replaced" in err
+    index = Index.open("index")
+    assert [(item.text, item.payload) for item in index.get(["k1", "new"])] == [
+        ("newest", None),
+        ("cat", None),
+    ]
+    assert len(index) == 201
+    _, err = run("index", "add", "index", lines, "--update", code=2)
+    assert "--update needs --id-field" in err
+    assert run("index", "add", "index", lines, "-q") == ("", "")
+    run("index", "add", "none", lines, code=1)
+
+
+def test_add_tells_what_is_in_when_it_fails(model, lines, tmp_path):
+    build(lines, "-o", "index", model=model)
+    (tmp_path / "bad.txt").write_bytes(b"dog\n" * 70 + b"\xff\n")
+    _, err = run("index", "add", "index", "bad.txt", code=1)
+    assert "the first 60 records are in the index and stay there" in err
+    assert "line 71: not UTF-8" in err
+    assert len(Index.open("index")) == 160
+
+
+def test_killed_add_loses_nothing_saved(model, lines, tmp_path):
+    build(lines, "-o", "index", model=model)
+    killed("add", "index", lines, saves=2)
+    index = Index.open("index")
+    assert [item.text for item in index] == LINES + LINES[:60]
+    run("index", "info", "index", "--verify")
+    run("index", "add", "index", lines)
+    assert len(Index.open("index")) == 260
+
+
+def test_delete(model, rows, lines, tmp_path):
+    build(lines, "-o", "index", model=model)
+    (tmp_path / "b.csv").write_text("key,text\n17,a string of an id\n")
+    run("index", "add", "index", "b.csv", "--id-field", "key")
+    _, err = run("index", "delete", "index", "17", "18", "018", "1_9", "none", "99999999999999999999")
+    assert "not in the index: 018, 1_9, none, 99999999999999999999\n" in err
+    assert "2 items deleted: index has 99" in err
+    index = Index.open("index")
+    # The id spelt so is meant before the number.
+    assert ("17" in index, 17 in index, 18 in index, 19 in index) == (False, True, False, True)
+    run("index", "delete", "index", "17")
+    assert 17 not in Index.open("index")
+    _, err = run("index", "delete", "index", *range(1000, 1012), code=1)
+    assert "1009, ... (12 in all)" in err
+    (tmp_path / "ids").write_text("20\n\n21\n20\n")
+    run("index", "delete", "index", "22", "--ids-from", "ids")
+    run("index", "delete", "index", "--ids-from", "-", stdin="23\n")
+    assert len(Index.open("index")) == 94
+    _, err = run("index", "delete", "index", code=2)
+    assert "got no id" in err
+    _, err = run("index", "optimize", "index")
+    assert err.startswith("94 items")
+
+
+def test_long_fields_of_csv_are_read(model, tmp_path):
+    (tmp_path / "a.csv").write_text("text\n" + "dog " * 15 + "x" * 300_000 + "\n")
+    build("a.csv", "-o", "index", model=model)
+    (tmp_path / "b.csv").write_text('text\n"' + "dog\n" * 5_000_000)
+    _, err = build("b.csv", "-o", "other", model=model, code=1)
+    assert "b.csv, line 2 to " in err
+    assert "field larger than field limit" in err
+
+
+def test_long_texts_make_smaller_blocks(model, lines, monkeypatch):
+    monkeypatch.setattr(index_build, "_CHARACTERS", 100)
+    saved = []
+    save = index_build._save
+    monkeypatch.setattr(index_build, "_save", lambda *a, **o: (saved.append(a[3]), save(*a, **o)))
+    build(lines, "-o", "index", model=model)
+    assert len(saved) > 20
+    assert [item.text for item in Index.open("index")] == LINES

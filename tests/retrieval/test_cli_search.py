@@ -1,0 +1,170 @@
+"""``sentenc search`` and ``sentenc mine``, as they are used from a shell."""
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import make_cse
+
+from sentenc.cli import cli
+from sentenc.cli.search import _cut, _lines
+from sentenc.retrieval import Hit, Index
+
+from .conftest import LINES, build, run
+
+pytestmark = pytest.mark.usefixtures("folder_of_its_own")
+
+
+def test_search(model, rows):
+    build(rows, "-o", "index", "--id-field", "key", model=model)
+    out, _ = run("search", "index", LINES[2], "-k", 3)
+    first, *others = out.splitlines()
+    assert first == f'1  1.0000  k2   {LINES[2]}  {{"n": 2}}'
+    assert len(others) == 2
+    out, _ = run("search", "index", LINES[2], "-k", 1000)
+    assert len(out.splitlines()) == 100
+    out, _ = run("search", "index", LINES[0], LINES[1], "-k", 1, "--json")
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert [answer["query"] for answer in answers] == LINES[:2]
+    assert [answer["results"][0]["id"] for answer in answers] == ["k0", "k1"]
+    assert answers[0]["results"][0].keys() == {"score", "id", "text", "payload"}
+    out, _ = run("search", "index", "-k", 1, stdin=f"{LINES[3]}\n\n{LINES[4]}\n")
+    blocks = out.strip().split("\n\n")
+    assert [block.splitlines()[0] for block in blocks] == [LINES[3], LINES[4]]
+    assert ["k3" in blocks[0], "k4" in blocks[1]] == [True, True]
+    run("search", "none", "dog", code=1)
+    run("search", "index", "dog", "-k", 0, code=2)
+
+
+def test_search_with_another_model(model, rows, tmp_path):
+    build(rows, "-o", "index", model=model)
+    make_cse("int8", combine="residual", phi="tanh").save(tmp_path / "other")
+    _, err = run("search", "index", "dog", "-m", "other", code=1)
+    assert "built by" in err
+    run("search", "index", "dog", "-m", "other", "--force")
+    nameless = Index(make_cse())
+    nameless.add(["dog"])
+    nameless.save("nameless")
+    _, err = run("search", "nameless", "dog", code=1)
+    assert "name one with --model" in err
+
+
+def test_results_fit_the_terminal():
+    hits = [
+        Hit(0.5, 7, "東京" * 30, {"n": 1}),
+        Hit(0.25, "id", "a\n\ttext \x1b[31m", {"key": "value" * 20}),
+        Hit(-0.125, "é", None, {"n": 1}),
+        Hit(-0.5, 1234, "x" * 22, {"key": "value"}),
+    ]
+    plain = [line.replace("\x1b[2m", "").replace("\x1b[0m", "") for line in _lines(hits, 40)]
+    assert plain == [
+        "1   0.5000  7     " + "東京" * 5 + "…",
+        '2   0.2500  id    a text [31m  {"key":…',
+        '3  -0.1250  é     {"n": 1}',
+        "4  -0.5000  1234  " + "x" * 22,
+    ]
+    whole = list(_lines(hits, None))
+    assert whole[0].startswith("1   0.5000  7     " + "東京" * 30)
+    assert [_cut("abc", width) for width in range(5)] == ["", "…", "a…", "abc", "abc"]
+    assert _cut("東京", 3) == "東…"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are Unix")
+def test_prompt(model, rows):
+    build(rows, "-o", "index", "--id-field", "key", model=model)
+    out = at_terminal(["search", "index", "-k", "2"], f"{LINES[2]}\n:k 1\n:k none\n{LINES[3]}\n\n")
+    assert "100 items. :k 20 shows 20 of them; an empty line ends." in out
+    assert re.search(f"1  1.0000  k2 +{LINES[2]}", out)
+    assert re.search(f"1  1.0000  k3 +{LINES[3]}", out)
+    assert "k is 'none', expected a number" in out
+    assert sum(line.startswith("2  ") for line in out.splitlines()) == 1
+    assert " ms" in out
+    # Ctrl-D.
+    assert "100 items" in at_terminal(["search", "index"], "\x04")
+
+
+def at_terminal(arguments, typed):
+    """What a terminal shows when a command runs in it; the command must end by itself."""
+    import pty
+
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-c", "from sentenc.cli import main; main()", *arguments]
+    environment = {**os.environ, "TERM": "dumb", "COLUMNS": "80"}
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+    os.close(theirs)
+    shown = b""
+    try:
+        while b"> " not in shown:
+            shown += os.read(ours, 4096)
+        os.write(ours, typed.encode())
+        while True:
+            try:
+                part = os.read(ours, 4096)
+            except OSError:  # how Linux says that the other end is closed
+                break
+            if not part:
+                break
+            shown += part
+        assert process.wait(timeout=60) == 0, shown
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+    return shown.decode().replace("\r\n", "\n")
+
+
+def test_mine(model, tmp_path):
+    texts = ["dog cat", 'a "man"\tplays', "dog cat", "", "the stock market", "dog  cat"]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"t": text}) + "\n" for text in texts))
+    out, err = run("mine", "a.jsonl", "-m", model)
+    rows = list(csv.DictReader(out.splitlines(), delimiter="\t"))
+    assert [(row["score"], row["line_a"], row["line_b"], row["text_b"]) for row in rows] == [
+        ("1.0", "1", "3", "dog cat"), ("1.0", "1", "6", "dog  cat"),
+    ]  # fmt: skip
+    assert err.startswith("6 texts, 2 pairs with a cosine of 0.9 or more, ")
+    run("mine", "a.jsonl", "-m", model, "--threshold", -1, "-o", "pairs.tsv", "-q")
+    with open("pairs.tsv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    assert 'a "man"\tplays' in {row["text_a"] for row in rows}
+    scores = [float(row["score"]) for row in rows]
+    assert scores == sorted(scores, reverse=True)
+    _, err = run("mine", "a.jsonl", "-m", model, "--threshold", -1, "--top", 1, "-o", "pairs.jsonl")
+    assert f"{len(rows)} pairs with a cosine of -1.0 or more, the best 1 of them written, " in err
+    (row,) = map(json.loads, (tmp_path / "pairs.jsonl").read_text().splitlines())
+    assert row == {"score": 1.0, "line_a": 1, "line_b": 3, "text_a": "dog cat", "text_b": "dog cat"}
+
+
+def test_mine_groups(model, tmp_path):
+    (tmp_path / "a.txt").write_text("dog cat\n\nthe park\ndog cat\ndog  cat\nthe park\nword\n")
+    out, _ = run("mine", "a.txt", "-m", model, "--groups")
+    assert [line.split("\t") for line in out.splitlines()] == [
+        ["group", "line", "text"], ["1", "1", "dog cat"], ["1", "4", "dog cat"], ["1", "5", "dog  cat"],
+        ["2", "3", "the park"], ["2", "6", "the park"],
+    ]  # fmt: skip
+    run("mine", "a.txt", "-m", model, "--groups", "-o", "groups.jsonl", "--threads", 1)
+    groups = [json.loads(line) for line in (tmp_path / "groups.jsonl").read_text().splitlines()]
+    assert groups[1] == {"group": 2, "lines": [3, 6], "texts": ["the park", "the park"]}
+    out, err = run("mine", "-", "-m", model, stdin="dog\ncat\n", code=0)
+    assert out == ""
+    assert err.startswith("2 texts, 0 pairs")
+
+
+def test_mine_refuses(model, lines, tmp_path):
+    for arguments, code, message in [
+        ([lines, "-o", "pairs.csv"], 2, "expected .tsv or .jsonl"),
+        ([lines, "-o", "no/pairs.tsv"], 2, "does not exist"),
+        ([lines, "--threshold", "1.5"], 2, "1.5 is not in the range"),
+        (["none.txt"], 1, "none.txt"),
+    ]:
+        _, err = run("mine", *arguments, "-m", model, code=code)
+        assert message in err
+
+
+def test_commands_are_there():
+    for command in ("index", "search", "mine"):
+        assert command in cli.list_commands(None)
+        run(command, "--help")
