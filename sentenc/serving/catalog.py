@@ -1,0 +1,257 @@
+"""What is served: encoders and indexes by name, each with the thread that works for it."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sentenc.encoders.base import Encoder, Vectors
+from sentenc.serving.batcher import (
+    ItemTooHeavyError,
+    Job,
+    MicroBatcher,
+    Observe,
+    QueueFullError,
+    StoppedError,
+)
+from sentenc.serving.errors import ApiError, overloaded, shown, stopping
+from sentenc.serving.metrics import Metrics
+from sentenc.serving.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from sentenc.retrieval import Hit, Index
+
+# Queries that look through an index together: enough for one matrix product to serve many.
+_QUERIES_PER_ROUND = 128
+
+
+class ServedModel:
+    """An encoder, and the thread that encodes for all requests."""
+
+    def __init__(self, name: str, encoder: Encoder, settings: ServerSettings, metrics: Metrics) -> None:
+        self.name, self.encoder = name, encoder
+        self._truncate = settings.truncate
+        self._batcher = MicroBatcher(
+            f"encode {name}", self._run,
+            weigh=self._count,
+            budget=settings.max_batch_tokens, max_queue=settings.max_queue,
+            heaviest=None if settings.truncate else encoder.max_tokens,
+            observe=_observer(metrics, "encode", name),
+        )  # fmt: skip
+        metrics.queue.watch(("encode", name), lambda: self._batcher.waiting)
+
+    async def encode(
+        self, texts: list[str], param: str, *, normalize: bool = False, dimensions: int | None = None
+    ) -> tuple[Vectors, int]:
+        """The vectors (n, dim) of a request's texts, and how many tokens they took.
+
+        Raises:
+            ApiError: The queue is full (429), the server stops (503), or a text is too long (400).
+        """
+        job = Job(texts, (normalize, dimensions))
+        try:
+            await _process(self._batcher, job)
+        except ItemTooHeavyError as error:
+            where = f"{param}[{error.index}]" if len(texts) > 1 else param
+            raise ApiError(
+                400,
+                f"{where} has {error.weight} tokens, but {self.name} takes at most {self.encoder.max_tokens}: "
+                "split the text, or start the server with --truncate to have such texts cut",
+                param=param, code="context_length_exceeded",
+            ) from None  # fmt: skip
+        vectors = job.parts[0] if len(job.parts) == 1 else np.concatenate(job.parts)
+        return np.asarray(vectors), sum(job.weights)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._batcher.start()
+
+    def stop(self) -> None:
+        """Ends the thread."""
+        self._batcher.stop()
+
+    def _count(self, texts: list[str]) -> list[int]:
+        counts = self.encoder.count_tokens(texts)
+        used: list[int] = (np.minimum(counts, self.encoder.max_tokens) if self._truncate else counts).tolist()
+        return used
+
+    def _run(self, key: tuple[bool, int | None], texts: list[str]) -> Vectors:
+        normalize, dimensions = key
+        return self.encoder.encode(
+            texts, normalize_embeddings=normalize, truncate_dim=dimensions, on_overflow="ignore"
+        )
+
+
+class ServedIndex:
+    """An index, the model that encodes its queries, and the thread that searches for all requests."""
+
+    def __init__(
+        self, name: str, index: "Index", model: ServedModel, settings: ServerSettings, metrics: Metrics
+    ) -> None:
+        self.name, self.index, self.model = name, index, model
+        self._batcher = MicroBatcher(
+            f"search {name}", self._run, budget=_QUERIES_PER_ROUND, max_queue=settings.max_queue,
+            observe=_observer(metrics, "search", name),
+        )  # fmt: skip
+        metrics.queue.watch(("search", name), lambda: self._batcher.waiting)
+        metrics.index_items.watch((name,), lambda: len(index))
+
+    async def search(self, vectors: npt.NDArray[np.float32], k: int) -> "list[list[Hit]]":
+        """The hits of each of n vectors (n, dim).
+
+        Raises:
+            ApiError: The queue is full (429), or the server stops (503).
+        """
+        job = Job(list(vectors), k)
+        await _process(self._batcher, job)
+        return [hits for part in job.parts for hits in part]
+
+    def describe(self) -> dict[str, Any]:
+        """The entry of ``GET /indexes``."""
+        info = self.index.info()
+        kind = info.get("searched by") or info["kind"]
+        return {
+            "name": self.name, "model": self.model.name, "items": info["items"], "dim": info["dim"],
+            "metric": info["metric"], "kind": kind,
+        }  # fmt: skip
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._batcher.start()
+
+    def stop(self) -> None:
+        """Ends the thread."""
+        self._batcher.stop()
+
+    def _run(self, k: int, vectors: list[npt.NDArray[np.float32]]) -> "list[list[Hit]]":
+        hits: list[list[Hit]] = self.index.search(np.stack(vectors), k)
+        return hits
+
+
+class Catalog:
+    """The models and indexes of a server.
+
+    Args:
+        encoders: By the names that clients use.
+        indexes: By name; each is searched by the encoder of its own fingerprint, which is served too if
+            ``encoders`` has it not.
+
+    Raises:
+        ValueError: There is nothing to serve, or an index has no encoder.
+    """
+
+    def __init__(
+        self,
+        encoders: Mapping[str, Encoder],
+        indexes: "Mapping[str, Index]",
+        settings: ServerSettings,
+        metrics: Metrics,
+    ) -> None:
+        named = dict(encoders)
+        owners = {name: _owner(name, index, named) for name, index in indexes.items()}
+        if not named:
+            raise ValueError("got neither encoders nor indexes, expected at least one to serve")
+        self.models = {name: ServedModel(name, encoder, settings, metrics) for name, encoder in named.items()}
+        self.indexes = {
+            name: ServedIndex(name, index, self.models[owners[name]], settings, metrics)
+            for name, index in indexes.items()
+        }
+
+    def model(self, name: Any, *, default: bool = False) -> ServedModel:
+        """The model of a request.
+
+        Raises:
+            ApiError: None of that name is served.
+        """
+        served = ", ".join(self.models)
+        if name is None and default:
+            return next(iter(self.models.values()))
+        if name is None:
+            raise ApiError(400, f"model is missing, expected one of {served}", param="model")
+        if not isinstance(name, str):
+            raise ApiError(400, f"model is {shown(name)}, expected a str", param="model")
+        if name not in self.models:
+            raise ApiError(
+                404, f"there is no model {shown(name)} here, expected one of {served}",
+                param="model", code="model_not_found",
+            )  # fmt: skip
+        return self.models[name]
+
+    def index(self, name: Any) -> ServedIndex:
+        """The index of a request; the first one by default.
+
+        Raises:
+            ApiError: None of that name is served.
+        """
+        if not self.indexes:
+            raise ApiError(404, "no index is served here", param="index", code="index_not_found")
+        if name is None:
+            return next(iter(self.indexes.values()))
+        if not isinstance(name, str):
+            raise ApiError(400, f"index is {shown(name)}, expected a str", param="index")
+        if name not in self.indexes:
+            raise ApiError(
+                404, f"there is no index {shown(name)} here, expected one of {', '.join(self.indexes)}",
+                param="index", code="index_not_found",
+            )  # fmt: skip
+        return self.indexes[name]
+
+    def start(self) -> None:
+        """Starts all threads."""
+        for served in self._all():
+            served.start()
+
+    def stop(self) -> None:
+        """Ends all threads."""
+        for served in self._all():
+            served.stop()
+
+    def _all(self) -> Iterator[ServedModel | ServedIndex]:
+        yield from self.models.values()
+        yield from self.indexes.values()
+
+
+async def _process(batcher: MicroBatcher, job: Job) -> None:
+    try:
+        await batcher.process(job)
+    except QueueFullError as error:
+        raise overloaded(error.seconds) from None
+    except StoppedError:
+        raise stopping() from None
+
+
+def _owner(name: str, index: "Index", encoders: dict[str, Encoder]) -> str:
+    """The name of the encoder that an index is searched by; added to ``encoders`` if it is not there."""
+    for known, encoder in encoders.items():
+        if encoder is index.encoder:
+            return known
+    info = index.info()
+    for known, encoder in encoders.items():
+        if info["fingerprint"] is not None and encoder.fingerprint() == info["fingerprint"]:
+            return known
+    if index.encoder is None:
+        raise ValueError(f"index {name!r} has no encoder, expected one to encode queries with")
+    # A folder is called by its last part: clients need not know where it is.
+    built_by = info["encoder"] or name
+    model = Path(built_by).name if Path(built_by).is_absolute() else built_by
+    if model in encoders:
+        raise ValueError(
+            f"index {name!r} was built by another {model!r} than the one that is served: give one of them another name"
+        )
+    encoders[model] = index.encoder
+    return str(model)
+
+
+def _observer(metrics: Metrics, queue: str, name: str) -> Observe:
+    labels = (queue, name)
+
+    def observe(jobs: int, items: int, weight: int) -> None:
+        metrics.batch_requests.observe(labels, jobs)
+        metrics.batch_items.observe(labels, items)
+        if queue == "encode":
+            metrics.texts.add((name,), items)
+            metrics.tokens.add((name,), weight)
+
+    return observe

@@ -1,0 +1,52 @@
+"""Fields of a request, checked."""
+
+from typing import Any
+
+from sentenc.encoders.texts import replace_lone_surrogates
+from sentenc.serving.errors import ApiError, shown
+
+
+def texts(fields: dict[str, Any], name: str, max_inputs: int) -> list[str]:
+    """A field that is a text or a list of texts, as a list.
+
+    Raises:
+        ApiError: It is something else or has an empty text in it (400), or too many texts (422).
+    """
+    value = fields.get(name)
+    if value is None:
+        raise ApiError(400, f"{name} is missing, expected a str or a list of str", param=name)
+    if isinstance(value, str):
+        if not value:
+            raise ApiError(400, f"{name} is an empty text", param=name)
+        return [replace_lone_surrogates(value)]
+    if not isinstance(value, list):
+        raise ApiError(400, f"{name} is {shown(value)}, expected a str or a list of str", param=name)
+    if not value:
+        raise ApiError(400, f"{name} is an empty list, expected at least one text", param=name)
+    if len(value) > max_inputs:
+        raise ApiError(
+            422, f"{name} has {len(value)} texts, expected at most {max_inputs} in a request",
+            param=name, code="too_many_inputs",
+        )  # fmt: skip
+    for i, item in enumerate(value):
+        if not isinstance(item, str):
+            raise ApiError(400, f"{name}[{i}] is {shown(item)}, expected a str", param=name)
+        if not item:
+            raise ApiError(400, f"{name}[{i}] is an empty text", param=name)
+    return [replace_lone_surrogates(item) for item in value]
+
+
+def integer(fields: dict[str, Any], name: str, low: int, high: int, *, status: int = 422) -> int | None:
+    """A field that is an integer of a range, or None if it is not there.
+
+    Raises:
+        ApiError: It is no integer (400), or out of range (``status``).
+    """
+    value = fields.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ApiError(400, f"{name} is {shown(value)}, expected an integer", param=name)
+    if not low <= value <= high:
+        raise ApiError(status, f"{name} is {shown(value)}, expected {low} to {high}", param=name)
+    return value

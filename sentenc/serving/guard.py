@@ -1,0 +1,107 @@
+"""What every request passes: the key, the count, the clock, and the net under faults of ours."""
+
+import hmac
+import logging
+import time
+from itertools import count
+from typing import TYPE_CHECKING
+
+from sentenc.serving.errors import ApiError, internal, stopping
+from sentenc.serving.http import send_error
+from sentenc.serving.state import State
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_logger = logging.getLogger("sentenc.serving")
+
+_PROBES = ("/health", "/ready")
+_COUNTED = ("/v1/embeddings", "/v1/models", "/search", "/similarity", "/indexes", "/metrics", "/", *_PROBES)
+_NO_ANSWER = 499  # what nginx logs when the client went away
+
+
+class Guard:
+    """ASGI middleware around the whole application."""
+
+    def __init__(self, app: "ASGIApp", state: State, api_key: str | None) -> None:
+        self._app, self._state = app, state
+        self._key = None if api_key is None else api_key.encode()
+        self._numbers = count(1)
+        self._run = f"{time.time_ns() // 1_000_000:x}"
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        """Passes a request on, or refuses it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        request_id = f"{self._run}-{next(self._numbers)}"
+        status = _NO_ANSWER
+
+        async def observed(message: "Message") -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message["headers"],
+                    (b"x-request-id", request_id.encode()),
+                    (b"x-content-type-options", b"nosniff"),
+                ]
+            await send(message)
+
+        counted = path not in _PROBES
+        self._state.in_flight += counted
+        try:
+            await self._pass(path, scope, receive, observed)
+        except Exception:
+            _logger.exception("request %s to %s failed", request_id, _label(path))
+            if status == _NO_ANSWER:
+                await send_error(observed, internal(request_id))
+            else:
+                # The answer has begun: the client must not take what it has for the whole.
+                raise
+        finally:
+            self._state.in_flight -= counted
+            label = _label(path)
+            metrics = self._state.metrics
+            metrics.requests.add((label, str(status)))
+            metrics.seconds.observe((label,), time.perf_counter() - started)
+
+    async def _pass(self, path: str, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        if not self._state.started:
+            # Mounted in another application, nobody told us of the start.
+            self._state.start()
+        if self._key is not None and not _is_public(path) and not self._knows_key(scope):
+            await send_error(send, _UNAUTHORISED)
+        elif self._state.draining and path not in _PROBES:
+            await send_error(send, stopping())
+        else:
+            await self._app(scope, receive, send)
+
+    def _knows_key(self, scope: "Scope") -> bool:
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                scheme, _, key = value.partition(b" ")
+                # compare_digest takes as long for a wrong first byte as for a wrong last one.
+                return scheme.lower() == b"bearer" and hmac.compare_digest(key.strip(), self._key or b"")
+        return False
+
+
+_UNAUTHORISED = ApiError(
+    401, "the API key is missing or wrong, expected the header Authorization: Bearer KEY",
+    code="invalid_api_key", headers={"www-authenticate": "Bearer"},
+)  # fmt: skip
+
+
+def _is_public(path: str) -> bool:
+    return path == "/" or path in _PROBES or path.startswith("/page/")
+
+
+def _label(path: str) -> str:
+    # Few labels, whatever is asked for.
+    if path in _COUNTED:
+        return path
+    if path.startswith("/v1/models/"):
+        return "/v1/models/{model}"
+    return "/page" if path.startswith("/page/") else "other"

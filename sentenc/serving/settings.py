@@ -1,0 +1,53 @@
+"""What a server can be told."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings:
+    """Address, key and limits of a server.
+
+    Attributes:
+        host: Address to listen at; only this machine reaches the default.
+        port: Port to listen at; 0 takes a free one.
+        api_key: What clients must send as ``Authorization: Bearer KEY``; None lets everyone in.
+        max_batch_tokens: Tokens that go through an encoder together.
+        max_inputs: Texts in one request.
+        max_queue: Requests that wait for an encoder (or an index); further ones get 429.
+        max_body_bytes: Bytes of a request's body.
+        timeout: Seconds that a request may take, reading its body included.
+        grace: Seconds that requests in flight have to finish when the server is told to stop.
+        truncate: Cut texts that are longer than the encoder takes, rather than refuse them.
+        log_json: Log JSON objects, a line each.
+
+    Raises:
+        ValueError: A value is out of range.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    api_key: str | None = field(default=None, repr=False)
+    max_batch_tokens: int = 16_384
+    max_inputs: int = 2048
+    max_queue: int = 512
+    max_body_bytes: int = 4 * 1024 * 1024
+    timeout: float = 30.0
+    grace: float = 30.0
+    truncate: bool = False
+    log_json: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("max_batch_tokens", "max_inputs", "max_queue", "max_body_bytes"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} is {value!r}, expected an integer of 1 or more")
+        if not isinstance(self.port, int) or not 0 <= self.port <= 65_535:
+            raise ValueError(f"port is {self.port!r}, expected an integer from 0 to 65535")
+        if not self.timeout > 0:
+            raise ValueError(f"timeout is {self.timeout!r}, expected seconds above 0")
+        if not self.grace >= 0:
+            raise ValueError(f"grace is {self.grace!r}, expected seconds, 0 or more")
+        if self.api_key is not None and not self.api_key.strip():
+            raise ValueError("api_key is empty, expected a key, or None for a server without one")
+        if not self.host:
+            raise ValueError("host is empty, expected an address such as 127.0.0.1")

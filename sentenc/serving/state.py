@@ -1,0 +1,73 @@
+"""Whether a server is ready, how much it has to do, and when it is done."""
+
+import asyncio
+import logging
+
+from sentenc.serving.catalog import Catalog
+from sentenc.serving.errors import ApiError
+from sentenc.serving.metrics import Metrics
+
+_logger = logging.getLogger("sentenc.serving")
+
+
+class State:
+    """From starting through ready to draining.
+
+    Attributes:
+        in_flight: Requests being answered, probes aside.
+        draining: No more requests are taken; those in flight are finished.
+    """
+
+    def __init__(self, catalog: Catalog, metrics: Metrics) -> None:
+        self.catalog, self.metrics = catalog, metrics
+        self.in_flight = 0
+        self.draining = False
+        self.started = False
+        self._warm = False
+        self._warming: asyncio.Task[None] | None = None
+        metrics.in_flight.watch((), lambda: self.in_flight)
+
+    def start(self) -> None:
+        """Starts all threads, and has every model and index do something once: the first time is slow."""
+        self.started = True
+        self.catalog.start()
+        self._warming = asyncio.get_running_loop().create_task(self._warm_up())
+
+    def stop(self) -> None:
+        """Ends all threads; jobs that still wait fail."""
+        self.draining = True
+        if self._warming is not None:
+            self._warming.cancel()
+        self.catalog.stop()
+
+    async def ready(self, fields: dict[str, str]) -> bytes:
+        """The answer of ``/ready``.
+
+        Raises:
+            ApiError: Not yet, or not any more (503).
+        """
+        if self.draining:
+            raise ApiError(503, "the server is stopping", code="stopping")
+        if not self._warm:
+            raise ApiError(503, "the server is starting", code="starting")
+        return b'{"status":"ready"}'
+
+    async def health(self, fields: dict[str, str]) -> bytes:
+        """The answer of ``/health``."""
+        return b'{"status":"alive"}'
+
+    async def exposition(self, fields: dict[str, str]) -> bytes:
+        """The answer of ``/metrics``."""
+        return self.metrics.exposition()
+
+    async def _warm_up(self) -> None:
+        try:
+            for model in self.catalog.models.values():
+                await model.encode(["ready"], "text")
+            for served in self.catalog.indexes.values():
+                vectors, _ = await served.model.encode(["ready"], "text")
+                await served.search(vectors, 1)
+        except Exception:
+            # Requests will tell what is wrong, one by one.
+            _logger.exception("the first use of a model or index failed")
+        self._warm = True

@@ -1,0 +1,58 @@
+"""Applications of tiny encoders, asked in this process; and connections to this machine alone."""
+
+import socket
+from contextlib import ExitStack
+
+import pytest
+from conftest import make_cse
+
+pytest.importorskip("fastapi")
+pytest.importorskip("uvicorn")
+httpx = pytest.importorskip("httpx")
+
+SENTENCES = [
+    "a man is playing the guitar",
+    "someone plays an instrument",
+    "the stock market fell",
+    "dog and cat",
+    "crème 東京 привет",
+    "not good at all",
+]
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch):
+    connect = socket.socket.connect
+
+    def only_loopback(self, address):
+        if self.family != socket.AF_UNIX and address[0] not in ("127.0.0.1", "::1"):
+            raise AssertionError(f"a test tried to open a connection to {address}")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", only_loopback)
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    return make_cse()
+
+
+@pytest.fixture
+def client_of():
+    """Starts an application and gives a client that asks it without a network."""
+    from starlette.testclient import TestClient
+
+    from sentenc.serving import ServerSettings, create_app
+
+    with ExitStack() as stack:
+
+        def make(encoders, indexes=None, **settings):
+            app = create_app(encoders, indexes or {}, ServerSettings(**settings))
+            return stack.enter_context(TestClient(app))
+
+        yield make
+
+
+@pytest.fixture
+def client(client_of, tiny):
+    return client_of({"tiny": tiny})

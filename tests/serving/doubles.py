@@ -1,0 +1,44 @@
+"""An encoder that tests can hold up and make fail."""
+
+import threading
+
+from sentenc import Encoder
+
+
+class Gated(Encoder):
+    """Another encoder behind a gate; fails where a text has "poison" in it."""
+
+    def __init__(self, inner):
+        self.inner = inner
+        self.open = threading.Event()
+        self.open.set()
+        self.entered = threading.Event()
+        self.batches = []
+
+    @property
+    def dim(self):
+        return self.inner.dim
+
+    @property
+    def max_tokens(self):
+        return self.inner.max_tokens
+
+    def count_tokens(self, texts):
+        if any("uncountable" in text for text in texts):
+            raise RuntimeError("cannot count this")
+        return self.inner.count_tokens(texts)
+
+    def save(self, folder):
+        self.inner.save(folder)
+
+    def fingerprint(self):
+        return self.inner.fingerprint()
+
+    def _encode_block(self, texts, batch_size, out):
+        self.batches.append(list(texts))
+        self.entered.set()
+        if not self.open.wait(60):
+            raise RuntimeError("the gate was never opened")
+        if any("poison" in text for text in texts):
+            raise RuntimeError("secret of the inside")
+        return self.inner._encode_block(texts, batch_size, out)

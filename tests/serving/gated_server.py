@@ -1,0 +1,37 @@
+"""A server whose encoder waits, where a text begins with "slow", until a file is there: for tests of its end.
+
+python -m serving.gated_server FILE SETTINGS_AS_JSON
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from conftest import make_cse
+
+from sentenc.serving import ServerSettings, bind, create_app, serve
+from sentenc.serving.logs import log_to_stderr
+from serving.doubles import Gated
+
+
+class FileGated(Gated):
+    def __init__(self, inner, gate):
+        super().__init__(inner)
+        self.gate = gate
+
+    def _encode_block(self, texts, batch_size, out):
+        while any(text.startswith("slow") for text in texts) and not self.gate.exists():
+            time.sleep(0.005)
+        return super()._encode_block(texts, batch_size, out)
+
+
+def main() -> None:
+    settings = ServerSettings(**json.loads(sys.argv[2]))
+    log_to_stderr(settings.log_json)
+    app = create_app({"tiny": FileGated(make_cse(), Path(sys.argv[1]))}, {}, settings)
+    serve(app, settings, listener=bind(settings), on_listening=lambda url: print(url, flush=True))
+
+
+if __name__ == "__main__":
+    main()

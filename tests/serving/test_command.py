@@ -1,0 +1,101 @@
+"""What ``sentenc serve`` refuses, before it listens."""
+
+import errno
+import socket
+
+import click
+import pytest
+from conftest import make_cse
+
+import sentenc.serving
+from sentenc.cli import cli
+from serving.conftest import SENTENCES
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    make_cse("int8").save(folder / "tiny")
+    index = sentenc.Index(str(folder / "tiny"))
+    index.add(SENTENCES)
+    index.save(folder / "texts")
+    bare = sentenc.Index(dim=3)
+    bare.add(vectors=[[1, 2, 3]])
+    bare.save(folder / "bare")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _no_log(monkeypatch):
+    monkeypatch.setattr("sentenc.serving.logs.log_to_stderr", lambda as_json: None)
+
+
+def serve(*arguments):
+    cli.main(["serve", *map(str, arguments)], standalone_mode=False)
+
+
+def test_busy_port(models):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            OSError, match=f"cannot listen at port {port} of 127.0.0.1: something listens there"
+        ):
+            serve(models / "tiny", "--port", port)
+
+
+def test_addresses():
+    from sentenc.serving import ServerSettings, bind
+
+    with pytest.raises(OSError, match="expected an address of this machine"):
+        bind(ServerSettings(host="no such host"))
+    # Set aside for documentation: nobody has it.
+    with pytest.raises(OSError, match="not an address of this machine"):
+        bind(ServerSettings(host="192.0.2.1"))
+
+
+def test_port_that_is_not_ours(monkeypatch):
+    from sentenc.serving import ServerSettings, bind
+
+    def refuse(self, address):
+        raise OSError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    with pytest.raises(OSError, match="only an administrator may take it"):
+        bind(ServerSettings(port=80))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ([], click.UsageError, "neither a MODEL nor an --index"),
+        (["nobody"], sentenc.ModelNotFoundError, "no model 'nobody'"),
+        (["tiny", "tiny"], click.UsageError, "two models are called 'tiny'"),
+        (["--index", "texts", "--index", "texts"], click.UsageError, "two indexes are called 'texts'"),
+        (["--index", "tiny"], sentenc.IndexFormatError, "is not an index"),
+        (["--index", "bare"], click.UsageError, "does not say by what it was built"),
+        (["tiny", "--api-key", " "], ValueError, "api_key is empty"),
+        (["tiny", "--port", "70000"], click.BadParameter, "70000"),
+        (["tiny", "--timeout", "0"], click.BadParameter, "not in the range"),
+    ],
+)
+def test_arguments(models, monkeypatch, arguments, error, words):
+    monkeypatch.chdir(models)
+    with pytest.raises(error, match=words):
+        serve(*arguments, *([] if "--port" in arguments else ["--port", "0"]))
+
+
+def test_index_alone_brings_the_model_that_built_it(models, monkeypatch):
+    served = {}
+
+    def record(app, settings, listener, on_listening):
+        served.update(app.state.sentenc.catalog.indexes)
+        assert settings.port == 0
+        assert settings.max_queue == sentenc.serving.ServerSettings().max_queue
+
+    monkeypatch.setattr("sentenc.serving.serve", record)
+    monkeypatch.setattr("gc.freeze", lambda: None)
+    serve("--index", models / "texts", "--port", 0)
+    assert served["texts"].model.name == "tiny"
+    served.clear()
+    serve("--index", models / "texts", f"mine={models / 'tiny'}", "--port", 0)
+    assert served["texts"].model.name == "mine"

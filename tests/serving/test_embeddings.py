@@ -1,0 +1,137 @@
+"""``/v1/embeddings`` and ``/v1/models``: OpenAI's shapes, our vectors."""
+
+import base64
+import json
+
+import numpy as np
+import pytest
+
+from serving.conftest import SENTENCES
+
+ROUTE = "/v1/embeddings"
+
+
+def ask(client, **fields):
+    return client.post(ROUTE, json={"model": "tiny", **fields})
+
+
+def vectors(answer):
+    assert answer.status_code == 200, answer.text
+    rows = []
+    for i, entry in enumerate(answer.json()["data"]):
+        assert entry["object"] == "embedding"
+        assert entry["index"] == i
+        value = entry["embedding"]
+        rows.append(np.frombuffer(base64.b64decode(value), "<f4") if isinstance(value, str) else value)
+    return np.array(rows, np.float32)
+
+
+def refusal(answer, status):
+    assert answer.status_code == status, answer.text
+    error = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    return error
+
+
+@pytest.mark.parametrize("layout", [None, "float", "base64"])
+@pytest.mark.parametrize("dimensions", [None, 7])
+def test_list_gives_the_encoders_own_vectors_of_unit_length(client, tiny, layout, dimensions):
+    answer = ask(client, input=SENTENCES, encoding_format=layout, dimensions=dimensions)
+    expected = tiny.encode(SENTENCES, normalize_embeddings=True, truncate_dim=dimensions)
+    assert np.array_equal(vectors(answer), expected)
+    np.testing.assert_allclose(np.linalg.norm(vectors(answer), axis=1), 1, atol=1e-6)
+    content = answer.json()
+    assert content["object"] == "list"
+    assert content["model"] == "tiny"
+    tokens = int(tiny.count_tokens(SENTENCES).sum())
+    assert content["usage"] == {"prompt_tokens": tokens, "total_tokens": tokens}
+
+
+def test_one_text(client, tiny):
+    answer = ask(client, input=SENTENCES[0])
+    assert np.array_equal(vectors(answer), tiny.encode(SENTENCES[:1], normalize_embeddings=True))
+
+
+def test_text_of_unknown_words_is_the_zero_vector(client):
+    assert not vectors(ask(client, input="☃ ☃")).any()
+
+
+def test_lone_surrogate_is_a_replacement_character(client, tiny):
+    answer = client.post(
+        ROUTE,
+        content=json.dumps({"model": "tiny", "input": "a man \ud800"}),
+        headers={"content-type": "application/json"},
+    )
+    assert np.array_equal(vectors(answer), tiny.encode(["a man \ufffd"], normalize_embeddings=True))
+
+
+def test_user_and_unknown_fields_are_ignored(client):
+    assert ask(client, input="a man", user="someone", mystery=[1, {"a": None}]).status_code == 200
+
+
+def test_many_numbers_are_all_there(client_of, tiny):
+    texts = [f"{SENTENCES[i % 6]} {i}" for i in range(2000)]
+    client = client_of({"tiny": tiny}, max_batch_tokens=1000)
+    assert np.array_equal(vectors(ask(client, input=texts)), tiny.encode(texts, normalize_embeddings=True))
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "words"),
+    [
+        ({}, "input", "input is missing"),
+        ({"input": None}, "input", "input is missing"),
+        ({"input": ""}, "input", "input is an empty text"),
+        ({"input": []}, "input", "empty list"),
+        ({"input": ["a", ""]}, "input", "input[1] is an empty text"),
+        ({"input": ["a", None]}, "input", "input[1] is NoneType (None)"),
+        ({"input": 5}, "input", "input is int (5)"),
+        ({"input": {"a": 1}}, "input", "input is dict"),
+        ({"input": [1, 2]}, "input", "tokens are not taken"),
+        ({"input": [[1, 2]]}, "input", "tokens are not taken"),
+        ({"input": "a", "encoding_format": "hex"}, "encoding_format", "'hex', expected 'float' or 'base64'"),
+        ({"input": "a", "dimensions": 0}, "dimensions", "expected 1 to 24"),
+        ({"input": "a", "dimensions": 25}, "dimensions", "expected 1 to 24"),
+        ({"input": "a", "dimensions": True}, "dimensions", "expected an integer"),
+        ({"input": "a", "dimensions": 2.0}, "dimensions", "expected an integer"),
+        ({"input": "a", "model": 3}, "model", "model is int (3)"),
+        ({"input": "a", "model": None}, "model", "model is missing"),
+    ],
+)
+def test_what_is_refused(client, fields, param, words):
+    error = refusal(ask(client, **fields), 400)
+    assert error["param"] == param
+    assert words in error["message"]
+    assert error["type"] == "invalid_request_error"
+
+
+def test_unknown_model(client):
+    error = refusal(ask(client, input="a", model="gpt-5"), 404)
+    assert error["code"] == "model_not_found"
+    assert "'gpt-5'" in error["message"]
+    assert "tiny" in error["message"]
+
+
+def test_too_long_text_is_refused_with_its_count(client):
+    error = refusal(ask(client, input=["a man", "man " * 70]), 400)
+    assert error["code"] == "context_length_exceeded"
+    assert "input[1] has 70 tokens" in error["message"]
+    assert "at most 64" in error["message"]
+
+
+def test_too_long_text_is_cut_where_that_was_asked_for(client_of, tiny):
+    answer = ask(client_of({"tiny": tiny}, truncate=True), input="man " * 70)
+    expected = tiny.encode(["man " * 70], normalize_embeddings=True, on_overflow="ignore")
+    assert np.array_equal(vectors(answer), expected)
+    assert answer.json()["usage"]["prompt_tokens"] == 64
+
+
+def test_models(client_of, tiny):
+    client = client_of({"tiny": tiny, "owner/words": tiny.word_path()})
+    content = client.get("/v1/models").json()
+    assert content["object"] == "list"
+    assert [model["id"] for model in content["data"]] == ["tiny", "owner/words"]
+    for model in content["data"]:
+        assert model["object"] == "model"
+        assert isinstance(model["created"], int)
+        assert client.get(f"/v1/models/{model['id']}").json() == model
+    assert refusal(client.get("/v1/models/nobody"), 404)["code"] == "model_not_found"

@@ -1,0 +1,159 @@
+"""What is refused, and how: always in OpenAI's shape, never with a traceback."""
+
+import json
+import logging
+
+import pytest
+
+from serving.conftest import SENTENCES
+from serving.doubles import Gated
+from serving.test_embeddings import ROUTE, ask, refusal
+
+JSON = {"content-type": "application/json"}
+GOOD = json.dumps({"model": "tiny", "input": "a man"})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "{",
+        "null",
+        "[]",
+        '"text"',
+        "3",
+        '{"model": "tiny", "input": NaN}',
+        '{"model": "tiny", "input": "a", "x": -Infinity}',
+        '{"model": "tiny", "input": "a", "x": ' + "9" * 5000 + "}",
+        "[" * 100_000,
+        b'{"model": "tiny", "input": "\xff"}',
+    ],
+)
+def test_what_is_no_json_object(client, body):
+    error = refusal(client.post(ROUTE, content=body, headers=JSON), 400)
+    assert error["code"] == "invalid_json"
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "", "application/jsonx"])
+def test_wrong_content_type(client, kind):
+    error = refusal(client.post(ROUTE, content=GOOD, headers={"content-type": kind}), 415)
+    assert "expected 'application/json'" in error["message"]
+
+
+def test_content_type_with_charset(client):
+    headers = {"content-type": "Application/JSON; charset=utf-8"}
+    assert client.post(ROUTE, content=GOOD, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [("GET", ROUTE, "POST"), ("DELETE", "/search", "GET, HEAD, POST"), ("POST", "/health", "GET, HEAD"),
+     ("POST", "/", "GET, HEAD"), ("PUT", "/v1/models/tiny", "GET, HEAD")],
+)  # fmt: skip
+def test_wrong_method(client, method, path, allow):
+    answer = client.request(method, path)
+    refusal(answer, 405)
+    assert answer.headers["allow"] == allow
+
+
+@pytest.mark.parametrize(
+    "path", ["/nowhere", "/v1", "/v1/embeddings/", "/docs", "/page/../app.py", "/page/%2e%2e/app.py"]
+)
+def test_unknown_route(client, path):
+    assert refusal(client.get(path), 404)["code"] == "not_found"
+
+
+def test_too_many_inputs(client_of, tiny):
+    client = client_of({"tiny": tiny}, max_inputs=3)
+    assert ask(client, input=["a"] * 3).status_code == 200
+    error = refusal(ask(client, input=["a"] * 4), 422)
+    assert error["code"] == "too_many_inputs"
+    assert "4 texts, expected at most 3" in error["message"]
+
+
+def test_large_body_with_and_without_a_length(client_of, tiny):
+    client = client_of({"tiny": tiny}, max_body_bytes=1000)
+    taken = []
+
+    def chunks():
+        for _ in range(200):
+            taken.append(1)
+            yield b" " * 1000
+
+    for body in (b" " * 1001, chunks()):
+        answer = client.post(ROUTE, content=body, headers=JSON)
+        assert refusal(answer, 413)["code"] == "request_too_large"
+    padded = GOOD.encode() + b" " * (1000 - len(GOOD))
+    assert client.post(ROUTE, content=padded, headers=JSON).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "header", [None, "Bearer wrong", "Bearer", "Basic sesame", "sesame", "Bearer sesame2", "Bearer \xff"]
+)
+def test_wrong_key(client_of, tiny, header):
+    client = client_of({"tiny": tiny}, api_key="sesame")
+    headers = JSON if header is None else {**JSON, "authorization": header.encode("latin-1")}
+    for method, path in [
+        ("POST", ROUTE),
+        ("GET", "/metrics"),
+        ("GET", "/v1/models"),
+        ("GET", "/indexes"),
+        ("GET", "/no"),
+    ]:
+        answer = client.request(method, path, headers=headers)
+        assert refusal(answer, 401)["code"] == "invalid_api_key"
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert "sesame" not in answer.text
+
+
+def test_right_key_and_open_routes(client_of, tiny):
+    client = client_of({"tiny": tiny}, api_key="sésame")
+    headers = {"authorization": "bearer sésame".encode()}
+    assert client.post(ROUTE, json=json.loads(GOOD), headers=headers).status_code == 200
+    for path in ("/health", "/ready", "/", "/page/style.css"):
+        assert client.get(path).status_code in (200, 503)
+
+
+def test_key_is_not_shown():
+    from sentenc.serving import ServerSettings
+
+    assert "sesame" not in repr(ServerSettings(api_key="sesame"))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"max_queue": 0}, {"max_inputs": True}, {"port": 70_000}, {"timeout": 0}, {"timeout": float("nan")},
+     {"grace": -1}, {"api_key": " "}, {"host": ""}, {"max_body_bytes": 1.5}],
+)  # fmt: skip
+def test_settings_out_of_range(setting):
+    from sentenc.serving import ServerSettings
+
+    with pytest.raises(ValueError, match=next(iter(setting))):
+        ServerSettings(**setting)
+
+
+def test_failure_of_the_encoder_is_told_to_the_log_alone(client_of, tiny, caplog):
+    client = client_of({"tiny": Gated(tiny)})
+    with caplog.at_level(logging.ERROR, "sentenc.serving"):
+        answer = ask(client, input="poison")
+    error = refusal(answer, 500)
+    assert error["type"] == "server_error"
+    assert "secret" not in answer.text
+    assert "Traceback" not in answer.text
+    assert "secret of the inside" in caplog.text
+    assert answer.headers["x-request-id"] in caplog.text
+    assert answer.headers["x-request-id"] in error["message"]
+    assert ask(client, input=SENTENCES).status_code == 200
+
+
+def test_timeout(client_of, tiny):
+    encoder = Gated(tiny)
+    client = client_of({"tiny": encoder}, timeout=0.2)
+    while client.get("/ready").status_code != 200:
+        pass
+    encoder.open.clear()
+    error = refusal(ask(client, input="a man"), 504)
+    assert error["type"] == "timeout_error"
+    assert "0.2 s" in error["message"]
+    encoder.open.set()
+    assert ask(client, input="a man").status_code == 200

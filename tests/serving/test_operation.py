@@ -1,0 +1,167 @@
+"""What those who run a server see: probes, metrics, logs, the page's files."""
+
+import json
+import logging
+import re
+import sys
+
+import pytest
+
+from sentenc import Index
+from serving.conftest import SENTENCES
+from serving.doubles import Gated
+from serving.test_embeddings import ask, refusal
+
+
+def wait_until_ready(client):
+    while client.get("/ready").status_code != 200:
+        pass
+
+
+def test_ready_when_every_model_has_worked_once(client_of, tiny):
+    encoder = Gated(tiny)
+    encoder.open.clear()
+    client = client_of({"tiny": encoder})
+    assert refusal(client.get("/ready"), 503)["code"] == "starting"
+    assert client.get("/health").json() == {"status": "alive"}
+    encoder.open.set()
+    wait_until_ready(client)
+
+
+def test_draining_refuses_work_and_answers_probes(client):
+    client.app.state.sentenc.draining = True
+    assert refusal(client.get("/ready"), 503)["code"] == "stopping"
+    assert client.get("/health").status_code == 200
+    answer = ask(client, input="a man")
+    assert refusal(answer, 503)["code"] == "stopping"
+    assert answer.headers["connection"] == "close"
+    assert answer.headers["retry-after"] == "1"
+
+
+def test_metrics(client_of, tiny):
+    index = Index(tiny)
+    index.add(SENTENCES)
+    client = client_of({"tiny": tiny}, {'odd"name': index})
+    wait_until_ready(client)
+    before = samples(client)
+    ask(client, input=SENTENCES)
+    ask(client, input="")
+    client.get("/search?q=man")
+    client.get("/nowhere")
+    client.get("/elsewhere")
+    after = samples(client)
+
+    def gained(name):
+        return after.get(name, 0) - before.get(name, 0)
+
+    tokens = int(tiny.count_tokens([*SENTENCES, "man"]).sum())
+    assert gained('sentenc_requests_total{route="/v1/embeddings",status="200"}') == 1
+    assert gained('sentenc_requests_total{route="/v1/embeddings",status="400"}') == 1
+    assert gained('sentenc_requests_total{route="/search",status="200"}') == 1
+    assert gained('sentenc_requests_total{route="other",status="404"}') == 2
+    assert gained('sentenc_request_seconds_count{route="/v1/embeddings"}') == 2
+    assert gained('sentenc_request_seconds_bucket{route="/v1/embeddings",le="+Inf"}') == 2
+    assert gained('sentenc_tokens_total{model="tiny"}') == tokens
+    assert gained('sentenc_texts_total{model="tiny"}') == len(SENTENCES) + 1
+    assert gained('sentenc_batch_requests_count{queue="encode",name="tiny"}') == 2
+    assert gained('sentenc_batch_items_sum{queue="encode",name="tiny"}') == len(SENTENCES) + 1
+    assert gained('sentenc_batch_items_count{queue="search",name="odd\\"name"}') == 1
+    assert after['sentenc_index_items{index="odd\\"name"}'] == len(SENTENCES)
+    assert after['sentenc_queue_requests{queue="encode",name="tiny"}'] == 0
+    assert after["sentenc_requests_in_flight"] == 1
+
+
+def samples(client):
+    answer = client.get("/metrics")
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    found = {}
+    for line in answer.text.splitlines():
+        if line.startswith("#"):
+            assert re.fullmatch(r"# (HELP \w+ .+|TYPE \w+ (counter|gauge|histogram))", line)
+            continue
+        name, value = re.fullmatch(r'(\w+(?:\{(?:\w+="(?:[^"\\]|\\.)*",?)*\})?) (\S+)', line).groups()
+        found[name] = float(value)
+    return found
+
+
+def test_page_files(client):
+    answer = client.get("/")
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    for name in set(re.findall(r'(?:src|href)="(page/[^"]+)"', answer.text)) | {"page/index.html"}:
+        found = client.get(f"/{name}")
+        assert found.status_code == 200
+        assert found.headers["x-content-type-options"] == "nosniff"
+        assert found.headers["content-security-policy"].startswith("default-src 'self';")
+        assert "unsafe" not in found.headers["content-security-policy"]
+        again = client.get(f"/{name}", headers={"if-none-match": found.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+    assert client.get("/page/app.js").headers["content-type"] == "text/javascript; charset=utf-8"
+    assert client.head("/").headers["content-length"] == str(len(answer.content))
+
+
+def test_page_of_a_folder_that_is_not_there(tmp_path):
+    import asyncio
+
+    from sentenc.serving.page_files import PageFiles
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(PageFiles(tmp_path / "none")({"method": "GET", "path": "/", "headers": []}, None, send))
+    assert sent[0]["status"] == 404
+
+
+def test_log_lines(capsys):
+    from sentenc.serving.logs import log_to_stderr
+
+    loggers = [logging.getLogger(name) for name in ("sentenc", "uvicorn")]
+    before = [(logger.handlers[:], logger.propagate, logger.level) for logger in loggers]
+    try:
+        log_to_stderr(True)
+        try:
+            raise ValueError("inside")
+        except ValueError:
+            loggers[0].exception("it %s", "failed")
+        log_to_stderr(False)
+        loggers[0].info("plain words")
+    finally:
+        for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
+            logger.handlers[:], logger.propagate = handlers, propagate
+            logger.setLevel(level)
+    first, second = capsys.readouterr().err.splitlines()
+    record = json.loads(first)
+    assert (record["level"], record["logger"], record["message"]) == ("error", "sentenc", "it failed")
+    assert "ValueError: inside" in record["traceback"]
+    assert second.endswith("INFO plain words")
+
+
+@pytest.mark.parametrize("missing", ["fastapi", "uvicorn"])
+def test_missing_extra(monkeypatch, tiny, missing):
+    from sentenc import MissingExtraError
+    from sentenc.serving import create_app, serve
+
+    app = create_app({"tiny": tiny})
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(MissingExtraError, match=r'pip install "sentenc\[serve\]"'):
+        create_app({"tiny": tiny}) if missing == "fastapi" else serve(app)
+
+
+def test_mounted_in_another_application(tiny):
+    from starlette.applications import Starlette
+    from starlette.routing import Mount
+    from starlette.testclient import TestClient
+
+    from sentenc.serving import ServerSettings, create_app
+
+    inner = create_app({"tiny": tiny}, {}, ServerSettings(api_key="sesame"))
+    with TestClient(Starlette(routes=[Mount("/inner", inner)])) as client:
+        assert client.get("/inner/health").status_code == 200
+        assert client.get("/inner/").status_code == 200
+        assert refusal(client.get("/inner/v1/models"), 401)
+        headers = {"authorization": "Bearer sesame"}
+        assert client.get("/inner/v1/models", headers=headers).status_code == 200
+        answer = client.post("/inner/v1/embeddings", json={"model": "tiny", "input": "a"}, headers=headers)
+        assert answer.status_code == 200
+    inner.state.sentenc.stop()

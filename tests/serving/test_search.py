@@ -1,0 +1,167 @@
+"""``/search``, ``/indexes`` and ``/similarity``."""
+
+import numpy as np
+import pytest
+
+from sentenc import Index
+from serving.conftest import SENTENCES
+from serving.test_embeddings import refusal
+
+
+@pytest.fixture
+def word_path(tiny):
+    return tiny.word_path()
+
+
+@pytest.fixture
+def index(tiny):
+    index = Index(tiny)
+    index.add(SENTENCES, payloads=[{"n": i} if i else None for i in range(len(SENTENCES))])
+    return index
+
+
+@pytest.fixture
+def dots(word_path):
+    index = Index(word_path, metric="dot")
+    index.add(SENTENCES, ids=[f"s{i}" for i in range(len(SENTENCES))])
+    return index
+
+
+@pytest.fixture
+def client(client_of, tiny, word_path, index, dots):
+    return client_of({"tiny": tiny, "words": word_path}, {"main": index, "dots": dots})
+
+
+def plain(hits):
+    return [hit.to_dict() for hit in hits]
+
+
+def close(found, expected):
+    scores = [hit.pop("score") for hit in found], [hit.pop("score") for hit in expected]
+    np.testing.assert_allclose(*scores, atol=1e-6)
+    assert found == expected
+
+
+def test_one_query(client, index):
+    answer = client.post("/search", json={"query": "a man plays the guitar", "k": 3}).json()
+    close(answer["results"], plain(index.search("a man plays the guitar", 3)))
+    assert (answer["index"], answer["model"]) == ("main", "tiny")
+    assert answer["took_ms"]["encode"] > 0
+    assert answer["took_ms"]["search"] > 0
+    assert set(answer["results"][0]) == {"id", "text", "payload"}
+
+
+def test_by_url(client, dots):
+    answer = client.get("/search", params={"q": "crème 東京 & more", "k": "2", "index": "dots"}).json()
+    close(answer["results"], plain(dots.search("crème 東京 & more", 2)))
+    assert answer["model"] == "words"
+    assert len(client.get("/search?q=man").json()["results"]) == len(SENTENCES)
+
+
+def test_many_queries(client, dots):
+    answer = client.post("/search", json={"queries": SENTENCES, "index": "dots", "k": 4}).json()
+    for found, expected in zip(answer["results"], dots.search(SENTENCES, 4), strict=True):
+        close(found, plain(expected))
+
+
+def test_many_hits(client_of, tiny):
+    index = Index(tiny)
+    index.add([f"{SENTENCES[i % 6]} {i}" for i in range(700)])
+    answer = client_of({}, {"many": index}).post("/search", json={"query": "a man", "k": 600})
+    assert len(answer.json()["results"]) == 600
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "words"),
+    [
+        ({}, 400, "neither of query and queries"),
+        ({"query": "a", "queries": ["b"]}, 400, "both of query and queries"),
+        ({"query": ["a"]}, 400, "query is list"),
+        ({"queries": "a"}, 400, "queries is 'a'"),
+        ({"query": ""}, 400, "query is an empty text"),
+        ({"queries": []}, 400, "queries is an empty list"),
+        ({"queries": ["a", 1]}, 400, "queries[1] is int (1)"),
+        ({"query": "a", "k": "3"}, 400, "k is '3', expected an integer"),
+        ({"query": "a", "k": 0}, 422, "k is int (0), expected 1 to 1000"),
+        ({"query": "a", "k": 1001}, 422, "expected 1 to 1000"),
+        ({"query": "a", "index": "other"}, 404, "expected one of main, dots"),
+        ({"query": "a", "index": 1}, 400, "index is int (1)"),
+        ({"query": "man " * 70}, 400, "query has 70 tokens"),
+        ({"queries": ["a"] * 101, "k": 1000}, 422, "expected at most 100000 items"),
+    ],
+)
+def test_what_is_refused(client, fields, status, words):
+    assert words in refusal(client.post("/search", json=fields), status)["message"]
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "words"),
+    [("", 400, "q is missing"), ("q=", 400, "q is an empty text"), ("q=a&k=x", 400, "k is 'x'"),
+     ("q=a&k=0", 422, "expected 1 to 1000"), ("q=a&k=" + "9" * 5000, 400, "expected an integer"),
+     ("&".join(["q=a"] * 200), 400, "query string")],
+)  # fmt: skip
+def test_what_is_refused_by_url(client, query, status, words):
+    assert words in refusal(client.get(f"/search?{query}"), status)["message"]
+
+
+def test_indexes(client):
+    assert client.get("/indexes").json() == {
+        "indexes": [
+            {"name": "main", "model": "tiny", "items": 6, "dim": 24, "metric": "cosine", "kind": "exact"},
+            {"name": "dots", "model": "words", "items": 6, "dim": 24, "metric": "dot", "kind": "exact"},
+        ]
+    }
+
+
+def test_similarity(client, tiny, word_path):
+    vectors = tiny.encode(SENTENCES)
+    answer = client.post("/similarity", json={"texts": SENTENCES, "model": None}).json()
+    np.testing.assert_allclose(answer["similarities"], tiny.similarity(vectors, vectors), atol=1e-6)
+    assert answer["model"] == "tiny"
+    vectors = word_path.encode(SENTENCES * 40)
+    answer = client.post("/similarity", json={"texts": SENTENCES * 40, "model": "words"}).json()
+    np.testing.assert_allclose(answer["similarities"], word_path.similarity(vectors, vectors), atol=1e-6)
+
+
+def test_similarity_refuses(client):
+    assert "str" in refusal(client.post("/similarity", json={"texts": "a"}), 400)["message"]
+    assert "256" in refusal(client.post("/similarity", json={"texts": ["a"] * 257}), 422)["message"]
+    assert (
+        refusal(client.post("/similarity", json={"texts": ["a"], "model": "x"}), 404)["code"]
+        == "model_not_found"
+    )
+
+
+def test_index_brings_its_own_encoder(client_of, index, tiny):
+    client = client_of({}, {"only": index})
+    assert client.get("/indexes").json()["indexes"][0]["model"] == "only"
+    assert [model["id"] for model in client.get("/v1/models").json()["data"]] == ["only"]
+
+
+def test_index_shares_the_encoder_of_its_fingerprint(tmp_path, client_of, index, tiny):
+    tiny.save(tmp_path / "model")
+    other = Index(str(tmp_path / "model"))
+    other.add(SENTENCES)
+    other.save(tmp_path / "index")
+    client = client_of({"mine": tiny}, {"saved": Index.open(tmp_path / "index")})
+    assert client.get("/indexes").json()["indexes"][0]["model"] == "mine"
+    assert len(client.get("/v1/models").json()["data"]) == 1
+
+
+def test_no_index(client_of, tiny):
+    client = client_of({"tiny": tiny})
+    assert client.get("/indexes").json() == {"indexes": []}
+    assert refusal(client.post("/search", json={"query": "a"}), 404)["code"] == "index_not_found"
+
+
+def test_empty_index(client_of, tiny):
+    assert client_of({}, {"empty": Index(tiny)}).get("/search?q=man").json()["results"] == []
+
+
+def test_nothing_to_serve():
+    from sentenc.serving import create_app
+
+    with pytest.raises(ValueError, match="neither encoders nor indexes"):
+        create_app({}, {})
+    with pytest.raises(ValueError, match="'bare' has no encoder"):
+        create_app({}, {"bare": Index(dim=3)})
