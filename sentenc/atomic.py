@@ -38,7 +38,8 @@ def replacing_folder(folder: Path, marker: str, refusal: type[Exception], kind: 
         refusal: What to raise otherwise.
         kind: What such a folder is called in the message.
     """
-    folder = folder.expanduser().absolute()
+    # Of a link it is the folder behind it that is replaced.
+    folder = folder.expanduser().resolve()
     if folder.exists() and (
         not folder.is_dir() or (any(folder.iterdir()) and not (folder / marker).exists())
     ):
@@ -54,6 +55,8 @@ def replacing_folder(folder: Path, marker: str, refusal: type[Exception], kind: 
             _exchange(staging, folder)
         else:
             staging.rename(folder)
+        # The new one is certain to be there before the old one goes.
+        sync_folder(folder.parent)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -80,3 +83,14 @@ def _settle(path: Path) -> None:
         path.chmod(0o644)
         with open(path, "rb") as file:
             os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes certain that the names in a folder are on disk, where a folder can be opened."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -176,7 +176,7 @@ def _advise(index: "Index", folder: Path) -> None:
     structure = info["structure"]
     covered = 0 if structure is None else structure["rows"]
     outside = info["items"] + info["deleted"] - covered
-    if info["searched by"] not in ("exact", "hamming") and outside > 0.1 * info["items"]:
+    if info["to be searched by"] not in ("exact", "hamming") and outside > 0.1 * info["items"]:
         click.echo(
             f"{outside:,} items are outside the search structure, which is slow: sentenc index optimize {folder}",
             err=True,

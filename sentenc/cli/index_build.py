@@ -66,8 +66,8 @@ def build_command(
                     ids=None if block[0].id is None else [r.id for r in block if r.id is not None],
                     payloads=[record.payload for record in block],
                 )
+                _save(index, output, plan, done + len(block), complete=False)
                 done += len(block)
-                _save(index, output, plan, done, complete=False)
         index.optimize()
         _save(index, output, plan, done, complete=True)
     except BaseException:

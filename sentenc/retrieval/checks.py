@@ -1,5 +1,6 @@
 """What the index is given, checked: vectors, options, and the encoder that belongs to it."""
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
+from sentenc.encoders.texts import as_text_list
 from sentenc.errors import IndexMismatchError
 from sentenc.retrieval.folder import Manifest
 from sentenc.retrieval.quantization import FloatArray
@@ -27,12 +29,30 @@ def check_positive(name: str, value: Any) -> int:
     return int(value)
 
 
-def check_vectors(name: str, vectors: npt.ArrayLike, dim: int, unit: bool) -> FloatArray:
+def check_texts(texts: Any) -> list[str] | None:
+    """The texts as a list; raises TypeError for a single str, which would be taken letter by letter."""
+    if isinstance(texts, str):
+        raise TypeError("texts is str, expected a list of str: one text is [text]")
+    return None if texts is None else as_text_list(texts)
+
+
+def are_numbers(queries: Any) -> bool:
+    """Whether queries are vectors, or one of them, rather than texts."""
+    if isinstance(queries, np.ndarray):
+        return queries.dtype.kind in "fiu"
+    first = queries[0] if isinstance(queries, list | tuple) and queries else None
+    return isinstance(first, int | float | np.number | np.ndarray | list | tuple)
+
+
+def check_vectors(
+    name: str, vectors: npt.ArrayLike, dim: int, unit: bool, limit: float = math.inf
+) -> FloatArray:
     """A copy of ``vectors`` as (n, dim) float32, of unit length if ``unit`` (zero vectors stay zero).
 
     Raises:
         TypeError: They are not numbers.
-        ValueError: The shape is another, or a value is NaN or infinite; the message has the index.
+        ValueError: The shape is another, or a value is NaN, infinite, or beyond ``limit``; the message has
+            the index.
     """
     try:
         values = np.array(vectors, np.float32, order="C")
@@ -47,7 +67,14 @@ def check_vectors(name: str, vectors: npt.ArrayLike, dim: int, unit: bool) -> Fl
         # In float64: the squares of float32 numbers near its limits are beyond them.
         norms = np.sqrt(np.einsum("ij,ij->i", values, values, dtype=np.float64))
         norms[norms == 0] = 1.0
+        huge = norms > 1e37
+        values[huge] = values[huge] / norms[huge, None]
+        norms[huge] = 1.0
         values /= norms[:, None].astype(np.float32)
+    if math.isfinite(limit) and (beyond := (np.abs(values) > limit).any(axis=1)).any():
+        raise ValueError(
+            f"{name}[{int(beyond.argmax())}] has a number beyond {limit:g}, the limit of this store"
+        )
     return values
 
 

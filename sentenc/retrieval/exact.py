@@ -11,8 +11,8 @@ from sentenc.retrieval.segments import Segment
 
 Scored = tuple[FloatArray, npt.NDArray[np.int64]]
 
-# Numbers in a block of scores, and of decoded rows: together they stay in a core's share of the cache.
-_SCORES = 1 << 20
+# Numbers in a block of scores, and in a block of rows that have to be decoded first.
+_NUMBERS = 1 << 20
 _QUERIES = 256
 
 
@@ -45,8 +45,7 @@ def _scan(
     segments: Sequence[Segment], deleted: npt.NDArray[np.bool_], queries: FloatArray, k: int, first: int
 ) -> Scored:
     scores, rows, counts = empty_heaps(len(queries), k)
-    size = max(1024, _SCORES // len(queries))
-    for segment, start, block in _blocks(segments, first, size):
+    for segment, start, block in _blocks(segments, first, len(queries)):
         quantizer = segment.quantizer
         # A step and a start a dimension move to the query's side: the codes are multiplied as they are.
         products = (queries * quantizer.step) @ quantizer.digits(np.asarray(segment.codes[block])).T
@@ -75,9 +74,12 @@ def gather(
     return vectors
 
 
-def _blocks(segments: Sequence[Segment], first: int, size: int) -> Iterator[tuple[Segment, int, slice]]:
+def _blocks(segments: Sequence[Segment], first: int, queries: int) -> Iterator[tuple[Segment, int, slice]]:
     start = 0
     for segment in segments:
+        # Rows in float32 are multiplied where they lie; others are made float32 block by block.
+        width = 1 if segment.codes.dtype == np.float32 else segment.quantizer.dim
+        size = max(1024, _NUMBERS // max(queries, width))
         for low in range(max(0, first - start), len(segment), size):
             yield segment, start + low, slice(low, min(low + size, len(segment)))
         start += len(segment)

@@ -8,9 +8,11 @@ named by the manifest, so readers never see it, and the next commit removes it.
 import hashlib
 import json
 import os
+import re
 import shutil
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.atomic import replacing_file
+from sentenc.atomic import replacing_file, sync_folder
 from sentenc.errors import IndexFormatError, IndexLockedError
 
 FORMAT_VERSION = 1
 MANIFEST, LOCK = "index.json", "lock"
-CALIBRATION, DELETED = "calibration", "deleted"
+# Everything that an index folder holds, or that a killed writer leaves in one.
+_OURS = re.compile(r"index\.json|lock|(segment|structure|calibration|deleted)-.*|\.index\.json\..*\.tmp")
 _KEYS = {
     "format_version", "sentenc_version", "generation", "dim", "metric", "kind", "store", "encoder", "next_id",
     "segments", "deleted", "calibration", "structure", "files", "notes",
@@ -95,8 +98,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def is_index(folder: Path) -> bool:
-    """Whether a folder holds an index."""
-    return (folder / MANIFEST).is_file()
+    """Whether a folder holds an index, and nothing else."""
+    return (folder / MANIFEST).is_file() and all(_OURS.fullmatch(path.name) for path in folder.iterdir())
 
 
 def describe_files(folder: Path, *names: str) -> dict[str, dict[str, Any]]:
@@ -136,11 +139,16 @@ def check_hashes(folder: Path, manifest: Manifest) -> None:
 
 
 def remove_unnamed(folder: Path, manifest: Manifest) -> None:
-    """Deletes what no commit names: the remains of older generations and of killed writers."""
+    """Deletes what no commit names: the remains of older generations and of killed writers. Nothing else."""
     keep = {MANIFEST, LOCK, *(name.split("/")[0] for name in manifest.files)}
     for path in folder.iterdir():
-        if path.name not in keep:
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        if path.name in keep or not _OURS.fullmatch(path.name):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                path.unlink()
 
 
 def write_array(path: Path, array: npt.NDArray[Any]) -> None:
@@ -160,23 +168,12 @@ def sync_tree(folder: Path) -> None:
     sync_folder(folder)
 
 
-def sync_folder(folder: Path) -> None:
-    """Makes certain that the names in a folder are on disk, where a folder can be opened."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 class WriteLock:
     """The right to write to an index folder: one holder at a time, gone with its process.
 
     Args:
         folder: The index.
-        generation: What its last commit must be, if not any.
+        manifest: What its last commit must be, if not any.
 
     ``release()`` lets others write.
 
@@ -184,7 +181,7 @@ class WriteLock:
         IndexLockedError: Another writer holds the right, or has committed since.
     """
 
-    def __init__(self, folder: Path, generation: int | None = None) -> None:
+    def __init__(self, folder: Path, manifest: Manifest | None = None) -> None:
         handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         # Closing the file lets go of it; that happens at the latest when nobody has the lock object any more.
         self.release = weakref.finalize(self, os.close, handle)
@@ -196,11 +193,21 @@ class WriteLock:
                 f"{folder} is being written to by another process or object: try again when it is done"
             ) from error
         # Whoever replaces the index need not be able to read it.
-        found = None if generation is None else read_manifest(folder).generation
-        if found != generation:
+        if manifest is not None:
+            self._check(folder, manifest)
+
+    def _check(self, folder: Path, manifest: Manifest) -> None:
+        try:
+            found = read_manifest(folder)
+        except IndexFormatError:
+            self.release()
+            raise
+        # The hashes, too: an index that took this one's place may have the same number.
+        if (found.generation, found.files) != (manifest.generation, manifest.files):
             self.release()
             raise IndexLockedError(
-                f"{folder} was written to since it was opened (commit {found}, expected {generation}): open it again"
+                f"{folder} was written to since it was opened (commit {found.generation}, expected "
+                f"{manifest.generation}): open it again"
             )
 
 

@@ -1,5 +1,6 @@
 """The index: texts or vectors in, the nearest of them out, in memory or in a folder."""
 
+import math
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -13,14 +14,16 @@ from sentenc.encoders.base import Encoder
 from sentenc.encoders.texts import as_text_list
 from sentenc.retrieval import storage
 from sentenc.retrieval.checks import (
+    are_numbers,
     check_choice,
     check_column,
     check_positive,
+    check_texts,
     check_vectors,
     load_encoder,
     matching_encoder,
 )
-from sentenc.retrieval.folder import Manifest, WriteLock, check_hashes, read_manifest
+from sentenc.retrieval.folder import MANIFEST, Manifest, WriteLock, check_hashes, read_manifest
 from sentenc.retrieval.items import Id, Item, Payload, check_ids
 from sentenc.retrieval.optimizing import optimized
 from sentenc.retrieval.quantization import STORES, FloatArray, plain
@@ -105,7 +108,7 @@ class Index:
             IndexFormatError: It is no index, or damaged.
             IndexMismatchError: The encoder is another one.
         """
-        path = Path(folder).expanduser().absolute()
+        path = Path(folder).expanduser().resolve()
         manifest, rows = storage.read(path)
         index = cls(dim=manifest.dim, metric=manifest.metric, kind=manifest.kind, store=manifest.store)  # type: ignore[arg-type]
         index._manifest, index._rows, index._folder = manifest, rows, path
@@ -136,7 +139,10 @@ class Index:
         return self._rows.n_live
 
     def __contains__(self, name: Any) -> bool:
-        return isinstance(name, int | str) and bool(self._rows.find(check_ids([name], 1))[0] >= 0)
+        try:
+            return bool(self._rows.find(check_ids([name]))[0] >= 0)
+        except (TypeError, ValueError):
+            return False
 
     def __iter__(self) -> Iterator[Item]:
         """All items, in the order they were added."""
@@ -168,7 +174,7 @@ class Index:
             ValueError: A vector is not finite or of another length; an id is there already.
         """
         with self._lock:
-            items = None if texts is None else as_text_list(texts)
+            items = check_texts(texts)
             made = self._vectors(items, vectors)
             n = len(made)
             names = None if ids is None else check_ids(ids, n)
@@ -192,9 +198,11 @@ class Index:
             KeyError: There is no such id.
         """
         with self._lock:
-            names, rows = _known(self._rows, ids)
+            names, rows = self._rows.known(check_ids(ids))
+            items = check_texts(texts)
+            if not names:
+                return
             old = self._rows.items(rows)
-            items = None if texts is None else as_text_list(texts)
             if items is None and vectors is None:
                 made = self._rows.vectors(rows)
             else:
@@ -210,8 +218,7 @@ class Index:
     def delete(self, ids: Sequence[Id]) -> int:
         """Deletes items; ids that are not there are passed over. Returns how many were."""
         with self._lock:
-            names = check_ids(ids, len(ids))
-            rows = self._rows.find(names)
+            rows = self._rows.find(check_ids(ids))
             rows = rows[rows >= 0]
             if len(rows):
                 self._begin_write()
@@ -230,8 +237,13 @@ class Index:
         if not 0 < target_recall <= 1:
             raise ValueError(f"target_recall is {target_recall!r}, expected a number above 0, 1 at most")
         with self._lock:
+            held, before = self._write_lock, self._rows
             self._begin_write()
-            self._rows = optimized(self._rows, self._manifest, self._folder, target_recall)
+            try:
+                self._rows = optimized(before, self._manifest, self._folder, target_recall)
+            finally:
+                if held is None and self._rows is before:
+                    self.close()
 
     def save(self, folder: str | os.PathLike[str] | None = None) -> None:
         """Writes the index: all that has changed, or nothing.
@@ -246,12 +258,12 @@ class Index:
             IndexLockedError: Another writer is at it.
         """
         with self._lock:
-            path = self._folder if folder is None else Path(folder).expanduser().absolute()
+            path = self._folder if folder is None else Path(folder).expanduser().resolve()
             if path is None:
                 raise ValueError("the index has no folder yet, expected save(folder)")
-            if path == self._folder:
+            if path == self._folder and (path / MANIFEST).exists():
                 self._begin_write()
-                self._manifest, self._rows = storage.append(path, self._manifest, self._rows)
+                self._manifest, self._rows = storage.commit(path, self._manifest, self._rows)
             else:
                 self._manifest, self._rows = storage.create(path, self._manifest, self._rows)
                 self._folder = path
@@ -259,9 +271,10 @@ class Index:
 
     def close(self) -> None:
         """Lets others write to the folder; changes since the last save stay in memory only."""
-        if self._write_lock is not None:
-            self._write_lock.release()
-            self._write_lock = None
+        with self._lock:
+            if self._write_lock is not None:
+                self._write_lock.release()
+                self._write_lock = None
 
     def search(self, queries: Any, k: int = 10) -> Any:
         """The nearest items.
@@ -293,7 +306,7 @@ class Index:
             KeyError: There is no such id.
         """
         snapshot = self._rows
-        return snapshot.items(_known(snapshot, ids)[1])
+        return snapshot.items(snapshot.known(check_ids(ids))[1])
 
     def info(self) -> dict[str, Any]:
         """What the index is: items, settings, structure and its measured recall, size on disk."""
@@ -308,23 +321,16 @@ class Index:
             "store": manifest.store,
             "encoder": (manifest.encoder or {}).get("model"),
             "fingerprint": (manifest.encoder or {}).get("fingerprint"),
-            "searched by": structure_kind(manifest.kind, manifest.store, rows.n_live) if structure is None else structure["kind"],
+            "searched by": rows.searched_by(manifest.kind, manifest.store),
+            "to be searched by": structure_kind(manifest.kind, manifest.store, rows.n_live),
             "structure": structure,
             "segments": len(rows.segments),
             "bytes": sum(entry["bytes"] for entry in manifest.files.values()),
             "folder": None if self._folder is None else str(self._folder),
         }  # fmt: skip
 
-    def recall(self, sample: int = 200) -> float:
-        """Recall at 10 against exact search, over stored vectors as queries, each one's own item left out."""
-        return self._rows.recall_of(self._manifest.kind, self._manifest.store, sample)(None)
-
     def verify(self) -> None:
-        """Checks the size and SHA-256 of every file of the folder.
-
-        Raises:
-            IndexFormatError: A file is not what the last save wrote.
-        """
+        """Checks the size and SHA-256 of every file; raises IndexFormatError if one is not what was saved."""
         if self._folder is None:
             raise ValueError("the index has no folder yet, expected a saved one")
         check_hashes(self._folder, read_manifest(self._folder))
@@ -334,7 +340,8 @@ class Index:
             if texts is None:
                 raise ValueError("got neither texts nor vectors, expected one or both")
             vectors = self._encode(texts)
-        made = check_vectors("vectors", vectors, self.dim, self.metric == "cosine")
+        limit = 65504.0 if self._manifest.store == "float16" else math.inf
+        made = check_vectors("vectors", vectors, self.dim, self.metric == "cosine", limit)
         if texts is not None and len(texts) != len(made):
             raise ValueError(f"{len(texts)} texts for {len(made)} vectors, expected one each")
         return made
@@ -342,9 +349,10 @@ class Index:
     def _queries(self, queries: Any) -> tuple[bool, FloatArray]:
         if isinstance(queries, str):
             single, vectors = True, self._encode([queries])
-        elif isinstance(queries, np.ndarray) and queries.dtype.kind in "fiu":
-            single = queries.ndim == 1
-            vectors = queries[None] if single else queries
+        elif are_numbers(queries):
+            vectors = np.asarray(queries)
+            single = vectors.ndim == 1
+            vectors = vectors[None] if single else vectors
         else:
             single, vectors = False, self._encode(as_text_list(queries))
         return single, check_vectors("queries", vectors, self.dim, self.metric == "cosine")
@@ -386,12 +394,4 @@ class Index:
         # From the first change until it is saved, nobody else writes to the folder.
         if self._folder is None or self._write_lock is not None:
             return
-        self._write_lock = WriteLock(self._folder, self._manifest.generation)
-
-
-def _known(rows: Rows, ids: Sequence[Id]) -> tuple[list[Id], npt.NDArray[np.int64]]:
-    names = check_ids(ids, len(ids))
-    found = rows.find(names)
-    if (found < 0).any():
-        raise KeyError(f"no item has the id {names[int((found < 0).argmax())]!r}")
-    return names, found
+        self._write_lock = WriteLock(self._folder, self._manifest)

@@ -6,7 +6,7 @@ memory-mapped and read one at a time.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,13 +89,15 @@ def unpack_item(data: Any, start: int, end: int) -> Item:
     return Item(name, text, payload)
 
 
-def check_ids(ids: Any, count: int) -> list[Id]:
+def check_ids(ids: Any, count: int | None = None) -> list[Id]:
     """The ids as a list of int and str.
 
     Raises:
-        TypeError: One is neither int nor str.
-        ValueError: Their number is wrong, or one comes twice.
+        TypeError: They are no collection, or one is neither int nor str.
+        ValueError: There are not ``count`` of them, or one comes twice.
     """
+    if isinstance(ids, str | bytes | Mapping) or not isinstance(ids, Iterable):
+        raise TypeError(f"ids is {describe(ids)}, expected a list of int or str")
     names: list[Id] = []
     for i, name in enumerate(ids):
         if isinstance(name, str):
@@ -106,7 +108,7 @@ def check_ids(ids: Any, count: int) -> list[Id]:
             names.append(int(name))
         else:
             raise TypeError(f"ids[{i}] is {describe(name)}, expected int or str")
-    if len(names) != count:
+    if count is not None and len(names) != count:
         raise ValueError(f"{len(names)} ids for {count} items, expected one each")
     if len(set(names)) != len(names):
         seen: set[Id] = set()

@@ -13,6 +13,8 @@ from sentenc.retrieval.structures import build, choose_effort, structure_kind
 
 # A structure is built anew, and deleted rows are thrown out, when so large a share has changed.
 _STALE = 0.1
+# Of fewer items a structure has nothing to learn from, and saves nothing.
+_LEAST = 256
 
 
 def optimized(rows: Rows, manifest: Manifest, folder: Path | None, target: float) -> Rows:
@@ -20,8 +22,8 @@ def optimized(rows: Rows, manifest: Manifest, folder: Path | None, target: float
     if rows.deleted.sum() > _STALE * len(rows.deleted):
         rows = _compacted(rows)
     kind = structure_kind(manifest.kind, manifest.store, rows.n_live)
-    if kind in ("exact", "hamming") or rows.n_live == 0:
-        return Rows(rows.segments, rows.deleted)
+    if kind in ("exact", "hamming") or rows.n_live < _LEAST:
+        return rows if rows.structure is None else Rows(rows.segments, rows.deleted)
     current = rows.structure
     if current is None or current.kind != kind or current.rows < (1 - _STALE) * len(rows.deleted):
         return _with_structure(rows, kind, manifest, folder, target)
@@ -29,13 +31,24 @@ def optimized(rows: Rows, manifest: Manifest, folder: Path | None, target: float
 
 
 def _compacted(rows: Rows) -> Rows:
-    kept = [rows.live_segment(i) for i in range(len(rows.segments))]
-    segments = tuple(segment for segment in kept if segment is not None)
-    return Rows(segments, np.zeros(sum(map(len, segments)), np.bool_))
+    segments, deleted = [], []
+    for index, (segment, start) in enumerate(zip(rows.segments, rows.starts.tolist(), strict=True)):
+        gone = rows.deleted[start : start + len(segment)]
+        if gone.sum() > _STALE * len(segment):
+            # What is left comes into memory, until it is saved.
+            live = rows.live_segment(index)
+            segments += [] if live is None else [live]
+            deleted.append(np.zeros(0 if live is None else len(live), np.bool_))
+        else:
+            segments.append(segment)
+            deleted.append(gone)
+    return Rows(tuple(segments), np.concatenate(deleted))
 
 
 def _with_structure(rows: Rows, kind: str, manifest: Manifest, folder: Path | None, target: float) -> Rows:
     home = Path(tempfile.mkdtemp(prefix="structure-", dir=folder))
+    # Temporary folders are for their owner alone; this one will be part of an index.
+    home.chmod(0o755)
     try:
         structure = build(kind, rows.segments, rows.deleted, home)
         rows = Rows(rows.segments, rows.deleted, structure)

@@ -59,6 +59,12 @@ class Quantizer(ABC):
         """The calibration, (2, d) float32."""
         return np.stack([self.step, self.start])
 
+    def same_as(self, other: "Quantizer") -> bool:
+        """Whether codes of one mean the same to the other."""
+        return self is other or (
+            self.name == other.name and np.array_equal(self.to_array(), other.to_array())
+        )
+
     def _check(self, vectors: npt.ArrayLike) -> FloatArray:
         values = np.asarray(vectors, np.float32)
         if values.ndim != 2 or values.shape[1] != self.dim:

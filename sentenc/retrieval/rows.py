@@ -11,7 +11,6 @@ from sentenc.retrieval.items import Hit, Id, Item, hash_ids
 from sentenc.retrieval.quantization import FloatArray
 from sentenc.retrieval.segments import Segment, merged
 from sentenc.retrieval.structures import (
-    EXACT_ROWS,
     Structure,
     hamming_candidates,
     rescored,
@@ -49,20 +48,29 @@ class Rows:
         if k == 0 or len(queries) == 0:
             return np.zeros((len(queries), k), np.float32), np.zeros((len(queries), k), np.int64)
         if self._by_bits(kind, store):
-            return best_first(
-                *self._rescored(queries, hamming_candidates(self.segments, self.deleted, queries, k)), k
-            )
-        if self.structure is None:
+            candidates = hamming_candidates(self.segments, self.deleted, queries, k)
+        elif self.structure is not None:
+            candidates = self.structure.candidates(queries, k, self.deleted, effort)
+        else:
             return scan(self.segments, self.deleted, queries, k)
-        rows = self.structure.candidates(queries, k, self.deleted, effort)
-        found = self._rescored(queries, rows)
-        if self.structure.rows < len(self.deleted):
+        scores, rows = rescored(queries, candidates, self.vectors)
+        if self.structure is not None and self.structure.rows < len(self.deleted):
             newer = scan(self.segments, self.deleted, queries, k, self.structure.rows)
-            found = (
-                np.concatenate([found[0], newer[0]], axis=1),
-                np.concatenate([found[1], newer[1]], axis=1),
-            )
-        return best_first(*found, k)
+            scores, rows = np.concatenate([scores, newer[0]], 1), np.concatenate([rows, newer[1]], 1)
+        # Where what was looked at holds fewer than k live rows, all are looked at.
+        short = (rows >= 0).sum(axis=1) < k
+        if short.all():
+            return scan(self.segments, self.deleted, queries, k)
+        scores, rows = best_first(scores, rows, k)
+        if short.any():
+            scores[short], rows[short] = scan(self.segments, self.deleted, queries[short], k)
+        return scores, rows
+
+    def searched_by(self, kind: str, store: str) -> str:
+        """How :meth:`search` goes about it: ``"exact"``, ``"hamming"`` or the structure's kind."""
+        if self._by_bits(kind, store):
+            return "hamming"
+        return "exact" if self.structure is None else self.structure.kind
 
     def item(self, row: int) -> Item:
         """The item of a row."""
@@ -92,6 +100,13 @@ class Rows:
                     rows[place] = start + row
         return rows
 
+    def known(self, ids: list[Id]) -> tuple[list[Id], npt.NDArray[np.int64]]:
+        """The ids, and the live row of each (m,); raises KeyError if one is not there."""
+        rows = self.find(ids)
+        if (rows < 0).any():
+            raise KeyError(f"no item has the id {ids[int((rows < 0).argmax())]!r}")
+        return ids, rows
+
     def with_segment(self, segment: Segment) -> "Rows":
         """With new rows at the end.
 
@@ -102,7 +117,7 @@ class Rows:
         while (
             len(segments) > 1
             and segments[-2].name is None
-            and segments[-2].quantizer is segments[-1].quantizer
+            and segments[-2].quantizer.same_as(segments[-1].quantizer)
             and len(segments[-2]) < 2 * len(segments[-1])
         ):
             segments[-2:] = [merged(segments[-2:])]
@@ -163,14 +178,10 @@ class Rows:
         return recall
 
     def _by_bits(self, kind: str, store: str) -> bool:
+        first = self.segments[0].quantizer if self.segments else None
         return (
-            store == "binary"
+            first is not None
+            and first.name == "binary"
             and structure_kind(kind, store, self.n_live) == "hamming"
-            and self.n_live > EXACT_ROWS
-            and len({id(segment.quantizer) for segment in self.segments}) == 1
-            and self.segments[0].quantizer.name == "binary"
+            and all(first.same_as(segment.quantizer) for segment in self.segments)
         )
-
-    def _rescored(self, queries: FloatArray, rows: npt.NDArray[np.int64]) -> Scored:
-        scores, rows = rescored(queries, rows, self.vectors)
-        return scores, rows

@@ -92,7 +92,7 @@ class Segment:
 
     def in_codes_of(self, quantizer: Quantizer) -> "Segment":
         """The same rows, coded by another quantizer."""
-        if quantizer is self.quantizer:
+        if quantizer.same_as(self.quantizer):
             return self
         return replace(self, codes=quantizer.transform(self.vectors(slice(None))), quantizer=quantizer)
 
@@ -101,8 +101,7 @@ class Segment:
         starts, ends = self.offsets[rows], self.offsets[rows + 1]
         data = b"".join(bytes(self.data[a:b]) for a, b in zip(starts, ends, strict=True))
         offsets = np.concatenate([[0], np.cumsum(ends - starts)]).astype(np.int64)
-        ids = [self.item(int(row)).id for row in rows]
-        hashes, order = _look_up_table(hash_ids(ids))
+        hashes, order = _look_up_table(_row_hashes(self)[rows])
         return Segment(np.array(self.codes[rows]), self.quantizer, data, offsets, None, hashes, order)
 
     def write(self, folder: Path) -> None:

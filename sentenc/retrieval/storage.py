@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sentenc.atomic import replacing_folder
+from sentenc.atomic import replacing_folder, sync_folder
 from sentenc.errors import IndexFormatError
 from sentenc.retrieval.folder import (
     MANIFEST,
@@ -19,21 +19,22 @@ from sentenc.retrieval.folder import (
     is_index,
     read_manifest,
     remove_unnamed,
-    sync_folder,
     sync_tree,
     write_array,
     write_manifest,
 )
-from sentenc.retrieval.quantization import Quantizer, fit_quantizer, load_quantizer
+from sentenc.retrieval.quantization import Quantizer, fit_quantizer, load_quantizer, plain
 from sentenc.retrieval.rows import Rows
 from sentenc.retrieval.segments import Segment, merged
 from sentenc.retrieval.structures import Structure
 
-# Saved segments smaller than this are written again together with what comes after them.
-_SMALL = 65_536
-# New rows are written in segments of so many at most.
-_LARGEST = 262_144
+# Bytes of codes in a segment at most, and rows; smaller ones are merged. Fewer and larger segments would
+# take more memory to write, more and smaller ones more open files.
+_SEGMENT_BYTES = 1 << 27
+_SEGMENT_ROWS = 1 << 12, 1 << 19
 _CALIBRATION_SAMPLE = 65_536
+# Fewer vectors say too little about the range of those to come; until then float32 is kept.
+_CALIBRATION_LEAST = 1000
 
 
 def read(folder: Path) -> tuple[Manifest, Rows]:
@@ -46,10 +47,12 @@ def read(folder: Path) -> tuple[Manifest, Rows]:
         manifest = read_manifest(folder)
         try:
             check_sizes(folder, manifest)
-            return manifest, _open(folder, manifest)
+            rows = _open(folder, manifest)
+            if read_manifest(folder) == manifest:
+                return manifest, rows
         except (IndexFormatError, OSError, ValueError) as error:
             # A writer that commits while we read deletes what its commit replaces: then there is a newer one.
-            if read_manifest(folder).generation == manifest.generation:
+            if read_manifest(folder) == manifest:
                 raise (
                     error
                     if isinstance(error, IndexFormatError)
@@ -57,18 +60,24 @@ def read(folder: Path) -> tuple[Manifest, Rows]:
                 ) from error
 
 
-def append(folder: Path, manifest: Manifest, rows: Rows) -> tuple[Manifest, Rows]:
-    """Commits what is new to the folder that the saved part of ``rows`` lies in."""
-    return _commit(folder, manifest, rows)
-
-
 def create(folder: Path, manifest: Manifest, rows: Rows) -> tuple[Manifest, Rows]:
-    """Writes a whole index to a new folder, or in the place of an index."""
-    lock = WriteLock(folder) if is_index(folder) else None
+    """Writes a whole index to a new folder, or in the place of an index.
+
+    Raises:
+        IndexFormatError: The folder holds other things.
+        IndexLockedError: The index that is there is being written to.
+    """
+    replaces = folder.is_dir() and any(folder.iterdir())
+    if replaces and not is_index(folder):
+        raise IndexFormatError(
+            f"{folder} exists and is not an index alone: choose another place, or empty it"
+        )
+    lock = WriteLock(folder) if replaces else None
     try:
         everything = replace(rows, segments=tuple(replace(segment, name=None) for segment in rows.segments))
         with replacing_folder(folder, MANIFEST, IndexFormatError, "an index") as staging:
-            _commit(staging, replace(manifest, generation=0, files={}, calibration=None), everything)
+            blank = replace(manifest, generation=_generation(folder), files={}, calibration=None)
+            commit(staging, blank, everything)
     finally:
         if lock is not None:
             lock.release()
@@ -91,14 +100,18 @@ def _open(folder: Path, manifest: Manifest) -> Rows:
     return Rows(segments, deleted, structure)
 
 
-def _commit(folder: Path, manifest: Manifest, rows: Rows) -> tuple[Manifest, Rows]:
-    generation = manifest.generation + 1
+def commit(folder: Path, manifest: Manifest, rows: Rows) -> tuple[Manifest, Rows]:
+    """Commits what is new to the folder that the saved part of ``rows`` lies in; the lock is the caller's."""
+    # An earlier commit of ours may have been made, and then failed to say so.
+    generation = max(manifest.generation, _generation(folder)) + 1
     quantizer = _quantizer(manifest, rows)
     new = replace(manifest, generation=generation, segments=[], files={}, deleted=None)
+    if not any(_stays(segment, quantizer) for segment in rows.segments):
+        new.calibration = None
     segments = []
-    for number, group in enumerate(_groups(rows.segments)):
+    for number, group in enumerate(_groups(rows.segments, quantizer)):
         segment = group[0]
-        if len(group) > 1 or segment.name is None:
+        if len(group) > 1 or not _stays(segment, quantizer):
             name = f"segment-{generation:06d}-{number:04d}"
             whole = merged([part.in_codes_of(quantizer) for part in group])
             # A commit that failed or was killed may have left something by this name.
@@ -124,41 +137,56 @@ def _commit(folder: Path, manifest: Manifest, rows: Rows) -> tuple[Manifest, Row
     return new, Rows(tuple(segments), rows.deleted, structure)
 
 
-def _groups(segments: Sequence[Segment]) -> list[list[Segment]]:
+def _groups(segments: Sequence[Segment], quantizer: Quantizer) -> list[list[Segment]]:
     # Saved segments stay as they are; new ones are written together; the smaller a new one, the smaller
     # the saved one before it must be to be written again with it: few segments, and little work.
+    low, high = _SEGMENT_ROWS
+    width = quantizer.transform(np.zeros((1, quantizer.dim), np.float32)).nbytes
+    most = min(max(_SEGMENT_BYTES // width, low), high)
     groups: list[list[Segment]] = []
     for segment in segments:
-        joins = (
+        new = not _stays(segment, quantizer)
+        if (
             groups
-            and segment.name is None
-            and groups[-1][-1].name is None
-            and _total(groups[-1]) + len(segment) <= _LARGEST
-        )
-        if joins:
+            and new
+            and not _stays(groups[-1][-1], quantizer)
+            and _total(groups[-1]) + len(segment) <= most
+        ):
             groups[-1].append(segment)
         else:
             groups.append([segment])
     while (
         len(groups) > 1
-        and groups[-1][-1].name is None
-        and _total(groups[-2]) < min(2 * _total(groups[-1]), _SMALL)
+        and not _stays(groups[-1][-1], quantizer)
+        and _total(groups[-2]) < 2 * _total(groups[-1])
+        and _total(groups[-2]) + _total(groups[-1]) <= most
     ):
         groups[-2:] = [groups[-2] + groups[-1]]
     return groups
+
+
+def _stays(segment: Segment, quantizer: Quantizer) -> bool:
+    return segment.name is not None and segment.quantizer.same_as(quantizer)
 
 
 def _total(group: Sequence[Segment]) -> int:
     return sum(map(len, group))
 
 
+def _generation(folder: Path) -> int:
+    try:
+        return read_manifest(folder).generation
+    except IndexFormatError:
+        return 0
+
+
 def _quantizer(manifest: Manifest, rows: Rows) -> Quantizer:
     for segment in rows.segments:
         if segment.quantizer.name == manifest.store:
             return segment.quantizer
-    if not rows.segments:
-        return load_quantizer("float32", manifest.dim, None)
     total = len(rows.deleted)
+    if manifest.store in ("float32", "float16") or total < _CALIBRATION_LEAST:
+        return plain(manifest.dim, manifest.store)
     chosen = np.random.default_rng(1).choice(total, min(total, _CALIBRATION_SAMPLE), replace=False)
     return fit_quantizer(manifest.store, rows.vectors(np.sort(chosen)))
 
@@ -175,7 +203,8 @@ def _put_structure(
     folder: Path, old: Manifest, new: Manifest, structure: Structure | None
 ) -> Structure | None:
     new.structure = None
-    if structure is None:
+    if structure is None or not structure.folder.is_dir():
+        # Another writer's commit has removed it: what is mapped can still be searched, but not copied.
         return None
     if structure.folder.parent != folder:
         home = folder / f"structure-{new.generation:06d}"

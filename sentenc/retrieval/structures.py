@@ -22,10 +22,12 @@ KINDS = ("auto", "exact", "ivf", "ivfpq", "hnsw")
 EXACT_ROWS = 100_000
 
 # Candidates fetched for one asked for, by how coarse the codes of the structure are.
-_REFINE = {"ivf": 2, "ivfpq": 20, "hnsw": 2, "hamming": 20}
+_REFINE = {"ivf": 4, "ivfpq": 20, "hnsw": 2, "hamming": 20}
 # Rows in a file of inverted lists; the files are searched one after the other.
 _SHARD = 1_000_000
 _BLOCK = 65_536
+# So much recall is not worth eight times the work.
+_NEAR = 0.005
 _EF = (32, 64, 128, 256, 512)
 # FAISS wants 39 training vectors a centroid at least; more of them gain next to nothing here.
 _TRAIN_PER_LIST = 40
@@ -106,7 +108,10 @@ class Structure:
         if not files:
             raise IndexFormatError(f"{folder} holds no shard-*.faiss, expected one at least")
         flags = 0 if described["kind"] == "hnsw" else faiss.IO_FLAG_MMAP
-        shards = [faiss.read_index(str(file), flags) for file in files]
+        try:
+            shards = [faiss.read_index(str(file), flags) for file in files]
+        except RuntimeError as error:
+            raise IndexFormatError(f"{folder} holds no structure that FAISS can read: {error}") from error
         recall = {int(effort): value for effort, value in described["recall"].items()}
         return cls(shards, folder, described["kind"], described["rows"], described["effort"], recall)
 
@@ -153,11 +158,21 @@ def build(
 
 
 def choose_effort(structure: Structure, recall_at: Callable[[int | None], float], target: float) -> None:
-    """Sets the least effort whose measured recall at 10 is ``target``, or the most if none reaches it."""
+    """Sets the least effort whose measured recall at 10 is ``target``.
+
+    Where none has it, because the codes are too coarse or items too alike, it is the least effort that
+    comes within ``_NEAR`` of the best that was seen.
+    """
     for effort in structure.efforts():
         structure.recall[effort] = recall_at(effort)
-        structure.effort = effort
-        if structure.recall[effort] >= target:
+        best = max(structure.recall.values())
+        structure.effort = next(
+            e for e, recall in structure.recall.items() if recall >= min(target, best - _NEAR)
+        )
+        if best >= target:
+            structure.effort = effort
+            return
+        if effort >= 8 * structure.effort:
             return
 
 

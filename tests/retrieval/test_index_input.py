@@ -1,0 +1,164 @@
+"""What an index is given: ids, vectors, encoders, and errors that name what is wrong."""
+
+import numpy as np
+import pytest
+from conftest import make_cse
+
+from sentenc import Index, IndexMismatchError
+
+from .test_index import clustered
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return make_cse()
+
+
+def test_what_is_given_is_left_alone():
+    vectors = np.array([[3.0, 4.0]])
+    index = Index(dim=2)
+    index.add(vectors=vectors)
+    index.search(vectors)
+    assert vectors.tolist() == [[3.0, 4.0]]
+
+
+def test_ids_of_both_kinds_and_ids_that_count_up():
+    index = Index(dim=16)
+    assert index.add(vectors=clustered(2), ids=[17, "17"]) == [17, "17"]
+    assert index.add(vectors=clustered(2)) == [18, 19]
+    assert index.delete(["17", "nobody"]) == 1
+    assert 17 in index
+    assert "17" not in index
+    assert 3.0 not in index
+    with pytest.raises(ValueError, match=r"ids\[1\] is 18, which the index has already"):
+        index.add(vectors=clustered(2), ids=[1, 18])
+    with pytest.raises(ValueError, match="'a' twice"):
+        index.add(vectors=clustered(2), ids=["a", "a"])
+    assert len(index) == 3
+    index.add(vectors=clustered(1), ids=["17"])
+    assert len(index) == 4
+
+
+def test_bad_input_is_named_and_changes_nothing(encoder):
+    index = Index(encoder)
+    index.add(["dog"])
+    bad = np.zeros((3, encoder.dim), np.float32)
+    bad[1, 2] = np.nan
+    with pytest.raises(ValueError, match=r"vectors\[1\] has NaN or infinity"):
+        index.add(vectors=bad)
+    with pytest.raises(ValueError, match=r"queries\[1\] has NaN"):
+        index.search(bad)
+    with pytest.raises(ValueError, match=r"queries has shape \(1, 7\), expected \(n, 24\)"):
+        index.search(np.zeros(7))
+    with pytest.raises(TypeError, match=r"texts\[1\] is NoneType \(None\), expected str"):
+        index.add(["cat", None])
+    with pytest.raises(TypeError, match=r"payloads\[0\] is str, expected a dict or None"):
+        index.add(["cat"], payloads=["x"])
+    with pytest.raises(TypeError, match=r"payloads\[0\] is not JSON"):
+        index.add(["cat"], payloads=[{"x": object()}])
+    with pytest.raises(ValueError, match=r"payloads\[0\] is not JSON"):
+        index.add(["cat"], payloads=[{"x": float("nan")}])
+    with pytest.raises(ValueError, match="2 payloads for 1 items"):
+        index.add(["cat"], payloads=[None, None])
+    with pytest.raises(ValueError, match="1 ids for 2 items"):
+        index.add(["cat", "dog"], ids=[5])
+    with pytest.raises(TypeError, match=r"ids\[0\] is float \(1.5\)"):
+        index.add(["cat"], ids=[1.5])
+    with pytest.raises(ValueError, match="1 texts for 3 vectors"):
+        index.add(["cat"], vectors=np.zeros((3, encoder.dim)))
+    with pytest.raises(ValueError, match="neither texts nor vectors"):
+        index.add()
+    for k in (0, -1, 2.0, True, None):
+        with pytest.raises(ValueError, match="expected an integer of 1 or more"):
+            index.search("dog", k)
+    with pytest.raises(KeyError, match="no item has the id 'zebra'"):
+        index.get(["zebra"])
+    assert len(index) == 1
+    assert index.add(["cat"]) == [1]
+
+
+def test_a_lone_str_is_no_list(encoder):
+    index = Index(encoder)
+    with pytest.raises(TypeError, match="texts is str, expected a list of str"):
+        index.add("dog")
+    index.add(["dog", "cat"], ids=["a", "b"])
+    with pytest.raises(TypeError, match="texts is str"):
+        index.update(["a"], "dog")
+    for call in (index.delete, index.get):
+        with pytest.raises(TypeError, match="ids is str, expected a list of int or str"):
+            call("ab")
+        with pytest.raises(TypeError, match=r"ids is int \(17\)"):
+            call(17)
+    assert len(index) == 2
+    index.update([])
+    assert index.delete(name for name in ["a"]) == 1
+    assert index.get(iter(["b"]))[0].text == "cat"
+
+
+def test_what_is_in_and_what_is_a_vector(encoder):
+    index = Index(dim=2)
+    index.add(vectors=[[1, 0], [0, 1], [3, 4]])
+    assert np.int64(2) in index
+    assert True not in index
+    assert 2**70 not in index
+    assert None not in index
+    assert index.search([0.0, 2.0], 1)[0].id == 1
+    assert [hits[0].id for hits in index.search([[1, 0], [3, 4]], np.int64(1))] == [0, 2]
+    assert index.search(np.array([3e38, 3e38]), 1)[0].score == pytest.approx(0.7 * 2**0.5, abs=1e-3)
+
+
+def test_float16_has_a_limit():
+    index = Index(dim=2, metric="dot", store="float16")
+    with pytest.raises(ValueError, match=r"vectors\[1\] has a number beyond 65504"):
+        index.add(vectors=[[1.0, 2.0], [70000.0, 0.0]])
+    assert len(index) == 0
+
+
+def test_colliding_hashes_of_ids(monkeypatch):
+    from sentenc.retrieval import rows, segments
+
+    for module in (rows, segments):
+        monkeypatch.setattr(module, "hash_ids", lambda ids: np.zeros(len(ids), np.uint64))
+    index = Index(dim=4)
+    index.add(vectors=np.eye(4), ids=["a", "b", 7, "7"])
+    assert [item.id for item in index.get(["7", 7, "a"])] == ["7", 7, "a"]
+    assert "c" not in index
+    assert index.delete(["b"]) == 1
+    assert "b" not in index
+
+
+def test_bad_settings_are_named():
+    for options, message in [
+        ({"dim": 4, "metric": "l2"}, "metric is 'l2', expected one of cosine, dot"),
+        ({"dim": 4, "kind": "lsh"}, "kind is 'lsh'"),
+        ({"dim": 4, "store": "int4"}, "store is 'int4'"),
+        ({"dim": 0}, "dim is 0"),
+        ({}, "neither of encoder and dim"),
+        ({"encoder": make_cse(), "dim": 24}, "both of encoder and dim"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            Index(**options)
+    with pytest.raises(TypeError, match="encoder is int"):
+        Index(7)
+    index = Index(dim=4)
+    index.add(vectors=np.eye(4))
+    with pytest.raises(ValueError, match=r"target_recall is 1.5"):
+        index.optimize(1.5)
+    with pytest.raises(ValueError, match="has no encoder"):
+        index.search("text")
+    with pytest.raises(ValueError, match="no folder yet"):
+        index.save()
+
+
+def test_another_encoder_is_refused(tmp_path, encoder):
+    index = Index(encoder)
+    index.add(["dog"])
+    index.save(tmp_path / "index")
+    other = make_cse(num_filters=4)
+    with pytest.raises(IndexMismatchError, match="their vectors are not comparable"):
+        Index.open(tmp_path / "index", other)
+    assert Index.open(tmp_path / "index", other, force=True).search("dog", 1)[0].id == 0
+    with pytest.raises(IndexMismatchError, match="24 dimensions, but the encoder gives 8"):
+        Index.open(tmp_path / "index", make_cse(embedding_dim=8), force=True)
+    assert Index.open(tmp_path / "index", encoder).search("dog", 1)[0].text == "dog"
+    assert Index.open(tmp_path / "index").search(encoder.encode("dog"), 1)[0].text == "dog"
