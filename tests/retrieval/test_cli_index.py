@@ -142,9 +142,10 @@ def test_killed_build_knows_its_sources_and_options(model, lines, tmp_path):
 def test_standard_input_cannot_be_taken_up_again(model, lines, monkeypatch):
     save = index_build._save
 
-    def save_once(*arguments, **options):
-        save(*arguments, **options)
-        raise OSError("the disk is full")
+    def save_once(index, folder, plan, done, complete):
+        if done > 30:
+            raise OSError("the disk is full")
+        save(index, folder, plan, done, complete)
 
     with monkeypatch.context() as patch:
         patch.setattr(index_build, "_save", save_once)
