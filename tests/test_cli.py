@@ -199,3 +199,10 @@ def test_closed_pipe_is_quiet(model):
     command = f"{sys.executable} -c 'from sentenc.cli import main; main()' info {model} --json | head -c 10"
     result = subprocess.run(["bash", "-c", command], capture_output=True, timeout=60, check=False)
     assert result.stderr == b""
+
+
+def test_the_package_runs_as_the_command():
+    result = subprocess.run(
+        [sys.executable, "-m", "sentenc", "models"], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert result.stdout.startswith("cse-en")

@@ -1,10 +1,21 @@
-"""A word to the user before the kernels are compiled, which happens once on every machine."""
+"""How the kernels are compiled: once on every machine, with a word to the user before it."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numba
+
 _logger = logging.getLogger("sentenc")
+
+
+def compiled(function: Callable[..., Any], **options: Any) -> Any:
+    """A function compiled by numba without the GIL, kept on disk where there is a place for it."""
+    try:
+        return numba.njit(cache=True, nogil=True, **options)(function)
+    except RuntimeError:  # neither the package's folder nor the user's cache folder can be written
+        return numba.njit(nogil=True, **options)(function)
 
 
 def note_compilation(kernel: Any) -> None:

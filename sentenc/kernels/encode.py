@@ -11,8 +11,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
+
+from sentenc.kernels.compilation import compiled
 
 # Classes of a byte, as the normaliser and pre-tokeniser see it. Bytes of 128 and above are WORD: by
 # the time text comes here, everything else that is not ASCII has been folded away.
@@ -33,11 +34,7 @@ _SQRT_HALF = np.float32(math.sqrt(0.5))
 
 def _kernel(function: Callable[..., Any]) -> Any:
     # contract: allow fused multiply-add. It rounds once instead of twice and is the same every time.
-    options = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # neither the package's folder nor the user's cache folder can be written
-        return numba.njit(**options)(function)
+    return compiled(function, fastmath={"contract"}, error_model="numpy")
 
 
 @_kernel

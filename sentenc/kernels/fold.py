@@ -9,13 +9,12 @@ Unicode can creep in. What the pre-tokeniser would split off is put between spac
 import threading
 import unicodedata
 from collections.abc import Callable
-from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.texts import replace_lone_surrogates
+from sentenc.kernels.compilation import compiled
 
 _PAGE = 256
 _PAGES = 0x110000 // _PAGE
@@ -52,10 +51,7 @@ def _fold(points, offsets, page_of, starts, lengths, pool, allow_special):  # ty
     return np.int64(_DONE), folded, ends
 
 
-try:
-    _compiled_fold: Any = numba.njit(cache=True, nogil=True)(_fold)
-except RuntimeError:  # nowhere to keep the compiled form
-    _compiled_fold = numba.njit(nogil=True)(_fold)
+_compiled_fold = compiled(_fold)
 
 
 class FoldTable:

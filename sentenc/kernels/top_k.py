@@ -5,23 +5,17 @@ Equal scores are ranked by row, the older first, so that answers do not depend o
 
 from typing import Any
 
-import numba
 import numpy as np
 
-
-def _kernel(function: Any) -> Any:
-    try:
-        return numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # nowhere to keep the compiled form
-        return numba.njit(nogil=True)(function)
+from sentenc.kernels.compilation import compiled
 
 
-@_kernel
+@compiled
 def _worse(score_a, row_a, score_b, row_b):  # type: ignore[no-untyped-def]
     return score_a < score_b or (score_a == score_b and row_a > row_b)
 
 
-@_kernel
+@compiled
 def _sift_down(scores, rows, count):  # type: ignore[no-untyped-def]
     # Restores the heap (worst on top) after its top was replaced.
     i = 0
@@ -38,7 +32,7 @@ def _sift_down(scores, rows, count):  # type: ignore[no-untyped-def]
         i = child
 
 
-@_kernel
+@compiled
 def _sift_up(scores, rows, i):  # type: ignore[no-untyped-def]
     while i > 0:
         parent = (i - 1) // 2
@@ -49,7 +43,7 @@ def _sift_up(scores, rows, i):  # type: ignore[no-untyped-def]
         i = parent
 
 
-@_kernel
+@compiled
 def add_block(scores, first_row, deleted, best_scores, best_rows, counts):  # type: ignore[no-untyped-def]
     """Puts the scores of rows first_row, first_row + 1, ... into each query's heap.
 
