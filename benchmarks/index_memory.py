@@ -41,7 +41,7 @@ def build(arguments: argparse.Namespace, size: int, kind: str, folder: Path) -> 
     started, peak = time.perf_counter(), 0
     child = subprocess.Popen([*command, "--kind", kind, "--store", arguments.store, "--quiet"])
     while child.poll() is None:
-        peak = max(peak, own_memory(child.pid))
+        peak = max(peak, machine.own_memory(child.pid))
         time.sleep(0.02)
     if child.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {child.returncode}")
@@ -49,17 +49,6 @@ def build(arguments: argparse.Namespace, size: int, kind: str, folder: Path) -> 
         "lines": size, "kind": kind, "seconds": round(time.perf_counter() - started, 1), "MiB of its own": peak,
         "MB on disk": round(sum(f.stat().st_size for f in (folder / "index").rglob("*") if f.is_file()) / 1e6, 1),
     }  # fmt: skip
-
-
-def own_memory(pid: int) -> int:
-    """MiB of anonymous memory of a process; 0 when it has gone."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0
-    return (
-        next((int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon")), 0) // 1024
-    )
 
 
 if __name__ == "__main__":

@@ -144,7 +144,7 @@ def work(name: str, folder: str, size: str, rounds: int) -> dict:
     building = memory.peak - before
     del index, texts
     gc.collect()
-    before = memory.now()
+    before = machine.own_memory()
     index = Index.open(target)
     row = {
         "seconds": {"add": round(added - started, 1), "structure": round(built - added, 1)},
@@ -162,7 +162,7 @@ def work(name: str, folder: str, size: str, rounds: int) -> dict:
         row["points"].append({"effort": effort, "chosen": effort == chosen, **point})
         if point["recall@10"] > 0.99:
             break
-    row["MiB of memory while searching"] = memory.now() - before
+    row["MiB of memory while searching"] = machine.own_memory() - before
     return row
 
 
@@ -211,16 +211,12 @@ class OwnMemory:
     """Peak of the memory that is the process's own, sampled: what is mapped from files does not count."""
 
     def __init__(self) -> None:
-        self.peak = self.now()
+        self.peak = machine.own_memory()
         threading.Thread(target=self._watch, daemon=True).start()
-
-    def now(self) -> int:
-        with open("/proc/self/status") as file:
-            return next(int(line.split()[1]) for line in file if line.startswith("RssAnon")) // 1024
 
     def _watch(self) -> None:
         while True:
-            self.peak = max(self.peak, self.now())
+            self.peak = max(self.peak, machine.own_memory())
             time.sleep(0.02)
 
 

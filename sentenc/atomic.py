@@ -17,8 +17,7 @@ def replacing_file(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
+        sync_file(temporary)
         # mkstemp's files are for the owner alone; ours are what any new file would be.
         umask = os.umask(0)
         os.umask(umask)
@@ -81,8 +80,13 @@ def _settle(path: Path) -> None:
     # On disk before it takes the old one's place; readable by others, which safetensors' files are not.
     if path.is_file():
         path.chmod(0o644)
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
+        sync_file(path)
+
+
+def sync_file(path: Path) -> None:
+    """Makes certain that a file's content is on disk."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

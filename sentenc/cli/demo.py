@@ -26,6 +26,7 @@ def demo_command(host: str, port: int, no_browser: bool) -> None:
     """
     from sentenc.serving import ServerSettings, create_app, serve
     from sentenc.serving.demo import build_demo
+    from sentenc.serving.server import address
 
     with _listener(host, port) as listener:
         click.echo("encoding the collection ...", err=True)
@@ -34,8 +35,8 @@ def demo_command(host: str, port: int, no_browser: bool) -> None:
         app = create_app(demo.encoders, demo.indexes, settings)
         sentences = len(next(iter(demo.indexes.values())))
         # Browsers cannot open the address that stands for all of a machine's.
-        name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-        page = f"http://{name}:{listener.getsockname()[1]}/"
+        name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+        page = f"{address(listener, name)}/"
 
         def listening(_: str) -> None:
             click.echo(f"{sentences:,} sentences to search at {page} (Ctrl-C ends it)", err=True)

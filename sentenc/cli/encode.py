@@ -10,7 +10,7 @@ import click
 import sentenc
 from sentenc.cli.vector_files import Block, known_suffixes, write_vectors
 from sentenc.encoders.base import Encoder, OnOverflow
-from sentenc.progress import Bar, progress_bar
+from sentenc.progress import progress_bar
 from sentenc.text_files import open_text, read_texts
 
 _BLOCK = 8192
@@ -56,8 +56,11 @@ def encode_command(
     size = os.path.getsize(file) if file != "-" else None
     encoder = sentenc.load(model) if threads is None else sentenc.load(model, threads=threads)
     dim = encoder.dim if truncate_dim is None else truncate_dim
-    with open_text(file) as lines, progress_bar(size, "encoding", not quiet and size is not None) as bar:
-        texts = read_texts(file, _counted(lines, bar), field)
+    with (
+        progress_bar(size, "encoding", not quiet and size is not None) as bar,
+        open_text(file, on_bytes=bar.update) as lines,
+    ):
+        texts = read_texts(file, lines, field)
         blocks = _blocks(encoder, texts, normalize, truncate_dim, dtype, on_overflow)
         metadata = {"model": model, "fingerprint": encoder.fingerprint()}
         rows = write_vectors(output, blocks, dim, dtype, metadata)
@@ -84,16 +87,3 @@ def _blocks(
                 on_overflow=on_overflow,
             ),
         )
-
-
-def _counted(lines: Iterator[str], bar: Bar) -> Iterator[str]:
-    # Moves the bar on by bytes, now and then. A compressed file ends early on the bar: its lines are
-    # counted by what they hold, not by what they take.
-    pending = 0
-    for number, line in enumerate(lines):
-        yield line
-        pending += len(line) + 1
-        if number % _BLOCK == _BLOCK - 1:
-            bar.update(pending)
-            pending = 0
-    bar.update(pending)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.atomic import replacing_file, sync_folder
+from sentenc.atomic import replacing_file, sync_file, sync_folder
 from sentenc.errors import IndexFormatError, IndexLockedError
 
 FORMAT_VERSION = 1
@@ -155,16 +155,14 @@ def write_array(path: Path, array: npt.NDArray[Any]) -> None:
     """Writes a ``.npy`` file, on disk for certain when this returns."""
     with open(path, "wb") as file:
         np.save(file, array)
-        file.flush()
-        os.fsync(file.fileno())
+    sync_file(path)
 
 
 def sync_tree(folder: Path) -> None:
     """Makes certain that a folder, and all in it, is on disk."""
     for path in folder.rglob("*"):
         if path.is_file():
-            with open(path, "rb") as file:
-                os.fsync(file.fileno())
+            sync_file(path)
     sync_folder(folder)
 
 

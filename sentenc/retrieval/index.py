@@ -147,8 +147,9 @@ class Index:
     def __iter__(self) -> Iterator[Item]:
         """All items, in the order they were added."""
         rows = self._rows
-        for row in np.flatnonzero(~rows.deleted):
-            yield rows.item(int(row))
+        for segment, start in zip(rows.segments, rows.starts.tolist(), strict=True):
+            for row in np.flatnonzero(~rows.deleted[start : start + len(segment)]):
+                yield segment.item(int(row))
 
     def add(
         self,
@@ -198,7 +199,8 @@ class Index:
             KeyError: There is no such id.
         """
         with self._lock:
-            names, rows = self._rows.known(check_ids(ids))
+            names = check_ids(ids)
+            rows = self._rows.known(names)
             items = check_texts(texts)
             if not names:
                 return
@@ -209,10 +211,11 @@ class Index:
                 made = self._vectors(items, vectors)
             if len(made) != len(names):
                 raise ValueError(f"{len(made)} items for {len(names)} ids, expected one each")
-            new = check_column("payloads", payloads, len(names))
+            if payloads is None:
+                payloads = [item.payload for item in old]
             self._append(
                 made, names, items or [item.text for item in old],
-                [item.payload for item in old] if payloads is None else new, instead_of=rows,
+                check_column("payloads", payloads, len(names)), instead_of=rows,
             )  # fmt: skip
 
     def delete(self, ids: Sequence[Id]) -> int:
@@ -306,7 +309,7 @@ class Index:
             KeyError: There is no such id.
         """
         snapshot = self._rows
-        return snapshot.items(snapshot.known(check_ids(ids))[1])
+        return snapshot.items(snapshot.known(check_ids(ids)))
 
     def info(self) -> dict[str, Any]:
         """What the index is: items, settings, structure and its measured recall, size on disk."""

@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
 from sentenc.encoders.texts import as_text_list
-from sentenc.errors import MissingExtraError
 from sentenc.progress import progress_bar
 from sentenc.retrieval.best_pairs import BestPairs, Cosines
+from sentenc.retrieval.structures import import_faiss
 
 Method = Literal["auto", "exact", "approximate"]
 
@@ -265,11 +265,7 @@ def _compare_neighbors(
 
 
 def _neighbor_index(units: npt.NDArray[np.float32], block_size: int) -> Any:
-    try:
-        import faiss
-    except ImportError as error:
-        feature = f"mining pairs of more than {EXACT_ROWS:,} texts"
-        raise MissingExtraError("retrieval", "faiss-cpu", feature) from error
+    faiss = import_faiss(f"mining pairs of more than {EXACT_ROWS:,} texts")
     n, dim = units.shape
     cells = int(max(1, min(4 * n**0.5, n / 39)))
     index = faiss.IndexIVFScalarQuantizer(

@@ -32,16 +32,15 @@ def optimized(rows: Rows, manifest: Manifest, folder: Path | None, target: float
 
 def _compacted(rows: Rows) -> Rows:
     segments, deleted = [], []
-    for index, (segment, start) in enumerate(zip(rows.segments, rows.starts.tolist(), strict=True)):
+    for segment, start in zip(rows.segments, rows.starts.tolist(), strict=True):
         gone = rows.deleted[start : start + len(segment)]
         if gone.sum() > _STALE * len(segment):
             # What is left comes into memory, until it is saved.
-            live = rows.live_segment(index)
-            segments += [] if live is None else [live]
-            deleted.append(np.zeros(0 if live is None else len(live), np.bool_))
-        else:
+            segment = segment.only(np.flatnonzero(~gone))
+            gone = np.zeros(len(segment), np.bool_)
+        if len(segment):
             segments.append(segment)
-            deleted.append(gone)
+        deleted.append(gone)
     return Rows(tuple(segments), np.concatenate(deleted))
 
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +24,8 @@ from sentenc.retrieval.structures import (
 class Rows:
     """Segments one after another, which of their rows are deleted, and the structure over the first of them.
 
+    None of it ever changes, arrays included: what is computed from it is kept.
+
     Attributes:
         segments: None of them empty.
         deleted: (n,) bool.
@@ -32,12 +36,12 @@ class Rows:
     deleted: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     structure: Structure | None = None
 
-    @property
+    @cached_property
     def starts(self) -> npt.NDArray[np.int64]:
         """First row of every segment, (s,)."""
         return np.cumsum([0, *map(len, self.segments)])[:-1].astype(np.int64)
 
-    @property
+    @cached_property
     def n_live(self) -> int:
         """Rows that are not deleted."""
         return len(self.deleted) - int(self.deleted.sum())
@@ -50,7 +54,7 @@ class Rows:
         if self._by_bits(kind, store):
             candidates = hamming_candidates(self.segments, self.deleted, queries, k)
         elif self.structure is not None:
-            candidates = self.structure.candidates(queries, k, self.deleted, effort)
+            candidates = self.structure.candidates(queries, k, self._live_bits, effort)
         else:
             return scan(self.segments, self.deleted, queries, k)
         scores, rows = rescored(queries, candidates, self.vectors)
@@ -72,18 +76,12 @@ class Rows:
             return "hamming"
         return "exact" if self.structure is None else self.structure.kind
 
-    def item(self, row: int) -> Item:
-        """The item of a row."""
-        home = int(np.searchsorted(self.starts, row, "right")) - 1
-        return self.segments[home].item(row - int(self.starts[home]))
-
     def items(self, rows: npt.NDArray[np.int64]) -> list[Item]:
         """The items of rows (m,)."""
-        starts = self.starts
-        homes = np.searchsorted(starts, rows, "right") - 1
+        homes = np.searchsorted(self.starts, rows, "right") - 1
         return [
             self.segments[home].item(row)
-            for home, row in zip(homes.tolist(), (rows - starts[homes]).tolist(), strict=True)
+            for home, row in zip(homes.tolist(), (rows - self.starts[homes]).tolist(), strict=True)
         ]
 
     def vectors(self, rows: npt.NDArray[np.int64]) -> FloatArray:
@@ -100,12 +98,12 @@ class Rows:
                     rows[place] = start + row
         return rows
 
-    def known(self, ids: list[Id]) -> tuple[list[Id], npt.NDArray[np.int64]]:
-        """The ids, and the live row of each (m,); raises KeyError if one is not there."""
+    def known(self, ids: Sequence[Id]) -> npt.NDArray[np.int64]:
+        """The live row of each id (m,); raises KeyError if one is not there."""
         rows = self.find(ids)
         if (rows < 0).any():
             raise KeyError(f"no item has the id {ids[int((rows < 0).argmax())]!r}")
-        return ids, rows
+        return rows
 
     def with_segment(self, segment: Segment) -> "Rows":
         """With new rows at the end.
@@ -130,23 +128,13 @@ class Rows:
         deleted[rows] = True
         return replace(self, deleted=deleted)
 
-    def live_segment(self, index: int) -> Segment | None:
-        """A segment's live rows as a segment in memory; itself if all are; None if none is."""
-        start = int(self.starts[index])
-        segment = self.segments[index]
-        alive = np.flatnonzero(~self.deleted[start : start + len(segment)])
-        if len(alive) == len(segment):
-            return segment
-        return segment.only(alive) if len(alive) else None
-
     def hits(self, scores: FloatArray, rows: npt.NDArray[np.int64]) -> list[list[Hit]]:
         """What :meth:`search` found (q, k), with the items."""
-        found = []
-        for query_scores, query_rows in zip(scores.tolist(), rows, strict=True):
-            items = self.items(query_rows[query_rows >= 0])
-            pairs = zip(query_scores, items, strict=False)
-            found.append([Hit(score, item.id, item.text, item.payload) for score, item in pairs])
-        return found
+        found = rows >= 0
+        pairs = zip(scores[found].tolist(), self.items(rows[found]), strict=True)
+        hits = [Hit(score, item.id, item.text, item.payload) for score, item in pairs]
+        ends = np.cumsum(found.sum(axis=1)).tolist()
+        return [hits[start:end] for start, end in pairwise([0, *ends])]
 
     def recall_of(
         self, kind: str, store: str, sample: int = 200, seed: int = 1
@@ -176,6 +164,12 @@ class Rows:
             return float(np.mean(shares))
 
         return recall
+
+    @cached_property
+    def _live_bits(self) -> npt.NDArray[np.uint8] | None:
+        # As FAISS takes it: all of an index's rows are packed once, not with every query.
+        gone = self.deleted[: 0 if self.structure is None else self.structure.rows]
+        return np.packbits(~gone, bitorder="little") if gone.any() else None
 
     def _by_bits(self, kind: str, store: str) -> bool:
         first = self.segments[0].quantizer if self.segments else None

@@ -6,7 +6,6 @@ A segment never changes. It lives in memory or, memory-mapped, in a folder of it
 """
 
 import mmap
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sentenc.atomic import sync_file, sync_folder
 from sentenc.retrieval.folder import write_array
 from sentenc.retrieval.items import Id, Item, Payload, hash_ids, pack_items, unpack_item
 from sentenc.retrieval.quantization import FloatArray, Quantizer
@@ -105,17 +105,16 @@ class Segment:
         return Segment(np.array(self.codes[rows]), self.quantizer, data, offsets, None, hashes, order)
 
     def write(self, folder: Path) -> None:
-        """Writes the segment's files, on disk for certain when this returns."""
+        """Writes the segment's folder, on disk for certain when this returns; its name in the parent is not."""
         folder.mkdir(parents=True)
         arrays = {VECTORS: self.codes, OFFSETS: self.offsets}
         if self.first_id is None:
             arrays |= {HASHES: self.hashes, ORDER: self.order}
         for name, array in arrays.items():
             write_array(folder / name, array)
-        with open(folder / ITEMS, "wb") as file:
-            file.write(self.data)
-            file.flush()
-            os.fsync(file.fileno())
+        (folder / ITEMS).write_bytes(self.data)
+        sync_file(folder / ITEMS)
+        sync_folder(folder)
 
     @classmethod
     def read(cls, folder: Path, quantizer: Quantizer, first_id: int | None) -> "Segment":

@@ -117,7 +117,6 @@ def commit(folder: Path, manifest: Manifest, rows: Rows) -> tuple[Manifest, Rows
             # A commit that failed or was killed may have left something by this name.
             shutil.rmtree(folder / name, ignore_errors=True)
             whole.write(folder / name)
-            sync_folder(folder / name)
             segment = Segment.read(folder / name, quantizer, whole.first_id)
         segments.append(segment)
         new.segments.append({"name": segment.name, "rows": len(segment), "first_id": segment.first_id})

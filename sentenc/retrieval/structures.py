@@ -64,15 +64,15 @@ class Structure:
         self.recall = recall
 
     def candidates(
-        self, queries: FloatArray, k: int, deleted: npt.NDArray[np.bool_], effort: int | None = None
+        self, queries: FloatArray, k: int, live: npt.NDArray[np.uint8] | None, effort: int | None = None
     ) -> npt.NDArray[np.int64]:
-        """Rows (q, m) that are likely among the k best, -1 where there are fewer; never a deleted one."""
+        """Rows (q, m) that are likely among the k best, -1 where there are fewer; never a deleted one.
+
+        ``live`` has a bit for each of the structure's rows, the lowest of a byte first; None if all live.
+        """
         faiss = import_faiss()
         wanted = min(k * _REFINE[self.kind], self.rows)
-        selector = None
-        gone = deleted[: self.rows]
-        if gone.any():
-            selector = faiss.IDSelectorBitmap(np.packbits(~gone, bitorder="little"))
+        selector = None if live is None else faiss.IDSelectorBitmap(live)
         parameters = self._parameters(faiss, effort or self.effort, wanted, selector)
         queries = np.ascontiguousarray(queries)
         found = [shard.search(queries, wanted, params=parameters) for shard in self.shards]
@@ -179,7 +179,10 @@ def choose_effort(structure: Structure, recall_at: Callable[[int | None], float]
 def hamming_candidates(
     segments: Sequence[Segment], deleted: npt.NDArray[np.bool_], queries: FloatArray, k: int
 ) -> npt.NDArray[np.int64]:
-    """Rows (q, m) whose bits differ least from the queries'; of binary segments of one quantizer."""
+    """Rows (q, m) whose bits differ least from the queries'; of binary segments of one quantizer.
+
+    One row at least is not deleted.
+    """
     faiss = import_faiss()
     quantizer = segments[0].quantizer
     bits = quantizer.transform(queries)
@@ -194,8 +197,6 @@ def hamming_candidates(
             distances.append(d)
             rows.append(alive[found] + start)
         start += len(segment)
-    if not rows:
-        return np.full((len(queries), 1), -1, np.int64)
     distance, row = np.concatenate(distances, axis=1), np.concatenate(rows, axis=1)
     order = np.argsort(distance, axis=1, kind="stable")[:, :wanted]
     return np.take_along_axis(row, order, axis=1)
@@ -216,12 +217,13 @@ def rescored(
     return scores, rows
 
 
-def import_faiss() -> Any:
-    """FAISS, or an error that names the extra."""
+def import_faiss(feature: str | None = None) -> Any:
+    """FAISS, or an error that names the extra and what needs it, by default a large index."""
     try:
         import faiss
     except ImportError as error:
-        raise MissingExtraError("retrieval", "faiss-cpu", f"an index beyond {EXACT_ROWS:,} items") from error
+        feature = feature or f"an index beyond {EXACT_ROWS:,} items"
+        raise MissingExtraError("retrieval", "faiss-cpu", feature) from error
     return faiss
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("sentenc.serving")
 
 _PROBES = ("/health", "/ready")
+_WATCHING = (*_PROBES, "/metrics")  # no work: not in flight, and no drain waits for it
 _COUNTED = ("/v1/embeddings", "/v1/models", "/search", "/similarity", "/indexes", "/metrics", "/", *_PROBES)
 _NO_ANSWER = 499  # what nginx logs when the client went away
 
@@ -50,8 +51,8 @@ class Guard:
                 ]
             await send(message)
 
-        counted = path not in _PROBES
-        self._state.in_flight += counted
+        works = path not in _WATCHING
+        self._state.in_flight += works
         try:
             await self._pass(path, scope, receive, observed)
         except Exception:
@@ -62,7 +63,7 @@ class Guard:
                 # The answer has begun: the client must not take what it has for the whole.
                 raise
         finally:
-            self._state.in_flight -= counted
+            self._state.in_flight -= works
             label = _label(path)
             metrics = self._state.metrics
             metrics.requests.add((label, str(status)))

@@ -85,7 +85,9 @@ class Metrics:
         self.seconds = Histogram(
             "sentenc_request_seconds", "Time from a request's arrival to its answer.", ("route",), _SECONDS
         )
-        self.in_flight = Gauge("sentenc_requests_in_flight", "Requests being answered.", ())
+        self.in_flight = Gauge(
+            "sentenc_requests_in_flight", "Requests being answered, probes and scrapes aside.", ()
+        )
         self.queue = Gauge("sentenc_queue_requests", "Requests that wait for their turn.", ("queue", "name"))
         self.batch_requests = Histogram(
             "sentenc_batch_requests", "Requests that went through together.", ("queue", "name"), _SIZES

@@ -14,7 +14,7 @@ class State:
     """From starting through ready to draining.
 
     Attributes:
-        in_flight: Requests being answered, probes aside.
+        in_flight: Requests being answered, probes and scrapes of ``/metrics`` aside.
         draining: No more requests are taken; those in flight are finished.
     """
 

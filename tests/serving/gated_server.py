@@ -1,5 +1,7 @@
 """A server whose encoder waits, where a text begins with "slow", until a file is there: for tests of its end.
 
+While it waits, or has waited, there is the file FILE.reached.
+
 python -m serving.gated_server FILE SETTINGS_AS_JSON
 """
 
@@ -21,8 +23,10 @@ class FileGated(Gated):
         self.gate = gate
 
     def _encode_block(self, texts, batch_size, out):
-        while any(text.startswith("slow") for text in texts) and not self.gate.exists():
-            time.sleep(0.005)
+        if any(text.startswith("slow") for text in texts):
+            self.gate.with_name(f"{self.gate.name}.reached").touch()
+            while not self.gate.exists():
+                time.sleep(0.005)
         return super()._encode_block(texts, batch_size, out)
 
 
