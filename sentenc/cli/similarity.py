@@ -16,7 +16,7 @@ def similarity_command(texts: tuple[str, ...], model: str, as_json: bool) -> Non
     if len(texts) < 2:
         raise click.UsageError(f"got {len(texts)} text, expected two or more")
     encoder = sentenc.load(model)
-    vectors = encoder.encode(list(texts))
+    vectors = encoder.encode(list(texts), truncate_dim=encoder.similarity_dim)
     matrix = encoder.similarity(vectors, vectors)
     if as_json:
         click.echo(

@@ -39,6 +39,11 @@ class Encoder(ABC):
         """Length of the vectors."""
 
     @property
+    def similarity_dim(self) -> int:
+        """Components, from the first, that similarities need; what comes after is for classifiers."""
+        return self.dim
+
+    @property
     @abstractmethod
     def max_tokens(self) -> int:
         """Tokens of a text that are used, special tokens included; the rest is cut off."""

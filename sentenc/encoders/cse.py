@@ -12,7 +12,7 @@ import numpy.typing as npt
 from sentenc.checkpoint import Checkpoint, write_checkpoint
 from sentenc.encoders.base import Encoder, digest
 from sentenc.encoders.cse_config import CSEConfig
-from sentenc.encoders.cse_tables import dense_weight, fold_tables, quantisation_steps, quantised
+from sentenc.encoders.cse_tables import ROWS, dense_weight, fold_tables, quantised_rows
 from sentenc.encoders.texts import as_text_list
 from sentenc.errors import CheckpointError
 from sentenc.tokenization import Tokenizer
@@ -33,8 +33,8 @@ class CSE(Encoder):
 
     Args:
         config: The model's shape.
-        weights: Every weight of ``config.shapes()``, float16 or float32; ``embeddings`` may be int8
-            with ``embeddings.scale`` (V,) beside it.
+        weights: Every weight of ``config.shapes()``, float16 or float32; ``embeddings`` and
+            ``average`` may be int8 with ``embeddings.scale`` (V,) and ``average.scale`` beside them.
         tokenizer: Its vocabulary must fit ``config.vocab_size``.
         tables: ``"int8"`` (a scale per token and per filter; small and fast), or ``"float32"``
             (equal to the dense form to 1e-5).
@@ -100,6 +100,11 @@ class CSE(Encoder):
         return self.config.dim
 
     @property
+    def similarity_dim(self) -> int:
+        """Length of the sentence vector alone, without a plain average or features beside it."""
+        return self.config.sentence_dim
+
+    @property
     def max_tokens(self) -> int:
         """Tokens of a text that are used; no special tokens are added."""
         return self.config.max_tokens
@@ -133,15 +138,12 @@ class CSE(Encoder):
         return dense_weight(self._weights, name)
 
     def compressed(self) -> "CSE":
-        """The same model with int8 embeddings (a scale a row) and float16 elsewhere: a quarter the size."""
-        embeddings = self.weight("embeddings")
-        scale = quantisation_steps(np.abs(embeddings).max(axis=1))
-        weights: dict[str, npt.NDArray[Any]] = {
-            "embeddings": quantised(embeddings, scale[:, None]),
-            "embeddings.scale": scale,
-        }
+        """The same model with int8 rows of tokens (a scale each) and float16 elsewhere: a quarter the size."""
+        weights: dict[str, npt.NDArray[Any]] = {}
         for name in self.config.shapes():
-            if name != "embeddings":
+            if name in ROWS:
+                weights[name], weights[f"{name}.scale"] = quantised_rows(self.weight(name))
+            else:
                 weights[name] = self.weight(name).astype(np.float16)
         return CSE(
             self.config, weights, self.tokenizer, tables=self.tables, threads=self.threads,
@@ -149,10 +151,10 @@ class CSE(Encoder):
         )  # fmt: skip
 
     def word_path(self) -> "CSE":
-        """The model without its n-gram path: the weighted word average that is left."""
+        """The model without its n-gram path: the averages of words that are left."""
         if not self.config.word_path:
             raise ValueError("the model has no word path")
-        kept = {"embeddings", "embeddings.scale", "token_weights", "projection"}
+        kept = {"embeddings", "embeddings.scale", "token_weights", "projection", "average", "average.scale"}
         config = CSEConfig.from_dict(self.config.to_dict() | {"widths": [], "combine": "residual"})
         weights = {name: value for name, value in self._weights.items() if name in kept}
         return CSE(config, weights, self.tokenizer, tables=self.tables, threads=self.threads)
@@ -217,8 +219,9 @@ def _usable_cores() -> int:
 def check_weights(config: CSEConfig, weights: Mapping[str, npt.NDArray[Any]]) -> None:
     """Raises ``CheckpointError`` unless there is every weight of a configuration, well-formed, and no other."""
     expected = config.shapes()
-    if "embeddings" in weights and weights["embeddings"].dtype == np.int8:
-        expected["embeddings.scale"] = (config.vocab_size,)
+    for name in ROWS:
+        if name in weights and weights[name].dtype == np.int8:
+            expected[f"{name}.scale"] = (config.vocab_size,)
     missing, unexpected = sorted(set(expected) - set(weights)), sorted(set(weights) - set(expected))
     if missing or unexpected:
         raise CheckpointError(f"model.safetensors has weights missing: {missing}, unexpected: {unexpected}")
@@ -226,9 +229,7 @@ def check_weights(config: CSEConfig, weights: Mapping[str, npt.NDArray[Any]]) ->
         value = weights[name]
         if value.shape != shape:
             raise CheckpointError(f"model.safetensors has {name} of shape {value.shape}, expected {shape}")
-        if value.dtype not in (np.float16, np.float32) and not (
-            name == "embeddings" and value.dtype == np.int8
-        ):
+        if value.dtype not in (np.float16, np.float32) and not (name in ROWS and value.dtype == np.int8):
             raise CheckpointError(
                 f"model.safetensors has {name} of dtype {value.dtype}, expected float16 or float32"
             )

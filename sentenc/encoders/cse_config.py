@@ -3,14 +3,14 @@
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
-Combine = Literal["residual", "concat"]
+Combine = Literal["residual", "concat", "both"]
 Phi = Literal["identity", "tanh", "relu", "gelu"]
 Pooling = Literal["mean", "sum", "max"]
 Windows = Literal["valid", "padded"]
 Unknown = Literal["skip", "row"]
 
 _CHOICES: dict[str, tuple[str, ...]] = {
-    "combine": ("residual", "concat"),
+    "combine": ("residual", "concat", "both"),
     "phi": ("identity", "tanh", "relu", "gelu"),
     "pooling": ("mean", "sum", "max"),
     "windows": ("valid", "padded"),
@@ -32,12 +32,16 @@ class CSEConfig:
         output_dim: D, the length of u P; None takes P as the identity (D = d).
         widths: H, the n-gram widths, rising; empty for a pure word average.
         num_filters: k, the filters of each width.
-        combine: ``"residual"``: e = u P + sum_h s_h Q_h; ``"concat"``: e = [u P; s_h for h in H].
+        combine: ``"residual"``: e = u P + sum_h s_h Q_h; ``"concat"``: e = [u P; s_h for h in H];
+            ``"both"``: e = [u P + sum_h s_h Q_h; s_h for h in H], which keeps the features for a classifier.
         phi: The non-linearity of the n-gram path. With ``"identity"`` and sum pooling the model is
             all but a bag of words.
         pooling: Over the windows of a sentence.
         windows: ``"valid"``: those within the sentence, and one zero-padded on the right if it is
             shorter than h; ``"padded"``: one begins at every token, h - 1 zero rows on the right.
+        average_dim: A, the length of a plain average beside the sentence vector: mean_i y_i, of rows y of a
+            V x A matrix, with no weights. It keeps what the weights a_i silence, function words above
+            all, for a classifier. It comes after u P + ..., before concatenated s_h.
         word_path: Whether there is u. Without it ``combine`` must be ``"concat"``.
         unknown: ``"skip"`` leaves unknown words out; ``"row"`` gives them the unknown token's row.
         max_tokens: Where a text is cut. The model itself has no limit.
@@ -55,6 +59,7 @@ class CSEConfig:
     phi: Phi = "relu"
     pooling: Pooling = "mean"
     windows: Windows = "valid"
+    average_dim: int = 0
     word_path: bool = True
     unknown: Unknown = "skip"
     max_tokens: int = 8192
@@ -65,11 +70,12 @@ class CSEConfig:
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(choices)}")
         for name in _POSITIVE:
-            _check_positive(name, getattr(self, name))
+            _check_integer(name, getattr(self, name))
+        _check_integer("average_dim", self.average_dim, 0)
         if self.output_dim is not None:
-            _check_positive("output_dim", self.output_dim)
+            _check_integer("output_dim", self.output_dim)
         for width in self.widths:
-            _check_positive("widths", width)
+            _check_integer("widths", width)
         if list(self.widths) != sorted(set(self.widths)):
             raise ValueError(f"widths is {self.widths}, expected rising, distinct integers")
         if not self.word_path and (self.combine != "concat" or not self.widths):
@@ -100,7 +106,13 @@ class CSEConfig:
     @property
     def dim(self) -> int:
         """Length of the sentence vector e."""
-        return self.word_dim + (self.num_features if self.combine == "concat" else 0)
+        return self.word_dim + self.average_dim + (self.num_features if self.combine != "residual" else 0)
+
+    @property
+    def sentence_dim(self) -> int:
+        """Length of the sentence vector alone: without a plain average, or features of ``"both"``, beside it."""
+        beside = self.combine == "both" or self.average_dim
+        return self.word_dim if beside and self.word_path else self.dim
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every weight: what a checkpoint must hold, no more and no less."""
@@ -110,10 +122,12 @@ class CSEConfig:
             shapes["token_weights"] = (v,)
             if self.output_dim is not None:
                 shapes["projection"] = (d, self.output_dim)
+        if self.average_dim:
+            shapes["average"] = (v, self.average_dim)
         for h in self.widths:
             shapes[f"filters.{h}"] = (h, d, k)
             shapes[f"biases.{h}"] = (k,)
-            if self.combine == "residual":
+            if self.combine != "concat":
                 shapes[f"output.{h}"] = (k, self.word_dim)
         return shapes
 
@@ -123,7 +137,11 @@ class CSEConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "CSEConfig":
-        """The inverse of :meth:`to_dict`; refuses missing and unknown keys."""
+        """The inverse of :meth:`to_dict`; refuses missing and unknown keys.
+
+        ``average_dim`` may be missing: models saved before there was one have none.
+        """
+        values = {"average_dim": 0} | values
         known = {field.name for field in fields(cls)}
         if set(values) != known:
             missing, unexpected = sorted(known - set(values)), sorted(set(values) - known)
@@ -133,6 +151,6 @@ class CSEConfig:
         return cls(**values | {"widths": tuple(values["widths"])})
 
 
-def _check_positive(name: str, value: Any) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} is {value!r}, expected an integer of 1 or more")
+def _check_integer(name: str, value: Any, least: int = 1) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} is {value!r}, expected an integer of {least} or more")

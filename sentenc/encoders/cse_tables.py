@@ -10,14 +10,23 @@ from sentenc.encoders.cse_config import CSEConfig
 
 _PHI = {"identity": 0, "tanh": 1, "relu": 2, "gelu": 3}
 _POOLING = {"mean": 0, "sum": 1, "max": 2}
+# The largest bias, in quantisation steps, that sums in 16 bits can take: 32 windows of up to three taps of
+# 127 and a bias each come to 32 * (381 + 511) = 28,544.
+INT16_BIAS = 511
+
+
+# Weights with a row a token, the bulk of a model: they may be stored in int8, with a scale a row.
+ROWS = ("embeddings", "average")
 
 
 class WordTable(NamedTuple):
-    """The word path: row i of the table times its scale is a_i x_i P."""
+    """The word path and the plain average: row i times their scales is [a_i x_i P; y_i]."""
 
-    rows: npt.NDArray[Any]  # (V, D) int8 or float32
-    scales: npt.NDArray[np.float32]  # (V,) a_i times the quantisation step
+    rows: npt.NDArray[Any]  # (V, D + A) int8 or float32
+    scales: npt.NDArray[np.float32]  # (V,) a_i times the quantisation step of x_i P
+    average_scales: npt.NDArray[np.float32]  # (V,) the quantisation step of y_i
     weights: npt.NDArray[np.float32]  # (V,) a_i
+    dim: int  # D
 
 
 class NgramTable(NamedTuple):
@@ -26,57 +35,71 @@ class NgramTable(NamedTuple):
     rows: npt.NDArray[Any]  # (V, k * sum of widths) int8 or float32
     scales: npt.NDArray[np.float32]  # (K,) quantisation step of each filter
     biases: npt.NDArray[np.float32]  # (K,)
+    steps: npt.NDArray[np.int16]  # (K,) biases in whole quantisation steps; none if sums are in float32
     widths: npt.NDArray[np.int64]
     filters: int
     phi: int
     pooling: int
     padded: bool
-    projection: npt.NDArray[np.float32]  # (K, D), or (0, 0) to concatenate
+    projection: npt.NDArray[np.float32]  # (K, D), or (0, 0) to concatenate alone
 
 
 def fold_tables(
     config: CSEConfig, weights: Mapping[str, npt.NDArray[Any]], tables: str
 ) -> tuple[WordTable, NgramTable]:
     """The tables of a model, in ``tables`` = ``"int8"`` or ``"float32"``."""
-    stored = weights["embeddings"]
-    scale = weights.get("embeddings.scale", np.ones(len(stored), np.float32)).astype(np.float32)
     embeddings = dense_weight(weights, "embeddings")
-    dense = {name: dense_weight(weights, name) for name in config.shapes() if name != "embeddings"}
+    dense = {name: dense_weight(weights, name) for name in config.shapes() if name not in ROWS}
     return (
-        _word_table(config, stored, scale, embeddings, dense, tables),
+        _word_table(config, weights, embeddings, dense, tables),
         _ngram_table(config, embeddings, dense, tables),
     )
 
 
 def dense_weight(weights: Mapping[str, npt.NDArray[Any]], name: str) -> npt.NDArray[np.float32]:
-    """A weight in float32; int8 embeddings are multiplied by their scale."""
+    """A weight in float32; int8 rows are multiplied by their scales."""
     value = weights[name].astype(np.float32)
-    return value * weights["embeddings.scale"][:, None] if weights[name].dtype == np.int8 else value
+    return value * weights[f"{name}.scale"][:, None] if weights[name].dtype == np.int8 else value
+
+
+def quantised_rows(values: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """Rows in int8 and the scale of each."""
+    scale = quantisation_steps(np.abs(values).max(axis=1, initial=0))
+    return quantised(values, scale[:, None]), scale
 
 
 def _word_table(
     config: CSEConfig,
-    stored: npt.NDArray[Any],
-    scale: npt.NDArray[np.float32],
+    weights: Mapping[str, npt.NDArray[Any]],
     embeddings: npt.NDArray[np.float32],
     dense: Mapping[str, npt.NDArray[np.float32]],
     tables: str,
 ) -> WordTable:
-    if not config.word_path:
-        nothing = np.zeros(len(stored), np.float32)
-        return WordTable(
-            np.zeros((len(stored), 0), np.int8 if tables == "int8" else np.float32), nothing, nothing
-        )
-    # Only ratios of weights count; the highest is made 1, so that none overflows.
-    weights = np.exp(dense["token_weights"] - dense["token_weights"].max())
-    if "projection" in dense:
-        embeddings = embeddings @ dense["projection"]
-    elif tables == "int8" and stored.dtype == np.int8:
-        return WordTable(stored, weights * scale, weights)
+    nothing = np.zeros(len(embeddings), np.float32)
+    rows, scales, a = np.zeros((len(embeddings), 0), np.float32), nothing, nothing
+    if config.word_path:
+        # Only ratios of weights count; the highest is made 1, so that none overflows.
+        a = np.exp(dense["token_weights"] - dense["token_weights"].max())
+        projected = embeddings @ dense["projection"] if "projection" in dense else None
+        rows, scales = _rows(weights, "embeddings", projected, tables)
+    average_scales = nothing
+    if config.average_dim:
+        average, average_scales = _rows(weights, "average", None, tables)
+        rows = np.concatenate([rows.astype(average.dtype), average], axis=1)
+    return WordTable(rows, a * scales, average_scales, a, config.word_dim)
+
+
+def _rows(
+    weights: Mapping[str, npt.NDArray[Any]], name: str, values: npt.NDArray[np.float32] | None, tables: str
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
+    # A table's rows and their scales: as they are stored where that is possible, so that it is lossless.
+    stored = weights[name]
     if tables == "float32":
-        return WordTable(embeddings, weights, weights)
-    step = quantisation_steps(np.abs(embeddings).max(axis=1))
-    return WordTable(quantised(embeddings, step[:, None]), weights * step, weights)
+        dense = dense_weight(weights, name) if values is None else values
+        return dense, np.ones(len(dense), np.float32)
+    if values is None and stored.dtype == np.int8:
+        return stored, weights[f"{name}.scale"].astype(np.float32)
+    return quantised_rows(dense_weight(weights, name) if values is None else values)
 
 
 def _ngram_table(
@@ -98,19 +121,27 @@ def _ngram_table(
         scales = quantisation_steps(np.concatenate(peak)) if peak else scales
         steps = [scales[i * k : (i + 1) * k] for i, h in enumerate(widths) for _ in range(h)]
         rows = quantised(rows, np.concatenate(steps) if steps else np.ones(0, np.float32))
-    biases = [dense[f"biases.{h}"] for h in widths]
-    residual = bool(widths) and config.combine == "residual"
+    biases = np.concatenate([dense[f"biases.{h}"] for h in widths]) if widths else np.zeros(0, np.float32)
+    projected = bool(widths) and config.combine != "concat"
     return NgramTable(
         rows,
         scales,
-        np.concatenate(biases) if biases else np.zeros(0, np.float32),
+        biases,
+        _whole_steps(biases, scales) if tables == "int8" else np.zeros(0, np.int16),
         np.array(widths, np.int64),
         k,
         _PHI[config.phi],
         _POOLING[config.pooling],
         config.windows == "padded",
-        np.concatenate([dense[f"output.{h}"] for h in widths]) if residual else np.zeros((0, 0), np.float32),
+        np.concatenate([dense[f"output.{h}"] for h in widths]) if projected else np.zeros((0, 0), np.float32),
     )
+
+
+def _whole_steps(biases: npt.NDArray[np.float32], scales: npt.NDArray[np.float32]) -> npt.NDArray[np.int16]:
+    # Half a step at most is lost, as each tap loses to its rounding. A bias too large is a filter whose
+    # taps are all but zero; a model with one keeps float32 sums.
+    steps = np.rint(biases / scales)
+    return (steps if (np.abs(steps) <= INT16_BIAS).all() else np.zeros(0)).astype(np.int16)
 
 
 def quantisation_steps(peaks: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -24,6 +24,8 @@ MEAN, SUM, MAX = 0, 1, 2
 
 # Sentences whose n-gram features are projected together, so that the projection is read once for all.
 _TILE = 8
+# Windows whose features are added up in 16 bits before they are widened.
+_INT16_WINDOWS = 32
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _SCATTER = np.uint64(0xD6E8FEB86659FD93)
@@ -202,6 +204,28 @@ def _pool_words(ids, n, rows, scales, weights, out):  # type: ignore[no-untyped-
 
 
 @_kernel
+def _pool_both(ids, n, rows, scales, average_scales, weights, dim, out):  # type: ignore[no-untyped-def]
+    # The same for the first `dim` columns, and mean_i y_i for the others: one stretch of memory a token.
+    total = np.float32(0)
+    for i in range(n):
+        token = ids[i]
+        scale, average_scale = scales[token], average_scales[token]
+        total += weights[token]
+        row = rows[token]
+        for d in range(dim):
+            out[d] += scale * np.float32(row[d])
+        for d in range(dim, rows.shape[1]):
+            out[d] += average_scale * np.float32(row[d])
+    if dim > 0:
+        inverse = np.float32(1) / total
+        for d in range(dim):
+            out[d] *= inverse
+    inverse = np.float32(1) / np.float32(n)
+    for d in range(dim, rows.shape[1]):
+        out[d] *= inverse
+
+
+@_kernel
 def _activate(z, phi):  # type: ignore[no-untyped-def]
     for f in range(len(z)):
         if phi == TANH:
@@ -251,25 +275,78 @@ def _add_triples(ids, windows, rows, k, scales, biases, floor, out):  # type: ig
 
 
 @_kernel
-def _pool_ngrams(ids, n, rows, scales, biases, widths, k, phi, pooling, padded, z, out):  # type: ignore[no-untyped-def]
+def _add_words_int16(ids, windows, rows, k, scales, biases, floor, total, out):  # type: ignore[no-untyped-def]
+    # Widths 1, 2 and 3 in whole quantisation steps, twice as many filters to a vector instruction: as
+    # scales are positive, max(scale z + bias, 0) is scale max(z + bias / scale, 0). The biases and so
+    # many windows are small enough for 16 bits (see cse_tables.INT16_BIAS).
+    for start in range(0, windows, _INT16_WINDOWS):
+        total[:k] = 0
+        for i in range(start, min(windows, start + _INT16_WINDOWS)):
+            x = rows[ids[i], :k]
+            for f in range(k):
+                z = np.int16(np.int16(x[f]) + biases[f])
+                total[f] = np.int16(total[f] + max(z, floor))
+        for f in range(k):
+            out[f] += scales[f] * np.float32(total[f])
+
+
+@_kernel
+def _add_pairs_int16(ids, windows, rows, k, scales, biases, floor, total, out):  # type: ignore[no-untyped-def]
+    for start in range(0, windows, _INT16_WINDOWS):
+        total[:k] = 0
+        for i in range(start, min(windows, start + _INT16_WINDOWS)):
+            x, y = rows[ids[i], :k], rows[ids[i + 1], k : 2 * k]
+            for f in range(k):
+                z = np.int16(np.int16(x[f]) + np.int16(y[f]) + biases[f])
+                total[f] = np.int16(total[f] + max(z, floor))
+        for f in range(k):
+            out[f] += scales[f] * np.float32(total[f])
+
+
+@_kernel
+def _add_triples_int16(ids, windows, rows, k, scales, biases, floor, total, out):  # type: ignore[no-untyped-def]
+    for start in range(0, windows, _INT16_WINDOWS):
+        total[:k] = 0
+        for i in range(start, min(windows, start + _INT16_WINDOWS)):
+            x, y, w = rows[ids[i], :k], rows[ids[i + 1], k : 2 * k], rows[ids[i + 2], 2 * k : 3 * k]
+            for f in range(k):
+                z = np.int16(np.int16(x[f]) + np.int16(y[f]) + np.int16(w[f]) + biases[f])
+                total[f] = np.int16(total[f] + max(z, floor))
+        for f in range(k):
+            out[f] += scales[f] * np.float32(total[f])
+
+
+@_kernel
+def _pool_ngrams(ids, n, rows, scales, biases, steps, widths, k, phi, pooling, padded, z, total, out):  # type: ignore[no-untyped-def]
     # s_h for every width h into out, k values each. A row of `rows` holds T_{h,j}[token] for all h
     # and j side by side, so a token's whole part in every n-gram is one stretch of memory.
     column = 0
     floor = np.float32(0) if phi == RELU else np.float32(-np.inf)
+    whole_floor = np.int16(0) if phi == RELU else np.int16(-32768)
     plain = pooling != MAX and phi in (RELU, IDENTITY)
+    whole = len(steps) > 0
     for w in range(len(widths)):
         width = widths[w]
         windows = n if padded else max(1, n - width + 1)
         feature = w * k
         done = 0
-        if plain and (width == 2 or width == 3):
+        if plain and width <= 3 and (whole or width >= 2):
             done = max(0, n - width + 1)
             taps = rows[:, column : column + width * k]
             scale, bias = scales[feature : feature + k], biases[feature : feature + k]
-            if width == 2:
-                _add_pairs(ids, done, taps, k, scale, bias, floor, out[feature : feature + k])
+            features = out[feature : feature + k]
+            if whole:
+                step = steps[feature : feature + k]
+                if width == 1:
+                    _add_words_int16(ids, done, taps, k, scale, step, whole_floor, total, features)
+                elif width == 2:
+                    _add_pairs_int16(ids, done, taps, k, scale, step, whole_floor, total, features)
+                else:
+                    _add_triples_int16(ids, done, taps, k, scale, step, whole_floor, total, features)
+            elif width == 2:
+                _add_pairs(ids, done, taps, k, scale, bias, floor, features)
             else:
-                _add_triples(ids, done, taps, k, scale, bias, floor, out[feature : feature + k])
+                _add_triples(ids, done, taps, k, scale, bias, floor, features)
         for i in range(done, windows):
             _window(ids, i, min(width, n - i), rows, column, k, scales, biases, feature, phi, z)
             for f in range(k):
@@ -311,21 +388,23 @@ def encode(text, offsets, rules, table, powers, words, ngrams, max_tokens, out, 
         offsets: (n + 1,) where each text begins and ends.
         rules: How bytes become words and words tokens (see ``Tokenizer.rules``).
         table: The vocabulary's hash table; powers: powers of the hash multiplier.
-        words: The word path: rows (V, D), scales (V,), weights (V,); zero columns if there is none.
-        ngrams: The n-gram path: rows, scales, biases, widths, filters a width, phi, pooling, padded,
-            projection (K, D) or (0, 0) to concatenate.
+        words: The word path and the plain average: rows (V, D + A), their scales (V,) each, weights (V,), D.
+        ngrams: The n-gram path: rows, scales, biases, biases in whole steps (or none), widths, filters
+            a width, phi, pooling, padded, projection (K, D) or (0, 0). What ``out`` has beyond D + A are
+            the features themselves.
         max_tokens: Where a text is cut.
         out: (n, dim) float32, overwritten.
         counts: (n,) int64, the tokens of each text before the cut.
     """
-    word_rows, word_scales, word_weights = words
-    rows, scales, biases, widths, k, phi, pooling, padded, projection = ngrams
+    word_rows, word_scales, average_scales, word_weights, weighted_dim = words
+    rows, scales, biases, steps, widths, k, phi, pooling, padded, projection = ngrams
     word_dim = word_rows.shape[1]
     features = len(widths) * k
     word = np.empty(len(powers) - 1, np.uint8)
     prefix = np.zeros(len(powers), np.uint64)
     ids = np.empty(max_tokens, np.int32)
     z = np.empty(max(1, k), np.float32)
+    total = np.empty(max(1, k), np.int16)
     tile = np.zeros((_TILE, max(1, features)), np.float32)
     out[:] = np.float32(0)
     for first in range(0, len(offsets) - 1, _TILE):
@@ -336,15 +415,20 @@ def encode(text, offsets, rules, table, powers, words, ngrams, max_tokens, out, 
             tile[i - first] = np.float32(0)
             if n == 0:
                 continue
-            if word_dim > 0:
+            if weighted_dim == word_dim > 0:
                 _pool_words(ids, n, word_rows, word_scales, word_weights, out[i])
+            elif word_dim > 0:
+                _pool_both(
+                    ids, n, word_rows, word_scales, average_scales, word_weights, weighted_dim, out[i]
+                )  # fmt: skip
             if features > 0:
                 _pool_ngrams(
-                    ids, n, rows, scales, biases, widths, k, phi, pooling, padded, z, tile[i - first]
+                    ids, n, rows, scales, biases, steps, widths, k, phi, pooling, padded, z, total,
+                    tile[i - first],
                 )  # fmt: skip
         if projection.shape[0] > 0:
             _project(tile, projection, out[first:last])
-        elif features > 0:
+        if out.shape[1] > word_dim:
             for i in range(first, last):
                 for f in range(features):
                     out[i, word_dim + f] = tile[i - first, f]

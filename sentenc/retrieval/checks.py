@@ -117,7 +117,7 @@ def matching_encoder(
     _, found = load_encoder(built["model"] if encoder is None and built else encoder)
     if found is None:
         return None
-    if found.dim != manifest.dim:
+    if found.dim < manifest.dim:
         raise IndexMismatchError(
             f"{folder} holds vectors of {manifest.dim} dimensions, but the encoder gives {found.dim}"
         )

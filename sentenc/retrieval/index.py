@@ -49,7 +49,8 @@ class Index:
     Args:
         encoder: Makes vectors of texts: an :class:`~sentenc.Encoder` or what :func:`sentenc.load` takes.
             None for an index of vectors alone.
-        dim: Length of the vectors; needed, and only allowed, without an encoder.
+        dim: Length of the vectors; needed without an encoder. With one: how many of its components, from
+            the first, are kept; by default those that similarities need (``Encoder.similarity_dim``).
         metric: ``"cosine"`` (vectors are copied and scaled to unit length) or ``"dot"``.
         kind: ``"exact"`` looks at every item; ``"ivf"``, ``"ivfpq"`` and ``"hnsw"`` are FAISS structures
             (extra ``retrieval``), built by :meth:`optimize`; ``"auto"`` is exact up to 100,000 items and
@@ -74,13 +75,15 @@ class Index:
         check_choice("kind", kind, KINDS)
         check_choice("store", store, STORES)
         model, encoder = load_encoder(encoder)
-        if (encoder is None) == (dim is None):
-            got = "neither" if dim is None else "both"
-            raise ValueError(f"got {got} of encoder and dim, expected one of them")
+        if encoder is None and dim is None:
+            raise ValueError("got neither of encoder and dim, expected one of them")
+        dim = encoder.similarity_dim if encoder and dim is None else check_positive("dim", dim)
+        if encoder and dim > encoder.dim:
+            raise ValueError(f"dim is {dim}, expected at most the encoder's {encoder.dim}")
         described = None if encoder is None else {"model": model, "fingerprint": encoder.fingerprint()}
         self.encoder = encoder
         self._manifest = Manifest(
-            dim=encoder.dim if encoder else check_positive("dim", dim), metric=metric, kind=kind, store=store, encoder=described
+            dim=dim, metric=metric, kind=kind, store=store, encoder=described
         )  # fmt: skip
         self._rows = Rows()
         self._folder: Path | None = None
@@ -343,6 +346,7 @@ class Index:
             if texts is None:
                 raise ValueError("got neither texts nor vectors, expected one or both")
             vectors = self._encode(texts)
+        vectors = self._own_part(vectors)
         limit = 65504.0 if self._manifest.store == "float16" else math.inf
         made = check_vectors("vectors", vectors, self.dim, self.metric == "cosine", limit)
         if texts is not None and len(texts) != len(made):
@@ -353,17 +357,23 @@ class Index:
         if isinstance(queries, str):
             single, vectors = True, self._encode([queries])
         elif are_numbers(queries):
-            vectors = np.asarray(queries)
+            vectors = self._own_part(np.asarray(queries))
             single = vectors.ndim == 1
             vectors = vectors[None] if single else vectors
         else:
             single, vectors = False, self._encode(as_text_list(queries))
         return single, check_vectors("queries", vectors, self.dim, self.metric == "cosine")
 
+    def _own_part(self, vectors: Any) -> Any:
+        # The encoder's whole vectors may be given as well.
+        if self.encoder is None or self.dim == self.encoder.dim or np.shape(vectors)[-1:] != (self.encoder.dim,):
+            return vectors
+        return np.asarray(vectors)[..., : self.dim]
+
     def _encode(self, texts: list[str]) -> FloatArray:
         if self.encoder is None:
             raise ValueError("the index has no encoder, expected vectors, or Index.open(folder, encoder=...)")
-        vectors: FloatArray = self.encoder.encode(texts)
+        vectors: FloatArray = self.encoder.encode(texts, truncate_dim=self.dim)
         return vectors
 
     def _refuse_known(self, names: list[Id]) -> None:

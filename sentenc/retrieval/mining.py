@@ -286,7 +286,9 @@ def _encode_distinct(
     """Rows of the distinct texts (m,), pairs (first, later) of identical ones, vectors (m, d)."""
     first: dict[str, int] = {}
     copies = [(first[text], i) for i, text in enumerate(texts) if first.setdefault(text, i) != i]
-    vectors = encoder.encode(list(first), show_progress_bar=show_progress_bar)
+    vectors = encoder.encode(
+        list(first), truncate_dim=encoder.similarity_dim, show_progress_bar=show_progress_bar
+    )
     return np.fromiter(first.values(), np.int64, len(first)), copies, _as_vectors(vectors)
 
 

@@ -62,7 +62,7 @@ class Retrieval:
         if isinstance(fields.get("texts"), str):
             raise ApiError(400, "texts is a str, expected a list of str", param="texts")
         items = texts(fields, "texts", min(self._max_inputs, MAX_COMPARED))
-        vectors, _ = await model.encode(items, "texts")
+        vectors, _ = await model.encode(items, "texts", dimensions=model.encoder.similarity_dim)
         cosines = model.encoder.similarity(vectors, vectors)
         rows = await asyncio.to_thread(number_rows, cosines) if len(items) > 100 else number_rows(cosines)
         return b'{"model":%b,"similarities":[%b]}' % (json.dumps(model.name).encode(), b",".join(rows))
@@ -79,7 +79,7 @@ class Retrieval:
                 param="k",
             )
         started = time.perf_counter()
-        vectors, _ = await served.model.encode(queries, name)
+        vectors, _ = await served.model.encode(queries, name, dimensions=served.index.dim)
         encoded = time.perf_counter()
         hits = await served.search(np.asarray(vectors, np.float32), k)
         searched = time.perf_counter()

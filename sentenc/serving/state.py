@@ -65,7 +65,7 @@ class State:
             for model in self.catalog.models.values():
                 await model.encode(["ready"], "text")
             for served in self.catalog.indexes.values():
-                vectors, _ = await served.model.encode(["ready"], "text")
+                vectors, _ = await served.model.encode(["ready"], "text", dimensions=served.index.dim)
                 await served.search(vectors, 1)
         except Exception:
             # Requests will tell what is wrong, one by one.

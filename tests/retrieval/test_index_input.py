@@ -134,7 +134,7 @@ def test_bad_settings_are_named():
         ({"dim": 4, "store": "int4"}, "store is 'int4'"),
         ({"dim": 0}, "dim is 0"),
         ({}, "neither of encoder and dim"),
-        ({"encoder": make_cse(), "dim": 24}, "both of encoder and dim"),
+        ({"encoder": make_cse(), "dim": 25}, "dim is 25, expected at most the encoder's 24"),
     ]:
         with pytest.raises(ValueError, match=message):
             Index(**options)
@@ -162,3 +162,20 @@ def test_another_encoder_is_refused(tmp_path, encoder):
         Index.open(tmp_path / "index", make_cse(embedding_dim=8), force=True)
     assert Index.open(tmp_path / "index", encoder).search("dog", 1)[0].text == "dog"
     assert Index.open(tmp_path / "index").search(encoder.encode("dog"), 1)[0].text == "dog"
+
+
+def test_the_sentence_vector_alone_is_kept():
+    encoder = make_cse(combine="both", average_dim=8)
+    assert encoder.dim > encoder.similarity_dim == 24
+    index = Index(encoder)
+    index.add(["dog", "cat"])
+    index.add(vectors=encoder.encode(["man"]), texts=["man"])
+    assert index.dim == 24
+    assert [hit.text for hit in index.search(["dog", "man"], 1)[1]] == ["man"]
+    assert index.search(encoder.encode("cat"), 1)[0].text == "cat"
+    shorter = Index(encoder, dim=5)
+    shorter.add(["dog", "cat"])
+    assert shorter.dim == 5
+    assert shorter.search("dog", 1)[0].score == pytest.approx(1)
+    with pytest.raises(ValueError, match="expected"):
+        index.search(np.zeros(30, np.float32))
