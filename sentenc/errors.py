@@ -2,6 +2,7 @@
 
 __all__ = [
     "CheckpointError",
+    "CorpusError",
     "IndexFormatError",
     "IndexLockedError",
     "IndexMismatchError",
@@ -20,6 +21,10 @@ class SentencError(Exception):
 
 class CheckpointError(SentencError):
     """A model folder is incomplete, damaged, of another version, or not a model folder at all."""
+
+
+class CorpusError(SentencError, ValueError):
+    """A corpus for training cannot be read, or holds nothing to train on; with file and line if there is one."""
 
 
 class IndexFormatError(SentencError):

@@ -36,7 +36,7 @@ def open_text(
     raw: BinaryIO = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115
     try:
         buffered: Any = raw if hasattr(raw, "peek") else io.BufferedReader(raw)
-        lines = _lines(path, _decompressed(buffered), keep_ends)
+        lines = _lines(path, decompressed(buffered), keep_ends)
         yield lines if on_bytes is None or not buffered.seekable() else _reported(lines, buffered, on_bytes)
     finally:
         if path != "-":
@@ -63,7 +63,8 @@ def _field(path: str, number: int, line: str, field: str) -> str:
     return str(value[field])
 
 
-def _decompressed(file: Any) -> Any:
+def decompressed(file: Any) -> Any:
+    """The content of a binary file that can ``peek``: as it is, or out of gzip or xz, told by its first bytes."""
     start = file.peek(6)[:6]
     for magic, opener in _MAGIC.items():
         if start.startswith(magic):

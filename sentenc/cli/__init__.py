@@ -21,6 +21,7 @@ _COMMANDS = {
     "search": "sentenc.cli.search:search_command",
     "serve": "sentenc.cli.serve:serve_command",
     "similarity": "sentenc.cli.similarity:similarity_command",
+    "train": "sentenc.cli.train:train_command",
     "verify": "sentenc.cli.models:verify_command",
 }
 

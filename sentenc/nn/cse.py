@@ -20,11 +20,37 @@ class CSEModule(nn.Module):
     Args:
         config: The shape.
         generator: Source of the random start.
+        dropout: Share of the elements of token embeddings that is dropped, in training mode only.
+        word_dropout: Share of the tokens whose whole embedding is dropped, in training mode only.
+            What is left of either is scaled up (Srivastava et al., 2014), so that means stay.
+
+    Attributes:
+        ngrams_active: False leaves the n-gram path out of ``forward`` (its features are zero), so that
+            the word path can be trained first at a fraction of the cost.
+        sparse_embeddings: True gives the gradient of ``embeddings`` as a sparse tensor of the rows
+            that a batch used.
+
+    Raises:
+        ValueError: A dropout rate is not in [0, 1).
     """
 
-    def __init__(self, config: CSEConfig, generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self,
+        config: CSEConfig,
+        generator: torch.Generator | None = None,
+        *,
+        dropout: float = 0.0,
+        word_dropout: float = 0.0,
+    ) -> None:
         super().__init__()
+        for name, rate in (("dropout", dropout), ("word_dropout", word_dropout)):
+            if not 0.0 <= rate < 1.0:
+                raise ValueError(f"{name} is {rate}, expected a share in [0, 1)")
         self.config = config
+        self.dropout = dropout
+        self.word_dropout = word_dropout
+        self.ngrams_active = True
+        self.sparse_embeddings = False
         self.weights = nn.ParameterDict()
         for name, shape in config.shapes().items():
             # A dot would mean a sub-module to torch.
@@ -35,6 +61,8 @@ class CSEModule(nn.Module):
     def _initialise(self, generator: torch.Generator | None) -> None:
         config = self.config
         self["embeddings"].normal_(0.0, config.embedding_dim**-0.5, generator=generator)
+        if config.average_dim:
+            self["average"].normal_(0.0, config.average_dim**-0.5, generator=generator)
         if "projection" in self.weights:
             nn.init.eye_(self["projection"])
         for h in config.widths:
@@ -59,15 +87,41 @@ class CSEModule(nn.Module):
         config = self.config
         mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
         ids = ids.masked_fill(~mask, 0)
-        x = nn.functional.embedding(ids, self["embeddings"]) * mask[..., None]
+        # A batch uses each of its tokens several times: what depends on one token alone is computed once,
+        # in a table of the batch's own with a last row of zeros for padding.
+        tokens, places = torch.unique(ids, return_inverse=True)
+        rows = nn.functional.embedding(tokens, self["embeddings"], sparse=self.sparse_embeddings)
+        rows = nn.functional.pad(rows, (0, 0, 0, 1))
+        places = places.masked_fill(~mask, len(tokens))
+        x = self._drop(nn.functional.embedding(places, rows))
         parts = [self._words(x, ids, mask)] if config.word_path else []
-        for h in config.widths:
-            features = self._ngrams(x, lengths, h)
-            if config.combine == "residual":
+        average = [self._average(ids, mask)] if config.average_dim else []
+        for h in config.widths if self.ngrams_active else ():
+            features = self._pool(self._windows(x, rows, places, h), lengths, h)
+            if config.combine != "concat":
                 parts[0] = parts[0] + features @ self[f"output.{h}"]
-            else:
+            if config.combine != "residual":
                 parts.append(features)
-        return torch.cat(parts, dim=1) * (lengths > 0)[:, None]
+        if config.combine != "residual" and not self.ngrams_active:
+            parts.append(x.new_zeros(len(x), config.num_features))
+        # The average stands between the sentence vector, which is the first part if there is one, and the features.
+        place = int(config.word_path)
+        return torch.cat([*parts[:place], *average, *parts[place:]], dim=1) * (lengths > 0)[:, None]
+
+    def _average(self, ids: Tensor, mask: Tensor) -> Tensor:
+        # mean_i y_i.
+        weights = mask / mask.sum(1, keepdim=True).clamp(min=1)
+        return nn.functional.embedding_bag(
+            ids, self["average"], mode="sum", per_sample_weights=weights.to(self["average"].dtype)
+        )
+
+    def _drop(self, x: Tensor) -> Tensor:
+        # A dropped token still counts in the denominators: the rescaling makes up for it on average.
+        if self.training and self.word_dropout:
+            x = x * nn.functional.dropout(x.new_ones(*x.shape[:2], 1), self.word_dropout)
+        if self.training and self.dropout:
+            x = nn.functional.dropout(x, self.dropout)
+        return x
 
     def _words(self, x: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
         # u P, with u = sum_i a_i x_i / sum_i a_i.
@@ -75,16 +129,24 @@ class CSEModule(nn.Module):
         u = torch.bmm(a[:, None], x).squeeze(1) / a.sum(1, keepdim=True).clamp(min=1e-30)
         return u @ self["projection"] if "projection" in self.weights else u
 
-    def _ngrams(self, x: Tensor, lengths: Tensor, h: int) -> Tensor:
-        # s_h. The convolution is one product and h - 1 shifted additions.
+    def _windows(self, x: Tensor, rows: Tensor, places: Tensor, h: int) -> Tensor:
+        # phi of every window, (B, L, k): a product of the filters with each token, and h - 1 shifted additions.
+        filters, positions = self[f"filters.{h}"], places.shape[1]
+        if self.training and (self.dropout or self.word_dropout):
+            # What was dropped differs from place to place.
+            taps = torch.einsum("bld,jdk->jblk", nn.functional.pad(x, (0, 0, 0, h - 1)), filters)
+            parts = [taps[j][:, j : j + positions] for j in range(h)]
+        else:
+            table = torch.einsum("ud,jdk->juk", rows, filters)
+            places = nn.functional.pad(places, (0, h - 1), value=len(rows) - 1)
+            parts = [nn.functional.embedding(places[:, j : j + positions], table[j]) for j in range(h)]
+        return _activate(sum(parts, start=self[f"biases.{h}"]), self.config.phi)
+
+    def _pool(self, z: Tensor, lengths: Tensor, h: int) -> Tensor:
+        # s_h.
         config = self.config
-        padded = nn.functional.pad(x, (0, 0, 0, h - 1))
-        positions = padded.shape[1] - h + 1
-        taps = torch.einsum("bld,jdk->jblk", padded, self[f"filters.{h}"])
-        z = sum((taps[j][:, j : j + positions] for j in range(h)), start=self[f"biases.{h}"])
-        z = _activate(z, config.phi)
         count = lengths if config.windows == "padded" else (lengths - h + 1).clamp(min=1)
-        inside = (torch.arange(positions, device=x.device) < count[:, None])[..., None]
+        inside = (torch.arange(z.shape[1], device=z.device) < count[:, None])[..., None]
         if config.pooling == "max":
             return z.masked_fill(~inside, -torch.inf).amax(1).masked_fill(count[:, None] == 0, 0.0)
         s = (z * inside).sum(1)

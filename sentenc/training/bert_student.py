@@ -1,0 +1,247 @@
+"""A BERT with mean pooling as a student, and as an encoder made from one."""
+
+import copy
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from sentenc.atomic import replacing_folder
+from sentenc.encoders.base import Encoder, digest
+from sentenc.encoders.texts import as_text_list, replace_lone_surrogates
+from sentenc.errors import CheckpointError
+from sentenc.nn.bert import BertSentenceModule
+from sentenc.training.cse_folding import map_root, principal_axes
+from sentenc.training.students import Student
+
+
+class BertStudent(Student):
+    """A transformer of the ``transformers`` library to train, with its own fast tokeniser.
+
+    Args:
+        model: A ``BertModel`` or alike; its own dropout is what training uses.
+        tokenizer: A ``PreTrainedTokenizerFast`` that puts special tokens around a text.
+        max_tokens: Where a text is cut, special tokens included.
+        normalize: Vectors of unit length.
+
+    Raises:
+        ValueError: ``max_tokens`` is not within the model's positions, or the vocabularies differ.
+    """
+
+    def __init__(
+        self, model: nn.Module, tokenizer: Any, *, max_tokens: int = 128, normalize: bool = False
+    ) -> None:
+        super().__init__()
+        config: Any = model.config
+        positions = int(config.max_position_embeddings)
+        if not 3 <= max_tokens <= positions:
+            raise ValueError(f"max_tokens is {max_tokens}, expected 3 to {positions}, the model's positions")
+        if len(tokenizer) > config.vocab_size:
+            raise ValueError(
+                f"the tokenizer has {len(tokenizer)} ids, expected at most the model's {config.vocab_size}"
+            )
+        self.module = BertSentenceModule(model, normalize=normalize)
+        self.tokenizer = tokenizer
+        self.max_tokens = max_tokens
+
+    @property
+    def dim(self) -> int:
+        """Length of the vectors: the hidden size."""
+        return self.module.dim
+
+    def tokenize(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """Padded ids (B, L) int64 with special tokens, and tokens of each text (B,) int64."""
+        return _padded([_cut(ids, self.max_tokens) for ids in _token_ids(self.tokenizer, texts)])
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """Sentence vectors (B, dim)."""
+        vectors: Tensor = self.module(ids, lengths)
+        return vectors
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """All parameters, under ``"all"``."""
+        return {"all": list(self.parameters())}
+
+    def encoder(self, output_map: Tensor | None = None, rotate_on: list[str] | None = None) -> "BertEncoder":
+        """A copy of the student as it is now, in the form that encodes.
+
+        Args:
+            output_map: A linear map M (dim, t): vectors are multiplied by (M M^T)^(1/2).
+            rotate_on: Texts on whose principal axes the output is turned.
+        """
+        if output_map is not None and len(output_map) != self.dim:
+            raise ValueError(f"output_map has shape {tuple(output_map.shape)}, expected ({self.dim}, t)")
+        turn = None if output_map is None else map_root(output_map.detach().double().cpu().numpy())
+        module = copy.deepcopy(self.module).eval()
+        found = BertEncoder(module, self.tokenizer, self.max_tokens, turn)
+        if rotate_on:
+            axes = principal_axes(found.encode(rotate_on, on_overflow="ignore"))
+            found = BertEncoder(
+                module, self.tokenizer, self.max_tokens, axes if turn is None else turn @ axes
+            )
+        return found
+
+    def save(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        output_map: Tensor | None = None,
+        rotate_on: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        card: str | None = None,
+    ) -> None:
+        """Writes a Hugging Face model folder that sentence-transformers and :func:`sentenc.load` take too.
+
+        ``metadata`` goes to ``metadata.json``, ``card`` to ``README.md``.
+        """
+        self.encoder(output_map, rotate_on).save(folder, metadata=metadata, card=card)
+
+
+class BertEncoder(Encoder):
+    """A trained :class:`BertSentenceModule` as an encoder.
+
+    Args:
+        module: In evaluation mode.
+        tokenizer: Its fast tokeniser.
+        max_tokens: Where a text is cut, special tokens included.
+        turn: A matrix (dim, dim) after pooling, or None.
+    """
+
+    def __init__(
+        self,
+        module: BertSentenceModule,
+        tokenizer: Any,
+        max_tokens: int,
+        turn: npt.NDArray[np.floating] | None = None,
+    ) -> None:
+        self.module, self.tokenizer, self._max_tokens = module, tokenizer, max_tokens
+        self.turn = None if turn is None else np.asarray(turn, np.float32)
+        self._special_ids = np.array(sorted(tokenizer.all_special_ids), np.int64)
+
+    @property
+    def dim(self) -> int:
+        """Length of the vectors."""
+        return self.module.dim
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of a text that are used, special tokens included."""
+        return self._max_tokens
+
+    def count_tokens(self, texts: Any) -> npt.NDArray[np.int64]:
+        """Counts tokens, special ones included: shape (n,), int64."""
+        items = [texts] if isinstance(texts, str) else as_text_list(texts)
+        return np.array([len(ids) for ids in _token_ids(self.tokenizer, items)], np.int64)
+
+    def fingerprint(self) -> str:
+        """A short hash of weights, tokeniser and settings."""
+        settings = f"{self._max_tokens} {self.module.normalize}"
+        parts = [settings.encode(), self.tokenizer.backend_tokenizer.to_str().encode()]
+        parts.append(b"" if self.turn is None else self.turn.tobytes())
+        for name, value in sorted(self.module.state_dict().items()):
+            parts += [name.encode(), np.ascontiguousarray(value.float().cpu().numpy()).tobytes()]
+        return digest(parts)
+
+    def save(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        metadata: dict[str, Any] | None = None,
+        card: str | None = None,
+    ) -> None:
+        """Writes a Hugging Face folder with the modules of sentence-transformers beside it, all or nothing."""
+        with replacing_folder(Path(folder), "modules.json", CheckpointError, "a model folder") as staging:
+            model: Any = self.module.model
+            model.save_pretrained(staging)
+            self.tokenizer.save_pretrained(staging)
+            self._save_modules(staging)
+            if metadata is not None:
+                _write_json(staging / "metadata.json", metadata)
+            if card is not None:
+                (staging / "README.md").write_text(card, encoding="utf-8")
+
+    def _save_modules(self, folder: Path) -> None:
+        # The layout that sentence-transformers has read since its version 1.
+        kinds = ["Transformer", "Pooling"]
+        kinds += ["Normalize"] if self.module.normalize else []
+        kinds += ["Dense"] if self.turn is not None else []
+        paths = [f"{index}_{kind}" if index else "" for index, kind in enumerate(kinds)]
+        modules = [
+            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+            for i, (kind, path) in enumerate(zip(kinds, paths, strict=True))
+        ]
+        for path in paths:
+            (folder / path).mkdir(exist_ok=True)
+        _write_json(folder / "modules.json", modules)
+        _write_json(
+            folder / "sentence_bert_config.json", {"max_seq_length": self._max_tokens, "do_lower_case": False}
+        )
+        _write_json(
+            folder / "1_Pooling" / "config.json",
+            {
+                "word_embedding_dimension": self.dim,
+                "pooling_mode_mean_tokens": True,
+                "pooling_mode_cls_token": False,
+            },
+        )
+        if self.turn is not None:
+            from safetensors.numpy import save_file
+
+            dense = folder / paths[-1]
+            _write_json(
+                dense / "config.json",
+                {"in_features": self.dim, "out_features": self.dim, "bias": False,
+                 "activation_function": "torch.nn.modules.linear.Identity"},
+            )  # fmt: skip
+            save_file({"linear.weight": np.ascontiguousarray(self.turn.T)}, dense / "model.safetensors")
+
+    def _encode_block(
+        self, texts: list[str], batch_size: int, out: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.int64]:
+        ids = _token_ids(self.tokenizer, texts)
+        counts = np.array([len(row) for row in ids], np.int64)
+        order = np.argsort(counts, kind="stable")
+        device = next(self.module.parameters()).device
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            batch, lengths = _padded([_cut(ids[row], self._max_tokens) for row in rows])
+            with torch.inference_mode():
+                out[rows] = self.module(batch.to(device), lengths.to(device)).float().cpu().numpy()
+        if self.turn is not None:
+            out[...] = out @ self.turn
+        for index, row in enumerate(ids):
+            # Nothing but special tokens: no known word, so the zero vector, as everywhere in sentenc.
+            if np.isin(row, self._special_ids).all():
+                out[index] = 0.0
+        return counts
+
+
+def _token_ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    if not texts:
+        return []
+    clean = [replace_lone_surrogates(text) for text in texts]
+    # verbose=False: its own warning about length says less than ours.
+    ids: list[list[int]] = tokenizer(clean, truncation=False, padding=False, verbose=False)["input_ids"]
+    return ids
+
+
+def _cut(ids: list[int], max_tokens: int) -> list[int]:
+    # The special token at the end stays.
+    return ids if len(ids) <= max_tokens else ids[: max_tokens - 1] + ids[-1:]
+
+
+def _padded(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
+    lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
+    table = torch.zeros(len(rows), max([1, *map(len, rows)]), dtype=torch.int64)
+    for target, row in zip(table, rows, strict=True):
+        target[: len(row)] = torch.tensor(row, dtype=torch.int64)
+    return table, lengths
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

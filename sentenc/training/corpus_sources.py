@@ -1,0 +1,233 @@
+"""What a corpus is read from: files or a data set, their form, their size and what identifies them."""
+
+import glob
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
+
+from sentenc.errors import CorpusError, MissingExtraError
+from sentenc.training.corpus_readers import Row, checked_row, corpus_format, estimate_rows, read_rows
+
+Form = Literal["sentences", "ordered", "pairs", "triplets"]
+# Texts that a row of a file holds; "ordered" makes its pairs of consecutive rows.
+N_TEXTS: dict[str, int] = {"sentences": 1, "ordered": 1, "pairs": 2, "triplets": 3}
+# Texts of an example.
+COLUMNS: dict[str, int] = {"sentences": 1, "ordered": 2, "pairs": 2, "triplets": 3}
+_DATASET = "hf:"
+_BATCH = 1024
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Files of one form, and how they are drawn from.
+
+    Plain text has a text a line; TSV has no header (or one, if ``fields`` are given) and no quoting; CSV
+    has a header; JSON lines, Parquet and data sets have named fields. All but Parquet may be compressed
+    by gzip or xz. The suffix says which (.tsv, .csv, .jsonl, .parquet, any other is plain text). Files of
+    a source are read one after another; to mix large ones throughout, make each a source.
+
+    Attributes:
+        files: Paths or globs (their matches sorted, ``**`` for folders within folders); or one
+            ``hf:NAME`` for a data set of the Hugging Face Hub or a folder written by its
+            ``save_to_disk``; ``hf:NAME:CONFIG`` where the Hub's has configurations.
+        form: "sentences", a text each; "pairs" of sentences alike; "triplets", whose third text is a hard
+            negative of the first; "ordered", the texts of documents in order, of which each two
+            neighbours make an example. A blank line and the end of a file end a document.
+        weight: Relative chance of a draw. None (for all sources of a corpus): the estimated number of
+            examples, so that sources run out about together.
+        limit: At most so many examples a pass, the first that pass the corpus's filters.
+        repeat: Begin again when it runs out, until every other source has run out too.
+        fields: Columns with the texts; () is text, or text1, text2, text3.
+        split: Split of a data set.
+
+    Raises:
+        TypeError: ``files`` is not a list of strings.
+        ValueError: A value is out of its range.
+    """
+
+    files: tuple[str, ...]
+    form: Form
+    weight: float | None = None
+    limit: int | None = None
+    repeat: bool = False
+    fields: tuple[str, ...] = ()
+    split: str = "train"
+
+    def __post_init__(self) -> None:
+        for name in ("files", "fields"):
+            value: Any = getattr(self, name)
+            if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+                raise TypeError(f"{name} is {value!r}, expected a list of strings")
+            object.__setattr__(self, name, tuple(value))
+        if not self.files:
+            raise ValueError("files is empty, expected at least one path")
+        if self.form not in get_args(Form):
+            raise ValueError(f"form is {self.form!r}, expected one of {', '.join(get_args(Form))}")
+        if self.weight is not None and not 0 < self.weight < float("inf"):
+            raise ValueError(f"weight is {self.weight}, expected a positive number, or None")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit is {self.limit}, expected at least 1, or None")
+        n_texts = N_TEXTS[self.form]
+        if self.fields and len(set(self.fields)) != n_texts:
+            raise ValueError(f"fields is {list(self.fields)}, expected {n_texts} different for {self.form}")
+        if len(self.files) > 1 and any(name.startswith(_DATASET) for name in self.files):
+            raise ValueError(f"files is {list(self.files)}, expected a data set ({_DATASET}...) to be alone")
+
+
+class Reader(Protocol):
+    """A source that was found: rows in parts, of which each ends a document.
+
+    Attributes:
+        name: What the source is called in reports.
+        parts: Names of its parts.
+    """
+
+    name: str
+    parts: tuple[str, ...]
+
+    def rows(self, part: str) -> Iterator[tuple[int, Row]]:
+        """The rows of a part, with their numbers from 1."""
+
+    def estimate(self) -> float:
+        """About how many rows there are."""
+
+    def identity(self) -> list[Any]:
+        """JSON values that change when the content does."""
+
+
+def open_source(source: Source) -> Reader:
+    """Finds the files or loads the data set of a source.
+
+    Raises:
+        CorpusError: A path or glob matches no file, a file's format cannot hold the source's form, or the
+            data set cannot be loaded or lacks the split or the fields.
+        MissingExtraError: A data set is asked for, and ``datasets`` is not installed.
+    """
+    return _Dataset(source) if source.files[0].startswith(_DATASET) else _Files(source)
+
+
+class _Files:
+    def __init__(self, source: Source) -> None:
+        # dict, not set: the order of the files stays, and a file that two globs match is read once.
+        self.parts = tuple(dict.fromkeys(path for name in source.files for path in _found(name)))
+        self.name = ", ".join(source.files)
+        self._n_texts = N_TEXTS[source.form]
+        self._fields = source.fields
+        for path in self.parts:
+            kind = corpus_format(path)
+            if kind == "text" and self._n_texts > 1:
+                raise CorpusError(
+                    f"{path} is plain text, a text a line: {source.form} need "
+                    f"{self._n_texts} columns, in .tsv, .csv, .jsonl or .parquet"
+                )
+            if kind == "text" and source.fields:
+                raise CorpusError(f"{path} is plain text, which has no field {source.fields[0]!r}")
+
+    def rows(self, part: str) -> Iterator[tuple[int, Row]]:
+        named = self._fields or (() if corpus_format(part) == "tsv" else _default_fields(self._n_texts))
+        return read_rows(part, self._n_texts, named)
+
+    def estimate(self) -> float:
+        return sum(map(estimate_rows, self.parts))
+
+    def identity(self) -> list[Any]:
+        # Without the folder: a corpus that was moved is the same.
+        return [[os.path.basename(path), os.path.getsize(path), _ends(path)] for path in self.parts]
+
+
+class _Dataset:
+    def __init__(self, source: Source) -> None:
+        self.name = source.files[0]
+        self.parts: tuple[str, ...] = (f"{self.name}, split {source.split}",)
+        self._fields = source.fields or _default_fields(N_TEXTS[source.form])
+        self._data: Any = _load_dataset(self.name.removeprefix(_DATASET), source.split)
+        for name in self._fields:
+            if name not in self._data.column_names:
+                raise CorpusError(
+                    f"{self.parts[0]} has no column {name!r}, its columns are "
+                    f"{', '.join(map(repr, self._data.column_names))}"
+                )
+        self._data = self._data.select_columns(list(self._fields))
+
+    def rows(self, part: str) -> Iterator[tuple[int, Row]]:
+        return self._rows(0, len(self._data))
+
+    def estimate(self) -> float:
+        return float(len(self._data))
+
+    def identity(self) -> list[Any]:
+        n_rows = len(self._data)
+        digest = hashlib.sha256()
+        for begin in (0, max(0, n_rows - _BATCH)):
+            for number, row in self._rows(begin, min(n_rows, begin + _BATCH)):
+                digest.update(repr((number, row)).encode())
+        return [[n_rows, digest.hexdigest()]]
+
+    def _rows(self, begin: int, end: int) -> Iterator[tuple[int, Row]]:
+        # By slices: the table lies mapped on disk, and a row at a time is slow.
+        for start in range(begin, end, _BATCH):
+            batch = self._data[start : min(start + _BATCH, end)]
+            for number, values in enumerate(zip(*map(batch.get, self._fields), strict=True), start + 1):
+                yield number, checked_row(values, self._fields)
+
+
+def settings_of(source: Source) -> dict[str, Any]:
+    """The settings of a source that say which examples it gives, as JSON values; the files go by identity."""
+    return {key: value for key, value in asdict(source).items() if key != "files"}
+
+
+def _default_fields(n_texts: int) -> tuple[str, ...]:
+    return ("text",) if n_texts == 1 else tuple(f"text{i}" for i in range(1, n_texts + 1))
+
+
+def _found(name: str) -> list[str]:
+    path = os.path.expanduser(name)
+    if os.path.isdir(path):
+        raise CorpusError(f"{name} is a folder, expected a file or a glob such as {os.path.join(name, '*')}")
+    if os.path.exists(path):
+        return [path]
+    if not glob.has_magic(path):
+        raise CorpusError(f"{name}: no such file")
+    matches = sorted(match for match in glob.glob(path, recursive=True) if os.path.isfile(match))
+    if not matches:
+        raise CorpusError(f"{name}: no file matches")
+    return matches
+
+
+def _ends(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        digest.update(file.read(_MIB))
+        file.seek(max(0, os.path.getsize(path) - _MIB))
+        digest.update(file.read(_MIB))
+    return digest.hexdigest()
+
+
+def _load_dataset(name: str, split: str) -> Any:
+    try:
+        datasets: Any = import_module("datasets")
+    except ImportError as error:
+        raise MissingExtraError("train", "datasets", f"reading {_DATASET}{name}") from error
+    folder = Path(name).expanduser()
+    try:
+        if (folder / "state.json").exists() or (folder / "dataset_dict.json").exists():
+            found: Any = datasets.load_from_disk(str(folder))
+            if isinstance(found, datasets.DatasetDict):
+                if split not in found:
+                    raise CorpusError(
+                        f"{_DATASET}{name} has no split {split!r}, only {', '.join(map(repr, found))}"
+                    )
+                found = found[split]
+        else:
+            hub_name, _, configuration = name.partition(":")
+            found = datasets.load_dataset(hub_name, configuration or None, split=split)
+    except (OSError, ValueError, KeyError) as error:
+        if isinstance(error, CorpusError):
+            raise
+        raise CorpusError(f"{_DATASET}{name}, split {split}: {error}") from error
+    return found

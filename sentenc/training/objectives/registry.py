@@ -1,0 +1,84 @@
+"""Objectives by name, for run configurations."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sentenc.training.objectives.base import Objective
+from sentenc.training.objectives.distillation import Distillation
+from sentenc.training.objectives.dropout_twice import DropoutTwice
+from sentenc.training.objectives.in_batch_softmax import InBatchSoftmax
+from sentenc.training.objectives.matryoshka import Matryoshka
+from sentenc.training.objectives.neighbour import Neighbour
+from sentenc.training.objectives.paraphrase_margin import ParaphraseMargin
+
+KINDS: dict[str, type[Objective]] = {
+    "distillation": Distillation,
+    "dropout_twice": DropoutTwice,
+    "in_batch_softmax": InBatchSoftmax,
+    "neighbour": Neighbour,
+    "paraphrase_margin": ParaphraseMargin,
+}
+# What the caller knows, not the person who writes the options.
+CONTEXT = ("dim", "teacher_dim", "axes", "generator")
+WRAPPING = ("matryoshka", "matryoshka_weights")
+
+
+def make_objective(
+    kind: str,
+    options: Mapping[str, Any],
+    *,
+    dim: int,
+    teacher_dim: int | None = None,
+    axes: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Objective:
+    """An objective from its name and its options.
+
+    Args:
+        kind: One of ``KINDS``.
+        options: Keyword arguments of the class, as a configuration file may hold them; and for any kind
+            ``matryoshka`` (dimensions) with ``matryoshka_weights``, see :class:`Matryoshka`.
+        dim: The student's.
+        teacher_dim: The teacher's, for objectives that need one.
+        axes: The teacher's principal axes (teacher_dim, dim), for those that use them.
+        generator: Source of any random start.
+
+    Raises:
+        ValueError: The kind or an option is unknown, a value is out of range, or something is missing.
+        TypeError: A value is of the wrong type.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"unknown objective {kind!r}; known are {', '.join(sorted(KINDS))}")
+    parameters = inspect.signature(KINDS[kind]).parameters
+    known = [name for name in parameters if name not in CONTEXT]
+    for option in options:
+        if option not in known and option not in WRAPPING:
+            raise ValueError(
+                f"unknown option {option!r} of objective {kind}; known are {', '.join([*known, *WRAPPING])}"
+            )
+    if "teacher_dim" in parameters and teacher_dim is None:
+        raise ValueError(f"objective {kind} needs a teacher, and there is none")
+    given = {"dim": dim, "teacher_dim": teacher_dim, "axes": axes, "generator": generator}
+    context = {name: given[name] for name in CONTEXT if name in parameters}
+    inner = KINDS[kind](**context, **{name: options[name] for name in options if name in known})
+    return _nested(inner, options, dim)
+
+
+def _nested(inner: Objective, options: Mapping[str, Any], dim: int) -> Objective:
+    dims, weights = options.get("matryoshka"), options.get("matryoshka_weights")
+    if not dims:
+        if weights is not None:
+            raise ValueError("matryoshka_weights are given without matryoshka, the dimensions they are for")
+        return inner
+    if not isinstance(dims, list | tuple) or not isinstance(weights, list | tuple | None):
+        raise TypeError(
+            f"matryoshka and matryoshka_weights must be lists of numbers, got {dims!r}, {weights!r}"
+        )
+    nested = Matryoshka(inner, dims, weights)
+    if max(nested.dims) > dim:
+        raise ValueError(f"matryoshka dimensions must be at most the student's {dim}, got {nested.dims}")
+    return nested

@@ -1,0 +1,393 @@
+"""A training run as a TOML file: what is in it, read and checked without torch."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from sentenc.training.corpora import Corpus, Source
+from sentenc.training.trainer_config import TrainerConfig
+
+T = TypeVar("T")
+_DATASET = "hf:"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentSettings:
+    """The section ``[student]``.
+
+    Attributes:
+        kind: "cse", or "bert".
+        start: "teacher" (the teacher's vectors of single tokens), "random", a file of word vectors, or a
+            model: a folder or the name of a shipped one. A BERT starts from a folder, or at random.
+        tokenizer: A ``tokenizer.json`` or a folder with one, for "teacher" and "random" starts; by default
+            the teacher's.
+        preset: "paper" for the CSE of the paper.
+        config: Fields of :class:`~sentenc.CSEConfig`, or of transformers' ``BertConfig``. A CSE model as the
+            start brings its own; ``combine`` may go from "residual" to "both", and ``average_dim`` from none.
+        dropout: See :class:`~sentenc.training.students.CSEStudent`; so are the next five.
+        word_dropout: The same.
+        words_first: The same.
+        length: The same.
+        average_length: The same.
+        features_length: The same.
+        vocabulary: Prune a WordPiece vocabulary to so many tokens, the most frequent ones; 0 keeps all.
+        max_tokens: Where a BERT's texts are cut.
+    """
+
+    kind: Literal["cse", "bert"] = "cse"
+    start: str = "teacher"
+    tokenizer: str | None = None
+    preset: Literal["paper"] | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    dropout: float = 0.0
+    word_dropout: float = 0.0
+    words_first: float = 0.0
+    length: float | None = None
+    average_length: float | None = None
+    features_length: float | None = None
+    vocabulary: int = 0
+    max_tokens: int = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherSettings:
+    """The section ``[teacher]``.
+
+    Attributes:
+        model: What :func:`sentenc.load` takes. Not needed if the cache has all, and nothing starts from it.
+        cache: Folder of its vectors.
+        minutes: Stop filling the cache after so long, and train on the texts that it has then; 0 takes it
+            as it is, whoever filled it. None fills it with all texts.
+    """
+
+    model: str | None = None
+    cache: str = "teacher-vectors"
+    minutes: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusSettings:
+    """A section ``[corpora.NAME]``: the arguments of :class:`~sentenc.training.corpora.Corpus`."""
+
+    sources: tuple[Source, ...]
+    min_words: int = 1
+    max_words: int = 256
+    deduplicate: bool = True
+    shuffle_buffer: int = 65_536
+    max_malformed: float = 0.01
+
+    def open(self) -> Corpus:
+        """The corpus; errors as there."""
+        return Corpus(**{item.name: getattr(self, item.name) for item in fields(self)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveSettings:
+    """An entry of ``[[objectives]]``.
+
+    Attributes:
+        kind: One of :data:`sentenc.training.objectives.KINDS`.
+        corpus: Name of a corpus.
+        batch_size: Examples a batch, of all processes together.
+        weight: Factor of its loss.
+        options: What else stands there: the objective's own options.
+    """
+
+    kind: str
+    corpus: str
+    batch_size: int
+    weight: float = 1.0
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """The section ``[evaluation]``.
+
+    Attributes:
+        sts: TSV of score, text, text.
+        every: Steps between evaluations.
+        metric: Of the cosines and the scores, x 100.
+    """
+
+    sts: str
+    every: int = 1000
+    metric: Literal["spearman", "pearson"] = "spearman"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """A whole run.
+
+    Attributes:
+        output: Folder of the finished model.
+        work: Folder of state, log and curve.
+        seed: Of everything random.
+        student: What is trained.
+        teacher: Who teaches, if somebody does.
+        corpora: By name.
+        objectives: One or more.
+        training: How; ``steps`` is 1 where ``epochs`` stand for it.
+        epochs: Length of the training in epochs of the first objective's corpus, or None.
+        evaluation: What is measured on the way, if anything is.
+        table: The file's content, ``--set`` included, paths as they were written.
+    """
+
+    output: str
+    work: str
+    seed: int
+    student: StudentSettings
+    teacher: TeacherSettings | None
+    corpora: dict[str, CorpusSettings]
+    objectives: tuple[ObjectiveSettings, ...]
+    training: TrainerConfig
+    epochs: float | None
+    evaluation: EvaluationSettings | None
+    table: dict[str, Any]
+
+
+def load_run(path: Path, changes: Sequence[str] = ()) -> RunConfig:
+    """Reads a run's file.
+
+    Args:
+        path: TOML; paths in it are relative to its folder.
+        changes: "section.key=value" each, the value in TOML's syntax: they win over the file.
+
+    Raises:
+        ValueError: The file is no TOML, or its content is refused; the message names file and key.
+        TypeError: A value is of the wrong type.
+        OSError: The file cannot be read.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a TOML file: {error}") from error
+    for change in changes:
+        _set(table, change)
+    try:
+        return parse_run(table, path.parent)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{path}: {error}") from error
+
+
+def parse_run(table: dict[str, Any], folder: Path) -> RunConfig:
+    """Checks a run's content; ``folder`` is what paths are relative to. Errors as in :func:`load_run`."""
+    rest = dict(table)
+    top: dict[str, Any] = {name: rest.pop(name) for name in ("output", "work", "seed") if name in rest}
+    sections = {
+        name: rest.pop(name, None)
+        for name in ("student", "teacher", "corpora", "objectives", "training", "evaluation")
+    }
+    if rest:
+        raise ValueError(
+            f"unknown key {sorted(rest)[0]!r}; known are output, work, seed, {', '.join(sections)}"
+        )
+    if "output" not in top:
+        raise ValueError("output is missing, expected the folder of the finished model")
+    values = _fitting(_Top, top, "")
+    corpora = {
+        name: _corpus(_a_table(value, f"corpora.{name}"), f"corpora.{name}", folder)
+        for name, value in _a_table(sections["corpora"], "corpora").items()
+    }
+    evaluation = None
+    if sections["evaluation"] is not None:
+        evaluation = _build(EvaluationSettings, sections["evaluation"], "evaluation", folder, ("sts",))
+    training, epochs = _training(sections["training"], values.seed, evaluation)
+    teacher = None
+    if sections["teacher"] is not None:
+        teacher = _build(TeacherSettings, sections["teacher"], "teacher", folder, ("cache",), ("model",))
+    return RunConfig(
+        output=_path(folder, values.output),
+        work=_path(folder, values.work),
+        seed=values.seed,
+        student=_build(
+            StudentSettings, sections["student"] or {}, "student", folder, (), ("start", "tokenizer")
+        ),
+        teacher=teacher,
+        corpora=corpora,
+        objectives=_objectives(sections["objectives"], corpora),
+        training=training,
+        epochs=epochs,
+        evaluation=evaluation,
+        table=table,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Top:
+    output: str
+    work: str = "work"
+    seed: int = 1
+
+
+def _corpus(table: dict[str, Any], where: str, folder: Path) -> CorpusSettings:
+    sources = table.get("sources")
+    if not isinstance(sources, list) or not sources:
+        raise ValueError(f"{where}.sources is {sources!r}, expected a list of tables with files and form")
+    found = []
+    for number, source in enumerate(sources):
+        place = f"{where}.sources.{number}"
+        built = _a_table(source, place) | {"files": [
+            name if name.startswith(_DATASET) else _path(folder, name) for name in _files(source, place)
+        ]}  # fmt: skip
+        found.append(_fitting(Source, built, place))
+    return _fitting(CorpusSettings, table | {"sources": tuple(found)}, where)
+
+
+def _files(source: dict[str, Any], where: str) -> list[str]:
+    files = source.get("files")
+    if not isinstance(files, list) or not all(isinstance(name, str) for name in files):
+        raise TypeError(f"{where}.files is {files!r}, expected a list of paths")
+    return files
+
+
+def _objectives(entries: Any, corpora: Mapping[str, CorpusSettings]) -> tuple[ObjectiveSettings, ...]:
+    if not isinstance(entries, list) or not entries:
+        raise ValueError("objectives are missing, expected at least one [[objectives]]")
+    own = [item.name for item in fields(ObjectiveSettings) if item.name != "options"]
+    found = []
+    for number, entry in enumerate(entries):
+        where = f"objectives.{number}"
+        table = _a_table(entry, where)
+        options = {name: value for name, value in table.items() if name not in own}
+        settings = _fitting(
+            ObjectiveSettings,
+            {name: value for name, value in table.items() if name in own} | {"options": options},
+            where,
+        )
+        if settings.corpus not in corpora:
+            raise ValueError(
+                f"{where}.corpus is {settings.corpus!r}, expected one of {', '.join(corpora) or 'none'}"
+            )
+        if settings.batch_size < 1 or settings.weight < 0:
+            raise ValueError(
+                f"{where} has batch_size {settings.batch_size} and weight {settings.weight}, expected at least 1 "
+                "and not negative"
+            )
+        found.append(settings)
+    return tuple(found)
+
+
+def _training(
+    section: Any, seed: int, evaluation: EvaluationSettings | None
+) -> tuple[TrainerConfig, float | None]:
+    table = _a_table(section, "training")
+    for name, home in (("seed", "seed"), ("evaluate_every", "evaluation.every")):
+        if name in table:
+            raise ValueError(f"training.{name} stands elsewhere: {home}")
+    epochs = table.pop("epochs", None)
+    if (epochs is None) == ("steps" not in table):
+        raise ValueError("training has both or neither of steps and epochs, expected one of them")
+    if epochs is not None and (
+        isinstance(epochs, bool) or not isinstance(epochs, int | float) or epochs <= 0
+    ):
+        raise ValueError(f"training.epochs is {epochs!r}, expected a positive number")
+    table = {"steps": 1} | table | {"seed": seed}
+    if evaluation is not None:
+        table["evaluate_every"] = evaluation.every
+    return _fitting(TrainerConfig, table, "training"), epochs
+
+
+def _build(
+    kind: type[T], section: Any, where: str, folder: Path, paths: Sequence[str], names: Sequence[str] = ()
+) -> T:
+    # ``paths`` are files or folders; ``names`` may be something else, if there is no such file.
+    table = _a_table(section, where)
+    for key in (*paths, *names):
+        value = table.get(key)
+        if isinstance(value, str) and (key in paths or (folder / value).exists()):
+            table[key] = _path(folder, value)
+    return _fitting(kind, table, where)
+
+
+def _path(folder: Path, name: str) -> str:
+    return str(folder / Path(name).expanduser())
+
+
+def _a_table(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{where} is {'missing' if value is None else repr(value)}, expected a table")
+    return dict(value)
+
+
+def _fitting(kind: type[T], table: dict[str, Any], where: str) -> T:
+    # An instance of a dataclass, after a check of names and types.
+    place = f"{where}." if where else ""
+    known: dict[str, Field[Any]] = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]
+    for name in table:
+        if name not in known:
+            raise ValueError(f"unknown key {place}{name}; known are {', '.join(known)}")
+    hints = get_type_hints(kind)
+    for name, item in known.items():
+        if name not in table:
+            if item.default is MISSING and item.default_factory is MISSING:
+                raise ValueError(f"{place}{name} is missing")
+        elif not _fits(table[name], hints[name]):
+            raise TypeError(f"{place}{name} is {table[name]!r}, expected {_words(hints[name])}")
+    return kind(**table)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_fits(value, part) for part in arguments)
+    if origin is Literal:
+        return any(value == choice for choice in arguments)
+    if origin is tuple:
+        return isinstance(value, list | tuple) and all(_fits(item, arguments[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(item, arguments[1]) for item in value.values())
+    if hint is Any:
+        return True
+    if hint in (int, float) and isinstance(value, bool):
+        return False
+    return isinstance(value, int | float if hint is float else hint)
+
+
+def _words(hint: Any) -> str:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return " or ".join(_words(part) for part in arguments if part is not type(None))
+    if origin is Literal:
+        return "one of " + ", ".join(map(repr, arguments))
+    if origin is tuple:
+        return f"a list of {_words(arguments[0])}"
+    if origin is dict:
+        return "a table" if arguments[1] is Any else f"a table of {_words(arguments[1])}"
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}.get(
+        hint, str(hint)
+    )
+
+
+def _set(table: dict[str, Any], change: str) -> None:
+    path, sign, text = change.partition("=")
+    if not sign:
+        raise ValueError(f"{change!r} sets nothing, expected section.key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(
+            f"{change!r} has no value in TOML's syntax ({error}); a string needs quotes: key='\"text\"'"
+        ) from error
+    *sections, key = path.strip().split(".")
+    here: Any = table
+    for name in sections:
+        here = _inside(here, name, change)
+    if isinstance(here, list):
+        raise ValueError(f"{change!r} replaces an entry of a list, expected a key of one")
+    here[key] = value
+
+
+def _inside(here: Any, name: str, change: str) -> Any:
+    if isinstance(here, list):
+        if not name.isdigit() or int(name) >= len(here):
+            raise ValueError(f"{change!r}: there is no entry {name}, expected 0 to {len(here) - 1}")
+        found = here[int(name)]
+    else:
+        found = here.setdefault(name, {})
+    if not isinstance(found, dict | list):
+        raise ValueError(f"{change!r}: {name} is {found!r}, expected a table")
+    return found

@@ -1,0 +1,50 @@
+"""A set of 64-bit keys in little memory: which examples were seen."""
+
+from array import array
+from hashlib import blake2b
+
+
+class SeenKeys:
+    """Keys of examples, 8 bytes each, in a table that is a third to two thirds full.
+
+    A set of Python's holds some 70 bytes a key, which for a hundred million examples is memory that the
+    training needs. Two different examples are taken for one with probability n^2 / 2^65.
+    """
+
+    def __init__(self) -> None:
+        self._capacity = 1 << 12
+        self._slots = array("Q", bytes(8 * self._capacity))
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, texts: tuple[str, ...]) -> bool:
+        """Adds an example; False if it was there already."""
+        # Lengths keep ("a b", "c") and ("a", "b c") apart whatever the texts hold.
+        content = "\0".join(texts) + "\0".join(str(len(text)) for text in texts[1:])
+        key = int.from_bytes(blake2b(content.encode(), digest_size=8).digest(), "little") or 1
+        slots, last = self._slots, self._capacity - 1
+        at = key & last
+        # 0 marks an empty slot.
+        while slots[at]:
+            if slots[at] == key:
+                return False
+            at = (at + 1) & last
+        slots[at] = key
+        self._count += 1
+        if 3 * self._count > 2 * self._capacity:
+            self._grow()
+        return True
+
+    def _grow(self) -> None:
+        old = self._slots
+        self._capacity *= 2
+        self._slots = slots = array("Q", bytes(8 * self._capacity))
+        last = self._capacity - 1
+        for key in old:
+            if key:
+                at = key & last
+                while slots[at]:
+                    at = (at + 1) & last
+                slots[at] = key

@@ -1,0 +1,51 @@
+"""The dev score of a run: correlation of cosines with people's scores of sentence pairs."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from sentenc.encoders.base import Encoder
+from sentenc.errors import TextFileError
+from sentenc.evaluation.similarity import paired_cosine, pearson, spearman
+from sentenc.text_files import open_text
+
+
+def sts_score(path: Path, metric: str = "spearman") -> Callable[[Encoder], float]:
+    """Reads scored pairs, and gives the function that scores an encoder on them.
+
+    Args:
+        path: TSV of score, text, text; no header.
+        metric: "spearman" or "pearson".
+
+    Returns:
+        From an encoder to the correlation x 100.
+
+    Raises:
+        TextFileError: A line is not of this form, or there are fewer than two; the message has the line.
+    """
+    gold: list[float] = []
+    left: list[str] = []
+    right: list[str] = []
+    with open_text(str(path)) as lines:
+        for number, line in enumerate(lines, 1):
+            parts = line.rstrip("\r\n").split("\t")
+            try:
+                rating, first, second = float(parts[0]), *parts[1:]
+            except ValueError as error:
+                raise TextFileError(
+                    f"{path}, line {number}: {line[:60]!r}, expected score<TAB>text<TAB>text: {error}"
+                ) from error
+            gold.append(rating)
+            left.append(first)
+            right.append(second)
+    if len(gold) < 2:
+        raise TextFileError(f"{path} has {len(gold)} pairs, expected at least 2")
+    correlation = {"spearman": spearman, "pearson": pearson}[metric]
+    targets = np.array(gold)
+
+    def score(encoder: Encoder) -> float:
+        a, b = (encoder.encode(texts, on_overflow="ignore") for texts in (left, right))
+        return 100 * correlation(paired_cosine(a, b), targets)
+
+    return score

@@ -1,0 +1,215 @@
+"""The student that a run's file describes, with its first weights."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sentenc.atomic import replacing_file
+from sentenc.encoders.base import Encoder
+from sentenc.encoders.cse import CSE
+from sentenc.encoders.cse_config import CSEConfig
+from sentenc.errors import CheckpointError
+from sentenc.registry import find, load
+from sentenc.tokenization import Tokenizer
+from sentenc.training.run_config import RunConfig, StudentSettings
+from sentenc.training.starts import Start, average_from_teacher, start_from_teacher, start_from_words
+from sentenc.training.students import CSEStudent, Student
+from sentenc.training.vocabulary import prune_vocabulary, token_frequencies
+from sentenc.training.word_vectors import load_word_vectors
+
+_RATES = ("dropout", "word_dropout", "words_first")
+_LENGTHS = ("length", "average_length", "features_length")
+# What a model that is the start may be widened by.
+_WIDENING = ("combine", "average_dim")
+
+
+def make_student(
+    run: RunConfig, texts: Callable[[], Iterable[str]], teacher: Callable[[], Encoder], about: str
+) -> Student:
+    """Builds the student; what takes long is kept in the run's work folder and used again.
+
+    Args:
+        run: The run.
+        texts: Gives texts to count tokens in.
+        teacher: Gives the teacher, if the student starts from it.
+        about: Identifies teacher and texts.
+
+    Raises:
+        ValueError: The settings do not fit together.
+        CheckpointError: What it is to start from cannot be read.
+        ModelNotFoundError: There is nothing by that name.
+    """
+    settings = run.student
+    if settings.kind == "bert":
+        return _bert(settings, run)
+    options = {name: getattr(settings, name) for name in _RATES + _LENGTHS}
+    options["sparse_embeddings"] = run.training.sparse_embeddings
+    generator = torch.Generator().manual_seed(run.seed)
+    if settings.start in ("teacher", "random"):
+        config = _cse_config(settings)
+        start = _kept_start(run, config, texts, teacher, about)
+    elif Path(settings.start).is_file():
+        vectors = load_word_vectors(settings.start, settings.vocabulary or None)
+        dim = vectors.vectors.shape[1]
+        config = _cse_config(settings, {} if settings.preset else {"embedding_dim": dim})
+        wanted = None if config.embedding_dim == dim else config.embedding_dim
+        words = start_from_words(vectors, wanted, unknown=config.unknown)
+        start = (words.tokenizer, words.embeddings, words.log_weights)
+    else:
+        return CSEStudent.from_encoder(_widened(_model(settings), settings, teacher), **options)
+    tokenizer, embeddings, log_weights = start
+    average = average_from_teacher(teacher(), tokenizer, config.average_dim) if config.average_dim else None
+    return CSEStudent(
+        replace(config, vocab_size=tokenizer.vocab_size),
+        tokenizer,
+        embeddings=embeddings,
+        average=average,
+        log_weights=log_weights,
+        generator=generator,
+        **options,
+    )
+
+
+_Parts = tuple[Tokenizer, npt.NDArray[np.float32] | None, npt.NDArray[np.float32] | None]
+
+
+def _kept_start(
+    run: RunConfig,
+    config: CSEConfig,
+    texts: Callable[[], Iterable[str]],
+    teacher: Callable[[], Encoder],
+    about: str,
+) -> _Parts:
+    # A teacher takes minutes for the tokens of a vocabulary: they are computed once a run.
+    skips = config.unknown == "skip"
+    identity = json.dumps([asdict(run.student), run.teacher and run.teacher.model, about], sort_keys=True)
+    path = Path(run.work) / f"start-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.npz"
+    if path.exists():
+        with np.load(path) as found:
+            parts = {name: found[name] for name in found.files}
+        return (
+            Tokenizer(str(parts["tokenizer"]), skip_unknown=skips),
+            parts.get("embeddings"),
+            parts.get("log_weights"),
+        )
+    tokenizer, embeddings, log_weights = _start(run, config, texts, teacher)
+    arrays: dict[str, npt.NDArray[Any]] = {"tokenizer": np.array(tokenizer.spec)}
+    if embeddings is not None and log_weights is not None:
+        arrays |= {"embeddings": embeddings, "log_weights": log_weights}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing_file(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+    return tokenizer, embeddings, log_weights
+
+
+def _start(
+    run: RunConfig, config: CSEConfig, texts: Callable[[], Iterable[str]], teacher: Callable[[], Encoder]
+) -> _Parts:
+    settings = run.student
+    tokenizer = _tokenizer(settings, run.teacher.model if run.teacher else None, config.unknown == "skip")
+    frequencies = None
+    if settings.vocabulary or settings.start == "teacher":
+        frequencies = token_frequencies(tokenizer, texts())
+    if settings.vocabulary and frequencies is not None:
+        tokenizer, _ = prune_vocabulary(tokenizer, frequencies, settings.vocabulary)
+        # Words of what was dropped are now counted in pieces.
+        frequencies = token_frequencies(tokenizer, texts()) if settings.start == "teacher" else None
+    if settings.start == "random":
+        return tokenizer, None, None
+    start: Start = start_from_teacher(teacher(), tokenizer, frequencies, config.embedding_dim)
+    return start.tokenizer, start.embeddings, start.log_weights
+
+
+def _cse_config(settings: StudentSettings, defaults: dict[str, Any] | None = None) -> CSEConfig:
+    # With a vocabulary of one; the tokeniser tells the true size.
+    known = [item.name for item in fields(CSEConfig) if item.name != "vocab_size"]
+    for name in settings.config:
+        if name not in known:
+            raise ValueError(f"unknown key student.config.{name}; known are {', '.join(known)}")
+    values = (defaults or {}) | settings.config
+    if "widths" in values:
+        values["widths"] = tuple(values["widths"])
+    if settings.preset == "paper":
+        return CSEConfig.paper(1, **values)
+    return CSEConfig(vocab_size=1, **values)
+
+
+def _tokenizer(settings: StudentSettings, teacher: str | None, skip_unknown: bool) -> Tokenizer:
+    name = settings.tokenizer or teacher
+    if name is None:
+        raise ValueError(
+            f"student.start is {settings.start!r} without a teacher's model, expected student.tokenizer then"
+        )
+    path = Path(name) if Path(name).is_file() else find(name) / "tokenizer.json"
+    if not path.is_file():
+        raise CheckpointError(f"there is no {path}: student.tokenizer may name another")
+    return Tokenizer(path.read_text(encoding="utf-8"), skip_unknown=skip_unknown)
+
+
+def _model(settings: StudentSettings) -> CSE:
+    others = sorted(set(settings.config) - set(_WIDENING))
+    if others or settings.preset or settings.vocabulary or settings.tokenizer:
+        raise ValueError(
+            f"student.start is the model {settings.start!r}, which brings config, vocabulary and tokenizer: expected "
+            f"none of them (nor a preset) in [student], {' and '.join(_WIDENING)} of config aside"
+        )
+    encoder = load(settings.start)
+    if not isinstance(encoder, CSE):
+        raise ValueError(f"student.start is {type(encoder).__name__}, expected a CSE model for kind 'cse'")
+    return encoder
+
+
+def _widened(encoder: CSE, settings: StudentSettings, teacher: Callable[[], Encoder]) -> CSE:
+    # The same sentence vectors, with more beside them.
+    old = encoder.config
+    config = replace(old, **settings.config)
+    if config == old:
+        return encoder
+    if old.average_dim not in (0, config.average_dim) or (
+        old.combine != config.combine and (old.combine, config.combine) != ("residual", "both")
+    ):
+        raise ValueError(
+            f"student.config is {settings.config}, but {settings.start} has combine={old.combine!r} and "
+            f"average_dim={old.average_dim}, expected 'residual' to become 'both' and no average to become one"
+        )
+    weights = {name: encoder.weight(name) for name in old.shapes()}
+    if config.average_dim and not old.average_dim:
+        weights["average"] = average_from_teacher(teacher(), encoder.tokenizer, config.average_dim)
+    return CSE(config, weights, encoder.tokenizer)
+
+
+def _bert(settings: StudentSettings, run: RunConfig) -> Student:
+    from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
+
+    from sentenc.training.bert_student import BertStudent
+
+    for name in ("vocabulary", "preset", *_RATES, *_LENGTHS):
+        if getattr(settings, name):
+            raise ValueError(
+                f"student.{name} is {getattr(settings, name)!r}, expected it for kind 'cse' only"
+            )
+    if run.training.sparse_embeddings:
+        raise ValueError("training.sparse_embeddings is true, expected it for kind 'cse' only")
+    if settings.start == "teacher":
+        raise ValueError("student.start is 'teacher' for kind 'bert', expected 'random' or a folder")
+    home = settings.tokenizer or (settings.start if settings.start != "random" else None)
+    if home is None:
+        raise ValueError(
+            "student.start is 'random' for kind 'bert', expected student.tokenizer, a folder, then"
+        )
+    tokenizer = AutoTokenizer.from_pretrained(find(home), local_files_only=True)
+    # transformers draws from torch's own generator.
+    with torch.random.fork_rng([]):
+        torch.manual_seed(run.seed)
+        if settings.start == "random":
+            model: Any = BertModel(BertConfig(**({"vocab_size": len(tokenizer)} | settings.config)))
+        else:
+            model = AutoModel.from_pretrained(find(settings.start), local_files_only=True, **settings.config)
+    return BertStudent(model, tokenizer, max_tokens=settings.max_tokens)

@@ -1,0 +1,306 @@
+"""Students: what the trainer trains. Text to padded ids, ids to vectors, and a finished encoder at the end."""
+
+import os
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from sentenc.encoders.base import Encoder
+from sentenc.encoders.cse import CSE, Tables
+from sentenc.encoders.cse_config import CSEConfig
+from sentenc.nn.cse import CSEModule
+from sentenc.tokenization import Tokenizer
+from sentenc.training.cse_folding import map_root, principal_axes, turned, with_features_of_length
+
+_WORDS = ("embeddings", "token_weights", "projection")
+
+
+class Student(nn.Module, ABC):
+    """A differentiable encoder of sentences with the tokeniser that belongs to it."""
+
+    @property
+    @abstractmethod
+    def dim(self) -> int:
+        """Length of the vectors."""
+
+    @property
+    def objective_dim(self) -> int:
+        """Components, from the first, that objectives see: all, unless others are by-products."""
+        return self.dim
+
+    @abstractmethod
+    def tokenize(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """Padded token ids (B, L) int64 and the tokens of each text (B,) int64, on the CPU; L is 1 or more."""
+
+    @abstractmethod
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """Sentence vectors (B, dim) of what :meth:`tokenize` gives."""
+
+    @abstractmethod
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """Every parameter once, under the name of the group that shares a learning rate."""
+
+    def set_progress(self, progress: float) -> None:
+        """Tells the share of the training that is over, 0 to 1."""
+
+    def sparse_parameters(self) -> list[nn.Parameter]:
+        """Parameters whose gradients are sparse tensors; none unless sparse gradients were asked for."""
+        return []
+
+    @abstractmethod
+    def encoder(self, output_map: Tensor | None = None, rotate_on: list[str] | None = None) -> Encoder:
+        """The student as it is now, in the form that encodes.
+
+        Args:
+            output_map: A learned linear map M (dim, t) after the student; the encoder's dot products
+                are then those of the mapped vectors.
+            rotate_on: Texts on whose principal axes the output is turned, which changes no dot
+                product and lets ``truncate_dim`` keep the most of them.
+        """
+
+    @abstractmethod
+    def save(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        output_map: Tensor | None = None,
+        rotate_on: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        card: str | None = None,
+    ) -> None:
+        """Writes the finished model to a folder, atomically; arguments as in :meth:`encoder`."""
+
+
+class CSEStudent(Student):
+    """A CSE model to train.
+
+    Args:
+        config: The model's shape.
+        tokenizer: Its vocabulary must fit ``config.vocab_size``, and ``skip_unknown`` ``config.unknown``.
+        embeddings: The start of the embeddings, (V, embedding_dim) float; random (normal) by default.
+        average: The rows of the plain average, (V, average_dim) float; they are not trained.
+        log_weights: The start of the log token weights, (V,) float; zero by default.
+        generator: Source of the random start.
+        dropout: Share of embedding elements dropped while training.
+        word_dropout: Share of whole tokens dropped while training.
+        words_first: Share of the training that goes to the word path alone; not with combine "concat".
+        sparse_embeddings: Sparse gradients for the embeddings, see :meth:`sparse_parameters`.
+        length: How long the finished model's vectors are (root of the mean square), features that stand
+            beside them not counted; None leaves them as they are trained. Classifiers with a fixed
+            regularisation depend on it, cosines do not.
+        average_length: The same for the plain average, whose mean over texts is taken off.
+        features_length: The same for features beside the vector (``"both"``), less their means.
+
+    Raises:
+        ValueError: The tokenizer, a start, a rate or a length does not fit the configuration.
+    """
+
+    def __init__(
+        self,
+        config: CSEConfig,
+        tokenizer: Tokenizer,
+        *,
+        embeddings: npt.NDArray[np.floating] | None = None,
+        average: npt.NDArray[np.floating] | None = None,
+        log_weights: npt.NDArray[np.floating] | None = None,
+        generator: torch.Generator | None = None,
+        dropout: float = 0.0,
+        word_dropout: float = 0.0,
+        words_first: float = 0.0,
+        sparse_embeddings: bool = False,
+        length: float | None = None,
+        average_length: float | None = None,
+        features_length: float | None = None,
+    ) -> None:
+        super().__init__()
+        if tokenizer.vocab_size > config.vocab_size:
+            raise ValueError(
+                f"the tokenizer has {tokenizer.vocab_size} ids, expected at most vocab_size {config.vocab_size}"
+            )
+        if tokenizer.skip_unknown != (config.unknown == "skip"):
+            raise ValueError(
+                f"tokenizer.skip_unknown is {tokenizer.skip_unknown}, but unknown={config.unknown!r}"
+            )
+        if not 0.0 <= words_first <= 1.0:
+            raise ValueError(f"words_first is {words_first}, expected a share in [0, 1]")
+        if words_first and config.combine == "concat":
+            raise ValueError(
+                f"words_first is {words_first} with combine='concat', expected 0 or another combine: "
+                "concatenated n-gram features cannot wait for the words"
+            )
+        _check_lengths(config, length, average_length, features_length)
+        self.config = config
+        self.tokenizer = tokenizer
+        self.words_first = words_first
+        self.length = length
+        self.average_length = average_length
+        self.features_length = features_length
+        self.module = CSEModule(config, generator, dropout=dropout, word_dropout=word_dropout)
+        self.module.sparse_embeddings = sparse_embeddings
+        if embeddings is not None:
+            self._start("embeddings", embeddings)
+        if config.average_dim:
+            # It is there to keep what the objectives would let go.
+            self.module.weights["average"].requires_grad_(False)
+            if average is not None:
+                self._start("average", average)
+        if log_weights is not None and config.word_path:
+            self._start("token_weights", log_weights)
+        self.set_progress(0.0)
+
+    @classmethod
+    def from_encoder(cls, encoder: CSE, **options: Any) -> "CSEStudent":
+        """A student that goes on from a model: every weight is taken over, dequantised.
+
+        Args:
+            encoder: The model.
+            options: ``dropout``, ``word_dropout``, ``words_first``, ``sparse_embeddings``, ``length``,
+                ``average_length``, ``features_length``.
+        """
+        student = cls(encoder.config, encoder.tokenizer, generator=torch.Generator(), **options)
+        for name in encoder.config.shapes():
+            student._start(name, encoder.weight(name))
+        return student
+
+    @property
+    def dim(self) -> int:
+        """Length of the vectors."""
+        return self.config.dim
+
+    @property
+    def objective_dim(self) -> int:
+        """The sentence vector alone where features (``"both"``) or a plain average stand beside it."""
+        config = self.config
+        # What is concatenated alone has no other place in the vector: it is learned where it stands.
+        return config.dim if config.combine == "concat" else config.word_dim
+
+    def tokenize(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """Padded ids (B, L) int64 and tokens of each text (B,) int64, cut to ``config.max_tokens``."""
+        ids, ends, _ = self.tokenizer.encode(texts, self.config.max_tokens)
+        lengths = np.diff(ends, prepend=0)
+        table = np.zeros((len(texts), max(1, int(lengths.max(initial=0)))), np.int64)
+        table[np.arange(table.shape[1]) < lengths[:, None]] = ids
+        return torch.from_numpy(table), torch.from_numpy(lengths)
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """Sentence vectors (B, dim); the zero vector for a text without tokens."""
+        vectors: Tensor = self.module(ids, lengths)
+        return vectors
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """``"embeddings"`` (embeddings, token weights, projection) and, if there are n-grams, ``"ngrams"``."""
+        found: dict[str, list[nn.Parameter]] = {"embeddings": []}
+        for name, parameter in self.module.weights.items():
+            if not parameter.requires_grad:
+                continue
+            found.setdefault("embeddings" if name in _WORDS else "ngrams", []).append(parameter)
+        return found
+
+    def set_progress(self, progress: float) -> None:
+        """Lets the n-gram path take part once the share ``words_first`` is over."""
+        self.module.ngrams_active = progress >= self.words_first
+
+    def sparse_parameters(self) -> list[nn.Parameter]:
+        """The embeddings, if their gradient is sparse (which suits ``torch.optim.SparseAdam``)."""
+        return [self.module.weights["embeddings"]] if self.module.sparse_embeddings else []
+
+    def encoder(
+        self,
+        output_map: Tensor | None = None,
+        rotate_on: list[str] | None = None,
+        *,
+        tables: Tables = "int8",
+    ) -> CSE:
+        """The student as it is now, n-grams included, as a :class:`~sentenc.CSE` with float32 weights.
+
+        Args:
+            output_map: A linear map M (dim, t). Residual models only: (M M^T)^(1/2) is folded into the
+                weights, so that dot products are those of vectors times M.
+            rotate_on: Texts on whose principal axes the output is turned. A model that concatenates
+                has nothing to fold a rotation into, and keeps its axes.
+            tables: Kind of the encoder's tables.
+
+        Raises:
+            ValueError: ``output_map`` is given and the model concatenates, or the shape is wrong.
+        """
+        weights = {
+            name: self.module[name].detach().float().cpu().numpy().copy() for name in self.config.shapes()
+        }
+        config = self.config
+        if output_map is not None:
+            config, weights = turned(config, weights, map_root(output_map.detach().double().cpu().numpy()))
+        if rotate_on and config.combine != "concat":
+            config, weights = self._finished(config, weights, rotate_on)
+        return CSE(config, weights, self.tokenizer, tables=tables)
+
+    def save(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        output_map: Tensor | None = None,
+        rotate_on: list[str] | None = None,
+        metadata: dict[str, Any] | None = None,
+        card: str | None = None,
+    ) -> None:
+        """Writes a model folder with int8 embeddings and float16 weights."""
+        encoder = self.encoder(output_map, rotate_on).compressed()
+        encoder.metadata, encoder.card = metadata or {}, card
+        encoder.save(folder)
+
+    def _finished(
+        self, config: CSEConfig, weights: dict[str, npt.NDArray[np.float32]], texts: list[str]
+    ) -> tuple[CSEConfig, dict[str, npt.NDArray[np.float32]]]:
+        # The output turned onto its principal axes, and vectors and features as long as they shall be.
+        exact = CSE(config, weights, self.tokenizer, tables="float32")
+        found = exact.encode(texts, on_overflow="ignore")
+        vectors, average, features = np.split(
+            found.astype(np.float64), [config.word_dim, config.word_dim + config.average_dim], axis=1
+        )
+        turn = principal_axes(vectors)
+        if self.length is not None:
+            turn = turn * (self.length / _length(vectors))
+        config, weights = turned(config, weights, turn)
+        if self.average_length is not None and config.average_dim:
+            centred = average - average.mean(0)
+            rows = (weights["average"] - average.mean(0)) * (self.average_length / _length(centred))
+            weights["average"] = rows.astype(np.float32)
+        if self.features_length is not None and config.combine == "both":
+            weights = with_features_of_length(config, weights, features, self.features_length)
+        return config, weights
+
+    def _start(self, name: str, values: npt.NDArray[np.floating]) -> None:
+        weight = self.module[name]
+        if values.shape != weight.shape:
+            raise ValueError(
+                f"the start of {name} has shape {values.shape}, expected {tuple(weight.shape)} (config)"
+            )
+        if not np.isfinite(values).all():
+            raise ValueError(f"the start of {name} has values that are not finite")
+        with torch.no_grad():
+            weight.copy_(torch.from_numpy(np.asarray(values, np.float32)))
+
+
+def _check_lengths(
+    config: CSEConfig, length: float | None, average_length: float | None, features_length: float | None
+) -> None:
+    for name, value, fits, expected in (
+        ("length", length, config.combine != "concat", "combine 'residual' or 'both'"),
+        ("average_length", average_length, config.average_dim > 0, "an average_dim"),
+        ("features_length", features_length, config.combine == "both", "combine 'both'"),
+    ):
+        if value is not None and not 0 < value < np.inf:
+            raise ValueError(f"{name} is {value}, expected a number above 0")
+        if value is not None and not fits:
+            raise ValueError(
+                f"{name} is {value} with combine={config.combine!r} and average_dim="
+                f"{config.average_dim}, expected {expected} with it"
+            )
+
+
+def _length(vectors: npt.NDArray[np.float64]) -> float:
+    # The root of the mean square.
+    return float(np.sqrt((vectors * vectors).sum(1).mean()))

@@ -1,0 +1,507 @@
+"""Corpora: formats, what is malformed, filters, mixing, order, memory, fingerprints."""
+
+import csv
+import gzip
+import io
+import json
+import lzma
+import sys
+import tracemalloc
+import types
+from collections import Counter
+from itertools import islice
+
+import pytest
+
+from sentenc.errors import CorpusError, MissingExtraError, SentencError
+from sentenc.training import corpus_readers
+from sentenc.training.corpora import Corpus, Source
+from sentenc.training.seen_keys import SeenKeys
+
+TEXTS = ['He said "no".', "crème \u2028 東京", "one, two"]
+PACKERS = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}
+
+
+def written(folder, name, content):
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return str(path)
+
+
+def in_order(path, form="sentences", *, fields=(), options=None, **source):
+    files = [path] if isinstance(path, str) else path
+    corpus = Corpus(
+        [Source(files=files, form=form, fields=fields, **source)],
+        **{"shuffle_buffer": 1, **(options or {})},
+    )
+    return corpus, list(corpus.epoch(0, 0))
+
+
+def as_csv(rows, header):
+    lines = io.StringIO()
+    csv.writer(lines).writerows([header, *rows])
+    return lines.getvalue().encode()
+
+
+def as_jsonl(rows, header):
+    return "".join(json.dumps(dict(zip(header, row, strict=True))) + "\n" for row in rows).encode()
+
+
+def as_tsv(rows, header):
+    return "".join("\t".join(row) + "\n" for row in rows).encode()
+
+
+@pytest.mark.parametrize("packed", PACKERS)
+@pytest.mark.parametrize("form", ["sentences", "pairs", "triplets"])
+@pytest.mark.parametrize(("suffix", "write"), [(".csv", as_csv), (".jsonl", as_jsonl), (".tsv", as_tsv)])
+def test_tables_of_every_form_and_compression(tmp_path, packed, form, suffix, write):
+    n = {"sentences": 1, "pairs": 2, "triplets": 3}[form]
+    header = ["text"] if n == 1 else [f"text{i + 1}" for i in range(n)]
+    rows = [tuple(f"{text} {i}" for i in range(n)) for text in TEXTS]
+    path = written(tmp_path, f"a{suffix}{packed}", PACKERS[packed](write(rows, header)))
+    corpus, found = in_order(path, form)
+    assert found == rows
+    assert corpus.columns == n
+    (report,) = corpus.report()
+    assert (report.lines, report.read, report.kept, report.malformed) == (3, 3, 3, 0)
+
+
+@pytest.mark.parametrize("packed", PACKERS)
+def test_plain_text(tmp_path, packed):
+    content = b"\xef\xbb\xbfone\r\n\r\n  two\t2 \n" + "crème \u2028 東京".encode()
+    _, found = in_order(written(tmp_path, f"a.txt{packed}", PACKERS[packed](content)))
+    assert found == [("one",), ("two\t2",), ("crème \u2028 東京",)]
+    _, found = in_order(written(tmp_path, f"a.en{packed}", PACKERS[packed](content)))
+    assert found[0] == ("one",)
+
+
+def test_parquet(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    rows = [{"a": t, "n": i, "b": f"{t} b" if i != 1 else None} for i, t in enumerate(TEXTS)]
+    path = str(tmp_path / "a.parquet")
+    pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=2)
+    corpus, found = in_order(path, "pairs", fields=("b", "a"), options={"max_malformed": 0.4})
+    assert found == [(f"{TEXTS[i]} b", TEXTS[i]) for i in (0, 2)]
+    assert corpus.report()[0].first_malformed == [f"{path}:2: b is NoneType, expected a string"]
+    assert corpus.estimate() == 3
+    with pytest.raises(CorpusError, match=r"a\.parquet has no column 'text', its columns are 'a', 'n', 'b'"):
+        in_order(path)
+    with pytest.raises(CorpusError, match="not a Parquet file"):
+        in_order(written(tmp_path, "b.parquet", "nothing"))
+
+
+def test_named_fields_and_quoted_line_ends(tmp_path):
+    path = written(tmp_path, "a.csv", 'id,q,a\n1,"x\ny",z\n2,"say ""no""","p, q"\n')
+    assert in_order(path, "pairs", fields=("a", "q"))[1] == [("z", "x\ny"), ("p, q", 'say "no"')]
+    path = written(tmp_path, "a.jsonl", '{"n": 1, "q": "x"}\n\n{"q": "y"}\n')
+    assert in_order(path, fields=("q",))[1] == [("x",), ("y",)]
+    # A TSV has a header only if fields are named; of sentences it is the first column.
+    path = written(tmp_path, "a.tsv", "score\ts1\ts2\n1.0\tx\ty\n")
+    assert in_order(path, "pairs", fields=("s1", "s2"))[1] == [("x", "y")]
+    assert in_order(path)[1] == [("score",), ("1.0",)]
+
+
+MALFORMED = [
+    ("a.txt", b"caf\xe9", "not UTF-8: byte 0xe9 in column 4", "sentences"),
+    ("a.txt", b"x" * (1 << 20) + b"yz", "a line of more than 1048576 bytes", "sentences"),
+    ("a.jsonl", b"{", "not JSON: Expecting property name", "sentences"),
+    ("a.jsonl", b'"text"', "JSON is str, expected an object", "sentences"),
+    ("a.jsonl", b'{"txt": "x", "n": 1}', "no field 'text', only 'txt', 'n'", "sentences"),
+    ("a.jsonl", b'{"text": ["x"]}', "text is list, expected a string", "sentences"),
+    ("a.jsonl", b'{"text": null}', "text is NoneType, expected a string", "sentences"),
+    ("a.jsonl", b'{"text": "a \\ud800 b"}', "text is not UTF-8", "sentences"),
+    ("a.jsonl", b'{"text": "caf\xe9"}', "not UTF-8: byte 0xe9", "sentences"),
+    ("a.tsv", b"one", "number of columns is 1, expected 2", "pairs"),
+    ("a.tsv", b"one\ttwo\tthree", "number of columns is 3, expected 2", "pairs"),
+    ("a.tsv", b"one\ttwo", "number of columns is 2, expected 3", "triplets"),
+    ("a.tsv", b"one\ttwo\t ", "column 3 is empty", "triplets"),
+    ("a.csv", b"one,two,three", "number of columns is 3, expected the header's 2", "pairs"),
+    ("a.csv", b'one,"two"x', "bad CSV: ',' expected after '\"'", "pairs"),
+    ("a.csv", b"one,caf\xe9", "text2 is not UTF-8", "pairs"),
+    ("a.csv", b"one," + b"x" * (1 << 20), "bad CSV: field larger than field limit", "pairs"),
+]
+GOOD = {
+    (".txt", "sentences"): ("", "good {i}\n"),
+    (".jsonl", "sentences"): ("", '{{"text": "good {i}"}}\n'),
+    (".tsv", "pairs"): ("", "good {i}\tx\n"),
+    (".tsv", "triplets"): ("", "good {i}\tx\ty\n"),
+    (".csv", "pairs"): ("text1,text2\n", "good {i},x\n"),
+}
+
+
+@pytest.mark.parametrize(("name", "line", "why", "form"), MALFORMED)
+def test_malformed_lines_are_skipped_and_counted(tmp_path, name, line, why, form):
+    header, good = GOOD[name[1:], form]
+    before = "".join(good.format(i=i) for i in range(3)).encode()
+    after = "".join(good.format(i=i) for i in range(3, 6)).encode()
+    path = written(tmp_path, name, header.encode() + before + line + b"\n" + after)
+    corpus, found = in_order(path, form, options={"max_malformed": 0.2})
+    assert [example[0] for example in found] == [f"good {i}" for i in range(6)]
+    (report,) = corpus.report()
+    assert (report.lines, report.read, report.malformed) == (7, 6, 1)
+    number = 4 + len(header.splitlines())
+    assert report.first_malformed[0].startswith(f"{path}:{number}: {why}")
+    with pytest.raises(CorpusError, match=rf"1 of 7 lines are malformed \(14\.3%\).*{name}:{number}: "):
+        in_order(path, form, options={"max_malformed": 0.14})
+
+
+def test_too_many_malformed_lines_stop_the_reading_after_a_thousand(tmp_path):
+    # 1 in 50 is bad, and reading would break down at the end.
+    rest = b"x" * 200
+    lines = [b'{"text": "%d %s"}\n' % (i, rest) if i % 50 else b"{}\n" for i in range(1, 4001)]
+    packed = gzip.compress(b"".join(lines))
+    path = written(tmp_path, "a.jsonl.gz", packed[:-4])
+    with pytest.raises(CorpusError, match=r"20 of 1000 lines are malformed \(2\.0%\)") as error:
+        in_order(path)
+    assert isinstance(error.value, SentencError)
+    assert isinstance(error.value, ValueError)
+    with pytest.raises(CorpusError, match=r"a\.jsonl\.gz, after line 3\d\d\d: "):
+        in_order(path, options={"max_malformed": 0.05})
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".xz"])
+def test_damaged_files(tmp_path, suffix):
+    packed = bytearray(PACKERS[suffix]("\n".join(f"line {i * 7919}" for i in range(20000)).encode()))
+    cut = written(tmp_path, f"cut.txt{suffix}", bytes(packed[: len(packed) // 2]))
+    with pytest.raises(CorpusError, match=rf"cut\.txt{suffix}, after line \d+: "):
+        in_order(cut)
+
+
+def test_files_that_cannot_be_used(tmp_path):
+    text = written(tmp_path, "a.txt", "x\n")
+    for files, form, fields, message in [
+        ([str(tmp_path / "no.txt")], "sentences", (), "no.txt: no such file"),
+        ([str(tmp_path / "*.csv")], "sentences", (), r"\*\.csv: no file matches"),
+        ([str(tmp_path)], "sentences", (), "is a folder, expected a file or a glob"),
+        ([text], "pairs", (), "is plain text, a text a line: pairs need 2 columns"),
+        ([text], "sentences", ("body",), "is plain text, which has no field 'body'"),
+        ([written(tmp_path, "a.json", "[]")], "sentences", (), "is JSON, expected JSON lines"),
+    ]:
+        with pytest.raises(CorpusError, match=message):
+            Corpus([Source(files=files, form=form, fields=fields)])
+    with pytest.raises(CorpusError, match=r"b\.csv has no column 'text', its columns are 'a', 'b'"):
+        in_order(written(tmp_path, "b.csv", "a,b\n1,2\n"))
+    with pytest.raises(CorpusError, match=r"c\.csv has the column 'text' more than once"):
+        in_order(written(tmp_path, "c.csv", "text,text\n1,2\n"))
+
+
+def test_an_empty_corpus_says_why(tmp_path):
+    with pytest.raises(CorpusError, match=r"the corpus is empty: .*a\.txt has 0 lines"):
+        in_order(written(tmp_path, "a.txt", "\n \n"))
+    with pytest.raises(
+        CorpusError, match=r"2 lines \(0 malformed\) with 2 examples, 1 too short, 1 too long"
+    ):
+        in_order(written(tmp_path, "b.txt", "a\na b c d\n"), options={"min_words": 2, "max_words": 3})
+    # An empty source beside another is not an empty corpus.
+    sources = [Source(files=(str(tmp_path / name),), form="sentences") for name in ("a.txt", "b.txt")]
+    assert sorted(Corpus(sources).epoch(0, 0)) == [("a",), ("a b c d",)]
+
+
+def test_settings_are_checked(tmp_path):
+    path = written(tmp_path, "a.tsv", "x\ty\n")
+    good = {"files": (path,), "form": "sentences"}
+    for change, error, message in [
+        ({"files": path}, TypeError, "files is '.*', expected a list of strings"),
+        ({"files": ()}, ValueError, "files is empty"),
+        (
+            {"form": "words"},
+            ValueError,
+            "form is 'words', expected one of sentences, ordered, pairs, triplets",
+        ),
+        ({"weight": 0.0}, ValueError, "weight is 0.0, expected a positive number"),
+        ({"limit": 0}, ValueError, "limit is 0, expected at least 1"),
+        ({"fields": ("a", "b")}, ValueError, r"fields is \['a', 'b'\], expected 1 different for sentences"),
+        ({"fields": ("a", "a"), "form": "pairs"}, ValueError, "expected 2 different for pairs"),
+        ({"files": ("hf:x", path)}, ValueError, "expected a data set .* to be alone"),
+    ]:
+        with pytest.raises(error, match=message):
+            Source(**{**good, **change})
+    assert Source(**{**good, "files": [path]}).files == (path,)
+    sentences, pairs = Source(**good), Source(files=(path,), form="pairs")
+    for sources, options, message in [
+        ([], {}, "sources is empty"),
+        ([sentences], {"min_words": 0}, "expected 1 <= min_words <= max_words"),
+        ([sentences], {"min_words": 5, "max_words": 4}, "min_words is 5 and max_words 4"),
+        ([sentences], {"shuffle_buffer": 0}, "shuffle_buffer is 0"),
+        ([sentences], {"max_malformed": 1.5}, "max_malformed is 1.5"),
+        ([sentences, pairs], {}, r"differ in texts an example \(sentences has 1, pairs has 2\)"),
+        ([sentences, Source(**good, weight=1.0)], {}, "some sources have a weight and some have none"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            Corpus(sources, **options)
+    assert Corpus([pairs, Source(files=(path,), form="ordered")]).columns == 2
+    for seed, epoch in [(-1, 0), (0, -1)]:
+        with pytest.raises(ValueError, match="expected neither to be negative"):
+            Corpus([sentences]).epoch(seed, epoch)
+
+
+def test_words_are_counted_in_every_text(tmp_path):
+    path = written(tmp_path, "a.tsv", "a b\tc d e\na\tb c\na b\tc d e f\n\tx\n")
+    corpus, found = in_order(path, "pairs", options={"min_words": 2, "max_words": 3})
+    assert found == [("a b", "c d e")]
+    (report,) = corpus.report()
+    assert (report.read, report.too_short, report.too_long) == (4, 2, 1)
+
+
+def test_neighbours_within_documents(tmp_path):
+    first = written(tmp_path, "1.txt", "a\nb\nc\n\n \nd\ne\n")
+    second = written(tmp_path, "2.txt", b"f\ng\n\xff\nh\ni\n\nj\n")
+    corpus, found = in_order([first, second], "ordered", limit=99, options={"max_malformed": 0.2})
+    assert found == [(x, y) for x, y in ("ab", "bc", "de", "fg", "hi")]
+    assert corpus.report()[0].malformed == 1
+    # A text that is filtered out joins not those around it.
+    path = written(
+        tmp_path, "3.jsonl", "".join(f'{{"text": "{t}"}}\n' for t in ("a", "b", "c c", "d", "", "e", "f"))
+    )
+    assert in_order(path, "ordered", options={"max_words": 1})[1] == [("a", "b"), ("e", "f")]
+
+
+def test_duplicates_within_and_across_sources(tmp_path):
+    first = written(tmp_path, "a.txt", "x\ny\nx \nz\n")
+    second = written(tmp_path, "b.txt", "z\nx\nw\n")
+    sources = [Source(files=(path,), form="sentences") for path in (first, second)]
+    corpus = Corpus(sources)
+    for epoch in range(3):
+        assert sorted(corpus.epoch(0, epoch)) == [("w",), ("x",), ("y",), ("z",)]
+        assert sum(report.duplicates for report in corpus.report()) == 3
+        assert sum(report.kept for report in corpus.report()) == 4
+    both = Corpus(sources, deduplicate=False)
+    assert Counter(text for (text,) in both.epoch(0, 0)) == Counter("xyxzzxw")
+    # A pair is another when its halves are divided otherwise or stand the other way round.
+    path = written(tmp_path, "p.tsv", "a b\tc\na\tb c\nc\ta b\na b\tc\n")
+    assert in_order(path, "pairs")[1] == [("a b", "c"), ("a", "b c"), ("c", "a b")]
+
+
+def test_seen_keys_agree_with_a_set_while_they_grow():
+    keys, expected = SeenKeys(), set()
+    for i in range(30_000):
+        texts = (str(i * i % 20_011),)
+        assert keys.add(texts) == (texts not in expected)
+        expected.add(texts)
+    assert len(keys) == len(expected) == 10_006
+    assert keys.add(("a\0", "b"))
+    assert keys.add(("a", "\0b"))
+
+
+def test_order_is_that_of_seed_and_epoch(tmp_path):
+    paths = [written(tmp_path, f"{i}.txt", "".join(f"{i} {j}\n" for j in range(200))) for i in range(4)]
+    sources = [
+        Source(files=paths[:2], form="sentences"), Source(files=paths[2:], form="sentences", repeat=True),
+    ]  # fmt: skip
+    corpus, again = (Corpus(sources, shuffle_buffer=50) for _ in range(2))
+    found = list(corpus.epoch(5, 2))
+    assert found == list(again.epoch(5, 2))
+    assert found != list(corpus.epoch(5, 3))
+    assert found != list(corpus.epoch(6, 2))
+    assert {text for (text,) in found} == {f"{i} {j}" for i in range(4) for j in range(200)}
+    # Two epochs of one corpus may be read at the same time.
+    a, b = corpus.epoch(5, 2), corpus.epoch(5, 2)
+    assert [x for pair in zip(a, b, strict=True) for x in pair][::2] == found
+
+
+def test_files_change_their_order_from_epoch_to_epoch(tmp_path):
+    paths = [written(tmp_path, f"{i}.txt", f"{i}\n") for i in range(6)]
+    corpus = Corpus([Source(files=(str(tmp_path / "*.txt"),), form="sentences")], shuffle_buffer=1)
+    orders = {tuple(corpus.epoch(0, epoch)) for epoch in range(10)}
+    assert len(orders) > 5
+    fixed = Corpus([Source(files=paths[::-1], form="sentences", limit=4)], shuffle_buffer=1)
+    assert {tuple(text for (text,) in fixed.epoch(0, epoch)) for epoch in range(10)} == {tuple("5432")}
+
+
+def test_the_buffer_shuffles(tmp_path):
+    n, size = 20_000, 500
+    path = written(tmp_path, "a.txt", "".join(f"{i}\n" for i in range(n)))
+    corpus = Corpus([Source(files=(path,), form="sentences")], shuffle_buffer=size)
+    found = [int(text) for (text,) in corpus.epoch(0, 0)]
+    assert sorted(found) == list(range(n))
+    # What is given out at time t was read by t + size, and waits size draws on average.
+    delays = [place - i for place, i in enumerate(found)]
+    assert min(delays) >= -size
+    middle = [d for d, i in zip(delays, found, strict=True) if i < n // 2]
+    assert abs(sum(middle) / len(middle)) < 20
+    assert max(delays) > 3 * size
+
+
+def test_sources_mix_by_weight(tmp_path):
+    paths = [written(tmp_path, f"{name}.txt", "".join(f"{name} {i}\n" for i in range(9000))) for name in "ab"]
+    sources = [Source(files=(p,), form="sentences", weight=w) for p, w in zip(paths, (3.0, 1.0), strict=True)]
+    found = [text[0] for (text,) in Corpus(sources, shuffle_buffer=1).epoch(0, 0)]
+    # A share of 3/4 in 8,000 draws has a standard deviation of 0.005.
+    assert abs(found[:8000].count("a") / 8000 - 0.75) < 0.02
+    assert (found.count("a"), found.count("b")) == (9000, 9000)
+    assert set(found[13_000:]) == {"b"}
+
+
+def test_without_weights_sources_run_out_about_together(tmp_path):
+    # Lines of different lengths, one file compressed: neither characters nor bytes would do.
+    short = "".join(f"a {i}\n" for i in range(20_000))
+    long = "".join(f"b {i} {'and so on ' * 20}\n" for i in range(4000))
+    paths = [
+        written(tmp_path, "a.txt", short), written(tmp_path, "b.txt.gz", gzip.compress(long.encode())),
+    ]  # fmt: skip
+    corpus = Corpus([Source(files=(p,), form="sentences") for p in paths], shuffle_buffer=1)
+    found = [text[0] for (text,) in corpus.epoch(0, 0)]
+    assert min(map(len, (found, "x" * 24_000))) == 24_000
+    last = {name: len(found) - found[::-1].index(name) for name in "ab"}
+    assert min(last.values()) > 0.85 * 24_000
+    assert abs(corpus.estimate() - 24_000) < 3000
+
+
+def test_a_small_source_repeats_until_the_others_have_run_out(tmp_path):
+    small = written(tmp_path, "a.txt", "a1\na2\nshared\na1\na3 a3\n")
+    large = written(tmp_path, "b.txt", "shared\n" + "".join(f"b{i}\n" for i in range(200)))
+    sources = [
+        Source(files=(small,), form="sentences", weight=1.0, repeat=True),
+        Source(files=(large,), form="sentences", weight=1.0),
+    ]
+    corpus = Corpus(sources, max_words=1)
+    found = Counter(text for (text,) in corpus.epoch(0, 0))
+    assert all(found[f"b{i}"] == 1 for i in range(200))
+    assert set(found) == {"a1", "a2", "shared"} | {f"b{i}" for i in range(200)}
+    # Of the duplicates and the filtered, later passes are as the first.
+    assert found["a1"] > 20
+    assert abs(found["a1"] - found["a2"]) <= 1
+    small_report, large_report = corpus.report()
+    assert (small_report.read, small_report.too_long, large_report.passes) == (5, 1, 1)
+    assert small_report.passes == max(found["a1"], found["a2"])
+    # Alone, or when nothing of it is kept, it is read once.
+    assert sorted(Corpus(sources[:1], max_words=1).epoch(0, 0)) == [("a1",), ("a2",), ("shared",)]
+    nothing = Source(files=(written(tmp_path, "c.txt", "c c\n"),), form="sentences", weight=9.0, repeat=True)
+    assert len(list(Corpus([sources[1], nothing], max_words=1).epoch(0, 0))) == 201
+
+
+def test_limit_counts_what_passes(tmp_path):
+    path = written(tmp_path, "a.txt", "a a\nb\nb\nc\nd\n")
+    corpus, found = in_order(path, limit=2, options={"max_words": 1})
+    assert found == [("b",), ("c",)]
+    assert corpus.report()[0].read == 4
+    other = written(tmp_path, "b.txt", "".join(f"x{i}\n" for i in range(100)))
+    sources = [
+        Source(files=(path,), form="sentences", limit=2, repeat=True, weight=1.0),
+        Source(files=(other,), form="sentences", weight=1.0),
+    ]
+    found = Counter(text for (text,) in Corpus(sources).epoch(0, 0))
+    assert found["a a"] > 10
+    assert found["c"] == found["d"] == 0
+
+
+def test_memory_is_bounded_and_the_rest_is_not_read(tmp_path):
+    # 60 MB of text in a file of 60 kB, the end of which is missing.
+    line = b"one and the same line again and again, which needs memory\n"
+    packed = gzip.compress(line * 1_000_000)
+    path = written(tmp_path, "a.txt.gz", packed[: len(packed) // 2])
+    corpus = Corpus([Source(files=(path,), form="sentences")], deduplicate=False, shuffle_buffer=100)
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in islice(corpus.epoch(0, 0), 20_000)) == 20_000
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_line_without_an_end_is_not_held(tmp_path, monkeypatch):
+    monkeypatch.setattr(corpus_readers, "_LONGEST_LINE", 1000)
+    path = written(tmp_path, "a.txt.gz", gzip.compress(b"x" * 20_000_000 + b"\nlast\n"))
+    tracemalloc.start()
+    try:
+        assert in_order(path, options={"max_malformed": 0.5})[1] == [("last",)]
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_fingerprint(tmp_path):
+    def made(name="a.txt", content="a b\nc d\n", folder="one", source=None, **options):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        path = written(tmp_path / folder, name, content)
+        fields = {"files": (path,), "form": "sentences", **(source or {})}
+        return Corpus([Source(**fields)], **options).fingerprint()
+
+    first = made()
+    assert len(first) == 64
+    assert first == made() == made(folder="two") == made(max_malformed=0.5)
+    big = "x\n" * 2_000_000
+    others = [
+        made(content="a b\nc e\n"), made(content="a b\nc d\n\n"), made(name="b.txt"),
+        made(source={"form": "ordered"}), made(source={"limit": 3}), made(source={"repeat": True}),
+        made(source={"weight": 2.0}), made(min_words=2), made(max_words=9), made(deduplicate=False),
+        made(shuffle_buffer=3), made(content=big), made(content=big[:-2] + "y\n"), made(content="y\n" + big[2:]),
+    ]  # fmt: skip
+    assert len({first, *others}) == len(others) + 1
+
+
+class Table:
+    """As much of a Hugging Face data set as is used."""
+
+    def __init__(self, columns):
+        self.columns = columns
+        self.column_names = list(columns)
+
+    def __len__(self):
+        return len(next(iter(self.columns.values())))
+
+    def __getitem__(self, rows):
+        return {name: values[rows] for name, values in self.columns.items()}
+
+    def select_columns(self, names):
+        return Table({name: self.columns[name] for name in names})
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A stand-in for the package ``datasets``; what it was asked for."""
+    asked = []
+    rows = {"text": [f"row {i}" for i in range(3000)], "n": list(range(3000)), "other": ["x", None] * 1500}
+
+    def load_dataset(name, configuration, *, split):
+        asked.append((name, configuration, split))
+        if name == "missing":
+            raise FileNotFoundError("not on the Hub")
+        return Table(rows)
+
+    def load_from_disk(folder):
+        asked.append(folder)
+        return module.DatasetDict(train=Table(rows))
+
+    module = types.ModuleType("datasets")
+    module.DatasetDict = type("DatasetDict", (dict,), {})
+    module.load_dataset, module.load_from_disk = load_dataset, load_from_disk
+    monkeypatch.setitem(sys.modules, "datasets", module)
+    return asked
+
+
+def test_data_sets(hub, tmp_path):
+    corpus, found = in_order("hf:someone/texts", split="validation")
+    assert found == [(f"row {i}",) for i in range(3000)]
+    assert hub == [("someone/texts", None, "validation")]
+    assert corpus.estimate() == 3000
+    assert in_order("hf:someone/texts:en", limit=2)[1] == [("row 0",), ("row 1",)]
+    assert hub[-1] == ("someone/texts", "en", "train")
+    corpus, found = in_order("hf:a", "pairs", fields=("text", "other"), options={"max_malformed": 0.5})
+    assert (found[1], len(found)) == (("row 2", "x"), 1500)
+    assert (
+        corpus.report()[0].first_malformed[0] == "hf:a, split train:2: other is NoneType, expected a string"
+    )
+    assert corpus.fingerprint() != in_order("hf:a")[0].fingerprint() == in_order("hf:b")[0].fingerprint()
+    with pytest.raises(
+        CorpusError, match="hf:a, split train has no column 'text1', its columns are 'text', 'n'"
+    ):
+        in_order("hf:a", "pairs")
+    with pytest.raises(CorpusError, match="hf:missing, split train: not on the Hub"):
+        in_order("hf:missing")
+
+
+def test_saved_data_sets(hub, tmp_path):
+    written(tmp_path, "dataset_dict.json", "{}")
+    assert len(in_order(f"hf:{tmp_path}")[1]) == 3000
+    assert hub == [str(tmp_path)]
+    with pytest.raises(CorpusError, match="has no split 'test', only 'train'"):
+        in_order(f"hf:{tmp_path}", split="test")
+
+
+def test_data_sets_need_an_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(MissingExtraError, match="needs the package 'datasets'"):
+        in_order("hf:a")

@@ -1,0 +1,174 @@
+"""What students start from: word vectors, and a teacher's vectors of single tokens."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_cse, make_sentence_transformer, wordpiece_spec
+
+from sentenc import ExternalEncoder
+from sentenc.encoders.cse_config import CSEConfig
+from sentenc.tokenization import Tokenizer
+from sentenc.training.starts import (
+    principal_embeddings,
+    sif_log_weights,
+    start_from_teacher,
+    start_from_words,
+    token_vectors,
+    word_splitter,
+)
+from sentenc.training.students import CSEStudent
+from sentenc.training.word_vectors import WordVectors
+
+
+def some_vectors(words: list[str], counts: list[int] | None = None) -> WordVectors:
+    rows = np.arange(3 * len(words), dtype=np.float32).reshape(-1, 3)
+    return WordVectors(words, rows, None if counts is None else np.array(counts))
+
+
+def test_sif_weights_by_hand():
+    # Smoothed counts 1, 9 of 10: shares 0.1 and 0.9.
+    found = np.exp(sif_log_weights(np.array([0, 8]), a=0.1))
+    np.testing.assert_allclose(found, [0.1 / 0.2, 0.1 / 1.0], rtol=1e-6)
+
+
+def test_principal_components_keep_the_main_directions():
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(40, 3)) @ rng.normal(size=(3, 10)) + 5
+    embeddings = principal_embeddings(vectors, 3)
+    centred = vectors - vectors.mean(0)
+    before, after = centred @ centred.T, embeddings @ embeddings.T
+    np.testing.assert_allclose(after, before * (after[0, 0] / before[0, 0]), atol=1e-5)
+    assert (embeddings**2).sum(1).mean() == pytest.approx(1, abs=1e-5)
+    assert (np.diff(embeddings.var(0)) <= 0).all()
+    with pytest.raises(ValueError, match="dim is 11, expected 1 to 10"):
+        principal_embeddings(vectors, 11)
+
+
+def test_words_become_a_whole_word_tokenizer():
+    start = start_from_words(
+        some_vectors(["The", "dog", "crème", "the", "New_York", ".", "the."], [9, 5, 4, 3, 2, 1, 1])
+    )
+    # "the" comes first as "The"; "New_York" and "the." are split by the rules, so never met.
+    assert start.tokenizer.vocabulary == {"the": 0, "dog": 1, "crème": 2, ".": 3}
+    assert start.embeddings[:, 0].tolist() == [0, 3, 6, 15]
+    np.testing.assert_allclose(start.log_weights, sif_log_weights(np.array([9, 5, 4, 1])))
+    assert start.tokenizer.encode(["The DOG ate crème."])[0].tolist() == [0, 1, 2, 3]
+    assert start.tokenizer.skip_unknown
+
+
+def test_case_can_matter():
+    start = start_from_words(some_vectors(["The", "the", "DOG"]), lowercase=False)
+    assert start.tokenizer.vocabulary == {"The": 0, "the": 1, "DOG": 2}
+    assert start.tokenizer.encode(["the The dog"])[0].tolist() == [1, 0]
+    assert start.log_weights.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("name", "row"), [("UUUNKKK", [3, 4, 5]), ("cat", [1.5, 2.5, 3.5])])
+def test_unknown_words_can_have_a_row(name, row):
+    vectors = some_vectors(["dog", name], [7, 2])
+    if name == "UUUNKKK":
+        vectors = WordVectors(
+            [*vectors.words, "uuunkkks"], np.concatenate([vectors.vectors, [[1, 1, 1]]]).astype("f")
+        )
+    start = start_from_words(vectors, unknown="row")
+    assert start.tokenizer.unknown_id == 0
+    assert start.embeddings[0].tolist() == row
+    assert start.tokenizer.encode(["a dog <unk>"])[0].tolist() == [0, 1, 0, 0, 0]
+
+
+def test_word_start_fits_a_student_and_dim_reduces():
+    rng = np.random.default_rng(0)
+    vectors = WordVectors(["the", "dog", "cat", "runs", "fell"], rng.normal(size=(5, 4)).astype(np.float32))
+    start = start_from_words(vectors, dim=2)
+    np.testing.assert_allclose(start.embeddings, principal_embeddings(vectors.vectors, 2))
+    config = CSEConfig(vocab_size=5, embedding_dim=2, num_filters=3)
+    student = CSEStudent(config, start.tokenizer, embeddings=start.embeddings, log_weights=start.log_weights)
+    found = student.encoder(tables="float32").encode("the dog")
+    np.testing.assert_allclose(found, start.embeddings[:2].mean(0), atol=1e-6)
+
+
+def test_words_that_no_text_has_are_refused():
+    with pytest.raises(ValueError, match="none of 2 words can occur in a split text"):
+        start_from_words(some_vectors(["a_b", "c d"]))
+    with pytest.raises(ValueError, match="unknown is 'drop'"):
+        start_from_words(some_vectors(["a"]), unknown="drop")
+
+
+def test_splitter_splits_as_the_tokenizer_does():
+    split = word_splitter(True)
+    text = "The DOG's crème, 東京 \ud800 ran."
+    assert split(text) == ["the", "dog", "'", "s", "crème", ",", "東", "京", "ran", "."]
+    start = start_from_words(some_vectors(sorted(set(split(text)))))
+    by_id = {index: token for token, index in start.tokenizer.vocabulary.items()}
+    assert [by_id[i] for i in start.tokenizer.encode([text])[0]] == split(text)
+
+
+# From a teacher ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    pytest.importorskip("sentence_transformers")
+    return ExternalEncoder(make_sentence_transformer(tmp_path_factory.mktemp("teacher")))
+
+
+def test_tokens_stand_between_special_tokens(teacher):
+    # A whole word that is one token is what the teacher makes of that word as a text.
+    found = token_vectors(teacher, ["dog", "##ing", "guitar", "notatoken"])
+    np.testing.assert_allclose(found[[0, 2]], teacher.encode(["dog", "guitar"]), atol=1e-5)
+    np.testing.assert_allclose(found[3], teacher.encode("notatoken"), atol=1e-5)
+    # "##ing" is its own token, not the text "ing".
+    vocabulary = teacher.model.tokenizer.get_vocab()
+    ids = torch.tensor([[2, vocabulary["##ing"], 3]])
+    with torch.no_grad():
+        expected = teacher.model({"input_ids": ids, "attention_mask": torch.ones_like(ids)})[
+            "sentence_embedding"
+        ]
+    np.testing.assert_allclose(found[1], expected[0].numpy(), atol=1e-5)
+    assert np.abs(found[1] - teacher.encode("ing")).max() > 1e-3
+
+
+def test_start_from_a_transformer(teacher):
+    tokenizer = Tokenizer(wordpiece_spec())
+    frequencies = np.arange(tokenizer.vocab_size)
+    start = start_from_teacher(teacher, tokenizer, frequencies, 5)
+    assert start.tokenizer is tokenizer
+    tokens = sorted(tokenizer.vocabulary, key=tokenizer.vocabulary.__getitem__)
+    expected = principal_embeddings(token_vectors(teacher, tokens), 5)
+    np.testing.assert_allclose(start.embeddings, expected, atol=1e-4)
+    np.testing.assert_allclose(start.log_weights, sif_log_weights(frequencies))
+
+
+def test_start_from_a_model_folder(tmp_path):
+    teacher = make_cse(embedding_dim=8)
+    teacher.save(tmp_path / "model")
+    tokenizer = Tokenizer(wordpiece_spec())
+    start = start_from_teacher(tmp_path / "model", tokenizer, None, 8)
+    a, b = (tokenizer.vocabulary[word] for word in ("dog", "cat"))
+    distance = np.linalg.norm(start.embeddings[a] - start.embeddings[b])
+    tokens = sorted(tokenizer.vocabulary, key=tokenizer.vocabulary.__getitem__)
+    whole = teacher.encode([token.removeprefix("##") for token in tokens])
+    scale = np.sqrt(((whole - whole.mean(0)) ** 2).sum(1).mean())
+    assert distance == pytest.approx(np.linalg.norm(whole[a] - whole[b]) / scale, rel=1e-4)
+    assert (start.log_weights == 0).all()
+
+
+def test_teacher_refusals():
+    tokenizer = Tokenizer(wordpiece_spec())
+    teacher = make_cse(embedding_dim=8)
+    with pytest.raises(ValueError, match="dim is 9, expected 1 to 8, the teacher's"):
+        start_from_teacher(teacher, tokenizer, None, 9)
+    with pytest.raises(ValueError, match=r"frequencies has shape \(4,\)"):
+        start_from_teacher(teacher, tokenizer, np.zeros(4, np.int64), 8)
+
+
+def test_nothing_here_needs_torch():
+    code = (
+        "import sys; sys.modules['torch'] = None; sys.modules['gensim'] = None\n"
+        "from sentenc.training import starts, teacher_cache, vocabulary, word_vectors\n"
+        "assert starts.word_splitter(True)('A dog.') == ['a', 'dog', '.']"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)

@@ -1,0 +1,217 @@
+import json
+import signal
+from itertools import count
+
+import numpy as np
+import pytest
+import torch
+
+from sentenc.errors import CheckpointError
+from sentenc.training.objectives import make_objective
+from sentenc.training.trainer import Task, Trainer, TrainerConfig
+from training.tiny_training import (
+    TEACHER_DIM,
+    assert_same,
+    rows,
+    score,
+    sentences,
+    stream,
+    teacher,
+    trainer,
+    weights,
+)
+
+
+@pytest.mark.parametrize("changes", [{}, {"sparse_embeddings": True, "accumulate": 2}, {"regularisation": {
+    "embeddings": 0.1, "ngrams": 0.1}}], ids=["plain", "sparse", "regularised"])  # fmt: skip
+@pytest.mark.parametrize("stop", [1, 5, 7])
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, changes, stop):
+    whole = trainer(tmp_path / "whole", evaluate=score, **changes)
+    expected = whole.run()
+    assert expected.finished
+    assert expected.steps == 14
+    first = trainer(tmp_path / "parts", evaluate=score, **changes)
+    assert not first.run(stop_at=stop).finished
+    second = trainer(tmp_path / "parts", evaluate=score, **changes)
+    result = second.run()
+    assert (result.finished, result.best_step, result.best_score) == (
+        True, expected.best_step, expected.best_score,
+    )  # fmt: skip
+    assert_same(whole, second)
+    assert rows(tmp_path / "parts") == rows(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_the_state_and_says_so(tmp_path, number):
+    whole = trainer(tmp_path / "whole")
+    whole.run()
+
+    def interrupting(epoch, start):
+        for place, item in enumerate(stream(1)(epoch, start)):
+            if place == 6:
+                signal.raise_signal(number)
+            yield item
+
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt, match=r"stopped at step \d+ of 14; the state is in"):
+        trainer(tmp_path / "parts", batches=interrupting).run()
+    assert signal.getsignal(number) == before
+    resumed = trainer(tmp_path / "parts")
+    resumed.run()
+    assert_same(whole, resumed)
+
+
+def test_training_lowers_the_loss_and_leaves_torchs_generator_alone(tmp_path):
+    before = torch.get_rng_state()
+    trainer(
+        tmp_path,
+        steps=60,
+        log_every=20,
+        evaluate_every=20,
+        learning_rate=0.02,
+        learning_rates={"ngrams": 0.01},
+    ).run()
+    assert torch.equal(before, torch.get_rng_state())
+    losses = [row["loss"] for row in rows(tmp_path)]
+    assert len(losses) == 3
+    assert losses[-1] < 0.8 * losses[0]
+    first = rows(tmp_path)[0]
+    assert first["loss"] == pytest.approx(first["losses"]["distil"] + 0.5 * first["losses"]["margin"])
+
+
+def test_the_best_weights_come_back_or_the_last_stay(tmp_path):
+    scores = iter([1.0, 3.0, 2.0, 0.5])
+    seen = []
+
+    def evaluate(encoder):
+        seen.append(encoder.encode("a man is playing the guitar"))
+        return next(scores)
+
+    best = trainer(tmp_path / "best", evaluate=evaluate)
+    result = best.run()
+    assert (result.best_step, result.best_score) == (6, 3.0)
+    found = best.student.encoder(best.output_map()).encode("a man is playing the guitar")
+    np.testing.assert_array_equal(found, seen[1])
+    assert not np.array_equal(found, seen[3])
+    assert [row.get("dev") for row in rows(tmp_path / "best")] == [1.0, None, 3.0, None, 2.0, 0.5]
+    assert [row["step"] for row in rows(tmp_path / "best")] == [0, 4, 6, 8, 12, 14]
+    scores = iter([1.0, 3.0, 2.0, 0.5])
+    last = trainer(tmp_path / "last", evaluate=evaluate, keep="last")
+    last.run()
+    found = last.student.encoder(last.output_map()).encode("a man is playing the guitar")
+    np.testing.assert_array_equal(found, seen[7])
+
+
+def test_a_finished_run_is_not_evaluated_again_and_can_be_extended(tmp_path):
+    calls = []
+
+    def evaluate(encoder):
+        calls.append(0)
+        return score(encoder)
+
+    trainer(tmp_path, evaluate=evaluate).run()
+    before = len(calls)
+    again = trainer(tmp_path, evaluate=evaluate).run()
+    assert (again.finished, again.steps, len(calls)) == (True, 14, before)
+    assert trainer(tmp_path, evaluate=evaluate, steps=20, save_minutes=1.0).run().steps == 20
+    assert [row["step"] for row in rows(tmp_path)] == [0, 4, 6, 8, 12, 14, 16, 18, 20]
+
+
+def test_other_settings_and_damaged_states_are_refused(tmp_path):
+    trainer(tmp_path, settings={"corpora": {"text": "abc"}}).run(stop_at=2)
+    with pytest.raises(ValueError, match=r"training\.learning_rate was 0\.003 and is 0\.1"):
+        trainer(tmp_path, settings={"corpora": {"text": "abc"}}, learning_rate=0.1).run()
+    with pytest.raises(ValueError, match=r"corpora\.text was 'abc' and is 'abd'"):
+        trainer(tmp_path, settings={"corpora": {"text": "abd"}}).run()
+    path = tmp_path / "state.pt"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"state\.pt is no state of a training run, or damaged"):
+        trainer(tmp_path, settings={"corpora": {"text": "abc"}}).run()
+
+
+def test_a_loss_that_is_not_finite_leaves_its_texts_and_the_last_state(tmp_path):
+    trainer(tmp_path).run(stop_at=4)
+    before = (tmp_path / "state.pt").read_bytes()
+    broken = trainer(tmp_path)
+    broken.tasks[0].objective.register_forward_hook(
+        lambda _module, _inputs, loss: loss * (float("nan") if broken.step == 5 else 1)
+    )
+    with pytest.raises(FloatingPointError, match=r"the loss of distil is nan at step 5.*failed-step-5\.json"):
+        broken.run()
+    found = json.loads((tmp_path / "failed-step-5.json").read_text())
+    # Five batches an epoch: step 5 has the first of the second epoch.
+    assert [tuple(example) for example in found["examples"]["distil"][0]] == next(stream(1)(1, 0))[1]
+    assert (tmp_path / "state.pt").read_bytes() == before
+
+
+def test_a_limit_of_time_squeezes_the_schedule(tmp_path, monkeypatch):
+    clock = count()
+    # A second passes between any two looks at the clock.
+    monkeypatch.setattr("sentenc.training.trainer.time.monotonic", lambda: float(next(clock)))
+    result = trainer(tmp_path, steps=1000, max_minutes=0.5, warmup=0, log_every=1, schedule="linear").run()
+    assert result.finished
+    assert 20 <= result.steps <= 30
+    found = rows(tmp_path)
+    rates = [row["rate"] for row in found]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] < 0.1 * rates[0]
+    assert found[14]["progress"] == pytest.approx(0.5, abs=0.05)
+    assert found[14]["rate"] == pytest.approx(0.003 * (1 - found[14]["progress"]), rel=1e-4)
+
+
+def test_tasks_that_do_not_fit_are_refused(tmp_path):
+    whole = trainer(tmp_path)
+    distil = whole.tasks[0]
+    config = TrainerConfig(steps=1, device="cpu")
+    lonely = Task(name="a", objective=distil.objective, batches=stream(1))
+    for tasks, message in (
+        ([], "tasks is empty"),
+        ([lonely], "needs a teacher"),
+        ([distil, distil], "different names"),
+        (
+            [distil, Task(name="b", objective=distil.objective, batches=stream(1), teacher=teacher)],
+            "at most one",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Trainer(whole.student, tasks, config, tmp_path)
+    for changes, message in (
+        ({"learning_rates": {"filters": 0.1}}, "learning_rates names filters, expected groups of embeddings, ngrams, objectives"),
+        ({"regularisation": {"filters": 0.1}}, "regularisation names filters"),
+        ({"sparse_embeddings": True, "regularisation": {"embeddings": 0.1}}, "one without the other"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            trainer(tmp_path, **changes)
+    with pytest.raises(ValueError, match="sparse_embeddings is True, but the student has 0"):
+        Trainer(
+            whole.student, [distil], TrainerConfig(steps=1, device="cpu", sparse_embeddings=True), tmp_path
+        )
+
+
+def test_accumulated_batches_are_averaged(tmp_path):
+    """Two batches of an additive loss make the step of one batch of both."""
+    result = {}
+    for name, size, accumulate in (("one", 16, 1), ("two", 8, 2)):
+
+        def batches(epoch, start, size=size):
+            texts = sentences(5, 64)
+            for number in count(start):
+                yield epoch, [(t,) for t in texts[number * size % 64 :][:size]]
+
+        whole = trainer(tmp_path / name, dropout=0.0)
+        generator = torch.Generator().manual_seed(1)
+        task = Task(
+            name="cosine", batches=batches, teacher=teacher,
+            objective=make_objective("distillation", {"relation_weight": 0.0}, dim=16, teacher_dim=TEACHER_DIM, generator=generator),
+        )  # fmt: skip
+        config = TrainerConfig(steps=3, accumulate=accumulate, device="cpu", warmup=0)
+        result[name] = Trainer(whole.student, [task], config, tmp_path / name, show_progress_bar=False)
+        result[name].run()
+    for name, value in weights(result["one"]).items():
+        torch.testing.assert_close(value, weights(result["two"])[name], rtol=1e-4, atol=1e-5)
+
+
+def test_batches_that_end_are_an_error(tmp_path):
+    whole = trainer(tmp_path, batches=lambda epoch, start: iter([(0, [("a man",), ("a dog",)])]))
+    with pytest.raises(ValueError, match="batches of task distil have ended"):
+        whole.run()

@@ -1,0 +1,114 @@
+"""A student, tasks and a trainer that take milliseconds a step, for the tests of training."""
+
+import json
+from itertools import count
+
+import numpy as np
+import torch
+from conftest import WORDS, wordpiece_spec
+
+from sentenc import CSEConfig
+from sentenc.tokenization import Tokenizer
+from sentenc.training.objectives import make_objective
+from sentenc.training.students import CSEStudent
+from sentenc.training.trainer import Task, Trainer, TrainerConfig
+
+TEACHER_DIM = 12
+
+
+def sentences(seed, n):
+    rng = np.random.default_rng(seed)
+    return [" ".join(rng.choice(WORDS[:60], rng.integers(2, 7))) for _ in range(n)]
+
+
+def stream(columns, size=8, per_epoch=5):
+    """Batches by number alone, so that any start can be asked for."""
+
+    def batches(epoch, start):
+        for number in range(start, per_epoch):
+            texts = sentences([epoch, number], size * columns)
+            yield epoch, [tuple(texts[i * columns : (i + 1) * columns]) for i in range(size)]
+        for later in count(epoch + 1):
+            for number in range(per_epoch):
+                texts = sentences([later, number], size * columns)
+                yield later, [tuple(texts[i * columns : (i + 1) * columns]) for i in range(size)]
+
+    return batches
+
+
+def teacher(texts):
+    """Sums of random vectors of the words: something that can be learned."""
+    table = np.random.default_rng(0).normal(size=(len(WORDS), TEACHER_DIM))
+    found = np.stack([sum(table[WORDS.index(word)] for word in text.split()) for text in texts])
+    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+
+
+def trainer(
+    folder,
+    *,
+    evaluate=None,
+    batches=None,
+    student=None,
+    settings=None,
+    processes=None,
+    dropout=0.1,
+    **changes,
+):
+    """A student with dropout, a distillation and mega-batches: everything that has a state."""
+    generator = torch.Generator().manual_seed(3)
+    tokenizer = Tokenizer(wordpiece_spec())
+    config = CSEConfig(vocab_size=tokenizer.vocab_size, embedding_dim=16, num_filters=4)
+    sparse = changes.get("sparse_embeddings", False)
+    student = student or CSEStudent(
+        config, tokenizer, generator=generator, dropout=dropout, words_first=0.4, sparse_embeddings=sparse,
+    )  # fmt: skip
+    tasks = [
+        Task(
+            name="distil",
+            objective=make_objective(
+                "distillation", {}, dim=16, teacher_dim=TEACHER_DIM, generator=generator
+            ),
+            batches=batches or stream(1),
+            teacher=teacher,
+        ),
+        Task(
+            name="margin",
+            objective=make_objective(
+                "paraphrase_margin", {"mega_batch": 3, "negatives": "mix", "scramble": 0.5}, dim=16
+            ),
+            batches=stream(2),
+            weight=0.5,
+        ),
+    ]
+    options = {"steps": 14, "warmup": 3, "log_every": 4, "evaluate_every": 6, "device": "cpu"} | changes
+    return Trainer(
+        student, tasks, TrainerConfig(**options), folder, evaluate, processes=processes, settings=settings,
+        show_progress_bar=False,
+    )  # fmt: skip
+
+
+def score(encoder):
+    return float(encoder.encode("hello world a dog runs")[0])
+
+
+def weights(trained):
+    modules = (trained.student, trained.objectives)
+    return {f"{i}.{name}": value for i, m in enumerate(modules) for name, value in m.state_dict().items()}
+
+
+def assert_same(left, right):
+    assert weights(left).keys() == weights(right).keys()
+    for name, value in weights(left).items():
+        assert torch.equal(value, weights(right)[name]), name
+
+
+def assert_close_weights(found, trained):
+    assert weights(trained).keys() == found.keys()
+    for name, value in weights(trained).items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5, msg=name)
+
+
+def rows(folder):
+    timed = {"minutes", "examples_per_second"}
+    lines = (folder / "log.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k not in timed} for line in lines]
