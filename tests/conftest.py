@@ -198,6 +198,7 @@ ENCODERS = {
     "cse-int8": lambda _: make_cse("int8"),
     "cse-compressed": lambda _: make_cse("int8").compressed(),
     "cse-concat-max": lambda _: make_cse(combine="concat", pooling="max", phi="tanh"),
+    "cse-both-average": lambda _: make_cse("int8", combine="both", average_dim=6).compressed(),
     "cse-words": lambda _: make_cse(widths=()),
     "cse-paper": lambda _: make_cse(
         embedding_dim=24, widths=(1, 2, 3), num_filters=8, combine="concat", phi="identity", pooling="sum",

@@ -1,13 +1,16 @@
 """CSE: the table form is the dense form; the paper's facts hold; bad weights are named."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from conftest import make_cse, random_weights, word_spec, wordpiece_spec
 
+import sentenc
 from sentenc import CSE, CheckpointError, CSEConfig
+from sentenc.checkpoint import read_checkpoint, write_checkpoint
 from sentenc.nn.cse import CSEModule
 from sentenc.tokenization import Tokenizer
 
@@ -22,6 +25,25 @@ SHAPES = [
         ("valid", "padded"), ((2, 3), (1, 4), ()),
     )
 ]  # fmt: skip
+# What stands beside the sentence vector: e = [u P + sum_h s_h Q_h; mean_i y_i; s_h].
+SHAPES += [
+    {"combine": combine, "average_dim": average_dim, "output_dim": output_dim, "widths": widths}
+    for combine, average_dim, output_dim, widths in itertools.product(
+        ("residual", "concat", "both"), (0, 5), (None, 10), ((1, 2, 3), ())
+    )
+]  # fmt: skip
+SHAPES += [
+    {"combine": "both", "average_dim": 5, "phi": phi, "pooling": pooling, "windows": windows, "widths": (1, 3, 4)}
+    for phi, pooling, windows in itertools.product(
+        ("identity", "relu", "gelu"), ("mean", "sum", "max"), ("valid", "padded")
+    )
+]  # fmt: skip
+SHAPES += [
+    {"combine": "concat", "word_path": False, "average_dim": 5, "windows": windows, "widths": widths}
+    for windows, widths in itertools.product(("valid", "padded"), ((2, 3), (1,)))
+]  # fmt: skip
+# More windows than the kernel takes at a time, and more than twice as many.
+LONG = [" ".join(itertools.islice(itertools.cycle(TEXTS[4].split()), n)) for n in (33, 40, 65, 150)]
 SHAPES += [{"output_dim": 10}, {"word_path": False, "combine": "concat"}, {"num_filters": 7}]
 
 
@@ -44,15 +66,22 @@ def padded_ids(encoder: CSE, texts: list[str], padding: int = 0) -> tuple[torch.
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "-".join(map(str, shape.values())))
 def test_table_form_is_dense_form(shape):
-    encoder = make_cse(**shape)
-    expected = dense_module(encoder)(*padded_ids(encoder, TEXTS)).detach().numpy()
+    encoder = make_cse(**shape, max_tokens=200)
+    texts = TEXTS + LONG
+    expected = dense_module(encoder)(*padded_ids(encoder, texts)).detach().numpy()
     scale = np.abs(expected).max()
-    np.testing.assert_allclose(encoder.encode(TEXTS) / scale, expected / scale, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(encoder.encode(texts) / scale, expected / scale, rtol=0, atol=1e-5)
     assert encoder.dim == expected.shape[1]
 
 
 @pytest.mark.parametrize(
-    "shape", [{}, {"combine": "concat", "phi": "tanh"}, {"output_dim": 12, "pooling": "max"}]
+    "shape",
+    [
+        {},
+        {"combine": "concat", "phi": "tanh"},
+        {"output_dim": 12, "pooling": "max"},
+        {"combine": "both", "average_dim": 20},
+    ],
 )
 def test_int8_tables_are_close_to_dense(shape):
     encoder = make_cse("int8", embedding_dim=64, num_filters=32, **shape)
@@ -84,6 +113,40 @@ def test_token_weights_are_logarithms_of_a_weighted_mean():
     a, b = np.exp(w[dog]), np.exp(w[cat])
     expected = (2 * a * x[dog] + b * x[cat]) / (2 * a + b)
     np.testing.assert_allclose(encoder.encode("dog cat dog"), expected, atol=1e-6)
+
+
+def test_the_plain_average_has_no_weights():
+    encoder = make_cse(combine="both", average_dim=3)
+    dog, cat = (encoder.tokenizer.vocabulary[word] for word in ("dog", "cat"))
+    y, d = encoder.weight("average"), encoder.config.word_dim
+    found = encoder.encode("dog cat dog")
+    np.testing.assert_allclose(found[d : d + 3], (2 * y[dog] + y[cat]) / 3, atol=1e-6)
+    # The sentence vector and the features are those of the models that have one of them alone.
+    for combine, kept in (("residual", found[:d]), ("concat", found[d + 3 :])):
+        config = replace(encoder.config, combine=combine, average_dim=0)
+        weights = {name: encoder.weight(name) for name in config.shapes()}
+        alone = CSE(config, weights, encoder.tokenizer, tables="float32").encode("dog cat dog")
+        np.testing.assert_allclose(alone[-len(kept) :], kept, atol=1e-6)
+
+
+def test_dropout_that_drops_nothing_changes_nothing():
+    # Filters are computed for the tokens of a batch, or, with dropout, for every place.
+    encoder = make_cse(combine="both", widths=(1, 2, 3), average_dim=5)
+    batch = padded_ids(encoder, TEXTS, padding=2)
+    gradients = []
+    for rates in ({}, {"dropout": 1e-9}, {"word_dropout": 1e-9}):
+        module = CSEModule(encoder.config, **rates).double().train()
+        module.load_state_dict(dense_module(encoder).state_dict())
+        torch.testing.assert_close(module(*batch), dense_module(encoder)(*batch))
+        module(*batch).square().sum().backward()
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in module.parameters()]))
+    torch.testing.assert_close(gradients[1], gradients[0])
+    torch.testing.assert_close(gradients[2], gradients[0])
+
+
+def test_no_text_gives_no_row():
+    module = CSEModule(make_cse(combine="both", average_dim=5).config)
+    assert module(torch.zeros(0, 1, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)).shape[0] == 0
 
 
 def test_bigrams_by_hand():
@@ -130,8 +193,9 @@ def test_paper_preset():
     assert CSEConfig.paper(1000, phi="tanh").phi == "tanh"
 
 
-def test_gradients():
-    config = CSEConfig(vocab_size=6, embedding_dim=3, num_filters=2, phi="gelu")
+@pytest.mark.parametrize("shape", [{}, {"combine": "both", "average_dim": 2}])
+def test_gradients(shape):
+    config = CSEConfig(vocab_size=6, embedding_dim=3, num_filters=2, phi="gelu", **shape)
     module = CSEModule(config, torch.Generator().manual_seed(0)).double()
     ids, lengths = torch.tensor([[1, 2, 3, 4], [5, 1, 0, 0], [2, 0, 0, 0]]), torch.tensor([4, 2, 0])
     names = list(config.shapes())
@@ -145,13 +209,17 @@ def test_gradients():
 
 
 def test_config_round_trip_and_refusals():
-    config = CSEConfig(vocab_size=9, widths=(1, 2), output_dim=5)
+    config = CSEConfig(vocab_size=9, widths=(1, 2), output_dim=5, combine="both", average_dim=4)
+    assert config.dim == 5 + 4 + 2 * config.num_filters
     assert CSEConfig.from_dict(config.to_dict()) == config
     with pytest.raises(ValueError, match="unexpected: \\['colour'\\]"):
         CSEConfig.from_dict(config.to_dict() | {"colour": 1})
     for change, message in [
         ({"phi": "sine"}, "phi is 'sine'"), ({"widths": (3, 2)}, "widths is"), ({"embedding_dim": 0}, "embedding_dim is 0"),
         ({"vocab_size": 2.5}, "vocab_size is 2.5"), ({"word_path": False}, "word_path is False"), ({"widths": (0,)}, "widths is 0"),
+        ({"average_dim": -1}, "average_dim is -1, expected an integer of 0"), ({"average_dim": 0.0}, "average_dim is 0.0"),
+        ({"combine": "all"}, "combine is 'all', expected one of residual, concat, both"),
+        ({"word_path": False, "combine": "both"}, "word_path is False"),
     ]:  # fmt: skip
         with pytest.raises(ValueError, match=message):
             CSEConfig(**{"vocab_size": 9} | change)
@@ -159,7 +227,7 @@ def test_config_round_trip_and_refusals():
 
 def test_bad_weights_are_named():
     tokenizer = Tokenizer(wordpiece_spec())
-    config = CSEConfig(vocab_size=tokenizer.vocab_size, embedding_dim=4, num_filters=2)
+    config = CSEConfig(vocab_size=tokenizer.vocab_size, embedding_dim=4, num_filters=2, average_dim=3)
     good = random_weights(config)
     nan = good["filters.2"].copy()
     nan[0, 0, 0] = np.nan
@@ -169,11 +237,26 @@ def test_bad_weights_are_named():
         ({"filters.2": nan}, "filters.2 that are not finite"),
         ({"filters.3": good["filters.3"].astype(np.float64)}, "filters.3 of dtype float64"),
         ({"embeddings": good["embeddings"].astype(np.int8)}, "missing: \\['embeddings.scale'\\]"),
+        ({"average": good["average"].astype(np.int8)}, "missing: \\['average.scale'\\]"),
+        ({"average": good["average"][:, :2]}, "average of shape"),
+        ({"biases.2": good["biases.2"].astype(np.int8)}, "biases.2 of dtype int8"),
     ]:
         with pytest.raises(CheckpointError, match=message):
             CSE(config, good | change, tokenizer)
     with pytest.raises(CheckpointError, match="vocab_size 9"):
         CSE(CSEConfig(vocab_size=9), good, tokenizer)
+
+
+def test_models_from_before_the_plain_average_load(tmp_path):
+    encoder = make_cse()
+    encoder.save(tmp_path / "new")
+    new = read_checkpoint(tmp_path / "new")
+    assert new.config.pop("average_dim") == 0
+    write_checkpoint(tmp_path / "old", new)
+    np.testing.assert_array_equal(sentenc.load(tmp_path / "old").encode(TEXTS), encoder.encode(TEXTS))
+    new.config.pop("phi")
+    with pytest.raises(ValueError, match=r"missing: \['phi'\]"):
+        CSEConfig.from_dict({name: value for name, value in new.config.items() if name != "tables"})
 
 
 def test_unknown_row():
@@ -188,12 +271,19 @@ def test_compressed_is_close_and_small():
     assert small.encode(TEXTS).tolist() == small.compressed().encode(TEXTS).tolist()
 
 
-def test_word_path_is_the_model_less_its_ngrams():
-    encoder = make_cse()
+@pytest.mark.parametrize("shape", [{}, {"combine": "both", "average_dim": 5, "output_dim": 10}])
+def test_word_path_is_the_model_less_its_ngrams(shape):
+    encoder = make_cse(**shape)
     weights = random_weights(encoder.config)
     weights |= {f"output.{h}": np.zeros_like(weights[f"output.{h}"]) for h in (2, 3)}
     silent = CSE(encoder.config, weights, encoder.tokenizer, tables="float32")
-    np.testing.assert_allclose(encoder.word_path().encode(TEXTS), silent.encode(TEXTS), atol=1e-6)
+    words = encoder.word_path()
+    assert words.dim == encoder.config.word_dim + encoder.config.average_dim
+    np.testing.assert_allclose(words.encode(TEXTS), silent.encode(TEXTS)[:, : words.dim], atol=1e-6)
+    small = encoder.compressed().word_path()
+    np.testing.assert_allclose(small.encode(TEXTS), words.encode(TEXTS), atol=0.02)
+    with pytest.raises(ValueError, match="no word path"):
+        make_cse(combine="concat", word_path=False, average_dim=5).word_path()
 
 
 def test_threads_do_not_change_a_bit():

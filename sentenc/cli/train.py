@@ -46,13 +46,13 @@ def train_command(
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt as error:
         # The command line says "interrupted"; what to do then is said here.
-        if error.args:
+        if error.args and _is_first():
             click.echo(str(error), err=True)
         raise
-    if not quiet:
-        _tell(output)
-
-
-def _tell(output: Path) -> None:
-    if os.environ.get("RANK", "0") == "0":
+    if not quiet and _is_first():
         click.echo(f"the model is in {output}", err=True)
+
+
+def _is_first() -> bool:
+    # Of the processes that torchrun started.
+    return os.environ.get("RANK", "0") == "0"

@@ -76,7 +76,7 @@ def _word_table(
     tables: str,
 ) -> WordTable:
     nothing = np.zeros(len(embeddings), np.float32)
-    rows, scales, a = np.zeros((len(embeddings), 0), np.float32), nothing, nothing
+    rows, scales, a = np.zeros((len(embeddings), 0), tables), nothing, nothing
     if config.word_path:
         # Only ratios of weights count; the highest is made 1, so that none overflows.
         a = np.exp(dense["token_weights"] - dense["token_weights"].max())
@@ -85,7 +85,7 @@ def _word_table(
     average_scales = nothing
     if config.average_dim:
         average, average_scales = _rows(weights, "average", None, tables)
-        rows = np.concatenate([rows.astype(average.dtype), average], axis=1)
+        rows = np.concatenate([rows, average], axis=1)
     return WordTable(rows, a * scales, average_scales, a, config.word_dim)
 
 

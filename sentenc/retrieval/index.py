@@ -366,7 +366,11 @@ class Index:
 
     def _own_part(self, vectors: Any) -> Any:
         # The encoder's whole vectors may be given as well.
-        if self.encoder is None or self.dim == self.encoder.dim or np.shape(vectors)[-1:] != (self.encoder.dim,):
+        if (
+            self.encoder is None
+            or self.dim == self.encoder.dim
+            or np.shape(vectors)[-1:] != (self.encoder.dim,)
+        ):
             return vectors
         return np.asarray(vectors)[..., : self.dim]
 

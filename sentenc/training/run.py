@@ -30,7 +30,7 @@ from sentenc.training.sts_scoring import sts_score
 from sentenc.training.student_start import make_student
 from sentenc.training.students import Student
 from sentenc.training.tasks import Task
-from sentenc.training.teacher_cache import TeacherVectors
+from sentenc.training.teacher_vectors import TeacherVectors
 from sentenc.training.toml_writing import toml_text
 from sentenc.training.trainer import Result, Trainer
 from sentenc.training.training_log import plot_curve, read_log
@@ -264,6 +264,10 @@ class _Preparation:
             for chunk in self._chunks(first):
                 count += len(chunk)
                 bar.update(len(chunk))
+        if count < first.batch_size:
+            raise ValueError(
+                f"an epoch of corpus {first.corpus} has {count} examples, fewer than a batch of {first.batch_size}"
+            )
         return count // first.batch_size / self.config.training.accumulate
 
     def _settings(self) -> dict[str, Any]:

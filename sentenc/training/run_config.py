@@ -2,16 +2,18 @@
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar
 
 from sentenc.training.corpora import Corpus, Source
+from sentenc.training.table_checking import a_table, fitting, set_value
 from sentenc.training.trainer_config import TrainerConfig
 
 T = TypeVar("T")
 _DATASET = "hf:"
+# Starts that are no files; a folder of that name is "./teacher".
+_WORDS = ("teacher", "random")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +23,7 @@ class StudentSettings:
     Attributes:
         kind: "cse", or "bert".
         start: "teacher" (the teacher's vectors of single tokens), "random", a file of word vectors, or a
-            model: a folder or the name of a shipped one. A BERT starts from a folder, or at random.
+            model: a folder or the name of a shipped one ("./teacher" for a folder of that name). A BERT starts from a folder, or at random.
         tokenizer: A ``tokenizer.json`` or a folder with one, for "teacher" and "random" starts; by default
             the teacher's.
         preset: "paper" for the CSE of the paper.
@@ -166,7 +168,7 @@ def load_run(path: Path, changes: Sequence[str] = ()) -> RunConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a TOML file: {error}") from error
     for change in changes:
-        _set(table, change)
+        set_value(table, change)
     try:
         return parse_run(table, path.parent)
     except (TypeError, ValueError) as error:
@@ -187,10 +189,10 @@ def parse_run(table: dict[str, Any], folder: Path) -> RunConfig:
         )
     if "output" not in top:
         raise ValueError("output is missing, expected the folder of the finished model")
-    values = _fitting(_Top, top, "")
+    values = fitting(_Top, top, "")
     corpora = {
-        name: _corpus(_a_table(value, f"corpora.{name}"), f"corpora.{name}", folder)
-        for name, value in _a_table(sections["corpora"], "corpora").items()
+        name: _corpus(a_table(value, f"corpora.{name}"), f"corpora.{name}", folder)
+        for name, value in a_table(sections["corpora"], "corpora").items()
     }
     evaluation = None
     if sections["evaluation"] is not None:
@@ -198,7 +200,8 @@ def parse_run(table: dict[str, Any], folder: Path) -> RunConfig:
     training, epochs = _training(sections["training"], values.seed, evaluation)
     teacher = None
     if sections["teacher"] is not None:
-        teacher = _build(TeacherSettings, sections["teacher"], "teacher", folder, ("cache",), ("model",))
+        given = {"cache": TeacherSettings.cache} | a_table(sections["teacher"], "teacher")
+        teacher = _build(TeacherSettings, given, "teacher", folder, ("cache",), ("model",))
     return RunConfig(
         output=_path(folder, values.output),
         work=_path(folder, values.work),
@@ -230,11 +233,11 @@ def _corpus(table: dict[str, Any], where: str, folder: Path) -> CorpusSettings:
     found = []
     for number, source in enumerate(sources):
         place = f"{where}.sources.{number}"
-        built = _a_table(source, place) | {"files": [
+        built = a_table(source, place) | {"files": [
             name if name.startswith(_DATASET) else _path(folder, name) for name in _files(source, place)
         ]}  # fmt: skip
-        found.append(_fitting(Source, built, place))
-    return _fitting(CorpusSettings, table | {"sources": tuple(found)}, where)
+        found.append(fitting(Source, built, place))
+    return fitting(CorpusSettings, table | {"sources": tuple(found)}, where)
 
 
 def _files(source: dict[str, Any], where: str) -> list[str]:
@@ -251,9 +254,9 @@ def _objectives(entries: Any, corpora: Mapping[str, CorpusSettings]) -> tuple[Ob
     found = []
     for number, entry in enumerate(entries):
         where = f"objectives.{number}"
-        table = _a_table(entry, where)
+        table = a_table(entry, where)
         options = {name: value for name, value in table.items() if name not in own}
-        settings = _fitting(
+        settings = fitting(
             ObjectiveSettings,
             {name: value for name, value in table.items() if name in own} | {"options": options},
             where,
@@ -274,7 +277,7 @@ def _objectives(entries: Any, corpora: Mapping[str, CorpusSettings]) -> tuple[Ob
 def _training(
     section: Any, seed: int, evaluation: EvaluationSettings | None
 ) -> tuple[TrainerConfig, float | None]:
-    table = _a_table(section, "training")
+    table = a_table(section, "training")
     for name, home in (("seed", "seed"), ("evaluate_every", "evaluation.every")):
         if name in table:
             raise ValueError(f"training.{name} stands elsewhere: {home}")
@@ -288,106 +291,22 @@ def _training(
     table = {"steps": 1} | table | {"seed": seed}
     if evaluation is not None:
         table["evaluate_every"] = evaluation.every
-    return _fitting(TrainerConfig, table, "training"), epochs
+    return fitting(TrainerConfig, table, "training"), epochs
 
 
 def _build(
     kind: type[T], section: Any, where: str, folder: Path, paths: Sequence[str], names: Sequence[str] = ()
 ) -> T:
     # ``paths`` are files or folders; ``names`` may be something else, if there is no such file.
-    table = _a_table(section, where)
+    table = a_table(section, where)
     for key in (*paths, *names):
         value = table.get(key)
-        if isinstance(value, str) and (key in paths or (folder / value).exists()):
+        if not isinstance(value, str) or (key == "start" and value in _WORDS):
+            continue
+        if key in paths or (folder / value).exists():
             table[key] = _path(folder, value)
-    return _fitting(kind, table, where)
+    return fitting(kind, table, where)
 
 
 def _path(folder: Path, name: str) -> str:
     return str(folder / Path(name).expanduser())
-
-
-def _a_table(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise TypeError(f"{where} is {'missing' if value is None else repr(value)}, expected a table")
-    return dict(value)
-
-
-def _fitting(kind: type[T], table: dict[str, Any], where: str) -> T:
-    # An instance of a dataclass, after a check of names and types.
-    place = f"{where}." if where else ""
-    known: dict[str, Field[Any]] = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]
-    for name in table:
-        if name not in known:
-            raise ValueError(f"unknown key {place}{name}; known are {', '.join(known)}")
-    hints = get_type_hints(kind)
-    for name, item in known.items():
-        if name not in table:
-            if item.default is MISSING and item.default_factory is MISSING:
-                raise ValueError(f"{place}{name} is missing")
-        elif not _fits(table[name], hints[name]):
-            raise TypeError(f"{place}{name} is {table[name]!r}, expected {_words(hints[name])}")
-    return kind(**table)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin in (Union, UnionType):
-        return any(_fits(value, part) for part in arguments)
-    if origin is Literal:
-        return any(value == choice for choice in arguments)
-    if origin is tuple:
-        return isinstance(value, list | tuple) and all(_fits(item, arguments[0]) for item in value)
-    if origin is dict:
-        return isinstance(value, dict) and all(_fits(item, arguments[1]) for item in value.values())
-    if hint is Any:
-        return True
-    if hint in (int, float) and isinstance(value, bool):
-        return False
-    return isinstance(value, int | float if hint is float else hint)
-
-
-def _words(hint: Any) -> str:
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin in (Union, UnionType):
-        return " or ".join(_words(part) for part in arguments if part is not type(None))
-    if origin is Literal:
-        return "one of " + ", ".join(map(repr, arguments))
-    if origin is tuple:
-        return f"a list of {_words(arguments[0])}"
-    if origin is dict:
-        return "a table" if arguments[1] is Any else f"a table of {_words(arguments[1])}"
-    return {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}.get(
-        hint, str(hint)
-    )
-
-
-def _set(table: dict[str, Any], change: str) -> None:
-    path, sign, text = change.partition("=")
-    if not sign:
-        raise ValueError(f"{change!r} sets nothing, expected section.key=value")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(
-            f"{change!r} has no value in TOML's syntax ({error}); a string needs quotes: key='\"text\"'"
-        ) from error
-    *sections, key = path.strip().split(".")
-    here: Any = table
-    for name in sections:
-        here = _inside(here, name, change)
-    if isinstance(here, list):
-        raise ValueError(f"{change!r} replaces an entry of a list, expected a key of one")
-    here[key] = value
-
-
-def _inside(here: Any, name: str, change: str) -> Any:
-    if isinstance(here, list):
-        if not name.isdigit() or int(name) >= len(here):
-            raise ValueError(f"{change!r}: there is no entry {name}, expected 0 to {len(here) - 1}")
-        found = here[int(name)]
-    else:
-        found = here.setdefault(name, {})
-    if not isinstance(found, dict | list):
-        raise ValueError(f"{change!r}: {name} is {found!r}, expected a table")
-    return found

@@ -3,7 +3,7 @@
 import json
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,13 @@ def save_state(path: Path, state: Mapping[str, Any], settings: Mapping[str, Any]
         torch.save({"version": _VERSION, "settings": json.dumps(settings), "state": dict(state)}, temporary)
 
 
-def load_state(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+def load_state(path: Path, settings: Mapping[str, Any], free: Collection[str] = ()) -> dict[str, Any]:
     """Reads a state, on the CPU.
 
     Args:
         path: The file.
         settings: Those of the run that wants to go on.
+        free: Settings that may differ: "section.key".
 
     Raises:
         CheckpointError: The file is damaged, or of another version.
@@ -49,22 +50,26 @@ def load_state(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
         ) from error
     if version != _VERSION:
         raise CheckpointError(f"{path} is a state of version {version}, expected {_VERSION}")
-    changes = differences(known, json.loads(json.dumps(settings)))
+    changes = differences(known, json.loads(json.dumps(settings)), free)
     if changes:
         raise ValueError(
-            f"{path} is the state of a run with other settings: {'; '.join(changes)}. Only steps and limits of "
-            "time may change; undo the change, or choose another folder or a fresh start"
+            f"{path} is the state of a run with other settings: {'; '.join(changes)}. Only "
+            f"{', '.join(free) or 'nothing'} may change; undo it, or choose another folder or a fresh start"
         )
     return state
 
 
-def differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """In words, where two trees of JSON values differ: "training.seed was 1 and is 2"."""
+def differences(
+    before: Mapping[str, Any], after: Mapping[str, Any], free: Collection[str] = (), prefix: str = ""
+) -> list[str]:
+    """In words, where two trees of JSON values differ, but for free keys: "training.seed was 1 and is 2"."""
     found: list[str] = []
     for key in sorted({*before, *after}):
         old, new = before.get(key, "absent"), after.get(key, "absent")
+        if f"{prefix}{key}" in free:
+            continue
         if isinstance(old, dict) and isinstance(new, dict):
-            found += differences(old, new, f"{prefix}{key}.")
+            found += differences(old, new, free, f"{prefix}{key}.")
         elif old != new:
             found.append(f"{prefix}{key} was {old!r} and is {new!r}")
     return found

@@ -154,13 +154,13 @@ def _tokenizer(settings: StudentSettings, teacher: str | None, skip_unknown: boo
 
 
 def _model(settings: StudentSettings) -> CSE:
+    encoder = load(settings.start)
     others = sorted(set(settings.config) - set(_WIDENING))
     if others or settings.preset or settings.vocabulary or settings.tokenizer:
         raise ValueError(
             f"student.start is the model {settings.start!r}, which brings config, vocabulary and tokenizer: expected "
             f"none of them (nor a preset) in [student], {' and '.join(_WIDENING)} of config aside"
         )
-    encoder = load(settings.start)
     if not isinstance(encoder, CSE):
         raise ValueError(f"student.start is {type(encoder).__name__}, expected a CSE model for kind 'cse'")
     return encoder

@@ -1,7 +1,7 @@
 """What is trained on what: an objective with its stream of batches, which can be stopped and gone on with."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,24 @@ class Task:
     batches: Callable[[int, int], Iterator[tuple[int, list[Example]]]]
     weight: float = 1.0
     teacher: Callable[[list[str]], npt.NDArray[np.float32]] | None = None
+
+
+def check_tasks(tasks: Sequence[Task]) -> None:
+    """Checks that tasks can be trained together.
+
+    Raises:
+        ValueError: There is none, two have one name, one lacks its teacher, or two learn an output map.
+    """
+    if not tasks:
+        raise ValueError("tasks is empty, expected at least one")
+    names = [task.name for task in tasks]
+    if len(set(names)) != len(names):
+        raise ValueError(f"tasks are called {', '.join(names)}, expected different names")
+    for task in tasks:
+        if task.objective.needs_teacher and task.teacher is None:
+            raise ValueError(f"the objective of task {task.name} needs a teacher, and the task has none")
+    if sum(task.objective.output_map() is not None for task in tasks) > 1:
+        raise ValueError("several objectives learn a map from student to teacher, expected at most one")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from sentenc.training.objectives.regularization import TowardsStart
 from sentenc.training.optimizers import Optimizers, clip_gradients
 from sentenc.training.run_state import load_state, random_state, save_state, set_random_state
 from sentenc.training.students import Student
-from sentenc.training.tasks import Batch, Stream, Task
+from sentenc.training.tasks import Batch, Stream, Task, check_tasks
 from sentenc.training.trainer_config import TrainerConfig
 from sentenc.training.training_log import LossWindow, TrainingBar, TrainingLog, training_bar
 
@@ -30,7 +30,7 @@ _LOG = "log.jsonl"
 # Texts that are encoded at a time where an objective asks for vectors.
 _BLOCK = 512
 # May change between two sessions of a run.
-_FREE = ("steps", "max_minutes", "save_minutes", "device")
+_FREE = tuple(f"training.{name}" for name in ("steps", "max_minutes", "save_minutes", "device", "keep"))
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Trainer:
         settings: dict[str, Any] | None = None,
         show_progress_bar: bool = True,
     ) -> None:
-        _check_tasks(tasks)
+        check_tasks(tasks)
         self.rotate_on = rotate_on
         self.processes = alone(config.device) if processes is None else processes
         self.student = student.to(self.processes.device)
@@ -99,6 +99,8 @@ class Trainer:
             groups["objectives"] = own
         self.parameters = [parameter for group in groups.values() for parameter in group]
         self.optimizers = Optimizers(groups, sparse, config)
+        # The first use of a transformer's tokeniser may change it, which two threads must not do at once.
+        student.tokenize(["a"])
         self.streams = [
             Stream(task, student.tokenize, self.processes.share, [config.seed, number])
             for number, task in enumerate(tasks)
@@ -107,9 +109,7 @@ class Trainer:
         self._best: dict[str, Any] | None = None
         self._evaluated = -1
         self._window = LossWindow()
-        self._settings = {"training": {k: v for k, v in asdict(config).items() if k not in _FREE}} | (
-            settings or {}
-        )
+        self._settings = {"training": asdict(config), "processes": self.processes.count} | (settings or {})
         self._log = TrainingLog(folder / _LOG)
         self._shows_bar = show_progress_bar and self.processes.is_first
 
@@ -308,14 +308,14 @@ class Trainer:
             "evaluated": self._evaluated,
             "window": asdict(self._window),
         }
-        save_state(self.state_file, state, self._settings | {"processes": self.processes.count})
+        save_state(self.state_file, state, self._settings)
 
     def _resume(self) -> None:
         if not self.state_file.exists():
             if self.processes.is_first:
                 self._log.cut(-1)
             return
-        state = load_state(self.state_file, self._settings | {"processes": self.processes.count})
+        state = load_state(self.state_file, self._settings, _FREE)
         self._load_weights(state)
         self.regularisation.load_state_dict(state["regularisation"])
         self.optimizers.load_state(state["optimizers"])
@@ -334,19 +334,6 @@ def _own_randomness(seed: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
-
-
-def _check_tasks(tasks: Sequence[Task]) -> None:
-    if not tasks:
-        raise ValueError("tasks is empty, expected at least one")
-    names = [task.name for task in tasks]
-    if len(set(names)) != len(names):
-        raise ValueError(f"tasks are called {', '.join(names)}, expected different names")
-    for task in tasks:
-        if task.objective.needs_teacher and task.teacher is None:
-            raise ValueError(f"the objective of task {task.name} needs a teacher, and the task has none")
-    if sum(task.objective.output_map() is not None for task in tasks) > 1:
-        raise ValueError("several objectives learn a map from student to teacher, expected at most one")
 
 
 def _check_sparse(

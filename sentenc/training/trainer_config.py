@@ -25,7 +25,8 @@ class TrainerConfig:
         clip: Largest norm of the gradient over all parameters; None leaves it.
         accumulate: Batches of every task whose gradients are averaged for a step. For in-batch losses
             they are separate batches: a sentence meets only those of its own.
-        precision: Of the student's forward pass; losses, weights and moments are float32 always.
+        precision: Of the student's forward pass; losses, weights and moments are float32 always. "bf16" is
+            for GPUs and for CPUs with AMX or AVX-512 BF16: others emulate it, many times slower.
         sparse_embeddings: Update only the embeddings that a batch uses (SparseAdam).
         regularisation: Strengths of :class:`~sentenc.training.objectives.TowardsStart` by group.
         max_minutes: Training ends within this time, earlier sessions of it included, the schedule being

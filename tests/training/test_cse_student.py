@@ -181,8 +181,9 @@ def test_word_dropout_is_by_token():
     assert (found == 0).all(1).double().mean().item() == pytest.approx(0.25, abs=0.03)
 
 
-def test_dropout_reaches_the_ngrams_and_rests_outside_training():
-    student = make_student(**PAPER, options={"dropout": 0.5, "word_dropout": 0.5})
+@pytest.mark.parametrize("kind", ["dropout", "word_dropout"])
+def test_dropout_reaches_the_ngrams_and_rests_outside_training(kind):
+    student = make_student(**PAPER, options={kind: 0.5})
     batch = student.tokenize(TEXTS)
     student.train()
     assert (student(*batch) - student(*batch)).abs().max() > 0.01

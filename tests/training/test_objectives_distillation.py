@@ -9,6 +9,7 @@ from sentenc.training.objectives import (
     Distillation,
     InBatchSoftmax,
     Matryoshka,
+    aligned_axes,
     distillation_loss,
     in_batch_softmax_loss,
     principal_axes,
@@ -111,14 +112,55 @@ def test_principal_space_is_the_teachers_own():
     assert best > 0.01
 
 
+def test_a_rotated_copy_is_aligned_exactly():
+    teacher = teacher_vectors()
+    rotation = torch.linalg.qr(made(6, 6, seed=4)).Q
+    # Lengths do not count: neither the student's nor the teacher's.
+    student = teacher @ rotation * (0.5 + torch.arange(40)[:, None])
+    axes = aligned_axes(student, 3 * teacher)
+    torch.testing.assert_close(axes, rotation, rtol=0, atol=1e-5)
+    whole = Distillation(6, 6, space="aligned", axes=axes)
+    assert whole.loss([student], teacher).item() == pytest.approx(0, abs=1e-5)
+    assert whole.output_map() is None
+    assert not list(whole.parameters())
+
+
+def test_a_shorter_student_is_aligned_by_hand():
+    # Its first component is the teacher's third, its second the teacher's first, backwards.
+    teacher = torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.6, 0.0, 0.8]])
+    student = torch.tensor([[2.0, 0.0], [0.0, -5.0], [0.8, -0.6]])
+    axes = aligned_axes(student, teacher)
+    torch.testing.assert_close(axes, torch.tensor([[0.0, -1.0], [0.0, 0.0], [1.0, 0.0]]))
+    with pytest.raises(ValueError, match="the student has 3 components, expected at most the teacher's 2"):
+        aligned_axes(teacher, student)
+
+
+def test_no_axes_fit_better_than_the_aligned_ones():
+    teacher, student = teacher_vectors(), made(40, 3, seed=5)
+    axes = aligned_axes(student, teacher)
+    torch.testing.assert_close(axes.T @ axes, torch.eye(3))
+
+    def loss(axes: torch.Tensor) -> float:
+        return (
+            Distillation(3, 6, space="aligned", axes=axes, relation_weight=0.0)
+            .loss([student], teacher)
+            .item()
+        )
+
+    others = [torch.linalg.qr(axes + size * made(6, 3, seed=i)).Q for i in range(20) for size in (0.01, 3.0)]
+    signs = [other * (other * axes).sum(0).sign() for other in others]
+    assert loss(axes) < min(map(loss, signs))
+
+
 def test_principal_axes_are_in_the_state():
     axes = principal_axes(teacher_vectors(), 3)
     assert torch.equal(Distillation(3, 6, space="principal", axes=axes).state_dict()["axes"], axes)
 
 
 def test_bad_axes_and_teachers_are_refused():
-    with pytest.raises(ValueError, match='"principal" needs axes'):
-        Distillation(3, 6, space="principal")
+    for space in ("principal", "aligned"):
+        with pytest.raises(ValueError, match=f"space '{space}' needs axes"):
+            Distillation(3, 6, space=space)
     with pytest.raises(ValueError, match=r"axes must have shape \(6, 3\), got \(3, 6\)"):
         Distillation(3, 6, space="principal", axes=torch.eye(6)[:3])
     with pytest.raises(ValueError, match="orthonormal columns; they are off by"):
@@ -155,7 +197,7 @@ def test_matryoshka_is_like_its_inner_objective():
         Matryoshka(inner, (2, 4)).loss([made(4, 3)], teacher_vectors(4))
 
 
-@pytest.mark.parametrize("space", ["linear", "principal"])
+@pytest.mark.parametrize("space", ["linear", "principal", "aligned"])
 def test_matryoshka_of_distillation_cuts_the_map_too(space):
     teacher = teacher_vectors()
     objective = Distillation(3, 6, space=space, axes=principal_axes(teacher, 3))

@@ -21,10 +21,12 @@ from training.tiny_training import (
     weights,
 )
 
+SPARSE = {"sparse_embeddings": True, "accumulate": 2}
+REGULARISED = {"regularisation": {"embeddings": 0.1, "ngrams": 0.1}}
 
-@pytest.mark.parametrize("changes", [{}, {"sparse_embeddings": True, "accumulate": 2}, {"regularisation": {
-    "embeddings": 0.1, "ngrams": 0.1}}], ids=["plain", "sparse", "regularised"])  # fmt: skip
-@pytest.mark.parametrize("stop", [1, 5, 7])
+
+# Step 1 is in the middle of the first mega-batch, 5 ends an epoch, 7 is past an evaluation.
+@pytest.mark.parametrize(("changes", "stop"), [({}, 1), ({}, 7), (SPARSE, 5), (REGULARISED, 7)])
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, changes, stop):
     whole = trainer(tmp_path / "whole", evaluate=score, **changes)
     expected = whole.run()
@@ -121,6 +123,8 @@ def test_other_settings_and_damaged_states_are_refused(tmp_path):
     trainer(tmp_path, settings={"corpora": {"text": "abc"}}).run(stop_at=2)
     with pytest.raises(ValueError, match=r"training\.learning_rate was 0\.003 and is 0\.1"):
         trainer(tmp_path, settings={"corpora": {"text": "abc"}}, learning_rate=0.1).run()
+    free = {"steps": 4, "save_minutes": 9.0, "keep": "last", "max_minutes": 60.0}
+    assert trainer(tmp_path, settings={"corpora": {"text": "abc"}}, **free).run().steps == 4
     with pytest.raises(ValueError, match=r"corpora\.text was 'abc' and is 'abd'"):
         trainer(tmp_path, settings={"corpora": {"text": "abd"}}).run()
     path = tmp_path / "state.pt"

@@ -8,7 +8,7 @@ import pytest
 from conftest import make_cse
 
 from sentenc.training import teacher_cache
-from sentenc.training.teacher_cache import MissingVectorError, TeacherVectors
+from sentenc.training.teacher_vectors import MissingVectorError, TeacherVectors
 
 TEXTS = [
     f"{a} {b} {c}" for a in ("the dog", "a cat") for b in ("runs", "fell") for c in ("in the park", "on", "")

@@ -1,0 +1,30 @@
+"""The runs in examples/runs are read, and every objective in them can be made."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sentenc.training.objectives import make_objective
+from sentenc.training.run_config import load_run
+
+RUNS = sorted((Path(__file__).parents[2] / "examples" / "runs").glob("*.toml"))
+
+
+def test_there_are_runs():
+    assert {path.stem for path in RUNS} >= {"cse-distil", "cse-refine", "cse-paper"}
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
+def test_run_is_read(path):
+    run = load_run(path, ["training.learning_rate=0.5"])
+    assert run.training.learning_rate == 0.5
+    assert Path(run.output).is_relative_to(path.parent)
+    columns = {"sentences": 1, "pairs": 2, "triplets": 3}
+    for settings in run.objectives:
+        objective = make_objective(
+            settings.kind, settings.options, dim=8, teacher_dim=12, axes=torch.eye(12, 8)
+        )
+        forms = {source.form for source in run.corpora[settings.corpus].sources}
+        assert {columns[form] for form in forms} == {objective.columns}
+        assert not objective.needs_teacher or run.teacher is not None

@@ -1,0 +1,107 @@
+"""Training that goes on from a model: objectives see its sentence vector, evaluations its finished form."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_cse, make_sentence_transformer
+
+import sentenc
+from sentenc.training.run import run
+from sentenc.training.run_config import parse_run
+from sentenc.training.students import CSEStudent
+from sentenc.training.trainer import Trainer, TrainerConfig
+from training.tiny_training import rows, sentences, trainer
+
+TEXTS = sentences(7, 40)
+
+
+def wide_student(**options) -> CSEStudent:
+    encoder = make_cse(embedding_dim=16, num_filters=4, combine="both", average_dim=5)
+    return CSEStudent.from_encoder(encoder, **options)
+
+
+def test_objectives_train_the_sentence_vector_and_not_the_average(tmp_path):
+    student = wide_student()
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    # The objectives of the tiny trainer are of 16 components; one of them asks for vectors as well.
+    trainer(tmp_path, student=student, steps=3).run()
+    for name, value in student.state_dict().items():
+        assert torch.equal(value, before[name]) == (name == "module.weights.average"), name
+
+
+def test_the_model_that_is_evaluated_is_the_finished_one(tmp_path):
+    seen = []
+
+    def evaluate(encoder):
+        seen.append(encoder.encode(TEXTS))
+        return 0.0
+
+    whole = trainer(tmp_path, student=wide_student(length=3.0, average_length=0.5), dropout=0.0)
+    options = {"show_progress_bar": False, "rotate_on": TEXTS}
+    config = TrainerConfig(steps=1, device="cpu", evaluate_every=1)
+    Trainer(whole.student, whole.tasks[1:], config, tmp_path, evaluate, **options).run()
+    assert len(seen) == 2
+    for found in seen:
+        lengths = [np.sqrt((part**2).sum(1).mean()) for part in (found[:, :16], found[:, 16:21])]
+        np.testing.assert_allclose(lengths, [3.0, 0.5], rtol=0.01)
+    energy = seen[0][:, :16].T @ seen[0][:, :16]
+    assert energy[0, 0] > 2 * energy[1, 1]
+
+
+def refining(tmp_path, **changes):
+    if not (tmp_path / "teacher").exists():
+        make_sentence_transformer(tmp_path).save(str(tmp_path / "teacher"))
+        make_cse(embedding_dim=12, num_filters=6).save(tmp_path / "start")
+        (tmp_path / "text.txt").write_text("\n".join(sentences(3, 300)), encoding="utf-8")
+    objective = {"kind": "distillation", "corpus": "text", "batch_size": 16, "space": "aligned"}
+    table = {
+        "output": "out", "work": "work",
+        "student": {
+            "start": "./start", "config": {"combine": "both", "average_dim": 4}, "length": 3.0,
+            "average_length": 0.9, "features_length": 0.6,
+        },
+        "teacher": {"model": "./teacher", "cache": "cache"},
+        "corpora": {"text": {"sources": [{"files": ["text.txt"], "form": "sentences"}]}},
+        "objectives": [objective | changes],
+        "training": {"steps": 12, "learning_rate": 0.001, "log_every": 6, "device": "cpu", "warmup": 0},
+    }  # fmt: skip
+    return parse_run(table, tmp_path)
+
+
+def test_a_model_is_widened_aligned_and_trained(tmp_path):
+    pytest.importorskip("sentence_transformers")
+    config = refining(tmp_path)
+    found = sentenc.load(run(config, show_progress_bar=False))
+    assert (found.config.combine, found.config.average_dim, found.dim) == ("both", 4, 12 + 4 + 12)
+    texts = (tmp_path / "text.txt").read_text(encoding="utf-8").splitlines()
+    vectors, average, features = np.split(found.encode(texts), [12, 16], axis=1)
+    sizes = [np.sqrt((x**2).sum(1).mean()) for x in (vectors, average, features - features.mean(0))]
+    np.testing.assert_allclose(sizes, [3.0, 0.9, 0.6], rtol=0.05)
+    np.testing.assert_allclose(average.mean(0), 0, atol=0.01)
+    # Little has been learned since: the dot products still are the start's.
+    start = sentenc.load(tmp_path / "start").encode(texts)
+    cosines = found.similarity(vectors, vectors), found.similarity(start, start)
+    assert np.corrcoef(cosines[0].ravel(), cosines[1].ravel())[0, 1] > 0.95
+    losses = [row["loss"] for row in rows(tmp_path / "work")]
+    assert losses[-1] < losses[0]
+
+
+def test_aligned_axes_begin_lower_than_principal_ones(tmp_path):
+    pytest.importorskip("sentence_transformers")
+    first = {}
+    for space in ("aligned", "principal"):
+        config = refining(tmp_path, space=space, relation_weight=0.0)
+        student = replace(config.student, length=None, average_length=None, features_length=None)
+        work, output = str(tmp_path / space), str(tmp_path / f"out-{space}")
+        run(replace(config, student=student, work=work, output=output), show_progress_bar=False)
+        first[space] = rows(tmp_path / space)[0]["loss"]
+    # Axes of the teacher's own have nothing to do with those of the start.
+    assert first["aligned"] < first["principal"] - 0.1
+
+
+def test_lengths_go_with_axes_that_can_be_set(tmp_path):
+    pytest.importorskip("sentence_transformers")
+    with pytest.raises(ValueError, match=r"student\.length is 3\.0 with an objective that shapes the axes"):
+        run(refining(tmp_path, space="principal"), show_progress_bar=False)

@@ -1,0 +1,189 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sentenc.training.corpora import Source
+from sentenc.training.run_config import load_run
+from sentenc.training.trainer_config import TrainerConfig
+
+RUN = """
+output = "out/model"
+seed = 7
+
+[student]
+start = "words.txt"
+words_first = 0.5
+config = { embedding_dim = 24, widths = [2] }
+
+[teacher]
+model = "cse-en"
+minutes = 2
+
+[corpora.text]
+sources = [
+    { files = ["a.txt", "more/*.txt"], form = "sentences", limit = 10 },
+    { files = ["hf:owner/name"], form = "sentences" },
+]
+max_words = 60
+
+[[objectives]]
+kind = "distillation"
+corpus = "text"
+batch_size = 32
+temperature = 0.1
+matryoshka = [8, 16]
+
+[training]
+epochs = 2.5
+learning_rates = { ngrams = 1e-3 }
+betas = [0.9, 0.98]
+clip = 0.5
+
+[evaluation]
+sts = "dev.tsv"
+every = 20
+"""
+
+
+@pytest.fixture
+def run_file(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text(RUN, encoding="utf-8")
+    return path
+
+
+def test_a_run_is_read_with_paths_beside_it(run_file):
+    folder = run_file.parent
+    (folder / "words.txt").touch()
+    run = load_run(run_file)
+    assert (run.output, run.work, run.seed) == (str(folder / "out/model"), str(folder / "work"), 7)
+    assert run.student.start == str(folder / "words.txt")
+    assert run.student.config == {"embedding_dim": 24, "widths": [2]}
+    assert run.teacher is not None
+    # No such file beside the run: a name.
+    assert (run.teacher.model, run.teacher.cache, run.teacher.minutes) == (
+        "cse-en", str(folder / "teacher-vectors"), 2,
+    )  # fmt: skip
+    assert run.corpora["text"].sources == (
+        Source(files=(str(folder / "a.txt"), str(folder / "more/*.txt")), form="sentences", limit=10),
+        Source(files=("hf:owner/name",), form="sentences"),
+    )
+    assert (run.corpora["text"].max_words, run.corpora["text"].min_words) == (60, 1)
+    (objective,) = run.objectives
+    assert (objective.kind, objective.corpus, objective.batch_size, objective.weight) == (
+        "distillation", "text", 32, 1.0,
+    )  # fmt: skip
+    assert objective.options == {"temperature": 0.1, "matryoshka": [8, 16]}
+    assert run.epochs == 2.5
+    expected = TrainerConfig(
+        steps=1, seed=7, learning_rates={"ngrams": 1e-3}, betas=(0.9, 0.98), clip=0.5, evaluate_every=20
+    )
+    assert run.training == expected
+    assert run.evaluation is not None
+    assert (run.evaluation.sts, run.evaluation.metric) == (str(folder / "dev.tsv"), "spearman")
+
+
+def test_set_changes_and_adds_values(run_file):
+    run = load_run(
+        run_file,
+        [
+            "seed=9",
+            "objectives.0.batch_size = 64",
+            'objectives.0.space="principal"',
+            "student.config.num_filters=3",
+            "training.clip=2.0",
+            "corpora.text.sources.0.files=['b.txt']",
+        ],
+    )
+    assert (run.seed, run.training.seed, run.training.clip) == (9, 9, 2.0)
+    assert (run.objectives[0].batch_size, run.objectives[0].options["space"]) == (64, "principal")
+    assert run.student.config["num_filters"] == 3
+    assert run.corpora["text"].sources[0].files == (str(run_file.parent / "b.txt"),)
+    # What is written beside the model has the changes.
+    assert run.table["objectives"][0]["batch_size"] == 64
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ("outptu='x'", ValueError, r"unknown key 'outptu'; known are output, work, seed, student,"),
+        ("student.kidn='cse'", ValueError, r"unknown key student\.kidn; known are kind, start,"),
+        ("student.kind='lstm'", TypeError, r"student\.kind is 'lstm', expected one of 'cse', 'bert'"),
+        ("student.dropout='much'", TypeError, r"student\.dropout is 'much', expected a number"),
+        ("student.config=1", TypeError, r"student\.config is 1, expected a table"),
+        ("teacher.minutes=true", TypeError, r"teacher\.minutes is True, expected a number"),
+        ("corpora.text.sources=[]", ValueError, r"corpora\.text\.sources is \[\], expected a list of tables"),
+        ("corpora.text.sources.0.files='a'", TypeError, r"corpora\.text\.sources\.0\.files is 'a', expected a list"),
+        ("corpora.text.sources.0.fom='a'", ValueError, r"unknown key corpora\.text\.sources\.0\.fom; known are files"),
+        ("corpora.text.sources.0.form='lines'", TypeError, r"sources\.0\.form is 'lines', expected one of 'sentences'"),
+        ("objectives.0.corpus='txet'", ValueError, r"objectives\.0\.corpus is 'txet', expected one of text"),
+        ("objectives.0.batch_size=0", ValueError, r"objectives\.0 has batch_size 0"),
+        ("objectives=[]", ValueError, r"objectives are missing, expected at least one"),
+        ("objectives.1.weight=2", ValueError, r"there is no entry 1, expected 0 to 0"),
+        ("training.steps=5", ValueError, r"both or neither of steps and epochs"),
+        ("training.epochs=0", ValueError, r"training\.epochs is 0, expected a positive number"),
+        ("training.seed=5", ValueError, r"training\.seed stands elsewhere: seed"),
+        ("training.evaluate_every=5", ValueError, r"stands elsewhere: evaluation\.every"),
+        ("training.clip=0", ValueError, r"clip is 0, expected a positive number"),
+        ("training.warmup=0.5", TypeError, r"training\.warmup is 0\.5, expected a whole number"),
+        ("training.betas=[0.9, 1.5]", ValueError, r"betas is \(0\.9, 1\.5\), expected two numbers in \[0, 1\)"),
+        ("evaluation.metric='kendall'", TypeError, r"evaluation\.metric is 'kendall', expected one of"),
+        ("seed", ValueError, r"'seed' sets nothing, expected section\.key=value"),
+        ("student.start=cse-en", ValueError, r"no value in TOML's syntax .* a string needs quotes"),
+        ("seed.x=1", ValueError, r"seed is 7, expected a table"),
+        ("objectives.0=1", ValueError, r"replaces an entry of a list"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named(run_file, change, error, message):
+    with pytest.raises(error, match=message):
+        load_run(run_file, [change])
+
+
+@pytest.mark.parametrize("section", ["[corpora", "[training]", "[[objectives]]", "output"])
+def test_a_missing_section_is_named(run_file, section):
+    lines = RUN.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith(section))
+    end = next(
+        (i for i, line in enumerate(lines[start + 1 :], start + 1) if line.startswith("[")), len(lines)
+    )
+    end = start + 1 if section == "output" else end
+    run_file.write_text("\n".join(lines[:start] + lines[end:]), encoding="utf-8")
+    name = section.strip("[]")
+    with pytest.raises((TypeError, ValueError), match=rf"run\.toml: {name} (is|are) missing"):
+        load_run(run_file)
+
+
+def test_a_file_that_is_no_toml_is_refused(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text("output = \n")
+    with pytest.raises(ValueError, match=r"run\.toml is not a TOML file: .*line 1"):
+        load_run(path)
+    path.write_bytes(b'output = "\xff"')
+    with pytest.raises(ValueError, match=r"run\.toml is not a TOML file"):
+        load_run(path)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "examples/runs").glob("*.toml")), ids=str
+)
+def test_the_examples_can_be_read(path):
+    assert load_run(path).objectives
+
+
+def test_reading_needs_no_torch():
+    code = "import sys, sentenc.training.run_config; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_rate_rises_and_falls():
+    cosine = TrainerConfig(steps=100, warmup=4)
+    assert [cosine.rate(step, 0.0) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert cosine.rate(50, 0.5) == pytest.approx(0.5)
+    assert cosine.rate(50, 0.25) == pytest.approx(0.853553, abs=1e-6)
+    assert cosine.rate(100, 1.0) == 0.0
+    linear = TrainerConfig(steps=100, warmup=0, schedule="linear")
+    assert [linear.rate(0, share) for share in (0.0, 0.25, 1.0)] == [1.0, 0.75, 0.0]
+    constant = TrainerConfig(steps=100, warmup=2, schedule="constant")
+    assert [constant.rate(step, step / 100) for step in (0, 1, 99)] == [0.5, 1.0, 1.0]

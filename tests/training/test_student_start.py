@@ -1,0 +1,135 @@
+"""A student that goes on from a model, with more beside its sentence vector."""
+
+import numpy as np
+import pytest
+from conftest import make_cse, make_sentence_transformer
+
+from sentenc import ExternalEncoder
+from sentenc.training.run_config import RunConfig, parse_run
+from sentenc.training.starts import average_from_teacher, principal_embeddings
+from sentenc.training.student_start import make_student
+
+TEXTS = ["the dog runs in a park", "not good at all!", "dog", "", "new york people"]
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    pytest.importorskip("sentence_transformers")
+    return ExternalEncoder(make_sentence_transformer(tmp_path_factory.mktemp("teacher")))
+
+
+def run_of(tmp_path, **student) -> RunConfig:
+    return parse_run(
+        {
+            "output": "out", "student": student, "training": {"steps": 1},
+            "corpora": {"text": {"sources": [{"files": ["text.txt"], "form": "sentences"}]}},
+            "objectives": [{"kind": "dropout_twice", "corpus": "text", "batch_size": 2}],
+        },
+        tmp_path,
+    )  # fmt: skip
+
+
+def made(tmp_path, teacher=None, **student):
+    def nobody():
+        raise AssertionError("the teacher was asked for")
+
+    give = nobody if teacher is None else lambda: teacher
+    return make_student(run_of(tmp_path, **student), lambda: TEXTS, give, "about")
+
+
+def saved(tmp_path, **shape):
+    encoder = make_cse(embedding_dim=12, num_filters=6, **shape)
+    encoder.save(tmp_path / "model")
+    return encoder, str(tmp_path / "model")
+
+
+@pytest.mark.parametrize("shape", [{}, {"output_dim": 7, "widths": (1, 3)}])
+def test_a_widened_model_has_the_same_sentence_vectors(tmp_path, teacher, shape):
+    encoder, path = saved(tmp_path, **shape)
+    config = {"combine": "both", "average_dim": 4}
+    student = made(tmp_path, teacher, start=path, config=config, length=2.0, features_length=0.5)
+    found = student.encoder(tables="float32").encode(TEXTS)
+    d = encoder.config.word_dim
+    np.testing.assert_allclose(found[:, :d], encoder.encode(TEXTS), atol=1e-5)
+    assert found.shape[1] == d + 4 + encoder.config.num_features
+    expected = average_from_teacher(teacher, encoder.tokenizer, 4)
+    np.testing.assert_array_equal(student.encoder().weight("average"), expected)
+    ids, ends, _ = encoder.tokenizer.encode(TEXTS[:1])
+    np.testing.assert_allclose(found[0, d : d + 4], expected[ids[: ends[0]]].mean(0), atol=1e-5)
+    assert found[0, d + 4 :].any()
+    assert (student.length, student.average_length, student.features_length) == (2.0, None, 0.5)
+
+
+def test_the_teacher_is_asked_for_a_new_average_alone(tmp_path):
+    encoder, path = saved(tmp_path, average_dim=4)
+    np.testing.assert_allclose(
+        made(tmp_path, start=path).encoder(tables="float32").encode(TEXTS), encoder.encode(TEXTS), atol=1e-5
+    )
+    # An average that is there is kept.
+    student = made(tmp_path, start=path, config={"combine": "both", "average_dim": 4})
+    np.testing.assert_array_equal(student.encoder().weight("average"), encoder.weight("average"))
+    assert student.config.combine == "both"
+
+
+def test_what_a_model_cannot_become_is_refused(tmp_path, teacher):
+    _, path = saved(tmp_path, average_dim=4)
+    for config, message in [
+        ({"average_dim": 5}, "average_dim=4, expected 'residual' to become 'both' and no average"),
+        ({"average_dim": 0}, "expected 'residual' to become 'both'"),
+        ({"combine": "concat"}, "has combine='residual'"),
+        ({"phi": "tanh"}, "combine and average_dim of config aside"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            made(tmp_path, teacher, start=path, config=config)
+    _, path = saved(tmp_path, combine="both")
+    with pytest.raises(ValueError, match="has combine='both'"):
+        made(tmp_path, teacher, start=path, config={"combine": "residual"})
+    with pytest.raises(ValueError, match=r"student\.length is 2\.0, expected it for kind 'cse' only"):
+        made(tmp_path, kind="bert", start="random", length=2.0)
+
+
+def test_a_new_student_gets_the_teachers_average_too(tmp_path, teacher):
+    encoder, path = saved(tmp_path)
+    config = {"combine": "both", "average_dim": 4, "embedding_dim": 8, "num_filters": 6}
+    student = made(tmp_path, teacher, start="random", tokenizer=path, config=config, average_length=0.5)
+    expected = average_from_teacher(teacher, encoder.tokenizer, 4)
+    np.testing.assert_array_equal(student.encoder().weight("average"), expected)
+    assert student.average_length == 0.5
+    assert student.objective_dim == 8
+
+
+def test_an_average_is_the_teachers_input_embeddings(teacher):
+    tokenizer = make_cse().tokenizer
+    found = average_from_teacher(teacher, tokenizer, 6)
+    known = teacher.model.tokenizer.get_vocab()
+    table = teacher.model[0].auto_model.get_input_embeddings().weight.detach().numpy()
+    names = sorted(tokenizer.vocabulary, key=tokenizer.vocabulary.__getitem__)
+    assert set(names) <= set(known)
+    expected = principal_embeddings(table[[known[name] for name in names]], 6)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert (found**2).sum(1).mean() == pytest.approx(1, abs=1e-5)
+
+
+class _Vocabulary:
+    def __init__(self, *tokens: str) -> None:
+        self.vocabulary = {token: 2 * place + 1 for place, token in enumerate(tokens)}
+        self.vocab_size = 2 * len(tokens)
+
+
+def test_tokens_that_the_teacher_lacks_have_no_row(teacher):
+    found = average_from_teacher(teacher, _Vocabulary("cat", "notatoken", "dog", "park"), 2)
+    known = teacher.model.tokenizer.get_vocab()
+    table = teacher.model[0].auto_model.get_input_embeddings().weight.detach().numpy()
+    rows = principal_embeddings(table[[known[name] for name in ("cat", "dog", "park")]], 2)
+    np.testing.assert_allclose(found[[1, 5, 7]], rows, atol=1e-6)
+    assert not found[[0, 2, 3, 4, 6]].any()
+
+
+def test_an_average_needs_a_transformer_that_knows_the_tokens(teacher):
+    tokenizer = make_cse().tokenizer
+    with pytest.raises(ValueError, match="input embeddings of a transformer, got CSE as the teacher"):
+        average_from_teacher(make_cse(), tokenizer, 4)
+    with pytest.raises(ValueError, match="dim is 25, expected 1 to 24"):
+        average_from_teacher(teacher, tokenizer, 25)
+    with pytest.raises(ValueError, match="the teacher knows none of 2 tokens"):
+        average_from_teacher(teacher, _Vocabulary("notatoken"), 4)

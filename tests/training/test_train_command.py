@@ -1,0 +1,279 @@
+"""``sentenc train`` from a run's file to a model folder, on a made-up corpus with a made-up teacher."""
+
+import json
+import signal
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from conftest import WORDS, make_cse, wordpiece_spec
+
+import sentenc
+from sentenc.cli import cli
+from sentenc.errors import SentencError
+from sentenc.evaluation.similarity import spearman
+from sentenc.training import run as run_module
+from sentenc.training.run_config import parse_run
+from sentenc.training.teacher_vectors import TeacherVectors
+
+RUN = """
+output = "model"
+work = "work"
+seed = 3
+
+[student]
+start = "teacher"
+words_first = 0.5
+word_dropout = 0.1
+config = { embedding_dim = 12, num_filters = 4 }
+
+[teacher]
+model = "teacher"
+cache = "vectors"
+
+[corpora.text]
+sources = [{ files = ["sentences.txt"], form = "sentences" }]
+
+[corpora.pairs]
+sources = [{ files = ["pairs.tsv"], form = "pairs" }]
+
+[[objectives]]
+kind = "distillation"
+corpus = "text"
+batch_size = 32
+
+[[objectives]]
+kind = "paraphrase_margin"
+corpus = "pairs"
+batch_size = 16
+weight = 0.1
+mega_batch = 2
+
+[training]
+epochs = 3
+warmup = 4
+log_every = 5
+learning_rate = 1e-2
+device = "cpu"
+
+[evaluation]
+sts = "dev.tsv"
+every = 10
+"""
+
+
+def sentences(seed, n):
+    rng = np.random.default_rng(seed)
+    return [" ".join(rng.choice(WORDS[:60], rng.integers(3, 8))) for _ in range(n)]
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return make_cse(embedding_dim=16)
+
+
+@pytest.fixture
+def folder(tmp_path, teacher):
+    teacher.save(tmp_path / "teacher")
+    (tmp_path / "run.toml").write_text(RUN, encoding="utf-8")
+    (tmp_path / "sentences.txt").write_text("\n".join([*sentences(1, 300), "the dog runs\ta\tb"]) + "\n")
+    left = sentences(2, 80)
+    (tmp_path / "pairs.tsv").write_text("".join(f"{text}\t{text} not\n" for text in left))
+    pairs = list(zip(sentences(3, 60), sentences(4, 60), strict=True))
+    a, b = (teacher.encode(list(side), normalize_embeddings=True) for side in zip(*pairs, strict=True))
+    scores = (a * b).sum(1)
+    rows = [f"{score}\t{one}\t{two}\n" for score, (one, two) in zip(scores, pairs, strict=True)]
+    (tmp_path / "dev.tsv").write_text("".join(rows))
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def _no_curves(request, monkeypatch):
+    """Drawing takes longer than training here; one test does it."""
+    if "papers" not in request.node.name:
+        monkeypatch.setattr(run_module, "draw_curves", lambda _log, _folder: None)
+
+
+def train(folder, *arguments):
+    return CliRunner().invoke(cli, ["train", str(folder / "run.toml"), *arguments])
+
+
+def interrupt_at(monkeypatch, evaluation):
+    """Ctrl-C during the so-manieth evaluation."""
+    original, calls = run_module.sts_score, []
+
+    def sts_score(path, metric):
+        score = original(path, metric)
+
+        def counted(encoder):
+            calls.append(0)
+            if len(calls) == evaluation:
+                signal.raise_signal(signal.SIGINT)
+            return score(encoder)
+
+        return counted
+
+    monkeypatch.setattr(run_module, "sts_score", sts_score)
+
+
+def test_a_run_from_its_file_to_a_model_and_its_papers(folder, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["sentenc", "train", "run.toml"])
+    result = train(folder)
+    assert result.exit_code == 0, result.output
+    assert f"the model is in {folder / 'model'}" in result.output
+    names = {path.name for path in (folder / "model").iterdir()}
+    assert names >= {"README.md", "run.toml", "log.jsonl", "curve.png", "curve.svg", "model.safetensors"}
+    model = sentenc.load(folder / "model")
+    assert model.dim == 12
+    rows = [json.loads(line) for line in (folder / "model/log.jsonl").read_text().splitlines()]
+    # 301 sentences: 9 batches of 32 in each of 3 epochs.
+    assert [row["step"] for row in rows] == [0, 5, 10, 15, 20, 25, 27]
+    assert rows[-1]["losses"].keys() == {"distillation", "paraphrase_margin"}
+    assert rows[-1]["losses"]["distillation"] < 0.7 * rows[1]["losses"]["distillation"]
+    scores = [row["dev"] for row in rows if "dev" in row]
+    assert max(scores) > scores[0] + 5
+    card = (folder / "model/README.md").read_text()
+    best = max(rows, key=lambda row: row.get("dev", -100))
+    for part in (
+        "# model", "27 steps", f"those of step {best['step']}", "sentenc train run.toml", "kind = \"distillation\"",
+        "| sentences.txt | sentences | 301 | 301 |", "| pairs.tsv | pairs |", "vectors of 301 texts", "torch ",
+    ):  # fmt: skip
+        assert part in card, part
+    assert str(folder) not in card
+    again = train(folder, "-q")
+    assert (again.exit_code, again.output) == (0, "")
+
+
+def test_the_card_has_the_score_of_the_saved_model(folder):
+    assert train(folder, "--set", "training.epochs=1").exit_code == 0
+    model = sentenc.load(folder / "model")
+    rows = [line.split("\t") for line in (folder / "dev.tsv").read_text().splitlines()]
+    a, b = (model.encode([row[i] for row in rows], normalize_embeddings=True) for i in (1, 2))
+    score = 100 * spearman((a * b).sum(1), [float(row[0]) for row in rows])
+    assert f": {score:.2f}." in (folder / "model/README.md").read_text()
+    assert sentenc.load(folder / "model").metadata["outcome"]["score"] == pytest.approx(score)
+
+
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(folder, monkeypatch):
+    assert train(folder).exit_code == 0
+    whole = (folder / "model/model.safetensors").read_bytes()
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 2)
+        result = train(folder, "--fresh", "--set", "output='second'")
+    assert result.exit_code != 0
+    assert "stopped at step 11 of 27; the state is in" in result.output
+    assert not (folder / "second").exists()
+    # The teacher is not asked again, and need not be there.
+    result = train(folder, "--set", "output='second'")
+    assert result.exit_code == 0, result.output
+    assert (folder / "second/model.safetensors").read_bytes() == whole
+
+
+def test_a_changed_corpus_or_rate_is_refused_but_not_more_epochs(folder, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 2)
+        assert train(folder).exit_code != 0
+    result = train(folder, "--set", "training.learning_rate=0.5")
+    assert isinstance(result.exception, ValueError)
+    assert "training.learning_rate was 0.01 and is 0.5" in str(result.exception)
+    result = train(folder, "--set", "training.epochs=4")
+    assert result.exit_code == 0, result.output
+    assert "36 steps" in (folder / "model/README.md").read_text()
+    (folder / "sentences.txt").write_text("\n".join(sentences(9, 300)))
+    result = train(folder, "--set", "training.epochs=4")
+    assert isinstance(result.exception, ValueError)
+    assert "corpora.text was" in str(result.exception)
+
+
+def test_a_cache_that_lacks_texts_is_used_as_far_as_it_goes(folder):
+    assert train(folder).exit_code == 0
+    more = sentences(7, 200)
+    with open(folder / "sentences.txt", "a") as file:
+        file.write("\n".join(more) + "\n")
+    result = train(folder, "--set", "teacher.minutes=0", "--set", "output='partial'", "--fresh")
+    assert result.exit_code == 0, result.output
+    rows = (folder / "partial/log.jsonl").read_text().splitlines()
+    # Still 9 batches an epoch: those of the 301 that have vectors.
+    assert json.loads(rows[-1])["step"] == 27
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["student.start='random'", "student.vocabulary=200"],
+        ["student.start='vectors.txt'", "student.config={num_filters=3, unknown='row'}"],
+        ["student.start='vectors.txt'", "student.config={embedding_dim=4, num_filters=3}"],
+        ["student.start='teacher'", "training.sparse_embeddings=true", "training.accumulate=2"],
+        ["student={start='./teacher'}"],
+        ["objectives.0.space='principal'", "objectives.0.matryoshka=[4, 12]"],
+    ],
+    ids=["random", "words", "fewer dimensions", "sparse", "model", "matryoshka"],
+)
+def test_starts_and_options(folder, changes):
+    rng = np.random.default_rng(0)
+    lines = [f"{word} {' '.join(f'{x:.4f}' for x in rng.normal(size=8))}" for word in WORDS]
+    (folder / "vectors.txt").write_text("\n".join(lines))
+    arguments = [argument for change in changes for argument in ("--set", change)]
+    result = train(folder, *arguments, "--set", "training.epochs=1")
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert np.isfinite(sentenc.load(folder / "model").encode("the dog runs")).all()
+
+
+def test_a_bert_is_trained_too(folder):
+    tokenizers = pytest.importorskip("tokenizers")
+    transformers = pytest.importorskip("transformers")
+    spec = json.loads(wordpiece_spec()) | {"added_tokens": []}
+    spec["post_processor"] = {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]}
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizers.Tokenizer.from_str(json.dumps(spec)), unk_token="[UNK]", pad_token="[PAD]",
+        cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]", model_max_length=48,
+    ).save_pretrained(folder / "tokenizer")  # fmt: skip
+    student = (
+        "student={kind='bert', start='random', tokenizer='tokenizer', max_tokens=24, config={hidden_size=16, "
+        "num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=32}}"
+    )
+    result = train(folder, "--set", student, "--set", "training.epochs=1")
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert (folder / "model/modules.json").exists()
+    assert "A BERT sentence encoder of 16 dimensions" in (folder / "model/README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        (["student.config.filters=3"], ValueError, r"unknown key student\.config\.filters; known are embedding_dim"),
+        (["student.start='nowhere'"], SentencError, r"no model 'nowhere'"),
+        (["student.start='random'", "teacher={cache='full'}"], ValueError, r"expected student\.tokenizer"),
+        (["teacher={cache='nothing'}", "student.start='random'", "student.tokenizer='teacher'"], ValueError,
+         r"nothing has no vectors of a teacher"),
+        (["objectives.0.corpus='pairs'"], ValueError, r"objective distillation wants examples of 1 texts"),
+        (["objectives.0.batch_size=400", "training.epochs=1"], ValueError, r"an epoch of .* has 301 examples, fewer than a batch"),
+        (["objectives.0.margin=1"], ValueError, r"unknown option 'margin' of objective distillation"),
+        (["evaluation.sts='none.tsv'"], OSError, r"none\.tsv"),
+        (["student={kind='bert', start='teacher-folder', dropout=0.1}"], ValueError, r"student\.dropout is 0\.1"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_said(folder, teacher, changes, error, message):
+    TeacherVectors(folder / "full", teacher).add(["the dog runs"], progress=False)
+    result = train(folder, *[argument for change in changes for argument in ("--set", change)])
+    assert isinstance(result.exception, error), repr(result.exception)
+    with pytest.raises(error, match=message):
+        raise result.exception
+
+
+def test_a_failing_loss_is_a_failure_of_the_command(folder, monkeypatch):
+    monkeypatch.setattr(
+        "sentenc.training.trainer.Trainer._loss", lambda _self, _task, batch: batch.ids.sum() * float("nan")
+    )
+    result = train(folder)
+    assert result.exit_code == 1
+    assert "Error: the loss of distillation is nan at step 0" in result.output
+    assert (folder / "work/failed-step-0.json").exists()
+
+
+def test_a_table_runs_without_a_file(folder):
+    import tomllib
+
+    config = parse_run(tomllib.loads(RUN) | {"output": "other"}, folder)
+    assert run_module.run(config, show_progress_bar=False, command="made in a test") == folder / "other"
+    assert "made in a test" in (folder / "other/README.md").read_text()

@@ -1,0 +1,231 @@
+"""Small parts of training: optimisers, prefetching, the log, TOML, dev scores."""
+
+import json
+import threading
+import time
+import tomllib
+from itertools import count
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_cse
+from torch import nn
+
+from sentenc.errors import TextFileError
+from sentenc.training.optimizers import Optimizers, clip_gradients
+from sentenc.training.prefetching import Prefetched
+from sentenc.training.run_state import differences
+from sentenc.training.sts_scoring import sts_score
+from sentenc.training.toml_writing import toml_text
+from sentenc.training.trainer_config import TrainerConfig
+from sentenc.training.training_log import LossWindow, TrainingLog, plot_curve, read_log, training_bar
+
+# Optimisers -----------------------------------------------------------------------------------------
+
+
+def test_groups_have_their_own_rates():
+    one, two = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2))
+    config = TrainerConfig(steps=1, learning_rate=0.1, learning_rates={"two": 0.01})
+    optimizers = Optimizers({"one": [one], "two": [two]}, [], config)
+    for parameter in (one, two):
+        parameter.grad = torch.tensor([3.0, -4.0])
+    optimizers.step(0.5)
+    # Adam's first step is the rate, whatever the gradient's size.
+    torch.testing.assert_close(one.detach(), torch.tensor([-0.05, 0.05]))
+    torch.testing.assert_close(two.detach(), torch.tensor([-0.005, 0.005]))
+    assert one.grad is None
+
+
+def test_sparse_gradients_move_only_their_rows():
+    table = nn.Parameter(torch.ones(4, 2))
+    rest = nn.Parameter(torch.ones(1))
+    config = TrainerConfig(steps=1, learning_rate=0.1, weight_decay=0.5)
+    optimizers = Optimizers({"all": [table, rest]}, [table], config)
+    nn.functional.embedding(torch.tensor([2, 0, 2]), table, sparse=True).sum().backward()
+    rest.grad = torch.ones(1)
+    assert clip_gradients([table, rest], None) == pytest.approx((2 * 1 + 2 * 4 + 1) ** 0.5)
+    optimizers.step(1.0)
+    expected = torch.tensor([[0.9, 0.9], [1, 1], [0.9, 0.9], [1, 1]])
+    torch.testing.assert_close(table.detach(), expected)
+    # Decay: 0.1 * 0.5 of 1; Adam: 0.1.
+    torch.testing.assert_close(rest.detach(), torch.tensor([0.85]))
+
+
+def test_clipping_scales_all_gradients_together():
+    one, two, three = (nn.Parameter(torch.zeros(n)) for n in (2, 1, 5))
+    one.grad, two.grad = torch.tensor([3.0, 0.0]), torch.tensor([4.0])
+    assert clip_gradients([one, two, three], 10.0) == 5.0
+    assert (one.grad[0], two.grad[0]) == (3.0, 4.0)
+    assert clip_gradients([one, two, three], 1.0) == 5.0
+    torch.testing.assert_close(one.grad, torch.tensor([0.6, 0.0]))
+    torch.testing.assert_close(two.grad, torch.tensor([0.8]))
+    assert three.grad is None
+    assert clip_gradients([three], 1.0) == 0.0
+
+
+# Prefetching ----------------------------------------------------------------------------------------
+
+
+def test_items_come_in_order_and_are_made_ahead():
+    made = []
+
+    def items():
+        for number in range(100):
+            made.append(number)
+            yield number
+
+    ahead = Prefetched(items(), 3)
+    assert next(ahead) == 0
+    deadline = time.monotonic() + 5
+    while len(made) < 5 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    # One was taken, three wait, one is in the thread's hand.
+    assert len(made) == 5
+    assert list(ahead) == list(range(1, 100))
+
+
+def test_an_error_comes_where_its_item_would():
+    def items():
+        yield 1
+        raise KeyError("broken")
+
+    ahead = Prefetched(items(), 3)
+    assert next(ahead) == 1
+    with pytest.raises(KeyError, match="broken"):
+        next(ahead)
+    assert list(ahead) == []
+
+
+def test_closing_ends_the_thread():
+    before = threading.active_count()
+    ahead = Prefetched(iter(count()), 2)
+    assert [next(ahead) for _ in range(5)] == [0, 1, 2, 3, 4]
+    assert threading.active_count() == before + 1
+    ahead.close()
+    assert threading.active_count() == before
+    assert list(ahead) == []
+
+
+# Log ------------------------------------------------------------------------------------------------
+
+
+def test_a_log_is_cut_back_to_a_step(tmp_path):
+    log = TrainingLog(tmp_path / "work" / "log.jsonl")
+    log.cut(3)
+    for step in (2, 4, 6):
+        log.add({"step": step})
+    with open(log.path, "a") as file:
+        file.write('{"step": 8, "lo')
+    assert [row["step"] for row in read_log(log.path)] == [2, 4, 6]
+    log.cut(4)
+    log.add({"step": 5})
+    assert [json.loads(line)["step"] for line in log.path.read_text().splitlines()] == [2, 4, 5]
+
+
+def test_a_window_has_means():
+    window = LossWindow(since=10.0)
+    assert window.row(20.0) == {}
+    window.add(3.0, {"a": 1.0, "b": 4.0}, 0.5, 32, 0)
+    window.add(5.0, {"a": 3.0, "b": 4.0}, 1.5, 32, 1)
+    assert window.row(14.0) == {
+        "epoch": 1, "loss": 4.0, "losses": {"a": 2.0, "b": 4.0}, "gradient_norm": 1.0, "examples_per_second": 16.0,
+    }  # fmt: skip
+
+
+def test_a_curve_shows_every_loss_and_the_score(tmp_path):
+    rows = [{"step": 0, "dev": 60.0}]
+    rows += [{"step": step, "losses": {"one": 5 / step, "two": 2.0}} for step in (10, 20, 30)]
+    rows += [{"step": 30, "dev": 70.0}]
+    plot_curve(rows, tmp_path / "curve.svg")
+    plot_curve(rows[1:-1], tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    # Text is drawn as paths: comments name it.
+    drawn = (tmp_path / "curve.svg").read_text()
+    assert all(f"<!-- {label} -->" in drawn for label in ("loss: one", "loss: two", "dev score", "step"))
+    with pytest.raises(ValueError, match="no row with a loss"):
+        plot_curve(rows[:1], tmp_path / "none.png")
+
+
+def test_the_bar_is_drawn_on_a_terminal_only(monkeypatch, capsys):
+    with training_bar(True) as bar:
+        bar.show(0.5, 1.25)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with training_bar(True) as bar:
+        bar.show(0.5, 1.25)
+        bar.show(0.4, 1.25)
+        bar.show(1.0, 0.75)
+    drawn = capsys.readouterr().err
+    assert "training" in drawn
+    assert "loss 1.2500" in drawn
+    assert "100%" in drawn
+
+
+# TOML -----------------------------------------------------------------------------------------------
+
+
+def test_what_is_written_reads_back():
+    table = {
+        "output": 'a "quoted"\\path\n\x7f é',
+        "seed": 3,
+        "rate": 1e-05,
+        "whole": 2.0,
+        "on": True,
+        "student": {"config": {"widths": [2, 3]}, "kind": "cse"},
+        "corpora": {
+            "my text": {"sources": [{"files": ["a.txt"], "limit": 3}, {"files": [], "inner": {"a": 1}}]},
+            "b": {"empty": []},
+        },
+        "nothing": {},
+        "objectives": [{"kind": "x", "matryoshka": [8, 16], "table": {"a": 1}}, {"kind": "y"}],
+    }
+    text = toml_text(table)
+    assert tomllib.loads(text) == table
+    assert toml_text(tomllib.loads(text)) == text
+    assert "[[objectives]]" in text
+    with pytest.raises(TypeError, match="expected a number, text, or a list or table"):
+        toml_text({"a": None})
+
+
+def test_differences_of_settings_are_named():
+    before = {"a": {"b": 1, "c": 2}, "d": 3, "same": [1]}
+    assert differences(before, {"a": {"b": 5, "c": 2}, "e": 4, "same": [1]}) == [
+        "a.b was 1 and is 5", "d was 3 and is 'absent'", "e was 'absent' and is 4",
+    ]  # fmt: skip
+    assert differences(before, {"a": {"c": 3}, "d": 4, "same": [1]}, ["a.b", "d"]) == ["a.c was 2 and is 3"]
+
+
+# Dev scores -----------------------------------------------------------------------------------------
+
+
+def test_a_dev_score_is_the_correlation_of_cosines(tmp_path):
+    pairs = [("the dog runs", "the dog runs"), ("a man", "the market fell"), ("hello world", "hello people")]
+    path = tmp_path / "dev.tsv"
+    encoder = make_cse()
+    cosines = [float(encoder.similarity(*encoder.encode(pair))[0, 0]) for pair in pairs]
+    ranks = np.argsort(np.argsort(cosines))
+    path.write_text(
+        "".join(f"{2 * rank + 1.5}\t{a}\t{b}\n" for rank, (a, b) in zip(ranks, pairs, strict=True))
+    )
+    assert sts_score(path)(encoder) == pytest.approx(100)
+    path.write_text("".join(f"{-rank}\t{a}\t{b}\n" for rank, (a, b) in zip(ranks, pairs, strict=True)))
+    assert sts_score(path)(encoder) == pytest.approx(-100)
+    expected = 100 * np.corrcoef(cosines, -ranks)[0, 1]
+    assert sts_score(path, "pearson")(encoder) == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("1\ta\tb\ngood\ta\tb\n", r"dev\.tsv, line 2: .*expected score<TAB>text<TAB>text"),
+        ("1\ta\tb\n2\ta\n", r"dev\.tsv, line 2"),
+        ("1\ta\tb\tc\n2\ta\tb\n", r"dev\.tsv, line 1"),
+        ("1\ta\tb\n", r"has 1 pairs, expected at least 2"),
+    ],
+)
+def test_a_damaged_dev_file_is_refused(tmp_path, content, message):
+    path = tmp_path / "dev.tsv"
+    path.write_text(content)
+    with pytest.raises(TextFileError, match=message):
+        sts_score(path)
