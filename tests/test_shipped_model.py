@@ -42,4 +42,4 @@ def test_folder_is_small_and_described():
 
 def test_files_stay_in_the_package(encoder):
     assert Path(sentenc.__file__).parent in find("cse-en").parents
-    assert encoder.dim == 256
+    assert (encoder.dim, encoder.similarity_dim) == (480, 256)

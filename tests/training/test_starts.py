@@ -168,7 +168,7 @@ def test_teacher_refusals():
 def test_nothing_here_needs_torch():
     code = (
         "import sys; sys.modules['torch'] = None; sys.modules['gensim'] = None\n"
-        "from sentenc.training import starts, teacher_cache, vocabulary, word_vectors\n"
+        "from sentenc.training import starts, teacher_vectors, vocabulary, word_vectors\n"
         "assert starts.word_splitter(True)('A dog.') == ['a', 'dog', '.']"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import make_cse
 
-from sentenc.training import teacher_cache
+from sentenc.training import teacher_vectors
 from sentenc.training.teacher_vectors import MissingVectorError, TeacherVectors
 
 TEXTS = [
@@ -17,8 +17,8 @@ TEXTS = [
 
 @pytest.fixture(autouse=True)
 def _small_shards(monkeypatch):
-    monkeypatch.setattr(teacher_cache, "SHARD", 4)
-    monkeypatch.setattr(teacher_cache, "_PIECE", 3)
+    monkeypatch.setattr(teacher_vectors, "SHARD", 4)
+    monkeypatch.setattr(teacher_vectors, "_PIECE", 3)
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def test_keys_that_share_their_first_half_are_told_apart(tmp_path, monkeypatch):
     # As if BLAKE2b had put three texts on one 64-bit number.
     halves = {"a": (7, 1), "b": (7, 2), "c": (7, 3), "d": (9, 1)}
     monkeypatch.setattr(
-        teacher_cache,
+        teacher_vectors,
         "_keys",
         lambda texts: np.array([halves[text] for text in texts], np.uint64).view(np.uint8).reshape(-1, 16),
     )
