@@ -206,23 +206,24 @@ def _pool_words(ids, n, rows, scales, weights, out):  # type: ignore[no-untyped-
 @_kernel
 def _pool_both(ids, n, rows, scales, average_scales, weights, dim, out):  # type: ignore[no-untyped-def]
     # The same for the first `dim` columns, and mean_i y_i for the others: one stretch of memory a token.
+    u, average = out[:dim], out[dim:]
     total = np.float32(0)
     for i in range(n):
         token = ids[i]
         scale, average_scale = scales[token], average_scales[token]
         total += weights[token]
-        row = rows[token]
-        for d in range(dim):
-            out[d] += scale * np.float32(row[d])
-        for d in range(dim, rows.shape[1]):
-            out[d] += average_scale * np.float32(row[d])
+        x, y = rows[token, :dim], rows[token, dim:]
+        for d in range(len(x)):
+            u[d] += scale * np.float32(x[d])
+        for d in range(len(y)):
+            average[d] += average_scale * np.float32(y[d])
     if dim > 0:
         inverse = np.float32(1) / total
         for d in range(dim):
-            out[d] *= inverse
+            u[d] *= inverse
     inverse = np.float32(1) / np.float32(n)
-    for d in range(dim, rows.shape[1]):
-        out[d] *= inverse
+    for d in range(len(average)):
+        average[d] *= inverse
 
 
 @_kernel
@@ -419,7 +420,8 @@ def encode(text, offsets, rules, table, powers, words, ngrams, max_tokens, out, 
                 _pool_words(ids, n, word_rows, word_scales, word_weights, out[i])
             elif word_dim > 0:
                 _pool_both(
-                    ids, n, word_rows, word_scales, average_scales, word_weights, weighted_dim, out[i]
+                    ids, n, word_rows, word_scales, average_scales, word_weights, weighted_dim,
+                    out[i, :word_dim],
                 )  # fmt: skip
             if features > 0:
                 _pool_ngrams(
@@ -430,5 +432,6 @@ def encode(text, offsets, rules, table, powers, words, ngrams, max_tokens, out, 
             _project(tile, projection, out[first:last])
         if out.shape[1] > word_dim:
             for i in range(first, last):
+                beside, found = out[i, word_dim:], tile[i - first]
                 for f in range(features):
-                    out[i, word_dim + f] = tile[i - first, f]
+                    beside[f] = found[f]

@@ -212,7 +212,7 @@ def _load_dataset(name: str, split: str) -> Any:
     try:
         datasets: Any = import_module("datasets")
     except ImportError as error:
-        raise MissingExtraError("train", "datasets", f"reading {_DATASET}{name}") from error
+        raise MissingExtraError("datasets", "datasets", f"reading {_DATASET}{name}") from error
     folder = Path(name).expanduser()
     try:
         if (folder / "state.json").exists() or (folder / "dataset_dict.json").exists():
