@@ -50,7 +50,7 @@ def test_encoding_needs_no_torch():
         "    sys.modules[name] = None\n"
         "import sentenc\nprint(sentenc.load('cse-en').encode(['a man', 'a dog']).shape)"
     )
-    assert python(code) == "(2, 256)\n"
+    assert python(code) == "(2, 480)\n"
 
 
 def test_missing_extra_names_itself():

@@ -188,24 +188,10 @@ def tokenise(text, offsets, rules, table, powers, max_tokens, ids, ends, counts)
 
 
 @_kernel
-def _pool_words(ids, n, rows, scales, weights, out):  # type: ignore[no-untyped-def]
-    # u = sum_i a_i x_i / sum_i a_i, with scales = a_i times the quantisation step of row i.
-    total = np.float32(0)
-    for i in range(n):
-        token = ids[i]
-        scale = scales[token]
-        total += weights[token]
-        row = rows[token]
-        for d in range(rows.shape[1]):
-            out[d] += scale * np.float32(row[d])
-    inverse = np.float32(1) / total
-    for d in range(rows.shape[1]):
-        out[d] *= inverse
-
-
-@_kernel
-def _pool_both(ids, n, rows, scales, average_scales, weights, dim, out):  # type: ignore[no-untyped-def]
-    # The same for the first `dim` columns, and mean_i y_i for the others: one stretch of memory a token.
+def _pool_words(ids, n, rows, scales, average_scales, weights, dim, out):  # type: ignore[no-untyped-def]
+    # u = sum_i a_i x_i / sum_i a_i in the first `dim` columns, with scales = a_i times the quantisation step of
+    # row i, and mean_i y_i in the others: one stretch of memory a token. Slices are what lets the compiler
+    # use vector instructions, here and below: it must prove that what is written is not what is read.
     u, average = out[:dim], out[dim:]
     total = np.float32(0)
     for i in range(n):
@@ -254,30 +240,8 @@ def _window(ids, i, taps, rows, column, k, scales, biases, feature, phi, z):  # 
 
 
 @_kernel
-def _add_pairs(ids, windows, rows, k, scales, biases, floor, out):  # type: ignore[no-untyped-def]
-    # The common case, width 2: every full window added up, in one pass over the filters each.
-    # Slices, here and below, are what lets the compiler use vector instructions: it must prove that
-    # what is written is not what is read, and gives up on many offsets into few arrays.
-    for i in range(windows):
-        x, y = rows[ids[i], :k], rows[ids[i + 1], k : 2 * k]
-        for f in range(k):
-            z = np.float32(x[f]) + np.float32(y[f])
-            out[f] += max(z * scales[f] + biases[f], floor)
-
-
-@_kernel
-def _add_triples(ids, windows, rows, k, scales, biases, floor, out):  # type: ignore[no-untyped-def]
-    # The same for width 3.
-    for i in range(windows):
-        x, y, w = rows[ids[i], :k], rows[ids[i + 1], k : 2 * k], rows[ids[i + 2], 2 * k : 3 * k]
-        for f in range(k):
-            z = np.float32(x[f]) + np.float32(y[f]) + np.float32(w[f])
-            out[f] += max(z * scales[f] + biases[f], floor)
-
-
-@_kernel
 def _add_words_int16(ids, windows, rows, k, scales, biases, floor, total, out):  # type: ignore[no-untyped-def]
-    # Widths 1, 2 and 3 in whole quantisation steps, twice as many filters to a vector instruction: as
+    # Every full window of the common widths 1, 2 and 3 added up, in whole quantisation steps, twice as many filters to a vector instruction: as
     # scales are positive, max(scale z + bias, 0) is scale max(z + bias / scale, 0). The biases and so
     # many windows are small enough for 16 bits (see cse_tables.INT16_BIAS).
     for start in range(0, windows, _INT16_WINDOWS):
@@ -322,32 +286,24 @@ def _pool_ngrams(ids, n, rows, scales, biases, steps, widths, k, phi, pooling, p
     # s_h for every width h into out, k values each. A row of `rows` holds T_{h,j}[token] for all h
     # and j side by side, so a token's whole part in every n-gram is one stretch of memory.
     column = 0
-    floor = np.float32(0) if phi == RELU else np.float32(-np.inf)
-    whole_floor = np.int16(0) if phi == RELU else np.int16(-32768)
-    plain = pooling != MAX and phi in (RELU, IDENTITY)
-    whole = len(steps) > 0
+    floor = np.int16(0) if phi == RELU else np.int16(-32768)
+    whole = len(steps) > 0 and pooling != MAX and phi in (RELU, IDENTITY)
     for w in range(len(widths)):
         width = widths[w]
         windows = n if padded else max(1, n - width + 1)
         feature = w * k
         done = 0
-        if plain and width <= 3 and (whole or width >= 2):
+        if whole and width <= 3:
             done = max(0, n - width + 1)
             taps = rows[:, column : column + width * k]
-            scale, bias = scales[feature : feature + k], biases[feature : feature + k]
+            scale, step = scales[feature : feature + k], steps[feature : feature + k]
             features = out[feature : feature + k]
-            if whole:
-                step = steps[feature : feature + k]
-                if width == 1:
-                    _add_words_int16(ids, done, taps, k, scale, step, whole_floor, total, features)
-                elif width == 2:
-                    _add_pairs_int16(ids, done, taps, k, scale, step, whole_floor, total, features)
-                else:
-                    _add_triples_int16(ids, done, taps, k, scale, step, whole_floor, total, features)
+            if width == 1:
+                _add_words_int16(ids, done, taps, k, scale, step, floor, total, features)
             elif width == 2:
-                _add_pairs(ids, done, taps, k, scale, bias, floor, features)
+                _add_pairs_int16(ids, done, taps, k, scale, step, floor, total, features)
             else:
-                _add_triples(ids, done, taps, k, scale, bias, floor, features)
+                _add_triples_int16(ids, done, taps, k, scale, step, floor, total, features)
         for i in range(done, windows):
             _window(ids, i, min(width, n - i), rows, column, k, scales, biases, feature, phi, z)
             for f in range(k):
@@ -416,10 +372,8 @@ def encode(text, offsets, rules, table, powers, words, ngrams, max_tokens, out, 
             tile[i - first] = np.float32(0)
             if n == 0:
                 continue
-            if weighted_dim == word_dim > 0:
-                _pool_words(ids, n, word_rows, word_scales, word_weights, out[i])
-            elif word_dim > 0:
-                _pool_both(
+            if word_dim > 0:
+                _pool_words(
                     ids, n, word_rows, word_scales, average_scales, word_weights, weighted_dim,
                     out[i, :word_dim],
                 )  # fmt: skip

@@ -103,6 +103,25 @@ def load_encoder(
     return str(Path(name).expanduser().absolute()) if Path(name).expanduser().is_dir() else name, loaded
 
 
+def kept_dim(encoder: Encoder | None, dim: int | None) -> int:
+    """How many components an index keeps: ``dim``, or by default those that similarities need."""
+    if encoder is None and dim is None:
+        raise ValueError("got neither of encoder and dim, expected one of them")
+    if encoder is not None and dim is None:
+        return encoder.similarity_dim
+    kept = check_positive("dim", dim)
+    if encoder is not None and kept > encoder.dim:
+        raise ValueError(f"dim is {kept}, expected at most the encoder's {encoder.dim}")
+    return kept
+
+
+def kept_part(vectors: Any, encoder: Encoder | None, dim: int) -> Any:
+    """The components that an index keeps of an encoder's whole vectors; other vectors as they are."""
+    if encoder is None or dim == encoder.dim or np.shape(vectors)[-1:] != (encoder.dim,):
+        return vectors
+    return np.asarray(vectors)[..., :dim]
+
+
 def matching_encoder(
     folder: Path, manifest: Manifest, encoder: Encoder | str | os.PathLike[str] | None, force: bool
 ) -> Encoder | None:

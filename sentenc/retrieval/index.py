@@ -20,6 +20,8 @@ from sentenc.retrieval.checks import (
     check_positive,
     check_texts,
     check_vectors,
+    kept_dim,
+    kept_part,
     load_encoder,
     matching_encoder,
 )
@@ -49,8 +51,7 @@ class Index:
     Args:
         encoder: Makes vectors of texts: an :class:`~sentenc.Encoder` or what :func:`sentenc.load` takes.
             None for an index of vectors alone.
-        dim: Length of the vectors; needed without an encoder. With one: how many of its components, from
-            the first, are kept; by default those that similarities need (``Encoder.similarity_dim``).
+        dim: Components kept; needed without an encoder. By default its first ``similarity_dim`` ones.
         metric: ``"cosine"`` (vectors are copied and scaled to unit length) or ``"dot"``.
         kind: ``"exact"`` looks at every item; ``"ivf"``, ``"ivfpq"`` and ``"hnsw"`` are FAISS structures
             (extra ``retrieval``), built by :meth:`optimize`; ``"auto"`` is exact up to 100,000 items and
@@ -75,15 +76,10 @@ class Index:
         check_choice("kind", kind, KINDS)
         check_choice("store", store, STORES)
         model, encoder = load_encoder(encoder)
-        if encoder is None and dim is None:
-            raise ValueError("got neither of encoder and dim, expected one of them")
-        dim = encoder.similarity_dim if encoder and dim is None else check_positive("dim", dim)
-        if encoder and dim > encoder.dim:
-            raise ValueError(f"dim is {dim}, expected at most the encoder's {encoder.dim}")
         described = None if encoder is None else {"model": model, "fingerprint": encoder.fingerprint()}
         self.encoder = encoder
         self._manifest = Manifest(
-            dim=dim, metric=metric, kind=kind, store=store, encoder=described
+            dim=kept_dim(encoder, dim), metric=metric, kind=kind, store=store, encoder=described
         )  # fmt: skip
         self._rows = Rows()
         self._folder: Path | None = None
@@ -346,7 +342,7 @@ class Index:
             if texts is None:
                 raise ValueError("got neither texts nor vectors, expected one or both")
             vectors = self._encode(texts)
-        vectors = self._own_part(vectors)
+        vectors = kept_part(vectors, self.encoder, self.dim)
         limit = 65504.0 if self._manifest.store == "float16" else math.inf
         made = check_vectors("vectors", vectors, self.dim, self.metric == "cosine", limit)
         if texts is not None and len(texts) != len(made):
@@ -357,22 +353,12 @@ class Index:
         if isinstance(queries, str):
             single, vectors = True, self._encode([queries])
         elif are_numbers(queries):
-            vectors = self._own_part(np.asarray(queries))
+            vectors = kept_part(np.asarray(queries), self.encoder, self.dim)
             single = vectors.ndim == 1
             vectors = vectors[None] if single else vectors
         else:
             single, vectors = False, self._encode(as_text_list(queries))
         return single, check_vectors("queries", vectors, self.dim, self.metric == "cosine")
-
-    def _own_part(self, vectors: Any) -> Any:
-        # The encoder's whole vectors may be given as well.
-        if (
-            self.encoder is None
-            or self.dim == self.encoder.dim
-            or np.shape(vectors)[-1:] != (self.encoder.dim,)
-        ):
-            return vectors
-        return np.asarray(vectors)[..., : self.dim]
 
     def _encode(self, texts: list[str]) -> FloatArray:
         if self.encoder is None:

@@ -143,7 +143,7 @@ def test_errors_name_what_is_known():
             "distillation",
             {"space": "curved"},
             ValueError,
-            "space must be one of linear, principal; got 'curved'",
+            "space must be one of linear, principal, aligned; got 'curved'",
         ),
         ("distillation", {"cosine_weight": float("nan")}, ValueError, "cosine_weight must be at least 0"),
         ("distillation", {"cosine_weight": 0, "relation_weight": 0}, ValueError, "nothing to learn"),
