@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -213,3 +214,16 @@ ENCODERS = {
 def encoder(request, tmp_path_factory) -> Encoder:
     """Every kind of encoder: what passes the contract suite with this is an encoder."""
     return ENCODERS[request.param](tmp_path_factory)
+
+
+@pytest.fixture
+def random_problem() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    """Draws features (n, d) and labels (n,) that a linear model can partly tell."""
+
+    def draw(n: int, d: int, n_classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng(seed)
+        features = rng.standard_normal((n, d)).astype(np.float32)
+        scores = features @ rng.standard_normal((d, n_classes)) + rng.gumbel(size=(n, n_classes))
+        return features, scores.argmax(axis=1)
+
+    return draw

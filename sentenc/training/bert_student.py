@@ -92,6 +92,7 @@ class BertStudent(Student):
         *,
         output_map: Tensor | None = None,
         rotate_on: list[str] | None = None,
+        encoder: Encoder | None = None,
         metadata: dict[str, Any] | None = None,
         card: str | None = None,
     ) -> None:
@@ -99,7 +100,8 @@ class BertStudent(Student):
 
         ``metadata`` goes to ``metadata.json``, ``card`` to ``README.md``.
         """
-        self.encoder(output_map, rotate_on).save(folder, metadata=metadata, card=card)
+        found = encoder if isinstance(encoder, BertEncoder) else self.encoder(output_map, rotate_on)
+        found.save(folder, metadata=metadata, card=card)
 
 
 class BertEncoder(Encoder):

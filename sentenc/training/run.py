@@ -318,7 +318,7 @@ def _finish(prepared: _Preparation, trainer: Trainer, result: Result, command: s
         teacher_texts=None if prepared.vectors is None else len(prepared.vectors),
     )
     metadata = {"name": output.name, "trained_by": command, "outcome": outcome}
-    student.save(output, output_map=output_map, rotate_on=rotation, metadata=metadata, card=card)
+    student.save(output, encoder=encoder, metadata=metadata, card=card)
     with replacing_file(output / "run.toml") as temporary:
         temporary.write_text(toml_text(config.table), encoding="utf-8")
     log = prepared.work / "log.jsonl"

@@ -63,7 +63,12 @@ def make_student(
         words = start_from_words(vectors, wanted, unknown=config.unknown)
         start = (words.tokenizer, words.embeddings, words.log_weights)
     else:
-        return CSEStudent.from_encoder(_widened(_model(settings), settings, teacher), **options)
+        model = _model(settings)
+        config = _widened(model.config, settings)
+        rows = None
+        if config.average_dim and not model.config.average_dim:
+            rows = average_from_teacher(teacher(), model.tokenizer, config.average_dim)
+        return CSEStudent.from_encoder(model, config=config, average=rows, **options)
     tokenizer, embeddings, log_weights = start
     average = average_from_teacher(teacher(), tokenizer, config.average_dim) if config.average_dim else None
     return CSEStudent(
@@ -166,12 +171,11 @@ def _model(settings: StudentSettings) -> CSE:
     return encoder
 
 
-def _widened(encoder: CSE, settings: StudentSettings, teacher: Callable[[], Encoder]) -> CSE:
+def _widened(old: CSEConfig, settings: StudentSettings) -> CSEConfig:
     # The same sentence vectors, with more beside them.
-    old = encoder.config
     config = replace(old, **settings.config)
     if config == old:
-        return encoder
+        return old
     if old.average_dim not in (0, config.average_dim) or (
         old.combine != config.combine and (old.combine, config.combine) != ("residual", "both")
     ):
@@ -179,10 +183,7 @@ def _widened(encoder: CSE, settings: StudentSettings, teacher: Callable[[], Enco
             f"student.config is {settings.config}, but {settings.start} has combine={old.combine!r} and "
             f"average_dim={old.average_dim}, expected 'residual' to become 'both' and no average to become one"
         )
-    weights = {name: encoder.weight(name) for name in old.shapes()}
-    if config.average_dim and not old.average_dim:
-        weights["average"] = average_from_teacher(teacher(), encoder.tokenizer, config.average_dim)
-    return CSE(config, weights, encoder.tokenizer)
+    return config
 
 
 def _bert(settings: StudentSettings, run: RunConfig) -> Student:

@@ -69,10 +69,14 @@ class Student(nn.Module, ABC):
         *,
         output_map: Tensor | None = None,
         rotate_on: list[str] | None = None,
+        encoder: Encoder | None = None,
         metadata: dict[str, Any] | None = None,
         card: str | None = None,
     ) -> None:
-        """Writes the finished model to a folder, atomically; arguments as in :meth:`encoder`."""
+        """Writes the finished model to a folder, atomically; arguments as in :meth:`encoder`.
+
+        ``encoder`` is what :meth:`encoder` gave before, for a caller that has it already.
+        """
 
 
 class CSEStudent(Student):
@@ -153,15 +157,30 @@ class CSEStudent(Student):
         self.set_progress(0.0)
 
     @classmethod
-    def from_encoder(cls, encoder: CSE, **options: Any) -> "CSEStudent":
+    def from_encoder(
+        cls,
+        encoder: CSE,
+        *,
+        config: CSEConfig | None = None,
+        average: npt.NDArray[np.floating] | None = None,
+        **options: Any,
+    ) -> "CSEStudent":
         """A student that goes on from a model: every weight is taken over, dequantised.
 
         Args:
             encoder: The model.
+            config: Its own, or one with more beside the sentence vector.
+            average: Rows (V, average_dim) of a plain average, for a model that has none.
             options: ``dropout``, ``word_dropout``, ``words_first``, ``sparse_embeddings``, ``length``,
                 ``average_length``, ``features_length``.
         """
-        student = cls(encoder.config, encoder.tokenizer, generator=torch.Generator(), **options)
+        student = cls(
+            config or encoder.config,
+            encoder.tokenizer,
+            average=average,
+            generator=torch.Generator(),
+            **options,
+        )
         for name in encoder.config.shapes():
             student._start(name, encoder.weight(name))
         return student
@@ -243,13 +262,14 @@ class CSEStudent(Student):
         *,
         output_map: Tensor | None = None,
         rotate_on: list[str] | None = None,
+        encoder: Encoder | None = None,
         metadata: dict[str, Any] | None = None,
         card: str | None = None,
     ) -> None:
         """Writes a model folder with int8 embeddings and float16 weights."""
-        encoder = self.encoder(output_map, rotate_on).compressed()
-        encoder.metadata, encoder.card = metadata or {}, card
-        encoder.save(folder)
+        found = encoder if isinstance(encoder, CSE) else self.encoder(output_map, rotate_on).compressed()
+        found.metadata, found.card = metadata or {}, card
+        found.save(folder)
 
     def _finished(
         self, config: CSEConfig, weights: dict[str, npt.NDArray[np.float32]], texts: list[str]

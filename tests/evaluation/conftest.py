@@ -3,7 +3,7 @@
 import hashlib
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -153,16 +153,3 @@ def real_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("eval")
     subprocess.run([str(unpack), str(folder)], check=True, capture_output=True)
     return folder
-
-
-@pytest.fixture
-def random_problem() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
-    """Draws features (n, d) and labels (n,) that a linear model can partly tell."""
-
-    def draw(n: int, d: int, n_classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        rng = np.random.default_rng(seed)
-        features = rng.standard_normal((n, d)).astype(np.float32)
-        scores = features @ rng.standard_normal((d, n_classes)) + rng.gumbel(size=(n, n_classes))
-        return features, scores.argmax(axis=1)
-
-    return draw
