@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from sentenc.kernels.compilation import compiled
+from sentenc.kernels.prefetch import LINE, prefetch
 
 # Classes of a byte, as the normaliser and pre-tokeniser see it. Bytes of 128 and above are WORD: by
 # the time text comes here, everything else that is not ASCII has been folded away.
@@ -22,7 +23,8 @@ WORD, SPACE, PUNCTUATION, REMOVED = 0, 1, 2, 3
 IDENTITY, TANH, RELU, GELU = 0, 1, 2, 3
 MEAN, SUM, MAX = 0, 1, 2
 
-# Sentences whose n-gram features are projected together, so that the projection is read once for all.
+# Sentences that are tokenised before their rows are read, so that the rows are on their way by then, and
+# whose n-gram features are projected together, so that the projection is read once for all.
 _TILE = 8
 # Windows whose features are added up in 16 bits before they are widened.
 _INT16_WINDOWS = 32
@@ -176,8 +178,7 @@ def tokenise(text, offsets, rules, table, powers, max_tokens, ids, ends, counts)
     ``ends[i]`` says where those of text i end; ``counts[i]`` how many it has before the cut to
     ``max_tokens``. ``ids`` must hold one id per byte of text, which is the most there can be.
     """
-    word = np.empty(len(powers) - 1, np.uint8)
-    prefix = np.zeros(len(powers), np.uint64)
+    word, prefix = np.empty(len(powers) - 1, np.uint8), np.zeros(len(powers), np.uint64)
     end = 0
     for i in range(len(offsets) - 1):
         counts[i] = _tokenise(
@@ -190,26 +191,26 @@ def tokenise(text, offsets, rules, table, powers, max_tokens, ids, ends, counts)
 @_kernel
 def _pool_words(ids, n, rows, scales, average_scales, weights, dim, out):  # type: ignore[no-untyped-def]
     # u = sum_i a_i x_i / sum_i a_i in the first `dim` columns, with scales = a_i times the quantisation step of
-    # row i, and mean_i y_i in the others: one stretch of memory a token. Slices are what lets the compiler
-    # use vector instructions, here and below: it must prove that what is written is not what is read.
+    # row i, and mean_i y_i in the others: one stretch of memory a token. Two tokens at a time, so that what is
+    # added to is read and written half as often; at the end of an odd number the second counts nothing. Slices
+    # let the compiler use vector instructions, here and below: it must prove that what is written is not read.
     u, average = out[:dim], out[dim:]
     total = np.float32(0)
-    for i in range(n):
-        token = ids[i]
-        scale, average_scale = scales[token], average_scales[token]
-        total += weights[token]
-        x, y = rows[token, :dim], rows[token, dim:]
-        for d in range(len(x)):
-            u[d] += scale * np.float32(x[d])
-        for d in range(len(y)):
-            average[d] += average_scale * np.float32(y[d])
+    for i in range(0, n, 2):
+        first, second = ids[i], ids[min(i + 1, n - 1)]
+        counts = np.float32(i + 1 < n)
+        total += weights[first] + counts * weights[second]
+        a, b = scales[first], counts * scales[second]
+        x, y = rows[first, :dim], rows[second, :dim]
+        for d in range(len(u)):
+            u[d] += a * np.float32(x[d]) + b * np.float32(y[d])
+        a, b = average_scales[first], counts * average_scales[second]
+        x, y = rows[first, dim:], rows[second, dim:]
+        for d in range(len(average)):
+            average[d] += a * np.float32(x[d]) + b * np.float32(y[d])
     if dim > 0:
-        inverse = np.float32(1) / total
-        for d in range(dim):
-            u[d] *= inverse
-    inverse = np.float32(1) / np.float32(n)
-    for d in range(len(average)):
-        average[d] *= inverse
+        u *= np.float32(1) / total
+    average *= np.float32(1) / np.float32(n)
 
 
 @_kernel
@@ -241,9 +242,9 @@ def _window(ids, i, taps, rows, column, k, scales, biases, feature, phi, z):  # 
 
 @_kernel
 def _add_words_int16(ids, windows, rows, k, scales, biases, floor, total, out):  # type: ignore[no-untyped-def]
-    # Every full window of the common widths 1, 2 and 3 added up, in whole quantisation steps, twice as many filters to a vector instruction: as
-    # scales are positive, max(scale z + bias, 0) is scale max(z + bias / scale, 0). The biases and so
-    # many windows are small enough for 16 bits (see cse_tables.INT16_BIAS).
+    # Every full window of the common widths 1, 2 and 3 added up, in whole quantisation steps, twice as many
+    # filters to a vector instruction: as scales are positive, max(scale z + bias, 0) is scale max(z + bias /
+    # scale, 0). The biases and so many windows are small enough for 16 bits (see cse_tables.INT16_BIAS).
     for start in range(0, windows, _INT16_WINDOWS):
         total[:k] = 0
         for i in range(start, min(windows, start + _INT16_WINDOWS)):
@@ -297,13 +298,13 @@ def _pool_ngrams(ids, n, rows, scales, biases, steps, widths, k, phi, pooling, p
             done = max(0, n - width + 1)
             taps = rows[:, column : column + width * k]
             scale, step = scales[feature : feature + k], steps[feature : feature + k]
-            features = out[feature : feature + k]
+            part = out[feature : feature + k]
             if width == 1:
-                _add_words_int16(ids, done, taps, k, scale, step, floor, total, features)
+                _add_words_int16(ids, done, taps, k, scale, step, floor, total, part)
             elif width == 2:
-                _add_pairs_int16(ids, done, taps, k, scale, step, floor, total, features)
+                _add_pairs_int16(ids, done, taps, k, scale, step, floor, total, part)
             else:
-                _add_triples_int16(ids, done, taps, k, scale, step, floor, total, features)
+                _add_triples_int16(ids, done, taps, k, scale, step, floor, total, part)
         for i in range(done, windows):
             _window(ids, i, min(width, n - i), rows, column, k, scales, biases, feature, phi, z)
             for f in range(k):
@@ -337,6 +338,16 @@ def _project(tile, projection, out):  # type: ignore[no-untyped-def]
 
 
 @_kernel
+def _prefetch_rows(ids, words, ngrams):  # type: ignore[no-untyped-def]
+    # Tables are larger than a core's own cache: to wait for row after row takes longer than to add them up.
+    for token in ids:
+        for byte in range(0, words.shape[1] * words.itemsize, LINE):
+            prefetch(words, token, byte)
+        for byte in range(0, ngrams.shape[1] * ngrams.itemsize, LINE):
+            prefetch(ngrams, token, byte)
+
+
+@_kernel
 def encode(text, offsets, rules, table, powers, words, ngrams, max_tokens, out, counts):  # type: ignore[no-untyped-def]
     """Vectors of every text ``text[offsets[i]:offsets[i+1]]`` into ``out`` (n, dim).
 
@@ -345,7 +356,7 @@ def encode(text, offsets, rules, table, powers, words, ngrams, max_tokens, out, 
         offsets: (n + 1,) where each text begins and ends.
         rules: How bytes become words and words tokens (see ``Tokenizer.rules``).
         table: The vocabulary's hash table; powers: powers of the hash multiplier.
-        words: The word path and the plain average: rows (V, D + A), their scales (V,) each, weights (V,), D.
+        words: The word path and the plain average: rows (V, D + A), scales (V,) of each, weights (V,), D.
         ngrams: The n-gram path: rows, scales, biases, biases in whole steps (or none), widths, filters
             a width, phi, pooling, padded, projection (K, D) or (0, 0). What ``out`` has beyond D + A are
             the features themselves.
@@ -355,37 +366,35 @@ def encode(text, offsets, rules, table, powers, words, ngrams, max_tokens, out, 
     """
     word_rows, word_scales, average_scales, word_weights, weighted_dim = words
     rows, scales, biases, steps, widths, k, phi, pooling, padded, projection = ngrams
-    word_dim = word_rows.shape[1]
-    features = len(widths) * k
-    word = np.empty(len(powers) - 1, np.uint8)
-    prefix = np.zeros(len(powers), np.uint64)
-    ids = np.empty(max_tokens, np.int32)
-    z = np.empty(max(1, k), np.float32)
-    total = np.empty(max(1, k), np.int16)
+    word_dim, features = word_rows.shape[1], len(widths) * k
+    word, prefix = np.empty(len(powers) - 1, np.uint8), np.zeros(len(powers), np.uint64)
+    tokens, ends = np.empty(_TILE * max_tokens, np.int32), np.zeros(_TILE + 1, np.int64)
+    z, total = np.empty(max(1, k), np.float32), np.empty(max(1, k), np.int16)
     tile = np.zeros((_TILE, max(1, features)), np.float32)
-    out[:] = np.float32(0)
     for first in range(0, len(offsets) - 1, _TILE):
         last = min(first + _TILE, len(offsets) - 1)
+        out[first:last] = np.float32(0)
+        tile[:] = np.float32(0)
         for i in range(first, last):
+            ids = tokens[ends[i - first] : ends[i - first] + max_tokens]
             counts[i] = _tokenise(text, offsets[i], offsets[i + 1], rules, table, powers, word, prefix, ids)
             n = min(counts[i], max_tokens)
-            tile[i - first] = np.float32(0)
+            ends[i - first + 1] = ends[i - first] + n
+            _prefetch_rows(ids[:n], word_rows, rows)
+        for i in range(first, last):
+            ids = tokens[ends[i - first] : ends[i - first + 1]]
+            n = len(ids)
             if n == 0:
                 continue
             if word_dim > 0:
-                _pool_words(
-                    ids, n, word_rows, word_scales, average_scales, word_weights, weighted_dim,
-                    out[i, :word_dim],
-                )  # fmt: skip
+                found = out[i, :word_dim]
+                _pool_words(ids, n, word_rows, word_scales, average_scales, word_weights, weighted_dim, found)
             if features > 0:
+                found = tile[i - first]
                 _pool_ngrams(
-                    ids, n, rows, scales, biases, steps, widths, k, phi, pooling, padded, z, total,
-                    tile[i - first],
+                    ids, n, rows, scales, biases, steps, widths, k, phi, pooling, padded, z, total, found
                 )  # fmt: skip
         if projection.shape[0] > 0:
             _project(tile, projection, out[first:last])
         if out.shape[1] > word_dim:
-            for i in range(first, last):
-                beside, found = out[i, word_dim:], tile[i - first]
-                for f in range(features):
-                    beside[f] = found[f]
+            out[first:last, word_dim:] = tile[: last - first]
