@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sentenc._version import __version__
 
 if TYPE_CHECKING:
+    from sentenc.downstream import SentenceClassifier, SentencePairClassifier, SentencePairRegressor
     from sentenc.encoders.base import Encoder
     from sentenc.encoders.cse import CSE
     from sentenc.encoders.cse_config import CSEConfig
@@ -52,6 +53,9 @@ _HOME = {
     "ModelNotFoundError": "sentenc.errors",
     "Results": "sentenc.evaluation",
     "SentencError": "sentenc.errors",
+    "SentenceClassifier": "sentenc.downstream",
+    "SentencePairClassifier": "sentenc.downstream",
+    "SentencePairRegressor": "sentenc.downstream",
     "Task": "sentenc.evaluation",
     "TextFileError": "sentenc.errors",
     "TextTooLongError": "sentenc.errors",
@@ -78,6 +82,9 @@ __all__ = [
     "ModelNotFoundError",
     "Results",
     "SentencError",
+    "SentenceClassifier",
+    "SentencePairClassifier",
+    "SentencePairRegressor",
     "Task",
     "TextFileError",
     "TextTooLongError",

@@ -11,9 +11,11 @@ from sentenc._version import __version__
 from sentenc.errors import SentencError
 
 _COMMANDS = {
+    "classify": "sentenc.cli.classify:classify_command",
     "demo": "sentenc.cli.demo:demo_command",
     "encode": "sentenc.cli.encode:encode_command",
     "eval": "sentenc.cli.evaluate:evaluate_command",
+    "fit": "sentenc.cli.fit:fit_command",
     "index": "sentenc.cli.index:index_group",
     "info": "sentenc.cli.models:info_command",
     "mine": "sentenc.cli.mine:mine_command",

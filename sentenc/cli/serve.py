@@ -1,4 +1,4 @@
-"""``sentenc serve``: models and indexes over HTTP."""
+"""``sentenc serve``: models, indexes and classifiers over HTTP."""
 
 import gc
 import ipaddress
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 @click.option(
     "--index", "indexes", multiple=True, metavar="FOLDER", help="An index to search; may be repeated."
 )
+@click.option(
+    "--classifier", "classifiers", multiple=True, metavar="FOLDER",
+    help="A classifier that `sentenc fit` made; may be repeated.",
+)  # fmt: skip
 @click.option("--host", default=ServerSettings.host, show_default=True, help="Address to listen at.")
 @click.option(
     "--port",
@@ -78,16 +82,19 @@ if TYPE_CHECKING:
 @click.option("--log-json", is_flag=True, help="Log JSON objects, a line each.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads that encode; all cores by default.")
 def serve_command(
-    models: tuple[str, ...], indexes: tuple[str, ...], threads: int | None, **options: Any
+    models: tuple[str, ...], indexes: tuple[str, ...], classifiers: tuple[str, ...], threads: int | None,
+    **options: Any,
 ) -> None:  # fmt: skip
-    """Serve MODELs (names, folders, Hub ids), and indexes with a page to search them at /.
+    """Serve MODELs (names, folders, Hub ids), indexes with a page to search them at /, and classifiers.
 
-    Without a MODEL, the ones that built the indexes are served. NAME=MODEL and NAME=FOLDER say what
-    clients call it. Answers as OpenAI does at /v1/embeddings, with vectors of unit length; stops cleanly
-    at Ctrl-C or SIGTERM.
+    Without a MODEL, the ones that built the indexes, and the classifiers' own, are served. NAME=MODEL and
+    NAME=FOLDER say what clients call it. Answers as OpenAI does at /v1/embeddings, with vectors of unit
+    length; classifies at /classify; stops cleanly at Ctrl-C or SIGTERM.
     """
-    if not models and not indexes:
-        raise click.UsageError("got neither a MODEL nor an --index, expected at least one to serve")
+    if not models and not indexes and not classifiers:
+        raise click.UsageError(
+            "got neither a MODEL nor an --index nor a --classifier, expected at least one to serve"
+        )
     from sentenc.serving import bind, create_app, serve
     from sentenc.serving.logs import log_to_stderr
 
@@ -95,7 +102,8 @@ def serve_command(
     log_to_stderr(settings.log_json)
     with bind(settings) as listener:
         encoders = _load(models, threads)
-        app = create_app(encoders, _open(indexes, encoders, threads), settings)
+        opened = _open(indexes, encoders, threads)
+        app = create_app(encoders, opened, settings, classifiers=_fitted(classifiers, threads))
         if settings.api_key is None and not _is_loopback(settings.host):
             click.echo(
                 f"warning: {settings.host} can be reached by others, and there is no --api-key", err=True
@@ -150,6 +158,22 @@ def _open(indexes: Iterable[str], encoders: "dict[str, Encoder]", threads: int |
             known[encoder.fingerprint()] = encoder
         opened[name] = Index.open(folder, encoder)
     return opened
+
+
+def _fitted(classifiers: Iterable[str], threads: int | None) -> dict[str, Any]:
+    if not classifiers:
+        return {}
+    from sentenc.cli.classify import load_fitted
+
+    fitted: dict[str, Any] = {}
+    for argument in classifiers:
+        name, folder = _named(argument)
+        if name in fitted:
+            raise click.UsageError(
+                f"two classifiers are called {name!r}: call one of them something else, NAME=FOLDER"
+            )
+        fitted[name] = load_fitted(str(Path(folder).expanduser()), threads)
+    return fitted
 
 
 def _named(argument: str) -> tuple[str, str]:

@@ -151,6 +151,10 @@ class Encoder(ABC):
         finish = _Finish(self.dim, batch_size, normalize_embeddings, truncate_dim, dtype, on_overflow)
         return self._blocks(iterate_texts(texts), batch_size, finish, on_overflow)
 
+    def __sklearn_clone__(self) -> "Encoder":
+        """Itself: an estimator that is cloned keeps its encoder, which nothing changes."""
+        return self
+
     def similarity(self, a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Cosine similarity of every vector in ``a`` with every vector in ``b``.
 

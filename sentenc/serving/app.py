@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sentenc.encoders.base import Encoder
 from sentenc.errors import MissingExtraError
 from sentenc.serving.catalog import Catalog
+from sentenc.serving.classification import Classification
 from sentenc.serving.errors import ApiError
 from sentenc.serving.guard import Guard
 from sentenc.serving.http import Endpoint, send_error
@@ -28,6 +29,8 @@ def create_app(
     encoders: Mapping[str, Encoder],
     indexes: "Mapping[str, Index] | None" = None,
     settings: ServerSettings | None = None,
+    *,
+    classifiers: Mapping[str, Any] | None = None,
 ) -> "FastAPI":
     """The server as an application that any ASGI server runs, or that another one mounts.
 
@@ -36,10 +39,11 @@ def create_app(
         indexes: By name; an index is searched by the encoder of its own fingerprint, which is served as
             well if ``encoders`` has it not.
         settings: Key and limits; its address is for :func:`serve`.
+        classifiers: Fitted estimators of :mod:`sentenc.downstream` by name; their encoders are served as well.
 
     Raises:
         MissingExtraError: The extra ``serve`` is not installed.
-        ValueError: There is nothing to serve, or an index has no encoder.
+        ValueError: There is nothing to serve, an index has no encoder, or names collide.
     """
     try:
         from fastapi import FastAPI
@@ -49,7 +53,7 @@ def create_app(
         raise MissingExtraError("serve", "fastapi", "the server") from error
     settings = settings or ServerSettings()
     metrics = Metrics()
-    state = State(Catalog(encoders, indexes or {}, settings, metrics), metrics)
+    state = State(Catalog(encoders, indexes or {}, settings, metrics, classifiers), metrics)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -76,16 +80,19 @@ def _endpoints(state: State, settings: ServerSettings) -> "dict[str, ASGIApp]":
     limits: dict[str, Any] = {"max_body_bytes": settings.max_body_bytes, "timeout": settings.timeout}
     openai = OpenAI(state.catalog, settings.max_inputs)
     retrieval = Retrieval(state.catalog, settings.max_inputs)
+    classification = Classification(state.catalog, settings.max_inputs)
     page = PageFiles()
     # The first match counts, so the busiest come first.
     return {
         "/v1/embeddings": Endpoint(post=openai.embeddings, **limits),
+        "/classify": Endpoint(post=classification.classify, **limits),
         "/search": Endpoint(get=retrieval.search_by_url, post=retrieval.search, **limits),
         "/similarity": Endpoint(post=retrieval.similarity, **limits),
         "/health": Endpoint(get=state.health),
         "/ready": Endpoint(get=state.ready),
         "/metrics": Endpoint(get=state.exposition, content_type="text/plain; version=0.0.4; charset=utf-8"),
         "/indexes": Endpoint(get=retrieval.indexes),
+        "/classifiers": Endpoint(get=classification.classifiers),
         "/v1/models": Endpoint(get=openai.models),
         "/v1/models/{name:path}": _OneModel(openai),
         "/": page,

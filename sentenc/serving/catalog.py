@@ -16,6 +16,7 @@ from sentenc.serving.batcher import (
     QueueFullError,
     StoppedError,
 )
+from sentenc.serving.classification import ServedClassifier, refuse_unknown
 from sentenc.serving.errors import ApiError, overloaded, shown, stopping
 from sentenc.serving.metrics import Metrics
 from sentenc.serving.settings import ServerSettings
@@ -131,15 +132,17 @@ class ServedIndex:
 
 
 class Catalog:
-    """The models and indexes of a server.
+    """The models, indexes and classifiers of a server.
 
     Args:
         encoders: By the names that clients use.
         indexes: By name; each is searched by the encoder of its own fingerprint, which is served too if
             ``encoders`` has it not.
+        classifiers: By name; the encoder of each is served too, under the classifier's name unless one of
+            the same fingerprint is there.
 
     Raises:
-        ValueError: There is nothing to serve, or an index has no encoder.
+        ValueError: There is nothing to serve, an index has no encoder, or names collide.
     """
 
     def __init__(
@@ -148,15 +151,23 @@ class Catalog:
         indexes: "Mapping[str, Index]",
         settings: ServerSettings,
         metrics: Metrics,
+        classifiers: Mapping[str, Any] | None = None,
     ) -> None:
         named = dict(encoders)
         owners = {name: _owner(name, index, named) for name, index in indexes.items()}
+        bases = {name: _base(name, one.encoder_, named) for name, one in (classifiers or {}).items()}
         if not named:
-            raise ValueError("got neither encoders nor indexes, expected at least one to serve")
+            raise ValueError(
+                "got neither encoders nor indexes nor classifiers, expected at least one to serve"
+            )
         self.models = {name: ServedModel(name, encoder, settings, metrics) for name, encoder in named.items()}
         self.indexes = {
             name: ServedIndex(name, index, self.models[owners[name]], settings, metrics)
             for name, index in indexes.items()
+        }
+        self.classifiers = {
+            name: ServedClassifier(name, estimator, self.models[bases[name]])
+            for name, estimator in (classifiers or {}).items()
         }
 
     def model(self, name: Any, *, default: bool = False) -> ServedModel:
@@ -197,6 +208,18 @@ class Catalog:
                 param="index", code="index_not_found",
             )  # fmt: skip
         return self.indexes[name]
+
+    def classifier(self, name: Any) -> ServedClassifier:
+        """The classifier of a request; the first one by default.
+
+        Raises:
+            ApiError: None of that name is served.
+        """
+        if name is None and self.classifiers:
+            return next(iter(self.classifiers.values()))
+        if not isinstance(name, str) or name not in self.classifiers:
+            raise refuse_unknown(name, ", ".join(self.classifiers))
+        return self.classifiers[name]
 
     def start(self) -> None:
         """Starts all threads."""
@@ -242,6 +265,19 @@ def _owner(name: str, index: "Index", encoders: dict[str, Encoder]) -> str:
         )
     encoders[model] = index.encoder
     return str(model)
+
+
+def _base(name: str, encoder: Encoder, encoders: dict[str, Encoder]) -> str:
+    """The name of a classifier's encoder; added to ``encoders`` if it is not there."""
+    for known, other in encoders.items():
+        if other is encoder or other.fingerprint() == encoder.fingerprint():
+            return known
+    if name in encoders:
+        raise ValueError(
+            f"classifier {name!r} is called as a model with other weights is: give one of them another name"
+        )
+    encoders[name] = encoder
+    return name
 
 
 def _observer(metrics: Metrics, queue: str, name: str) -> Observe:

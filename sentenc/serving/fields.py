@@ -36,6 +36,29 @@ def texts(fields: dict[str, Any], name: str, max_inputs: int) -> list[str]:
     return [replace_lone_surrogates(item) for item in value]
 
 
+def pairs(fields: dict[str, Any], name: str, max_inputs: int) -> list[tuple[str, str]]:
+    """A field that is a list of pairs of texts.
+
+    Raises:
+        ApiError: It is something else or has an empty text in it (400), or too many texts (422).
+    """
+    value = fields.get(name)
+    if value is None:
+        raise ApiError(400, f"{name} is missing, expected a list of pairs of str", param=name)
+    if not isinstance(value, list):
+        raise ApiError(400, f"{name} is {shown(value)}, expected a list of pairs of str", param=name)
+    for i, item in enumerate(value):
+        if not isinstance(item, list) or len(item) != 2:
+            raise ApiError(400, f"{name}[{i}] is {shown(item)}, expected a list of two str", param=name)
+    if 2 * len(value) > max_inputs:
+        raise ApiError(
+            422, f"{name} has {2 * len(value)} texts, expected at most {max_inputs} in a request",
+            param=name, code="too_many_inputs",
+        )  # fmt: skip
+    columns = [texts({name: [item[side] for item in value]}, name, max_inputs) for side in (0, 1)]
+    return list(zip(*columns, strict=True))
+
+
 def integer(fields: dict[str, Any], name: str, low: int, high: int, *, status: int = 422) -> int | None:
     """A field that is an integer of a range, or None if it is not there.
 

@@ -17,7 +17,10 @@ _logger = logging.getLogger("sentenc.serving")
 
 _PROBES = ("/health", "/ready")
 _WATCHING = (*_PROBES, "/metrics")  # no work: not in flight, and no drain waits for it
-_COUNTED = ("/v1/embeddings", "/v1/models", "/search", "/similarity", "/indexes", "/metrics", "/", *_PROBES)
+_COUNTED = (
+    "/v1/embeddings", "/v1/models", "/classify", "/classifiers", "/search", "/similarity", "/indexes", "/metrics",
+    "/", *_PROBES,
+)  # fmt: skip
 _NO_ANSWER = 499  # what nginx logs when the client went away
 
 

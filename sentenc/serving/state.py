@@ -28,7 +28,7 @@ class State:
         metrics.in_flight.watch((), lambda: self.in_flight)
 
     def start(self) -> None:
-        """Starts all threads, and has every model and index do something once: the first time is slow."""
+        """Starts all threads, and has every model, index and classifier do something once: the first time is slow."""
         self.started = True
         self.catalog.start()
         self._warming = asyncio.get_running_loop().create_task(self._warm_up())
@@ -67,7 +67,9 @@ class State:
             for served in self.catalog.indexes.values():
                 vectors, _ = await served.model.encode(["ready"], "text", dimensions=served.index.dim)
                 await served.search(vectors, 1)
+            for classifier in self.catalog.classifiers.values():
+                await classifier.results(["ready" if classifier.takes == "texts" else ("ready", "ready")], 1)
         except Exception:
             # Requests will tell what is wrong, one by one.
-            _logger.exception("the first use of a model or index failed")
+            _logger.exception("the first use of a model, index or classifier failed")
         self._warm = True

@@ -46,8 +46,8 @@ def client_of():
 
     with ExitStack() as stack:
 
-        def make(encoders, indexes=None, **settings):
-            app = create_app(encoders, indexes or {}, ServerSettings(**settings))
+        def make(encoders, indexes=None, classifiers=None, **settings):
+            app = create_app(encoders, indexes or {}, ServerSettings(**settings), classifiers=classifiers)
             return stack.enter_context(TestClient(app))
 
         yield make

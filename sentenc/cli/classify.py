@@ -1,0 +1,260 @@
+"""``sentenc classify``: what a fitted classifier says about the texts of a file."""
+
+import csv
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from sentenc.retrieval.records import FORMATS
+
+if TYPE_CHECKING:
+    from sentenc.cli.labelled_files import Columns
+    from sentenc.retrieval.records import Record
+
+# Records in memory at a time; also characters, and probabilities.
+_BLOCK, _CHARACTERS = 2048, 1 << 24
+_SUFFIXES = (".csv", ".tsv", ".jsonl")
+
+
+@click.command("classify")
+@click.argument("model", metavar="FOLDER", type=click.Path(exists=True, file_okay=False))
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path),
+              help="Where to: .csv, .tsv or .jsonl; by default TSV to standard output.")  # fmt: skip
+@click.option("--text-column", metavar="NAME", help="The texts; by default the obvious column.")
+@click.option("--text2-column", metavar="NAME", help="The second texts, of pairs.")
+@click.option("--format", type=click.Choice(FORMATS), help="Of the files; by default their suffixes say.")
+@click.option("-k", "--top-k", type=click.IntRange(1), default=1, show_default=True,
+              help="So many labels, the likeliest first.")  # fmt: skip
+@click.option("--proba", is_flag=True, help="The probability of every label.")
+@click.option("--labels-separator", default=";", show_default=True, help="Between the labels of a text.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads that encode; all cores by default.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
+def classify_command(
+    model: str, files: tuple[str, ...], output: Path | None, quiet: bool, **options: Any
+) -> None:
+    """Classify the texts of FILEs with the classifier in FOLDER that `sentenc fit` made.
+
+    Text (one a line; - is standard input), CSV, TSV, JSON lines and Parquet, also .gz and .xz. Every row
+    comes out again with all its fields, and with "predicted" and "probability" added. Pairs are two columns;
+    in text, two parts with a tab between. The output file appears when it is complete.
+    """
+    from sentenc.atomic import replacing_file
+    from sentenc.cli.record_files import open_records
+
+    if output is not None and output.suffix not in _SUFFIXES:
+        raise click.BadParameter(
+            f"{output} ends in {output.suffix!r}, expected one of {', '.join(_SUFFIXES)}"
+        )
+    if output is not None and not output.absolute().parent.is_dir():
+        raise click.BadParameter(f"the folder of {output} does not exist")
+    kind = ".tsv" if output is None else output.suffix
+    estimator = load_fitted(model, options["threads"])
+    labeller = _Labeller(estimator, options["top_k"], options["proba"], options["labels_separator"], kind)
+    started = time.perf_counter()
+    with _spooled(files, options["format"]) as paths:
+        header, columns = _columns(paths, labeller.is_pair, options)
+        text_field = None if columns is None else columns.text
+        with open_records(
+            paths, "classifying", quiet, text_field=text_field, format=options["format"]
+        ) as records:
+            rows = labeller.rows(records, columns)
+            if output is None:
+                n_rows = _write(rows, sys.stdout, kind, [*header, *labeller.names])
+                sys.stdout.flush()
+            else:
+                with (
+                    replacing_file(output) as temporary,
+                    open(temporary, "w", encoding="utf-8", newline="") as file,
+                ):
+                    n_rows = _write(rows, file, kind, [*header, *labeller.names])
+    if not quiet:
+        place = "" if output is None else f": {output}"
+        click.echo(
+            f"{n_rows:,} {'row' if n_rows == 1 else 'rows'} in {time.perf_counter() - started:.1f} s{place}",
+            err=True,
+        )
+
+
+def load_fitted(folder: str, threads: int | None) -> Any:
+    """The estimator in a folder, encoding with so many threads."""
+    from sentenc import downstream
+
+    estimator = downstream.load(folder)
+    # Ours has threads of its own; torch's are not for us to change.
+    if threads is not None and hasattr(estimator.encoder_, "threads"):
+        estimator.encoder_.threads = threads
+    return estimator
+
+
+class _Labeller:
+    """Adds predictions to records.
+
+    Attributes:
+        is_pair: The estimator takes pairs.
+        names: Columns that are added, of CSV and TSV.
+    """
+
+    def __init__(self, estimator: Any, top_k: int, proba: bool, separator: str, kind: str) -> None:
+        from sentenc.downstream import SentenceClassifier
+
+        self._estimator, self._proba, self._separator = estimator, proba, separator
+        self._json = kind == ".jsonl"
+        self.is_pair = not isinstance(estimator, SentenceClassifier)
+        self._is_score = hasattr(estimator, "steps_")
+        self._is_multi = not self._is_score and bool(estimator.multi_label_)
+        if top_k > 1 and (self._is_score or self._is_multi):
+            what = "a score" if self._is_score else "any number of labels"
+            raise click.UsageError(f"--top-k: this one predicts {what}; --proba gives all probabilities")
+        self._classes = (estimator.steps_ if self._is_score else estimator.classes_).tolist()
+        self._top_k = min(top_k, len(self._classes))
+        self.names = ["predicted"] if self._is_score else ["predicted", "probability"]
+        for k in range(2, self._top_k + 1):
+            self.names += [f"predicted_{k}", f"probability_{k}"]
+        if proba:
+            self.names += [f"p_{_plain(label)}" for label in self._classes]
+
+    def rows(self, records: "Iterator[Record]", columns: "Columns | None") -> Iterator[dict[str, Any]]:
+        """The fields of each record, with predictions."""
+        for block in _blocks(records):
+            fields = [_fields(record, columns, self.is_pair) for record in block]
+            texts = [tuple(one[:2]) if self.is_pair else one[0] for one in fields]
+            probabilities = self._estimator.predict_proba(texts)
+            for one, row in zip(fields, probabilities, strict=True):
+                yield {**one[-1], **self._prediction(row)}
+
+    def _prediction(self, row: Any) -> dict[str, Any]:
+        if self._is_score:
+            added: dict[str, Any] = {"predicted": _rounded(row @ np.asarray(self._classes, np.float64))}
+        elif self._is_multi:
+            chosen = [i for i in np.argsort(-row, kind="stable").tolist() if row[i] > 0.5]
+            labels, sure = [self._classes[i] for i in chosen], [_rounded(row[i]) for i in chosen]
+            added = {"predicted": labels, "probability": sure}
+            if not self._json:
+                added = {name: self._separator.join(map(str, some)) for name, some in added.items()}
+        else:
+            best = np.argsort(-row, kind="stable")[: self._top_k].tolist()
+            names, values = [self._classes[i] for i in best], [_rounded(row[i]) for i in best]
+            added = {"predicted": names[0], "probability": values[0]}
+            if self._json and self._top_k > 1:
+                added["top"] = [{"label": n, "probability": p} for n, p in zip(names, values, strict=True)]
+            elif self._top_k > 1:
+                for k, (name, value) in enumerate(zip(names[1:], values[1:], strict=True), 2):
+                    added |= {f"predicted_{k}": name, f"probability_{k}": value}
+        if self._proba:
+            prefix = "" if self._json else "p_"
+            every = {
+                f"{prefix}{_plain(name)}": _rounded(p) for name, p in zip(self._classes, row, strict=True)
+            }
+            added |= {"probabilities": every} if self._json else every
+        return added
+
+
+def _columns(
+    paths: tuple[str, ...], is_pair: bool, options: dict[str, Any]
+) -> "tuple[list[str], Columns | None]":
+    """The columns of the input, and which has the text; None for plain text."""
+    from sentenc.cli.labelled_files import choose_columns, column_names
+
+    names = column_names(paths[0], options["format"])
+    if not names:
+        if options["text_column"] or options["text2_column"]:
+            raise click.UsageError(
+                f"{paths[0]} is read as plain text, which has no columns: say its format (--format)"
+            )
+        return (["text1", "text2"] if is_pair else ["text"]), None
+    if options["text2_column"] is not None and not is_pair:
+        raise click.UsageError("--text2-column: this classifier takes single texts")
+    columns = choose_columns(
+        paths[0],
+        names,
+        text=options["text_column"],
+        text2=options["text2_column"],
+        needs_label=False,
+        pairs=is_pair,
+    )
+    return names, columns
+
+
+def _fields(record: "Record", columns: "Columns | None", is_pair: bool) -> list[Any]:
+    """The text or the two texts of a record, and all its fields."""
+    from sentenc.cli.labelled_files import texts_of
+    from sentenc.errors import TextFileError
+
+    if columns is not None:
+        texts = [text for _, text in texts_of(record, columns)]
+        return [*texts, {columns.text: record.text, **(record.payload or {})}]
+    if not is_pair:
+        return [record.text, {"text": record.text}]
+    parts = record.text.split("\t")
+    if len(parts) != 2:
+        raise TextFileError(
+            f"{record.path}, line {record.line}: {len(parts)} parts, expected two texts with a tab between"
+        )
+    return [*parts, {"text1": parts[0], "text2": parts[1]}]
+
+
+def _write(rows: Iterable[dict[str, Any]], file: IO[str], kind: str, header: list[str]) -> int:
+    from sentenc.errors import TextFileError
+
+    n_rows = 0
+    header = list(dict.fromkeys(header))
+    writer = csv.writer(file, delimiter="," if kind == ".csv" else "\t", lineterminator="\n")
+    if kind != ".jsonl":
+        writer.writerow(header)
+    for n_rows, row in enumerate(rows, 1):
+        if kind == ".jsonl":
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            continue
+        if other := row.keys() - set(header):
+            raise TextFileError(
+                f"row {n_rows} has the field {min(other)!r}, which the first row has not: write to a .jsonl file"
+            )
+        writer.writerow([_cell(row.get(name, "")) for name in header])
+    return n_rows
+
+
+@contextmanager
+def _spooled(files: tuple[str, ...], format: str | None) -> Iterator[tuple[str, ...]]:
+    # A table on standard input is put in a file: its header is read before the rest.
+    if "-" not in files or format in (None, "text"):
+        yield files
+        return
+    with tempfile.NamedTemporaryFile(prefix="standard-input-") as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+        file.flush()
+        yield tuple(file.name if name == "-" else name for name in files)
+
+
+def _blocks(records: "Iterator[Record]") -> "Iterator[list[Record]]":
+    block: list[Record] = []
+    characters = 0
+    for record in records:
+        block.append(record)
+        characters += len(record.text)
+        if len(block) == _BLOCK or characters >= _CHARACTERS:
+            yield block
+            block, characters = [], 0
+    if block:
+        yield block
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+
+
+def _plain(label: Any) -> str:
+    return f"{label:g}" if isinstance(label, float) else str(label)
+
+
+def _rounded(probability: Any) -> float:
+    return round(float(probability), 6)

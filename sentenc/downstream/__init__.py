@@ -1,0 +1,26 @@
+"""Classifiers and scorers of sentences that start from a pretrained encoder, as scikit-learn estimators."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sentenc.downstream.classifier import SentenceClassifier
+    from sentenc.downstream.folder import load
+    from sentenc.downstream.pairs import SentencePairClassifier, SentencePairRegressor
+
+__all__ = ["SentenceClassifier", "SentencePairClassifier", "SentencePairRegressor", "load"]
+
+_HOME = {
+    "SentenceClassifier": "classifier",
+    "SentencePairClassifier": "pairs",
+    "SentencePairRegressor": "pairs",
+    "load": "folder",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'sentenc.downstream' has no attribute {name!r}")
+    value = getattr(import_module(f"sentenc.downstream.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

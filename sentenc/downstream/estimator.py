@@ -1,0 +1,281 @@
+"""What the estimators have in common: settings, the fit in its two forms, and features of new texts."""
+
+import os
+import time
+from functools import lru_cache
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from sentenc.downstream.features import pair_features
+from sentenc.downstream.head import HeadKind, LinearHead, log_losses
+from sentenc.downstream.head_fitting import fit_head, hits
+from sentenc.downstream.held_out import held_out_rows, strata
+from sentenc.downstream.labels import parse_texts
+from sentenc.encoders.base import Encoder
+from sentenc.errors import MissingExtraError
+from sentenc.registry import available_models
+from sentenc.registry import load as load_encoder
+
+try:
+    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+    from sklearn.exceptions import NotFittedError
+except ImportError as error:
+    raise MissingExtraError("downstream", "scikit-learn", "a classifier") from error
+
+# With the mixins for the classes that build on this one: scikit-learn is imported here, where its lack is told.
+__all__ = ["ClassifierMixin", "RegressorMixin", "SentenceEstimator"]
+
+Floats = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float32]
+
+# Of the attributes that fit() sets, those that a folder keeps as JSON.
+FITTED = ("metrics_", "history_", "C_", "n_iter_")
+
+
+class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
+    """Base class of the estimators; see :class:`~sentenc.downstream.SentenceClassifier` for the settings."""
+
+    _head_kind: HeadKind = "softmax"
+
+    def __init__(
+        self,
+        encoder: str | os.PathLike[str] | Encoder = "cse-en",
+        *,
+        tune: Literal["head", "all"] = "head",
+        init: Literal["pretrained", "random"] = "pretrained",
+        C: float | Literal["auto"] = "auto",
+        class_weight: Literal["balanced"] | dict[Any, float] | None = None,
+        validation_fraction: float = 0.1,
+        epochs: int = 20,
+        patience: int = 3,
+        batch_size: int = 32,
+        learning_rate: float = 1e-3,
+        regularization: float = 1e-4,
+        max_minutes: float | None = None,
+        random_state: int | np.random.Generator | None = None,
+        show_progress_bar: bool = False,
+    ) -> None:
+        self.encoder = encoder
+        self.tune = tune
+        self.init = init
+        self.C = C
+        self.class_weight = class_weight
+        self.validation_fraction = validation_fraction
+        self.epochs = epochs
+        self.patience = patience
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.regularization = regularization
+        self.max_minutes = max_minutes
+        self.random_state = random_state
+        self.show_progress_bar = show_progress_bar
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Writes a folder with encoder, head, labels, settings and metrics: all of it, or nothing. No pickle.
+
+        Raises:
+            sklearn.exceptions.NotFittedError: There is nothing to write yet.
+            CheckpointError: ``folder`` exists and holds something else.
+        """
+        from sentenc.downstream.folder import save
+
+        self._check_fitted()
+        save(self, folder)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Self:
+        """The estimator that a folder holds.
+
+        Raises:
+            CheckpointError: It holds none, one of another kind, or is damaged.
+        """
+        from sentenc.downstream.folder import load
+
+        found = load(folder, expected=cls)
+        assert isinstance(found, cls)
+        return found
+
+    def decision_function(self, texts: Any) -> Floats:
+        """Scores (n, K) before they become probabilities; for two classes (n,), those of the second less the first."""
+        scores = self.head_.scores(self._features(self._columns(texts)))
+        return (
+            scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 and self._head_kind == "softmax" else scores
+        )
+
+    def predict_proba(self, texts: Any) -> Floats:
+        """Probabilities (n, K), in the order of ``classes_`` (of a regressor: ``steps_``)."""
+        return self.head_.probabilities(self._features(self._columns(texts)))
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """For scikit-learn."""
+        return hasattr(self, "head_")
+
+    def __sklearn_tags__(self) -> Any:
+        """For scikit-learn: texts, not matrices, and a target is needed."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.two_d_array = False
+        tags.target_tags.required = True
+        tags.no_validation = True
+        return tags
+
+    # What a subclass provides -------------------------------------------------------------------
+
+    def _parsed_columns(self, texts: Any) -> list[list[str]]:
+        return [parse_texts(texts)]
+
+    # The fit ------------------------------------------------------------------------------------
+
+    def _fit(
+        self, texts: Any, targets: Matrix, kind: HeadKind, sample_weight: Any, class_weights: Matrix | None
+    ) -> Self:
+        started = time.perf_counter()
+        check_settings(self)
+        rng = np.random.default_rng(self.random_state)
+        columns = self._parsed_columns(texts)
+        if len(columns[0]) != len(targets):
+            raise ValueError(
+                f"there are {len(columns[0])} texts and {len(targets)} labels, expected as many of both"
+            )
+        weights = self._weights(sample_weight, class_weights, len(targets))
+        encoder = self.encoder if isinstance(self.encoder, Encoder) else _loaded(self.encoder)
+        self._head_kind = kind
+        if self.tune == "head":
+            self._fit_head(encoder, columns, targets, weights, rng)
+        else:
+            self._fit_all(encoder, columns, targets, weights, rng)
+        self.metrics_["n_train"] = len(targets)
+        self.metrics_["seconds"] = round(time.perf_counter() - started, 3)
+        return self
+
+    def _fit_head(
+        self,
+        encoder: Encoder,
+        columns: list[list[str]],
+        targets: Matrix,
+        weights: Matrix,
+        rng: np.random.Generator,
+    ) -> None:
+        if self.init == "random":
+            from sentenc.downstream.tunable import random_encoder
+
+            encoder = random_encoder(encoder, rng)
+        features = features_of(encoder, columns, self.show_progress_bar)
+        found = fit_head(
+            features, targets, self._head_kind, C=self.C, sample_weight=weights,
+            validation_fraction=self.validation_fraction, rng=rng,
+        )  # fmt: skip
+        self.encoder_, self.head_, self.C_ = encoder, found.head, found.C
+        self.metrics_, self.history_, self.n_iter_ = dict(found.validation), [], 1
+
+    def _fit_all(
+        self,
+        encoder: Encoder,
+        columns: list[list[str]],
+        targets: Matrix,
+        weights: Matrix,
+        rng: np.random.Generator,
+    ) -> None:
+        from sentenc.downstream.tuning import tune_end_to_end
+        from sentenc.downstream.tuning_config import TuningConfig
+
+        held = held_out_rows(strata(targets), self.validation_fraction, rng)
+        kept = np.setdiff1d(np.arange(len(targets)), held)
+        start = None
+        if self.init == "pretrained":
+            # The head alone, which the whole begins with and must beat on the rows held out.
+            some = [[column[row] for row in kept] for column in columns]
+            start = fit_head(
+                features_of(encoder, some, self.show_progress_bar), targets[kept], self._head_kind, C=self.C,
+                sample_weight=weights[kept], validation_fraction=self.validation_fraction, rng=rng,
+            )  # fmt: skip
+        found = tune_end_to_end(
+            encoder, columns, targets, self._head_kind,
+            config=TuningConfig(
+                epochs=self.epochs, patience=self.patience, batch_size=self.batch_size,
+                learning_rate=self.learning_rate, regularization=self.regularization, max_minutes=self.max_minutes,
+            ),
+            init=self.init, sample_weight=weights, train_rows=kept, validation_rows=held, rng=rng,
+            head_start=None if start is None else start.head, show_progress_bar=self.show_progress_bar,
+        )  # fmt: skip
+        self.encoder_, self.head_ = found.encoder, found.head
+        self.C_ = None if start is None else start.C
+        self.history_, self.n_iter_ = found.history, max(1, len(found.history) - 1)
+        self.metrics_ = {"best_epoch": found.best_epoch, "stopped_by": found.stopped_by}
+        if len(held):
+            # Of what will be used: the encoder in the form that encodes, not the one that was trained.
+            scores = self.head_.scores(self._features([[column[row] for row in held] for column in columns]))
+            self.metrics_ |= {
+                "log_loss": float(log_losses(scores, targets[held], self._head_kind).mean()),
+                "accuracy": float(hits(scores, targets[held], self._head_kind).mean()), "n": len(held),
+            }  # fmt: skip
+
+    def _weights(self, sample_weight: Any, class_weights: Matrix | None, n: int) -> Matrix:
+        weights = np.ones(n, np.float32)
+        if sample_weight is not None:
+            weights = np.asarray(sample_weight, np.float32)
+            if weights.shape != (n,) or not (weights >= 0).all() or not weights.any():
+                raise ValueError(
+                    f"sample_weight has shape {weights.shape}, expected ({n},), none below 0 and one above"
+                )
+        return weights if class_weights is None else weights * class_weights
+
+    def _columns(self, texts: Any) -> list[list[str]]:
+        self._check_fitted()
+        return self._parsed_columns(texts)
+
+    def _features(self, columns: list[list[str]]) -> Matrix:
+        return features_of(self.encoder_, columns, False)
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "head_"):
+            raise NotFittedError(f"this {type(self).__name__} is not fitted yet: call fit first")
+
+    head_: LinearHead
+    encoder_: Encoder
+    metrics_: dict[str, Any]
+    history_: list[dict[str, Any]]
+    C_: float | None
+    n_iter_: int
+
+
+def _loaded(model: str | os.PathLike[str]) -> Encoder:
+    return _shipped(model) if model in available_models() else load_encoder(model)
+
+
+@lru_cache(maxsize=1)
+def _shipped(name: str) -> Encoder:
+    # A grid search fits hundreds of times from the same files, which do not change.
+    return load_encoder(name)
+
+
+def features_of(encoder: Encoder, columns: list[list[str]], show_progress_bar: bool) -> Matrix:
+    """Vectors (n, d) of one column of texts; of two, the features (n, 2 d) of pairs."""
+    vectors = [
+        encoder.encode(column, on_overflow="ignore", show_progress_bar=show_progress_bar)
+        for column in columns
+    ]
+    return np.asarray(vectors[0] if len(vectors) == 1 else pair_features(*vectors), np.float32)
+
+
+def check_settings(estimator: SentenceEstimator) -> None:
+    """Checks every setting, as scikit-learn has it: when fitting.
+
+    Raises:
+        TypeError, ValueError: A setting is of another type or out of its range.
+    """
+    for name, choices in (("tune", ("head", "all")), ("init", ("pretrained", "random"))):
+        if getattr(estimator, name) not in choices:
+            raise ValueError(f"{name} is {getattr(estimator, name)!r}, expected one of {choices}")
+    if not isinstance(estimator.encoder, str | os.PathLike | Encoder):
+        raise TypeError(
+            f"encoder is {type(estimator.encoder).__name__}, expected the name of a model, a folder or an Encoder"
+        )
+    strength = estimator.C
+    if strength != "auto" and (isinstance(strength, str | bool) or not 0 < strength < np.inf):
+        raise ValueError(f"C is {strength!r}, expected 'auto' or a number above 0")
+    fraction = estimator.validation_fraction
+    if not 0 <= fraction < 1:
+        raise ValueError(f"validation_fraction is {fraction!r}, expected a share in [0, 1)")

@@ -1,0 +1,273 @@
+"""Fitting a linear head on features that stay as they are: a convex problem, solved without torch."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from sentenc.downstream.head import HeadKind, LinearHead, log_losses, probabilities
+from sentenc.downstream.held_out import Rows, folds, held_out_rows, strata
+from sentenc.errors import MissingExtraError
+
+Matrix = npt.NDArray[np.float32]
+Vector = npt.NDArray[np.float64]
+
+# Strengths to try where none is given, and the one for examples of which none can be held out.
+_STRENGTHS = tuple(4.0**power for power in range(-1, 7))
+_DEFAULT_STRENGTH = 16.0
+# Examples up to which several folds choose the strength, if the problem is small enough to solve so often; of more,
+# one part held out will do.
+_FEW, _FOLDS, _SMALL = 2000, 5, 1e7
+# Of few examples more are held out: a tenth of them would have too little to say.
+_LEAST_FRACTION_OF_FEW = 0.2
+# The search ends when the held-out loss has risen so many times: larger strengths cost most.
+_MOST_RISES_FEW, _MOST_RISES = 2, 1
+# Multiplications in an evaluation below which a second thread costs more than it saves.
+_WORTH_THREADS = 1e8
+# Of L-BFGS: the relative decrease at which it stops, and the steps at which it does in any case.
+_TOLERANCE, _MOST_STEPS, _MEMORY = 2e-5, 400, 10
+_SEARCH_TOLERANCE = 1e-4
+# A penalty on intercepts, which need none: only so that a label that all examples have keeps a finite one.
+_INTERCEPT_PENALTY = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class FittedHead:
+    """A head and how it was found.
+
+    Attributes:
+        head: Fitted on all examples.
+        C: The strength.
+        validation: ``log_loss`` (mean) and ``accuracy`` on examples held out, at that strength, and how many they were
+            (``n``); empty where none could be.
+        path: The mean held-out log loss of every strength that was tried.
+    """
+
+    head: LinearHead
+    C: float
+    validation: dict[str, float] = field(default_factory=dict)
+    path: dict[float, float] = field(default_factory=dict)
+
+
+def fit_head(
+    features: npt.ArrayLike,
+    targets: npt.ArrayLike,
+    kind: HeadKind,
+    *,
+    C: float | Literal["auto"] = "auto",
+    sample_weight: npt.ArrayLike | None = None,
+    validation_fraction: float = 0.1,
+    rng: np.random.Generator,
+) -> FittedHead:
+    """Multinomial ("softmax") or binary ("sigmoid") logistic regression with an L2 penalty.
+
+    Minimises C * sum_i w_i loss_i + ||W||^2 / 2 over features that are centred and divided by one number, the root
+    mean square of their length: so that a C means the same for every encoder.
+
+    Args:
+        features: (n, d), finite.
+        targets: (n, K): rows of shares that add up to 1 for "softmax", 0 or 1 each for "sigmoid".
+        kind: Which.
+        C: Inverse of the penalty's weight. "auto" takes the one of 4^-1 .. 4^6 with the least log loss on
+            examples held out: five folds of up to 2,000 examples, else one part.
+        sample_weight: (n,) weights; their mean is made 1.
+        validation_fraction: Size of that part.
+        rng: Of what is held out.
+
+    Raises:
+        ValueError: Shapes do not fit, or a value is not finite.
+    """
+    x, t = np.asarray(features, np.float32), np.asarray(targets, np.float32)
+    weights = np.ones(len(x), np.float32) if sample_weight is None else np.asarray(sample_weight, np.float32)
+    if x.ndim != 2 or t.ndim != 2 or not len(x) == len(t) == len(weights):
+        raise ValueError(f"features, targets and weights have shapes {x.shape}, {t.shape}, {weights.shape}")
+    if not np.isfinite(x).all():
+        raise ValueError("features have values that are not finite")
+    weights = weights / weights.mean()
+    mean = (weights @ x / weights.sum()).astype(np.float32)
+    x = x - mean
+    scale = np.float32(1 / max(float(np.sqrt((x * x).sum(1).mean())), 1e-12))
+    x *= scale
+    problem = _Problem(x, t, weights, kind)
+    path: dict[float, float] = {}
+    validation: dict[str, float] = {}
+    start = None
+    with _threads(problem):
+        if C == "auto":
+            C, start, validation, path = _chosen_strength(problem, validation_fraction, rng)
+        solution = _solved(problem, C, start)
+    w = solution.weights * scale
+    return FittedHead(LinearHead(kind, w, (solution.bias - w @ mean).astype(np.float32)), C, validation, path)
+
+
+def _threads(problem: "_Problem") -> AbstractContextManager[Any]:
+    # BLAS shares out small products too, and its threads wait for each other longer than they work.
+    try:
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unused-ignore]
+    except ImportError as error:
+        raise MissingExtraError("downstream", "scikit-learn", "fitting a classifier") from error
+    return nullcontext() if problem.size > _WORTH_THREADS else threadpool_limits(1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    features: Matrix
+    targets: Matrix
+    weights: Matrix
+    kind: HeadKind
+
+    @property
+    def size(self) -> int:
+        """Multiplications for the scores of all rows."""
+        return int(self.features.size * self.targets.shape[1])
+
+    def rows(self, rows: Rows) -> "_Problem":
+        return _Problem(self.features[rows], self.targets[rows], self.weights[rows], self.kind)
+
+
+@dataclass(frozen=True, eq=False)
+class _Solution:
+    weights: Matrix
+    bias: Matrix
+
+    def scores(self, features: Matrix) -> Vector:
+        return np.asarray(features @ self.weights.T + self.bias, np.float64)
+
+
+def _chosen_strength(
+    problem: _Problem, fraction: float, rng: np.random.Generator
+) -> tuple[float, _Solution | None, dict[str, float], dict[float, float]]:
+    # The best strength, a solution to start from, and what the examples held out had to say.
+    n, groups = len(problem.features), strata(problem.targets)
+    few = n <= _FEW
+    if few and problem.size <= _SMALL:
+        parts = folds(groups, _FOLDS, rng) if fraction else []
+    else:
+        share = max(fraction, _LEAST_FRACTION_OF_FEW) if few and fraction else fraction
+        held = held_out_rows(groups, share, rng)
+        parts = [held] if len(held) else []
+    if not parts:
+        return _DEFAULT_STRENGTH, None, {}, {}
+    paths = [_path(problem, part, _STRENGTHS[0 if few else 1 :]) for part in parts]
+    path: dict[float, float] = {}
+    best: tuple[float, _Solution, dict[str, float]] | None = None
+    least, rises = np.inf, 0
+    for found in zip(*paths, strict=True):
+        strength = found[0][0]
+        count = sum(len(part) for part in parts)
+        loss = sum(losses.sum() for _, _, losses, _ in found) / count
+        path[strength] = float(loss)
+        if best is None or loss < least:
+            right = sum(int(hits.sum()) for _, _, _, hits in found)
+            least, best = (
+                loss,
+                (strength, found[0][1], {"log_loss": float(loss), "accuracy": right / count, "n": count}),
+            )
+        elif (rises := rises + 1) >= (_MOST_RISES_FEW if few else _MOST_RISES):
+            break
+    assert best is not None
+    return *best, path
+
+
+def _path(
+    problem: _Problem, held: Rows, strengths: Sequence[float]
+) -> Iterator[tuple[float, _Solution, Vector, npt.NDArray[np.bool_]]]:
+    # For each strength the solution without the rows held out, and losses and hits on those.
+    kept = np.setdiff1d(np.arange(len(problem.features)), held)
+    train, test = problem.rows(kept), problem.rows(held)
+    solution = None
+    for strength in strengths:
+        solution = _solved(train, strength, solution, _SEARCH_TOLERANCE)
+        scores = solution.scores(test.features)
+        yield (
+            strength,
+            solution,
+            log_losses(scores, test.targets, test.kind),
+            hits(scores, test.targets, test.kind),
+        )
+
+
+def hits(scores: Vector, targets: npt.NDArray[Any], kind: HeadKind) -> npt.NDArray[np.bool_]:
+    """Whether the class is the right one, or all labels are: (n,)."""
+    if kind == "sigmoid":
+        return np.asarray(((scores > 0) == (targets > 0.5)).all(axis=1))
+    return np.asarray(scores.argmax(axis=1) == targets.argmax(axis=1))
+
+
+def _solved(
+    problem: _Problem, strength: float, start: _Solution | None, tolerance: float = _TOLERANCE
+) -> _Solution:
+    # L-BFGS in coordinates in which the curvature is about the same in all directions: U = W L, where
+    # L L^T = I + C r sum_i w_i x_i x_i^T and r is the mean curvature of a class's loss.
+    try:
+        from scipy.linalg import solve_triangular
+        from scipy.optimize import minimize
+    except ImportError as error:
+        raise MissingExtraError("downstream", "scipy", "fitting a classifier") from error
+    x, n_outputs = problem.features, problem.targets.shape[1]
+    d = x.shape[1]
+    if start is None:
+        start = _Solution(np.zeros((n_outputs, d), np.float32), np.zeros(n_outputs, np.float32))
+    gram = (x * problem.weights[:, None]).T @ x
+    shares = probabilities(start.scores(x), problem.kind)
+    curvature = strength * float((shares * (1 - shares)).mean())
+    lower = np.linalg.cholesky(np.eye(d) + curvature * gram.astype(np.float64))
+    inverse = solve_triangular(lower, np.eye(d), lower=True, check_finite=False)
+    objective = _Objective(problem, strength, inverse.astype(np.float32))
+    first = np.concatenate([(start.weights @ lower).ravel(), start.bias])
+    found = minimize(
+        objective, first, jac=True, method="L-BFGS-B",
+        options={"maxiter": _MOST_STEPS, "maxcor": _MEMORY, "ftol": tolerance, "gtol": 0.0},
+    ).x  # fmt: skip
+    u, bias = found[: n_outputs * d].reshape(n_outputs, d), found[n_outputs * d :]
+    return _Solution((u @ inverse).astype(np.float32), bias.astype(np.float32))
+
+
+class _Objective:
+    # Value and gradient in the coordinates of _solved, in single precision but for the sums.
+
+    def __init__(self, problem: _Problem, strength: float, inverse: Matrix) -> None:
+        self.problem, self.strength = problem, np.float32(strength)
+        self.features = problem.features @ inverse.T
+        # ||W||^2 = ||U L^-1||^2.
+        self.penalty = inverse @ inverse.T
+
+    def __call__(self, flat: Vector) -> tuple[float, Vector]:
+        problem, k, d = self.problem, self.problem.targets.shape[1], self.features.shape[1]
+        u, bias = flat[: k * d].reshape(k, d).astype(np.float32), flat[k * d :].astype(np.float32)
+        scores = self.features @ u.T
+        scores += bias
+        losses, slopes = _losses_and_slopes(np.asarray(scores, np.float32), problem.targets, problem.kind)
+        slopes *= (self.strength * problem.weights)[:, None]
+        pull = u @ self.penalty
+        value = float(self.strength) * float(np.dot(problem.weights.astype(np.float64), losses))
+        value += 0.5 * float((pull * u).sum(dtype=np.float64))
+        value += 0.5 * _INTERCEPT_PENALTY * float((bias * bias).sum(dtype=np.float64))
+        gradient = np.concatenate(
+            [
+                (slopes.T @ self.features + pull).ravel(),
+                slopes.sum(axis=0) + np.float32(_INTERCEPT_PENALTY) * bias,
+            ]
+        )
+        return value, gradient.astype(np.float64)
+
+
+def _losses_and_slopes(scores: Matrix, targets: Matrix, kind: HeadKind) -> tuple[Matrix, Matrix]:
+    # Losses (n,) and their slopes in the scores (n, K), for which the scores' memory is used.
+    right = (scores * targets).sum(axis=1)
+    if kind == "sigmoid":
+        decay = np.exp(-np.abs(scores))
+        losses = (np.maximum(scores, 0) + np.log1p(decay)).sum(axis=1) - right
+        np.divide(np.where(scores >= 0, np.float32(1), decay), 1 + decay, out=scores)
+    else:
+        peak = scores.max(axis=1, keepdims=True)
+        scores -= peak
+        np.exp(scores, out=scores)
+        total = scores.sum(axis=1)
+        losses = np.log(total) + peak[:, 0] - right
+        scores /= total[:, None]
+    scores -= targets
+    return losses, scores

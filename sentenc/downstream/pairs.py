@@ -1,0 +1,121 @@
+"""A classifier and a scorer of pairs of sentences."""
+
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from sentenc.downstream.classifier import LabelledEstimator
+from sentenc.downstream.estimator import Matrix, RegressorMixin, SentenceEstimator
+from sentenc.downstream.labels import parse_pairs, parse_scores
+
+# Steps of a score: fewer are no score, and more are better divided by something.
+_MOST_STEPS = 101
+
+
+class SentencePairClassifier(LabelledEstimator):
+    """Classifies pairs of texts by the features [|u - v|; u * v] of their vectors.
+
+    Pairs are a sequence of two texts each, an array (n, 2), or a frame of two columns. Settings and attributes are
+    those of :class:`~sentenc.downstream.SentenceClassifier`.
+    """
+
+    def _parsed_columns(self, texts: Any) -> list[list[str]]:
+        return list(parse_pairs(texts))
+
+
+class SentencePairRegressor(RegressorMixin, SentenceEstimator):  # type: ignore[misc, unused-ignore]
+    """Scores pairs of texts, by a distribution over the whole numbers of a scale.
+
+    A score of 3.6 is learned as 0.4 of 3 and 0.6 of 4, and predicted as the mean of the distribution (Tai, Socher and
+    Manning, 2015). Settings are those of :class:`~sentenc.downstream.SentenceClassifier`, and:
+
+    Args:
+        score_range: The lowest and the highest score; by default the whole numbers around the scores fitted to.
+
+    Attributes:
+        steps_: (K,) the whole numbers of the scale.
+        metrics_: Of the held-out part, log_loss and its size n; and n_train, seconds.
+    """
+
+    steps_: npt.NDArray[np.int64]
+
+    def __init__(
+        self,
+        encoder: Any = "cse-en",
+        *,
+        score_range: tuple[int, int] | None = None,
+        tune: Any = "head",
+        init: Any = "pretrained",
+        C: Any = "auto",
+        validation_fraction: float = 0.1,
+        epochs: int = 20,
+        patience: int = 3,
+        batch_size: int = 32,
+        learning_rate: float = 1e-3,
+        regularization: float = 1e-4,
+        max_minutes: float | None = None,
+        random_state: Any = None,
+        show_progress_bar: bool = False,
+    ) -> None:
+        super().__init__(
+            encoder, tune=tune, init=init, C=C, validation_fraction=validation_fraction, epochs=epochs,
+            patience=patience, batch_size=batch_size, learning_rate=learning_rate, regularization=regularization,
+            max_minutes=max_minutes, random_state=random_state, show_progress_bar=show_progress_bar,
+        )  # fmt: skip
+        # Scores have no classes to weigh.
+        del self.class_weight
+        self.score_range = score_range
+
+    def fit(self, pairs: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Fits the scorer.
+
+        Args:
+            pairs: n pairs of texts.
+            y: n scores.
+            sample_weight: n weights.
+
+        Raises:
+            TypeError: A text or score is none; with its index.
+            ValueError: A score is out of the range, or the range has too few or too many steps.
+        """
+        scores = parse_scores(y)
+        if len(scores) == 0:
+            raise ValueError("there are 0 examples, expected at least two of different scores")
+        self._set_steps(_steps(scores, self.score_range))
+        self._fit(pairs, score_shares(scores, self.steps_), "softmax", sample_weight, None)
+        self.metrics_.pop("accuracy", None)
+        return self
+
+    def predict(self, pairs: Any) -> npt.NDArray[np.float64]:
+        """The mean score of every pair, (n,)."""
+        return self.predict_proba(pairs) @ self.steps_.astype(np.float64)
+
+    def _parsed_columns(self, texts: Any) -> list[list[str]]:
+        return list(parse_pairs(texts))
+
+    def _set_steps(self, steps: npt.NDArray[np.int64]) -> None:
+        self.steps_ = steps
+
+
+def score_shares(scores: npt.NDArray[np.float64], steps: npt.NDArray[np.int64]) -> Matrix:
+    """Shares (n, K) of the steps (K,) whose mean is each score (n,): 3.6 is 0.4 of 3 and 0.6 of 4.
+
+    Source: Tai, Socher and Manning 2015.
+    """
+    return np.maximum(0.0, 1.0 - np.abs(scores[:, None] - steps)).astype(np.float32)
+
+
+def _steps(scores: npt.NDArray[np.float64], wanted: tuple[int, int] | None) -> npt.NDArray[np.int64]:
+    low, high = (int(np.floor(scores.min())), int(np.ceil(scores.max()))) if wanted is None else wanted
+    if low != int(low) or high != int(high):
+        raise ValueError(f"score_range is {wanted}, expected whole numbers")
+    if outside := [index for index, score in enumerate(scores) if not low <= score <= high]:
+        raise ValueError(f"y[{outside[0]}] is {scores[outside[0]]}, expected a score from {low} to {high}")
+    if high <= low:
+        raise ValueError(f"all scores are {scores[0]}, expected different ones or a score_range")
+    if high - low + 1 > _MOST_STEPS:
+        raise ValueError(
+            f"scores from {low} to {high} have {high - low + 1} whole numbers, expected at most {_MOST_STEPS}: divide them"
+        )
+    return np.arange(int(low), int(high) + 1)

@@ -1,0 +1,247 @@
+"""Encoders in the form that can be tuned: texts to vectors with gradients, and back to the form that encodes."""
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from sentenc.encoders.base import Encoder
+from sentenc.encoders.cse import CSE
+from sentenc.encoders.external import ExternalEncoder
+from sentenc.errors import MissingExtraError
+
+try:
+    import torch
+    from torch import Tensor, nn
+except ImportError as error:
+    raise MissingExtraError("train", "torch", "tuning an encoder") from error
+
+from sentenc.nn.cse import CSEModule
+
+Init = Literal["pretrained", "random"]
+Ids = npt.NDArray[np.int64]
+
+_WORDS = ("embeddings", "token_weights", "projection", "average")
+
+
+class Tunable(ABC):
+    """An encoder being tuned.
+
+    Attributes:
+        module: What is trained: ids (B, L) and lengths (B,) to vectors (B, dim).
+    """
+
+    module: Any
+
+    @abstractmethod
+    def prepare(self, texts: Sequence[str]) -> list[Ids]:
+        """The token ids of every text, cut to what the encoder takes."""
+
+    @abstractmethod
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """Every trained parameter of the encoder once, by the group that is regularised alike."""
+
+    @abstractmethod
+    def finished(self) -> Encoder:
+        """The encoder as it is now, in the form that encodes."""
+
+    def vectors(self, ids: Sequence[Ids]) -> Tensor:
+        """Vectors (B, dim) of texts that were prepared."""
+        device = next(self.module.parameters()).device
+        lengths = np.array([len(row) for row in ids], np.int64)
+        table = np.zeros((len(ids), max(1, int(lengths.max(initial=0)))), np.int64)
+        if lengths.any():
+            table[np.arange(table.shape[1]) < lengths[:, None]] = np.concatenate(ids)
+        found: Tensor = self.module(torch.from_numpy(table).to(device), torch.from_numpy(lengths).to(device))
+        return found
+
+
+class TunableCSE(Tunable):
+    """A CSE of which the rows of the tokens that occur in some texts are trained, and all that is no row.
+
+    Other rows would get no gradient and no penalty: leaving them out changes nothing but the time.
+
+    Args:
+        encoder: Where it starts, and whose tokeniser it has.
+        texts: All texts it will be trained on.
+        init: "random" starts from random weights of the same shapes instead.
+        generator: Source of those.
+        dropout: Share of the elements of token embeddings dropped while training.
+        word_dropout: Share of whole tokens dropped while training.
+    """
+
+    def __init__(
+        self,
+        encoder: CSE,
+        texts: Sequence[str],
+        *,
+        init: Init = "pretrained",
+        generator: torch.Generator | None = None,
+        dropout: float = 0.0,
+        word_dropout: float = 0.0,
+    ) -> None:
+        self.encoder = encoder
+        config = encoder.config
+        if init == "random":
+            whole = CSEModule(config, generator)
+            self._weights = {name: whole[name].detach().numpy() for name in config.shapes()}
+        else:
+            self._weights = {name: encoder.weight(name) for name in config.shapes()}
+        # A vocabulary of at least one token, for texts without any.
+        self._used = np.unique(np.concatenate([*self._ids(texts), np.zeros(1, np.int64)]))
+        self._config = replace(config, vocab_size=len(self._used))
+        self.module = CSEModule(self._config, torch.Generator(), dropout=dropout, word_dropout=word_dropout)
+        with torch.no_grad():
+            for name in config.shapes():
+                self.module[name].copy_(torch.from_numpy(np.ascontiguousarray(self._rows(name))))
+
+    def prepare(self, texts: Sequence[str]) -> list[Ids]:
+        """Numbers of the tokens among those that are trained; tokens of no training text are left out."""
+        found = []
+        for ids in self._ids(texts):
+            places = np.searchsorted(self._used, ids)
+            known = places < len(self._used)
+            known[known] = self._used[places[known]] == ids[known]
+            found.append(places[known])
+        return found
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """``"embeddings"`` (what belongs to words) and, if there are n-grams, ``"ngrams"``."""
+        found: dict[str, list[nn.Parameter]] = {"embeddings": []}
+        for name, parameter in self.module.weights.items():
+            found.setdefault("embeddings" if name in _WORDS else "ngrams", []).append(parameter)
+        return found
+
+    def finished(self) -> CSE:
+        """The whole model with int8 rows and float16 weights, as it is shipped and saved."""
+        weights = dict(self._weights)
+        for name in self._config.shapes():
+            value = self.module[name].detach().float().cpu().numpy()
+            if (
+                len(weights[name]) == self.encoder.config.vocab_size
+                and name in _WORDS
+                and name != "projection"
+            ):
+                weights[name] = weights[name].copy()
+                weights[name][self._used] = value
+            else:
+                weights[name] = value.copy()
+        encoder = self.encoder
+        exact = CSE(
+            encoder.config, weights, encoder.tokenizer, tables=encoder.tables, threads=encoder.threads
+        )
+        return exact.compressed()
+
+    def _rows(self, name: str) -> npt.NDArray[np.float32]:
+        weight = self._weights[name]
+        return weight[self._used] if name in _WORDS and name != "projection" else weight
+
+    def _ids(self, texts: Sequence[str]) -> list[Ids]:
+        if not texts:
+            return []
+        ids, ends, _ = self.encoder.tokenizer.encode(list(texts), self.encoder.config.max_tokens)
+        return np.split(np.asarray(ids, np.int64), ends[:-1])
+
+
+class TunableBert(Tunable):
+    """A BERT with mean pooling, and whether its vectors are of unit length.
+
+    Args:
+        encoder: An :class:`~sentenc.ExternalEncoder` around such a model, or what training one gave.
+        init: "random" starts from random weights of the same shape instead.
+        seed: Of those.
+
+    Raises:
+        ValueError: The encoder is another kind of model, or pools otherwise.
+    """
+
+    def __init__(self, encoder: Encoder, *, init: Init = "pretrained", seed: int = 0) -> None:
+        from sentenc.training.bert_student import BertStudent
+
+        model, tokenizer, max_tokens, normalize = _bert_parts(encoder)
+        if init == "random":
+            # transformers draws from torch's own generator.
+            with torch.random.fork_rng([]):
+                torch.manual_seed(seed)
+                model = type(model)(model.config)
+        else:
+            model = copy.deepcopy(model)
+        # The positions of a wrapped model may be fewer than the length that it states.
+        max_tokens = min(max_tokens, int(model.config.max_position_embeddings))
+        self._student = BertStudent(model.float(), tokenizer, max_tokens=max_tokens, normalize=normalize)
+        self.module = self._student
+
+    def prepare(self, texts: Sequence[str]) -> list[Ids]:
+        """Token ids with special tokens."""
+        if not texts:
+            return []
+        table, lengths = self._student.tokenize(list(texts))
+        return [row[:length].numpy() for row, length in zip(table, lengths.tolist(), strict=True)]
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """All parameters, under ``"all"``."""
+        return self._student.groups()
+
+    def finished(self) -> Encoder:
+        """The model in torch, on the CPU; its ``save`` writes a folder that sentence-transformers takes too."""
+        self._student.to("cpu")
+        return self._student.encoder()
+
+
+def tunable(
+    encoder: Encoder,
+    texts: Sequence[str],
+    *,
+    init: Init = "pretrained",
+    rng: np.random.Generator,
+    dropout: float = 0.0,
+    word_dropout: float = 0.0,
+) -> Tunable:
+    """An encoder in the form that can be tuned.
+
+    Args:
+        encoder: A CSE, or a BERT with mean pooling.
+        texts: What it will be tuned on.
+        init: "random" starts from random weights of the same shape instead.
+        rng: Source of those.
+        dropout: Share of the elements of token embeddings dropped while training; a BERT has its own.
+        word_dropout: Share of whole tokens dropped while training; CSE only.
+
+    Raises:
+        ValueError: The encoder is of a kind that cannot be tuned.
+    """
+    seed = int(rng.integers(2**31))
+    if isinstance(encoder, CSE):
+        generator = torch.Generator().manual_seed(seed)
+        return TunableCSE(
+            encoder, texts, init=init, generator=generator, dropout=dropout, word_dropout=word_dropout
+        )
+    return TunableBert(encoder, init=init, seed=seed)
+
+
+def random_encoder(encoder: Encoder, rng: np.random.Generator) -> Encoder:
+    """An encoder of the same shape and tokeniser with random weights."""
+    return tunable(encoder, [], init="random", rng=rng).finished()
+
+
+def _bert_parts(encoder: Encoder) -> tuple[Any, Any, int, bool]:
+    # Model, tokeniser, longest text, and whether vectors are normalised.
+    from sentenc.training.bert_student import BertEncoder
+
+    if isinstance(encoder, BertEncoder) and encoder.turn is None:
+        module = encoder.module
+        return module.model, encoder.tokenizer, encoder.max_tokens, module.normalize
+    wanted = "expected a CSE, or a BERT of sentence-transformers with mean pooling"
+    if not isinstance(encoder, ExternalEncoder):
+        raise ValueError(f"{type(encoder).__name__} cannot be tuned, {wanted}")
+    kinds = [type(part).__name__ for part in encoder.model]
+    if kinds[:2] != ["Transformer", "Pooling"] or kinds[2:] not in ([], ["Normalize"]):
+        raise ValueError(f"{encoder.name} has the modules {', '.join(kinds)} and cannot be tuned, {wanted}")
+    pooling = encoder.model[1].pooling_mode
+    if pooling not in ("mean", ("mean",), ["mean"]):
+        raise ValueError(f"{encoder.name} pools by {pooling} and cannot be tuned, {wanted}")
+    return encoder.model[0].auto_model, encoder.model.tokenizer, encoder.max_tokens, len(kinds) == 3

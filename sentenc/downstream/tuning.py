@@ -1,0 +1,258 @@
+"""Tuning an encoder together with the head on top of it, on labelled texts or pairs."""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sentenc.downstream.head import HeadKind, LinearHead
+from sentenc.downstream.head_fitting import hits
+from sentenc.downstream.tunable import Ids, Init, Tunable, tunable
+from sentenc.downstream.tuning_config import TuningConfig
+from sentenc.encoders.base import Encoder
+from sentenc.progress import progress_bar
+
+# After sentenc.downstream.tunable, which says so if torch is missing.
+import torch  # isort: skip
+from torch import Tensor, nn  # isort: skip
+
+from sentenc.training.objectives.regularization import TowardsStart
+from sentenc.training.optimizers import clip_gradients
+
+Matrix = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+
+_CLIP = 1.0
+# Share of the steps over which the learning rates rise.
+_WARMUP = 0.05
+# Of the head: Adam's decoupled decay.
+_HEAD_DECAY = 1e-2
+# Batches whose examples are sorted by length together.
+_POOL = 16
+_VALIDATION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """An encoder and its head after tuning.
+
+    Attributes:
+        encoder: In the form that encodes.
+        head: On its vectors, or on features of pairs of them.
+        history: For every epoch ``epoch``, ``train_loss``, ``validation_loss``, ``validation_score`` (the share that
+            is right) and ``minutes``; epoch 0 is the head alone.
+        best_epoch: The epoch that was kept.
+        minutes: In all.
+        stopped_by: "epochs", "patience" or "time".
+    """
+
+    encoder: Encoder
+    head: LinearHead
+    history: list[dict[str, Any]]
+    best_epoch: int
+    minutes: float
+    stopped_by: str
+
+
+def tune_end_to_end(
+    encoder: Encoder,
+    columns: Sequence[Sequence[str]],
+    targets: Matrix,
+    kind: HeadKind,
+    *,
+    config: TuningConfig,
+    init: Init = "pretrained",
+    sample_weight: Matrix | None = None,
+    train_rows: Rows,
+    validation_rows: Rows,
+    rng: np.random.Generator,
+    head_start: LinearHead | None = None,
+    show_progress_bar: bool = False,
+) -> Tuned:
+    """Trains encoder and head by Adam, and keeps the epoch with the lowest loss on the rows held out.
+
+    The loss is the mean weighted cross-entropy, plus the pull towards the pretrained encoder. It starts from the head
+    that fits the frozen encoder, so that what is kept is no worse than that on the rows held out (first the head, then
+    all: Kumar et al., ICLR 2022).
+
+    Args:
+        encoder: Where it starts; not changed.
+        columns: One column of n texts; or two, of pairs.
+        targets: (n, K), see :func:`~sentenc.downstream.head_fitting.fit_head`.
+        kind: Of the head.
+        config: How.
+        init: "random" trains from random weights, without a pull.
+        sample_weight: (n,).
+        train_rows: Rows to train on.
+        validation_rows: Rows held out; none, and all epochs are run and the last is kept.
+        rng: Of order, dropout and random weights.
+        head_start: The head to start with; zero by default.
+        show_progress_bar: On standard error.
+
+    Raises:
+        ValueError: The encoder cannot be tuned.
+        FloatingPointError: A loss is not finite.
+    """
+    run = _Run(encoder, columns, targets, kind, config, init, sample_weight, train_rows, rng, head_start)
+    with torch.random.fork_rng():
+        torch.manual_seed(int(rng.integers(2**31)))
+        return run.train(validation_rows, rng, show_progress_bar)
+
+
+class _Run:
+    def __init__(
+        self, encoder: Encoder, columns: Sequence[Sequence[str]], targets: Matrix, kind: HeadKind,
+        config: TuningConfig, init: Init, sample_weight: Matrix | None, rows: Rows, rng: np.random.Generator,
+        head_start: LinearHead | None,
+    ) -> None:  # fmt: skip
+        self.config, self.kind, self.rows = config, kind, rows
+        texts = list(dict.fromkeys(column[row] for column in columns for row in rows))
+        self.tunable: Tunable = tunable(
+            encoder, texts, init=init, rng=rng, dropout=config.dropout, word_dropout=config.word_dropout
+        )
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.ids: list[list[Ids]] = [self.tunable.prepare(column) for column in columns]
+        self.targets = torch.from_numpy(np.asarray(targets, np.float32))
+        weights = np.ones(len(targets), np.float32) if sample_weight is None else sample_weight
+        self.weights = torch.from_numpy(np.asarray(weights / weights[rows].mean(), np.float32))
+        self.head = _head(head_start, encoder.dim * len(columns), targets.shape[1])
+        self.module = self.tunable.module.to(self.device)
+        self.head.to(self.device)
+        groups = self.tunable.groups()
+        strengths = dict.fromkeys(groups, config.regularization) if init == "pretrained" else {}
+        self.pull = TowardsStart(groups, strengths, to_zero=()).to(self.device)
+        self.parameters = [p for group in groups.values() for p in group]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": self.parameters, "peak": config.learning_rate, "weight_decay": 0.0},
+                {
+                    "params": list(self.head.parameters()),
+                    "peak": config.head_learning_rate,
+                    "weight_decay": _HEAD_DECAY,
+                },
+            ],
+            lr=config.learning_rate,
+            fused=True,
+        )
+
+    def train(self, validation: Rows, rng: np.random.Generator, show_progress_bar: bool) -> Tuned:
+        started = time.monotonic()
+        limit = math.inf if self.config.max_minutes is None else started + 60 * self.config.max_minutes
+        history: list[dict[str, Any]] = []
+        best: tuple[float, int, dict[str, Any]] | None = None
+        steps = math.ceil(len(self.rows) / self.config.batch_size)
+        stopped_by, step = "epochs", 0
+        with progress_bar(self.config.epochs * steps, "tuning", show_progress_bar) as bar:
+            for epoch in range(self.config.epochs + 1):
+                losses = []
+                for rows in self._batches(rng) if epoch else ():
+                    if time.monotonic() > limit:
+                        stopped_by = "time"
+                        break
+                    losses.append(self._update(rows, step / (self.config.epochs * steps)))
+                    step += 1
+                    bar.update(1)
+                row: dict[str, Any] = {
+                    "epoch": epoch,
+                    "train_loss": float(np.mean(losses)) if losses else None,
+                }
+                if len(validation):
+                    row["validation_loss"], row["validation_score"] = self._validated(validation)
+                row["minutes"] = round((time.monotonic() - started) / 60, 4)
+                history.append(row)
+                loss = row.get("validation_loss", -epoch)
+                if best is None or loss < best[0]:
+                    best = (loss, epoch, self._state())
+                elif epoch - best[1] >= self.config.patience:
+                    stopped_by = "patience"
+                if stopped_by != "epochs":
+                    break
+        assert best is not None
+        self._load(best[2])
+        head = LinearHead(
+            self.kind, *(p.detach().float().cpu().numpy().copy() for p in self.head.parameters())
+        )
+        minutes = (time.monotonic() - started) / 60
+        return Tuned(self.tunable.finished(), head, history, best[1], minutes, stopped_by)
+
+    def _update(self, rows: Rows, progress: float) -> float:
+        self.module.train()
+        losses = self._losses(rows)
+        loss = (losses * self.weights[rows].to(self.device)).mean()
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"the loss of a batch is {value}, expected a finite number: try a lower learning_rate than "
+                f"{self.config.learning_rate}"
+            )
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.pull.add_gradients()
+        clip_gradients([*self.parameters, *self.head.parameters()], _CLIP)
+        rate = min(1.0, (progress + 1e-3) / _WARMUP) * (1 - progress)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return value
+
+    def _losses(self, rows: Rows) -> Tensor:
+        scores = self._scores(rows)
+        targets = self.targets[rows].to(self.device)
+        if self.kind == "sigmoid":
+            return nn.functional.binary_cross_entropy_with_logits(scores, targets, reduction="none").sum(1)
+        return -(torch.log_softmax(scores, dim=1) * targets).sum(1)
+
+    def _scores(self, rows: Rows) -> Tensor:
+        # All texts of a batch at once, of whatever column.
+        vectors = self.tunable.vectors([column[row] for column in self.ids for row in rows]).float()
+        if len(self.ids) == 2:
+            u, v = vectors.chunk(2)
+            vectors = torch.cat([(u - v).abs(), u * v], dim=1)
+        scores: Tensor = self.head(vectors)
+        return scores
+
+    @torch.no_grad()
+    def _validated(self, rows: Rows) -> tuple[float, float]:
+        self.module.eval()
+        losses, right = 0.0, 0
+        for start in range(0, len(rows), _VALIDATION_BATCH):
+            some = rows[start : start + _VALIDATION_BATCH]
+            losses += float((self._losses(some) * self.weights[some].to(self.device)).sum())
+            scores = self._scores(some).double().cpu().numpy()
+            right += int(hits(scores, self.targets[some].numpy(), self.kind).sum())
+        return losses / float(self.weights[rows].sum()), right / len(rows)
+
+    def _batches(self, rng: np.random.Generator) -> Iterator[Rows]:
+        # Of similar length, so that little is padded; in an order of their own every epoch.
+        size = self.config.batch_size
+        order = rng.permutation(self.rows)
+        lengths = np.array([max(len(column[row]) for column in self.ids) for row in order])
+        found: list[Rows] = []
+        for start in range(0, len(order), size * _POOL):
+            pool = order[start : start + size * _POOL]
+            pool = pool[np.argsort(lengths[start : start + size * _POOL], kind="stable")]
+            found += [pool[i : i + size] for i in range(0, len(pool), size)]
+        return (found[i] for i in rng.permutation(len(found)))
+
+    def _state(self) -> dict[str, Any]:
+        modules = {"encoder": self.module, "head": self.head}
+        return {
+            name: {key: value.detach().cpu().clone() for key, value in module.state_dict().items()}
+            for name, module in modules.items()
+        }
+
+    def _load(self, state: dict[str, Any]) -> None:
+        self.module.load_state_dict(state["encoder"])
+        self.head.load_state_dict(state["head"])
+
+
+def _head(start: LinearHead | None, dim: int, n_outputs: int) -> nn.Linear:
+    head = nn.Linear(dim, n_outputs)
+    with torch.no_grad():
+        head.weight.zero_() if start is None else head.weight.copy_(torch.from_numpy(start.weights))
+        head.bias.zero_() if start is None else head.bias.copy_(torch.from_numpy(start.bias))
+    return head

@@ -1,0 +1,332 @@
+"""``sentenc fit``: from a file to a folder and a report."""
+
+import csv
+import gzip
+import json
+import sys
+
+import numpy as np
+import pytest
+from conftest import make_cse
+
+from downstream.labelled import labelled, run, scored_pairs, write_csv, write_jsonl
+from sentenc.cli.held_out import in_both, split
+
+pytest.importorskip("sklearn")
+pytest.importorskip("matplotlib")
+
+from sentenc import SentenceClassifier, SentencePairClassifier, SentencePairRegressor, downstream
+
+ROWS = labelled()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fit") / "tiny"
+    make_cse().save(folder)
+    return folder
+
+
+@pytest.fixture
+def fit(model, tmp_path):
+    def call(*arguments, code=0):
+        return run("fit", *arguments, "-o", tmp_path / "out", "-m", model, code=code)
+
+    return call
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_csv(tmp_path / "data.csv", ["text", "label"], ROWS)
+
+
+def report_of(tmp_path):
+    return json.loads((tmp_path / "out" / "report" / "report.json").read_text(encoding="utf-8"))
+
+
+def test_report_is_of_what_is_saved_on_what_was_held_out(fit, data, tmp_path):
+    out, err = fit(data)
+    assert "60 examples, texts in 'text', 3 labels in 'label'" in err
+    assert "fitting on 48 examples, testing on 12" in err
+    assert "macro average" in out
+    report = report_of(tmp_path)
+    _, held_out = split([label for _, label in ROWS], 0.2, 1)
+    texts, labels = zip(*[ROWS[i] for i in held_out], strict=True)
+    classifier = downstream.load(tmp_path / "out")
+    assert isinstance(classifier, SentenceClassifier)
+    assert report["scores"]["accuracy"] == pytest.approx(classifier.score(list(texts), list(labels)))
+    assert report["scores"]["accuracy"] > 0.7
+    assert report["n_examples"] == 12
+    assert report["settings"]["columns"] == "text, label"
+
+
+def test_files_of_the_report(fit, data, tmp_path):
+    noisy = [(text, "pets" if i % 4 == 0 else label) for i, (text, label) in enumerate(ROWS)]
+    out, _ = fit(write_csv(tmp_path / "noisy.csv", ["text", "label"], noisy), "-q")
+    folder = tmp_path / "out" / "report"
+    assert {path.name for path in folder.iterdir()} == {
+        "report.md", "report.json", "errors.tsv", "confusion_matrix.png",
+    }  # fmt: skip
+    with open(folder / "errors.tsv", encoding="utf-8", newline="") as file:
+        head, *errors = csv.reader(file, delimiter="\t")
+    assert head == ["text", "label", "predicted", "probability", "where"]
+    assert errors
+    for text, label, predicted, probability, where in errors:
+        # The header is line 1.
+        assert noisy[int(where.rpartition(":")[2]) - 2] == (text, label)
+        assert predicted != label
+        assert 0 < float(probability) <= 1
+        assert where in (folder / "report.md").read_text(encoding="utf-8")
+    assert "most confident errors" in out
+
+
+def test_quiet_prints_the_report_alone(fit, data):
+    out, err = fit(data, "-q")
+    assert "accuracy" in out
+    assert err == ""
+
+
+def test_test_file(fit, data, tmp_path):
+    other = write_csv(tmp_path / "test.csv", ["label", "text"], [("pets", "dog cat"), ("emu", "runs")])
+    out, err = fit(data, "--test", other)
+    assert "fitting on 60 examples, testing on 2" in err
+    assert "had no training example and cannot be right: 'emu'" in out
+    assert report_of(tmp_path)["unknown_labels"] == ["emu"]
+
+
+def test_no_report(fit, data, tmp_path):
+    out, err = fit(data, "--test-fraction", 0)
+    assert (out, (tmp_path / "out" / "report").exists()) == ("", False)
+    assert "fitting on 60 examples" in err
+    assert "there is no report" in err
+
+
+def test_refit_saves_a_classifier_of_all_examples(fit, data, tmp_path):
+    _, err = fit(data, "--refit", "-C", 1)
+    assert "fitted again, on all 60 examples" in err
+    everything = SentenceClassifier(make_cse(), C=1.0, random_state=1)
+    everything.fit(*map(list, zip(*ROWS, strict=True)))
+    texts = [text for text, _ in ROWS]
+    found = downstream.load(tmp_path / "out").predict_proba(texts)
+    np.testing.assert_allclose(found, everything.predict_proba(texts), atol=1e-6)
+    assert report_of(tmp_path)["n_examples"] == 12
+
+
+def test_same_seed_same_classifier(fit, data, tmp_path):
+    found = []
+    for seed in (5, 5, 6):
+        fit(data, "--seed", seed, "--overwrite")
+        found.append(downstream.load(tmp_path / "out").predict_proba(["dog market"]))
+    np.testing.assert_array_equal(found[0], found[1])
+    assert (found[0] != found[2]).any()
+
+
+@pytest.mark.parametrize("kind", ["tsv", "jsonl", "csv.gz", "parquet"])
+def test_other_files(fit, tmp_path, kind):
+    path = tmp_path / f"data.{kind}"
+    if kind == "jsonl":
+        write_jsonl(path, [{"Category": label, "n": 1, "Sentence": text} for text, label in ROWS])
+    elif kind == "parquet":
+        pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        texts, labels = zip(*ROWS, strict=True)
+        pq.write_table(pa.table({"n": range(60), "Sentence": texts, "Category": labels}), path)
+    else:
+        write_csv(tmp_path / "plain", ["Sentence", "Category"], ROWS, "\t" if kind == "tsv" else ",")
+        content = (tmp_path / "plain").read_bytes()
+        path.write_bytes(gzip.compress(content) if kind == "csv.gz" else content)
+    _, err = fit(path)
+    assert "60 examples, texts in 'Sentence', 3 labels in 'Category'" in err
+
+
+def test_several_files_and_named_columns(fit, tmp_path):
+    one = write_csv(tmp_path / "a.csv", ["a", "b", "c"], [("x", *row) for row in ROWS[::2]])
+    other = write_csv(tmp_path / "b.csv", ["c", "b"], [row[::-1] for row in ROWS[1::2]])
+    _, err = fit(one, other, "--text-column", "b", "--label-column", "c")
+    assert "60 examples" in err
+    third = write_csv(tmp_path / "third.csv", ["b"], [("x",)])
+    _, err = fit(one, third, "--text-column", "b", "--label-column", "c", "--overwrite", code=1)
+    assert "third.csv has no column 'c', only 'b'" in err
+
+
+def test_numbers_in_csv_are_names_and_numbers_in_json_are_numbers(fit, tmp_path):
+    number = {"music": 1, "market": 2, "pets": 10}
+    fit(write_csv(tmp_path / "n.csv", ["text", "label"], [(text, f" {number[x]} ") for text, x in ROWS]))
+    assert downstream.load(tmp_path / "out").classes_.tolist() == ["1", "10", "2"]
+    fit(write_jsonl(tmp_path / "n.jsonl", [{"text": t, "label": number[x]} for t, x in ROWS]), "--overwrite")
+    assert downstream.load(tmp_path / "out").classes_.tolist() == [1, 2, 10]
+    assert report_of(tmp_path)["labels"][2]["label"] == 10
+
+
+def test_several_labels(fit, tmp_path):
+    rows = [(f"{a} {b}", f"{x};{y}") for (a, x), (b, y) in zip(ROWS, ROWS[7:] + ROWS[:7], strict=True)]
+    rows += [("the of to", ""), ("a is in", "")]
+    _, err = fit(write_csv(tmp_path / "m.csv", ["text", "labels"], rows), "--labels-separator", ";")
+    assert "62 examples, texts in 'text', 3 labels in 'labels'" in err
+    report = report_of(tmp_path)
+    assert report["kind"] == "multi"
+    assert report["scores"]["hamming loss"] < 0.3
+    assert (tmp_path / "out" / "report" / "labels.png").exists()
+    lists = [{"text": text, "labels": labels.split(";") if labels else []} for text, labels in rows]
+    fit(write_jsonl(tmp_path / "m.jsonl", lists), "--overwrite")
+    again = report_of(tmp_path)
+    assert again["scores"] == report["scores"]
+
+
+def test_pairs_with_labels(fit, tmp_path):
+    rows = [(a, b, "same" if score > 1 else "other") for a, b, score in scored_pairs()]
+    out, err = fit(write_csv(tmp_path / "p.csv", ["premise", "hypothesis", "label"], rows))
+    assert "texts in 'premise' and 'hypothesis', 2 labels" in err
+    assert isinstance(downstream.load(tmp_path / "out"), SentencePairClassifier)
+    assert "accuracy" in out
+
+
+def test_pairs_with_scores(fit, tmp_path):
+    data = write_csv(tmp_path / "p.csv", ["text1", "text2", "score"], scored_pairs(80))
+    out, err = fit(data)
+    assert "scores 'score'" in err
+    assert isinstance(downstream.load(tmp_path / "out"), SentencePairRegressor)
+    assert "pearson" in out
+    assert report_of(tmp_path)["scores"]["pearson"] > 0.5
+    assert (tmp_path / "out" / "report" / "scores.png").exists()
+    named = write_csv(tmp_path / "q.csv", ["x", "y", "z"], scored_pairs(80))
+    again, _ = fit(named, "--text-column", "x", "--text2-column", "y", "--score-column", "z", "--overwrite")
+    assert again.replace("q.csv", "p.csv") == out
+
+
+@pytest.mark.parametrize("n_bad", [1, 3])
+def test_rows_without_text_or_label(fit, tmp_path, n_bad):
+    rows = [*labelled(40), *[("", "pets"), ("dog", " "), ("  ", "pets")][:n_bad]]
+    data = write_csv(tmp_path / "d.csv", ["text", "label"], rows)
+    if n_bad == 1:
+        _, err = fit(data)
+        assert "120 examples" in err
+        assert "left out for want of text or label: 1" in err
+        return
+    _, err = fit(data, code=1)
+    assert "d.csv, line 122: 'text' is empty, and so in 3 of 123 rows, which is more than 1 %" in err
+    assert not (tmp_path / "out").exists()
+    _, err = fit(data, "--skip-empty")
+    assert "left out for want of text or label: 3" in err
+
+
+def test_same_text_in_both_parts_is_told(fit, tmp_path):
+    _, err = fit(write_csv(tmp_path / "d.csv", ["text", "label"], ROWS * 2))
+    assert "examples held out have a text that is fitted to as well" in err
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "code", "words"),
+    [
+        ("a,b\n1,2\n", [], 2, "which column is the label? It has 'a', 'b'"),
+        ("a,b,label\n1,2,3\n", [], 2, "which column is the text? It has 'a', 'b', 'label'"),
+        ("text,label\na,b\n", ["--text-column", "c"], 2, "data.csv has no column 'c', only 'text', 'label'"),
+        ("text,label\na,b\n", ["--text-column", "label"], 2, "column 'label' is named twice"),
+        ("text,label\na,b\n", ["--text2-column", "text"], 2, "expected --text-column beside it"),
+        (
+            "text,label\na,b\n",
+            ["--label-column", "label", "--score-column", "text"],
+            2,
+            "expected one of them",
+        ),
+        ("text,score\na,1\n", [], 2, "name the second text with --text2-column"),
+        ("text1,text2,score\na,b,c\n", [], 1, "data.csv, line 2: 'score' is 'c', expected a number"),
+        ("text1,text2,score\na,b,nan\n", [], 1, "'score' is 'nan', expected a number"),
+        ("text1,text2,score\na,b,1\n", ["--balanced"], 2, "--balanced is for labels"),
+        ("text,label\na,b\n", ["--epochs", "3"], 2, "--epochs is for --tune all"),
+        ("text,label\na,b\n", ["-C", "0"], 2, "'0' is neither 'auto' nor a number above 0"),
+        ("text,label\n", [], 1, "no example with a text and a label"),
+        ("", [], 1, "has no columns"),
+        ("text,label\na\n", [], 1, "data.csv, line 2: 1 fields, expected the header's 2"),
+        ("text,label\na,x\nb,x\nc,x\n", [], 1, "'x'"),
+    ],
+)
+def test_what_is_refused(fit, tmp_path, content, options, code, words):
+    path = tmp_path / "data.csv"
+    path.write_text(content, encoding="utf-8")
+    _, err = fit(path, *options, code=code)
+    assert words in err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [(1, "line 2: the label 1 is int, expected str as in the lines before"), (0.5, "line 2: 'label' is float"),
+     ({"a": 1}, "line 2: 'label' is dict")],
+)  # fmt: skip
+def test_labels_of_json_that_are_refused(fit, tmp_path, label, words):
+    rows = [{"text": "dog", "label": "pets"}, {"text": "cat", "label": label}]
+    _, err = fit(write_jsonl(tmp_path / "d.jsonl", rows), code=1)
+    assert words in err
+
+
+def test_no_other_folder_is_replaced(fit, data, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "config.json").write_text("{}")
+    _, err = fit(data, "--overwrite", code=1)
+    assert "is a folder with other things in it" in err
+    (tmp_path / "out" / "config.json").unlink()
+    fit(data)
+    before = (tmp_path / "out" / "report" / "report.json").read_bytes()
+    _, err = fit(data, code=1)
+    assert "--overwrite replaces it" in err
+    assert (tmp_path / "out" / "report" / "report.json").read_bytes() == before
+    fit(data, "--overwrite", "--seed", 3)
+    assert (tmp_path / "out" / "report" / "report.json").read_bytes() != before
+
+
+def test_without_matplotlib_it_fails_before_it_fits(fit, data, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    _, err = fit(data, code=1)
+    assert err == (
+        "drawing a report needs the package 'matplotlib', which is not installed: pip install \"sentenc[downstream]\""
+    )
+    fit(data, "--test-fraction", 0)
+
+
+def test_split_takes_every_label_s_share():
+    labels = ["a"] * 60 + ["b"] * 30 + ["c"] * 10
+    for seed in range(5):
+        train, test = split(labels, 0.2, seed)
+        assert sorted(train + test) == list(range(100))
+        counts = [sum(labels[i] == label for i in test) for label in "abc"]
+        # At even distances: at most one more or less than the share.
+        assert abs(np.array(counts) - [12, 6, 2]).max() <= 1
+        assert len(test) == 20
+    assert split(labels, 0.2, 1) != split(labels, 0.2, 2)
+    assert split(labels, 0.2, 1) == split(labels, 0.2, 1)
+
+
+def test_split_leaves_every_label_an_example():
+    labels = [f"label {i // 2}" for i in range(200)] + ["alone"]
+    train, test = split(labels, 0.5, 0)
+    assert {labels[i] for i in train} == set(labels)
+    assert 200 in train
+    assert len(test) > 50
+    assert split(["a"], 0.9, 0) == ([0], [])
+
+
+def test_split_of_scores_spreads_over_them():
+    scores = np.linspace(0, 5, 100).tolist()
+    _, test = split(scores, 0.1, 0)
+    assert np.diff([scores[i] for i in test]).max() < 0.6
+    assert len(test) == 10
+
+
+def test_texts_in_both():
+    assert in_both(["a", "b"], ["b", "b", "c"]) == 2
+    assert in_both([("a", "b")], [("a", "b"), ("b", "a")]) == 1
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_epochs_are_drawn(tmp_path, known):
+    from sentenc.cli.fit_report import write_report
+    from sentenc.downstream.report import classification_report
+
+    report = classification_report(["a", "b"], ["a", "a"], [[0.9, 0.1]] * 2, ["a", "b"], ["s", "t"])
+    # A long run must not fail at its end for want of a number to draw.
+    rows = [{"epoch": 0, "validation_loss" if known else "other": 1.0}]
+    write_report(report, tmp_path / "report", {"data": "some\nfile"}, rows)
+    assert (tmp_path / "report" / "history.png").exists() == known
+    text = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+    assert ("(history.png)" in text) == known
+    assert "- data: some file" in text
