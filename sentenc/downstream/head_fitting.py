@@ -23,7 +23,9 @@ _DEFAULT_STRENGTH = 16.0
 _FEW, _FOLDS, _SMALL = 2000, 5, 1e7
 # Of few examples more are held out: a tenth of them would have too little to say.
 _LEAST_FRACTION_OF_FEW = 0.2
-# The search ends when the held-out loss has risen so many times: larger strengths cost most.
+# Share by which a larger strength must lower the held-out loss: among equals, the smaller is less sure of itself.
+_WORTH_MORE = 0.01
+# The search ends when it has not so many times: larger strengths cost most.
 _MOST_RISES_FEW, _MOST_RISES = 2, 1
 # Multiplications in an evaluation below which a second thread costs more than it saves.
 _WORTH_THREADS = 1e8
@@ -160,7 +162,7 @@ def _chosen_strength(
         count = sum(len(part) for part in parts)
         loss = sum(losses.sum() for _, _, losses, _ in found) / count
         path[strength] = float(loss)
-        if best is None or loss < least:
+        if best is None or loss < (1 - _WORTH_MORE) * least:
             right = sum(int(hits.sum()) for _, _, _, hits in found)
             least, best = (
                 loss,

@@ -1,20 +1,16 @@
 """A report as pictures: what is taken for what, predicted against given scores, and how training went."""
 
 import os
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sentenc.downstream.report import Report
-from sentenc.errors import MissingExtraError
+from sentenc.figures import BLUE, GREEN, ORANGE, new_figure, save_figure
 
 # Beyond this, numbers in cells cannot be read.
 MAX_DRAWN = 20
-# Okabe and Ito's palette, as in the other pictures.
-_BLUE, _ORANGE, _GREEN = "#0072B2", "#D55E00", "#009E73"
 
 
 def plot_confusion(report: Report, path: str | os.PathLike[str]) -> None:
@@ -47,7 +43,7 @@ def plot_confusion(report: Report, path: str | os.PathLike[str]) -> None:
     shown = counts[np.ix_(chosen, chosen)]
     names = [_short(report.labels[i].label) for i in chosen]
     size = 0.42 * len(names) + 0.07 * max(map(len, names)) + 2.0
-    figure = _figure(max(size, 4.4), max(size - 0.6, 3.6))
+    figure = _frame(max(size, 4.4), max(size - 0.6, 3.6))
     panel = figure.subplots()
     # By the root of the share: a few per cent of mistakes shall be seen beside what is right.
     image = panel.imshow(shown / support[:, None], cmap="Blues", norm=_root_norm())
@@ -67,7 +63,7 @@ def plot_confusion(report: Report, path: str | os.PathLike[str]) -> None:
     bar.set_ticklabels([f"{tick:.0%}" for tick in ticks])
     bar.set_label("share of the label's examples", color="#444444", fontsize=9)
     bar.outline.set_visible(False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_label_scores(report: Report, path: str | os.PathLike[str]) -> None:
@@ -87,12 +83,12 @@ def plot_label_scores(report: Report, path: str | os.PathLike[str]) -> None:
         raise ValueError("the report has no label with an example, nothing to draw")
     title = "" if len(labels) <= most else f"the {most} weakest of {len(labels):,} labels"
     labels = labels[:most]
-    figure = _figure(7.0, 1.2 + 0.3 * len(labels))
+    figure = _frame(7.0, 1.2 + 0.3 * len(labels))
     panel = figure.subplots()
     rows = range(len(labels))
     for row, one in zip(rows, labels, strict=True):
         panel.plot([one.precision, one.recall], [row, row], color="#bbbbbb", linewidth=1.5, zorder=1)
-    for name, colour, marker in (("precision", _BLUE, "o"), ("recall", _ORANGE, "s")):
+    for name, colour, marker in (("precision", BLUE, "o"), ("recall", ORANGE, "s")):
         panel.scatter([getattr(one, name) for one in labels], rows, s=40, color=colour, marker=marker,
                       edgecolors="white", linewidths=0.6, label=name, zorder=2)  # fmt: skip
     panel.set_yticks(rows, [f"{_short(one.label)} ({one.support:,})" for one in labels], fontsize=9)
@@ -104,7 +100,7 @@ def plot_label_scores(report: Report, path: str | os.PathLike[str]) -> None:
     panel.spines[["top", "right", "left"]].set_visible(False)
     panel.tick_params(axis="y", length=0)
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_scores(report: Report, path: str | os.PathLike[str]) -> None:
@@ -122,19 +118,19 @@ def plot_scores(report: Report, path: str | os.PathLike[str]) -> None:
         raise ValueError(f"the report is of kind {report.kind!r}, which has no scores")
     true, given = report.true_scores
     low, high = min(true.min(), given.min()), max(true.max(), given.max())
-    figure = _figure(5.0, 5.0)
+    figure = _frame(5.0, 5.0)
     panel = figure.subplots()
     panel.plot([low, high], [low, high], color="#bbbbbb", linewidth=1.2, zorder=1)
     # Where thousands lie on one another, faint dots show where most are.
     alpha = float(np.clip(200 / len(true), 0.08, 0.7))
-    panel.scatter(true, given, s=16, color=_BLUE, alpha=alpha, linewidths=0, zorder=2)
+    panel.scatter(true, given, s=16, color=BLUE, alpha=alpha, linewidths=0, zorder=2)
     panel.set_xlabel("labelled")
     panel.set_ylabel("predicted")
     panel.set_aspect("equal")
     panel.grid(color="#e5e5e5")
     panel.set_axisbelow(True)
     panel.spines[["top", "right"]].set_visible(False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_history(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str]) -> None:
@@ -149,11 +145,11 @@ def plot_history(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str]) -
         MissingExtraError: matplotlib is not installed.
         ValueError: No row has a loss.
     """
-    losses = (("train_loss", "training loss", _BLUE), ("validation_loss", "held-out loss", _ORANGE))
+    losses = (("train_loss", "training loss", BLUE), ("validation_loss", "held-out loss", ORANGE))
     curves = [(label, colour, _points(rows, key)) for key, label, colour in losses]
     if not any(points for _, _, points in curves):
         raise ValueError("the history has no row with a loss, nothing to draw")
-    figure = _figure(7.0, 4.0)
+    figure = _frame(7.0, 4.0)
     left = figure.subplots()
     for label, colour, points in curves:
         if points:
@@ -161,7 +157,7 @@ def plot_history(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str]) -
     held_out = curves[1][2]
     if held_out:
         best = min(held_out, key=lambda point: point[1])
-        left.scatter(*best, s=110, facecolors="none", edgecolors=_ORANGE, label="kept", zorder=3)
+        left.scatter(*best, s=110, facecolors="none", edgecolors=ORANGE, label="kept", zorder=3)
     left.set_xlabel("epoch")
     left.set_ylabel("loss")
     left.xaxis.get_major_locator().set_params(integer=True)
@@ -170,15 +166,15 @@ def plot_history(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str]) -
     scores = _points(rows, "validation_score")
     if scores:
         right = left.twinx()
-        right.plot(*zip(*scores, strict=True), color=_GREEN, linestyle="--", marker="^", markersize=4,
+        right.plot(*zip(*scores, strict=True), color=GREEN, linestyle="--", marker="^", markersize=4,
                    label="held-out score")  # fmt: skip
-        right.set_ylabel("held-out score", color=_GREEN)
-        right.tick_params(axis="y", colors=_GREEN)
+        right.set_ylabel("held-out score", color=GREEN)
+        right.tick_params(axis="y", colors=GREEN)
         right.spines[["top"]].set_visible(False)
     else:
         left.spines[["right"]].set_visible(False)
     figure.legend(loc="outside upper center", ncols=4, frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _points(rows: Sequence[dict[str, Any]], key: str) -> list[tuple[float, float]]:
@@ -203,27 +199,8 @@ def require_matplotlib() -> None:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        import matplotlib.backends.backend_agg
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("downstream", "matplotlib", "drawing a report") from error
+    _frame(1.0, 1.0)
 
 
-def _figure(width: float, height: float) -> Any:
-    require_matplotlib()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    # Figure, not pyplot: a library must not touch the user's current figure or back end.
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _save(figure: Any, path: str | os.PathLike[str]) -> None:
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
-        # A box for each character that the font lacks; a line on the screen for each would help nobody.
-        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
-        figure.savefig(path, dpi=150)
+def _frame(width: float, height: float) -> Any:
+    return new_figure(width, height, extra="downstream", feature="drawing a report")

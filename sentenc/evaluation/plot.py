@@ -2,15 +2,14 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from sentenc.errors import MissingExtraError
 from sentenc.evaluation.catalogue import STS, TRANSFER
 from sentenc.evaluation.results import Results
+from sentenc.figures import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, YELLOW, new_figure, save_figure
 
-# Okabe and Ito's palette, told apart by colour-blind readers too; shapes for grey print.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_COLOURS = (BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK)
+# For grey print.
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
@@ -25,25 +24,18 @@ def plot(results: Sequence[Results], path: str | os.PathLike[str]) -> None:
         MissingExtraError: matplotlib is not installed.
         ValueError: There is nothing to draw.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("eval", "matplotlib", "plotting results") from error
     families = [(title, tasks) for title, tasks in _families(results) if tasks]
     if not families:
         raise ValueError("no scores to draw")
     rows = [len(tasks) for _, tasks in families]
-    # Figure, not pyplot: a library must not touch the user's current figure or back end.
-    figure = Figure(figsize=(8.0, 1.3 + 0.42 * sum(rows) + 0.55 * len(rows)), layout="constrained")
-    FigureCanvasAgg(figure)
+    height = 1.3 + 0.42 * sum(rows) + 0.55 * len(rows)
+    figure = new_figure(8.0, height, extra="eval", feature="plotting results")
     panels = figure.subplots(len(families), 1, squeeze=False, height_ratios=[count + 1 for count in rows])
     for panel, (title, tasks) in zip(panels[:, 0], families, strict=True):
         _draw_panel(panel, title, tasks, results)
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=min(3, len(results)), frameon=False)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path)
 
 
 def _families(results: Sequence[Results]) -> list[tuple[str, list[str]]]:

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sentenc.atomic import replacing_file
-from sentenc.errors import MissingExtraError
+from sentenc.figures import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, YELLOW, new_figure, save_figure
 
-# Okabe and Ito's palette, told apart by colour-blind readers too.
-_COLOURS = ("#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_DEV_COLOUR = "#D55E00"
+_COLOURS = (BLUE, GREEN, PINK, YELLOW, SKY, BLACK)
+_DEV_COLOUR = ORANGE
 # Parts of the bar: it shows progress, which goes by time where there is a limit.
 _PARTS = 10_000
 
@@ -154,18 +153,11 @@ def plot_curve(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str]) -> 
         MissingExtraError: matplotlib is not installed.
         ValueError: No row has a loss.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("eval", "matplotlib", "drawing the training curve") from error
     losses = [row for row in rows if row.get("losses")]
     scores = [row for row in rows if row.get("dev") is not None]
     if not losses:
         raise ValueError("the log has no row with a loss, nothing to draw")
-    # Figure, not pyplot: a library must not touch the user's current figure or back end.
-    figure = Figure(figsize=(8.0, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(8.0, 4.2, extra="eval", feature="drawing the training curve")
     left = figure.subplots()
     for index, name in enumerate(losses[0]["losses"]):
         points = [(row["step"], row["losses"][name]) for row in losses if name in row["losses"]]
@@ -187,4 +179,4 @@ def plot_curve(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str]) -> 
     else:
         left.spines[["right"]].set_visible(False)
     figure.legend(handles, labels, loc="outside upper center", ncols=min(3, len(labels)), frameon=False)
-    figure.savefig(path, dpi=150)
+    save_figure(figure, path)
