@@ -47,17 +47,9 @@ class LabelledEstimator(ClassifierMixin, SentenceEstimator):  # type: ignore[mis
 
     def score(self, texts: Any, y: Any, sample_weight: Any = None) -> float:
         """The share of texts whose label, or whole set of labels, is predicted right."""
-        columns = self._columns(texts)
-        targets = self._labels.encoded(y)
-        if len(columns[0]) != len(targets):
-            raise ValueError(
-                f"there are {len(columns[0])} texts and {len(targets)} labels, expected as many of both"
-            )
-        found = self.head_.probabilities(self._features(columns))
-        if self.multi_label_:
-            right = ((found > 0.5) == (targets > 0.5)).all(axis=1)
-        else:
-            right = targets[np.arange(len(targets)), found.argmax(axis=1)] > 0.5
+        right = self._labels.right(self.predict_proba(texts), y)
+        if len(right) == 0:
+            raise ValueError("there are 0 texts, expected at least one to score")
         return float(np.average(right, weights=sample_weight))
 
     def __sklearn_tags__(self) -> Any:

@@ -38,7 +38,23 @@ class Labels:
 
     def encoded(self, y: Any) -> npt.NDArray[np.float32]:
         """Targets (n, K) of labels given as those that were fitted; a label that is none of the classes has no 1."""
+        return self._matched(parse_labels(y, self.multi_label))
+
+    def right(self, probabilities: npt.NDArray[np.float64], y: Any) -> npt.NDArray[np.bool_]:
+        """Whether what :meth:`decoded` gives for probabilities (n, K) is y, all labels of an example: (n,)."""
         found = parse_labels(y, self.multi_label)
+        targets = self._matched(found) > 0.5
+        if len(targets) != len(probabilities):
+            raise ValueError(
+                f"there are {len(probabilities)} texts and {len(targets)} labels, expected as many of both"
+            )
+        if not self.multi_label:
+            return np.asarray(targets[np.arange(len(targets)), probabilities.argmax(axis=1)])
+        # A label that is none of the classes is never predicted.
+        known = targets.sum(axis=1) == found.targets.sum(axis=1)
+        return np.asarray(((probabilities > 0.5) == targets).all(axis=1) & known)
+
+    def _matched(self, found: "ParsedLabels") -> npt.NDArray[np.float32]:
         if found.indicator != self.indicator:
             raise ValueError("labels are given in another form than those that the classifier was fitted to")
         if self.indicator:
@@ -66,12 +82,15 @@ class Labels:
         Raises:
             KeyError, TypeError, ValueError: They are not what it tells.
         """
-        kind = _TYPES[value["type"]]
-        return cls(
-            _array([kind(label) for label in value["classes"]]),
-            bool(value["multi_label"]),
-            bool(value["indicator"]),
-        )
+        kind, classes = _TYPES[value["type"]], value["classes"]
+        flags = value["multi_label"], value["indicator"]
+        if type(classes) is not list or any(type(label) is not kind for label in classes):
+            raise TypeError(f"classes are {_shown(classes)}, expected a list of {kind.__name__}")
+        if any(type(flag) is not bool for flag in flags):
+            raise TypeError(f"multi_label and indicator are {flags}, expected true or false")
+        if classes != sorted(set(classes)):
+            raise ValueError(f"classes are {_shown(classes)}, expected each once, sorted")
+        return cls(_array(classes), *flags)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,16 +117,14 @@ def parse_labels(y: Any, multi_label: bool | None = None) -> ParsedLabels:
     if getattr(y, "ndim", 1) == 2 or hasattr(y, "toarray"):
         return _parsed_matrix(y)
     items = list(y)
-    several = bool(items) and all(
-        isinstance(item, list | tuple | set | frozenset | np.ndarray) for item in items
-    )
-    if several is False and multi_label and items:
-        raise TypeError(f"y[0] is {_shown(items[0])}, expected a collection of labels for each text")
+    several = _is_collection(items[0]) if multi_label is None and items else bool(multi_label)
     rows: list[list[Any]] = []
     first: tuple[str, Any] | None = None
     for index, item in enumerate(items):
         where = f"y[{index}]"
         if several:
+            if not _is_collection(item):
+                raise TypeError(f"{where} is {_shown(item)}, expected a collection of labels for each text")
             row = sorted(item, key=repr) if isinstance(item, set | frozenset) else list(item)
         else:
             row = [item]
@@ -118,6 +135,8 @@ def parse_labels(y: Any, multi_label: bool | None = None) -> ParsedLabels:
                 first = (kind, f"{where} is {_shown(label)}")
             elif kind != first[0]:
                 raise TypeError(f"{where} is {_shown(label)}, but {first[1]}: expected labels of one type")
+    if several and _looks_like_a_matrix(rows):
+        raise TypeError("y has rows of 0 and 1, as a matrix of labels has: pass np.array(y)")
     classes = _array(sorted({label for row in rows for label in row}))
     place = {label: column for column, label in enumerate(classes.tolist())}
     targets = np.zeros((len(rows), len(classes)), np.float32)
@@ -170,13 +189,20 @@ def parse_texts(texts: Any) -> list[str]:
     """A list of texts, checked like those of :meth:`sentenc.Encoder.encode`; a lone str is refused."""
     if isinstance(texts, str):
         raise TypeError("texts is a str, expected a sequence of them")
+    if hasattr(texts, "columns"):
+        # Taken by iteration, it would give their names.
+        raise TypeError(f"texts is {type(texts).__name__}, expected a sequence of str: pass one column of it")
     return as_text_list(texts)
 
 
 def _parsed_matrix(y: Any) -> ParsedLabels:
     matrix = np.asarray(y.toarray() if hasattr(y, "toarray") else y)
-    if matrix.dtype.kind not in "buif" or not np.isin(matrix, (0, 1)).all():
-        raise ValueError(f"y has shape {matrix.shape}, expected 0 or 1 in every place of a matrix of labels")
+    right = np.isin(matrix, (0, 1)) if matrix.dtype.kind in "buif" else np.zeros(matrix.shape, np.bool_)
+    if not right.all():
+        row, column = np.argwhere(~right)[0].tolist()
+        raise ValueError(
+            f"y[{row}, {column}] is {matrix[row, column]}, expected 0 or 1 in every place of a matrix of labels"
+        )
     return ParsedLabels(np.arange(matrix.shape[1]), True, True, matrix.astype(np.float32))
 
 
@@ -185,11 +211,24 @@ def _checked_label(label: Any, where: str) -> Any:
         label = label.item()
     if label is None or not isinstance(label, str | int | float) or label != label:
         raise TypeError(f"{where} is {_shown(label)}, expected a label: str, int or bool")
-    if isinstance(label, float) and label != int(label):
+    if isinstance(label, float) and not label.is_integer():
         raise ValueError(
             f"{where} is {label}, expected classes, not continuous values (scores of pairs: SentencePairRegressor)"
         )
+    # The plain value of a member of an Enum, whose hash is another.
+    if type(label) not in _TYPES.values():
+        label = str.__str__(label) if isinstance(label, str) else _TYPES[_type_name(label)](label)
     return label
+
+
+def _is_collection(item: Any) -> bool:
+    return isinstance(item, list | tuple | set | frozenset | np.ndarray)
+
+
+def _looks_like_a_matrix(rows: list[list[Any]]) -> bool:
+    # Rows of one length, of 0 and 1 alone, and one of them has either twice: as labels that makes no sense.
+    same = len({len(row) for row in rows}) == 1 and any(len(set(row)) < len(row) for row in rows)
+    return same and all(type(label) is not str and label in (0, 1) for row in rows for label in row)
 
 
 def _type_name(label: Any) -> LabelType:
@@ -199,11 +238,13 @@ def _type_name(label: Any) -> LabelType:
 
 
 def _array(labels: list[Any]) -> npt.NDArray[Any]:
-    # Not numpy's own choice for str: "U" drops trailing NULs.
+    # Not numpy's own choice where it would change a label: "U" drops trailing NULs, large int become float.
     if labels and isinstance(labels[0], str) and any(label.endswith("\0") for label in labels):
         found = np.empty(len(labels), object)
         found[:] = labels
         return found
+    if labels and type(labels[0]) is int and not all(-(2**63) <= label < 2**63 for label in labels):
+        return np.array(labels, object)
     return np.array(labels)
 
 

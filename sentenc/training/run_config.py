@@ -28,7 +28,8 @@ class StudentSettings:
             the teacher's.
         preset: "paper" for the CSE of the paper.
         config: Fields of :class:`~sentenc.CSEConfig`, or of transformers' ``BertConfig``. A CSE model as the
-            start brings its own; ``combine`` may go from "residual" to "both", and ``average_dim`` from none.
+            start brings its own; ``combine`` may go from "residual" to "both", ``average_dim`` from none, and it,
+            ``embedding_dim`` and ``num_filters`` may be less, see :mod:`sentenc.training.shrinking`.
         dropout: See :class:`~sentenc.training.students.CSEStudent`; so are the next five.
         word_dropout: The same.
         words_first: The same.

@@ -19,6 +19,7 @@ from sentenc.errors import CheckpointError
 from sentenc.registry import find, load
 from sentenc.tokenization import Tokenizer
 from sentenc.training.run_config import RunConfig, StudentSettings
+from sentenc.training.shrinking import shrunk
 from sentenc.training.starts import Start, average_from_teacher, start_from_teacher, start_from_words
 from sentenc.training.students import CSEStudent, Student
 from sentenc.training.vocabulary import prune_vocabulary, token_frequencies
@@ -26,8 +27,9 @@ from sentenc.training.word_vectors import load_word_vectors
 
 _RATES = ("dropout", "word_dropout", "words_first")
 _LENGTHS = ("length", "average_length", "features_length")
-# What a model that is the start may be widened by.
+# What of a model that is the start may become more, and what less.
 _WIDENING = ("combine", "average_dim")
+_SHRINKING = ("embedding_dim", "num_filters", "average_dim")
 
 
 def make_student(
@@ -63,7 +65,7 @@ def make_student(
         words = start_from_words(vectors, wanted, unknown=config.unknown)
         start = (words.tokenizer, words.embeddings, words.log_weights)
     else:
-        model = _model(settings)
+        model = _shrunk(_model(settings), settings, texts)
         config = _widened(model.config, settings)
         rows = None
         if config.average_dim and not model.config.average_dim:
@@ -160,15 +162,33 @@ def _tokenizer(settings: StudentSettings, teacher: str | None, skip_unknown: boo
 
 def _model(settings: StudentSettings) -> CSE:
     encoder = load(settings.start)
-    others = sorted(set(settings.config) - set(_WIDENING))
-    if others or settings.preset or settings.vocabulary or settings.tokenizer:
+    free = sorted({*_WIDENING, *_SHRINKING})
+    others = sorted(set(settings.config) - set(free))
+    if others or settings.preset or settings.tokenizer:
         raise ValueError(
-            f"student.start is the model {settings.start!r}, which brings config, vocabulary and tokenizer: expected "
-            f"none of them (nor a preset) in [student], {' and '.join(_WIDENING)} of config aside"
+            f"student.start is the model {settings.start!r}, which brings config and tokenizer: expected none of them "
+            f"(nor a preset) in [student], {', '.join(free)} of config aside"
         )
     if not isinstance(encoder, CSE):
         raise ValueError(f"student.start is {type(encoder).__name__}, expected a CSE model for kind 'cse'")
     return encoder
+
+
+def _shrunk(model: CSE, settings: StudentSettings, texts: Callable[[], Iterable[str]]) -> CSE:
+    # What is to be less of the model, tokens included, is cut off.
+    old = model.config
+    less = {
+        name: settings.config[name]
+        for name in _SHRINKING
+        if name in settings.config and 0 < settings.config[name] < getattr(old, name)
+    }
+    if not less and not settings.vocabulary:
+        return model
+    vocabulary = None
+    if settings.vocabulary:
+        frequencies = token_frequencies(model.tokenizer, texts())
+        vocabulary = prune_vocabulary(model.tokenizer, frequencies, settings.vocabulary)
+    return shrunk(model, vocabulary=vocabulary, **less)
 
 
 def _widened(old: CSEConfig, settings: StudentSettings) -> CSEConfig:
@@ -176,6 +196,12 @@ def _widened(old: CSEConfig, settings: StudentSettings) -> CSEConfig:
     config = replace(old, **settings.config)
     if config == old:
         return old
+    for name in ("embedding_dim", "num_filters"):
+        if getattr(config, name) > getattr(old, name):
+            raise ValueError(
+                f"student.config.{name} is {getattr(config, name)}, expected at most the {getattr(old, name)} of "
+                f"{settings.start}"
+            )
     if old.average_dim not in (0, config.average_dim) or (
         old.combine != config.combine and (old.combine, config.combine) != ("residual", "both")
     ):

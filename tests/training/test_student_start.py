@@ -1,13 +1,15 @@
-"""A student that goes on from a model, with more beside its sentence vector."""
+"""A student that goes on from a model, with more beside its sentence vector, or less of it."""
 
 import numpy as np
 import pytest
 from conftest import make_cse, make_sentence_transformer
 
-from sentenc import ExternalEncoder
+from sentenc import CSE, ExternalEncoder
 from sentenc.training.run_config import RunConfig, parse_run
+from sentenc.training.shrinking import shrunk
 from sentenc.training.starts import average_from_teacher, principal_embeddings
 from sentenc.training.student_start import make_student
+from sentenc.training.vocabulary import prune_vocabulary, token_frequencies
 
 TEXTS = ["the dog runs in a park", "not good at all!", "dog", "", "new york people"]
 
@@ -77,7 +79,9 @@ def test_what_a_model_cannot_become_is_refused(tmp_path, teacher):
         ({"average_dim": 5}, "average_dim=4, expected 'residual' to become 'both' and no average"),
         ({"average_dim": 0}, "expected 'residual' to become 'both'"),
         ({"combine": "concat"}, "has combine='residual'"),
-        ({"phi": "tanh"}, "combine and average_dim of config aside"),
+        ({"phi": "tanh"}, "average_dim, combine, embedding_dim, num_filters of config aside"),
+        ({"embedding_dim": 13}, "embedding_dim is 13, expected at most the 12"),
+        ({"num_filters": 7}, "num_filters is 7, expected at most the 6"),
     ]:
         with pytest.raises(ValueError, match=message):
             made(tmp_path, teacher, start=path, config=config)
@@ -86,6 +90,37 @@ def test_what_a_model_cannot_become_is_refused(tmp_path, teacher):
         made(tmp_path, teacher, start=path, config={"combine": "residual"})
     with pytest.raises(ValueError, match=r"student\.length is 2\.0, expected it for kind 'cse' only"):
         made(tmp_path, kind="bert", start="random", length=2.0)
+
+
+def test_a_model_shrinks_to_a_start(tmp_path):
+    encoder, path = saved(tmp_path, average_dim=4, combine="both")
+    tokens = encoder.tokenizer.vocab_size
+    frequencies = token_frequencies(encoder.tokenizer, TEXTS)
+    tokenizer, kept = prune_vocabulary(encoder.tokenizer, frequencies, tokens - 3)
+    config = {"embedding_dim": 8, "num_filters": 4, "average_dim": 2}
+    student = made(tmp_path, start=path, config=config, vocabulary=tokens - 3)
+    assert student.tokenizer.vocabulary == tokenizer.vocabulary
+    assert (student.config.vocab_size, student.dim) == (tokens - 3, 8 + 2 + 2 * 4)
+    small = student.encoder()
+    for name, columns in (("embeddings", 8), ("average", 2)):
+        np.testing.assert_array_equal(small.weight(name), encoder.weight(name)[kept, :columns])
+    np.testing.assert_array_equal(small.weight("token_weights"), encoder.weight("token_weights")[kept])
+    # Filters that nothing comes out of are the first to go.
+    weights = {name: encoder.weight(name) for name in encoder.config.shapes()}
+    weights["output.2"][[1, 4]] = 0
+    silent = CSE(encoder.config, weights, encoder.tokenizer)
+    left = shrunk(silent, num_filters=4)
+    np.testing.assert_array_equal(left.weight("filters.2"), weights["filters.2"][:, :, [0, 2, 3, 5]])
+    np.testing.assert_array_equal(left.weight("output.2"), weights["output.2"][[0, 2, 3, 5]])
+    np.testing.assert_array_equal(left.weight("biases.2"), weights["biases.2"][[0, 2, 3, 5]])
+
+
+def test_what_cannot_shrink_is_refused():
+    with pytest.raises(ValueError, match="output_dim=7, expected one without a projection"):
+        shrunk(make_cse(output_dim=7), embedding_dim=4)
+    encoder = make_cse()
+    with pytest.raises(ValueError, match="num_filters is 99, expected at most the model's"):
+        shrunk(encoder, num_filters=99)
 
 
 def test_a_new_student_gets_the_teachers_average_too(tmp_path, teacher):
