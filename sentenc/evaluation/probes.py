@@ -7,8 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.logistic.regression import Design, predict, solve_path
-from sentenc.logistic.threads import worker_threads
+from sentenc.evaluation.logistic import Design, predict, solve_path
+from sentenc.evaluation.threads import worker_threads
 
 Labels = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.int64]

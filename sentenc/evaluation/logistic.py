@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.logistic.curvature import Curvature
-from sentenc.logistic.lbfgs import minimise
+from sentenc.evaluation.curvature import Curvature
+from sentenc.evaluation.lbfgs import minimise
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
@@ -68,7 +68,7 @@ def solve_path(
         design: Features and labels.
         masks: Shape (P, n), True where a problem trains.
         strengths: Values of C, rising: each starts from the solution of the one before.
-        pool: From :func:`~sentenc.logistic.threads.worker_threads`.
+        pool: From :func:`~sentenc.evaluation.threads.worker_threads`.
 
     Yields:
         C and the weights of all problems, shape (P, n_outputs, d + 1).
