@@ -1,4 +1,4 @@
-"""cse-en as it ships: sensible, pinned, small."""
+"""The models that ship: sensible, pinned, small."""
 
 from pathlib import Path
 
@@ -9,9 +9,21 @@ import sentenc
 from sentenc.registry import find
 
 
+SIZES = {"cse-en": (480, 256, 12e6), "cse-en-tiny": (272, 160, 3e6)}
+
+
+@pytest.fixture(scope="module", params=SIZES)
+def name(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def encoder():
-    return sentenc.load("cse-en")
+def encoder(name):
+    return sentenc.load(name)
+
+
+def test_these_ship():
+    assert sentenc.available_models() == sorted(SIZES)
 
 
 def test_likes_what_is_alike(encoder):
@@ -32,14 +44,14 @@ def test_ngrams_count(encoder):
     assert np.abs(a - b).max() > 1e-3
 
 
-def test_folder_is_small_and_described():
-    folder = find("cse-en")
-    assert sum(path.stat().st_size for path in folder.iterdir()) < 12e6
+def test_folder_is_small_and_described(name, encoder):
+    folder = find(name)
+    assert sum(path.stat().st_size for path in folder.iterdir()) < SIZES[name][2]
     assert "STS-B" in (folder / "README.md").read_text(encoding="utf-8")
-    metadata = sentenc.load("cse-en").metadata
-    assert {"summary", "sources", "scores", "command"} <= set(metadata)
+    assert {"summary", "sources", "scores", "command"} <= set(encoder.metadata)
+    assert encoder.metadata["name"] == name
 
 
-def test_files_stay_in_the_package(encoder):
-    assert Path(sentenc.__file__).parent in find("cse-en").parents
-    assert (encoder.dim, encoder.similarity_dim) == (480, 256)
+def test_files_stay_in_the_package(name, encoder):
+    assert Path(sentenc.__file__).parent in find(name).parents
+    assert (encoder.dim, encoder.similarity_dim) == SIZES[name][:2]

@@ -12,7 +12,7 @@ RUNS = sorted((Path(__file__).parents[2] / "examples" / "runs").glob("*.toml"))
 
 
 def test_there_are_runs():
-    assert {path.stem for path in RUNS} >= {"cse-distil", "cse-refine", "cse-paper"}
+    assert {path.stem for path in RUNS} >= {"cse-distil", "cse-refine", "cse-paper", "cse-tiny"}
 
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
