@@ -63,6 +63,7 @@ def systems(threads: int) -> dict:
     words = encoder.word_path()
     found = {"cse-en": encoder.encode, "cse-en, word path alone": words.encode}
     rows = encoder.weight("embeddings")
+    found["cse-en-tiny"] = sentenc.load("cse-en-tiny", threads=threads).encode
     found["model2vec, same vocabulary"] = _model2vec(encoder, rows)
     found["gensim, mean of vectors"] = _gensim(encoder, rows)
     found["wordllama"] = _wordllama()

@@ -8,7 +8,6 @@ import pytest
 import sentenc
 from sentenc.registry import find
 
-
 SIZES = {"cse-en": (480, 256, 12e6), "cse-en-tiny": (272, 160, 3e6)}
 
 

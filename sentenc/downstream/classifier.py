@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.downstream.estimator import ClassifierMixin, Matrix, SentenceEstimator
+from sentenc.downstream.estimator import ClassifierMixin, Floats, Matrix, SentenceEstimator, is_number
 from sentenc.downstream.labels import Labels, ParsedLabels, parse_labels
 
 
@@ -43,11 +43,22 @@ class LabelledEstimator(ClassifierMixin, SentenceEstimator):  # type: ignore[mis
         With any number of labels each, those with a probability above a half: a list of n tuples, or a matrix
         (n, K) of 0 and 1 if that is what the classifier was fitted to.
         """
-        return self._labels.decoded(self.predict_proba(texts))
+        found = self.predict_proba(texts)
+        return self._labels.decoded(found)
+
+    def decision_function(self, texts: Any) -> Floats:
+        """Scores (n, K) before they become probabilities; for two classes (n,), those of the second less the first."""
+        # What is not fitted says so first.
+        columns = self._columns(texts)
+        scores = self.head_.scores(self._features(columns))
+        return (
+            scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 and self._head_kind == "softmax" else scores
+        )
 
     def score(self, texts: Any, y: Any, sample_weight: Any = None) -> float:
         """The share of texts whose label, or whole set of labels, is predicted right."""
-        right = self._labels.right(self.predict_proba(texts), y)
+        found = self.predict_proba(texts)
+        right = self._labels.right(found, y)
         if len(right) == 0:
             raise ValueError("there are 0 texts, expected at least one to score")
         return float(np.average(right, weights=sample_weight))
@@ -124,9 +135,10 @@ def _class_weights(wanted: Any, parsed: ParsedLabels) -> Matrix | None:
         classes = parsed.classes.tolist()
         if unknown := [label for label in wanted if label not in classes]:
             raise ValueError(f"class_weight has {unknown[0]!r}, which is none of the {len(classes)} classes")
-        weights = np.array([wanted.get(label, 1.0) for label in classes], np.float64)
-        if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
+        values = [wanted.get(label, 1.0) for label in classes]
+        if not (all(is_number(value) and 0 <= value < np.inf for value in values) and any(values)):
             raise ValueError(f"class_weight is {wanted}, expected numbers of 0 or more, one of them above")
+        weights = np.array(values, np.float64)
     else:
         raise ValueError(f"class_weight is {wanted!r}, expected 'balanced', a dict or None")
     # A text of several labels counts as much as the mean of them; one of none as much as any.

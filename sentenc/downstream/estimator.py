@@ -3,16 +3,17 @@
 import os
 import time
 from functools import lru_cache
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 
 from sentenc.downstream.features import pair_features
-from sentenc.downstream.head import HeadKind, LinearHead, log_losses
+from sentenc.downstream.head import HeadKind, LinearHead, log_losses, probabilities
 from sentenc.downstream.head_fitting import fit_head, hits
-from sentenc.downstream.held_out import held_out_rows, strata
+from sentenc.downstream.held_out import Rows, held_out_rows, strata
 from sentenc.downstream.labels import parse_texts
+from sentenc.downstream.tuning_config import TuningConfig
 from sentenc.encoders.base import Encoder
 from sentenc.errors import MissingExtraError
 from sentenc.registry import available_models
@@ -29,6 +30,7 @@ __all__ = ["ClassifierMixin", "RegressorMixin", "SentenceEstimator"]
 
 Floats = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float32]
+HeldOut = tuple[Rows, Floats] | None
 
 # Of the attributes that fit() sets, those that a folder keeps as JSON.
 FITTED = ("metrics_", "history_", "C_", "n_iter_")
@@ -97,16 +99,10 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
         assert isinstance(found, cls)
         return found
 
-    def decision_function(self, texts: Any) -> Floats:
-        """Scores (n, K) before they become probabilities; for two classes (n,), those of the second less the first."""
-        scores = self.head_.scores(self._features(self._columns(texts)))
-        return (
-            scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 and self._head_kind == "softmax" else scores
-        )
-
     def predict_proba(self, texts: Any) -> Floats:
         """Probabilities (n, K), in the order of ``classes_`` (of a regressor: ``steps_``)."""
-        return self.head_.probabilities(self._features(self._columns(texts)))
+        columns = self._columns(texts)
+        return self.head_.probabilities(self._features(columns))
 
     def __sklearn_is_fitted__(self) -> bool:
         """For scikit-learn."""
@@ -130,25 +126,25 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
 
     def _fit(
         self, texts: Any, targets: Matrix, kind: HeadKind, sample_weight: Any, class_weights: Matrix | None
-    ) -> Self:
+    ) -> HeldOut:
+        # The rows that were held out, and their probabilities.
         started = time.perf_counter()
         check_settings(self)
-        rng = np.random.default_rng(self.random_state)
+        rng = _generator(self.random_state)
         columns = self._parsed_columns(texts)
         if len(columns[0]) != len(targets):
+            what = "texts" if len(columns) == 1 else "pairs"
             raise ValueError(
-                f"there are {len(columns[0])} texts and {len(targets)} labels, expected as many of both"
+                f"there are {len(columns[0])} {what}, and y has {len(targets)}: expected as many of both"
             )
         weights = self._weights(sample_weight, class_weights, len(targets))
         encoder = self.encoder if isinstance(self.encoder, Encoder) else _loaded(self.encoder)
         self._head_kind = kind
-        if self.tune == "head":
-            self._fit_head(encoder, columns, targets, weights, rng)
-        else:
-            self._fit_all(encoder, columns, targets, weights, rng)
+        fit = self._fit_head if self.tune == "head" else self._fit_all
+        held = fit(encoder, columns, targets, weights, rng)
         self.metrics_["n_train"] = len(targets)
         self.metrics_["seconds"] = round(time.perf_counter() - started, 3)
-        return self
+        return held
 
     def _fit_head(
         self,
@@ -157,18 +153,19 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
         targets: Matrix,
         weights: Matrix,
         rng: np.random.Generator,
-    ) -> None:
+    ) -> HeldOut:
         if self.init == "random":
             from sentenc.downstream.tunable import random_encoder
 
             encoder = random_encoder(encoder, rng)
         features = features_of(encoder, columns, self.show_progress_bar)
         found = fit_head(
-            features, targets, self._head_kind, C=self.C, sample_weight=weights,
+            features, targets, self._head_kind, C=_strength(self.C), sample_weight=weights,
             validation_fraction=self.validation_fraction, rng=rng,
         )  # fmt: skip
         self.encoder_, self.head_, self.C_ = encoder, found.head, found.C
         self.metrics_, self.history_, self.n_iter_ = dict(found.validation), [], 1
+        return found.held_out
 
     def _fit_all(
         self,
@@ -177,9 +174,8 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
         targets: Matrix,
         weights: Matrix,
         rng: np.random.Generator,
-    ) -> None:
+    ) -> HeldOut:
         from sentenc.downstream.tuning import tune_end_to_end
-        from sentenc.downstream.tuning_config import TuningConfig
 
         held = held_out_rows(strata(targets), self.validation_fraction, rng)
         kept = np.setdiff1d(np.arange(len(targets)), held)
@@ -188,39 +184,40 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
             # The head alone, which the whole begins with and must beat on the rows held out.
             some = [[column[row] for row in kept] for column in columns]
             start = fit_head(
-                features_of(encoder, some, self.show_progress_bar), targets[kept], self._head_kind, C=self.C,
+                features_of(encoder, some, self.show_progress_bar), targets[kept], self._head_kind, C=_strength(self.C),
                 sample_weight=weights[kept], validation_fraction=self.validation_fraction, rng=rng,
             )  # fmt: skip
         found = tune_end_to_end(
             encoder, columns, targets, self._head_kind,
-            config=TuningConfig(
-                epochs=self.epochs, patience=self.patience, batch_size=self.batch_size,
-                learning_rate=self.learning_rate, regularization=self.regularization, max_minutes=self.max_minutes,
-            ),
-            init=self.init, sample_weight=weights, train_rows=kept, validation_rows=held, rng=rng,
+            config=tuning_config(self), init=self.init, sample_weight=weights, train_rows=kept, validation_rows=held, rng=rng,
             head_start=None if start is None else start.head, show_progress_bar=self.show_progress_bar,
         )  # fmt: skip
         self.encoder_, self.head_ = found.encoder, found.head
         self.C_ = None if start is None else start.C
         self.history_, self.n_iter_ = found.history, max(1, len(found.history) - 1)
         self.metrics_ = {"best_epoch": found.best_epoch, "stopped_by": found.stopped_by}
-        if len(held):
-            # Of what will be used: the encoder in the form that encodes, not the one that was trained.
-            scores = self.head_.scores(self._features([[column[row] for row in held] for column in columns]))
-            self.metrics_ |= {
-                "log_loss": float(log_losses(scores, targets[held], self._head_kind).mean()),
-                "accuracy": float(hits(scores, targets[held], self._head_kind).mean()), "n": len(held),
-            }  # fmt: skip
+        if not len(held):
+            return None
+        # Of what will be used: the encoder in the form that encodes, not the one that was trained.
+        scores = self.head_.scores(self._features([[column[row] for row in held] for column in columns]))
+        self.metrics_ |= {
+            "log_loss": float(log_losses(scores, targets[held], self._head_kind).mean()),
+            "accuracy": float(hits(scores, targets[held], self._head_kind).mean()), "n": len(held),
+        }  # fmt: skip
+        return held, probabilities(scores, self._head_kind)
 
     def _weights(self, sample_weight: Any, class_weights: Matrix | None, n: int) -> Matrix:
         weights = np.ones(n, np.float32)
         if sample_weight is not None:
             weights = np.asarray(sample_weight, np.float32)
-            if weights.shape != (n,) or not (weights >= 0).all() or not weights.any():
-                raise ValueError(
-                    f"sample_weight has shape {weights.shape}, expected ({n},), none below 0 and one above"
-                )
-        return weights if class_weights is None else weights * class_weights
+            if weights.shape != (n,):
+                raise ValueError(f"sample_weight has shape {weights.shape}, expected ({n},)")
+            if wrong := np.flatnonzero(~((weights >= 0) & np.isfinite(weights))).tolist():
+                raise ValueError(f"sample_weight[{wrong[0]}] is {weights[wrong[0]]}, expected 0 or more")
+        weights = weights if class_weights is None else weights * class_weights
+        if not weights.any():
+            raise ValueError("the weights of all examples are zero, expected some that count")
+        return weights
 
     def _columns(self, texts: Any) -> list[list[str]]:
         self._check_fitted()
@@ -239,6 +236,20 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
     history_: list[dict[str, Any]]
     C_: float | None
     n_iter_: int
+
+
+def _strength(value: Any) -> float | Literal["auto"]:
+    # Of a float32, the same number in double precision.
+    return "auto" if value == "auto" else float(value)
+
+
+def _generator(random_state: Any) -> np.random.Generator:
+    try:
+        return np.random.default_rng(random_state)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"random_state is {random_state!r}, expected a whole number of 0 or more, a generator or None"
+        ) from error
 
 
 def _loaded(model: str | os.PathLike[str]) -> Encoder:
@@ -274,8 +285,24 @@ def check_settings(estimator: SentenceEstimator) -> None:
             f"encoder is {type(estimator.encoder).__name__}, expected the name of a model, a folder or an Encoder"
         )
     strength = estimator.C
-    if strength != "auto" and (isinstance(strength, str | bool) or not 0 < strength < np.inf):
+    if not (isinstance(strength, str) and strength == "auto") and not (
+        is_number(strength) and 0 < strength < np.inf
+    ):
         raise ValueError(f"C is {strength!r}, expected 'auto' or a number above 0")
     fraction = estimator.validation_fraction
-    if not 0 <= fraction < 1:
+    if not (is_number(fraction) and 0 <= fraction < 1):
         raise ValueError(f"validation_fraction is {fraction!r}, expected a share in [0, 1)")
+    tuning_config(estimator)
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a setting is a number, which a bool is not."""
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
+def tuning_config(estimator: SentenceEstimator) -> TuningConfig:
+    """The settings of tune="all", checked."""
+    names = ("epochs", "patience", "batch_size", "learning_rate", "regularization", "max_minutes")
+    values = {name: getattr(estimator, name) for name in names}
+    # A grid of settings may be an array of them.
+    return TuningConfig(**{k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()})

@@ -13,7 +13,8 @@ from sentenc._version import __version__
 from sentenc.atomic import replacing_folder
 from sentenc.downstream.head import LinearHead
 from sentenc.downstream.labels import Labels
-from sentenc.errors import CheckpointError
+from sentenc.encoders.base import Encoder
+from sentenc.errors import CheckpointError, ModelNotFoundError
 from sentenc.registry import load as load_encoder
 
 if TYPE_CHECKING:
@@ -47,9 +48,14 @@ def save(estimator: "SentenceEstimator", folder: str | os.PathLike[str]) -> None
             "labels": _labels(estimator),
             "head": estimator.head_.kind,
             "fitted": {name: getattr(estimator, name) for name in FITTED},
-            "files": {HEAD: _sha256(staging / HEAD)},
+            "files": {
+                path.relative_to(staging).as_posix(): _stated(path)
+                for path in sorted(staging.rglob("*"))
+                if path.is_file()
+            },
         }
-        text = json.dumps(config, ensure_ascii=False, indent=1, default=_plain) + "\n"
+        # ASCII, so that a label with half a surrogate pair is kept too.
+        text = json.dumps(config, indent=1, default=_plain) + "\n"
         (staging / CONFIG).write_text(text, encoding="utf-8")
 
 
@@ -65,13 +71,14 @@ def load(folder: str | os.PathLike[str], expected: type | None = None) -> "Sente
         MissingExtraError: The extra ``downstream``, or one that the encoder needs, is not installed.
     """
     from sentenc.downstream.classifier import SentenceClassifier
-    from sentenc.downstream.estimator import FITTED
+    from sentenc.downstream.estimator import FITTED, check_settings
     from sentenc.downstream.pairs import SentencePairClassifier, SentencePairRegressor
 
     kinds = {c.__name__: c for c in (SentenceClassifier, SentencePairClassifier, SentencePairRegressor)}
     folder = Path(folder)
     config = _read_config(folder)
-    if config["kind"] not in kinds:
+    _check_files(folder, config["files"])
+    if not isinstance(config["kind"], str) or config["kind"] not in kinds:
         raise CheckpointError(
             f"{folder / CONFIG} has kind {config['kind']!r}, expected one of {', '.join(kinds)}"
         )
@@ -82,16 +89,11 @@ def load(folder: str | os.PathLike[str], expected: type | None = None) -> "Sente
         estimator: Any = kind(**config["params"])
         for name in FITTED:
             setattr(estimator, name, config["fitted"][name])
-        labels = config["labels"]
-        if kind is SentencePairRegressor:
-            estimator._set_steps(np.array(labels["steps"], np.int64))
-            n_outputs = len(labels["steps"])
-        else:
-            estimator._set_labels(Labels.from_json(labels))
-            n_outputs = len(estimator.classes_)
-    except (KeyError, TypeError, ValueError) as error:
+        n_outputs = _set_labels(estimator, config["labels"], config["head"])
+        check_settings(estimator)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(f"{folder / CONFIG} cannot be used: {error!r}") from error
-    estimator.encoder_ = load_encoder(folder / ENCODER)
+    estimator.encoder_ = _read_encoder(folder)
     # What a clone of it is fitted from: the encoder that it has.
     estimator.encoder = estimator.encoder_
     estimator.head_ = _read_head(folder / HEAD, config)
@@ -103,6 +105,24 @@ def load(folder: str | os.PathLike[str], expected: type | None = None) -> "Sente
             f"{folder / HEAD} has weights {estimator.head_.weights.shape}, expected {shape}"
         )
     return estimator  # type: ignore[no-any-return]
+
+
+def _set_labels(estimator: Any, labels: dict[str, Any], head: Any) -> int:
+    # Gives a new estimator what the head's outputs stand for; returns how many there are.
+    if hasattr(estimator, "score_range"):
+        steps = labels["steps"]
+        if any(type(step) is not int for step in steps) or steps != list(range(steps[0], steps[-1] + 1)):
+            raise ValueError(f"steps are {steps}, expected whole numbers, one after the other")
+        estimator._set_steps(np.array(steps, np.int64))
+        if estimator.score_range is not None:
+            estimator.score_range = tuple(estimator.score_range)
+        multi_label, n = False, len(steps)
+    else:
+        estimator._set_labels(Labels.from_json(labels))
+        multi_label, n = estimator.multi_label_, len(estimator.classes_)
+    if head != ("sigmoid" if multi_label else "softmax"):
+        raise ValueError(f"a head of kind {head!r} does not go with these labels")
+    return n
 
 
 def _labels(estimator: Any) -> dict[str, Any]:
@@ -138,16 +158,53 @@ def _read_head(path: Path, config: dict[str, Any]) -> LinearHead:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    if not isinstance(config["files"], dict) or _sha256(path) != config["files"].get(HEAD):
-        raise CheckpointError(f"{path} does not have the sha256 that {CONFIG} states: damaged or changed")
     try:
         return LinearHead.from_tensors(config["head"], load_file(path))
     except SafetensorError as error:
         raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _read_encoder(folder: Path) -> Encoder:
+    try:
+        return load_encoder(folder / ENCODER)
+    except ModelNotFoundError as error:
+        raise CheckpointError(f"{folder / ENCODER} holds no encoder: {error}") from error
+
+
+def _check_files(folder: Path, files: Any) -> None:
+    # Every file that was written is as it was; others beside them (a report) do no harm.
+    if (
+        not isinstance(files, dict)
+        or HEAD not in files
+        or not any(n.startswith(ENCODER + "/") for n in files)
+    ):
+        raise CheckpointError(
+            f"{folder / CONFIG} has files {files!r}, expected {HEAD} and those in {ENCODER}/"
+        )
+    for name, stated in files.items():
+        path = folder / name
+        if ".." in Path(name).parts or Path(name).is_absolute():
+            raise CheckpointError(f"{folder / CONFIG} states a file outside the folder: {name}")
+        try:
+            found = _stated(path)
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read ({error}), but {CONFIG} states it") from error
+        if found != stated:
+            raise CheckpointError(
+                f"{path} does not have the size and sha256 that {CONFIG} states: damaged or changed"
+            )
+    if extra := sorted(
+        name
+        for path in (folder / ENCODER).rglob("*")
+        if path.is_file() and (name := path.relative_to(folder).as_posix()) not in files
+    ):
+        raise CheckpointError(f"{folder / extra[0]} is a file that {CONFIG} does not state")
+
+
+def _stated(path: Path) -> dict[str, Any]:
+    with open(path, "rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"bytes": path.stat().st_size, "sha256": sha256}
 
 
 def _plain(value: Any) -> Any:

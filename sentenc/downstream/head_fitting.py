@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,8 @@ _TOLERANCE, _MOST_STEPS, _MEMORY = 2e-5, 400, 10
 _SEARCH_TOLERANCE = 1e-4
 # A penalty on intercepts, which need none: only so that a label that all examples have keeps a finite one.
 _INTERCEPT_PENALTY = 1e-3
+# Share of the length of the features' mean below which their distance from it is rounding.
+_LEAST_LENGTH = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,13 +47,16 @@ class FittedHead:
         C: The strength.
         validation: ``log_loss`` (mean) and ``accuracy`` on examples held out, at that strength, and how many they were
             (``n``); empty where none could be.
-        path: The mean held-out log loss of every strength that was tried.
+        path: The mean held-out log loss of every strength that was tried, each example counted by its weight: what
+            chose the strength.
+        held_out: The rows that were held out, (m,), and their probabilities (m, K) at that strength.
     """
 
     head: LinearHead
     C: float
     validation: dict[str, float] = field(default_factory=dict)
     path: dict[float, float] = field(default_factory=dict)
+    held_out: tuple[Rows, Vector] | None = None
 
 
 def fit_head(
@@ -80,29 +85,43 @@ def fit_head(
         rng: Of what is held out.
 
     Raises:
-        ValueError: Shapes do not fit, or a value is not finite.
+        ValueError: Shapes do not fit, there are no examples, or a value is not finite.
     """
     x, t = np.asarray(features, np.float32), np.asarray(targets, np.float32)
     weights = np.ones(len(x), np.float32) if sample_weight is None else np.asarray(sample_weight, np.float32)
-    if x.ndim != 2 or t.ndim != 2 or not len(x) == len(t) == len(weights):
-        raise ValueError(f"features, targets and weights have shapes {x.shape}, {t.shape}, {weights.shape}")
-    if not np.isfinite(x).all():
-        raise ValueError("features have values that are not finite")
+    _check_examples(x, t, weights, kind)
     weights = weights / weights.mean()
     mean = (weights @ x / weights.sum()).astype(np.float32)
     x = x - mean
-    scale = np.float32(1 / max(float(np.sqrt((x * x).sum(1).mean())), 1e-12))
+    length = float(np.sqrt(np.average((x * x).sum(1), weights=weights)))
+    # Of features that are all the same, rounding is what is left: nothing is to be learned from that.
+    same = length <= max(_LEAST_LENGTH * float(np.linalg.norm(mean)), 1e-30)
+    scale = np.float32(0 if same else 1 / length)
     x *= scale
+    # Weights are sums of the examples: with fewer of them than dimensions, their own span is all there is to search.
+    basis = np.linalg.qr(x.T)[0] if len(x) < x.shape[1] else None
+    x = x if basis is None else x @ basis
     problem = _Problem(x, t, weights, kind)
-    path: dict[float, float] = {}
-    validation: dict[str, float] = {}
-    start = None
     with _threads(problem):
-        if C == "auto":
-            C, start, validation, path = _chosen_strength(problem, validation_fraction, rng)
-        solution = _solved(problem, C, start)
-    w = solution.weights * scale
-    return FittedHead(LinearHead(kind, w, (solution.bias - w @ mean).astype(np.float32)), C, validation, path)
+        found = _chosen_strength(problem, validation_fraction, rng) if C == "auto" else _Choice(C)
+        solution = _solved(problem, found.strength, found.start)
+    w = (solution.weights if basis is None else solution.weights @ basis.T) * scale
+    head = LinearHead(kind, w, (solution.bias - w @ mean).astype(np.float32))
+    return FittedHead(head, found.strength, found.validation, found.path, found.held_out)
+
+
+def _check_examples(x: Matrix, t: Matrix, weights: Matrix, kind: HeadKind) -> None:
+    if x.ndim != 2 or t.ndim != 2 or weights.ndim != 1 or not 0 < len(x) == len(t) == len(weights):
+        raise ValueError(
+            f"features, targets and weights have shapes {x.shape}, {t.shape}, {weights.shape}, expected (n, d), (n, K), (n,)"
+        )
+    if kind not in get_args(HeadKind):
+        raise ValueError(f"kind is {kind!r}, expected 'softmax' or 'sigmoid'")
+    for name, values in (("features", x), ("targets", t), ("weights", weights)):
+        if not np.isfinite(values).all():
+            raise ValueError(f"{name} have values that are not finite")
+    if weights.min() < 0 or not weights.any():
+        raise ValueError("weights are all 0, or one is below: expected 0 or more, and one above")
 
 
 def _threads(problem: "_Problem") -> AbstractContextManager[Any]:
@@ -139,10 +158,17 @@ class _Solution:
         return np.asarray(features @ self.weights.T + self.bias, np.float64)
 
 
-def _chosen_strength(
-    problem: _Problem, fraction: float, rng: np.random.Generator
-) -> tuple[float, _Solution | None, dict[str, float], dict[float, float]]:
-    # The best strength, a solution to start from, and what the examples held out had to say.
+@dataclass(frozen=True, eq=False)
+class _Choice:
+    # A strength, a solution to start from, and what the examples held out had to say.
+    strength: float
+    start: _Solution | None = None
+    validation: dict[str, float] = field(default_factory=dict)
+    path: dict[float, float] = field(default_factory=dict)
+    held_out: tuple[Rows, Vector] | None = None
+
+
+def _chosen_strength(problem: _Problem, fraction: float, rng: np.random.Generator) -> _Choice:
     n, groups = len(problem.features), strata(problem.targets)
     few = n <= _FEW
     if few and problem.size <= _SMALL:
@@ -151,45 +177,43 @@ def _chosen_strength(
         share = max(fraction, _LEAST_FRACTION_OF_FEW) if few and fraction else fraction
         held = held_out_rows(groups, share, rng)
         parts = [held] if len(held) else []
-    if not parts:
-        return _DEFAULT_STRENGTH, None, {}, {}
+    held = np.concatenate([np.zeros(0, np.int64), *parts])
+    weights, targets = problem.weights[held], problem.targets[held]
+    if not weights.any():
+        return _Choice(_DEFAULT_STRENGTH)
     paths = [_path(problem, part, _STRENGTHS[0 if few else 1 :]) for part in parts]
     path: dict[float, float] = {}
-    best: tuple[float, _Solution, dict[str, float]] | None = None
+    best: tuple[float, _Solution, Vector] | None = None
     least, rises = np.inf, 0
     for found in zip(*paths, strict=True):
-        strength = found[0][0]
-        count = sum(len(part) for part in parts)
-        loss = sum(losses.sum() for _, _, losses, _ in found) / count
-        path[strength] = float(loss)
+        strength, solution, _ = found[0]
+        scores = np.concatenate([scores for _, _, scores in found])
+        loss = float(np.average(log_losses(scores, targets, problem.kind), weights=weights))
+        path[strength] = loss
         if best is None or loss < (1 - _WORTH_MORE) * least:
-            right = sum(int(hits.sum()) for _, _, _, hits in found)
-            least, best = (
-                loss,
-                (strength, found[0][1], {"log_loss": float(loss), "accuracy": right / count, "n": count}),
-            )
+            least, best = loss, (strength, solution, scores)
         elif (rises := rises + 1) >= (_MOST_RISES_FEW if few else _MOST_RISES):
             break
     assert best is not None
-    return *best, path
+    strength, solution, scores = best
+    validation = {
+        "log_loss": float(log_losses(scores, targets, problem.kind).mean()),
+        "accuracy": float(hits(scores, targets, problem.kind).mean()),
+        "n": len(held),
+    }
+    return _Choice(strength, solution, validation, path, (held, probabilities(scores, problem.kind)))
 
 
 def _path(
     problem: _Problem, held: Rows, strengths: Sequence[float]
-) -> Iterator[tuple[float, _Solution, Vector, npt.NDArray[np.bool_]]]:
-    # For each strength the solution without the rows held out, and losses and hits on those.
+) -> Iterator[tuple[float, _Solution, Vector]]:
+    # For each strength the solution without the rows held out, and the scores of those.
     kept = np.setdiff1d(np.arange(len(problem.features)), held)
-    train, test = problem.rows(kept), problem.rows(held)
+    train, test = problem.rows(kept), problem.features[held]
     solution = None
     for strength in strengths:
         solution = _solved(train, strength, solution, _SEARCH_TOLERANCE)
-        scores = solution.scores(test.features)
-        yield (
-            strength,
-            solution,
-            log_losses(scores, test.targets, test.kind),
-            hits(scores, test.targets, test.kind),
-        )
+        yield strength, solution, solution.scores(test)
 
 
 def hits(scores: Vector, targets: npt.NDArray[Any], kind: HeadKind) -> npt.NDArray[np.bool_]:
@@ -203,7 +227,8 @@ def _solved(
     problem: _Problem, strength: float, start: _Solution | None, tolerance: float = _TOLERANCE
 ) -> _Solution:
     # L-BFGS in coordinates in which the curvature is about the same in all directions: U = W L, where
-    # L L^T = I + C r sum_i w_i x_i x_i^T and r is the mean curvature of a class's loss.
+    # L L^T = I + C r sum_i w_i x_i x_i^T and r is the mean curvature of a class's loss. The same for intercepts,
+    # whose feature is 1 and, the others being centred, has next to nothing to do with them.
     try:
         from scipy.linalg import solve_triangular
         from scipy.optimize import minimize
@@ -218,28 +243,30 @@ def _solved(
     curvature = strength * float((shares * (1 - shares)).mean())
     lower = np.linalg.cholesky(np.eye(d) + curvature * gram.astype(np.float64))
     inverse = solve_triangular(lower, np.eye(d), lower=True, check_finite=False)
-    objective = _Objective(problem, strength, inverse.astype(np.float32))
-    first = np.concatenate([(start.weights @ lower).ravel(), start.bias])
+    unit = 1 / np.sqrt(_INTERCEPT_PENALTY + curvature * float(problem.weights.sum()))
+    objective = _Objective(problem, strength, inverse.astype(np.float32), unit)
+    first = np.concatenate([(start.weights @ lower).ravel(), start.bias / unit])
     found = minimize(
         objective, first, jac=True, method="L-BFGS-B",
         options={"maxiter": _MOST_STEPS, "maxcor": _MEMORY, "ftol": tolerance, "gtol": 0.0},
     ).x  # fmt: skip
-    u, bias = found[: n_outputs * d].reshape(n_outputs, d), found[n_outputs * d :]
+    u, bias = found[: n_outputs * d].reshape(n_outputs, d), found[n_outputs * d :] * unit
     return _Solution((u @ inverse).astype(np.float32), bias.astype(np.float32))
 
 
 class _Objective:
     # Value and gradient in the coordinates of _solved, in single precision but for the sums.
 
-    def __init__(self, problem: _Problem, strength: float, inverse: Matrix) -> None:
-        self.problem, self.strength = problem, np.float32(strength)
+    def __init__(self, problem: _Problem, strength: float, inverse: Matrix, unit: float) -> None:
+        self.problem, self.strength, self.unit = problem, np.float32(strength), unit
         self.features = problem.features @ inverse.T
         # ||W||^2 = ||U L^-1||^2.
         self.penalty = inverse @ inverse.T
 
     def __call__(self, flat: Vector) -> tuple[float, Vector]:
         problem, k, d = self.problem, self.problem.targets.shape[1], self.features.shape[1]
-        u, bias = flat[: k * d].reshape(k, d).astype(np.float32), flat[k * d :].astype(np.float32)
+        u = flat[: k * d].reshape(k, d).astype(np.float32)
+        bias = (flat[k * d :] * self.unit).astype(np.float32)
         scores = self.features @ u.T
         scores += bias
         losses, slopes = _losses_and_slopes(np.asarray(scores, np.float32), problem.targets, problem.kind)
@@ -251,7 +278,7 @@ class _Objective:
         gradient = np.concatenate(
             [
                 (slopes.T @ self.features + pull).ravel(),
-                slopes.sum(axis=0) + np.float32(_INTERCEPT_PENALTY) * bias,
+                (slopes.sum(axis=0) + np.float32(_INTERCEPT_PENALTY) * bias) * self.unit,
             ]
         )
         return value, gradient.astype(np.float64)

@@ -7,8 +7,31 @@ Rows = npt.NDArray[np.int64]
 
 
 def strata(targets: npt.NDArray[np.floating]) -> Rows:
-    """Groups (n,) of examples whose rows of targets (n, K) are the same."""
-    return np.asarray(np.unique(targets, axis=0, return_inverse=True)[1], np.int64).reshape(-1)
+    """Groups (n,) of examples such that, while each keeps an example, every class does.
+
+    Of examples of one class each, the groups are the classes. Of sets of labels or shares of steps, which may all
+    differ, the groups are those of the rarest label; and one example of every label is a group of its own.
+
+    Args:
+        targets: (n, K); an example has the classes whose target is above 0.
+    """
+    n, k = targets.shape
+    if n == 0 or k == 0:
+        return np.zeros(n, np.int64)
+    has = targets > 0
+    counts = has.sum(axis=0)
+    # k for examples without a label.
+    rarest = np.where(has.any(axis=1), np.where(has, counts, n + 1).argmin(axis=1), k)
+    if (has.sum(axis=1) == 1).all():
+        return np.asarray(rarest, np.int64)
+    groups = np.asarray(rarest, np.int64)
+    covered = counts == 0
+    for label in np.argsort(counts, kind="stable"):
+        if not covered[label]:
+            row = int(has[:, label].argmax())
+            covered |= has[row]
+            groups[row] = k + 1 + label
+    return groups
 
 
 def held_out_rows(groups: Rows, fraction: float, rng: np.random.Generator) -> Rows:

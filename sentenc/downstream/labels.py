@@ -46,7 +46,7 @@ class Labels:
         targets = self._matched(found) > 0.5
         if len(targets) != len(probabilities):
             raise ValueError(
-                f"there are {len(probabilities)} texts and {len(targets)} labels, expected as many of both"
+                f"there are {len(probabilities)} examples, and y has {len(targets)}: expected as many of both"
             )
         if not self.multi_label:
             return np.asarray(targets[np.arange(len(targets)), probabilities.argmax(axis=1)])
@@ -105,15 +105,14 @@ def parse_labels(y: Any, multi_label: bool | None = None) -> ParsedLabels:
 
     Args:
         y: n labels, all str, all int, all bool or all whole floats; n collections of such labels; or a matrix (n, K)
-            of 0 and 1.
+            of 0 and 1, which may be a list of lists.
         multi_label: What they must be, if that is known.
 
     Raises:
-        TypeError: A label is missing or of another type; with its index.
-        ValueError: A matrix has other values, or numbers are no classes.
+        TypeError: A label is None or of another type; with its index.
+        ValueError: A label is NaN or no whole number, or a matrix has other values than 0 and 1.
     """
-    if isinstance(y, str | bytes | dict | set | frozenset) or not isinstance(y, Iterable):
-        raise TypeError(f"y is {type(y).__name__}, expected a sequence of labels, one for each text")
+    y = _sequence(y, "labels, one for each text")
     if getattr(y, "ndim", 1) == 2 or hasattr(y, "toarray"):
         return _parsed_matrix(y)
     items = list(y)
@@ -135,8 +134,8 @@ def parse_labels(y: Any, multi_label: bool | None = None) -> ParsedLabels:
                 first = (kind, f"{where} is {_shown(label)}")
             elif kind != first[0]:
                 raise TypeError(f"{where} is {_shown(label)}, but {first[1]}: expected labels of one type")
-    if several and _looks_like_a_matrix(rows):
-        raise TypeError("y has rows of 0 and 1, as a matrix of labels has: pass np.array(y)")
+    if several and _is_matrix(items, rows):
+        return _parsed_matrix(np.array(rows))
     classes = _array(sorted({label for row in rows for label in row}))
     place = {label: column for column, label in enumerate(classes.tolist())}
     targets = np.zeros((len(rows), len(classes)), np.float32)
@@ -153,9 +152,7 @@ def parse_scores(y: Any) -> npt.NDArray[np.float64]:
         TypeError: One is no number.
         ValueError: One is not finite; with its index.
     """
-    if isinstance(y, str | bytes | dict | set) or not isinstance(y, Iterable):
-        raise TypeError(f"y is {type(y).__name__}, expected a sequence of numbers, one for each pair")
-    items = list(y)
+    items = list(_sequence(y, "numbers, one for each pair"))
     for index, item in enumerate(items):
         if isinstance(item, bool | np.bool_) or not isinstance(item, int | float | np.integer | np.floating):
             raise TypeError(f"y[{index}] is {_shown(item)}, expected a number")
@@ -209,8 +206,10 @@ def _parsed_matrix(y: Any) -> ParsedLabels:
 def _checked_label(label: Any, where: str) -> Any:
     if isinstance(label, np.generic):
         label = label.item()
-    if label is None or not isinstance(label, str | int | float) or label != label:
+    if label is None or not isinstance(label, str | int | float):
         raise TypeError(f"{where} is {_shown(label)}, expected a label: str, int or bool")
+    if label != label:
+        raise ValueError(f"{where} is nan, expected a label: str, int or bool")
     if isinstance(label, float) and not label.is_integer():
         raise ValueError(
             f"{where} is {label}, expected classes, not continuous values (scores of pairs: SentencePairRegressor)"
@@ -221,14 +220,27 @@ def _checked_label(label: Any, where: str) -> Any:
     return label
 
 
+def _sequence(y: Any, what: str) -> Any:
+    if y is None:
+        # In the words that scikit-learn looks for.
+        raise ValueError(f"fit requires y to be passed, but the target y is None: expected {what}")
+    if not isinstance(y, Iterable) and hasattr(y, "__array__"):
+        y = np.asarray(y)
+    if isinstance(y, str | bytes | dict | set | frozenset) or not isinstance(y, Iterable):
+        raise TypeError(f"y is {type(y).__name__}, expected a sequence of {what}")
+    return y
+
+
 def _is_collection(item: Any) -> bool:
     return isinstance(item, list | tuple | set | frozenset | np.ndarray)
 
 
-def _looks_like_a_matrix(rows: list[list[Any]]) -> bool:
-    # Rows of one length, of 0 and 1 alone, and one of them has either twice: as labels that makes no sense.
-    same = len({len(row) for row in rows}) == 1 and any(len(set(row)) < len(row) for row in rows)
-    return same and all(type(label) is not str and label in (0, 1) for row in rows for label in row)
+def _is_matrix(items: list[Any], rows: list[list[Any]]) -> bool:
+    # Lists of one length, two or more, of 0 and 1 alone: as labels they would make no sense, each having a label twice
+    # or all having both.
+    same = len({len(row) for row in rows}) == 1 and len(rows[0]) > 1
+    listed = same and all(isinstance(item, list | np.ndarray) for item in items)
+    return listed and all(type(label) is not str and label in (0, 1) for row in rows for label in row)
 
 
 def _type_name(label: Any) -> LabelType:

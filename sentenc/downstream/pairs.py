@@ -35,7 +35,7 @@ class SentencePairRegressor(RegressorMixin, SentenceEstimator):  # type: ignore[
 
     Attributes:
         steps_: (K,) the whole numbers of the scale.
-        metrics_: Of the held-out part, log_loss and its size n; and n_train, seconds.
+        metrics_: Of the held-out part, log_loss, pearson, spearman and its size n; and n_train, seconds.
     """
 
     steps_: npt.NDArray[np.int64]
@@ -82,9 +82,12 @@ class SentencePairRegressor(RegressorMixin, SentenceEstimator):  # type: ignore[
         scores = parse_scores(y)
         if len(scores) == 0:
             raise ValueError("there are 0 examples, expected at least two of different scores")
-        self._set_steps(_steps(scores, self.score_range))
-        self._fit(pairs, score_shares(scores, self.steps_), "softmax", sample_weight, None)
+        steps = _steps(scores, self.score_range)
+        held = self._fit(pairs, score_shares(scores, steps), "softmax", sample_weight, None)
+        self._set_steps(steps)
         self.metrics_.pop("accuracy", None)
+        if held is not None:
+            self.metrics_ |= _correlations(held[1] @ steps, scores[held[0]])
         return self
 
     def predict(self, pairs: Any) -> npt.NDArray[np.float64]:
@@ -107,9 +110,13 @@ def score_shares(scores: npt.NDArray[np.float64], steps: npt.NDArray[np.int64]) 
 
 
 def _steps(scores: npt.NDArray[np.float64], wanted: tuple[int, int] | None) -> npt.NDArray[np.int64]:
-    low, high = (int(np.floor(scores.min())), int(np.ceil(scores.max()))) if wanted is None else wanted
-    if low != int(low) or high != int(high):
-        raise ValueError(f"score_range is {wanted}, expected whole numbers")
+    if wanted is None:
+        low, high = int(np.floor(scores.min())), int(np.ceil(scores.max()))
+    else:
+        ends = list(wanted) if isinstance(wanted, tuple | list) else []
+        if len(ends) != 2 or not all(isinstance(end, int | np.integer) for end in ends) or ends[0] >= ends[1]:
+            raise ValueError(f"score_range is {wanted!r}, expected two whole numbers, the lower first")
+        low, high = int(ends[0]), int(ends[1])
     if outside := [index for index, score in enumerate(scores) if not low <= score <= high]:
         raise ValueError(f"y[{outside[0]}] is {scores[outside[0]]}, expected a score from {low} to {high}")
     if high <= low:
@@ -118,4 +125,13 @@ def _steps(scores: npt.NDArray[np.float64], wanted: tuple[int, int] | None) -> n
         raise ValueError(
             f"scores from {low} to {high} have {high - low + 1} whole numbers, expected at most {_MOST_STEPS}: divide them"
         )
-    return np.arange(int(low), int(high) + 1)
+    return np.arange(low, high + 1)
+
+
+def _correlations(predicted: npt.NDArray[np.float64], scores: npt.NDArray[np.float64]) -> dict[str, float]:
+    from sentenc.evaluation.similarity import pearson, spearman
+
+    # None where one of both is always the same.
+    if len(scores) < 2 or np.ptp(scores) == 0 or np.ptp(predicted) == 0:
+        return {}
+    return {"pearson": pearson(predicted, scores), "spearman": spearman(predicted, scores)}

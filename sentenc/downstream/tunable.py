@@ -165,22 +165,25 @@ class TunableBert(Tunable):
         model, tokenizer, max_tokens, normalize = _bert_parts(encoder)
         if init == "random":
             # transformers draws from torch's own generator.
-            with torch.random.fork_rng([]):
+            with torch.random.fork_rng(range(torch.cuda.device_count())):
                 torch.manual_seed(seed)
                 model = type(model)(model.config)
         else:
             model = copy.deepcopy(model)
         # The positions of a wrapped model may be fewer than the length that it states.
         max_tokens = min(max_tokens, int(model.config.max_position_embeddings))
-        self._student = BertStudent(model.float(), tokenizer, max_tokens=max_tokens, normalize=normalize)
+        model = model.float().requires_grad_(True)
+        self._student = BertStudent(model, tokenizer, max_tokens=max_tokens, normalize=normalize)
+        self._special_ids = np.array(sorted(tokenizer.all_special_ids), np.int64)
         self.module = self._student
 
     def prepare(self, texts: Sequence[str]) -> list[Ids]:
-        """Token ids with special tokens."""
+        """Token ids with special tokens; none for a text without a known token, whose vector is zero everywhere."""
         if not texts:
             return []
         table, lengths = self._student.tokenize(list(texts))
-        return [row[:length].numpy() for row, length in zip(table, lengths.tolist(), strict=True)]
+        found = [row[:length].numpy() for row, length in zip(table, lengths.tolist(), strict=True)]
+        return [row[:0] if np.isin(row, self._special_ids).all() else row for row in found]
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """All parameters, under ``"all"``."""

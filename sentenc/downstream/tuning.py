@@ -94,30 +94,53 @@ def tune_end_to_end(
         show_progress_bar: On standard error.
 
     Raises:
-        ValueError: The encoder cannot be tuned.
+        ValueError: The encoder cannot be tuned, or no example to train on has a weight above 0.
         FloatingPointError: A loss is not finite.
     """
-    run = _Run(encoder, columns, targets, kind, config, init, sample_weight, train_rows, rng, head_start)
-    with torch.random.fork_rng():
+    started = time.monotonic()
+    weights = (
+        np.ones(len(targets), np.float32) if sample_weight is None else np.asarray(sample_weight, np.float32)
+    )
+    # What weighs nothing is left out, so that batches are as they would be without.
+    train_rows, validation_rows = (rows[weights[rows] > 0] for rows in (train_rows, validation_rows))
+    if not len(train_rows):
+        raise ValueError("there are 0 examples of a weight above 0 to train on, expected at least one")
+    # Modules are made, and dropout drawn, from torch's own generator.
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(int(rng.integers(2**31)))
-        return run.train(validation_rows, rng, show_progress_bar)
+        run = _Run(
+            encoder,
+            columns,
+            targets,
+            kind,
+            config,
+            init,
+            weights,
+            train_rows,
+            validation_rows,
+            rng,
+            head_start,
+        )
+        return run.train(rng, started, show_progress_bar)
 
 
 class _Run:
     def __init__(
         self, encoder: Encoder, columns: Sequence[Sequence[str]], targets: Matrix, kind: HeadKind,
-        config: TuningConfig, init: Init, sample_weight: Matrix | None, rows: Rows, rng: np.random.Generator,
+        config: TuningConfig, init: Init, weights: Matrix, rows: Rows, validation: Rows, rng: np.random.Generator,
         head_start: LinearHead | None,
     ) -> None:  # fmt: skip
-        self.config, self.kind, self.rows = config, kind, rows
-        texts = list(dict.fromkeys(column[row] for column in columns for row in rows))
+        self.config, self.kind, self.rows, self.validation = config, kind, rows, validation
+        self.steps = config.epochs * math.ceil(len(rows) / config.batch_size)
+        # Tokens that only held-out texts have keep their rows (no gradient, no pull): they count when it is used too.
+        every = np.concatenate([rows, validation])
+        texts = list(dict.fromkeys(column[row] for column in columns for row in every))
         self.tunable: Tunable = tunable(
             encoder, texts, init=init, rng=rng, dropout=config.dropout, word_dropout=config.word_dropout
         )
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.ids: list[list[Ids]] = [self.tunable.prepare(column) for column in columns]
         self.targets = torch.from_numpy(np.asarray(targets, np.float32))
-        weights = np.ones(len(targets), np.float32) if sample_weight is None else sample_weight
         self.weights = torch.from_numpy(np.asarray(weights / weights[rows].mean(), np.float32))
         self.head = _head(head_start, encoder.dim * len(columns), targets.shape[1])
         self.module = self.tunable.module.to(self.device)
@@ -139,29 +162,30 @@ class _Run:
             fused=True,
         )
 
-    def train(self, validation: Rows, rng: np.random.Generator, show_progress_bar: bool) -> Tuned:
-        started = time.monotonic()
+    def train(self, rng: np.random.Generator, started: float, show_progress_bar: bool) -> Tuned:
         limit = math.inf if self.config.max_minutes is None else started + 60 * self.config.max_minutes
         history: list[dict[str, Any]] = []
         best: tuple[float, int, dict[str, Any]] | None = None
-        steps = math.ceil(len(self.rows) / self.config.batch_size)
         stopped_by, step = "epochs", 0
-        with progress_bar(self.config.epochs * steps, "tuning", show_progress_bar) as bar:
+        with progress_bar(self.steps, "tuning", show_progress_bar) as bar:
             for epoch in range(self.config.epochs + 1):
                 losses = []
                 for rows in self._batches(rng) if epoch else ():
                     if time.monotonic() > limit:
                         stopped_by = "time"
                         break
-                    losses.append(self._update(rows, step / (self.config.epochs * steps)))
+                    losses.append(self._update(rows, step))
                     step += 1
                     bar.update(1)
+                if epoch and not losses:
+                    # The time was over before the epoch began.
+                    break
                 row: dict[str, Any] = {
                     "epoch": epoch,
                     "train_loss": float(np.mean(losses)) if losses else None,
                 }
-                if len(validation):
-                    row["validation_loss"], row["validation_score"] = self._validated(validation)
+                if len(self.validation):
+                    row["validation_loss"], row["validation_score"] = self._validated(self.validation)
                 row["minutes"] = round((time.monotonic() - started) / 60, 4)
                 history.append(row)
                 loss = row.get("validation_loss", -epoch)
@@ -179,28 +203,31 @@ class _Run:
         minutes = (time.monotonic() - started) / 60
         return Tuned(self.tunable.finished(), head, history, best[1], minutes, stopped_by)
 
-    def _update(self, rows: Rows, progress: float) -> float:
+    def _update(self, rows: Rows, step: int) -> float:
         self.module.train()
-        losses = self._losses(rows)
+        losses = self._losses(rows, self._scores(rows))
         loss = (losses * self.weights[rows].to(self.device)).mean()
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"the loss of a batch is {value}, expected a finite number: try a lower learning_rate than "
-                f"{self.config.learning_rate}"
-            )
+        value = self._finite("the loss of a batch", float(loss.detach()))
         loss.backward()  # type: ignore[no-untyped-call]
         self.pull.add_gradients()
-        clip_gradients([*self.parameters, *self.head.parameters()], _CLIP)
-        rate = min(1.0, (progress + 1e-3) / _WARMUP) * (1 - progress)
+        norm = clip_gradients([*self.parameters, *self.head.parameters()], _CLIP)
+        self._finite("the length of a gradient", norm)
+        rate = min(1.0, (step + 1) / (_WARMUP * self.steps)) * (1 - step / self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * rate
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return value
 
-    def _losses(self, rows: Rows) -> Tensor:
-        scores = self._scores(rows)
+    def _finite(self, what: str, value: float) -> float:
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"{what} is {value}, expected a finite number: try a lower learning_rate than "
+                f"{self.config.learning_rate}"
+            )
+        return value
+
+    def _losses(self, rows: Rows, scores: Tensor) -> Tensor:
         targets = self.targets[rows].to(self.device)
         if self.kind == "sigmoid":
             return nn.functional.binary_cross_entropy_with_logits(scores, targets, reduction="none").sum(1)
@@ -221,10 +248,11 @@ class _Run:
         losses, right = 0.0, 0
         for start in range(0, len(rows), _VALIDATION_BATCH):
             some = rows[start : start + _VALIDATION_BATCH]
-            losses += float((self._losses(some) * self.weights[some].to(self.device)).sum())
-            scores = self._scores(some).double().cpu().numpy()
-            right += int(hits(scores, self.targets[some].numpy(), self.kind).sum())
-        return losses / float(self.weights[rows].sum()), right / len(rows)
+            scores = self._scores(some)
+            losses += float((self._losses(some, scores) * self.weights[some].to(self.device)).sum())
+            right += int(hits(scores.double().cpu().numpy(), self.targets[some].numpy(), self.kind).sum())
+        loss = self._finite("the held-out loss", losses / float(self.weights[rows].sum()))
+        return loss, right / len(rows)
 
     def _batches(self, rng: np.random.Generator) -> Iterator[Rows]:
         # Of similar length, so that little is padded; in an order of their own every epoch.

@@ -1,0 +1,387 @@
+"""A classifier as a folder: what comes back, and what is refused."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_cse
+
+pytest.importorskip("sklearn")
+
+from sklearn.base import clone
+
+from sentenc import CheckpointError
+from sentenc.downstream import SentenceClassifier, SentencePairClassifier, SentencePairRegressor, load
+from tests.downstream.labelled import labelled, scored_pairs
+
+TEXTS, LABELS = map(list, zip(*labelled(), strict=True))
+ROWS = scored_pairs()
+PAIRS = [(left, right) for left, right, _ in ROWS]
+SCORES = [score for *_, score in ROWS]
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return make_cse("int8").compressed()
+
+
+@pytest.fixture(scope="module")
+def classifier(encoder):
+    return SentenceClassifier(encoder, random_state=0, C=np.float64(8)).fit(TEXTS, LABELS)
+
+
+@pytest.fixture
+def folder(classifier, tmp_path):
+    classifier.save(tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+def sets():
+    return [{label, "long"} if len(text) > 25 else {label} for text, label in zip(TEXTS, LABELS, strict=True)]
+
+
+def numbers(values):
+    return [sorted(set(LABELS)).index(label) + 3 for label in values]
+
+
+@pytest.mark.parametrize(
+    ("y", "kind"),
+    [
+        (LABELS, str),
+        (numbers(LABELS), int),
+        ([float(number) for number in numbers(LABELS)], float),
+        ([label == "pets" for label in LABELS], bool),
+        ([label + "\0" for label in LABELS], str),
+        (["\ud800" if label == "pets" else "東 \"é\\\n" for label in LABELS], str),
+        ([2**70 if label == "pets" else -1 for label in LABELS], int),
+    ],
+)  # fmt: skip
+def test_labels_keep_their_type(encoder, tmp_path, y, kind):
+    before = SentenceClassifier(encoder, C=4.0).fit(TEXTS, y)
+    before.save(tmp_path / "saved")
+    after = SentenceClassifier.load(tmp_path / "saved")
+    assert after.classes_.tolist() == before.classes_.tolist() == sorted(set(y))
+    assert {type(label) for label in after.predict(TEXTS).tolist()} == {kind}
+    assert after.classes_.dtype == before.classes_.dtype
+    np.testing.assert_array_equal(after.predict_proba(TEXTS), before.predict_proba(TEXTS))
+    assert after.predict(TEXTS).tolist() == before.predict(TEXTS).tolist()
+    assert after.score(TEXTS, y) == before.score(TEXTS, y)
+
+
+@pytest.mark.parametrize("matrix", [False, True])
+def test_any_number_of_labels(encoder, tmp_path, matrix):
+    y = sets()
+    if matrix:
+        y = np.array([[label in one for label in ("market", "pets", "long")] for one in y]).astype(int)
+    before = SentenceClassifier(encoder, C=4.0).fit(TEXTS, y)
+    before.save(tmp_path / "saved")
+    after = load(tmp_path / "saved")
+    assert after.multi_label_ is True
+    np.testing.assert_array_equal(after.predict_proba(TEXTS), before.predict_proba(TEXTS))
+    assert type(after.predict(TEXTS)) is type(before.predict(TEXTS))
+    np.testing.assert_array_equal(
+        np.array(after.predict(TEXTS), object), np.array(before.predict(TEXTS), object)
+    )
+
+
+@pytest.mark.parametrize("kind", [SentencePairClassifier, SentencePairRegressor])
+def test_pairs(encoder, tmp_path, kind):
+    before = kind(encoder, random_state=0).fit(PAIRS, SCORES)
+    before.save(tmp_path / "saved")
+    after = load(tmp_path / "saved")
+    assert type(after) is kind
+    np.testing.assert_array_equal(after.predict(PAIRS), before.predict(PAIRS))
+    np.testing.assert_array_equal(after.predict_proba(PAIRS), before.predict_proba(PAIRS))
+    assert after.score(PAIRS, SCORES) == before.score(PAIRS, SCORES)
+    assert after.metrics_ == before.metrics_
+
+
+@pytest.mark.parametrize("tables", ["float32", "int8"])
+def test_whatever_form_the_encoder_has(tables, tmp_path):
+    before = SentenceClassifier(make_cse(tables), random_state=0).fit(TEXTS, LABELS)
+    before.save(tmp_path / "saved")
+    np.testing.assert_array_equal(load(tmp_path / "saved").predict_proba(TEXTS), before.predict_proba(TEXTS))
+
+
+def test_what_comes_back(classifier, folder):
+    after = load(folder)
+    assert (after.C_, after.n_iter_, after.history_) == (8.0, 1, [])
+    assert after.metrics_ == classifier.metrics_
+    assert after.encoder_.fingerprint() == classifier.encoder_.fingerprint()
+    assert after.encoder is after.encoder_
+    given = classifier.get_params() | {"encoder": None, "random_state": None}
+    assert after.get_params() | {"encoder": None} == given
+    # It can be fitted again, and saved again.
+    again = clone(after).fit(TEXTS, LABELS)
+    assert again.score(TEXTS, LABELS) > 0.9
+    after.save(folder)
+    assert load(folder).metrics_ == classifier.metrics_
+
+
+def test_score_range_comes_back(encoder, tmp_path):
+    regressor = SentencePairRegressor(encoder, score_range=(np.int64(0), 5)).fit(PAIRS, SCORES)
+    regressor.save(tmp_path / "saved")
+    assert load(tmp_path / "saved").score_range == (0, 5)
+    assert load(tmp_path / "saved").steps_.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_layout(folder):
+    config = json.loads((folder / "config.json").read_text())
+    assert config["format_version"] == 1
+    assert config["kind"] == "SentenceClassifier"
+    assert config["labels"]["classes"] == ["market", "music", "pets"]
+    assert set(config["versions"]) == {"numpy", "scikit-learn"}
+    assert config["params"]["C"] == 8
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert set(config["files"]) == files - {"config.json"}
+    assert "head.safetensors" in files
+    assert any(name.startswith("encoder/") for name in files)
+    for name in files:
+        content = (folder / name).read_bytes()
+        # Neither by name nor by content: protocols 2 to 5 begin so.
+        assert not name.endswith((".pkl", ".pickle", ".joblib", ".npy", ".npz"))
+        assert not (content[:1] == b"\x80" and content[1:2] in b"\x02\x03\x04\x05")
+
+
+def test_nothing_is_unpickled(folder, monkeypatch):
+    import pickle
+
+    def refuse(*_args, **_options):
+        raise AssertionError("a pickle was read")
+
+    monkeypatch.setattr(pickle, "load", refuse)
+    monkeypatch.setattr(pickle, "loads", refuse)
+    monkeypatch.setattr(pickle, "Unpickler", refuse)
+    load(folder)
+
+
+# What is refused -----------------------------------------------------------------------------------
+
+
+def change(folder, **values):
+    config = json.loads((folder / "config.json").read_text())
+    for name, value in values.items():
+        old = config[name]
+        config[name] = value(old) if callable(value) else value
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize("name", ["config.json", "head.safetensors", "encoder"])
+def test_missing(folder, name):
+    (folder / name).rename(folder.parent / "elsewhere")
+    with pytest.raises(CheckpointError, match=str(folder)):
+        load(folder)
+
+
+def test_every_file_counts(folder):
+    for path in [path for path in folder.rglob("*") if path.is_file() and path.name != "config.json"]:
+        content = path.read_bytes()
+        middle = len(content) // 2
+        for damaged in (
+            content[:middle],
+            content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
+        ):
+            path.write_bytes(damaged)
+            with pytest.raises(CheckpointError, match=f"{path} does not have the size and sha256"):
+                load(folder)
+        path.unlink()
+        with pytest.raises(CheckpointError, match=str(folder)):
+            load(folder)
+        path.write_bytes(content)
+        load(folder)
+    (folder / "encoder" / "modules.json").write_text("[]")
+    with pytest.raises(CheckpointError, match=r"modules.json is a file that config.json does not state"):
+        load(folder)
+    (folder / "encoder" / "modules.json").unlink()
+    # A report beside it does no harm.
+    (folder / "report").mkdir()
+    (folder / "report" / "report.md").write_text("good")
+    load(folder)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"format_version": 2}, "has format_version 2, expected 1"),
+        ({"kind": "Pickle"}, "has kind 'Pickle', expected one of SentenceClassifier"),
+        ({"kind": ["SentenceClassifier"]}, "has kind"),
+        ({"kind": "SentencePairClassifier"}, r"has weights \(3, 24\), expected \(3, 48\)"),
+        ({"kind": "SentencePairRegressor"}, "cannot be used: "),
+        ({"params": {"tune": "none"}}, "tune is 'none'"),
+        ({"params": {"unknown": 1}}, "unknown"),
+        ({"params": [1]}, "cannot be used"),
+        ({"params": {"C": None}}, "C is None"),
+        ({"labels": {}}, "cannot be used: KeyError"),
+        ({"labels": None}, "cannot be used: TypeError"),
+        ({"labels": lambda old: old | {"classes": ["a", "b"]}}, r"has weights \(3, 24\), expected \(2, 24\)"),
+        ({"labels": lambda old: old | {"classes": ["c", "b", "a"]}}, "expected each once, sorted"),
+        ({"labels": lambda old: old | {"type": "int"}}, "expected a list of int"),
+        ({"labels": lambda old: old | {"multi_label": True}}, "'softmax' does not go with these labels"),
+        ({"head": "sigmoid"}, "'sigmoid' does not go with these labels"),
+        ({"head": "linear"}, "'linear'"),
+        ({"fitted": {}}, "cannot be used: KeyError"),
+        ({"fitted": None}, "cannot be used: TypeError"),
+        ({"files": None}, "has files None"),
+        ({"files": {}}, "has files {}"),
+        ({"files": lambda old: old | {"../x": {}}}, "outside the folder: ../x"),
+        ({"files": lambda old: old | {"/etc/passwd": {}}}, "outside the folder"),
+        ({"files": lambda old: old | {"encoder/more": {}}}, "encoder/more cannot be read"),
+    ],
+)
+def test_changed_config(folder, values, words):
+    change(folder, **values)
+    with pytest.raises(CheckpointError, match=words):
+        load(folder)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"format_version": 1}', "\udcff"])
+def test_config_that_is_none(folder, text):
+    (folder / "config.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(CheckpointError, match=str(folder)):
+        load(folder)
+
+
+def test_another_kind_is_refused(folder, encoder, tmp_path):
+    with pytest.raises(
+        CheckpointError, match="holds a SentenceClassifier, expected a SentencePairClassifier"
+    ):
+        SentencePairClassifier.load(folder)
+    SentencePairRegressor(encoder).fit(PAIRS, SCORES).save(tmp_path / "scorer")
+    with pytest.raises(CheckpointError, match="holds a SentencePairRegressor, expected a SentenceClassifier"):
+        SentenceClassifier.load(tmp_path / "scorer")
+    encoder.save(tmp_path / "encoder")
+    for other in (tmp_path / "encoder", tmp_path / "nowhere", tmp_path):
+        with pytest.raises(CheckpointError, match="is not a classifier's folder"):
+            load(other)
+
+
+def test_a_head_that_does_not_fit(folder):
+    from safetensors.numpy import save_file
+
+    from sentenc.downstream.folder import _stated
+
+    for tensors, words in (
+        ({"weights": np.zeros((3, 24), np.float32)}, "has tensors"),
+        ({"weights": np.zeros((3, 24), np.float32), "bias": np.zeros(2, np.float32)}, "cannot be used"),
+        ({"weights": np.full((3, 24), np.nan, np.float32), "bias": np.zeros(3, np.float32)}, "not finite"),
+    ):
+        save_file(tensors, folder / "head.safetensors")
+        stated = _stated(folder / "head.safetensors")
+        change(folder, files=lambda old, stated=stated: old | {"head.safetensors": stated})
+        with pytest.raises(CheckpointError, match=words):
+            load(folder)
+    (folder / "head.safetensors").write_bytes(b"no tensors")
+    stated = _stated(folder / "head.safetensors")
+    change(folder, files=lambda old: old | {"head.safetensors": stated})
+    with pytest.raises(CheckpointError, match="is not a safetensors file"):
+        load(folder)
+
+
+# Whole, or as it was -------------------------------------------------------------------------------
+
+
+def content_of(folder):
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_save_that_fails_changes_nothing(folder, classifier, monkeypatch):
+    before = content_of(folder)
+    for name in ("json.dumps", "safetensors.numpy.save_file"):
+        with monkeypatch.context() as patch:
+
+            def fail(*_args, **_options):
+                raise OSError("disk full")
+
+            patch.setattr(name, fail)
+            with pytest.raises(OSError, match="disk full"):
+                classifier.save(folder)
+        assert content_of(folder) == before
+        assert [path.name for path in folder.parent.iterdir()] == ["saved"]
+
+
+def test_a_save_replaces_the_whole(folder, encoder):
+    (folder / "old").write_text("from before")
+    other = SentenceClassifier(encoder).fit(TEXTS, [label == "pets" for label in LABELS])
+    other.save(str(folder))
+    assert not (folder / "old").exists()
+    assert load(folder).classes_.tolist() == [False, True]
+    assert [path.name for path in folder.parent.iterdir()] == ["saved"]
+
+
+def test_no_other_folder_is_replaced(classifier, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years")
+    (tmp_path / "file").write_text("text")
+    for name in ("mine", "file"):
+        with pytest.raises(CheckpointError, match="exists and is not a classifier's folder"):
+            classifier.save(tmp_path / name)
+    assert (tmp_path / "mine" / "thesis.tex").read_text() == "years"
+    (tmp_path / "empty").mkdir()
+    classifier.save(tmp_path / "empty")
+    classifier.save(tmp_path / "new" / "deep")
+    load(tmp_path / "new" / "deep")
+
+
+# Elsewhere -----------------------------------------------------------------------------------------
+
+
+def in_a_new_process(code, *arguments):
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, *map(str, arguments)],
+        capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, cwd=ROOT,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_a_new_process_predicts_the_same(folder, classifier, tmp_path):
+    folder.rename(tmp_path / "moved")
+    code = (
+        "import json, sys; from sentenc.downstream import load; c = load(sys.argv[1]);"
+        "t = json.loads(sys.argv[2]);"
+        "print(json.dumps([c.predict(t).tolist(), c.predict_proba(t).tolist(), 'torch' in sys.modules]))"
+    )
+    labels, probabilities, torch = in_a_new_process(code, tmp_path / "moved", json.dumps(TEXTS))
+    assert labels == classifier.predict(TEXTS).tolist()
+    assert probabilities == classifier.predict_proba(TEXTS).tolist()
+    assert not torch
+
+
+def test_no_torch_to_fit_a_head(folder, tmp_path):
+    code = (
+        "import json, sys; from sentenc.downstream import *;"
+        "from sentenc import load; e = load(sys.argv[1]); p = [('a man', 'a dog'), ('stock', 'market')] * 4;"
+        "c = SentenceClassifier(e).fit(['a man', 'a dog'] * 4, ['x', 'y'] * 4); c.save(sys.argv[2]);"
+        "d = SentencePairClassifier(e).fit(p, [0, 1] * 4); r = SentencePairRegressor(e).fit(p, [0.5, 3] * 4);"
+        "print(json.dumps([SentenceClassifier.load(sys.argv[2]).predict(['a man']).tolist(),"
+        " d.predict(p[:1]).tolist(), r.predict(p[:1]).tolist(), r.metrics_['pearson'], 'torch' in sys.modules]))"
+    )
+    label, same, (score,), pearson, torch = in_a_new_process(code, folder / "encoder", tmp_path / "new")
+    assert (label, same) == (["x"], [0])
+    assert 0 <= score < 1.5
+    assert pearson > 0.9
+    assert not torch
+
+
+def test_importing_it_is_cheap():
+    code = (
+        "import json, sys; import sentenc, sentenc.downstream;"
+        "print(json.dumps([n for n in ('sklearn', 'scipy', 'torch') if n in sys.modules]))"
+    )
+    assert in_a_new_process(code) == []
+
+
+def test_without_scikit_learn_the_extra_is_named():
+    code = (
+        "import json, sys; sys.modules['sklearn'] = None; import sentenc\n"
+        "try: sentenc.SentenceClassifier\n"
+        "except sentenc.MissingExtraError as error: print(json.dumps([error.extra, str(error)]))"
+    )
+    extra, words = in_a_new_process(code)
+    assert extra == "downstream"
+    assert 'pip install "sentenc[downstream]"' in words

@@ -1,0 +1,383 @@
+"""The head: numbers by hand, and its fit against scikit-learn's."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn")
+
+from sklearn.linear_model import LogisticRegression
+
+from sentenc.downstream.features import pair_features
+from sentenc.downstream.head import LinearHead, log_losses, probabilities
+from sentenc.downstream.head_fitting import fit_head, hits
+from sentenc.downstream.held_out import folds, held_out_rows, strata
+from sentenc.errors import CheckpointError
+
+HUGE = 1e4
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def head(kind="softmax"):
+    return LinearHead(kind, np.array([[1, 0], [0, 2]], np.float32), np.array([0.5, -0.5], np.float32))
+
+
+# The formulas --------------------------------------------------------------------------------------
+
+
+def test_scores_and_probabilities():
+    scores = head().scores([[1, 2], [0, 0]])
+    assert scores.tolist() == [[1.5, 3.5], [0.5, -0.5]]
+    assert scores.dtype == np.float64
+    e = np.exp
+    np.testing.assert_allclose(
+        head().probabilities([[1, 2], [0, 0]]),
+        [[1 / (1 + e(2)), e(2) / (1 + e(2))], [e(1) / (1 + e(1)), 1 / (1 + e(1))]],
+    )
+    np.testing.assert_allclose(
+        head("sigmoid").probabilities([[1, 2], [0, 0]]),
+        [[1 / (1 + e(-1.5)), 1 / (1 + e(-3.5))], [1 / (1 + e(-0.5)), 1 / (1 + e(0.5))]],
+    )
+    for kind in ("softmax", "sigmoid"):
+        assert head(kind).probabilities(np.empty((0, 2))).shape == (0, 2)
+
+
+def test_log_losses():
+    scores = np.log([[0.2, 0.8], [0.5, 0.5], [0.9, 0.1]])
+    targets = np.array([[0, 1], [1, 0], [0.25, 0.75]])
+    expected = [-np.log(0.8), -np.log(0.5), -0.25 * np.log(0.9) - 0.75 * np.log(0.1)]
+    np.testing.assert_allclose(log_losses(scores, targets, "softmax"), expected)
+    # A constant for all classes of a row changes nothing.
+    np.testing.assert_allclose(log_losses(scores + 7, targets, "softmax"), expected)
+    logits = np.log([[0.2 / 0.8, 3.0], [1.0, 1 / 4]])
+    both = np.array([[1, 0], [1, 1]])
+    np.testing.assert_allclose(
+        log_losses(logits, both, "sigmoid"), [-np.log(0.2) - np.log(1 / 4), -np.log(0.5) - np.log(0.2)]
+    )
+
+
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
+def test_no_score_is_too_large(kind):
+    scores = np.array([[HUGE, -HUGE], [-HUGE, HUGE]])
+    np.testing.assert_array_equal(probabilities(scores, kind), np.eye(2))
+    np.testing.assert_array_equal(log_losses(scores, np.eye(2), kind), [0, 0])
+    wrong = {"softmax": 2 * HUGE, "sigmoid": 2 * HUGE}[kind]
+    np.testing.assert_array_equal(log_losses(scores, 1 - np.eye(2), kind), [wrong, wrong])
+
+
+def test_hits():
+    scores = np.array([[1.0, 2.0], [1.0, -2.0]])
+    assert hits(scores, np.array([[0, 1], [0, 1]]), "softmax").tolist() == [True, False]
+    assert hits(scores, np.array([[1, 1], [0, 1]]), "sigmoid").tolist() == [True, False]
+    assert hits(scores, np.array([[0, 1], [1, 0]]), "sigmoid").tolist() == [False, True]
+
+
+def test_features_of_a_pair():
+    u, v = np.array([[1, -2], [0, 3]]), np.array([[4, 2], [0, -1]])
+    expected = [[3, 4, 4, -4], [0, 4, 0, -3]]
+    np.testing.assert_array_equal(pair_features(u, v), expected)
+    np.testing.assert_array_equal(pair_features(v, u), expected)
+    assert pair_features(u, v).dtype == np.float32
+    with pytest.raises(ValueError, match=r"shapes \(2, 2\) and \(1, 2\)"):
+        pair_features(u, v[:1])
+
+
+@pytest.mark.parametrize(
+    ("kind", "weights", "bias", "words"),
+    [
+        ("linear", np.eye(2), np.zeros(2), "kind is 'linear', expected 'softmax' or 'sigmoid'"),
+        ("softmax", np.eye(2), np.zeros(3), r"shapes \(2, 2\) and \(3,\)"),
+        ("softmax", np.zeros(2), np.zeros(2), r"shapes \(2,\)"),
+        ("softmax", np.full((2, 2), np.nan), np.zeros(2), "not finite"),
+        ("sigmoid", np.eye(2), np.array([0, np.inf]), "not finite"),
+    ],
+)
+def test_what_is_no_head(kind, weights, bias, words):
+    with pytest.raises(ValueError, match=words):
+        LinearHead(kind, weights, bias)
+    with pytest.raises(CheckpointError, match=words):
+        LinearHead.from_tensors(kind, {"weights": weights, "bias": bias})
+
+
+def test_tensors():
+    again = LinearHead.from_tensors("sigmoid", head("sigmoid").tensors())
+    assert again.scores([[1, 2]]).tolist() == [[1.5, 3.5]]
+    assert again.kind == "sigmoid"
+    for names in ({"weights"}, {"weights", "bias", "scale"}):
+        with pytest.raises(CheckpointError, match="has tensors"):
+            LinearHead.from_tensors("softmax", dict.fromkeys(names, np.eye(2)))
+
+
+# What is held out ----------------------------------------------------------------------------------
+
+
+def test_strata():
+    assert len(set(strata(np.eye(3)[[0, 1, 0, 2]]))) == 3
+    groups = strata(np.eye(3)[[0, 1, 0, 2]])
+    assert groups[0] == groups[2]
+    assert strata(np.zeros((0, 3))).shape == (0,)
+
+
+def test_held_out_rows_leave_every_class_one():
+    classes = np.array([0] * 50 + [1] * 45 + [2] * 2 + [3])
+    for seed in range(20):
+        held = held_out_rows(classes, 0.3, rng(seed))
+        assert len(held) == 29
+        assert (np.diff(held) > 0).all()
+        assert set(np.delete(classes, held)) == {0, 1, 2, 3}
+    assert len(held_out_rows(classes, 0.99, rng())) == 98 - 4
+    assert len(held_out_rows(np.arange(10), 0.5, rng())) == 0
+    assert len(held_out_rows(classes, 0, rng())) == 0
+    assert len(held_out_rows(classes[:0], 0.5, rng())) == 0
+
+
+def test_what_is_held_out_depends_on_the_seed_alone():
+    classes = rng().integers(0, 4, 100)
+    for choose in (lambda r: held_out_rows(classes, 0.2, r), lambda r: np.concatenate(folds(classes, 5, r))):
+        np.testing.assert_array_equal(choose(rng(1)), choose(rng(1)))
+        assert not np.array_equal(choose(rng(1)), choose(rng(2)))
+
+
+def test_folds_leave_every_class_one():
+    classes = np.array([0] * 50 + [1] * 45 + [2] * 2 + [3])
+    for seed in range(20):
+        parts = folds(classes, 5, rng(seed))
+        assert len(parts) == 5
+        # All but the one that is alone in its class, once each.
+        assert np.sort(np.concatenate(parts)).tolist() == list(range(97))
+        for part in parts:
+            assert set(np.delete(classes, part)) == {0, 1, 2, 3}
+            assert abs((classes[part] == 0).sum() - 10) <= 1
+            assert abs((classes[part] == 1).sum() - 9) <= 1
+    assert folds(np.arange(5), 5, rng()) == []
+    # Two examples: two folds of one.
+    assert sorted(part.tolist() for part in folds(np.zeros(2, np.int64), 5, rng())) == [[0], [1]]
+
+
+def test_distinct_sets_of_labels_can_be_held_out():
+    # Hardly a set of labels, or a score, comes twice; yet every label keeps an example.
+    targets = (rng().random((200, 40)) < 0.2).astype(np.float32)
+    targets[:, 7] = 0
+    targets[3, 7] = 1
+    for seed in range(5):
+        held = held_out_rows(strata(targets), 0.2, rng(seed))
+        assert len(held) == 40
+        assert np.delete(targets, held, axis=0).any(axis=0).all()
+        parts = folds(strata(targets), 5, rng(seed))
+        assert sum(map(len, parts)) >= 150
+        for part in parts:
+            assert np.delete(targets, part, axis=0).any(axis=0).all()
+    scores = rng().random((100, 1)) * 3
+    shares = np.maximum(0, 1 - np.abs(scores - np.arange(4)))
+    held = held_out_rows(strata(shares), 0.2, rng())
+    assert len(held) == 20
+    assert np.delete(shares, held, axis=0).any(axis=0).all()
+
+
+# The fit -------------------------------------------------------------------------------------------
+
+
+def scaled(features, weights=None):
+    """Centred, and divided by the root mean square of the rows' lengths: in what C is stated."""
+    x = features.astype(np.float64)
+    x = x - np.average(x, axis=0, weights=weights)
+    return x / np.sqrt(np.average((x * x).sum(axis=1), weights=weights))
+
+
+def assert_same(found, expected):
+    assert np.abs(found - expected).max() < 0.02
+    assert np.abs(found - expected).mean() < 0.002
+
+
+@pytest.mark.parametrize("n_classes", [2, 5])
+@pytest.mark.parametrize("strength", [0.5, 16.0, 1000.0])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_like_scikit_learn(random_problem, n_classes, strength, scale):
+    features, labels = random_problem(300, 8, n_classes)
+    features = features * np.float32(scale) + np.float32(3 * scale)
+    found = fit_head(features, np.eye(n_classes)[labels], "softmax", C=strength, rng=rng())
+    # Two classes are two rows here, w / 2 and -w / 2, whose penalty is half of that of w.
+    reference = LogisticRegression(C=strength * (2 if n_classes == 2 else 1), tol=1e-8, max_iter=10_000)
+    expected = reference.fit(scaled(features), labels).predict_proba(scaled(features))
+    assert_same(found.head.probabilities(features), expected)
+    assert (found.C, found.path, found.validation) == (strength, {}, {})
+    if strength < 1000:
+        # The comparison can fail: with another strength the probabilities are others.
+        other = LogisticRegression(C=strength * 8, max_iter=10_000).fit(scaled(features), labels)
+        assert np.abs(other.predict_proba(scaled(features)) - expected).mean() > 0.002
+
+
+@pytest.mark.parametrize("n", [7, 39, 40, 41])
+def test_fewer_examples_than_dimensions(random_problem, n):
+    features, labels = random_problem(n, 40, 3)
+    labels[:3] = [0, 1, 2]
+    features += 2
+    found = fit_head(features, np.eye(3)[labels], "softmax", C=4.0, rng=rng())
+    reference = LogisticRegression(C=4.0, tol=1e-8, max_iter=10_000).fit(scaled(features), labels)
+    assert_same(found.head.probabilities(features), reference.predict_proba(scaled(features)))
+    # Of new examples too, which lie elsewhere.
+    new = random_problem(50, 40, 3, seed=1)[0] + 2
+    x = features.astype(float)
+    length = np.sqrt(((x - x.mean(0)) ** 2).sum(1).mean())
+    assert_same(found.head.probabilities(new), reference.predict_proba((new - x.mean(0)) / length))
+
+
+def test_sample_weights_are_repeated_rows(random_problem):
+    features, labels = random_problem(120, 6, 3)
+    times = rng().integers(0, 4, 120)
+    weighted = fit_head(features, np.eye(3)[labels], "softmax", C=8.0, sample_weight=times, rng=rng())
+    # Weights have mean 1, so that C stands for as many examples as there are rows.
+    n = times.sum()
+    repeated = fit_head(
+        features.repeat(times, 0), np.eye(3)[labels.repeat(times)], "softmax", C=8.0 * 120 / n, rng=rng()
+    )
+    assert_same(weighted.head.probabilities(features), repeated.head.probabilities(features))
+    reference = LogisticRegression(C=8.0 * 120 / n, tol=1e-8, max_iter=10_000)
+    reference.fit(scaled(features, times), labels, sample_weight=times)
+    assert_same(weighted.head.probabilities(features), reference.predict_proba(scaled(features, times)))
+    plain = fit_head(features, np.eye(3)[labels], "softmax", C=8.0, rng=rng())
+    assert np.abs(plain.head.probabilities(features) - weighted.head.probabilities(features)).max() > 0.05
+
+
+def test_weights_count_by_their_ratio(random_problem):
+    features, labels = random_problem(60, 4, 3)
+    weights = rng().random(60)
+    one, other = (
+        fit_head(features, np.eye(3)[labels], "softmax", C=4.0, sample_weight=weights * by, rng=rng()).head
+        for by in (1, 1000)
+    )
+    assert_same(one.probabilities(features), other.probabilities(features))
+
+
+def test_shares_are_weighted_rows(random_problem):
+    features, labels = random_problem(150, 6, 4)
+    share = rng().random(150)
+    neighbour = (labels + 1) % 4
+    targets = share[:, None] * np.eye(4)[labels] + (1 - share)[:, None] * np.eye(4)[neighbour]
+    found = fit_head(features, targets, "softmax", C=8.0, rng=rng())
+    both = np.concatenate([labels, neighbour])
+    reference = LogisticRegression(C=8.0, tol=1e-8, max_iter=10_000)
+    reference.fit(
+        np.concatenate([scaled(features)] * 2), both, sample_weight=np.concatenate([share, 1 - share])
+    )
+    assert_same(found.head.probabilities(features), reference.predict_proba(scaled(features)))
+
+
+def test_labels_are_a_binary_problem_each(random_problem):
+    features, _ = random_problem(200, 6, 2)
+    draw = rng(3)
+    targets = (features @ draw.normal(size=(6, 3)) + draw.normal(size=(200, 3)) > [0, 1, 3]).astype(float)
+    found = fit_head(features, targets, "sigmoid", C=8.0, rng=rng()).head.probabilities(features)
+    for label in range(3):
+        reference = LogisticRegression(C=8.0, tol=1e-8, max_iter=10_000).fit(
+            scaled(features), targets[:, label]
+        )
+        assert_same(found[:, label], reference.predict_proba(scaled(features))[:, 1])
+
+
+@pytest.mark.parametrize("n", [300, 2500])
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
+def test_auto_takes_the_best_of_a_path(random_problem, n, kind):
+    features, labels = random_problem(n, 10, 3)
+    found = fit_head(features, np.eye(3)[labels], kind, rng=rng())
+    tried = list(found.path)
+    assert len(tried) >= 2
+    assert tried == [4.0**power for power in range(-1 if n == 300 else 0, 7)][: len(tried)]
+    losses = np.array(list(found.path.values()))
+    assert found.path[found.C] <= losses.min() / 0.99
+    # Of those hardly worse, the smallest: what came before was worse by more.
+    assert (losses[: tried.index(found.C)] > found.path[found.C] / 0.995).all()
+    assert found.validation["log_loss"] == found.path[found.C]
+    assert found.validation["n"] == (300 if n == 300 else 250)
+    assert 0.4 < found.validation["accuracy"] < 0.95
+    # And fitted on all rows with it.
+    again = fit_head(features, np.eye(3)[labels], kind, C=found.C, rng=rng())
+    assert_same(found.head.probabilities(features), again.head.probabilities(features))
+
+
+def test_strength_follows_the_noise(random_problem):
+    # Many features, of which none says anything: the least strength. Classes far apart: a large one.
+    noise = rng().normal(size=(200, 60))
+    assert fit_head(noise, np.eye(2)[rng(1).integers(0, 2, 200)], "softmax", rng=rng()).C == 0.25
+    labels = rng().integers(0, 2, 200)
+    apart = (noise[:, :5] + 20 * labels[:, None]).astype(np.float32)
+    found = fit_head(apart, np.eye(2)[labels], "softmax", rng=rng())
+    assert found.C >= 64
+    assert found.validation["accuracy"] == 1
+
+
+def test_examples_without_weight_do_not_choose(random_problem):
+    features, labels = random_problem(200, 10, 2)
+    # The labels of half of the examples are wrong: they are given no weight.
+    wrong = np.concatenate([labels, 1 - labels])
+    weights = np.repeat([1.0, 0.0], 200)
+    found = fit_head(
+        np.concatenate([features] * 2), np.eye(2)[wrong], "softmax", sample_weight=weights, rng=rng()
+    )
+    alone = fit_head(features, np.eye(2)[labels], "softmax", C=found.C, rng=rng())
+    assert found.C > 1
+    assert found.path[found.C] < 0.6
+    assert (
+        hits(found.head.scores(features), np.eye(2)[labels], "softmax").mean()
+        >= hits(alone.head.scores(features), np.eye(2)[labels], "softmax").mean() - 0.03
+    )
+
+
+def test_same_seed_same_head(random_problem):
+    features, labels = random_problem(200, 6, 3)
+    one, again, other = (fit_head(features, np.eye(3)[labels], "softmax", rng=rng(s)) for s in (1, 1, 2))
+    np.testing.assert_array_equal(one.head.weights, again.head.weights)
+    assert one.path == again.path
+    assert one.path != other.path
+
+
+def test_nothing_to_hold_out(random_problem):
+    features, _ = random_problem(4, 3, 2)
+    for targets, fraction in ((np.eye(4), 0.1), (np.eye(2)[[0, 0, 1, 1]], 0.0)):
+        found = fit_head(features, targets, "softmax", validation_fraction=fraction, rng=rng())
+        assert (found.C, found.validation, found.path) == (16.0, {}, {})
+        assert hits(found.head.scores(features), targets, "softmax").all()
+
+
+def test_features_that_are_all_the_same():
+    # Nothing to learn but how frequent the classes are; and no noise of rounding made large.
+    row = rng().normal(size=30).astype(np.float32) * 3
+    features = np.tile(row, (40, 1))
+    targets = np.eye(2)[[0] * 30 + [1] * 10]
+    found = fit_head(features, targets, "softmax", rng=rng()).head
+    np.testing.assert_allclose(found.probabilities(row[None]), [[0.75, 0.25]], atol=0.02)
+    np.testing.assert_allclose(found.probabilities(row[None] * 1.5), [[0.75, 0.25]], atol=0.05)
+    nothing = fit_head(features * 0, targets, "softmax", rng=rng()).head
+    np.testing.assert_allclose(nothing.probabilities(row[None] * 0), [[0.75, 0.25]], atol=0.02)
+
+
+def test_label_that_all_or_none_have(random_problem):
+    features, labels = random_problem(80, 4, 2)
+    targets = np.stack([labels, np.ones(80), np.zeros(80)], axis=1)
+    found = fit_head(features, targets, "sigmoid", rng=rng()).head.probabilities(features)
+    assert (found[:, 1] > 0.95).all()
+    assert (found[:, 2] < 0.05).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"targets": np.eye(2)}, r"shapes \(3, 2\), \(2, 2\), \(3,\)"),
+        ({"targets": np.zeros(3)}, "shapes"),
+        ({"sample_weight": np.ones(2)}, "shapes"),
+        ({"sample_weight": np.ones((3, 1))}, "shapes"),
+        ({"features": np.empty((0, 2)), "targets": np.empty((0, 2))}, "shapes"),
+        ({"features": np.full((3, 2), np.nan)}, "features have values that are not finite"),
+        ({"targets": np.full((3, 2), np.inf)}, "targets have values that are not finite"),
+        ({"sample_weight": [1, 2, -1]}, "weights"),
+        ({"sample_weight": [0, 0, 0]}, "weights"),
+        ({"sample_weight": [1, np.nan, 1]}, "weights"),
+        ({"kind": "linear"}, "kind is 'linear'"),
+    ],
+)
+def test_what_cannot_be_fitted(change, words):
+    given = {"features": np.eye(3)[:, :2], "targets": np.eye(2)[[0, 1, 0]], "kind": "softmax", "rng": rng()}
+    with pytest.raises(ValueError, match=words):
+        fit_head(**(given | change))

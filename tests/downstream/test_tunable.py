@@ -1,0 +1,169 @@
+"""Encoders in the form that can be tuned, and back."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_cse, make_sentence_transformer
+
+import sentenc
+from sentenc import ExternalEncoder
+from sentenc.downstream.tunable import TunableCSE, random_encoder, tunable
+from sentenc.encoders.base import Encoder
+from sentenc.nn.cse import CSEModule
+
+TEXTS = ["the dog runs in a park", "not good at all!", "dog", "new york people", "the man plays guitar"]
+SHAPES = {
+    "residual": {},
+    "both and average": {"combine": "both", "average_dim": 4},
+    "projected": {"output_dim": 10},
+    "words alone": {"widths": ()},
+    "paper": {
+        "combine": "concat", "phi": "identity", "pooling": "sum", "windows": "padded", "word_path": False,
+        "unknown": "row", "widths": (1, 2, 3),
+    },
+}  # fmt: skip
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def vectors(form, texts):
+    form.module.eval()
+    with torch.no_grad():
+        return form.vectors(form.prepare(texts)).numpy()
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    pytest.importorskip("sentence_transformers")
+    return ExternalEncoder(make_sentence_transformer(tmp_path_factory.mktemp("bert")))
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_vectors_are_the_encoders(shape):
+    encoder = make_cse(**shape)
+    form = tunable(encoder, TEXTS, rng=rng())
+    np.testing.assert_allclose(vectors(form, [*TEXTS, ""]), encoder.encode([*TEXTS, ""]), atol=1e-5)
+    # Back again: rows in int8, the rest in float16.
+    found, expected = form.finished().encode(TEXTS), encoder.encode(TEXTS)
+    cosines = (found * expected).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)
+    assert cosines.min() > 0.999
+    assert form.finished().config == encoder.config
+
+
+@pytest.mark.parametrize("shape", [SHAPES["residual"], SHAPES["both and average"]], ids=["residual", "both"])
+def test_a_step_is_that_of_the_whole_vocabulary(shape):
+    encoder = make_cse(**shape)
+    form = tunable(encoder, TEXTS, rng=rng())
+    whole = CSEModule(encoder.config)
+    with torch.no_grad():
+        for name in encoder.config.shapes():
+            whole[name].copy_(torch.from_numpy(encoder.weight(name)))
+    ids, ends, _ = encoder.tokenizer.encode(TEXTS)
+    lengths = np.diff(ends, prepend=0)
+    table = np.zeros((len(TEXTS), lengths.max()), np.int64)
+    table[np.arange(lengths.max()) < lengths[:, None]] = ids
+    losses = [
+        (form.vectors(form.prepare(TEXTS)) ** 2).sum(),
+        (whole(torch.from_numpy(table), torch.from_numpy(lengths)) ** 2).sum(),
+    ]
+    for loss, module in zip(losses, (form.module, whole), strict=True):
+        loss.backward()
+        torch.optim.Adam(module.parameters(), lr=1e-2).step()
+    used = np.unique(ids)
+    for name in encoder.config.shapes():
+        full = whole[name].detach().numpy()
+        rows = full[used] if name in ("embeddings", "token_weights", "average") else full
+        # The row of token 0 is there for texts without tokens, and no text has it.
+        mine = form.module[name].detach().numpy()
+        mine = mine[-len(used) :] if name in ("embeddings", "token_weights", "average") else mine
+        np.testing.assert_allclose(mine, rows, atol=1e-5, err_msg=name)
+
+
+def test_rows_of_other_tokens_stay_as_they_were():
+    encoder = make_cse(average_dim=4).compressed()
+    form = tunable(encoder, TEXTS, rng=rng())
+    with torch.no_grad():
+        for parameter in form.module.parameters():
+            parameter.add_(1.0)
+    finished = form.finished()
+    used = np.unique(encoder.tokenizer.encode(TEXTS)[0])
+    others = np.setdiff1d(np.arange(1, encoder.config.vocab_size), used)
+    for name in ("embeddings", "average"):
+        # To the last bit, as they are stored.
+        np.testing.assert_array_equal(finished._weights[name][others], encoder._weights[name][others])
+        assert (finished.weight(name)[used] != encoder.weight(name)[used]).all(axis=1).all()
+
+
+def test_tokens_of_no_training_text_are_left_out():
+    encoder = make_cse(widths=())
+    form = tunable(encoder, ["the dog"], rng=rng())
+    assert [len(ids) for ids in form.prepare(["the dog", "the cat dog", "cat", ""])] == [2, 2, 0, 0]
+    np.testing.assert_allclose(vectors(form, ["the cat dog"]), vectors(form, ["the dog"]))
+
+
+def test_random_weights_come_from_the_generator():
+    encoder = make_cse(combine="both", average_dim=4)
+    one, same, other = (random_encoder(encoder, rng(seed)).encode(TEXTS) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one, same)
+    assert np.abs(one - other).max() > 1e-3
+    assert np.abs(one - encoder.encode(TEXTS)).max() > 1e-3
+    assert random_encoder(encoder, rng()).config == encoder.config
+    # All rows, also of tokens that no text has.
+    left = random_encoder(encoder, rng(1)).weight("embeddings")
+    assert (np.abs(left - encoder.weight("embeddings")).max(axis=1) > 1e-3).all()
+
+
+def test_dropout_is_for_training():
+    form = TunableCSE(make_cse(), TEXTS, dropout=0.5)
+    form.module.train()
+    ids = form.prepare(TEXTS)
+    assert (form.vectors(ids) - form.vectors(ids)).abs().max() > 1e-3
+    form.module.eval()
+    assert (form.vectors(ids) - form.vectors(ids)).abs().max() == 0
+
+
+def test_groups_hold_every_parameter_once():
+    form = tunable(make_cse(combine="both", average_dim=4), TEXTS, rng=rng())
+    groups = form.groups()
+    assert set(groups) == {"embeddings", "ngrams"}
+    found = [id(p) for group in groups.values() for p in group]
+    assert sorted(found) == sorted(id(p) for p in form.module.parameters())
+    assert all(p.requires_grad for group in groups.values() for p in group)
+
+
+def test_a_bert_is_tuned_and_saved(bert, tmp_path):
+    form = tunable(bert, TEXTS, rng=rng())
+    np.testing.assert_allclose(vectors(form, TEXTS), bert.encode(TEXTS), atol=1e-5)
+    before = bert.encode(TEXTS)
+    with torch.no_grad():
+        for parameter in form.groups()["all"]:
+            parameter.mul_(1.1)
+    finished = form.finished()
+    np.testing.assert_array_equal(bert.encode(TEXTS), before)
+    assert np.abs(finished.encode(TEXTS) - before).max() > 1e-3
+    finished.save(tmp_path / "tuned")
+    np.testing.assert_allclose(
+        sentenc.load(tmp_path / "tuned").encode(TEXTS), finished.encode(TEXTS), atol=1e-5
+    )
+    assert np.abs(random_encoder(bert, rng(1)).encode(TEXTS) - before).max() > 1e-3
+
+
+def test_what_cannot_be_tuned_is_told(bert):
+    class Other(Encoder):
+        dim = max_tokens = 4
+
+        def count_tokens(self, texts): ...
+        def fingerprint(self): ...
+        def save(self, folder): ...
+        def _encode_block(self, texts, batch_size, out): ...
+
+    with pytest.raises(ValueError, match="Other cannot be tuned, expected a CSE, or a BERT"):
+        tunable(Other(), TEXTS, rng=rng())
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    pooled = SentenceTransformer(modules=[bert.model[0], Pooling(24, pooling_mode="cls")], device="cpu")
+    with pytest.raises(ValueError, match="pools by cls and cannot be tuned"):
+        tunable(ExternalEncoder(pooled, name="mine"), TEXTS, rng=rng())
