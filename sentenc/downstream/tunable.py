@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
 from sentenc.encoders.cse import CSE
+from sentenc.encoders.cse_tables import ROWS, quantised_rows
 from sentenc.encoders.external import ExternalEncoder
 from sentenc.errors import MissingExtraError
 
@@ -86,7 +87,8 @@ class TunableCSE(Tunable):
     ) -> None:
         self.encoder = encoder
         config = encoder.config
-        if init == "random":
+        self._random = init == "random"
+        if self._random:
             whole = CSEModule(config, generator)
             self._weights = {name: whole[name].detach().numpy() for name in config.shapes()}
         else:
@@ -117,28 +119,35 @@ class TunableCSE(Tunable):
         return found
 
     def finished(self) -> CSE:
-        """The whole model with int8 rows and float16 weights, as it is shipped and saved."""
-        weights = dict(self._weights)
-        for name in self._config.shapes():
+        """The whole model with int8 rows and float16 weights, as it is shipped and saved.
+
+        Rows of other tokens are, to the last bit, those that the encoder has stored, if it stores int8.
+        """
+        encoder = self.encoder
+        weights: dict[str, npt.NDArray[Any]] = {}
+        for name in encoder.config.shapes():
             value = self.module[name].detach().float().cpu().numpy()
-            if (
-                len(weights[name]) == self.encoder.config.vocab_size
-                and name in _WORDS
-                and name != "projection"
-            ):
-                weights[name] = weights[name].copy()
+            if name in ROWS:
+                rows, scales = self._compressed_rows(name)
+                rows[self._used], scales[self._used] = quantised_rows(value)
+                weights[name], weights[f"{name}.scale"] = rows, scales
+            elif name == "token_weights":
+                weights[name] = self._weights[name].astype(np.float16)
                 weights[name][self._used] = value
             else:
-                weights[name] = value.copy()
-        encoder = self.encoder
-        exact = CSE(
-            encoder.config, weights, encoder.tokenizer, tables=encoder.tables, threads=encoder.threads
-        )
-        return exact.compressed()
+                weights[name] = value.astype(np.float16)
+        return CSE(encoder.config, weights, encoder.tokenizer, tables=encoder.tables, threads=encoder.threads)
+
+    def _compressed_rows(self, name: str) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+        # To make them again from float32 would change some scales by a bit.
+        stored = self.encoder._weights
+        if not self._random and stored[name].dtype == np.int8:
+            return stored[name].copy(), stored[f"{name}.scale"].astype(np.float32)
+        return quantised_rows(self._weights[name])
 
     def _rows(self, name: str) -> npt.NDArray[np.float32]:
         weight = self._weights[name]
-        return weight[self._used] if name in _WORDS and name != "projection" else weight
+        return weight[self._used] if name in ROWS or name == "token_weights" else weight
 
     def _ids(self, texts: Sequence[str]) -> list[Ids]:
         if not texts:
@@ -235,10 +244,12 @@ def _bert_parts(encoder: Encoder) -> tuple[Any, Any, int, bool]:
     # Model, tokeniser, longest text, and whether vectors are normalised.
     from sentenc.training.bert_student import BertEncoder
 
-    if isinstance(encoder, BertEncoder) and encoder.turn is None:
+    wanted = "expected a CSE, or a BERT of sentence-transformers with mean pooling"
+    if isinstance(encoder, BertEncoder):
+        if encoder.turn is not None:
+            raise ValueError(f"a BERT with a linear map after pooling cannot be tuned, {wanted}")
         module = encoder.module
         return module.model, encoder.tokenizer, encoder.max_tokens, module.normalize
-    wanted = "expected a CSE, or a BERT of sentence-transformers with mean pooling"
     if not isinstance(encoder, ExternalEncoder):
         raise ValueError(f"{type(encoder).__name__} cannot be tuned, {wanted}")
     kinds = [type(part).__name__ for part in encoder.model]
@@ -247,4 +258,13 @@ def _bert_parts(encoder: Encoder) -> tuple[Any, Any, int, bool]:
     pooling = encoder.model[1].pooling_mode
     if pooling not in ("mean", ("mean",), ["mean"]):
         raise ValueError(f"{encoder.name} pools by {pooling} and cannot be tuned, {wanted}")
-    return encoder.model[0].auto_model, encoder.model.tokenizer, encoder.max_tokens, len(kinds) == 3
+    for setting in ("default_prompt_name", "truncate_dim"):
+        # Its vectors are not those of its model alone.
+        if (value := getattr(encoder.model, setting, None)) is not None:
+            raise ValueError(
+                f"{encoder.name} has {setting} {value!r} and cannot be tuned, {wanted} and without one"
+            )
+    model = encoder.model[0].auto_model
+    if not hasattr(model.config, "max_position_embeddings"):
+        raise ValueError(f"{encoder.name} is a {type(model).__name__} and cannot be tuned, {wanted}")
+    return model, encoder.model.tokenizer, encoder.max_tokens, len(kinds) == 3

@@ -109,18 +109,8 @@ def tune_end_to_end(
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(int(rng.integers(2**31)))
         run = _Run(
-            encoder,
-            columns,
-            targets,
-            kind,
-            config,
-            init,
-            weights,
-            train_rows,
-            validation_rows,
-            rng,
-            head_start,
-        )
+            encoder, columns, targets, kind, config, init, weights, train_rows, validation_rows, rng, head_start
+        )  # fmt: skip
         return run.train(rng, started, show_progress_bar)
 
 

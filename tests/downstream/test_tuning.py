@@ -82,7 +82,7 @@ def test_the_epoch_that_is_kept_is_the_best():
         # In the form that encodes, which is rounded.
         assert found == pytest.approx(min(losses), abs=0.02)
     assert tuned.history[0]["train_loss"] is None
-    assert all(row["train_loss"] > 0 for row in tuned.history[1:])
+    assert all(row["train_loss"] >= 0 for row in tuned.history[1:])
 
 
 def test_what_stops_it(monkeypatch):
@@ -179,8 +179,10 @@ def test_several_labels_and_shares():
 
 def test_a_loss_that_is_not_finite_is_told():
     bad = LinearHead("softmax", np.full((3, 24), 3e38, np.float32), np.zeros(3, np.float32))
-    with pytest.raises(FloatingPointError, match=r"the loss of a batch is .*try a lower learning_rate"):
+    with pytest.raises(FloatingPointError, match=r"the held-out loss is .*try a lower learning_rate"):
         run(head_start=bad)
+    with pytest.raises(FloatingPointError, match=r"the loss of a batch is .*try a lower learning_rate"):
+        run(head_start=bad, held=np.zeros(0, np.int64))
 
 
 def test_it_can_be_interrupted(monkeypatch):
