@@ -32,6 +32,8 @@ Floats = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float32]
 HeldOut = tuple[Rows, Floats] | None
 
+# Of C: more would overflow single precision, and means no regularisation long before.
+_MOST_STRENGTH = 1e12
 # Of the attributes that fit() sets, those that a folder keeps as JSON.
 FITTED = ("metrics_", "history_", "C_", "n_iter_")
 
@@ -288,7 +290,7 @@ def check_settings(estimator: SentenceEstimator) -> None:
     if not (isinstance(strength, str) and strength == "auto") and not (
         is_number(strength) and 0 < strength < np.inf
     ):
-        raise ValueError(f"C is {strength!r}, expected 'auto' or a number above 0")
+        raise ValueError(f"C is {strength!r}, expected 'auto' or a number above 0, up to {_MOST_STRENGTH:g}")
     fraction = estimator.validation_fraction
     if not (is_number(fraction) and 0 <= fraction < 1):
         raise ValueError(f"validation_fraction is {fraction!r}, expected a share in [0, 1)")

@@ -1,7 +1,7 @@
 """Fitting a linear head on features that stay as they are: a convex problem, solved without torch."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from sentenc.downstream.head import HeadKind, LinearHead, log_losses, probabilities
 from sentenc.downstream.held_out import Rows, folds, held_out_rows, strata
 from sentenc.errors import MissingExtraError
+from sentenc.threads import worker_threads
 
 Matrix = npt.NDArray[np.float32]
 Vector = npt.NDArray[np.float64]
@@ -27,8 +28,9 @@ _LEAST_FRACTION_OF_FEW = 0.2
 _WORTH_MORE = 0.01
 # The search ends when it has not so many times: larger strengths cost most.
 _MOST_RISES_FEW, _MOST_RISES = 2, 1
-# Multiplications in an evaluation below which a second thread costs more than it saves.
-_WORTH_THREADS = 1e8
+# Rows that a thread takes at a time, fixed because sums must not depend on the number of threads; fewer for many
+# classes, as their scores are in memory for each.
+_BLOCK_ROWS, _BLOCK_SCORES = 1024, 1 << 18
 # Of L-BFGS: the relative decrease at which it stops, and the steps at which it does in any case.
 _TOLERANCE, _MOST_STEPS, _MEMORY = 2e-5, 400, 10
 _SEARCH_TOLERANCE = 1e-4
@@ -101,8 +103,8 @@ def fit_head(
     # Weights are sums of the examples: with fewer of them than dimensions, their own span is all there is to search.
     basis = np.linalg.qr(x.T)[0] if len(x) < x.shape[1] else None
     x = x if basis is None else x @ basis
-    problem = _Problem(x, t, weights, kind)
-    with _threads(problem):
+    with worker_threads(extra="downstream", feature="fitting a classifier") as pool:
+        problem = _Problem(x, t, weights, kind, pool)
         found = _chosen_strength(problem, validation_fraction, rng) if C == "auto" else _Choice(C)
         solution = _solved(problem, found.strength, found.start)
     w = (solution.weights if basis is None else solution.weights @ basis.T) * scale
@@ -124,21 +126,13 @@ def _check_examples(x: Matrix, t: Matrix, weights: Matrix, kind: HeadKind) -> No
         raise ValueError("weights are all 0, or one is below: expected 0 or more, and one above")
 
 
-def _threads(problem: "_Problem") -> AbstractContextManager[Any]:
-    # BLAS shares out small products too, and its threads wait for each other longer than they work.
-    try:
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unused-ignore]
-    except ImportError as error:
-        raise MissingExtraError("downstream", "scikit-learn", "fitting a classifier") from error
-    return nullcontext() if problem.size > _WORTH_THREADS else threadpool_limits(1)
-
-
 @dataclass(frozen=True, eq=False)
 class _Problem:
     features: Matrix
     targets: Matrix
     weights: Matrix
     kind: HeadKind
+    pool: ThreadPoolExecutor
 
     @property
     def size(self) -> int:
@@ -146,7 +140,7 @@ class _Problem:
         return int(self.features.size * self.targets.shape[1])
 
     def rows(self, rows: Rows) -> "_Problem":
-        return _Problem(self.features[rows], self.targets[rows], self.weights[rows], self.kind)
+        return _Problem(self.features[rows], self.targets[rows], self.weights[rows], self.kind, self.pool)
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,24 +258,35 @@ class _Objective:
         self.penalty = inverse @ inverse.T
 
     def __call__(self, flat: Vector) -> tuple[float, Vector]:
-        problem, k, d = self.problem, self.problem.targets.shape[1], self.features.shape[1]
+        k, d = self.problem.targets.shape[1], self.features.shape[1]
         u = flat[: k * d].reshape(k, d).astype(np.float32)
         bias = (flat[k * d :] * self.unit).astype(np.float32)
-        scores = self.features @ u.T
-        scores += bias
-        losses, slopes = _losses_and_slopes(np.asarray(scores, np.float32), problem.targets, problem.kind)
-        slopes *= (self.strength * problem.weights)[:, None]
         pull = u @ self.penalty
-        value = float(self.strength) * float(np.dot(problem.weights.astype(np.float64), losses))
-        value += 0.5 * float((pull * u).sum(dtype=np.float64))
+        value = 0.5 * float((pull * u).sum(dtype=np.float64))
         value += 0.5 * _INTERCEPT_PENALTY * float((bias * bias).sum(dtype=np.float64))
-        gradient = np.concatenate(
-            [
-                (slopes.T @ self.features + pull).ravel(),
-                (slopes.sum(axis=0) + np.float32(_INTERCEPT_PENALTY) * bias) * self.unit,
-            ]
+        gradient, shift = pull, np.float32(_INTERCEPT_PENALTY) * bias
+        step = max(64, min(_BLOCK_ROWS, _BLOCK_SCORES // k))
+        blocks = [slice(start, start + step) for start in range(0, len(self.features), step)]
+        # The pool's map keeps the order; of one block there is nothing to share.
+        run = map if len(blocks) == 1 else self.problem.pool.map
+        for loss, slope, total in run(lambda rows: self._part(rows, u, bias), blocks):
+            value += loss
+            gradient += slope
+            shift += total
+        return value, np.concatenate([gradient.ravel(), shift * self.unit]).astype(np.float64)
+
+    def _part(self, rows: slice, u: Matrix, bias: Matrix) -> tuple[float, Matrix, Matrix]:
+        # What some rows add to the value, and to the gradient in weights (K, d) and intercepts (K,).
+        problem, features = self.problem, self.features[rows]
+        scores = features @ u.T
+        scores += bias
+        losses, slopes = _losses_and_slopes(
+            np.asarray(scores, np.float32), problem.targets[rows], problem.kind
         )
-        return value, gradient.astype(np.float64)
+        weights = problem.weights[rows]
+        slopes *= (self.strength * weights)[:, None]
+        loss = float(self.strength) * float(np.dot(weights.astype(np.float64), losses))
+        return loss, slopes.T @ features, slopes.sum(axis=0)
 
 
 def _losses_and_slopes(scores: Matrix, targets: Matrix, kind: HeadKind) -> tuple[Matrix, Matrix]:

@@ -68,7 +68,7 @@ def solve_path(
         design: Features and labels.
         masks: Shape (P, n), True where a problem trains.
         strengths: Values of C, rising: each starts from the solution of the one before.
-        pool: From :func:`~sentenc.evaluation.threads.worker_threads`.
+        pool: From :func:`~sentenc.threads.worker_threads`.
 
     Yields:
         C and the weights of all problems, shape (P, n_outputs, d + 1).

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.evaluation.logistic import Design, predict, solve_path
-from sentenc.evaluation.threads import worker_threads
+from sentenc.threads import worker_threads
 
 Labels = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.int64]

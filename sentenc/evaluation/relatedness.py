@@ -13,7 +13,7 @@ import numpy.typing as npt
 from sentenc.evaluation.adam import Adam, Floats, Network, Rows, train_epoch
 from sentenc.evaluation.protocols import Outcome
 from sentenc.evaluation.similarity import pearson, spearman
-from sentenc.evaluation.threads import worker_threads
+from sentenc.threads import worker_threads
 
 _CLASSES = 5
 _BATCH_SIZE = 64

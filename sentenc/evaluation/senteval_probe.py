@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from sentenc.evaluation.adam import Adam, Network, train_epoch
 from sentenc.evaluation.probes import Labelled, Labels, Rows, Split
-from sentenc.evaluation.threads import worker_threads
+from sentenc.threads import worker_threads
 
 Floats = npt.NDArray[np.float32]
 # Splits that are trained side by side. Fixed, so that the threads do not change the arithmetic.

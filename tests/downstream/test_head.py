@@ -1,5 +1,7 @@
 """The head: numbers by hand, and its fit against scikit-learn's."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -381,3 +383,17 @@ def test_what_cannot_be_fitted(change, words):
     given = {"features": np.eye(3)[:, :2], "targets": np.eye(2)[[0, 1, 0]], "kind": "softmax", "rng": rng()}
     with pytest.raises(ValueError, match=words):
         fit_head(**(given | change))
+
+
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
+def test_the_number_of_threads_changes_nothing(monkeypatch, random_problem, kind):
+    # Several blocks, the last one short.
+    features, labels = random_problem(3001, 20, 3)
+    heads = []
+    for cores in (1, 4):
+        monkeypatch.setattr(
+            "sentenc.downstream.head_fitting.ThreadPoolExecutor", lambda _, n=cores: ThreadPoolExecutor(n)
+        )
+        heads.append(fit_head(features, np.eye(3)[labels], kind, C=4.0, rng=rng()).head)
+    np.testing.assert_array_equal(heads[0].weights, heads[1].weights)
+    np.testing.assert_array_equal(heads[0].bias, heads[1].bias)

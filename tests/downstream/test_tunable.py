@@ -52,7 +52,7 @@ def test_vectors_are_the_encoders(shape):
     assert form.finished().config == encoder.config
 
 
-@pytest.mark.parametrize("shape", [SHAPES["residual"], SHAPES["both and average"]], ids=["residual", "both"])
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_a_step_is_that_of_the_whole_vocabulary(shape):
     encoder = make_cse(**shape)
     form = tunable(encoder, TEXTS, rng=rng())
@@ -64,13 +64,15 @@ def test_a_step_is_that_of_the_whole_vocabulary(shape):
     lengths = np.diff(ends, prepend=0)
     table = np.zeros((len(TEXTS), lengths.max()), np.int64)
     table[np.arange(lengths.max()) < lengths[:, None]] = ids
-    losses = [
-        (form.vectors(form.prepare(TEXTS)) ** 2).sum(),
-        (whole(torch.from_numpy(table), torch.from_numpy(lengths)) ** 2).sum(),
+    vectors = [
+        form.vectors(form.prepare(TEXTS)),
+        whole(torch.from_numpy(table), torch.from_numpy(lengths)),
     ]
-    for loss, module in zip(losses, (form.module, whole), strict=True):
-        loss.backward()
-        torch.optim.Adam(module.parameters(), lr=1e-2).step()
+    torch.testing.assert_close(*vectors, atol=1e-5, rtol=0)
+    for found, module in zip(vectors, (form.module, whole), strict=True):
+        (found**2).sum().backward()
+        # A rate for which the size of a gradient counts, which it does not for Adam.
+        torch.optim.SGD(module.parameters(), lr=1e-2).step()
     used = np.unique(ids)
     for name in encoder.config.shapes():
         full = whole[name].detach().numpy()
@@ -78,7 +80,13 @@ def test_a_step_is_that_of_the_whole_vocabulary(shape):
         # The row of token 0 is there for texts without tokens, and no text has it.
         mine = form.module[name].detach().numpy()
         mine = mine[-len(used) :] if name in ("embeddings", "token_weights", "average") else mine
-        np.testing.assert_allclose(mine, rows, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(mine, rows, atol=1e-5, rtol=1e-4, err_msg=name)
+        # Something was learned, and by nothing else.
+        start = encoder.weight(name)
+        assert np.abs(full - start).max() > 1e-5
+        if full is not rows:
+            others = np.setdiff1d(np.arange(len(full)), used)
+            np.testing.assert_array_equal(full[others], start[others])
 
 
 def test_rows_of_other_tokens_stay_as_they_were():
@@ -92,7 +100,9 @@ def test_rows_of_other_tokens_stay_as_they_were():
     others = np.setdiff1d(np.arange(1, encoder.config.vocab_size), used)
     for name in ("embeddings", "average"):
         # To the last bit, as they are stored.
-        np.testing.assert_array_equal(finished._weights[name][others], encoder._weights[name][others])
+        for stored in (name, f"{name}.scale"):
+            np.testing.assert_array_equal(finished._weights[stored][others], encoder._weights[stored][others])
+        np.testing.assert_array_equal(finished.weight(name)[others], encoder.weight(name)[others])
         assert (finished.weight(name)[used] != encoder.weight(name)[used]).all(axis=1).all()
 
 
@@ -167,3 +177,98 @@ def test_what_cannot_be_tuned_is_told(bert):
     pooled = SentenceTransformer(modules=[bert.model[0], Pooling(24, pooling_mode="cls")], device="cpu")
     with pytest.raises(ValueError, match="pools by cls and cannot be tuned"):
         tunable(ExternalEncoder(pooled, name="mine"), TEXTS, rng=rng())
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_finished_is_what_was_trained(shape):
+    for encoder in (make_cse(**shape), make_cse("int8", **shape).compressed()):
+        form = tunable(encoder, TEXTS, rng=rng())
+        torch.manual_seed(0)
+        with torch.no_grad():
+            for parameter in form.module.parameters():
+                parameter.add_(0.2 * torch.randn_like(parameter))
+        finished, expected = form.finished(), vectors(form, [*TEXTS, ""])
+        found = finished.encode([*TEXTS, ""])
+        lengths = np.linalg.norm(expected[:-1], axis=1)
+        cosines = (found * expected).sum(1)[:-1] / np.linalg.norm(found[:-1], axis=1) / lengths
+        assert cosines.min() > 0.999
+        assert not found[-1].any()
+        assert (np.linalg.norm(encoder.encode(TEXTS) - expected[:-1], axis=1) > 0.05 * lengths).all()
+        assert finished.tables == encoder.tables
+        # Nothing is left to round: it is saved as it is.
+        assert finished._weights["embeddings"].dtype == np.int8
+        # The dense form of the finished weights, exactly.
+        again = tunable(finished, TEXTS, rng=rng())
+        if finished.tables == "float32":
+            np.testing.assert_allclose(vectors(again, TEXTS), found[:-1], atol=1e-4)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "sum"])
+def test_empty_texts_have_no_vector_and_no_gradient(pooling):
+    form = tunable(make_cse(combine="both", average_dim=4, pooling=pooling), ["", "dog"], rng=rng())
+    ids = form.prepare(["", "dog", ""])
+    assert [len(row) for row in ids] == [0, 1, 0]
+    found = form.vectors(ids)
+    assert not found[0].any()
+    assert found[1].any()
+    found.square().sum().backward()
+    for name, parameter in form.module.named_parameters():
+        assert parameter.grad.isfinite().all(), name
+    form.module.zero_grad()
+    form.vectors(ids[:1]).sum().backward()
+    assert all(not p.grad.any() for p in form.module.parameters() if p.grad is not None)
+    # No text at all.
+    assert form.prepare([]) == []
+    assert len(tunable(make_cse(), [], rng=rng()).prepare(["dog"])[0]) in (0, 1)
+
+
+def test_unknown_words_with_a_row_of_their_own():
+    encoder = make_cse(unknown="row", widths=())
+    word = "\N{GREEK SMALL LETTER OMEGA}"
+    form = tunable(encoder, [f"dog {word}"], rng=rng())
+    assert [len(ids) for ids in form.prepare([f"dog {word}", word, "cat"])] == [2, 1, 0]
+    np.testing.assert_allclose(vectors(form, [word]), encoder.encode([word]), atol=1e-5)
+
+
+def test_a_berts_text_without_words_has_no_vector(bert):
+    form = tunable(bert, TEXTS, rng=rng())
+    found = vectors(form, ["", "dog", " "])
+    np.testing.assert_allclose(found, bert.encode(["", "dog", " "]), atol=1e-5)
+    assert not found[0].any()
+    assert not found[2].any()
+
+
+def test_a_berts_random_weights_are_seeded(bert):
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    one, same, other = (random_encoder(bert, rng(seed)).encode(TEXTS) for seed in (1, 1, 2))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    np.testing.assert_array_equal(one, same)
+    assert np.abs(one - other).max() > 1e-3
+
+
+def test_a_tuned_bert_can_be_tuned_again(bert):
+    once = tunable(bert, TEXTS, rng=rng()).finished()
+    form = tunable(once, TEXTS, rng=rng())
+    np.testing.assert_allclose(vectors(form, TEXTS), bert.encode(TEXTS), atol=1e-5)
+    once.turn = np.eye(24, dtype=np.float32)
+    with pytest.raises(
+        ValueError, match="a linear map after pooling cannot be tuned, expected a CSE, or a BERT"
+    ):
+        tunable(once, TEXTS, rng=rng())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"truncate_dim": 8}, "mine has truncate_dim 8 and cannot be tuned"),
+        ({"prompts": {"query": "find: "}, "default_prompt_name": "query"},
+         "mine has default_prompt_name 'query' and cannot be tuned"),
+    ],
+)  # fmt: skip
+def test_a_bert_whose_vectors_are_not_its_own_is_refused(bert, settings, message):
+    from sentence_transformers import SentenceTransformer
+
+    other = SentenceTransformer(modules=list(bert.model), device="cpu", **settings)
+    with pytest.raises(ValueError, match=message):
+        tunable(ExternalEncoder(other, name="mine"), TEXTS, rng=rng())

@@ -11,6 +11,7 @@ from torch import nn
 pytest.importorskip("sklearn")
 
 from sentenc import (
+    CSE,
     ExternalEncoder,
     SentenceClassifier,
     SentencePairClassifier,
@@ -18,7 +19,9 @@ from sentenc import (
     downstream,
 )
 from sentenc.downstream import tuning
-from sentenc.downstream.head import LinearHead
+from sentenc.downstream.features import pair_features
+from sentenc.downstream.head import LinearHead, log_losses
+from sentenc.downstream.head_fitting import fit_head
 from sentenc.downstream.tuning import tune_end_to_end
 from sentenc.downstream.tuning_config import TuningConfig
 from sentenc.training.objectives.regularization import TowardsStart
@@ -82,7 +85,7 @@ def test_the_epoch_that_is_kept_is_the_best():
         # In the form that encodes, which is rounded.
         assert found == pytest.approx(min(losses), abs=0.02)
     assert tuned.history[0]["train_loss"] is None
-    assert all(row["train_loss"] >= 0 for row in tuned.history[1:])
+    assert all(np.isfinite(row["train_loss"]) for row in tuned.history[1:])
 
 
 def test_what_stops_it(monkeypatch):
@@ -157,7 +160,6 @@ def test_the_pulls_gradient_is_that_of_the_penalty():
 def test_an_example_of_no_weight_is_not_there():
     weights = np.ones(60, np.float32)
     weights[TRAIN[::2]] = 0.0
-    # As many batches, or the schedule would differ: all rows in one.
     with_them = run(weights=weights, batch_size=60, dropout=0.0, learning_rate=1e-2)
     targets = TARGETS.copy()
     targets[TRAIN[::2]] = targets[TRAIN[::2]][:, [1, 2, 0]]
@@ -218,7 +220,7 @@ def test_a_classifier_end_to_end(tmp_path, init):
     np.testing.assert_array_equal(again.predict_proba(TEXTS), classifier.predict_proba(TEXTS))
 
 
-def test_pairs_and_scores_end_to_end():
+def test_pairs_and_scores_end_to_end(tmp_path):
     rows = scored_pairs()
     pairs = [row[:2] for row in rows]
     settings = {"tune": "all", "epochs": 5, "random_state": 0, "learning_rate": 1e-2}
@@ -226,6 +228,10 @@ def test_pairs_and_scores_end_to_end():
     assert np.corrcoef(scorer.predict(pairs), [row[2] for row in rows])[0, 1] > 0.7
     classifier = SentencePairClassifier(make_cse(), **settings).fit(pairs, [row[2] > 1 for row in rows])
     assert classifier.score(pairs, [row[2] > 1 for row in rows]) > 0.8
+    for found in (scorer, classifier):
+        found.save(tmp_path / type(found).__name__)
+        loaded = downstream.load(tmp_path / type(found).__name__)
+        np.testing.assert_array_equal(loaded.predict_proba(pairs), found.predict_proba(pairs))
 
 
 def test_a_bert_end_to_end(tmp_path):
@@ -238,23 +244,207 @@ def test_a_bert_end_to_end(tmp_path):
     np.testing.assert_allclose(loaded.predict_proba(TEXTS), classifier.predict_proba(TEXTS), atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"epochs": 0}, "epochs is 0, expected 1 or more"),
-        ({"batch_size": 2.0}, "batch_size is 2.0, expected a whole number"),
-        ({"learning_rate": -1.0}, "learning_rate is -1.0, expected a finite number"),
-        ({"dropout": 1.0}, "dropout is 1.0, expected a share"),
-        ({"max_minutes": 0}, "max_minutes is 0, expected a positive number"),
-        ({"patience": True}, "patience is True, expected a whole number"),
-    ],
-)
-def test_settings_are_checked(settings, message):
-    with pytest.raises((TypeError, ValueError), match=message):
-        TuningConfig(**settings)
-
-
 def test_it_takes_no_longer_than_it_may():
     started = time.monotonic()
     run(epochs=100_000, patience=100_000, max_minutes=0.02)
     assert time.monotonic() - started < 60
+
+
+def log_loss(head, features, targets):
+    return float(log_losses(head.scores(features), targets, head.kind).mean())
+
+
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
+def test_epoch_0_is_the_head_on_the_frozen_encoder(kind):
+    # Also for words that only held-out texts have, which are most of what they have.
+    texts = [text if i % 2 else "the dog" for i, text in enumerate(TEXTS)]
+    rng, encoder = np.random.default_rng(0), make_cse()
+    start = LinearHead(kind, rng.normal(size=(3, 24)).astype(np.float32), np.ones(3, np.float32))
+    tuned = run(encoder, texts, kind=kind, head_start=start, epochs=2)
+    held = encoder.encode([texts[row] for row in HELD])
+    expected = log_loss(start, held, TARGETS[HELD])
+    assert tuned.history[0]["validation_loss"] == pytest.approx(expected, rel=1e-5)
+    hits = start.scores(held).argmax(1) == TARGETS[HELD].argmax(1)
+    if kind == "softmax":
+        assert tuned.history[0]["validation_score"] == pytest.approx(hits.mean())
+    # No more is said of pairs than of texts: features are |u - v| and u * v.
+    others = texts[::-1]
+    pairs = LinearHead(kind, rng.normal(size=(3, 48)).astype(np.float32), np.ones(3, np.float32))
+    tuned = tune_end_to_end(
+        encoder, [texts, others], TARGETS, kind, config=TuningConfig(epochs=1), train_rows=TRAIN, validation_rows=HELD,
+        rng=rng, head_start=pairs,
+    )  # fmt: skip
+    held = pair_features(*(encoder.encode([column[row] for row in HELD]) for column in (texts, others)))
+    assert tuned.history[0]["validation_loss"] == pytest.approx(
+        log_loss(pairs, held, TARGETS[HELD]), rel=1e-5
+    )
+
+
+def test_what_is_kept_is_no_worse_than_the_head_alone():
+    encoder = make_cse()
+    held, kept = ([TEXTS[row] for row in rows] for rows in (HELD, TRAIN))
+    start = fit_head(
+        encoder.encode(kept), TARGETS[TRAIN], "softmax", C=4.0, rng=np.random.default_rng(0)
+    ).head
+    alone = log_loss(start, encoder.encode(held), TARGETS[HELD])
+    # Of rates that are too high, the head alone is the best that is left.
+    harmed = run(encoder, head_start=start, learning_rate=0.5, head_learning_rate=0.5, epochs=4)
+    assert harmed.best_epoch == 0
+    np.testing.assert_array_equal(harmed.head.weights, start.weights)
+    np.testing.assert_array_equal(harmed.head.bias, start.bias)
+    for name in ("filters.2", "token_weights"):
+        np.testing.assert_allclose(harmed.encoder.weight(name), encoder.weight(name), rtol=1e-3, atol=1e-6)
+    helped = run(encoder, head_start=start, learning_rate=3e-3, epochs=8)
+    assert helped.best_epoch > 0
+    for tuned in (harmed, helped):
+        assert tuned.history[tuned.best_epoch]["validation_loss"] <= alone * (1 + 1e-5)
+        found = log_loss(tuned.head, tuned.encoder.encode(held), TARGETS[HELD])
+        assert found == pytest.approx(tuned.history[tuned.best_epoch]["validation_loss"], abs=0.01)
+
+
+def test_it_learns_words_that_had_no_vector():
+    weights = make_cse()
+    dog, cat = weights.tokenizer.encode(["dog cat"])[0]
+    weights._weights["embeddings"][[dog, cat]] = 0.0
+    weights._weights["token_weights"][[dog, cat]] = 0.0
+    encoder = CSE(weights.config, weights._weights, weights.tokenizer, tables="float32")
+    texts = [
+        f"{left} {animal} {right}"
+        for animal in ("dog", "cat")
+        for left in WORDS[20:26]
+        for right in WORDS[26:29]
+    ]
+    targets = np.repeat(np.eye(2, dtype=np.float32), len(texts) // 2, axis=0)
+    np.testing.assert_array_equal(*np.split(encoder.encode(texts), 2))
+    rows = np.random.default_rng(0).permutation(len(texts))
+    tuned = run(encoder, texts, targets, train=rows[10:], held=rows[:10], epochs=20, learning_rate=3e-2)
+    right = tuned.head.scores(tuned.encoder.encode(texts)).argmax(1) == targets.argmax(1)
+    assert right.all()
+
+
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
+def test_rows_of_no_weight_might_as_well_not_be_given(kind):
+    weights = np.ones(60, np.float32)
+    weights[[TRAIN[3], TRAIN[4], HELD[5]]] = 0.0
+    weights[TRAIN[7]] = 3.0
+    with_them = run(weights=weights, kind=kind)
+    left_out = run(
+        weights=weights, kind=kind, train=TRAIN[weights[TRAIN] > 0], held=HELD[weights[HELD] > 0],
+    )  # fmt: skip
+    np.testing.assert_array_equal(with_them.head.weights, left_out.head.weights)
+    np.testing.assert_array_equal(with_them.encoder.encode(TEXTS), left_out.encoder.encode(TEXTS))
+    for left, right in zip(with_them.history, left_out.history, strict=True):
+        assert left | {"minutes": 0} == right | {"minutes": 0}
+    # Weights are relative, and count.
+    np.testing.assert_allclose(
+        run(weights=5 * weights, kind=kind).head.weights, left_out.head.weights, atol=1e-5
+    )
+    unweighted = run(weights=np.minimum(weights, 1), kind=kind)
+    assert np.abs(unweighted.head.weights - left_out.head.weights).max() > 1e-5
+
+
+def test_no_weight_at_all():
+    weights = np.ones(60, np.float32)
+    weights[HELD] = 0.0
+    # As if nothing were held out.
+    tuned = run(weights=weights, epochs=2)
+    assert tuned.best_epoch == 2
+    assert "validation_loss" not in tuned.history[0]
+    with pytest.raises(ValueError, match="0 examples of a weight above 0 to train on, expected at least one"):
+        run(weights=1 - weights)
+
+
+def test_a_held_out_loss_counts_examples_by_their_weight():
+    encoder = make_cse()
+    head = LinearHead(
+        "softmax", np.random.default_rng(0).normal(size=(3, 24)).astype(np.float32), np.zeros(3, np.float32)
+    )
+    weights = np.linspace(0.5, 3, 60).astype(np.float32)
+    tuned = run(encoder, weights=weights, head_start=head, epochs=1)
+    losses = log_losses(head.scores(encoder.encode([TEXTS[row] for row in HELD])), TARGETS[HELD], "softmax")
+    assert tuned.history[0]["validation_loss"] == pytest.approx(
+        np.average(losses, weights=weights[HELD]), rel=1e-5
+    )
+    assert abs(np.average(losses, weights=weights[HELD]) - losses.mean()) > 1e-3
+
+
+@pytest.mark.parametrize("init", ["pretrained", "random"])
+def test_torchs_own_generator_is_left_as_it_was(init):
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    first = run(init=init, seed=1, epochs=1)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    # Nor does anything depend on it, or on whoever trains at the same time.
+    torch.manual_seed(6)
+    second = run(init=init, seed=1, epochs=1)
+    np.testing.assert_array_equal(first.head.weights, second.head.weights)
+    np.testing.assert_array_equal(first.encoder.encode(TEXTS), second.encoder.encode(TEXTS))
+
+
+def test_random_weights_are_not_pulled_to_the_start():
+    free, pulled = (run(init="random", regularization=strength) for strength in (0.0, 100.0))
+    np.testing.assert_array_equal(free.head.weights, pulled.head.weights)
+    np.testing.assert_array_equal(free.encoder.encode(TEXTS), pulled.encoder.encode(TEXTS))
+
+
+def test_validation_is_without_dropout_and_training_with_it():
+    # Were it drawn on, the same weights would have two losses.
+    still = {"learning_rate": 0.0, "head_learning_rate": 0.0, "epochs": 2}
+    head = LinearHead(
+        "softmax", np.random.default_rng(0).normal(size=(3, 24)).astype(np.float32), np.zeros(3, np.float32)
+    )
+    tuned = run(head_start=head, dropout=0.5, **still)
+    losses = [row["validation_loss"] for row in tuned.history]
+    assert losses[0] == losses[1] == losses[2]
+    assert tuned.best_epoch == 0
+    without = run(head_start=head, dropout=0.0, **still)
+    assert tuned.history[1]["train_loss"] != pytest.approx(without.history[1]["train_loss"], rel=1e-3)
+
+
+def test_a_single_step_is_not_all_warm_up():
+    encoder = make_cse()
+    nothing_held = np.zeros(0, np.int64)
+    tuned = run(
+        encoder, epochs=1, batch_size=64, train=np.arange(60), held=nothing_held, head_learning_rate=0.01
+    )
+    # The first step of Adam is as long as the rate.
+    assert np.abs(tuned.head.weights).max() == pytest.approx(0.01, rel=1e-3)
+
+
+def test_a_limit_that_is_over_adds_no_epoch():
+    class Clock:
+        now = 0.0
+
+    def finished_batch(run, rows, step):
+        # Four batches an epoch: the time is over with the second epoch.
+        Clock.now = 100.0 if step == 7 else 0.0
+        return 1.0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuning.time, "monotonic", lambda: Clock.now)
+        patch.setattr(tuning._Run, "_update", finished_batch)
+        tuned = run(epochs=9, patience=9, max_minutes=1)
+    assert [row["epoch"] for row in tuned.history] == [0, 1, 2]
+    assert tuned.stopped_by == "time"
+
+
+def test_a_gradient_or_held_out_loss_that_is_not_finite_is_told(monkeypatch):
+    rows = np.arange(60)
+    monkeypatch.setattr(tuning, "clip_gradients", lambda *_: float("nan"))
+    with pytest.raises(FloatingPointError, match="the length of a gradient is nan, expected a finite number"):
+        run(train=rows, held=np.zeros(0, np.int64))
+    monkeypatch.undo()
+    bad = LinearHead("softmax", np.full((3, 24), 3e38, np.float32), np.zeros(3, np.float32))
+    with pytest.raises(
+        FloatingPointError, match=r"the loss of a batch is (nan|inf), expected a finite number"
+    ):
+        run(train=rows, held=np.zeros(0, np.int64), head_start=bad)
+
+
+def test_texts_without_tokens_among_the_others():
+    texts = ["" if i % 3 == 0 else text for i, text in enumerate(TEXTS)]
+    tuned = run(texts=texts, epochs=2)
+    assert np.isfinite([row["validation_loss"] for row in tuned.history]).all()
+    empty = run(texts=[""] * 60, epochs=2, learning_rate=0.1)
+    assert not empty.encoder.encode([""]).any()
+    assert empty.history[1]["train_loss"] == pytest.approx(np.log(3), rel=0.1)

@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from sentenc.evaluation.lbfgs import NotConvergedWarning, minimise
 from sentenc.evaluation.logistic import Design, predict, solve_path
 from sentenc.evaluation.probes import Labelled, LogisticProbe, Split
-from sentenc.evaluation.threads import worker_threads
+from sentenc.threads import worker_threads
 
 GRID = (0.25, 2.0, 8.0)
 
