@@ -114,7 +114,7 @@ def _steps(scores: npt.NDArray[np.float64], wanted: tuple[int, int] | None) -> n
         low, high = int(np.floor(scores.min())), int(np.ceil(scores.max()))
     else:
         ends = list(wanted) if isinstance(wanted, tuple | list) else []
-        if len(ends) != 2 or not all(isinstance(end, int | np.integer) for end in ends) or ends[0] >= ends[1]:
+        if len(ends) != 2 or not all(map(_is_whole, ends)) or ends[0] >= ends[1]:
             raise ValueError(f"score_range is {wanted!r}, expected two whole numbers, the lower first")
         low, high = int(ends[0]), int(ends[1])
     if outside := [index for index, score in enumerate(scores) if not low <= score <= high]:
@@ -123,9 +123,14 @@ def _steps(scores: npt.NDArray[np.float64], wanted: tuple[int, int] | None) -> n
         raise ValueError(f"all scores are {scores[0]}, expected different ones or a score_range")
     if high - low + 1 > _MOST_STEPS:
         raise ValueError(
-            f"scores from {low} to {high} have {high - low + 1} whole numbers, expected at most {_MOST_STEPS}: divide them"
+            f"scores from {low:g} to {high:g} have {high - low + 1:g} whole numbers, expected at most {_MOST_STEPS}: divide them"
         )
     return np.arange(low, high + 1)
+
+
+def _is_whole(value: Any) -> bool:
+    is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    return is_number and np.isfinite(value) and value == int(value)
 
 
 def _correlations(predicted: npt.NDArray[np.float64], scores: npt.NDArray[np.float64]) -> dict[str, float]:

@@ -137,6 +137,8 @@ def test_steps(encoder, scores, wanted, steps):
         ([1, 2], (0,), r"score_range is \(0,\)"),
         ([1, 2], "05", "score_range is '05'"),
         ([1, 2], (None, 5), r"score_range is \(None, 5\)"),
+        ([0, 1], (False, True), r"score_range is \(False, True\)"),
+        ([0, 1e300], None, r"scores from 0 to 1e\+300 have 1e\+300 whole numbers"),
     ],
 )
 def test_what_are_no_steps(encoder, scores, wanted, words):
