@@ -110,6 +110,8 @@ def test_tokens_of_no_training_text_are_left_out():
     encoder = make_cse(widths=())
     form = tunable(encoder, ["the dog"], rng=rng())
     assert [len(ids) for ids in form.prepare(["the dog", "the cat dog", "cat", ""])] == [2, 2, 0, 0]
+    # Of lower numbers than those that are trained, between them, and of higher.
+    assert form.prepare(["man the guitar dog cat"])[0].tolist() == [1, 2]
     np.testing.assert_allclose(vectors(form, ["the cat dog"]), vectors(form, ["the dog"]))
 
 

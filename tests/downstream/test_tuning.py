@@ -401,6 +401,37 @@ def test_validation_is_without_dropout_and_training_with_it():
     assert tuned.history[1]["train_loss"] != pytest.approx(without.history[1]["train_loss"], rel=1e-3)
 
 
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
+def test_steps_are_those_of_adam_on_the_weighted_loss(kind, monkeypatch):
+    # Of the head alone, on vectors that do not change, all of them in every batch.
+    monkeypatch.setattr(tuning, "_CLIP", None)
+    encoder, weights = make_cse(), np.linspace(0.5, 1.5, 60).astype(np.float32)
+    start = np.random.default_rng(0).normal(0, 0.3, (3, 25)).astype(np.float32)
+    start = LinearHead(kind, start[:, 1:], start[:, 0])
+    tuned = run(
+        encoder, kind=kind, weights=weights, head_start=start, epochs=5, batch_size=60, train=np.arange(60),
+        held=np.zeros(0, np.int64), learning_rate=0.0, head_learning_rate=0.05, dropout=0.0,
+    )  # fmt: skip
+    features, targets = torch.from_numpy(encoder.encode(TEXTS)), torch.from_numpy(TARGETS)
+    w, b = (torch.from_numpy(value.copy()).requires_grad_() for value in (start.weights, start.bias))
+    adam = torch.optim.AdamW([w, b], weight_decay=0.01)
+    for step in range(5):
+        scores = features @ w.T + b
+        if kind == "softmax":
+            losses = -(scores.log_softmax(1) * targets).sum(1)
+        else:
+            losses = -(targets * scores.sigmoid().log() + (1 - targets) * (-scores).sigmoid().log()).sum(1)
+        loss = (losses * torch.from_numpy(weights)).sum() / float(weights.sum())
+        assert tuned.history[step + 1]["train_loss"] == pytest.approx(float(loss.detach()), rel=1e-4)
+        adam.zero_grad()
+        loss.backward()
+        # The warm-up is over with the first of five.
+        adam.param_groups[0]["lr"] = 0.05 * (1 - step / 5)
+        adam.step()
+    np.testing.assert_allclose(tuned.head.weights, w.detach().numpy(), atol=1e-3)
+    np.testing.assert_allclose(tuned.head.bias, b.detach().numpy(), atol=1e-3)
+
+
 def test_a_single_step_is_not_all_warm_up():
     encoder = make_cse()
     nothing_held = np.zeros(0, np.int64)
