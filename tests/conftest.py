@@ -1,5 +1,6 @@
 """Tiny models and tokenisers, made here; no test can open a connection."""
 
+import csv
 import json
 import os
 import socket
@@ -93,6 +94,14 @@ def _no_network(monkeypatch):
         raise AssertionError("a test tried to open a connection")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture(autouse=True)
+def _csv_as_it_was():
+    # The commands raise the limit on fields, for the process that they have to themselves elsewhere.
+    limit = csv.field_size_limit()
+    yield
+    csv.field_size_limit(limit)
 
 
 def wordpiece_spec(lowercase: bool = True, unknown: str = "[UNK]") -> str:

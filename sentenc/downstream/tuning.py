@@ -181,7 +181,7 @@ class _Run:
                 loss = row.get("validation_loss", -epoch)
                 if best is None or loss < best[0]:
                     best = (loss, epoch, self._state())
-                elif epoch - best[1] >= self.config.patience:
+                elif stopped_by == "epochs" and epoch - best[1] >= self.config.patience:
                     stopped_by = "patience"
                 if stopped_by != "epochs":
                     break

@@ -1,6 +1,5 @@
 """The command line of indexes, run inside the test's process, in a folder of the test's own."""
 
-import csv
 import json
 
 import pytest
@@ -23,12 +22,9 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def folder_of_its_own(monkeypatch, tmp_path):
-    """The working folder; commits of 30 records; the csv module as it was, afterwards."""
-    limit = csv.field_size_limit()
+    """The working folder; commits of 30 records."""
     monkeypatch.setattr(index_build, "BLOCK", 30)
     monkeypatch.chdir(tmp_path)
-    yield
-    csv.field_size_limit(limit)
 
 
 @pytest.fixture
