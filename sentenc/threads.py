@@ -36,4 +36,5 @@ def worker_threads(
 
 def usable_cores() -> int:
     """Cores that this process may run on."""
+    # A container may give a process fewer cores than the machine has; only Linux tells.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -125,7 +125,9 @@ class _Labeller:
 
     def rows(self, records: "Iterator[Record]", columns: "Columns | None") -> Iterator[dict[str, Any]]:
         """The fields of each record, with predictions."""
-        for block in _blocks(records):
+        from sentenc.cli.record_files import in_blocks
+
+        for block in in_blocks(records, _BLOCK, _CHARACTERS):
             fields = [_fields(record, columns, self.is_pair) for record in block]
             texts = [tuple(one[:2]) if self.is_pair else one[0] for one in fields]
             probabilities = self._estimator.predict_proba(texts)
@@ -233,19 +235,6 @@ def _spooled(files: tuple[str, ...], format: str | None) -> Iterator[tuple[str, 
         shutil.copyfileobj(sys.stdin.buffer, file)
         file.flush()
         yield tuple(file.name if name == "-" else name for name in files)
-
-
-def _blocks(records: "Iterator[Record]") -> "Iterator[list[Record]]":
-    block: list[Record] = []
-    characters = 0
-    for record in records:
-        block.append(record)
-        characters += len(record.text)
-        if len(block) == _BLOCK or characters >= _CHARACTERS:
-            yield block
-            block, characters = [], 0
-    if block:
-        yield block
 
 
 def _cell(value: Any) -> Any:

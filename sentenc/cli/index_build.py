@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import sentenc
-from sentenc.cli.record_files import id_option, open_records, record_options
+from sentenc.cli.record_files import id_option, in_blocks, open_records, record_options
 
 if TYPE_CHECKING:
     from sentenc.retrieval import Index
@@ -80,16 +80,7 @@ def build_command(
 
 def blocks(records: Iterator["Record"]) -> Iterator[list["Record"]]:
     """Lists of up to 65,536 records, of fewer where texts are long."""
-    block: list[Record] = []
-    characters = 0
-    for record in records:
-        block.append(record)
-        characters += len(record.text)
-        if len(block) == BLOCK or characters >= _CHARACTERS:
-            yield block
-            block, characters = [], 0
-    if block:
-        yield block
+    return in_blocks(records, BLOCK, _CHARACTERS)
 
 
 def summary(index: "Index", seconds: float) -> str:

@@ -50,3 +50,17 @@ def open_records(
         yield read_records(
             files, text_field=text_field, id_field=id_field, format=format, on_bytes=bar.update
         )
+
+
+def in_blocks(records: Iterator[Record], most: int, most_characters: int) -> Iterator[list[Record]]:
+    """Lists of up to ``most`` records, of fewer where their texts come to ``most_characters``."""
+    block: list[Record] = []
+    characters = 0
+    for record in records:
+        block.append(record)
+        characters += len(record.text)
+        if len(block) == most or characters >= most_characters:
+            yield block
+            block, characters = [], 0
+    if block:
+        yield block

@@ -2,7 +2,7 @@
 
 import gc
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,12 +118,7 @@ def serve_command(
 
 def _load(models: Iterable[str], threads: int | None) -> "dict[str, Encoder]":
     encoders: dict[str, Encoder] = {}
-    for argument in models:
-        name, model = _named(argument)
-        if name in encoders:
-            raise click.UsageError(
-                f"two models are called {name!r}: call one of them something else, NAME=MODEL"
-            )
+    for name, model in _distinct(models, "models", "MODEL"):
         encoders[name] = _load_one(model, threads)
     return encoders
 
@@ -141,12 +136,7 @@ def _open(indexes: Iterable[str], encoders: "dict[str, Encoder]", threads: int |
 
     known = {encoder.fingerprint(): encoder for encoder in encoders.values()}
     opened: dict[str, Index] = {}
-    for argument in indexes:
-        name, folder = _named(argument)
-        if name in opened:
-            raise click.UsageError(
-                f"two indexes are called {name!r}: call one of them something else, NAME=FOLDER"
-            )
+    for name, folder in _distinct(indexes, "indexes", "FOLDER"):
         built = read_manifest(Path(folder).expanduser()).encoder or {}
         encoder = known.get(built.get("fingerprint", ""))
         if encoder is None:
@@ -165,15 +155,23 @@ def _fitted(classifiers: Iterable[str], threads: int | None) -> dict[str, Any]:
         return {}
     from sentenc.cli.classify import load_fitted
 
-    fitted: dict[str, Any] = {}
-    for argument in classifiers:
-        name, folder = _named(argument)
-        if name in fitted:
+    return {
+        name: load_fitted(str(Path(folder).expanduser()), threads)
+        for name, folder in _distinct(classifiers, "classifiers", "FOLDER")
+    }
+
+
+def _distinct(arguments: Iterable[str], what: str, kind: str) -> Iterator[tuple[str, str]]:
+    """What clients call each, and where it is; no name twice."""
+    names: set[str] = set()
+    for argument in arguments:
+        name, place = _named(argument)
+        if name in names:
             raise click.UsageError(
-                f"two classifiers are called {name!r}: call one of them something else, NAME=FOLDER"
+                f"two {what} are called {name!r}: call one of them something else, NAME={kind}"
             )
-        fitted[name] = load_fitted(str(Path(folder).expanduser()), threads)
-    return fitted
+        names.add(name)
+        yield name, place
 
 
 def _named(argument: str) -> tuple[str, str]:

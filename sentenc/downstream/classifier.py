@@ -51,9 +51,7 @@ class LabelledEstimator(ClassifierMixin, SentenceEstimator):  # type: ignore[mis
         # What is not fitted says so first.
         columns = self._columns(texts)
         scores = self.head_.scores(self._features(columns))
-        return (
-            scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 and self._head_kind == "softmax" else scores
-        )
+        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 and not self.multi_label_ else scores
 
     def score(self, texts: Any, y: Any, sample_weight: Any = None) -> float:
         """The share of texts whose label, or whole set of labels, is predicted right."""

@@ -32,16 +32,12 @@ Floats = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float32]
 HeldOut = tuple[Rows, Floats] | None
 
-# Of C: more would overflow single precision, and means no regularisation long before.
-_MOST_STRENGTH = 1e12
 # Of the attributes that fit() sets, those that a folder keeps as JSON.
 FITTED = ("metrics_", "history_", "C_", "n_iter_")
 
 
 class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
     """Base class of the estimators; see :class:`~sentenc.downstream.SentenceClassifier` for the settings."""
-
-    _head_kind: HeadKind = "softmax"
 
     def __init__(
         self,
@@ -141,9 +137,8 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
             )
         weights = self._weights(sample_weight, class_weights, len(targets))
         encoder = self.encoder if isinstance(self.encoder, Encoder) else _loaded(self.encoder)
-        self._head_kind = kind
         fit = self._fit_head if self.tune == "head" else self._fit_all
-        held = fit(encoder, columns, targets, weights, rng)
+        held = fit(encoder, columns, targets, kind, weights, rng)
         self.metrics_["n_train"] = len(targets)
         self.metrics_["seconds"] = round(time.perf_counter() - started, 3)
         return held
@@ -153,6 +148,7 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
         encoder: Encoder,
         columns: list[list[str]],
         targets: Matrix,
+        kind: HeadKind,
         weights: Matrix,
         rng: np.random.Generator,
     ) -> HeldOut:
@@ -162,7 +158,7 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
             encoder = random_encoder(encoder, rng)
         features = features_of(encoder, columns, self.show_progress_bar)
         found = fit_head(
-            features, targets, self._head_kind, C=_strength(self.C), sample_weight=weights,
+            features, targets, kind, C=_strength(self.C), sample_weight=weights,
             validation_fraction=self.validation_fraction, rng=rng,
         )  # fmt: skip
         self.encoder_, self.head_, self.C_ = encoder, found.head, found.C
@@ -174,6 +170,7 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
         encoder: Encoder,
         columns: list[list[str]],
         targets: Matrix,
+        kind: HeadKind,
         weights: Matrix,
         rng: np.random.Generator,
     ) -> HeldOut:
@@ -186,11 +183,11 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
             # The head alone, which the whole begins with and must beat on the rows held out.
             some = [[column[row] for row in kept] for column in columns]
             start = fit_head(
-                features_of(encoder, some, self.show_progress_bar), targets[kept], self._head_kind, C=_strength(self.C),
+                features_of(encoder, some, self.show_progress_bar), targets[kept], kind, C=_strength(self.C),
                 sample_weight=weights[kept], validation_fraction=self.validation_fraction, rng=rng,
             )  # fmt: skip
         found = tune_end_to_end(
-            encoder, columns, targets, self._head_kind,
+            encoder, columns, targets, kind,
             config=tuning_config(self), init=self.init, sample_weight=weights, train_rows=kept, validation_rows=held, rng=rng,
             head_start=None if start is None else start.head, show_progress_bar=self.show_progress_bar,
         )  # fmt: skip
@@ -203,10 +200,10 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
         # Of what will be used: the encoder in the form that encodes, not the one that was trained.
         scores = self.head_.scores(self._features([[column[row] for row in held] for column in columns]))
         self.metrics_ |= {
-            "log_loss": float(log_losses(scores, targets[held], self._head_kind).mean()),
-            "accuracy": float(hits(scores, targets[held], self._head_kind).mean()), "n": len(held),
+            "log_loss": float(log_losses(scores, targets[held], kind).mean()),
+            "accuracy": float(hits(scores, targets[held], kind).mean()), "n": len(held),
         }  # fmt: skip
-        return held, probabilities(scores, self._head_kind)
+        return held, probabilities(scores, kind)
 
     def _weights(self, sample_weight: Any, class_weights: Matrix | None, n: int) -> Matrix:
         weights = np.ones(n, np.float32)
@@ -290,7 +287,7 @@ def check_settings(estimator: SentenceEstimator) -> None:
     if not (isinstance(strength, str) and strength == "auto") and not (
         is_number(strength) and 0 < strength < np.inf
     ):
-        raise ValueError(f"C is {strength!r}, expected 'auto' or a number above 0, up to {_MOST_STRENGTH:g}")
+        raise ValueError(f"C is {strength!r}, expected 'auto' or a number above 0")
     fraction = estimator.validation_fraction
     if not (is_number(fraction) and 0 <= fraction < 1):
         raise ValueError(f"validation_fraction is {fraction!r}, expected a share in [0, 1)")

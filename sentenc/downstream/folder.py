@@ -97,7 +97,6 @@ def load(folder: str | os.PathLike[str], expected: type | None = None) -> "Sente
     # What a clone of it is fitted from: the encoder that it has.
     estimator.encoder = estimator.encoder_
     estimator.head_ = _read_head(folder / HEAD, config)
-    estimator._head_kind = estimator.head_.kind
     columns = 1 if kind is SentenceClassifier else 2
     shape = (n_outputs, columns * estimator.encoder_.dim)
     if estimator.head_.weights.shape != shape:

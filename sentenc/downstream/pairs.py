@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.downstream.classifier import LabelledEstimator
-from sentenc.downstream.estimator import Matrix, RegressorMixin, SentenceEstimator
+from sentenc.downstream.estimator import Matrix, RegressorMixin, SentenceEstimator, is_number
 from sentenc.downstream.labels import parse_pairs, parse_scores
 
 # Steps of a score: fewer are no score, and more are better divided by something.
@@ -129,8 +129,7 @@ def _steps(scores: npt.NDArray[np.float64], wanted: tuple[int, int] | None) -> n
 
 
 def _is_whole(value: Any) -> bool:
-    is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    return is_number and np.isfinite(value) and value == int(value)
+    return is_number(value) and np.isfinite(value) and value == int(value)
 
 
 def _correlations(predicted: npt.NDArray[np.float64], scores: npt.NDArray[np.float64]) -> dict[str, float]:

@@ -269,7 +269,7 @@ def regression_report(
         ValueError: There are no examples, or lengths differ.
     """
     metrics = _metrics()
-    from scipy.stats import pearsonr, spearmanr
+    from sentenc.evaluation.similarity import pearson, spearman
 
     true, given = np.asarray(y_true, np.float64), np.asarray(y_pred, np.float64)
     _check(len(true), y_pred=given, texts=texts, places=places)
@@ -279,8 +279,8 @@ def regression_report(
         "score",
         len(true),
         {
-            "pearson": float(pearsonr(true, given)[0]) if varied else math.nan,
-            "spearman": float(spearmanr(true, given)[0]) if varied else math.nan,
+            "pearson": pearson(given, true) if varied else math.nan,
+            "spearman": spearman(given, true) if varied else math.nan,
             "mean squared error": float(metrics.mean_squared_error(true, given)),
             "mean absolute error": float(metrics.mean_absolute_error(true, given)),
             "r2": float(metrics.r2_score(true, given)) if len(true) > 1 else math.nan,

@@ -15,6 +15,7 @@ from sentenc.encoders.cse_config import CSEConfig
 from sentenc.encoders.cse_tables import ROWS, dense_weight, fold_tables, quantised_rows
 from sentenc.encoders.texts import as_text_list
 from sentenc.errors import CheckpointError
+from sentenc.threads import usable_cores
 from sentenc.tokenization import Tokenizer
 from sentenc.verification import golden_vectors
 
@@ -73,7 +74,7 @@ class CSE(Encoder):
         self.config = config
         self.tokenizer = tokenizer
         self.tables: Tables = tables
-        self.threads = threads or _usable_cores()
+        self.threads = threads or usable_cores()
         self.metadata = metadata or {}
         self.card = card
         self._weights = dict(weights)
@@ -208,12 +209,6 @@ class CSE(Encoder):
             self.card,
         )
         return _rebuild, arguments
-
-
-def _usable_cores() -> int:
-    # A container may give a process fewer cores than the machine has; only Linux tells.
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
 def check_weights(config: CSEConfig, weights: Mapping[str, npt.NDArray[Any]]) -> None:
