@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sentenc.encoders.cse import CSE
     from sentenc.encoders.cse_config import CSEConfig
     from sentenc.encoders.external import ExternalEncoder
+    from sentenc.encoders.tinybert import TinyBERT
     from sentenc.errors import (
         CheckpointError,
         IndexFormatError,
@@ -59,6 +60,7 @@ _HOME = {
     "Task": "sentenc.evaluation",
     "TextFileError": "sentenc.errors",
     "TextTooLongError": "sentenc.errors",
+    "TinyBERT": "sentenc.encoders.tinybert",
     "TruncationWarning": "sentenc.errors",
     "available_models": "sentenc.registry",
     "evaluate": "sentenc.evaluation",
@@ -88,6 +90,7 @@ __all__ = [
     "Task",
     "TextFileError",
     "TextTooLongError",
+    "TinyBERT",
     "TruncationWarning",
     "__version__",
     "available_models",

@@ -8,6 +8,7 @@ __all__ = [
     "IndexMismatchError",
     "MissingExtraError",
     "ModelNotFoundError",
+    "NotBertError",
     "SentencError",
     "TextFileError",
     "TextTooLongError",
@@ -21,6 +22,10 @@ class SentencError(Exception):
 
 class CheckpointError(SentencError):
     """A model folder is incomplete, damaged, of another version, or not a model folder at all."""
+
+
+class NotBertError(CheckpointError):
+    """A model folder holds no BERT with mean pooling; the message says in what it differs."""
 
 
 class CorpusError(SentencError, ValueError):

@@ -2,13 +2,16 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from sentenc.checkpoint import Checkpoint, is_checkpoint, read_checkpoint
-from sentenc.errors import CheckpointError, MissingExtraError, ModelNotFoundError
+from sentenc.errors import CheckpointError, MissingExtraError, ModelNotFoundError, NotBertError
 
 if TYPE_CHECKING:
     from sentenc.encoders.base import Encoder
+
+Compute = Literal["float32", "int8"]
+Backend = Literal["onnx", "torch"]
 
 _SHIPPED = Path(__file__).parent / "models"
 
@@ -18,37 +21,86 @@ def available_models() -> list[str]:
     return sorted(folder.name for folder in _SHIPPED.iterdir() if is_checkpoint(folder))
 
 
-def load(model: str | os.PathLike[str], *, threads: int | None = None) -> "Encoder":
+def load(
+    model: str | os.PathLike[str],
+    *,
+    threads: int | None = None,
+    compute: Compute | None = None,
+    backend: Backend | None = None,
+) -> "Encoder":
     """Loads an encoder.
 
     Args:
         model: The name of a shipped model (``"cse-en"``); a folder, sentenc's own or one of
-            sentence-transformers; or an id of the Hugging Face Hub (``"owner/name"``). Only an id
-            that is no folder opens a connection.
+            Hugging Face or sentence-transformers; or an id of the Hugging Face Hub (``"owner/name"``).
+            Only an id that is no folder opens a connection.
         threads: Threads that encode; all cores that the process may use by default.
+        compute: What a BERT multiplies matrices in: ``"float32"`` or ``"int8"``; what its folder says
+            by default, and that is float32 unless it was saved otherwise.
+        backend: ``"onnx"``: a folder of another library must be a BERT with mean pooling, which ONNX
+            Runtime computes; ``"torch"``: sentence-transformers computes it, whatever it is. By
+            default the first where it can be, and the second elsewhere.
 
     Raises:
         ModelNotFoundError: There is nothing by that name.
         CheckpointError: The folder is damaged or of a kind that this version does not know.
         MissingExtraError: The model needs an extra that is not installed.
+        ValueError: An option is unknown, or does not go with the model.
     """
+    if compute not in (None, "float32", "int8"):
+        raise ValueError(f"compute is {compute!r}, expected 'float32' or 'int8'")
+    if backend not in (None, "onnx", "torch"):
+        raise ValueError(f"backend is {backend!r}, expected 'onnx' or 'torch'")
     folder = find(model)
-    if is_checkpoint(folder):
-        return load_checkpoint(read_checkpoint(folder), threads=threads)
-    if (folder / "modules.json").exists():
-        from sentenc.encoders.external import ExternalEncoder
+    if not is_checkpoint(folder):
+        return _load_foreign(folder, threads, compute, backend)
+    if backend == "torch":
+        raise ValueError(
+            f"backend is 'torch', but {folder} is a folder of sentenc's own: "
+            "load it without, and save() writes one that sentence-transformers takes"
+        )
+    return load_checkpoint(read_checkpoint(folder), threads=threads, compute=compute)
 
-        return ExternalEncoder(folder)
-    raise CheckpointError(f"{folder} holds no model: expected a sentenc config.json or a modules.json")
 
-
-def load_checkpoint(checkpoint: Checkpoint, *, threads: int | None = None) -> "Encoder":
+def load_checkpoint(
+    checkpoint: Checkpoint, *, threads: int | None = None, compute: Compute | None = None
+) -> "Encoder":
     """The encoder that a model folder's content describes."""
-    if checkpoint.kind == "cse":
-        from sentenc.encoders.cse import CSE
+    if checkpoint.kind == "tinybert":
+        from sentenc.encoders.tinybert import TinyBERT
 
-        return CSE.from_checkpoint(checkpoint, threads=threads)
-    raise CheckpointError(f"config.json has kind {checkpoint.kind!r}, expected 'cse'")
+        return TinyBERT.from_checkpoint(checkpoint, compute=compute, threads=threads)
+    if checkpoint.kind != "cse":
+        raise CheckpointError(f"config.json has kind {checkpoint.kind!r}, expected 'cse' or 'tinybert'")
+    if compute is not None:
+        raise ValueError(f"compute is {compute!r}, expected none for a CSE: it multiplies no matrices")
+    from sentenc.encoders.cse import CSE
+
+    return CSE.from_checkpoint(checkpoint, threads=threads)
+
+
+def _load_foreign(
+    folder: Path, threads: int | None, compute: Compute | None, backend: Backend | None
+) -> "Encoder":
+    from sentenc.encoders.bert_folder import is_transformer_folder
+
+    if not is_transformer_folder(folder):
+        raise CheckpointError(
+            f"{folder} holds no model: expected a sentenc config.json, a modules.json or a transformer's config.json"
+        )
+    if backend != "torch":
+        from sentenc.encoders.tinybert import TinyBERT
+
+        try:
+            return TinyBERT.from_folder(folder, compute=compute, threads=threads)
+        except NotBertError:
+            if backend == "onnx" or compute is not None or not (folder / "modules.json").exists():
+                raise
+    if compute is not None:
+        raise ValueError(f"compute is {compute!r}, expected none with backend='torch'")
+    from sentenc.encoders.external import ExternalEncoder
+
+    return ExternalEncoder(folder)
 
 
 def find(model: str | os.PathLike[str]) -> Path:

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sentenc import CSE, CSEConfig, Encoder
+from sentenc import CSE, CSEConfig, Encoder, TinyBERT
+from sentenc.encoders.bert_config import BertConfig
 from sentenc.tokenization import Tokenizer
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -166,6 +167,27 @@ def make_cse(tables: str = "float32", spec: str | None = None, **shape) -> CSE:
     return CSE(config, random_weights(config), tokenizer, tables=tables)
 
 
+def random_bert_weights(config: BertConfig, seed: int = 0) -> dict[str, np.ndarray]:
+    """Weights large enough that attention and position count."""
+    rng = np.random.default_rng(seed)
+    weights = {}
+    for name, shape in config.shapes().items():
+        spread = 0.1 if len(shape) == 1 else 0.5 if name.startswith("embeddings") else shape[1] ** -0.5
+        around = 1.0 if name.endswith("LayerNorm.weight") else 0.0
+        weights[name] = rng.normal(around, spread, shape).astype(np.float32)
+    return weights
+
+
+def make_tinybert(compute: str = "float32", spec: str | None = None, **shape) -> TinyBERT:
+    tokenizer = Tokenizer(spec or wordpiece_spec(), skip_unknown=False)
+    options = {
+        "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
+        "max_position_embeddings": 64, "max_tokens": 48,
+    } | shape  # fmt: skip
+    config = BertConfig(vocab_size=tokenizer.vocab_size, **options)
+    return TinyBERT(config, random_bert_weights(config), tokenizer, compute=compute)
+
+
 def make_sentence_transformer(folder: Path):
     """A BERT of two small layers with mean pooling, in sentence-transformers' clothes."""
     import torch
@@ -215,6 +237,12 @@ ENCODERS = {
         windows="padded", word_path=False,
     ),
     "cse-whole-words": lambda _: make_cse(spec=word_spec()),
+    "tinybert": lambda _: make_tinybert(),
+    "tinybert-int8-weights": lambda _: make_tinybert(normalize=False).compressed(),
+    "tinybert-int8": lambda _: make_tinybert("int8"),
+    "tinybert-int8-throughout": lambda _: make_tinybert("int8", hidden_act="relu").compressed(),
+    "tinybert-linear": lambda _: make_tinybert(linear=True),
+    "tinybert-cased": lambda _: make_tinybert(spec=wordpiece_spec(lowercase=False), normalize=False),
     "external": _external,
 }  # fmt: skip
 

@@ -1,11 +1,14 @@
 """``sentenc models``, ``info`` and ``verify``: what there is, what it is, whether it is whole."""
 
 import json
+import math
+from typing import Any
 
 import click
 
 import sentenc
 from sentenc.checkpoint import is_checkpoint, read_checkpoint
+from sentenc.errors import CheckpointError
 from sentenc.registry import find
 
 
@@ -23,19 +26,29 @@ def models_command() -> None:
 def info_command(model: str, as_json: bool) -> None:
     """Show what a model is: shape, size, sources, scores."""
     folder = find(model)
-    if not is_checkpoint(folder):
-        raise click.ClickException(f"{folder} is not a sentenc model folder")
-    checkpoint = read_checkpoint(folder)
-    encoder = sentenc.load(model)
+    encoder: Any
+    if is_checkpoint(folder):
+        checkpoint = read_checkpoint(folder)
+        encoder = sentenc.load(model)
+        kind, config, metadata = checkpoint.kind, checkpoint.config, checkpoint.metadata
+    else:
+        try:
+            encoder = sentenc.load(folder, backend="onnx")
+        except CheckpointError as error:
+            raise click.ClickException(
+                f"{folder} is not a sentenc model folder, nor a BERT's: {error}"
+            ) from error
+        kind, config, metadata = "tinybert", encoder.config.to_dict(), encoder.metadata
     content = {
         "folder": str(folder),
-        "kind": checkpoint.kind,
+        "kind": kind,
         "dim": encoder.dim,
         "max_tokens": encoder.max_tokens,
         "megabytes": round(sum(p.stat().st_size for p in folder.iterdir() if p.is_file()) / 1e6, 2),
+        "parameters": sum(math.prod(shape) for shape in encoder.config.shapes().values()),
         "fingerprint": encoder.fingerprint(),
-        "config": checkpoint.config,
-        "metadata": checkpoint.metadata,
+        "config": config,
+        "metadata": metadata,
     }
     if as_json:
         click.echo(json.dumps(content, indent=1, ensure_ascii=False))

@@ -13,6 +13,7 @@ from sentenc.encoders.base import Encoder
 from sentenc.encoders.cse import CSE
 from sentenc.encoders.cse_tables import ROWS, quantised_rows
 from sentenc.encoders.external import ExternalEncoder
+from sentenc.encoders.tinybert import TinyBERT
 from sentenc.errors import MissingExtraError
 
 try:
@@ -160,7 +161,8 @@ class TunableBert(Tunable):
     """A BERT with mean pooling, and whether its vectors are of unit length.
 
     Args:
-        encoder: An :class:`~sentenc.ExternalEncoder` around such a model, or what training one gave.
+        encoder: A :class:`~sentenc.TinyBERT`, an :class:`~sentenc.ExternalEncoder` around such a model, or
+            what training one gave.
         init: "random" starts from random weights of the same shape instead.
         seed: Of those.
 
@@ -171,6 +173,7 @@ class TunableBert(Tunable):
     def __init__(self, encoder: Encoder, *, init: Init = "pretrained", seed: int = 0) -> None:
         from sentenc.training.bert_student import BertStudent
 
+        self._encoder = encoder
         model, tokenizer, max_tokens, normalize = _bert_parts(encoder)
         if init == "random":
             # transformers draws from torch's own generator.
@@ -199,7 +202,14 @@ class TunableBert(Tunable):
         return self._student.groups()
 
     def finished(self) -> Encoder:
-        """The model in torch, on the CPU; its ``save`` writes a folder that sentence-transformers takes too."""
+        """A TinyBERT if it was one, and else the model in torch, on the CPU.
+
+        The ``save`` of either writes a folder that sentence-transformers takes too.
+        """
+        if isinstance(self._encoder, TinyBERT):
+            from sentenc.encoders.bert_torch import from_torch
+
+            return from_torch(self._student.module.model, self._encoder)
         self._student.to("cpu")
         return self._student.encoder()
 
@@ -250,6 +260,10 @@ def _bert_parts(encoder: Encoder) -> tuple[Any, Any, int, bool]:
             raise ValueError(f"a BERT with a linear map after pooling cannot be tuned, {wanted}")
         module = encoder.module
         return module.model, encoder.tokenizer, encoder.max_tokens, module.normalize
+    if isinstance(encoder, TinyBERT):
+        if encoder.config.linear:
+            raise ValueError(f"a BERT with a linear map after pooling cannot be tuned, {wanted}")
+        return *encoder.torch_model(), encoder.max_tokens, encoder.config.normalize
     if not isinstance(encoder, ExternalEncoder):
         raise ValueError(f"{type(encoder).__name__} cannot be tuned, {wanted}")
     kinds = [type(part).__name__ for part in encoder.model]

@@ -167,14 +167,18 @@ def token_vectors(teacher: Encoder, tokens: list[str]) -> FloatArray:
     every token where the teacher is not a transformer, is encoded as the text that it stands for.
     """
     from sentenc.encoders.external import ExternalEncoder
+    from sentenc.encoders.tinybert import TinyBERT
 
     found = np.zeros((len(tokens), teacher.dim), np.float32)
     rest = np.arange(len(tokens))
-    if isinstance(teacher, ExternalEncoder):
-        known = teacher.model.tokenizer.get_vocab()
+    if isinstance(teacher, TinyBERT | ExternalEncoder):
+        known = _vocabulary(teacher)
         shared = np.array([i for i, token in enumerate(tokens) if token in known], np.int64)
-        if len(shared):
-            found[shared] = _between_special_tokens(teacher.model, [known[tokens[i]] for i in shared])
+        ids = [known[tokens[i]] for i in shared]
+        if isinstance(teacher, TinyBERT):
+            found[shared] = teacher.encode_tokens(ids)
+        elif ids:
+            found[shared] = _between_special_tokens(teacher.model, ids)
         rest = np.setdiff1d(rest, shared)
     texts = [tokens[i].removeprefix("##") or tokens[i] for i in rest]
     if texts:
@@ -192,13 +196,17 @@ def average_from_teacher(teacher: Encoder, tokenizer: Tokenizer, dim: int) -> Fl
             than ``dim``.
     """
     from sentenc.encoders.external import ExternalEncoder
+    from sentenc.encoders.tinybert import TinyBERT
 
-    if not isinstance(teacher, ExternalEncoder):
+    if not isinstance(teacher, TinyBERT | ExternalEncoder):
         raise ValueError(
             f"average_dim needs the input embeddings of a transformer, got {type(teacher).__name__} as the teacher"
         )
-    table = teacher.model[0].auto_model.get_input_embeddings().weight.detach().float().cpu().numpy()
-    known = teacher.model.tokenizer.get_vocab()
+    if isinstance(teacher, TinyBERT):
+        table = teacher.weight("embeddings.word_embeddings.weight")
+    else:
+        table = teacher.model[0].auto_model.get_input_embeddings().weight.detach().float().cpu().numpy()
+    known = _vocabulary(teacher)
     shared = {token: i for token, i in tokenizer.vocabulary.items() if token in known}
     if not shared:
         raise ValueError(f"the teacher knows none of {tokenizer.vocab_size} tokens, expected at least one")
@@ -206,6 +214,15 @@ def average_from_teacher(teacher: Encoder, tokenizer: Tokenizer, dim: int) -> Fl
     found = np.zeros((tokenizer.vocab_size, dim), np.float32)
     found[list(shared.values())] = rows
     return found
+
+
+def _vocabulary(teacher: Any) -> dict[str, int]:
+    from sentenc.encoders.tinybert import TinyBERT
+
+    known: dict[str, int] = (
+        teacher.tokenizer.vocabulary if isinstance(teacher, TinyBERT) else teacher.model.tokenizer.get_vocab()
+    )
+    return known
 
 
 def _between_special_tokens(model: Any, ids: list[int]) -> FloatArray:

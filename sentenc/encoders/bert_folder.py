@@ -1,0 +1,297 @@
+"""Reads a BERT sentence encoder out of a Hugging Face or sentence-transformers folder, without torch."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from sentenc.encoders.bert_config import LINEAR, BertConfig
+from sentenc.encoders.bert_tokenizer_files import read_tokenizer
+from sentenc.errors import CheckpointError, MissingExtraError, NotBertError
+from sentenc.tokenization import Tokenizer
+
+Compute = Literal["float32", "int8"]
+
+MODULES, SETTINGS, SAFETENSORS, PICKLE = (
+    "modules.json", "sentence_bert_config.json", "model.safetensors", "pytorch_model.bin",
+)  # fmt: skip
+# Where a folder keeps what multiplies matrices, if that is not float32.
+COMPUTE = "sentenc_compute"
+_OWN = "sentence_transformers."
+_SHAPE = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+_OPTIONAL = ("max_position_embeddings", "type_vocab_size", "layer_norm_eps", "hidden_act")
+# What a BERT carries beside the encoder: heads of pre-training, and TinyBERT's projection of hidden states.
+_HEADS = ("pooler.", "cls.", "classifier.", "fit_dense", "qa_outputs.", "embeddings.position_ids")
+# The names that BERT's layer norms had at first.
+_RENAMED = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+# What may stand in the settings of a Transformer module, and with which values. None: whatever it is.
+_TRANSFORMER_SETTINGS: dict[str, tuple[Any, ...] | None] = {
+    "max_seq_length": None,
+    "do_lower_case": None,
+    "transformer_task": ("feature-extraction",),
+    "modality_config": ({"text": {"method": "forward", "method_output_name": "last_hidden_state"}},),
+    "module_output_name": ("token_embeddings",),
+}
+_NUMBERS = {"F16": np.float16, "F32": np.float32, "F64": np.float64}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BertFolder:
+    """What a folder holds.
+
+    Attributes:
+        config: The model's shape.
+        weights: Every weight of ``config.shapes()``, float16 or float32.
+        tokenizer: It keeps unknown words; [CLS] and [SEP] are the encoder's to add.
+        compute: What matrices are multiplied in: ``"float32"`` or ``"int8"``.
+        metadata: Of ``metadata.json``; empty without one.
+        card: Of ``README.md``, or None.
+    """
+
+    config: BertConfig
+    weights: dict[str, npt.NDArray[Any]]
+    tokenizer: Tokenizer
+    compute: Compute
+    metadata: dict[str, Any]
+    card: str | None
+
+
+@dataclass(frozen=True)
+class _Modules:
+    # What modules.json makes of a transformer's hidden states.
+    transformer: Path
+    settings: dict[str, Any]
+    normalize: bool = False
+    linear: npt.NDArray[np.float32] | None = None
+
+
+def is_transformer_folder(folder: Path) -> bool:
+    """Whether a folder looks like a model of Hugging Face or of sentence-transformers."""
+    if (folder / MODULES).exists():
+        return True
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and "hidden_size" in config and "format_version" not in config
+
+
+def read_bert_folder(folder: Path) -> BertFolder:
+    """Reads a BERT with mean pooling, and whatever of Normalize and Dense comes after that.
+
+    A folder without ``modules.json``, published TinyBERT checkpoints among them, gets mean pooling alone.
+
+    Raises:
+        NotBertError: The folder holds another kind of model; the message says in what it differs.
+        CheckpointError: A file is missing or damaged.
+        MissingExtraError: The weights are a ``pytorch_model.bin``, and torch is not installed.
+    """
+    modules = _read_modules(folder)
+    values = _json(modules.transformer / "config.json")
+    _check_architecture(values, modules.transformer / "config.json")
+    tokenizer = read_tokenizer(modules.transformer, lowercase=bool(modules.settings.get("do_lower_case")))
+    shape = {name: values[name] for name in (*_SHAPE, *_OPTIONAL) if name in values}
+    try:
+        config = BertConfig(
+            **shape, normalize=modules.normalize, linear=modules.linear is not None,
+            max_tokens=_max_tokens(modules.settings.get("max_seq_length"), shape, tokenizer.longest),
+        )  # fmt: skip
+    except (ValueError, TypeError) as error:
+        raise NotBertError(f"{modules.transformer / 'config.json'}: {error}") from error
+    weights = _named(_read_weights(modules.transformer), config, modules.transformer)
+    if modules.linear is not None:
+        weights[LINEAR] = modules.linear
+    compute = values.get(COMPUTE, "float32")
+    if compute not in ("float32", "int8"):
+        raise CheckpointError(
+            f"{modules.transformer / 'config.json'} has {COMPUTE} {compute!r}, expected 'float32' or 'int8'"
+        )
+    card, metadata = folder / "README.md", folder / "metadata.json"
+    return BertFolder(
+        config=config, weights=weights, tokenizer=tokenizer.tokenizer, compute=compute,
+        metadata=_json(metadata) if metadata.exists() else {},
+        card=card.read_text(encoding="utf-8") if card.exists() else None,
+    )  # fmt: skip
+
+
+def _read_modules(folder: Path) -> _Modules:
+    if not (folder / MODULES).exists():
+        settings = _json(folder / SETTINGS) if (folder / SETTINGS).exists() else {}
+        return _Modules(folder, settings)
+    _refuse_prompts(folder)
+    modules = _json(folder / MODULES, list)
+    kinds, paths = [], []
+    for module in modules:
+        kind, path = (module.get("type"), module.get("path")) if isinstance(module, dict) else (None, None)
+        if not isinstance(kind, str) or not isinstance(path, str):
+            raise CheckpointError(f"{folder / MODULES} has the module {module!r}, expected its type and path")
+        # Modules of other packages share the short names, and do other things.
+        kinds.append(kind.rsplit(".", 1)[-1] if kind.startswith(_OWN) else kind)
+        paths.append(folder / path)
+    if kinds[:2] not in (["Transformer", "Pooling"], ["BERT", "Pooling"]) or kinds[2:] not in (
+        [], ["Normalize"], ["Dense"], ["Normalize", "Dense"],
+    ):  # fmt: skip
+        raise NotBertError(
+            f"{folder / MODULES} has the modules {', '.join(kinds) or 'none'}, "
+            "expected Transformer, Pooling and optionally Normalize, Dense"
+        )
+    _check_pooling(paths[1] / "config.json")
+    settings = _json(paths[0] / SETTINGS) if (paths[0] / SETTINGS).exists() else {}
+    for name, value in settings.items():
+        accepted = _TRANSFORMER_SETTINGS.get(name, (None, {}, False))
+        if accepted is not None and value not in accepted:
+            raise NotBertError(f"{paths[0] / SETTINGS} has {name} {value!r}, expected a plain transformer")
+    linear = _read_dense(paths[-1]) if kinds[-1] == "Dense" else None
+    return _Modules(paths[0], settings, normalize="Normalize" in kinds, linear=linear)
+
+
+def _refuse_prompts(folder: Path) -> None:
+    path = folder / "config_sentence_transformers.json"
+    settings = _json(path) if path.exists() else {}
+    name = settings.get("default_prompt_name")
+    if name is not None and (settings.get("prompts") or {}).get(name) != "":
+        raise NotBertError(f"{path} has the default prompt {name!r}, expected none")
+    if settings.get("truncate_dim") is not None:
+        raise NotBertError(f"{path} has truncate_dim {settings['truncate_dim']}, expected none")
+
+
+def _check_pooling(path: Path) -> None:
+    settings = _json(path)
+    # Booleans until version 5.3 of sentence-transformers, names since.
+    named = settings.get("pooling_mode")
+    modes = [named] if isinstance(named, str) else list(named or [])
+    prefix = "pooling_mode_"
+    modes += [name.removeprefix(prefix) for name, on in settings.items() if name.startswith(prefix) and on]
+    if modes not in (["mean"], ["mean_tokens"]):
+        raise NotBertError(
+            f"{path} pools by {', '.join(map(str, modes)) or 'nothing'}, expected mean pooling"
+        )
+
+
+def _read_dense(folder: Path) -> npt.NDArray[np.float32]:
+    settings = _json(folder / "config.json")
+    kind = str(settings.get("activation_function")).rsplit(".", 1)[-1]
+    if settings.get("bias", True) or kind != "Identity":
+        raise NotBertError(
+            f"{folder / 'config.json'} has bias {settings.get('bias', True)} and activation {kind}, "
+            "expected a Dense without either"
+        )
+    weight = _read_weights(folder).get("linear.weight")
+    if weight is None or weight.ndim != 2 or weight.shape[0] != weight.shape[1]:
+        shape = None if weight is None else weight.shape
+        raise NotBertError(f"{folder} has linear.weight of shape {shape}, expected a square matrix")
+    return weight.astype(np.float32)
+
+
+def _check_architecture(config: dict[str, Any], path: Path) -> None:
+    # Published TinyBERT checkpoints do not say that they are BERTs.
+    expected = {
+        "model_type": ("bert",),
+        "position_embedding_type": ("absolute",),
+        "is_decoder": (False,),
+        "add_cross_attention": (False,),
+        "quantization_config": (None,),
+    }
+    for name, values in expected.items():
+        if name in config and config[name] not in values:
+            raise NotBertError(f"{path} has {name} {config[name]!r}, expected {values[0]!r}")
+    missing = [name for name in _SHAPE if name not in config]
+    if missing:
+        raise NotBertError(f"{path} lacks {', '.join(missing)}, expected the shape of a BERT")
+
+
+def _max_tokens(stated: Any, shape: dict[str, Any], longest: int | None) -> int:
+    limits = [shape.get("max_position_embeddings", 512)]
+    if stated is not None:
+        if not isinstance(stated, int):
+            raise CheckpointError(f"{SETTINGS} has max_seq_length {stated!r}, expected an integer")
+        limits.append(stated)
+    elif longest is not None:
+        limits.append(longest)
+    return int(min(limits))
+
+
+def _named(
+    found: dict[str, npt.NDArray[Any]], config: BertConfig, folder: Path
+) -> dict[str, npt.NDArray[Any]]:
+    prefix = "bert." if any(name.startswith("bert.") for name in found) else ""
+    weights = {}
+    for name, value in found.items():
+        inner = name.removeprefix(prefix)
+        if not name.startswith(prefix) or inner.startswith(_HEADS):
+            continue
+        for old, new in _RENAMED.items():
+            inner = inner.replace(old, new)
+        weights[inner] = value
+    expected = {name: shape for name, shape in config.shapes().items() if name != LINEAR}
+    missing, unexpected = sorted(set(expected) - set(weights)), sorted(set(weights) - set(expected))
+    if unexpected:
+        raise NotBertError(f"{folder} has weights that no BERT has: {', '.join(unexpected[:5])}")
+    if missing:
+        raise CheckpointError(f"{folder} lacks {len(missing)} weights, the first of them {missing[0]}")
+    return weights
+
+
+def _read_weights(folder: Path) -> dict[str, npt.NDArray[Any]]:
+    if (folder / SAFETENSORS).exists():
+        return _read_safetensors(folder / SAFETENSORS)
+    if (folder / PICKLE).exists():
+        return _read_pickle(folder / PICKLE)
+    if list(folder.glob("*.index.json")):
+        raise NotBertError(f"{folder} has its weights in several files, expected one {SAFETENSORS}")
+    raise CheckpointError(f"{folder} has neither {SAFETENSORS} nor {PICKLE}")
+
+
+def _read_safetensors(path: Path) -> dict[str, npt.NDArray[Any]]:
+    from safetensors import SafetensorError, deserialize
+
+    try:
+        found = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
+    weights = {}
+    for name, tensor in found:
+        kind, data = tensor["dtype"], tensor["data"]
+        if kind == "BF16":
+            # numpy has no such type: the upper half of a float32.
+            value = (np.frombuffer(data, np.uint16).astype(np.uint32) << 16).view(np.float32)
+        elif kind in _NUMBERS:
+            value = np.frombuffer(data, _NUMBERS[kind])
+        else:
+            continue  # position_ids and the like: no weight
+        weights[name] = _ours(value.reshape(tensor["shape"]))
+    return weights
+
+
+def _read_pickle(path: Path) -> dict[str, npt.NDArray[Any]]:
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingExtraError("train", "torch", f"reading {path.name}") from error
+    try:
+        # Tensors and plain containers only: nothing in the file is run.
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        found = {name: value for name, value in state.items() if value.is_floating_point()}
+    except Exception as error:  # dozens of kinds, pickle's own among them
+        raise CheckpointError(f"{path} holds no weights that torch can read: {error}") from error
+    return {
+        name: _ours((value.float() if value.dtype == torch.bfloat16 else value).numpy())
+        for name, value in found.items()
+    }
+
+
+def _ours(value: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return value if value.dtype == np.float16 else value.astype(np.float32, copy=False)
+
+
+def _json(path: Path, kind: type = dict) -> Any:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if not isinstance(value, kind):
+        raise CheckpointError(f"{path} holds {type(value).__name__}, expected {kind.__name__}")
+    return value

@@ -1,0 +1,210 @@
+"""BERT with mean pooling as an ONNX model, written from its weights (Devlin et al., NAACL 2019)."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sentenc.encoders.bert_config import LINEAR, BertConfig
+from sentenc.encoders.bert_quantization import dense_weight, quantised_matrix
+from sentenc.encoders.onnx_writing import OnnxGraph
+
+Compute = Literal["float32", "int8"]
+Weights = Mapping[str, npt.NDArray[Any]]
+
+# Gelu is a standard operator from 20 on.
+_OPSET = 20
+_CONTRIBUTED = "com.microsoft"
+_FLOAT = 1  # TensorProto.DataType
+# Added to the scores of padding: far enough below any score, and finite, so that no row is NaN.
+_PADDING = -1e9
+# The least norm to divide by: the zero vector stays what it is.
+_LEAST_NORM = 1e-12
+
+# Without VNNI, x86 adds two products of an unsigned and a signed byte in 16 bits, saturating. Matrices in
+# steps of -64..64 stay below: 2 * 255 * 64 = 32,640 < 2**15.
+_LARGEST_STEP = 64
+# Signed activations are steps of -127..127 around 128.
+_SIGNED_ZERO, _SIGNED_STEPS = 128, 127
+# Gelu is never below -0.17: most of its range of steps is for what is above zero.
+_GELU_ZERO, _GELU_LOWEST = 16, 0.17
+_LEAST_SCALE = 1e-30
+
+
+class _Operand(NamedTuple):
+    """Rows (T, columns) to be multiplied by matrices: as they are, or in steps around ``zero``."""
+
+    rows: str
+    scale: str = ""  # (T, 1), the step of each row; none for rows in float32
+    zero: int = 0
+
+
+def bert_graph(config: BertConfig, weights: Weights, *, compute: Compute = "float32") -> bytes:
+    """Writes the model that computes sentence vectors.
+
+    Inputs are ``input_ids`` (B, L) int64 and ``attention_mask`` (B, L) int64, 1 for tokens and 0 for
+    the padding after them; the output is ``sentence_embedding`` (B, hidden_size) float32. A row
+    without tokens gives the zero vector. L is at most ``config.max_position_embeddings``.
+
+    With ``compute="int8"`` the inputs of every dense layer are quantised a token at a time, so that a
+    text's vector depends on nothing but the text. Attention stays in float32.
+
+    Args:
+        config: The model's shape.
+        weights: Every weight of ``config.shapes()``, float16, float32, or int8 with ``<name>.scale``.
+        compute: What dense layers are multiplied in: ``"float32"``, or ``"int8"``.
+
+    Returns:
+        A serialized ONNX model: standard operators, and ``com.microsoft`` ones for ``"int8"``.
+
+    Raises:
+        ValueError: A weight is missing or misshapen, or ``compute`` is unknown.
+    """
+    if compute not in ("float32", "int8"):
+        raise ValueError(f"compute is {compute!r}, expected 'float32' or 'int8'")
+    for name, shape in config.shapes().items():
+        found = weights[name].shape if name in weights else None
+        if found != shape:
+            raise ValueError(f"{name} has shape {found}, expected {shape}")
+        if weights[name].dtype == np.int8 and f"{name}.scale" not in weights:
+            raise ValueError(f"{name} is int8, expected {name}.scale beside it")
+    return _Writer(config, weights, compute).written()
+
+
+class _Writer:
+    """Adds the parts of a BERT to a graph, in the order of computation.
+
+    Hidden states are (T, d), T = B * L: sentences matter to attention and pooling only.
+    """
+
+    def __init__(self, config: BertConfig, weights: Weights, compute: Compute) -> None:
+        self.config, self.weights, self.compute = config, weights, compute
+        self.graph = OnnxGraph(_OPSET, {_CONTRIBUTED: 1} if compute == "int8" else None)
+        self.width = self.integers(config.hidden_size)
+        self.head_size = config.hidden_size // config.num_attention_heads
+
+    def written(self) -> bytes:
+        graph, config = self.graph, self.config
+        ids = graph.input("input_ids", "int64", ["batch", "length"])
+        mask = graph.input("attention_mask", "int64", ["batch", "length"])
+        tokens = graph.node("Cast", mask, to=_FLOAT)
+        padding = graph.node("Mul", graph.node("Sub", self.number(1), tokens), self.number(_PADDING))
+        padding = graph.node("Unsqueeze", padding, self.integers(1, 2))
+        shape = graph.node("Shape", ids)
+        heads = graph.node("Concat", shape, self.integers(config.num_attention_heads, self.head_size), axis=0)
+        states = self.embeddings(ids)
+        for layer in range(config.num_hidden_layers):
+            states = self.layer(f"encoder.layer.{layer}", states, padding, heads)
+        states = graph.node("Reshape", states, graph.node("Concat", shape, self.width, axis=0))
+        self.pooled(states, tokens)
+        graph.output("sentence_embedding", "float32", ["batch", config.hidden_size])
+        return graph.serialized()
+
+    def embeddings(self, ids: str) -> str:
+        graph, name = self.graph, "embeddings.word_embeddings.weight"
+        # Only the rows that are looked up become float32.
+        stored = self.weights[name]
+        words = graph.node("Gather", graph.constant(stored), ids)
+        if stored.dtype != np.float32:
+            words = graph.node("Cast", words, to=_FLOAT)
+        if stored.dtype == np.int8:
+            scale = graph.constant(self.weights[f"{name}.scale"][:, None], "float32")
+            words = graph.node("Mul", words, graph.node("Gather", scale, ids))
+        # Every token is of the first type, whose row is the same for all positions.
+        table = self.dense("embeddings.position_embeddings.weight")
+        table = table + self.dense("embeddings.token_type_embeddings.weight")[:1]
+        length = graph.node("Shape", ids, start=1, end=2)
+        zero = self.integers(0)
+        positions = graph.node("Slice", graph.constant(table), zero, length, zero)
+        states = graph.node(
+            "Reshape", graph.node("Add", words, positions), self.rows_of(self.config.hidden_size)
+        )
+        return self.layer_norm("embeddings.LayerNorm", states)
+
+    def layer(self, name: str, states: str, padding: str, heads: str) -> str:
+        graph = self.graph
+        mixed = self.attention(f"{name}.attention.self", states, padding, heads)
+        mixed = self.linear(f"{name}.attention.output.dense", self.operand(mixed))
+        states = self.layer_norm(f"{name}.attention.output.LayerNorm", graph.node("Add", mixed, states))
+        wide = self.linear(f"{name}.intermediate.dense", self.operand(states))
+        activation = "Gelu" if self.config.hidden_act == "gelu" else "Relu"
+        narrow = self.linear(f"{name}.output.dense", self.operand(graph.node(activation, wide), activation))
+        return self.layer_norm(f"{name}.output.LayerNorm", graph.node("Add", narrow, states))
+
+    def attention(self, name: str, states: str, padding: str, heads: str) -> str:
+        graph, operand = self.graph, self.operand(states)
+        # The division of the scores by sqrt(head size) is in the queries' weights.
+        factors = {"query": 1 / math.sqrt(self.head_size), "key": 1.0, "value": 1.0}
+        orders = {"query": [0, 2, 1, 3], "key": [0, 2, 3, 1], "value": [0, 2, 1, 3]}
+        query, key, value = (
+            graph.node(
+                "Transpose",
+                graph.node("Reshape", self.linear(f"{name}.{part}", operand, factor), heads),
+                perm=orders[part],
+            )
+            for part, factor in factors.items()
+        )
+        scores = graph.node("Add", graph.node("MatMul", query, key), padding)
+        mixed = graph.node("MatMul", graph.node("Softmax", scores, axis=-1), value)
+        mixed = graph.node("Transpose", mixed, perm=[0, 2, 1, 3])
+        return graph.node("Reshape", mixed, self.rows_of(self.config.hidden_size))
+
+    def operand(self, states: str, activation: str = "") -> _Operand:
+        """Hidden states (T, columns) as dense layers take them; ``activation`` is what they come from."""
+        if self.compute == "float32":
+            return _Operand(states)
+        graph = self.graph
+        zero = {"Relu": 0, "Gelu": _GELU_ZERO}.get(activation, _SIGNED_ZERO)
+        steps = 255 - zero if activation else _SIGNED_STEPS
+        size = states if activation else graph.node("Abs", states)
+        largest = graph.node("ReduceMax", size, self.integers(-1), keepdims=0)
+        least = _GELU_LOWEST / _GELU_ZERO if activation == "Gelu" else _LEAST_SCALE
+        scale = graph.node("Max", graph.node("Mul", largest, self.number(1 / steps)), self.number(least))
+        zeros = graph.node("Expand", graph.constant([zero], "uint8"), graph.node("Shape", scale))
+        rows = graph.node("QuantizeLinear", states, scale, zeros, axis=0)
+        return _Operand(rows, graph.node("Unsqueeze", scale, self.integers(1)), zero)
+
+    def linear(self, name: str, operand: _Operand, factor: float = 1.0) -> str:
+        """A dense layer, all of it times ``factor``: (T, columns) to (T, rows)."""
+        graph = self.graph
+        matrix = self.dense(f"{name}.weight") * np.float32(factor)
+        bias = graph.constant(self.dense(f"{name}.bias") * np.float32(factor))
+        if not operand.scale:
+            return graph.node("Add", graph.node("MatMul", operand.rows, graph.constant(matrix.T)), bias)
+        steps, scale = quantised_matrix(matrix, name, _LARGEST_STEP)
+        product = graph.node(
+            "MatMulIntegerToFloat", operand.rows, graph.constant(steps.T), self.number(1), graph.constant(scale),
+            graph.constant(operand.zero, "uint8"), graph.constant(0, "int8"), domain=_CONTRIBUTED,
+        )  # fmt: skip
+        return graph.node("Add", graph.node("Mul", product, operand.scale), bias)
+
+    def pooled(self, states: str, tokens: str) -> str:
+        graph, one = self.graph, self.integers(1)
+        total = graph.node("MatMul", graph.node("Unsqueeze", tokens, one), states)
+        count = graph.node("ReduceSum", tokens, one, keepdims=1)
+        mean = graph.node("Div", graph.node("Squeeze", total, one), graph.node("Max", count, self.number(1)))
+        if self.config.normalize:
+            norm = graph.node("ReduceL2", mean, one, keepdims=1)
+            mean = graph.node("Div", mean, graph.node("Max", norm, self.number(_LEAST_NORM)))
+        if self.config.linear:
+            mean = graph.node("MatMul", mean, graph.constant(self.dense(LINEAR).T))
+        return graph.node("Identity", mean, name="sentence_embedding")
+
+    def layer_norm(self, name: str, states: str) -> str:
+        scale, bias = (self.graph.constant(self.dense(f"{name}.{part}")) for part in ("weight", "bias"))
+        epsilon = float(self.config.layer_norm_eps)
+        return self.graph.node("LayerNormalization", states, scale, bias, axis=-1, epsilon=epsilon)
+
+    def dense(self, name: str) -> npt.NDArray[np.float32]:
+        return dense_weight(self.weights, name)
+
+    def number(self, value: float) -> str:
+        return self.graph.constant(value, "float32")
+
+    def integers(self, *values: int) -> str:
+        return self.graph.constant(values, "int64")
+
+    def rows_of(self, columns: int) -> str:
+        return self.integers(-1, columns)
