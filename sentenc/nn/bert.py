@@ -1,9 +1,12 @@
 """BERT with masked mean pooling as a sentence encoder: the module that training uses."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from sentenc.nn.bert_states import BertStates, bert_states
 
 
 class BertSentenceModule(nn.Module):
@@ -36,13 +39,25 @@ class BertSentenceModule(nn.Module):
         Returns:
             (B, hidden) float; the zero vector for a sentence without tokens.
         """
-        mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
-        # A row that attends to nothing is left to the implementation of attention, and may be NaN:
-        # it attends to its first position instead, and is left out of the mean.
-        attended = mask.clone()
-        attended[:, 0] = True
-        output = self.model(input_ids=ids.masked_fill(~mask, 0), attention_mask=attended.long())
-        states: Tensor = output.last_hidden_state
+        inputs, mask = _inputs(ids, lengths)
+        return self._pooled(self.model(**inputs).last_hidden_state, mask)
+
+    def states(self, ids: Tensor, lengths: Tensor) -> BertStates:
+        """What the model computes on the way to the sentence vectors, and these; arguments as in forward."""
+        inputs, mask = _inputs(ids, lengths)
+        found = bert_states(self.model, inputs, mask)
+        return replace(found, vectors=self._pooled(found.hidden[-1], mask))
+
+    def _pooled(self, states: Tensor, mask: Tensor) -> Tensor:
         kept = mask[..., None].to(states.dtype)
-        mean = (states * kept).sum(1) / lengths.clamp(min=1)[:, None].to(states.dtype)
+        mean = (states * kept).sum(1) / kept.sum(1).clamp(min=1)
         return nn.functional.normalize(mean, dim=1) if self.normalize else mean
+
+
+def _inputs(ids: Tensor, lengths: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
+    # A row that attends to nothing is left to the implementation of attention, and may be NaN:
+    # it attends to its first position instead, and is left out of the mean.
+    attended = mask.clone()
+    attended[:, 0] = True
+    return {"input_ids": ids.masked_fill(~mask, 0), "attention_mask": attended.long()}, mask

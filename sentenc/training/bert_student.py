@@ -16,6 +16,7 @@ from sentenc.encoders.base import Encoder, digest
 from sentenc.encoders.texts import as_text_list, replace_lone_surrogates
 from sentenc.errors import CheckpointError
 from sentenc.nn.bert import BertSentenceModule
+from sentenc.nn.bert_states import BertStates
 from sentenc.training.cse_folding import map_root, principal_axes
 from sentenc.training.students import Student
 
@@ -62,6 +63,10 @@ class BertStudent(Student):
         """Sentence vectors (B, dim)."""
         vectors: Tensor = self.module(ids, lengths)
         return vectors
+
+    def states(self, ids: Tensor, lengths: Tensor) -> BertStates:
+        """Embeddings, hidden states and attention scores of every layer, and the sentence vectors."""
+        return self.module.states(ids, lengths)
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """All parameters, under ``"all"``."""

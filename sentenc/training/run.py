@@ -1,5 +1,6 @@
 """A whole training run, from its file to the model's folder."""
 
+import copy
 import math
 import shutil
 import sys
@@ -15,21 +16,26 @@ import numpy.typing as npt
 import torch
 
 from sentenc.atomic import replacing_file
+from sentenc.checkpoint import is_checkpoint
 from sentenc.encoders.base import Encoder
 from sentenc.encoders.cse import CSE
 from sentenc.errors import MissingExtraError
 from sentenc.progress import progress_bar
-from sentenc.registry import load
+from sentenc.registry import find, load
 from sentenc.training.batches import Example, batches
+from sentenc.training.bert_student import BertStudent
+from sentenc.training.bert_student_start import bert_parts
 from sentenc.training.distributed import Processes, processes
 from sentenc.training.model_card import model_card
 from sentenc.training.objectives import KINDS, aligned_axes, make_objective, principal_axes
 from sentenc.training.objectives.base import Objective
+from sentenc.training.objectives.transformer_distillation import token_map
 from sentenc.training.run_config import ObjectiveSettings, RunConfig
 from sentenc.training.sts_scoring import sts_score
 from sentenc.training.student_start import make_student
 from sentenc.training.students import Student
 from sentenc.training.tasks import Task
+from sentenc.training.teacher_probe import probe_teacher
 from sentenc.training.teacher_vectors import TeacherVectors
 from sentenc.training.toml_writing import toml_text
 from sentenc.training.trainer import Result, Trainer
@@ -158,6 +164,9 @@ class _Preparation:
         settings = self.config.teacher
         if settings is None or settings.model is None:
             raise ValueError("the run needs a teacher's model, expected teacher.model in its file")
+        # ONNX Runtime computes a BERT twice as fast as torch on a CPU, and only torch uses a GPU.
+        if torch.cuda.is_available() and not is_checkpoint(find(settings.model)):
+            return load(settings.model, backend="torch")
         return load(settings.model)
 
     def _taught(self) -> list[str]:
@@ -232,7 +241,23 @@ class _Preparation:
             teacher_dim=None if self.vectors is None else self.vectors.dim,
             axes=axes,
             generator=torch.Generator().manual_seed(seed),
+            **self._transformers(settings.kind),
         )
+
+    def _transformers(self, kind: str) -> dict[str, Any]:
+        # Student and teacher, for an objective of their layers' states.
+        if kind not in KINDS or not KINDS[kind].needs_states:
+            return {}
+        if not isinstance(self.student, BertStudent):
+            raise ValueError(f"objective {kind} is for student.kind 'bert', got {self.config.student.kind!r}")
+        encoder = self.load_teacher()
+        probe_teacher(encoder)
+        model, tokenizer = bert_parts(encoder)
+        return {
+            "student": self.student.module.model,
+            "teacher": copy.deepcopy(model).float(),
+            "tokens": token_map(self.student.tokenizer, tokenizer),
+        }
 
     def _axes(self, settings: ObjectiveSettings, vectors: TeacherVectors, aligned: bool) -> torch.Tensor:
         texts: list[str] = []

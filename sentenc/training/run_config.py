@@ -23,7 +23,8 @@ class StudentSettings:
     Attributes:
         kind: "cse", or "bert".
         start: "teacher" (the teacher's vectors of single tokens), "random", a file of word vectors, or a
-            model: a folder or the name of a shipped one ("./teacher" for a folder of that name). A BERT starts from a folder, or at random.
+            model: a folder or the name of a shipped one ("./teacher" for a folder of that name). For a BERT "teacher"
+            takes layers of a BERT teacher, see :mod:`sentenc.training.bert_start`.
         tokenizer: A ``tokenizer.json`` or a folder with one, for "teacher" and "random" starts; by default
             the teacher's.
         preset: "paper" for the CSE of the paper.
@@ -37,7 +38,10 @@ class StudentSettings:
         average_length: The same.
         features_length: The same.
         vocabulary: Prune a WordPiece vocabulary to so many tokens, the most frequent ones; 0 keeps all.
+        layers: For a BERT from its teacher: the teacher's layers to take, from 0. ``config`` may then make
+            ``intermediate_size`` and ``hidden_size`` less.
         max_tokens: Where a BERT's texts are cut.
+        normalize: A BERT's vectors have unit length.
     """
 
     kind: Literal["cse", "bert"] = "cse"
@@ -52,7 +56,9 @@ class StudentSettings:
     average_length: float | None = None
     features_length: float | None = None
     vocabulary: int = 0
+    layers: tuple[int, ...] = ()
     max_tokens: int = 128
+    normalize: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,7 +50,11 @@ def make_student(
     """
     settings = run.student
     if settings.kind == "bert":
-        return _bert(settings, run)
+        from sentenc.training.bert_student_start import make_bert_student
+
+        return make_bert_student(run, texts, teacher, about)
+    if settings.layers:
+        raise ValueError(f"student.layers is {list(settings.layers)}, expected it for kind 'bert' only")
     options = {name: getattr(settings, name) for name in _RATES + _LENGTHS}
     options["sparse_embeddings"] = run.training.sparse_embeddings
     generator = torch.Generator().manual_seed(run.seed)
@@ -210,33 +214,3 @@ def _widened(old: CSEConfig, settings: StudentSettings) -> CSEConfig:
             f"average_dim={old.average_dim}, expected 'residual' to become 'both' and no average to become one"
         )
     return config
-
-
-def _bert(settings: StudentSettings, run: RunConfig) -> Student:
-    from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
-
-    from sentenc.training.bert_student import BertStudent
-
-    for name in ("vocabulary", "preset", *_RATES, *_LENGTHS):
-        if getattr(settings, name):
-            raise ValueError(
-                f"student.{name} is {getattr(settings, name)!r}, expected it for kind 'cse' only"
-            )
-    if run.training.sparse_embeddings:
-        raise ValueError("training.sparse_embeddings is true, expected it for kind 'cse' only")
-    if settings.start == "teacher":
-        raise ValueError("student.start is 'teacher' for kind 'bert', expected 'random' or a folder")
-    home = settings.tokenizer or (settings.start if settings.start != "random" else None)
-    if home is None:
-        raise ValueError(
-            "student.start is 'random' for kind 'bert', expected student.tokenizer, a folder, then"
-        )
-    tokenizer = AutoTokenizer.from_pretrained(find(home), local_files_only=True)
-    # transformers draws from torch's own generator.
-    with torch.random.fork_rng([]):
-        torch.manual_seed(run.seed)
-        if settings.start == "random":
-            model: Any = BertModel(BertConfig(**({"vocab_size": len(tokenizer)} | settings.config)))
-        else:
-            model = AutoModel.from_pretrained(find(settings.start), local_files_only=True, **settings.config)
-    return BertStudent(model, tokenizer, max_tokens=settings.max_tokens)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sentenc.encoders.base import Encoder
 from sentenc.encoders.cse import CSE, Tables
 from sentenc.encoders.cse_config import CSEConfig
+from sentenc.nn.bert_states import BertStates
 from sentenc.nn.cse import CSEModule
 from sentenc.tokenization import Tokenizer
 from sentenc.training.cse_folding import map_root, principal_axes, turned, with_features_of_length
@@ -39,6 +40,14 @@ class Student(nn.Module, ABC):
     @abstractmethod
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Sentence vectors (B, dim) of what :meth:`tokenize` gives."""
+
+    def states(self, ids: Tensor, lengths: Tensor) -> BertStates:
+        """What a transformer computes on the way to the vectors of what :meth:`tokenize` gives.
+
+        Raises:
+            TypeError: The student is no transformer.
+        """
+        raise TypeError(f"{type(self).__name__} has no states of layers, expected a BERT student")
 
     @abstractmethod
     def groups(self) -> dict[str, list[nn.Parameter]]:

@@ -206,7 +206,8 @@ class Trainer:
                 value = float(loss.detach())
                 if not math.isfinite(value):
                     self._fail(f"the loss of {task.name} is {value}", {task.name: [batch]})
-                losses[task.name] += value / self.config.accumulate
+                for name, part in ({task.name: value} | _parts(task)).items():
+                    losses[name] = losses.get(name, 0.0) + part / self.config.accumulate
                 (loss * (task.weight / self.config.accumulate)).backward()  # type: ignore[no-untyped-call]
         if self.regularisation:
             self.regularisation.penalty().backward()  # type: ignore[no-untyped-call]
@@ -221,12 +222,21 @@ class Trainer:
 
     def _loss(self, task: Task, batch: Batch) -> Tensor:
         device = self.processes.device
+        if task.objective.needs_states:
+            return self._loss_of_states(task, batch)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             vectors = self.student(batch.ids.to(device), batch.lengths.to(device))
         columns = vectors[:, : self.student.objective_dim].chunk(len(batch.examples[0]))
         teacher = None if batch.teacher is None else torch.from_numpy(batch.teacher).to(device)
         loss: Tensor = task.objective([self.processes.gather(column) for column in columns], teacher)
         return loss
+
+    def _loss_of_states(self, task: Task, batch: Batch) -> Tensor:
+        # Each process has its share's mean; the mean of their gradients is that of the batch.
+        device = self.processes.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            states = self.student.states(batch.ids.to(device), batch.lengths.to(device))
+            return task.objective.state_loss(states)
 
     @torch.no_grad()
     def _encode(self, texts: list[str]) -> Tensor:
@@ -326,6 +336,10 @@ class Trainer:
         self._evaluated, self._window = state["evaluated"], LossWindow(**state["window"])
         if self.processes.is_first:
             self._log.cut(self.step)
+
+
+def _parts(task: Task) -> dict[str, float]:
+    return {f"{task.name}.{name}": value for name, value in task.objective.parts.items()}
 
 
 @contextmanager

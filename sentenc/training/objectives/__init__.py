@@ -14,6 +14,7 @@ from sentenc.training.objectives.neighbour import Neighbour
 from sentenc.training.objectives.paraphrase_margin import ParaphraseMargin, paraphrase_margin_loss
 from sentenc.training.objectives.registry import KINDS, make_objective
 from sentenc.training.objectives.regularization import TowardsStart
+from sentenc.training.objectives.transformer_distillation import TransformerDistillation
 
 __all__ = [
     "KINDS",
@@ -27,6 +28,7 @@ __all__ = [
     "Objective",
     "ParaphraseMargin",
     "TowardsStart",
+    "TransformerDistillation",
     "aligned_axes",
     "distillation_loss",
     "in_batch_softmax_loss",

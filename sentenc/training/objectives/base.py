@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sentenc.nn.bert_states import BertStates
+
 Example = tuple[str, ...]
 Encode = Callable[[list[str]], Tensor]
 
@@ -39,12 +41,16 @@ class Objective(nn.Module, ABC):
     Attributes:
         columns: Texts of an example: 1, 2 or 3.
         needs_teacher: Whether :meth:`loss` wants a teacher's vectors of column 0.
+        needs_states: Whether the loss is :meth:`state_loss`, of what a transformer computes on the way.
         lookahead: Batches that :meth:`prepare` is to see together (a mega-batch).
+        parts: What the last loss was made up of, by name, for the log; empty if it is not made up of parts.
     """
 
     columns: int = 1
     needs_teacher: bool = False
+    needs_states: bool = False
     lookahead: int = 1
+    parts: dict[str, float] = {}  # noqa: RUF012 (never changed in place)
 
     def prepare(
         self, batches: list[list[Example]], encode: Encode, rng: np.random.Generator
@@ -76,6 +82,17 @@ class Objective(nn.Module, ABC):
         Raises:
             ValueError: Shapes or the size of the batch do not fit.
         """
+
+    def state_loss(self, states: BertStates) -> Tensor:
+        """The mean loss of a batch from its states, if ``needs_states``.
+
+        Args:
+            states: Of this process's share of the batch, every text of an example a row.
+
+        Returns:
+            A scalar; the mean over texts, so that the shares of processes average to it.
+        """
+        raise TypeError(f"{type(self).__name__} has no loss of states")
 
     def forward(self, vectors: list[Tensor], teacher: Tensor | None = None) -> Tensor:
         """:meth:`loss` in full precision, under any autocast.

@@ -115,7 +115,8 @@ class Distillation(Objective):
         space: How student vectors v come to the teacher's space: "linear", v M with a learned M (dim, t)
             that starts orthogonal; "principal", v A^T with fixed axes, so that the student's components
             are the teacher's first principal ones and v needs no map; "aligned", the same with the axes
-            that fit the student as it starts, for one that has been trained before.
+            that fit the student as it starts, for one that has been trained before; "same", v as it is, for
+            a student of the teacher's dimension.
         axes: A (t, dim) with orthonormal columns, for "principal" (see :func:`principal_axes`) and "aligned"
             (see :func:`aligned_axes`).
         generator: Source of the start of M.
@@ -143,8 +144,14 @@ class Distillation(Objective):
         self.relation_weight = checked_number("relation_weight", relation_weight, 0)
         if self.cosine_weight == self.relation_weight == 0:
             raise ValueError("cosine_weight and relation_weight are both 0: nothing to learn")
-        self.space = checked_choice("space", space, ("linear", "principal", "aligned"))
-        if self.space == "linear":
+        self.space = checked_choice("space", space, ("linear", "principal", "aligned", "same"))
+        if self.space == "same":
+            if dim != teacher_dim:
+                raise ValueError(
+                    f"space 'same' with a student of {dim} and a teacher of {teacher_dim} components"
+                )
+            self.register_buffer("axes", torch.eye(dim), persistent=False)
+        elif self.space == "linear":
             self.map = nn.Parameter(torch.empty(dim, teacher_dim))
             nn.init.orthogonal_(self.map, generator=generator)
         else:

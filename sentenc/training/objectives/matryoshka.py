@@ -25,6 +25,8 @@ class Matryoshka(Objective):
         self, inner: Objective, dims: Sequence[int] = (64, 128, 256), weights: Sequence[float] | None = None
     ) -> None:
         super().__init__()
+        if inner.needs_states:
+            raise ValueError("matryoshka shortens sentence vectors, expected an objective of those")
         self.inner = inner
         self.dims = [checked_count("matryoshka dimension", k) for k in dims]
         if not self.dims or len(set(self.dims)) != len(self.dims):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sentenc.training.objectives.base import Objective
 from sentenc.training.objectives.distillation import Distillation
@@ -14,6 +14,7 @@ from sentenc.training.objectives.in_batch_softmax import InBatchSoftmax
 from sentenc.training.objectives.matryoshka import Matryoshka
 from sentenc.training.objectives.neighbour import Neighbour
 from sentenc.training.objectives.paraphrase_margin import ParaphraseMargin
+from sentenc.training.objectives.transformer_distillation import TransformerDistillation
 
 KINDS: dict[str, type[Objective]] = {
     "distillation": Distillation,
@@ -21,9 +22,10 @@ KINDS: dict[str, type[Objective]] = {
     "in_batch_softmax": InBatchSoftmax,
     "neighbour": Neighbour,
     "paraphrase_margin": ParaphraseMargin,
+    "transformer_distillation": TransformerDistillation,
 }
 # What the caller knows, not the person who writes the options.
-CONTEXT = ("dim", "teacher_dim", "axes", "generator")
+CONTEXT = ("dim", "teacher_dim", "axes", "generator", "student", "teacher", "tokens")
 WRAPPING = ("matryoshka", "matryoshka_weights")
 
 
@@ -35,6 +37,9 @@ def make_objective(
     teacher_dim: int | None = None,
     axes: Tensor | None = None,
     generator: torch.Generator | None = None,
+    student: nn.Module | None = None,
+    teacher: nn.Module | None = None,
+    tokens: Tensor | None = None,
 ) -> Objective:
     """An objective from its name and its options.
 
@@ -46,6 +51,9 @@ def make_objective(
         teacher_dim: The teacher's, for objectives that need one.
         axes: The teacher's principal axes (teacher_dim, dim), for those that use them.
         generator: Source of any random start.
+        student: The student's transformer, for objectives of its states.
+        teacher: The teacher's.
+        tokens: The teacher's ids of the student's tokens, or None if they are the same.
 
     Raises:
         ValueError: The kind or an option is unknown, a value is out of range, or something is missing.
@@ -62,7 +70,12 @@ def make_objective(
             )
     if "teacher_dim" in parameters and teacher_dim is None:
         raise ValueError(f"objective {kind} needs a teacher, and there is none")
-    given = {"dim": dim, "teacher_dim": teacher_dim, "axes": axes, "generator": generator}
+    if KINDS[kind].needs_states and (student is None or teacher is None):
+        raise ValueError(f"objective {kind} needs a student and a teacher built like BERT")
+    given = {
+        "dim": dim, "teacher_dim": teacher_dim, "axes": axes, "generator": generator,
+        "student": student, "teacher": teacher, "tokens": tokens,
+    }  # fmt: skip
     context = {name: given[name] for name in CONTEXT if name in parameters}
     inner = KINDS[kind](**context, **{name: options[name] for name in options if name in known})
     return _nested(inner, options, dim)

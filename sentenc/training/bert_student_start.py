@@ -1,0 +1,185 @@
+"""The BERT student that a run's file describes, with its first weights."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sentenc.atomic import replacing_folder
+from sentenc.encoders.base import Encoder
+from sentenc.encoders.external import ExternalEncoder
+from sentenc.errors import CheckpointError
+from sentenc.registry import find
+from sentenc.tokenization import Tokenizer
+from sentenc.training.bert_start import FITTED_TEXTS, fitting_batches, student_from_teacher
+from sentenc.training.bert_student import BertEncoder, BertStudent
+from sentenc.training.run_config import RunConfig, StudentSettings
+from sentenc.training.vocabulary import prune_vocabulary, token_frequencies
+
+# Settings that a BERT does not have.
+_FOREIGN = ("preset", "dropout", "word_dropout", "words_first", "length", "average_length", "features_length")
+_SIZES = ("intermediate_size", "hidden_size")
+
+
+def make_bert_student(
+    run: RunConfig, texts: Callable[[], Iterable[str]], teacher: Callable[[], Encoder], about: str
+) -> BertStudent:
+    """Builds the student; see :func:`sentenc.training.student_start.make_student`."""
+    settings = run.student
+    _check(settings, run.training.sparse_embeddings)
+    if settings.start == "teacher":
+        model, tokenizer = _kept_start(run, texts, teacher, about)
+    else:
+        model, tokenizer = _loaded(settings, run.seed)
+    return BertStudent(model, tokenizer, max_tokens=settings.max_tokens, normalize=settings.normalize)
+
+
+def bert_parts(encoder: Encoder) -> tuple[Any, Any]:
+    """The transformer of an encoder and its fast tokeniser; the model is the encoder's own, not a copy.
+
+    Raises:
+        ValueError: The encoder has none.
+    """
+    if isinstance(encoder, BertEncoder):
+        return encoder.module.model, encoder.tokenizer
+    if isinstance(encoder, ExternalEncoder) and hasattr(encoder.model[0], "auto_model"):
+        return encoder.model[0].auto_model, encoder.model.tokenizer
+    if hasattr(encoder, "torch_model"):
+        found: tuple[Any, Any] = encoder.torch_model()
+        return found
+    raise ValueError(f"the teacher is {type(encoder).__name__}, expected a transformer")
+
+
+def _check(settings: StudentSettings, sparse: bool) -> None:
+    for name in _FOREIGN:
+        if getattr(settings, name):
+            raise ValueError(
+                f"student.{name} is {getattr(settings, name)!r}, expected it for kind 'cse' only"
+            )
+    if sparse:
+        raise ValueError("training.sparse_embeddings is true, expected it for kind 'cse' only")
+    if settings.start == "teacher":
+        if not settings.layers:
+            raise ValueError("student.start is 'teacher' for kind 'bert', expected student.layers then")
+        if settings.tokenizer:
+            raise ValueError(f"student.tokenizer is {settings.tokenizer!r}, expected the teacher's own")
+        others = sorted(set(settings.config) - set(_SIZES))
+        if others:
+            raise ValueError(
+                f"student.config.{others[0]} comes from the teacher, expected only {', '.join(_SIZES)}"
+            )
+        return
+    for name in ("layers", "vocabulary"):
+        if value := getattr(settings, name):
+            raise ValueError(f"student.{name} is {value!r}, expected it with start = 'teacher' only")
+    if settings.start == "random" and settings.tokenizer is None:
+        raise ValueError(
+            "student.start is 'random' for kind 'bert', expected student.tokenizer, a folder, then"
+        )
+
+
+def _loaded(settings: StudentSettings, seed: int) -> tuple[Any, Any]:
+    from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
+
+    tokenizer = AutoTokenizer.from_pretrained(
+        find(settings.tokenizer or settings.start), local_files_only=True
+    )
+    # transformers draws from torch's own generator.
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        if settings.start == "random":
+            config = BertConfig(**({"vocab_size": len(tokenizer)} | settings.config))
+            return BertModel(config, add_pooling_layer=False), tokenizer
+        model = AutoModel.from_pretrained(find(settings.start), local_files_only=True, **settings.config)
+    return model, tokenizer
+
+
+def _kept_start(
+    run: RunConfig, texts: Callable[[], Iterable[str]], teacher: Callable[[], Encoder], about: str
+) -> tuple[Any, Any]:
+    # Counting tokens and fitting takes minutes: it is done once a run.
+    from transformers import AutoTokenizer, BertModel
+
+    identity = json.dumps([asdict(run.student), run.teacher and run.teacher.model, about], sort_keys=True)
+    folder = Path(run.work) / f"start-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+    if not (folder / "config.json").exists():
+        model, tokenizer = _from_teacher(run.student, texts, teacher())
+        with replacing_folder(folder, "config.json", CheckpointError, "a model folder") as staging:
+            model.save_pretrained(staging)
+            tokenizer.save_pretrained(staging)
+    model = BertModel.from_pretrained(folder, local_files_only=True, add_pooling_layer=False)
+    return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def _from_teacher(
+    settings: StudentSettings, texts: Callable[[], Iterable[str]], teacher: Encoder
+) -> tuple[Any, Any]:
+    model, tokenizer = bert_parts(teacher)
+    rows, kept = None, tokenizer
+    if settings.vocabulary:
+        rows, kept = pruned_tokenizer(tokenizer, texts(), settings.vocabulary)
+    sizes = {name: settings.config[name] for name in _SIZES if name in settings.config}
+    batches = fitting_batches(tokenizer, list(islice(texts(), FITTED_TEXTS))) if sizes else []
+    student = student_from_teacher(model, layers=list(settings.layers), batches=batches, rows=rows, **sizes)
+    student.pooler = None
+    return student, kept
+
+
+def pruned_tokenizer(tokenizer: Any, texts: Iterable[str], size: int) -> tuple[npt.NDArray[np.int64], Any]:
+    """A fast tokeniser with the ``size`` most frequent tokens of another.
+
+    Args:
+        tokenizer: A WordPiece ``PreTrainedTokenizerFast``.
+        texts: To count tokens in.
+        size: Tokens to keep, special ones included; see
+            :func:`~sentenc.training.vocabulary.prune_vocabulary`.
+
+    Returns:
+        The old id of each new one, (size,), and the new tokeniser, of the same class and settings.
+
+    Raises:
+        ValueError: The size is out of range.
+        CheckpointError: The tokeniser is of another kind.
+    """
+    spec = json.loads(tokenizer.backend_tokenizer.to_str())
+    spec["padding"] = spec["truncation"] = None
+    plain = Tokenizer(json.dumps(spec), skip_unknown=True)
+    smaller, rows = prune_vocabulary(plain, token_frequencies(plain, texts), size)
+    new = {int(old): number for number, old in enumerate(rows)}
+    spec["model"]["vocab"] = smaller.vocabulary
+    for token in spec.get("added_tokens", []):
+        token["id"] = new[token["id"]]
+    if spec.get("post_processor"):
+        _renumber(spec["post_processor"], new)
+    return rows, _rebuilt(tokenizer, spec)
+
+
+def _renumber(processor: dict[str, Any], new: dict[int, int]) -> None:
+    for name in ("sep", "cls"):
+        if name in processor:
+            token, old = processor[name]
+            processor[name] = [token, new[old]]
+    for special in (processor.get("special_tokens") or {}).values():
+        special["ids"] = [new[old] for old in special["ids"]]
+    for part in processor.get("processors", []):
+        _renumber(part, new)
+
+
+def _rebuilt(tokenizer: Any, spec: dict[str, Any]) -> Any:
+    from tokenizers import Tokenizer as Reference
+    from transformers import PreTrainedTokenizerFast
+
+    names = ("unk_token", "pad_token", "cls_token", "sep_token", "mask_token")
+    special = {name: getattr(tokenizer, name) for name in names if getattr(tokenizer, name)}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Reference.from_str(json.dumps(spec)),
+        model_max_length=tokenizer.model_max_length,
+        **special,
+    )

@@ -1,0 +1,148 @@
+"""``sentenc train`` of a small BERT from a teacher: its layers, its tokens, its states, from file to folder."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import WORDS, make_sentence_transformer
+
+pytest.importorskip("sentence_transformers")
+torch = pytest.importorskip("torch")
+
+import sentenc  # noqa: E402 (needs the extra)
+from sentenc.training.run import run  # noqa: E402
+from sentenc.training.run_config import parse_run  # noqa: E402
+from sentenc.training.teacher_probe import probe_teacher  # noqa: E402
+from sentenc.training.training_log import read_log  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bert-run")
+    (folder / "parts").mkdir()
+    make_sentence_transformer(folder / "parts").save(str(folder / "teacher"))
+    rng = np.random.default_rng(0)
+    lines = [" ".join(rng.choice(WORDS, rng.integers(3, 9))) for _ in range(300)]
+    (folder / "text.txt").write_text("\n".join(lines))
+    rows = [f"{rng.uniform(0, 5):.2f}\t{a}\t{b}" for a, b in zip(lines[:30], lines[30:60], strict=True)]
+    (folder / "dev.tsv").write_text("\n".join(rows))
+    return folder
+
+
+def table(**student):
+    return {
+        "output": "model", "work": "work", "seed": 1,
+        "student": {"kind": "bert", "start": "teacher", "layers": [1], "normalize": True,
+                    "max_tokens": 48} | student,
+        "teacher": {"model": "teacher", "cache": "vectors"},
+        "corpora": {"text": {"sources": [{"files": ["text.txt"], "form": "sentences"}]}},
+        "objectives": [
+            {"kind": "distillation", "corpus": "text", "batch_size": 16, "space": "same"},
+            {"kind": "transformer_distillation", "corpus": "text", "batch_size": 16, "layer_map": "top"},
+        ],
+        "training": {"steps": 12, "warmup": 2, "learning_rate": 1e-3, "log_every": 4, "device": "cpu", "keep": "last"},
+        "evaluation": {"sts": "dev.tsv", "every": 6},
+    }  # fmt: skip
+
+
+def trained(folder, name, content):
+    content |= {"output": f"model-{name}", "work": f"work-{name}"}
+    return run(parse_run(content, folder), show_progress_bar=False)
+
+
+def test_from_a_teachers_layer_to_a_model(folder):
+    model = trained(folder, "layers", table(vocabulary=240, config={"intermediate_size": 30}))
+    encoder = sentenc.load(model)
+    assert type(encoder).__name__ == "TinyBERT"
+    assert np.linalg.norm(encoder.encode("the dog runs")) == pytest.approx(1, abs=1e-5)
+    config = json.loads((model / "config.json").read_text())
+    assert (config["num_hidden_layers"], config["intermediate_size"], config["vocab_size"]) == (1, 30, 240)
+    rows = [row for row in read_log(model / "log.jsonl") if row.get("losses")]
+    parts = {f"transformer_distillation.{name}" for name in ("attention", "hidden", "embeddings")}
+    assert parts < set(rows[0]["losses"])
+    weights = sum(rows[0]["losses"][name] for name in parts)
+    assert rows[0]["losses"]["transformer_distillation"] == pytest.approx(weights, rel=1e-4)
+    assert rows[0]["loss"] == pytest.approx(weights + rows[0]["losses"]["distillation"], rel=1e-4)
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    text = "hello world, people in the park"
+    near = encoder.similarity(encoder.encode(text), sentenc.load(folder / "teacher").encode(text))
+    assert near[0, 0] > 0.5
+
+
+def test_stopped_and_resumed_is_uninterrupted(folder):
+    whole = trained(folder, "whole", table())
+    content = table()
+    content["training"] = content["training"] | {"steps": 12}
+    first = parse_run(content | {"output": "model-parts", "work": "work-parts"}, folder)
+    from sentenc.training.distributed import processes
+    from sentenc.training.run import _Preparation
+
+    with processes("cpu") as them:
+        _Preparation(first, them, True, False).trainer().run(stop_at=5)
+    resumed = run(first, show_progress_bar=False)
+    texts = ["the dog runs in the park", "stock market"]
+    assert np.array_equal(sentenc.load(whole).encode(texts), sentenc.load(resumed).encode(texts))
+
+
+def test_a_narrower_student_learns_through_a_map(folder):
+    content = table(config={"hidden_size": 16})
+    content["objectives"][0].pop("space")
+    encoder = sentenc.load(trained(folder, "narrow", content))
+    assert encoder.dim == 16
+
+
+@pytest.mark.parametrize(
+    ("student", "message"),
+    [
+        ({"layers": []}, r"expected student\.layers then"),
+        ({"layers": [2]}, r"layers is \[2\], expected rising numbers from 0 to 1"),
+        ({"config": {"num_hidden_layers": 3}}, r"student\.config\.num_hidden_layers comes from the teacher"),
+        ({"tokenizer": "teacher"}, "expected the teacher's own"),
+        ({"config": {"hidden_size": 16}}, "space 'same' with a student of 16 and a teacher of 24"),
+        ({"start": "teacher-folder", "vocabulary": 9, "layers": []}, r"student\.vocabulary is 9, expected it with start"),
+        ({"kind": "cse"}, r"student\.layers is \[1\], expected it for kind 'bert' only"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_said(folder, student, message):
+    with pytest.raises(ValueError, match=message):
+        trained(folder, "refused", table(**student))
+
+
+def test_states_of_a_cse_are_refused(folder):
+    content = table()
+    content["student"] = {
+        "kind": "cse",
+        "start": "teacher",
+        "config": {"embedding_dim": 12, "num_filters": 4},
+    }
+    content["objectives"] = content["objectives"][1:]
+    with pytest.raises(ValueError, match=r"transformer_distillation is for student\.kind 'bert', got 'cse'"):
+        trained(folder, "cse", content)
+
+
+class Teacher:
+    """Vectors of probe texts by a rule."""
+
+    def __init__(self, rule):
+        self.rule = rule
+
+    def encode(self, texts, normalize_embeddings):
+        vectors = np.array([self.rule(text) for text in texts], np.float32)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_teachers_are_probed(folder):
+    probe_teacher(sentenc.load(folder / "teacher"))
+    noise = np.random.default_rng(0)
+    rules = {
+        "not finite": lambda _: [np.nan, 1],
+        "dropout": lambda text: [len(text), *noise.normal(size=8)],
+        "tells nothing apart": lambda text: [1, 1e-4 * len(text)],
+        "expected the first to be higher": lambda text: [
+            1,
+            5 * (-1) ** text.startswith(("A man is", "The", "She")),
+        ],
+    }
+    for message, rule in rules.items():
+        with pytest.raises(ValueError, match=message):
+            probe_teacher(Teacher(rule))
