@@ -4,8 +4,13 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from sentenc.training.run_config import RunConfig
+    from sentenc.training.task_config import TaskRunConfig
 
 
 @click.command("train")
@@ -21,13 +26,16 @@ def train_command(
 ) -> None:
     """Train the model that RUN.toml describes (extra "train").
 
+    With a section [task] that is a classifier, distilled from one that was fine-tuned on the task.
+
     Ctrl-C saves the state; the same command goes on where it was. Several processes:
     torchrun --standalone --nproc-per-node 2 -m sentenc train RUN.toml
     """
     from sentenc.errors import MissingExtraError
     from sentenc.training.run_config import load_run
+    from sentenc.training.task_config import is_task_run, load_task_run
 
-    config = load_run(file, changes)
+    config = load_task_run(file, changes) if is_task_run(file) else load_run(file, changes)
     # torch's threads wait for each other in a busy loop by default, and stall each other several-fold as soon
     # as anything else wants a core, be it the thread that reads the corpus. It is read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -35,11 +43,9 @@ def train_command(
         import torch  # noqa: F401
     except ImportError as error:
         raise MissingExtraError("train", "torch", "training") from error
-    from sentenc.training.run import run
-
     command = shlex.join(["sentenc", *sys.argv[1:]])
     try:
-        output = run(
+        output = _run(
             config, max_minutes=max_minutes, resume=not fresh, command=command, show_progress_bar=not quiet
         )
     except FloatingPointError as error:
@@ -51,6 +57,18 @@ def train_command(
         raise
     if not quiet and _is_first():
         click.echo(f"the model is in {output}", err=True)
+
+
+def _run(config: "RunConfig | TaskRunConfig", **options: Any) -> Path:
+    from sentenc.training.task_config import TaskRunConfig
+
+    if isinstance(config, TaskRunConfig):
+        from sentenc.training.task_run import run_task
+
+        return run_task(config, **options)
+    from sentenc.training.run import run
+
+    return run(config, **options)
 
 
 def _is_first() -> bool:

@@ -63,7 +63,12 @@ def model_card(
         lines += [f"Teacher: {_base(run.teacher.model or 'unnamed')}{texts}.", ""]
     for corpus_name, corpus in corpora.items():
         lines += _corpus_lines(corpus_name, corpus)
-    lines += ["## Versions", "", ", ".join([f"Python {platform.python_version()}", *_versions()]) + ".", ""]
+    lines += [
+        "## Versions",
+        "",
+        ", ".join([f"Python {platform.python_version()}", *package_versions()]) + ".",
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -83,7 +88,8 @@ def _corpus_lines(name: str, corpus: Corpus) -> list[str]:
     return [*lines, ""]
 
 
-def _versions() -> list[str]:
+def package_versions() -> list[str]:
+    """Names and versions of the packages that a model depends on, those that are installed."""
     found = []
     for package in _PACKAGES:
         try:

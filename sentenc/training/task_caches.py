@@ -1,0 +1,146 @@
+"""What a task's run computes once: augmented texts, and a teacher's outputs; both go on where they were stopped."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from sentenc.atomic import replacing_file
+from sentenc.errors import CorpusError
+from sentenc.progress import progress_bar
+from sentenc.training.augmentation import augment, words_of
+from sentenc.training.masked_words import MaskedWords
+from sentenc.training.nearest_words import NearestWords, nearest_words_of
+from sentenc.training.task_config import AugmentationSettings
+from sentenc.training.task_data import Example, TaskData
+from sentenc.training.task_student import TaskEncoder
+from sentenc.training.word_vectors import load_word_vectors
+
+FloatArray = npt.NDArray[np.float32]
+
+# Texts whose outputs are written at a time: what a stopped run loses at most.
+_BLOCK = 1024
+
+
+class Targets:
+    """What to learn for each text.
+
+    Args:
+        texts: Distinct texts (n).
+        rows: Targets (n, C).
+    """
+
+    def __init__(self, texts: Sequence[str], rows: FloatArray) -> None:
+        self._rows = rows
+        self._place = {text: place for place, text in enumerate(texts)}
+
+    def lookup(self, texts: list[str]) -> FloatArray:
+        """Targets (m, C) of m texts.
+
+        Raises:
+            CorpusError: A text has none.
+        """
+        try:
+            places = [self._place[text] for text in texts]
+        except KeyError as error:
+            raise CorpusError(
+                f"the text {error.args[0][:60]!r} has no target, expected one of each"
+            ) from None
+        return np.asarray(self._rows[places], np.float32)
+
+
+def augmented(
+    data: TaskData, settings: AugmentationSettings, seed: int, folder: Path, show_progress_bar: bool
+) -> list[Example]:
+    """The examples and their augmented copies, from a TSV in the folder (number of the example, texts) if it is there.
+
+    Raises:
+        SentencError: The masked language model or the word vectors cannot be read.
+    """
+    stamp = _hash(json.dumps([seed, data.fingerprint(), _about(settings)]))
+    path = folder / f"augmented-{stamp}.tsv"
+    if not path.exists():
+        part = path.with_suffix(".part")
+        first = _resumable(part)
+        masked, nearest = _sources(data, settings)
+        stream = augment(
+            data.examples[first:], masked_words=masked, nearest_words=nearest, copies=settings.copies, p=settings.p,
+            candidates=settings.candidates, seed=seed, first=first, show_progress_bar=show_progress_bar,
+        )  # fmt: skip
+        with open(part, "a", encoding="utf-8", newline="\n") as file:
+            for number, example in stream:
+                file.write("\t".join([str(number), *example]) + "\n")
+        part.replace(path)
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    return list(dict.fromkeys(tuple(line.split("\t")[1:]) for line in lines))
+
+
+def outputs(teacher: TaskEncoder, texts: Sequence[str], folder: Path, show_progress_bar: bool) -> FloatArray:
+    """The teacher's logits (n, C) of distinct texts, from a file in the folder as far as it goes."""
+    stamp = _hash("\n".join([teacher.fingerprint(), *texts]))
+    path = folder / f"outputs-{stamp}.f32"
+    width = 4 * teacher.dim
+    done = 0
+    if path.exists():
+        # Whole blocks alone: every block is then computed with the same neighbours as in a run never stopped.
+        done = path.stat().st_size // width
+        done = len(texts) if done >= len(texts) else done - done % _BLOCK
+        with open(path, "r+b") as file:
+            file.truncate(done * width)
+    with (
+        open(path, "ab") as file,
+        progress_bar(len(texts) - done, "teacher", show_progress_bar) as bar,
+    ):
+        for start in range(done, len(texts), _BLOCK):
+            block = list(texts[start : start + _BLOCK])
+            file.write(teacher.encode(block, on_overflow="ignore").tobytes())
+            file.flush()
+            bar.update(len(block))
+    return np.fromfile(path, np.float32).reshape(-1, teacher.dim)
+
+
+def _sources(
+    data: TaskData, settings: AugmentationSettings
+) -> tuple[MaskedWords | None, NearestWords | None]:
+    masked = None if settings.masked_lm is None else MaskedWords.from_folder(settings.masked_lm)
+    nearest = None
+    if settings.word_vectors is not None:
+        if Path(settings.word_vectors).is_file():
+            nearest = NearestWords(load_word_vectors(settings.word_vectors))
+        else:
+            from sentenc.registry import load
+
+            nearest = nearest_words_of(
+                load(settings.word_vectors), words_of(text for example in data.examples for text in example)
+            )
+    return masked, nearest
+
+
+def _about(settings: AugmentationSettings) -> dict[str, object]:
+    # Folders are known by their name: what is in them is the user's to keep.
+    names = {
+        name: None if (value := getattr(settings, name)) is None else Path(value).name
+        for name in ("masked_lm", "word_vectors")
+    }
+    return {"copies": settings.copies, "p": settings.p, "candidates": settings.candidates, **names}
+
+
+def _resumable(part: Path) -> int:
+    # Cuts off the last example that was begun, and gives its number.
+    if not part.exists():
+        return 0
+    lines = part.read_text(encoding="utf-8").split("\n")[:-1]
+    if not lines:
+        return 0
+    last = lines[-1].split("\t", 1)[0]
+    kept = [line for line in lines if line.split("\t", 1)[0] != last]
+    with replacing_file(part) as temporary:
+        temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+    return int(last)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -1,0 +1,293 @@
+"""A BERT with a classifier as a student: texts or pairs of texts to logits."""
+
+import copy
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from sentenc.atomic import replacing_folder
+from sentenc.encoders.base import Encoder, digest
+from sentenc.encoders.texts import as_text_list, replace_lone_surrogates
+from sentenc.errors import CheckpointError
+from sentenc.nn.bert_states import BertStates, bert_states
+from sentenc.training.students import Student
+from sentenc.training.task_data import SEPARATOR
+
+# Marks a folder that may be replaced by another model.
+MARKER = "task.json"
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Without transformers' bars, and without what it says of layers that are new or left out: they are meant to be."""
+    from transformers.utils import logging
+
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
+
+
+class TaskStudent(Student):
+    """A ``BertForSequenceClassification`` to train, with its own fast tokeniser.
+
+    Its "vectors" are logits (B, C). For pairs a text is two with a tab between them, and becomes [CLS] a
+    [SEP] b [SEP] with token types 0 and 1; one without a tab has an empty second part.
+
+    Args:
+        model: Of transformers; its own dropout is what training uses.
+        tokenizer: A ``PreTrainedTokenizerFast`` with [CLS] and [SEP].
+        pairs: Whether texts are pairs.
+        max_tokens: Where texts are cut, special tokens included: of a pair the longer one first.
+
+    Raises:
+        TypeError: The model is something else.
+        ValueError: ``max_tokens`` is not within the model's positions, or the vocabularies differ.
+    """
+
+    def __init__(
+        self, model: nn.Module, tokenizer: Any, *, pairs: bool = False, max_tokens: int = 128
+    ) -> None:
+        from transformers import BertForSequenceClassification
+
+        super().__init__()
+        if not isinstance(model, BertForSequenceClassification):
+            raise TypeError(f"model is {type(model).__name__}, expected BertForSequenceClassification")
+        config: Any = model.config
+        positions = int(config.max_position_embeddings)
+        if not 5 <= max_tokens <= positions:
+            raise ValueError(f"max_tokens is {max_tokens}, expected 5 to {positions}, the model's positions")
+        if len(tokenizer) > config.vocab_size:
+            raise ValueError(
+                f"the tokenizer has {len(tokenizer)} ids, expected at most the model's {config.vocab_size}"
+            )
+        if None in (tokenizer.cls_token_id, tokenizer.sep_token_id):
+            raise ValueError("the tokenizer has no [CLS] or no [SEP], expected both")
+        self.module: Any = model
+        if pairs:
+            # Whoever asks the transformer for its states knows ids alone.
+            self.bert.register_forward_pre_hook(_TokenTypes(tokenizer.sep_token_id), with_kwargs=True)
+        self.tokenizer = tokenizer
+        self.pairs = pairs
+        self.max_tokens = max_tokens
+
+    @property
+    def bert(self) -> Any:
+        """The ``BertModel`` under the classifier; for pairs it finds the token types in the ids itself."""
+        return self.module.bert
+
+    @property
+    def dim(self) -> int:
+        """Logits C."""
+        return int(self.module.config.num_labels)
+
+    def tokenize(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """Padded ids (B, L) int64 with special tokens, and tokens of each text (B,) int64."""
+        return _padded([row for row, _ in self._token_ids(texts)])
+
+    def inputs(self, ids: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        """What the ``BertModel`` wants of what :meth:`tokenize` gives; at least one token is seen.
+
+        Token types are not among it: the model of a pair task finds them in the ids.
+        """
+        mask = torch.arange(ids.shape[1], device=ids.device) < lengths.clamp(min=1)[:, None]
+        return {"input_ids": ids.masked_fill(~mask, 0), "attention_mask": mask.long()}
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """Logits (B, C)."""
+        logits: Tensor = self.module(**self.inputs(ids, lengths)).logits
+        return logits
+
+    def states(self, ids: Tensor, lengths: Tensor) -> BertStates:
+        """Embeddings, hidden states and attention scores of every layer; no logits."""
+        inputs = self.inputs(ids, lengths)
+        return bert_states(self.bert, inputs, inputs["attention_mask"].bool())
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """``"bert"`` and ``"classifier"``."""
+        return {"bert": list(self.bert.parameters()), "classifier": list(self.module.classifier.parameters())}
+
+    def encoder(self, output_map: Tensor | None = None, rotate_on: list[str] | None = None) -> "TaskEncoder":
+        """A copy of the student as it is now, that gives logits.
+
+        Raises:
+            ValueError: A map or texts are given: logits are turned by nothing.
+        """
+        if output_map is not None or rotate_on is not None:
+            raise ValueError("got output_map or rotate_on, expected neither: logits are not to be turned")
+        module = copy.deepcopy(self.module).eval()
+        return TaskEncoder(TaskStudent(module, self.tokenizer, pairs=self.pairs, max_tokens=self.max_tokens))
+
+    def save(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        output_map: Tensor | None = None,
+        rotate_on: list[str] | None = None,
+        encoder: Encoder | None = None,
+        metadata: dict[str, Any] | None = None,
+        card: str | None = None,
+        files: Mapping[str, str] | None = None,
+    ) -> None:
+        """Writes a Hugging Face folder with a sequence classifier, atomically.
+
+        Args:
+            folder: Where; a model of this kind that is there is replaced.
+            output_map: None.
+            rotate_on: None.
+            encoder: None, or what :meth:`encoder` gave.
+            metadata: JSON values, for ``task.json``.
+            card: ``README.md``.
+            files: More text files by name.
+
+        Raises:
+            CheckpointError: The folder holds something else.
+        """
+        if encoder is None:
+            encoder = self.encoder(output_map, rotate_on)
+        if not isinstance(encoder, TaskEncoder):
+            raise TypeError(f"encoder is {type(encoder).__name__}, expected TaskEncoder")
+        encoder.save(folder, metadata=metadata, card=card, files=files)
+
+    def _token_ids(self, texts: Sequence[str]) -> list[tuple[list[int], int]]:
+        # Ids of each text, cut, and how many there were before.
+        if not texts:
+            return []
+        clean = [replace_lone_surrogates(text) for text in texts]
+        parts = [text.partition(SEPARATOR)[::2] if self.pairs else (text,) for text in clean]
+        flat = [part for group in parts for part in group]
+        coded = self.tokenizer(flat, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
+        width = 2 if self.pairs else 1
+        start, end = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
+        found = []
+        for place in range(0, len(coded), width):
+            group = coded[place : place + width]
+            lengths = [len(ids) for ids in group]
+            kept = _shortened(lengths, self.max_tokens - width - 1)
+            row = [start]
+            for ids, count in zip(group, kept, strict=True):
+                row += [*ids[:count], end]
+            found.append((row, sum(lengths) + width + 1))
+        return found
+
+
+class TaskEncoder(Encoder):
+    """A trained :class:`TaskStudent` as what maps texts (of pairs: with a tab) to logits (n, C).
+
+    Args:
+        student: In evaluation mode; not to be trained any more.
+    """
+
+    def __init__(self, student: TaskStudent) -> None:
+        self.student = student.eval()
+
+    @property
+    def dim(self) -> int:
+        """Logits C."""
+        return self.student.dim
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of a text or pair that are used, special tokens included."""
+        return self.student.max_tokens
+
+    def count_tokens(self, texts: Any) -> npt.NDArray[np.int64]:
+        """Counts tokens, special ones included: shape (n,), int64."""
+        items = [texts] if isinstance(texts, str) else as_text_list(texts)
+        return np.array([count for _, count in self.student._token_ids(items)], np.int64)
+
+    def fingerprint(self) -> str:
+        """A short hash of weights, tokeniser and settings."""
+        student = self.student
+        parts = [f"{student.max_tokens} {student.pairs}".encode()]
+        parts.append(student.tokenizer.backend_tokenizer.to_str().encode())
+        for name, value in sorted(student.module.state_dict().items()):
+            parts += [name.encode(), np.ascontiguousarray(value.float().cpu().numpy()).tobytes()]
+        return digest(parts)
+
+    def save(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        metadata: dict[str, Any] | None = None,
+        card: str | None = None,
+        files: Mapping[str, str] | None = None,
+    ) -> None:
+        """Writes a Hugging Face folder; arguments as in :meth:`TaskStudent.save`."""
+        with replacing_folder(Path(folder), MARKER, CheckpointError, "a folder of a task's model") as staging:
+            with quiet_transformers():
+                self.student.module.save_pretrained(staging)
+            self.student.tokenizer.save_pretrained(staging)
+            values = {"pairs": self.student.pairs, "max_tokens": self.max_tokens} | (metadata or {})
+            (staging / MARKER).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+            for name, text in {"README.md": card, **(files or {})}.items():
+                if text is not None:
+                    (staging / name).write_text(text, encoding="utf-8")
+
+    def _encode_block(
+        self, texts: list[str], batch_size: int, out: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.int64]:
+        rows = self.student._token_ids(texts)
+        order = np.argsort([len(ids) for ids, _ in rows], kind="stable")
+        device = next(self.student.parameters()).device
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            ids, lengths = _padded([rows[row][0] for row in chosen])
+            with torch.inference_mode():
+                out[chosen] = self.student(ids.to(device), lengths.to(device)).float().cpu().numpy()
+        return np.array([count for _, count in rows], np.int64)
+
+
+class _TokenTypes:
+    # A hook that adds the token types: 1 after the first [SEP].
+
+    def __init__(self, end: int) -> None:
+        self.end = end
+
+    def __call__(self, _module: nn.Module, arguments: Any, named: dict[str, Any]) -> Any:
+        # The classifier hands on the ids by place.
+        ids = arguments[0] if arguments else named.get("input_ids")
+        if ids is None or named.get("token_type_ids") is not None:
+            return arguments, named
+        ends = (ids == self.end).long()
+        types = ((ends.cumsum(1) - ends) > 0).long()
+        mask = named.get("attention_mask")
+        return arguments, named | {"token_type_ids": types if mask is None else types * mask}
+
+
+def _shortened(lengths: list[int], most: int) -> list[int]:
+    """How many tokens of each part are kept: the longest loses one at a time, the later of equal ones first.
+
+    Example:
+        [9, 4] to 10 gives [6, 4]; [9, 8] to 10 gives [5, 5].
+    """
+    if sum(lengths) <= most:
+        return lengths
+    if len(lengths) == 1:
+        return [most]
+    first, second = lengths
+    half = most // 2
+    if second <= half:
+        return [most - second, second]
+    return [first, most - first] if first <= most - half else [most - half, half]
+
+
+def _padded(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
+    lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
+    table = torch.zeros(len(rows), max([1, *map(len, rows)]), dtype=torch.int64)
+    for target, row in zip(table, rows, strict=True):
+        target[: len(row)] = torch.tensor(row, dtype=torch.int64)
+    return table, lengths

@@ -1,0 +1,158 @@
+"""The student of a task: ids and logits against transformers', pairs, truncation, the folder it leaves."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+transformers = pytest.importorskip("transformers")
+
+from sentenc.errors import CheckpointError  # noqa: E402
+from sentenc.training.task_student import TaskStudent, _shortened  # noqa: E402
+from training.tiny_task import make_model, make_tokenizer  # noqa: E402 (needs the extra)
+
+PAIRS = [
+    "the dog runs\ta cat plays in the park",
+    "stock market\tfell",
+    "new york\t",
+    "dogs\t" + "market " * 30,
+]
+TEXTS = ["the dog runs", "stock market fell on a new day!", "cat", "park " * 30]
+
+
+def make_student(**options):
+    return TaskStudent(make_model(num_labels=3), make_tokenizer(), **({"max_tokens": 16} | options))
+
+
+def reference_logits(student, texts):
+    """Transformers' own way, one text at a time."""
+    found = []
+    for text in texts:
+        parts = text.split("\t")
+        inputs = student.tokenizer(
+            *parts, truncation=True, max_length=student.max_tokens, return_tensors="pt"
+        )
+        with torch.inference_mode():
+            found.append(student.module(**inputs).logits[0].numpy())
+    return np.stack(found)
+
+
+@pytest.mark.parametrize(("pairs", "texts"), [(False, TEXTS), (True, PAIRS[:2] + PAIRS[3:])])
+def test_ids_and_logits_are_those_of_transformers(pairs, texts):
+    student = make_student(pairs=pairs).eval()
+    ids, lengths = student.tokenize(texts)
+    for text, row, length in zip(texts, ids.tolist(), lengths.tolist(), strict=True):
+        expected = student.tokenizer(*text.split("\t"), truncation=True, max_length=16)
+        assert row[:length] == expected["input_ids"]
+        assert not any(row[length:])
+    with torch.inference_mode():
+        logits = student(ids, lengths).numpy()
+    np.testing.assert_allclose(logits, reference_logits(student, texts), atol=1e-5)
+    encoder = student.encoder()
+    np.testing.assert_allclose(encoder.encode(texts, on_overflow="ignore"), logits, atol=1e-5)
+    assert encoder.dim == student.dim == 3
+
+
+def test_transformer_of_pairs_finds_token_types_itself():
+    student = make_student(pairs=True).eval()
+    inputs = student.inputs(*student.tokenize(PAIRS[:2]))
+    with torch.inference_mode():
+        found = student.bert(**inputs).last_hidden_state
+        types = torch.tensor([[0] * 5 + [1] * 7, [0] * 4 + [1] * 2 + [0] * 6])
+        assert types.shape == inputs["input_ids"].shape
+        told = student.bert(**inputs, token_type_ids=types).last_hidden_state
+        alone = student.bert(**inputs, token_type_ids=torch.zeros_like(types)).last_hidden_state
+    torch.testing.assert_close(found, told)
+    assert not torch.allclose(found, alone)
+
+
+def test_states_are_those_of_both_texts():
+    student = make_student(pairs=True).eval()
+    ids, lengths = student.tokenize(PAIRS[:2])
+    with torch.inference_mode():
+        found = student.states(ids, lengths)
+        last = student.bert(**student.inputs(ids, lengths)).last_hidden_state
+    torch.testing.assert_close(found.hidden[-1], last)
+    assert found.mask.sum(1).tolist() == lengths.tolist()
+    assert len(found.hidden) == len(found.scores) == 3
+
+
+def test_text_without_a_tab_has_an_empty_second_part():
+    student = make_student(pairs=True)
+    assert student.tokenize(["dog"])[0].tolist() == student.tokenize(["dog\t"])[0].tolist()
+    assert student.tokenize([""])[1].tolist() == [3]
+
+
+def test_longer_part_is_cut_first():
+    assert _shortened([9, 4], 10) == [6, 4]
+    assert _shortened([4, 9], 10) == [4, 6]
+    assert _shortened([9, 8], 10) == [5, 5]
+    assert _shortened([3, 3], 10) == [3, 3]
+    assert _shortened([30], 10) == [10]
+    for first in range(12):
+        for second in range(12):
+            for most in (1, 6, 7):
+                kept = _shortened([first, second], most)
+                assert sum(kept) == min(most, first + second)
+                assert kept[0] <= first
+                assert kept[1] <= second
+
+
+def test_encoder_counts_and_does_not_depend_on_the_batch():
+    student = make_student(pairs=True)
+    encoder = student.encoder()
+    assert encoder.count_tokens(PAIRS).tolist()[:3] == [11 + 1, 6, 5]
+    assert encoder.count_tokens(PAIRS)[3] > encoder.max_tokens == 16
+    many = encoder.encode(PAIRS, batch_size=64, on_overflow="ignore")
+    single = np.concatenate([encoder.encode([text], on_overflow="ignore") for text in PAIRS])
+    np.testing.assert_allclose(many, single, atol=1e-5)
+    with torch.no_grad():
+        next(student.parameters()).add_(1.0)
+    np.testing.assert_array_equal(encoder.encode(PAIRS, on_overflow="ignore"), many)
+    assert encoder.fingerprint() != student.encoder().fingerprint()
+
+
+def test_folder_is_one_of_transformers(tmp_path):
+    student = make_student()
+    folder = tmp_path / "model"
+    student.save(folder, metadata={"x": 1}, card="# card", files={"run.toml": "a = 1"})
+    assert json.loads((folder / "task.json").read_text()) == {"pairs": False, "max_tokens": 16, "x": 1}
+    assert (folder / "README.md").read_text() == "# card"
+    assert (folder / "run.toml").read_text() == "a = 1"
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    inputs = tokenizer(TEXTS[:3], padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        logits = model(**inputs).logits.numpy()
+    np.testing.assert_allclose(logits, student.encoder().encode(TEXTS[:3]), atol=1e-5)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "mine.txt").write_text("x")
+    with pytest.raises(CheckpointError, match="is not a folder of a task's model"):
+        student.save(other)
+    assert (other / "mine.txt").exists()
+
+
+def test_groups_hold_every_parameter_once():
+    student = make_student()
+    found = [id(parameter) for group in student.groups().values() for parameter in group]
+    assert sorted(found) == sorted(id(parameter) for parameter in student.parameters())
+
+
+def test_refusals():
+    with pytest.raises(TypeError, match="model is BertModel, expected BertForSequenceClassification"):
+        TaskStudent(make_model(transformers.BertModel), make_tokenizer())
+    for tokens in (4, 41):
+        with pytest.raises(ValueError, match=f"max_tokens is {tokens}, expected 5 to 40"):
+            make_student(max_tokens=tokens)
+    with pytest.raises(ValueError, match="expected at most the model's 10"):
+        TaskStudent(make_model(vocab_size=10), make_tokenizer(), max_tokens=16)
+    tokenizer = make_tokenizer()
+    tokenizer.sep_token = None
+    with pytest.raises(ValueError, match=r"no \[CLS\] or no \[SEP\]"):
+        TaskStudent(make_model(), tokenizer, max_tokens=16)
+    with pytest.raises(ValueError, match="expected neither"):
+        make_student().encoder(rotate_on=["a"])
+    with pytest.raises(TypeError, match="encoder is int"):
+        make_student().save("nowhere", encoder=3)
