@@ -11,6 +11,7 @@ import sentenc
 from sentenc.cli.vector_files import Block, known_suffixes, write_vectors
 from sentenc.encoders.base import Encoder, OnOverflow
 from sentenc.progress import progress_bar
+from sentenc.registry import Compute
 from sentenc.text_files import open_text, read_texts
 
 _BLOCK = 8192
@@ -38,10 +39,13 @@ _BLOCK = 8192
     help="About texts that are too long.",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="Threads that encode; all cores by default.")
+@click.option(
+    "--compute", type=click.Choice(["float32", "int8"]), help="What a BERT multiplies in; float32 by default."
+)
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 def encode_command(
     file: str, output: Path, model: str, field: str | None, normalize: bool, truncate_dim: int | None,
-    dtype: str, on_overflow: OnOverflow, threads: int | None, quiet: bool,
+    dtype: str, on_overflow: OnOverflow, threads: int | None, compute: Compute | None, quiet: bool,
 ) -> None:  # fmt: skip
     """Encode FILE, one text a line (- or nothing: standard input; .gz and .xz are understood).
 
@@ -54,7 +58,10 @@ def encode_command(
     if not output.absolute().parent.is_dir():
         raise click.BadParameter(f"the folder of {output} does not exist")
     size = os.path.getsize(file) if file != "-" else None
-    encoder = sentenc.load(model) if threads is None else sentenc.load(model, threads=threads)
+    try:
+        encoder = sentenc.load(model, threads=threads, compute=compute)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
     dim = encoder.dim if truncate_dim is None else truncate_dim
     with (
         progress_bar(size, "encoding", not quiet and size is not None) as bar,

@@ -35,6 +35,8 @@ import click
 @click.option("--seed", type=click.IntRange(0), default=1111, show_default=True)
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--normalize", is_flag=True, help="Scale vectors to unit length first.")
+@click.option("--compute", type=click.Choice(["float32", "int8"]), default=None,
+              help="What BERTs multiply in; float32 by default.")  # fmt: skip
 @click.option(
     "--truncate-dim", type=click.IntRange(1), default=None, help="Keep the first so many dimensions."
 )
@@ -76,7 +78,7 @@ def _run(
     for model, name in zip(models, names, strict=True):
         results.append(
             evaluate(
-                load(model),
+                load(model, compute=options["compute"]),
                 chosen,
                 data=data,
                 probe=SentEvalProbe(hidden=hidden) if probe == "senteval" else "logistic",

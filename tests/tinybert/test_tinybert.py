@@ -386,3 +386,21 @@ def test_info_of_a_folder(tmp_path):
     result = CliRunner().invoke(cli, ["info", str(tmp_path / "empty")])
     assert result.exit_code == 1
     assert "is not a sentenc model folder, nor a BERT's" in result.output
+
+
+def test_compute_on_the_command_line(tmp_path):
+    from click.testing import CliRunner
+    from sentenc.cli import cli
+
+    bert = make_tinybert()
+    bert.save_compact(tmp_path / "bert")
+    make_cse().save(tmp_path / "cse")
+    (tmp_path / "texts.txt").write_text("the dog runs\nhello world\n")
+    call = ["encode", str(tmp_path / "texts.txt"), "-q", "-o", str(tmp_path / "vectors.npy"), "--compute", "int8"]
+    result = CliRunner().invoke(cli, [*call, "-m", str(tmp_path / "bert")])
+    assert result.exit_code == 0, result.output
+    expected = bert.compressed().computing("int8").encode(["the dog runs", "hello world"])
+    np.testing.assert_allclose(np.load(tmp_path / "vectors.npy"), expected, rtol=0, atol=1e-6)
+    result = CliRunner().invoke(cli, [*call, "-m", str(tmp_path / "cse")])
+    assert result.exit_code == 2
+    assert "compute is 'int8', expected none for a CSE" in result.output
