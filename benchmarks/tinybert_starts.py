@@ -48,7 +48,7 @@ def table_of(start: dict[str, Any], lessons: str, options: argparse.Namespace) -
     narrow = start.get("config", {}).get("hidden_size", 384) != 384
     objectives = [
         {"kind": "distillation", "corpus": "sentences", "batch_size": options.batch,
-         "space": "linear" if narrow else "same"}
+         "space": "aligned" if narrow else "same"}
     ]  # fmt: skip
     if lessons != LESSONS[0]:
         objectives.append(

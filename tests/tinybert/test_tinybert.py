@@ -390,6 +390,7 @@ def test_info_of_a_folder(tmp_path):
 
 def test_compute_on_the_command_line(tmp_path):
     from click.testing import CliRunner
+
     from sentenc.cli import cli
 
     bert = make_tinybert()

@@ -1,6 +1,5 @@
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -163,13 +162,6 @@ def test_a_file_that_is_no_toml_is_refused(tmp_path):
     path.write_bytes(b'output = "\xff"')
     with pytest.raises(ValueError, match=r"run\.toml is not a TOML file"):
         load_run(path)
-
-
-@pytest.mark.parametrize(
-    "path", sorted((Path(__file__).parents[2] / "examples/runs").glob("*.toml")), ids=str
-)
-def test_the_examples_can_be_read(path):
-    assert load_run(path).objectives
 
 
 def test_reading_needs_no_torch():
