@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.bert_config import LINEAR, BertConfig
-from sentenc.encoders.bert_tokenizer_files import read_tokenizer
+from sentenc.encoders.bert_tokenizer_files import read_json, read_tokenizer
 from sentenc.errors import CheckpointError, MissingExtraError, NotBertError
 from sentenc.tokenization import Tokenizer
 
@@ -90,7 +90,7 @@ def read_bert_folder(folder: Path) -> BertFolder:
         MissingExtraError: The weights are a ``pytorch_model.bin``, and torch is not installed.
     """
     modules = _read_modules(folder)
-    values = _json(modules.transformer / "config.json")
+    values = read_json(modules.transformer / "config.json")
     _check_architecture(values, modules.transformer / "config.json")
     tokenizer = read_tokenizer(modules.transformer, lowercase=bool(modules.settings.get("do_lower_case")))
     shape = {name: values[name] for name in (*_SHAPE, *_OPTIONAL) if name in values}
@@ -112,17 +112,17 @@ def read_bert_folder(folder: Path) -> BertFolder:
     card, metadata = folder / "README.md", folder / "metadata.json"
     return BertFolder(
         config=config, weights=weights, tokenizer=tokenizer.tokenizer, compute=compute,
-        metadata=_json(metadata) if metadata.exists() else {},
+        metadata=read_json(metadata) if metadata.exists() else {},
         card=card.read_text(encoding="utf-8") if card.exists() else None,
     )  # fmt: skip
 
 
 def _read_modules(folder: Path) -> _Modules:
     if not (folder / MODULES).exists():
-        settings = _json(folder / SETTINGS) if (folder / SETTINGS).exists() else {}
+        settings = read_json(folder / SETTINGS) if (folder / SETTINGS).exists() else {}
         return _Modules(folder, settings)
     _refuse_prompts(folder)
-    modules = _json(folder / MODULES, list)
+    modules = read_json(folder / MODULES, list)
     kinds, paths = [], []
     for module in modules:
         kind, path = (module.get("type"), module.get("path")) if isinstance(module, dict) else (None, None)
@@ -139,7 +139,7 @@ def _read_modules(folder: Path) -> _Modules:
             "expected Transformer, Pooling and optionally Normalize, Dense"
         )
     _check_pooling(paths[1] / "config.json")
-    settings = _json(paths[0] / SETTINGS) if (paths[0] / SETTINGS).exists() else {}
+    settings = read_json(paths[0] / SETTINGS) if (paths[0] / SETTINGS).exists() else {}
     for name, value in settings.items():
         accepted = _TRANSFORMER_SETTINGS.get(name, (None, {}, False))
         if accepted is not None and value not in accepted:
@@ -150,7 +150,7 @@ def _read_modules(folder: Path) -> _Modules:
 
 def _refuse_prompts(folder: Path) -> None:
     path = folder / "config_sentence_transformers.json"
-    settings = _json(path) if path.exists() else {}
+    settings = read_json(path) if path.exists() else {}
     name = settings.get("default_prompt_name")
     if name is not None and (settings.get("prompts") or {}).get(name) != "":
         raise NotBertError(f"{path} has the default prompt {name!r}, expected none")
@@ -159,7 +159,7 @@ def _refuse_prompts(folder: Path) -> None:
 
 
 def _check_pooling(path: Path) -> None:
-    settings = _json(path)
+    settings = read_json(path)
     # Booleans until version 5.3 of sentence-transformers, names since.
     named = settings.get("pooling_mode")
     modes = [named] if isinstance(named, str) else list(named or [])
@@ -172,7 +172,7 @@ def _check_pooling(path: Path) -> None:
 
 
 def _read_dense(folder: Path) -> npt.NDArray[np.float32]:
-    settings = _json(folder / "config.json")
+    settings = read_json(folder / "config.json")
     kind = str(settings.get("activation_function")).rsplit(".", 1)[-1]
     if settings.get("bias", True) or kind != "Identity":
         raise NotBertError(
@@ -285,13 +285,3 @@ def _read_pickle(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 def _ours(value: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return value if value.dtype == np.float16 else value.astype(np.float32, copy=False)
-
-
-def _json(path: Path, kind: type = dict) -> Any:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-    if not isinstance(value, kind):
-        raise CheckpointError(f"{path} holds {type(value).__name__}, expected {kind.__name__}")
-    return value

@@ -37,12 +37,12 @@ def read_tokenizer(folder: Path, *, lowercase: bool = False) -> TokenizerFiles:
         NotBertError: It is no WordPiece tokeniser that puts [CLS] and [SEP] around a text.
         CheckpointError: A file is missing or damaged.
     """
-    settings = _json(folder / SETTINGS) if (folder / SETTINGS).exists() else {}
+    settings = read_json(folder / SETTINGS) if (folder / SETTINGS).exists() else {}
     kind = settings.get("tokenizer_class")
     if kind not in (*_BERT, *_AS_FILED):
         raise NotBertError(f"{folder / SETTINGS} has tokenizer_class {kind!r}, expected a BertTokenizer")
     if (folder / TOKENIZER).exists():
-        spec = _json(folder / TOKENIZER)
+        spec = read_json(folder / TOKENIZER)
         _check_additions(spec, folder / TOKENIZER)
         if kind in _AS_FILED:
             _check_post_processor(spec.get("post_processor"), folder / TOKENIZER)
@@ -113,6 +113,21 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, max_tokens: int) -> None
     # A line for every id: those that no token has get one that no text gives.
     tokens = [by_id.get(index, f"[unused-{index}]") for index in range(tokenizer.vocab_size)]
     (folder / VOCABULARY).write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8")
+
+
+def read_json(path: Path, kind: type = dict) -> Any:
+    """A JSON file's content.
+
+    Raises:
+        CheckpointError: It cannot be read, or is of another type.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if not isinstance(value, kind):
+        raise CheckpointError(f"{path} holds {type(value).__name__}, expected {kind.__name__}")
+    return value
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -223,13 +238,3 @@ def _read_vocabulary(path: Path) -> dict[str, int]:
     return {
         line.removesuffix("\r"): index for index, line in enumerate(lines) if line or index < len(lines) - 1
     }
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} holds {type(value).__name__}, expected an object")
-    return value

@@ -1,13 +1,12 @@
 """A training run as a TOML file: what is in it, read and checked without torch."""
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from sentenc.training.corpora import Corpus, Source
-from sentenc.training.table_checking import a_table, fitting, set_value
+from sentenc.training.table_checking import a_table, fitting, read_table
 from sentenc.training.trainer_config import TrainerConfig
 
 T = TypeVar("T")
@@ -170,16 +169,7 @@ def load_run(path: Path, changes: Sequence[str] = ()) -> RunConfig:
         TypeError: A value is of the wrong type.
         OSError: The file cannot be read.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a TOML file: {error}") from error
-    for change in changes:
-        set_value(table, change)
-    try:
-        return parse_run(table, path.parent)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{path}: {error}") from error
+    return read_table(path, changes, parse_run)
 
 
 def parse_run(table: dict[str, Any], folder: Path) -> RunConfig:

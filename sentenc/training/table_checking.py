@@ -1,11 +1,38 @@
 """Tables of a TOML file as dataclasses: names and types are checked, and what is wrong is named."""
 
 import tomllib
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, fields
+from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
+
+
+def read_table(path: Path, changes: Sequence[str], parse: Callable[[dict[str, Any], Path], T]) -> T:
+    """Reads a TOML file and makes something of it.
+
+    Args:
+        path: The file.
+        changes: "section.key=value" each, see :func:`set_value`: they win over the file.
+        parse: Makes it of the table and the file's folder.
+
+    Raises:
+        ValueError: The file is no TOML, or its content is refused; the message names the file.
+        TypeError: A value is of the wrong type.
+        OSError: The file cannot be read.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a TOML file: {error}") from error
+    for change in changes:
+        set_value(table, change)
+    try:
+        return parse(table, path.parent)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{path}: {error}") from error
 
 
 def a_table(value: Any, where: str) -> dict[str, Any]:

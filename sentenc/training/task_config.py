@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from sentenc.training.table_checking import a_table, fitting, set_value
+from sentenc.training.table_checking import a_table, fitting, read_table
 
 T = TypeVar("T")
 Kind = Literal["classification", "regression"]
@@ -282,16 +282,7 @@ def load_task_run(path: Path, changes: Sequence[str] = ()) -> TaskRunConfig:
         TypeError: A value is of the wrong type.
         OSError: The file cannot be read.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a TOML file: {error}") from error
-    for change in changes:
-        set_value(table, change)
-    try:
-        return parse_task_run(table, path.parent)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{path}: {error}") from error
+    return read_table(path, changes, parse_task_run)
 
 
 def parse_task_run(table: dict[str, Any], folder: Path) -> TaskRunConfig:

@@ -397,7 +397,15 @@ def test_compute_on_the_command_line(tmp_path):
     bert.save_compact(tmp_path / "bert")
     make_cse().save(tmp_path / "cse")
     (tmp_path / "texts.txt").write_text("the dog runs\nhello world\n")
-    call = ["encode", str(tmp_path / "texts.txt"), "-q", "-o", str(tmp_path / "vectors.npy"), "--compute", "int8"]
+    call = [
+        "encode",
+        str(tmp_path / "texts.txt"),
+        "-q",
+        "-o",
+        str(tmp_path / "vectors.npy"),
+        "--compute",
+        "int8",
+    ]
     result = CliRunner().invoke(cli, [*call, "-m", str(tmp_path / "bert")])
     assert result.exit_code == 0, result.output
     expected = bert.compressed().computing("int8").encode(["the dog runs", "hello world"])

@@ -13,7 +13,13 @@ RUNS = [path for path in FILES if "[task]" not in path.read_text(encoding="utf-8
 
 
 def test_there_are_runs():
-    assert {path.stem for path in RUNS} >= {"cse-distil", "cse-refine", "cse-paper", "cse-tiny", "tinybert-general"}
+    assert {path.stem for path in RUNS} >= {
+        "cse-distil",
+        "cse-refine",
+        "cse-paper",
+        "cse-tiny",
+        "tinybert-general",
+    }
     assert {path.stem for path in set(FILES) - set(RUNS)} == {"tinybert-task-sst2"}
 
 
