@@ -129,8 +129,9 @@ def table(rows: list[dict[str, Any]], settings: dict[str, Any]) -> str:
               f"N_a = {settings['copies']}; {settings['intermediate_epochs']:g} epochs of the layers, "
               f"{settings['prediction_epochs']:g} of the output, {settings['teacher_epochs']:g} of the teacher"
               + (f"; {settings['max_minutes']:g} minutes a cell at most" if settings["max_minutes"] else "")
-              + ". MRPC: one tenth of the training pairs is held out as dev. \"From scratch\" learns the labels at "
-              "1e-4, everything else at 5e-5 or 3e-5; nothing was tuned."]  # fmt: skip
+              + ". MRPC: one tenth of the training pairs is held out as dev. "
+              f"Learning rates: the teacher {settings['teacher_learning_rate']:g}, \"from scratch\" (labels alone) 1e-4, layers 5e-5, "
+              "output 3e-5; nothing was tuned."]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 

@@ -18,7 +18,7 @@ def registry(monkeypatch):
     """Two models that exist, and none besides."""
     loaded = []
 
-    def load(name):
+    def load(name, compute=None):
         if not name.startswith("model"):
             raise ModelNotFoundError(f"no model {name}")
         loaded.append(name)
@@ -104,7 +104,7 @@ def test_errors_are_one_line_without_a_traceback(made_up, tmp_path, arguments, m
 
 
 def test_models_of_one_name_are_told_apart(made_up, tmp_path, monkeypatch):
-    sys.modules["sentenc.registry"].load = lambda name: WordAverage(seed=len(name))
+    sys.modules["sentenc.registry"].load = lambda name, compute=None: WordAverage(seed=len(name))
     result = invoke("a/model", "bb/model", "--data", made_up, "--tasks", "STS16", "-o", tmp_path)
     assert result.exit_code == 0, result.output
     assert (tmp_path / "a-model.json").exists()
