@@ -219,7 +219,7 @@ def main() -> None:
     parser.add_argument("--source", default="Lee corpus (gensim)", help="what the texts are, for the record")
     parser.add_argument("--sentences", type=int, default=512, help="encoded in calls of 64; an eighth singly")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--out", type=Path, default=machine.RESULTS)
+    parser.add_argument("--out", type=Path, default=machine.RESULTS / "tinybert")
     options = parser.parse_args()
     content = machine.circumstances()
     for package in ("onnxruntime", "transformers"):
