@@ -93,7 +93,8 @@ def text(rows: list[dict[str, Any]], settings: dict[str, Any]) -> str:
         )
     lines += [
         "",
-        f"{settings['steps']} steps of {settings['batch']} texts, one seed; four layers, the whole vocabulary.",
+        f"{settings['steps']} steps of {settings['batch']} texts, one seed; four layers, the whole vocabulary. "
+        "Minutes depend on what else the machine does: compare the scores.",
     ]
     return "\n".join(lines) + "\n"
 
