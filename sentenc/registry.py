@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sentenc.checkpoint import Checkpoint, is_checkpoint, read_checkpoint
+from sentenc.encoders.bert_config import Compute
 from sentenc.errors import CheckpointError, MissingExtraError, ModelNotFoundError, NotBertError
 
 if TYPE_CHECKING:
     from sentenc.encoders.base import Encoder
 
-Compute = Literal["float32", "int8"]
 Backend = Literal["onnx", "torch"]
 
 _SHIPPED = Path(__file__).parent / "models"

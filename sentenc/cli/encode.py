@@ -10,8 +10,8 @@ import click
 import sentenc
 from sentenc.cli.vector_files import Block, known_suffixes, write_vectors
 from sentenc.encoders.base import Encoder, OnOverflow
+from sentenc.encoders.bert_config import Compute
 from sentenc.progress import progress_bar
-from sentenc.registry import Compute
 from sentenc.text_files import open_text, read_texts
 
 _BLOCK = 8192

@@ -252,18 +252,17 @@ def random_encoder(encoder: Encoder, rng: np.random.Generator) -> Encoder:
 
 def _bert_parts(encoder: Encoder) -> tuple[Any, Any, int, bool]:
     # Model, tokeniser, longest text, and whether vectors are normalised.
-    from sentenc.training.bert_student import BertEncoder
+    from sentenc.training.bert_student import BertEncoder, bert_parts
 
     wanted = "expected a CSE, or a BERT of sentence-transformers with mean pooling"
     if isinstance(encoder, BertEncoder):
         if encoder.turn is not None:
             raise ValueError(f"a BERT with a linear map after pooling cannot be tuned, {wanted}")
-        module = encoder.module
-        return module.model, encoder.tokenizer, encoder.max_tokens, module.normalize
+        return *bert_parts(encoder), encoder.max_tokens, encoder.module.normalize
     if isinstance(encoder, TinyBERT):
         if encoder.config.linear:
             raise ValueError(f"a BERT with a linear map after pooling cannot be tuned, {wanted}")
-        return *encoder.torch_model(), encoder.max_tokens, encoder.config.normalize
+        return *bert_parts(encoder), encoder.max_tokens, encoder.config.normalize
     if not isinstance(encoder, ExternalEncoder):
         raise ValueError(f"{type(encoder).__name__} cannot be tuned, {wanted}")
     kinds = [type(part).__name__ for part in encoder.model]
@@ -278,7 +277,7 @@ def _bert_parts(encoder: Encoder) -> tuple[Any, Any, int, bool]:
             raise ValueError(
                 f"{encoder.name} has {setting} {value!r} and cannot be tuned, {wanted} and without one"
             )
-    model = encoder.model[0].auto_model
+    model, tokenizer = bert_parts(encoder)
     if not hasattr(model.config, "max_position_embeddings"):
         raise ValueError(f"{encoder.name} is a {type(model).__name__} and cannot be tuned, {wanted}")
-    return model, encoder.model.tokenizer, encoder.max_tokens, len(kinds) == 3
+    return model, tokenizer, encoder.max_tokens, len(kinds) == 3

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 HiddenAct = Literal["gelu", "relu"]
+# What matrices are multiplied in.
+Compute = Literal["float32", "int8"]
 
 _HIDDEN_ACTS = ("gelu", "relu")
 _POSITIVE = (

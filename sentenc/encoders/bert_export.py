@@ -3,12 +3,13 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sentenc._version import __version__
 from sentenc.atomic import replacing_file
+from sentenc.encoders.bert_config import Compute
 from sentenc.encoders.bert_graph import bert_graph
 from sentenc.encoders.texts import as_text_list
 from sentenc.verification import GOLDEN_TEXTS
@@ -24,7 +25,7 @@ LARGEST_DROP = 0.5
 def export(
     encoder: "TinyBERT",
     path: Path,
-    compute: Literal["float32", "int8"],
+    compute: Compute,
     texts: list[str] | None,
     sts: Path | None,
 ) -> dict[str, Any]:

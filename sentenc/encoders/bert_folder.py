@@ -3,17 +3,15 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.encoders.bert_config import LINEAR, BertConfig
+from sentenc.encoders.bert_config import LINEAR, BertConfig, Compute
 from sentenc.encoders.bert_tokenizer_files import read_json, read_tokenizer
 from sentenc.errors import CheckpointError, MissingExtraError, NotBertError
 from sentenc.tokenization import Tokenizer
-
-Compute = Literal["float32", "int8"]
 
 MODULES, SETTINGS, SAFETENSORS, PICKLE = (
     "modules.json", "sentence_bert_config.json", "model.safetensors", "pytorch_model.bin",

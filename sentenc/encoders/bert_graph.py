@@ -2,16 +2,15 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.encoders.bert_config import LINEAR, BertConfig
+from sentenc.encoders.bert_config import LINEAR, BertConfig, Compute
 from sentenc.encoders.bert_quantization import dense_weight, quantised_matrix
 from sentenc.encoders.onnx_writing import OnnxGraph
 
-Compute = Literal["float32", "int8"]
 Weights = Mapping[str, npt.NDArray[Any]]
 
 # Gelu is a standard operator from 20 on.

@@ -42,9 +42,34 @@ def write_bert_folder(
     _save({name: value for name, value in weights.items() if name != LINEAR}, folder / SAFETENSORS)
     write_json(folder / "config.json", transformers_config(config, tokenizer) | _stated(compute))
     write_tokenizer(folder, tokenizer, config.max_tokens)
-    write_json(folder / SETTINGS, {"max_seq_length": config.max_tokens, "do_lower_case": False})
+    write_modules(
+        folder,
+        config.hidden_size,
+        config.max_tokens,
+        config.normalize,
+        weights[LINEAR] if config.linear else None,
+    )
+    if metadata:
+        write_json(folder / "metadata.json", metadata)
+    if card is not None:
+        (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def write_modules(
+    folder: Path, dim: int, max_tokens: int, normalize: bool, linear: npt.NDArray[np.float32] | None
+) -> None:
+    """Writes what sentence-transformers does with a transformer's hidden states: mean, unit length, a matrix.
+
+    Args:
+        folder: The transformer's.
+        dim: Length of the vectors.
+        max_tokens: Where texts are cut, special tokens included.
+        normalize: Whether the mean is scaled to unit length.
+        linear: A matrix (dim, dim), (out, in), that comes after that, or None.
+    """
+    write_json(folder / SETTINGS, {"max_seq_length": max_tokens, "do_lower_case": False})
     kinds = ["Transformer", "Pooling"]
-    kinds += ["Normalize"] * config.normalize + ["Dense"] * config.linear
+    kinds += ["Normalize"] * normalize + ["Dense"] * (linear is not None)
     paths = [f"{index}_{kind}" if index else "" for index, kind in enumerate(kinds)]
     modules = [
         {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.models.{kind}"}
@@ -54,18 +79,14 @@ def write_bert_folder(
     for path in paths[1:]:
         (folder / path).mkdir()
     modes = {f"pooling_mode_{mode}": mode == "mean_tokens" for mode in _POOLING_MODES}
-    write_json(folder / paths[1] / "config.json", {"word_embedding_dimension": config.hidden_size, **modes})
-    if config.linear:
+    write_json(folder / paths[1] / "config.json", {"word_embedding_dimension": dim, **modes})
+    if linear is not None:
         settings = {
-            "in_features": config.hidden_size, "out_features": config.hidden_size, "bias": False,
+            "in_features": dim, "out_features": dim, "bias": False,
             "activation_function": "torch.nn.modules.linear.Identity",
         }  # fmt: skip
         write_json(folder / paths[-1] / "config.json", settings)
-        _save({"linear.weight": weights[LINEAR]}, folder / paths[-1] / SAFETENSORS)
-    if metadata:
-        write_json(folder / "metadata.json", metadata)
-    if card is not None:
-        (folder / "README.md").write_text(card, encoding="utf-8")
+        _save({"linear.weight": linear}, folder / paths[-1] / SAFETENSORS)
 
 
 def transformers_config(config: BertConfig, tokenizer: Tokenizer) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from sentenc.atomic import replacing_folder
 from sentenc.checkpoint import Checkpoint, write_checkpoint
 from sentenc.encoders.base import Encoder, digest
-from sentenc.encoders.bert_config import BertConfig
+from sentenc.encoders.bert_config import BertConfig, Compute
 from sentenc.encoders.bert_quantization import dense_weight, dequantised, quantised
 from sentenc.encoders.bert_tokenizer_files import CLS, PAD, SEP, check_tokenizer
 from sentenc.encoders.texts import as_text_list
@@ -23,7 +23,6 @@ from sentenc.threads import usable_cores
 from sentenc.tokenization import Tokenizer
 from sentenc.verification import golden_vectors
 
-Compute = Literal["float32", "int8"]
 Ids = npt.NDArray[np.int64]
 
 KIND = "tinybert"

@@ -12,7 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+# Token ids (B, L) and attention masks (B, L).
 Batches = list[tuple[Tensor, Tensor]]
+# Ridge, as a share of the mean energy of an input.
+_RIDGE = 1e-4
+
+
+def solved(gram: Tensor, target: Tensor) -> Tensor:
+    """Least squares with a small ridge: (n, n) second moments and (n, m) products to (n, m) weights."""
+    ridge = _RIDGE * gram.diagonal().mean()
+    found: Tensor = torch.linalg.solve(gram + ridge * torch.eye(len(gram), dtype=gram.dtype), target)
+    return found
 
 
 @torch.no_grad()
@@ -107,8 +117,6 @@ class _Step:
 
     def fit(self, part: Any, inputs: list[Tensor], states: list[Tensor]) -> list[Tensor]:
         """Fits LN(state + W input + b) of a part of the student; returns what it gives (B, L, d')."""
-        from sentenc.training.bert_start import solved
-
         below, given = _tokens(states, self.masks), _tokens(inputs, self.masks)
         given = torch.cat([given, torch.ones(len(given), 1, dtype=given.dtype)], 1)
         weight = solved(given.T @ given, given.T @ (self.sums - below))

@@ -5,7 +5,7 @@ directions of little energy can be left out. What is left is fitted by least squ
 did, on a sample of texts, so that the student is near its teacher before any training.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from sentenc.training.bert_narrowing import narrowed
+from sentenc.training.bert_narrowing import Batches, narrowed, solved
 
 # Texts that weights are fitted on, unless more are given; some 30,000 tokens.
 FITTED_TEXTS = 1500
 _BATCH = 50
-# Ridge, as a share of the mean energy of an input.
-_RIDGE = 1e-4
-
-Batches = list[tuple[Tensor, Tensor]]
+# What may be less than the teacher's.
+SIZES = ("intermediate_size", "hidden_size")
 
 
 def student_from_teacher(
@@ -72,15 +70,21 @@ def student_from_teacher(
 
 def fitting_batches(tokenizer: Any, texts: Sequence[str], max_tokens: int = 64) -> Batches:
     """Texts as padded token ids and masks, those of similar length together."""
+
+    def coded(some: list[str]) -> Mapping[str, Tensor]:
+        found: Mapping[str, Tensor] = tokenizer(
+            some, padding=True, truncation=True, max_length=max_tokens, return_tensors="pt"
+        )
+        return found
+
+    return batches_by_length(texts, coded)
+
+
+def batches_by_length(texts: Sequence[str], inputs: Callable[[list[str]], Mapping[str, Tensor]]) -> Batches:
+    """The same for whatever makes a model's ``input_ids`` and ``attention_mask`` of a list of texts."""
     ordered = sorted(texts, key=len)
-    found = []
-    for start in range(0, len(ordered), _BATCH):
-        coded = tokenizer(
-            ordered[start : start + _BATCH], padding=True, truncation=True, max_length=max_tokens,
-            return_tensors="pt",
-        )  # fmt: skip
-        found.append((coded["input_ids"], coded["attention_mask"]))
-    return found
+    found = (inputs(ordered[start : start + _BATCH]) for start in range(0, len(ordered), _BATCH))
+    return [(batch["input_ids"], batch["attention_mask"]) for batch in found]
 
 
 def _check(
@@ -153,13 +157,6 @@ def _fewer_neurons(student: Any, number: int, size: int, batches: Batches) -> No
     first = layer.intermediate.dense
     layer.intermediate.dense = _linear(first.weight[kept], first.bias[kept])
     layer.output.dense = _linear(solution[:-1].T, solution[-1])
-
-
-def solved(gram: Tensor, target: Tensor) -> Tensor:
-    """Least squares with a small ridge: (n, n) second moments and (n, m) products to (n, m) weights."""
-    ridge = _RIDGE * gram.diagonal().mean()
-    found: Tensor = torch.linalg.solve(gram + ridge * torch.eye(len(gram), dtype=gram.dtype), target)
-    return found
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:

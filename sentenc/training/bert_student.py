@@ -1,7 +1,6 @@
 """A BERT with mean pooling as a student, and as an encoder made from one."""
 
 import copy
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,11 @@ from torch import Tensor, nn
 
 from sentenc.atomic import replacing_folder
 from sentenc.encoders.base import Encoder, digest
+from sentenc.encoders.bert_saving import write_modules
+from sentenc.encoders.bert_tokenizer_files import write_json
+from sentenc.encoders.external import ExternalEncoder
 from sentenc.encoders.texts import as_text_list, replace_lone_surrogates
+from sentenc.encoders.tinybert import TinyBERT
 from sentenc.errors import CheckpointError
 from sentenc.nn.bert import BertSentenceModule
 from sentenc.nn.bert_states import BertStates
@@ -38,14 +41,7 @@ class BertStudent(Student):
         self, model: nn.Module, tokenizer: Any, *, max_tokens: int = 128, normalize: bool = False
     ) -> None:
         super().__init__()
-        config: Any = model.config
-        positions = int(config.max_position_embeddings)
-        if not 3 <= max_tokens <= positions:
-            raise ValueError(f"max_tokens is {max_tokens}, expected 3 to {positions}, the model's positions")
-        if len(tokenizer) > config.vocab_size:
-            raise ValueError(
-                f"the tokenizer has {len(tokenizer)} ids, expected at most the model's {config.vocab_size}"
-            )
+        check_fit(model, tokenizer, max_tokens, 3)
         self.module = BertSentenceModule(model, normalize=normalize)
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
@@ -57,7 +53,7 @@ class BertStudent(Student):
 
     def tokenize(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """Padded ids (B, L) int64 with special tokens, and tokens of each text (B,) int64."""
-        return _padded([_cut(ids, self.max_tokens) for ids in _token_ids(self.tokenizer, texts)])
+        return padded([_cut(ids, self.max_tokens) for ids in _token_ids(self.tokenizer, texts)])
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Sentence vectors (B, dim)."""
@@ -148,11 +144,8 @@ class BertEncoder(Encoder):
     def fingerprint(self) -> str:
         """A short hash of weights, tokeniser and settings."""
         settings = f"{self._max_tokens} {self.module.normalize}"
-        parts = [settings.encode(), self.tokenizer.backend_tokenizer.to_str().encode()]
-        parts.append(b"" if self.turn is None else self.turn.tobytes())
-        for name, value in sorted(self.module.state_dict().items()):
-            parts += [name.encode(), np.ascontiguousarray(value.float().cpu().numpy()).tobytes()]
-        return digest(parts)
+        turn = b"" if self.turn is None else self.turn.tobytes()
+        return hashed(settings, self.tokenizer, self.module, turn)
 
     def save(
         self,
@@ -166,46 +159,12 @@ class BertEncoder(Encoder):
             model: Any = self.module.model
             model.save_pretrained(staging)
             self.tokenizer.save_pretrained(staging)
-            self._save_modules(staging)
+            turn = None if self.turn is None else self.turn.T
+            write_modules(staging, self.dim, self._max_tokens, self.module.normalize, turn)
             if metadata is not None:
-                _write_json(staging / "metadata.json", metadata)
+                write_json(staging / "metadata.json", metadata)
             if card is not None:
                 (staging / "README.md").write_text(card, encoding="utf-8")
-
-    def _save_modules(self, folder: Path) -> None:
-        # The layout that sentence-transformers has read since its version 1.
-        kinds = ["Transformer", "Pooling"]
-        kinds += ["Normalize"] if self.module.normalize else []
-        kinds += ["Dense"] if self.turn is not None else []
-        paths = [f"{index}_{kind}" if index else "" for index, kind in enumerate(kinds)]
-        modules = [
-            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
-            for i, (kind, path) in enumerate(zip(kinds, paths, strict=True))
-        ]
-        for path in paths:
-            (folder / path).mkdir(exist_ok=True)
-        _write_json(folder / "modules.json", modules)
-        _write_json(
-            folder / "sentence_bert_config.json", {"max_seq_length": self._max_tokens, "do_lower_case": False}
-        )
-        _write_json(
-            folder / "1_Pooling" / "config.json",
-            {
-                "word_embedding_dimension": self.dim,
-                "pooling_mode_mean_tokens": True,
-                "pooling_mode_cls_token": False,
-            },
-        )
-        if self.turn is not None:
-            from safetensors.numpy import save_file
-
-            dense = folder / paths[-1]
-            _write_json(
-                dense / "config.json",
-                {"in_features": self.dim, "out_features": self.dim, "bias": False,
-                 "activation_function": "torch.nn.modules.linear.Identity"},
-            )  # fmt: skip
-            save_file({"linear.weight": np.ascontiguousarray(self.turn.T)}, dense / "model.safetensors")
 
     def _encode_block(
         self, texts: list[str], batch_size: int, out: npt.NDArray[np.float32]
@@ -216,7 +175,7 @@ class BertEncoder(Encoder):
         device = next(self.module.parameters()).device
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            batch, lengths = _padded([_cut(ids[row], self._max_tokens) for row in rows])
+            batch, lengths = padded([_cut(ids[row], self._max_tokens) for row in rows])
             with torch.inference_mode():
                 out[rows] = self.module(batch.to(device), lengths.to(device)).float().cpu().numpy()
         if self.turn is not None:
@@ -242,13 +201,47 @@ def _cut(ids: list[int], max_tokens: int) -> list[int]:
     return ids if len(ids) <= max_tokens else ids[: max_tokens - 1] + ids[-1:]
 
 
-def _padded(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
+def bert_parts(encoder: Encoder) -> tuple[Any, Any]:
+    """The transformer of an encoder and its fast tokeniser; a copy of a TinyBERT's, of others their own.
+
+    Raises:
+        ValueError: The encoder has none.
+    """
+    if isinstance(encoder, BertEncoder):
+        return encoder.module.model, encoder.tokenizer
+    if isinstance(encoder, ExternalEncoder) and hasattr(encoder.model[0], "auto_model"):
+        return encoder.model[0].auto_model, encoder.model.tokenizer
+    if isinstance(encoder, TinyBERT):
+        return encoder.torch_model()
+    raise ValueError(f"the teacher is {type(encoder).__name__}, expected a transformer")
+
+
+def check_fit(model: nn.Module, tokenizer: Any, max_tokens: int, least: int) -> None:
+    """Raises ``ValueError`` unless a model has rows for all ids, and positions for ``max_tokens``, ``least`` or more."""
+    config: Any = model.config
+    positions = int(config.max_position_embeddings)
+    if not least <= max_tokens <= positions:
+        raise ValueError(
+            f"max_tokens is {max_tokens}, expected {least} to {positions}, the model's positions"
+        )
+    if len(tokenizer) > config.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {len(tokenizer)} ids, expected at most the model's {config.vocab_size}"
+        )
+
+
+def hashed(settings: str, tokenizer: Any, module: nn.Module, *more: bytes) -> str:
+    """A short hash of settings, tokeniser and weights; ``more`` comes before the weights."""
+    parts = [settings.encode(), tokenizer.backend_tokenizer.to_str().encode(), *more]
+    for name, value in sorted(module.state_dict().items()):
+        parts += [name.encode(), np.ascontiguousarray(value.float().cpu().numpy()).tobytes()]
+    return digest(parts)
+
+
+def padded(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
+    """Rows of ids as a table (B, L) int64, zeros behind them, L being 1 at least, and their lengths (B,) int64."""
     lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
     table = torch.zeros(len(rows), max([1, *map(len, rows)]), dtype=torch.int64)
     for target, row in zip(table, rows, strict=True):
         target[: len(row)] = torch.tensor(row, dtype=torch.int64)
     return table, lengths
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

@@ -1,9 +1,7 @@
 """The BERT student that a run's file describes, with its first weights."""
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,47 +12,36 @@ import torch
 
 from sentenc.atomic import replacing_folder
 from sentenc.encoders.base import Encoder
-from sentenc.encoders.external import ExternalEncoder
 from sentenc.errors import CheckpointError
 from sentenc.registry import find
 from sentenc.tokenization import Tokenizer
-from sentenc.training.bert_start import FITTED_TEXTS, fitting_batches, student_from_teacher
-from sentenc.training.bert_student import BertEncoder, BertStudent
+from sentenc.training.bert_start import FITTED_TEXTS, SIZES, fitting_batches, student_from_teacher
+from sentenc.training.bert_student import BertStudent, bert_parts
 from sentenc.training.run_config import RunConfig, StudentSettings
 from sentenc.training.vocabulary import prune_vocabulary, token_frequencies
 
 # Settings that a BERT does not have.
 _FOREIGN = ("preset", "dropout", "word_dropout", "words_first", "length", "average_length", "features_length")
-_SIZES = ("intermediate_size", "hidden_size")
 
 
 def make_bert_student(
-    run: RunConfig, texts: Callable[[], Iterable[str]], teacher: Callable[[], Encoder], about: str
+    run: RunConfig, texts: Callable[[], Iterable[str]], teacher: Callable[[], Encoder], kept: Path
 ) -> BertStudent:
-    """Builds the student; see :func:`sentenc.training.student_start.make_student`."""
+    """Builds the student; see :func:`sentenc.training.student_start.make_student`.
+
+    Args:
+        run: The run.
+        texts: Gives texts to count tokens in and to fit on.
+        teacher: Gives the teacher, if the student starts from it.
+        kept: Folder where such a start is kept.
+    """
     settings = run.student
     _check(settings, run.training.sparse_embeddings)
     if settings.start == "teacher":
-        model, tokenizer = _kept_start(run, texts, teacher, about)
+        model, tokenizer = _kept_start(run.student, texts, teacher, kept)
     else:
         model, tokenizer = _loaded(settings, run.seed)
     return BertStudent(model, tokenizer, max_tokens=settings.max_tokens, normalize=settings.normalize)
-
-
-def bert_parts(encoder: Encoder) -> tuple[Any, Any]:
-    """The transformer of an encoder and its fast tokeniser; the model is the encoder's own, not a copy.
-
-    Raises:
-        ValueError: The encoder has none.
-    """
-    if isinstance(encoder, BertEncoder):
-        return encoder.module.model, encoder.tokenizer
-    if isinstance(encoder, ExternalEncoder) and hasattr(encoder.model[0], "auto_model"):
-        return encoder.model[0].auto_model, encoder.model.tokenizer
-    if hasattr(encoder, "torch_model"):
-        found: tuple[Any, Any] = encoder.torch_model()
-        return found
-    raise ValueError(f"the teacher is {type(encoder).__name__}, expected a transformer")
 
 
 def _check(settings: StudentSettings, sparse: bool) -> None:
@@ -70,10 +57,10 @@ def _check(settings: StudentSettings, sparse: bool) -> None:
             raise ValueError("student.start is 'teacher' for kind 'bert', expected student.layers then")
         if settings.tokenizer:
             raise ValueError(f"student.tokenizer is {settings.tokenizer!r}, expected the teacher's own")
-        others = sorted(set(settings.config) - set(_SIZES))
+        others = sorted(set(settings.config) - set(SIZES))
         if others:
             raise ValueError(
-                f"student.config.{others[0]} comes from the teacher, expected only {', '.join(_SIZES)}"
+                f"student.config.{others[0]} comes from the teacher, expected only {', '.join(SIZES)}"
             )
         return
     for name in ("layers", "vocabulary"):
@@ -102,15 +89,16 @@ def _loaded(settings: StudentSettings, seed: int) -> tuple[Any, Any]:
 
 
 def _kept_start(
-    run: RunConfig, texts: Callable[[], Iterable[str]], teacher: Callable[[], Encoder], about: str
+    settings: StudentSettings,
+    texts: Callable[[], Iterable[str]],
+    teacher: Callable[[], Encoder],
+    folder: Path,
 ) -> tuple[Any, Any]:
     # Counting tokens and fitting takes minutes: it is done once a run.
     from transformers import AutoTokenizer, BertModel
 
-    identity = json.dumps([asdict(run.student), run.teacher and run.teacher.model, about], sort_keys=True)
-    folder = Path(run.work) / f"start-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
     if not (folder / "config.json").exists():
-        model, tokenizer = _from_teacher(run.student, texts, teacher())
+        model, tokenizer = _from_teacher(settings, texts, teacher())
         with replacing_folder(folder, "config.json", CheckpointError, "a model folder") as staging:
             model.save_pretrained(staging)
             tokenizer.save_pretrained(staging)
@@ -125,7 +113,7 @@ def _from_teacher(
     rows, kept = None, tokenizer
     if settings.vocabulary:
         rows, kept = pruned_tokenizer(tokenizer, texts(), settings.vocabulary)
-    sizes = {name: settings.config[name] for name in _SIZES if name in settings.config}
+    sizes = {name: settings.config[name] for name in SIZES if name in settings.config}
     batches = fitting_batches(tokenizer, list(islice(texts(), FITTED_TEXTS))) if sizes else []
     student = student_from_teacher(model, layers=list(settings.layers), batches=batches, rows=rows, **sizes)
     student.pooler = None

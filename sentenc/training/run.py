@@ -23,8 +23,7 @@ from sentenc.errors import MissingExtraError
 from sentenc.progress import progress_bar
 from sentenc.registry import find, load
 from sentenc.training.batches import Example, batches
-from sentenc.training.bert_student import BertStudent
-from sentenc.training.bert_student_start import bert_parts
+from sentenc.training.bert_student import BertStudent, bert_parts
 from sentenc.training.distributed import Processes, processes
 from sentenc.training.model_card import model_card
 from sentenc.training.objectives import KINDS, aligned_axes, make_objective, principal_axes

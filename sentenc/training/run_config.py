@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from sentenc.training.corpora import Corpus, Source
-from sentenc.training.table_checking import a_table, fitting, read_table
+from sentenc.training.table_checking import a_table, fitting, path_in, placed, read_table
 from sentenc.training.trainer_config import TrainerConfig
 
 T = TypeVar("T")
 _DATASET = "hf:"
-# Starts that are no files; a folder of that name is "./teacher".
-_WORDS = ("teacher", "random")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,8 +198,8 @@ def parse_run(table: dict[str, Any], folder: Path) -> RunConfig:
         given = {"cache": TeacherSettings.cache} | a_table(sections["teacher"], "teacher")
         teacher = _build(TeacherSettings, given, "teacher", folder, ("cache",), ("model",))
     return RunConfig(
-        output=_path(folder, values.output),
-        work=_path(folder, values.work),
+        output=path_in(folder, values.output),
+        work=path_in(folder, values.work),
         seed=values.seed,
         student=_build(
             StudentSettings, sections["student"] or {}, "student", folder, (), ("start", "tokenizer")
@@ -231,7 +229,7 @@ def _corpus(table: dict[str, Any], where: str, folder: Path) -> CorpusSettings:
     for number, source in enumerate(sources):
         place = f"{where}.sources.{number}"
         built = a_table(source, place) | {"files": [
-            name if name.startswith(_DATASET) else _path(folder, name) for name in _files(source, place)
+            name if name.startswith(_DATASET) else path_in(folder, name) for name in _files(source, place)
         ]}  # fmt: skip
         found.append(fitting(Source, built, place))
     return fitting(CorpusSettings, table | {"sources": tuple(found)}, where)
@@ -294,16 +292,4 @@ def _training(
 def _build(
     kind: type[T], section: Any, where: str, folder: Path, paths: Sequence[str], names: Sequence[str] = ()
 ) -> T:
-    # ``paths`` are files or folders; ``names`` may be something else, if there is no such file.
-    table = a_table(section, where)
-    for key in (*paths, *names):
-        value = table.get(key)
-        if not isinstance(value, str) or (key == "start" and value in _WORDS):
-            continue
-        if key in paths or (folder / value).exists():
-            table[key] = _path(folder, value)
-    return fitting(kind, table, where)
-
-
-def _path(folder: Path, name: str) -> str:
-    return str(folder / Path(name).expanduser())
+    return fitting(kind, placed(a_table(section, where), folder, paths, names), where)

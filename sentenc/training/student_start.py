@@ -52,7 +52,7 @@ def make_student(
     if settings.kind == "bert":
         from sentenc.training.bert_student_start import make_bert_student
 
-        return make_bert_student(run, texts, teacher, about)
+        return make_bert_student(run, texts, teacher, _start_place(run, about))
     if settings.layers:
         raise ValueError(f"student.layers is {list(settings.layers)}, expected it for kind 'bert' only")
     options = {name: getattr(settings, name) for name in _RATES + _LENGTHS}
@@ -91,6 +91,12 @@ def make_student(
 _Parts = tuple[Tokenizer, npt.NDArray[np.float32] | None, npt.NDArray[np.float32] | None]
 
 
+def _start_place(run: RunConfig, about: str) -> Path:
+    # Where a start is kept that depends on settings, teacher and texts.
+    identity = json.dumps([asdict(run.student), run.teacher and run.teacher.model, about], sort_keys=True)
+    return Path(run.work) / f"start-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+
+
 def _kept_start(
     run: RunConfig,
     config: CSEConfig,
@@ -100,8 +106,7 @@ def _kept_start(
 ) -> _Parts:
     # A teacher takes minutes for the tokens of a vocabulary: they are computed once a run.
     skips = config.unknown == "skip"
-    identity = json.dumps([asdict(run.student), run.teacher and run.teacher.model, about], sort_keys=True)
-    path = Path(run.work) / f"start-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.npz"
+    path = _start_place(run, about).with_suffix(".npz")
     if path.exists():
         with np.load(path) as found:
             parts = {name: found[name] for name in found.files}

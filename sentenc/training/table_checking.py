@@ -8,6 +8,8 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
+# Starts that are no files.
+_WORDS = ("teacher", "random")
 
 
 def read_table(path: Path, changes: Sequence[str], parse: Callable[[dict[str, Any], Path], T]) -> T:
@@ -33,6 +35,33 @@ def read_table(path: Path, changes: Sequence[str], parse: Callable[[dict[str, An
         return parse(table, path.parent)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{path}: {error}") from error
+
+
+def placed(
+    table: dict[str, Any], folder: Path, paths: Sequence[str], names: Sequence[str] = ()
+) -> dict[str, Any]:
+    """A table with its paths made relative to a folder.
+
+    Args:
+        table: Not changed.
+        folder: What paths are relative to.
+        paths: Keys of files or folders.
+        names: Keys of what may be something else, if there is no such file. A ``start`` of "teacher" or "random" is
+            no file; a folder of that name is "./teacher".
+    """
+    found = dict(table)
+    for key in (*paths, *names):
+        value = table.get(key)
+        if not isinstance(value, str) or (key == "start" and value in _WORDS):
+            continue
+        if key in paths or (folder / value).exists():
+            found[key] = path_in(folder, value)
+    return found
+
+
+def path_in(folder: Path, name: str) -> str:
+    """A path relative to a folder; one of the home directory or an absolute one stays what it is."""
+    return str(folder / Path(name).expanduser())
 
 
 def a_table(value: Any, where: str) -> dict[str, Any]:

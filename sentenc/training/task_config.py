@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from sentenc.training.table_checking import a_table, fitting, read_table
+from sentenc.training.table_checking import a_table, fitting, path_in, placed, read_table
 
 T = TypeVar("T")
 Kind = Literal["classification", "regression"]
@@ -16,8 +16,6 @@ METRICS: dict[Kind, tuple[Metric, ...]] = {
     "classification": ("accuracy", "f1", "matthews"),
     "regression": ("spearman",),
 }
-# Starts of a student that are no folders; a folder of that name is "./teacher".
-_WORDS = ("teacher", "random")
 _SECTIONS = ("task", "teacher", "student", "augmentation", "intermediate", "prediction")
 
 
@@ -313,8 +311,8 @@ def parse_task_run(table: dict[str, Any], folder: Path) -> TaskRunConfig:
     if found["intermediate"] is not None:
         intermediate = _section(IntermediateSettings, found["intermediate"], "intermediate", folder)
     return TaskRunConfig(
-        output=_path(folder, values.output),
-        work=_path(folder, values.work),
+        output=path_in(folder, values.output),
+        work=path_in(folder, values.work),
         seed=values.seed,
         device=values.device,
         task=task,
@@ -342,14 +340,7 @@ def _section(
     paths: Sequence[str] = (),
     names: Sequence[str] = (),
 ) -> T:
-    # ``paths`` are files; ``names`` may be something else, if there is no such file.
-    table = a_table(section, where)
-    for key in (*paths, *names):
-        value = table.get(key)
-        if not isinstance(value, str) or (key == "start" and value in _WORDS):
-            continue
-        if key in paths or (folder / value).exists():
-            table[key] = _path(folder, value)
+    table = placed(a_table(section, where), folder, paths, names)
     try:
         return fitting(kind, table, where)
     except ValueError as error:
@@ -357,10 +348,6 @@ def _section(
         if where in str(error):
             raise
         raise ValueError(f"{where}: {error}") from error
-
-
-def _path(folder: Path, name: str) -> str:
-    return str(folder / Path(name).expanduser())
 
 
 def _at_least(where: str, settings: Any, **least: float) -> None:

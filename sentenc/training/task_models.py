@@ -1,7 +1,7 @@
 """The BERTs of a task: a teacher from its folder, a student from the teacher, a folder or at random."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,10 @@ from torch import Tensor, nn
 
 from sentenc.errors import CheckpointError, ModelNotFoundError
 from sentenc.registry import find, load
+from sentenc.training.bert_start import FITTED_TEXTS, SIZES, batches_by_length, student_from_teacher
 from sentenc.training.task_config import TaskRunConfig
 from sentenc.training.task_data import TaskData
 from sentenc.training.task_student import TaskStudent, quiet_transformers
-
-# Pairs or texts that a narrower student is fitted on.
-_FITTED = 1500
-_BATCH = 50
-_SIZES = ("intermediate_size", "hidden_size")
 
 
 def finetuned(model: str, data: TaskData, run: TaskRunConfig) -> TaskStudent:
@@ -65,7 +61,7 @@ def base(
             bert = BertModel.from_pretrained(folder, local_files_only=True)
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     else:
-        from sentenc.training.bert_student_start import bert_parts
+        from sentenc.training.bert_student import bert_parts
 
         bert, tokenizer = bert_parts(load(model))
         if not isinstance(bert, BertModel):
@@ -85,14 +81,16 @@ def first_student(run: TaskRunConfig, teacher: TaskStudent, data: TaskData) -> T
         return base(settings.start, data, run, settings.config)
     if settings.start == "random":
         return _random(run, teacher, data)
-    from sentenc.training.bert_start import student_from_teacher
+    sizes = {name: settings.config[name] for name in SIZES if name in settings.config}
+    dropouts = {name: value for name, value in settings.config.items() if name not in SIZES}
 
-    sizes = {name: settings.config[name] for name in _SIZES if name in settings.config}
-    dropouts = {name: value for name, value in settings.config.items() if name not in _SIZES}
+    def inputs(texts: list[str]) -> dict[str, Tensor]:
+        return teacher.inputs(*teacher.tokenize(texts))
+
     bert = student_from_teacher(
         teacher.bert,
         layers=settings.layers or (),
-        batches=_batches(teacher, data.texts[:_FITTED]) if sizes else [],
+        batches=batches_by_length(data.texts[:FITTED_TEXTS], inputs) if sizes else [],
         **sizes,
     )
     module = _with_classifier(bert, data, run.seed, dropouts)
@@ -177,15 +175,6 @@ def _order_classes(model: Any, data: TaskData) -> None:
             parameter.copy_(parameter[order].clone())
     config.id2label = dict(enumerate(data.labels))
     config.label2id = {name: i for i, name in enumerate(data.labels)}
-
-
-def _batches(teacher: TaskStudent, texts: Sequence[str]) -> list[tuple[Tensor, Tensor]]:
-    ordered = sorted(texts, key=len)
-    found = []
-    for start in range(0, len(ordered), _BATCH):
-        inputs = teacher.inputs(*teacher.tokenize(ordered[start : start + _BATCH]))
-        found.append((inputs["input_ids"], inputs["attention_mask"]))
-    return found
 
 
 def _config(folder: Path) -> dict[str, Any]:

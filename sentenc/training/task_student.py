@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from sentenc.atomic import replacing_folder
-from sentenc.encoders.base import Encoder, digest
+from sentenc.encoders.base import Encoder
 from sentenc.encoders.texts import as_text_list, replace_lone_surrogates
 from sentenc.errors import CheckpointError
 from sentenc.nn.bert_states import BertStates, bert_states
+from sentenc.training.bert_student import check_fit, hashed, padded
 from sentenc.training.students import Student
 from sentenc.training.task_data import SEPARATOR
 
@@ -66,14 +67,7 @@ class TaskStudent(Student):
         super().__init__()
         if not isinstance(model, BertForSequenceClassification):
             raise TypeError(f"model is {type(model).__name__}, expected BertForSequenceClassification")
-        config: Any = model.config
-        positions = int(config.max_position_embeddings)
-        if not 5 <= max_tokens <= positions:
-            raise ValueError(f"max_tokens is {max_tokens}, expected 5 to {positions}, the model's positions")
-        if len(tokenizer) > config.vocab_size:
-            raise ValueError(
-                f"the tokenizer has {len(tokenizer)} ids, expected at most the model's {config.vocab_size}"
-            )
+        check_fit(model, tokenizer, max_tokens, 5)
         if None in (tokenizer.cls_token_id, tokenizer.sep_token_id):
             raise ValueError("the tokenizer has no [CLS] or no [SEP], expected both")
         self.module: Any = model
@@ -96,7 +90,7 @@ class TaskStudent(Student):
 
     def tokenize(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """Padded ids (B, L) int64 with special tokens, and tokens of each text (B,) int64."""
-        return _padded([row for row, _ in self._token_ids(texts)])
+        return padded([row for row, _ in self._token_ids(texts)])
 
     def inputs(self, ids: Tensor, lengths: Tensor) -> dict[str, Tensor]:
         """What the ``BertModel`` wants of what :meth:`tokenize` gives; at least one token is seen.
@@ -212,11 +206,7 @@ class TaskEncoder(Encoder):
     def fingerprint(self) -> str:
         """A short hash of weights, tokeniser and settings."""
         student = self.student
-        parts = [f"{student.max_tokens} {student.pairs}".encode()]
-        parts.append(student.tokenizer.backend_tokenizer.to_str().encode())
-        for name, value in sorted(student.module.state_dict().items()):
-            parts += [name.encode(), np.ascontiguousarray(value.float().cpu().numpy()).tobytes()]
-        return digest(parts)
+        return hashed(f"{student.max_tokens} {student.pairs}", student.tokenizer, student.module)
 
     def save(
         self,
@@ -245,7 +235,7 @@ class TaskEncoder(Encoder):
         device = next(self.student.parameters()).device
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            ids, lengths = _padded([rows[row][0] for row in chosen])
+            ids, lengths = padded([rows[row][0] for row in chosen])
             with torch.inference_mode():
                 out[chosen] = self.student(ids.to(device), lengths.to(device)).float().cpu().numpy()
         return np.array([count for _, count in rows], np.int64)
@@ -283,11 +273,3 @@ def _shortened(lengths: list[int], most: int) -> list[int]:
     if second <= half:
         return [most - second, second]
     return [first, most - first] if first <= most - half else [most - half, half]
-
-
-def _padded(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
-    lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
-    table = torch.zeros(len(rows), max([1, *map(len, rows)]), dtype=torch.int64)
-    for target, row in zip(table, rows, strict=True):
-        target[: len(row)] = torch.tensor(row, dtype=torch.int64)
-    return table, lengths

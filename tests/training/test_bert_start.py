@@ -12,7 +12,8 @@ from conftest import make_sentence_transformer, wordpiece_spec  # noqa: E402 (ne
 
 from sentenc import ExternalEncoder  # noqa: E402
 from sentenc.training.bert_start import fitting_batches, student_from_teacher  # noqa: E402
-from sentenc.training.bert_student_start import bert_parts, pruned_tokenizer  # noqa: E402
+from sentenc.training.bert_student import bert_parts  # noqa: E402
+from sentenc.training.bert_student_start import pruned_tokenizer  # noqa: E402
 
 TEXTS = [
     "a man is playing the guitar", "someone plays an instrument", "the stock market fell", "the dog runs in the park",

@@ -151,16 +151,17 @@ class TransformerDistillation(Objective):
         """The weighted sum of the losses of a batch; ``parts`` then has each of them, unweighted."""
         target = self._teach(states)
         losses: dict[str, Tensor] = {}
-        layers = list(enumerate(zip(states.hidden, states.scores, self.map, strict=True)))
         if self.weights["attention"]:
+            pairs = zip(states.scores, self.map, strict=True)
             losses["attention"] = torch.stack(
-                [attention_loss(scores, target.scores[g - 1], states.mask) for _, (_, scores, g) in layers]
+                [attention_loss(scores, target.scores[g - 1], states.mask) for scores, g in pairs]
             ).sum()
         if self.weights["hidden"]:
+            triples = zip(self.projections[1:], states.hidden, self.map, strict=True)
             losses["hidden"] = torch.stack(
                 [
-                    state_loss(self.projections[m + 1](hidden), target.hidden[g - 1], states.mask)
-                    for m, (hidden, _, g) in layers
+                    state_loss(project(hidden), target.hidden[g - 1], states.mask)
+                    for project, hidden, g in triples
                 ]
             ).sum()
         if self.weights["embeddings"]:
