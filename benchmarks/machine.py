@@ -38,16 +38,9 @@ def circumstances() -> dict:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parent,
-        check=False,
-    )
     return {
         "date": datetime.date.today().isoformat(),
-        "commit": commit.stdout.strip() or None,
+        "commit": _commit(),
         "python": platform.python_version(),
         "machine": {
             "cpu": _cpu(),
@@ -72,6 +65,21 @@ def own_memory(pid: int | str = "self") -> int:
         return 0
     found = (int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))
     return next(found, 0) // 1024
+
+
+def _commit() -> str | None:
+    # None where there is no git, or no repository.
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"],
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).parent,
+            check=False,
+        )
+    except OSError:
+        return None
+    return found.stdout.strip() or None
 
 
 def _cpu() -> str:

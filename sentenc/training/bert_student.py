@@ -22,6 +22,7 @@ from sentenc.nn.bert import BertSentenceModule
 from sentenc.nn.bert_states import BertStates
 from sentenc.training.cse_folding import map_root, principal_axes
 from sentenc.training.students import Student
+from sentenc.training.teachers import TeacherEnsemble
 
 
 class BertStudent(Student):
@@ -204,9 +205,13 @@ def _cut(ids: list[int], max_tokens: int) -> list[int]:
 def bert_parts(encoder: Encoder) -> tuple[Any, Any]:
     """The transformer of an encoder and its fast tokeniser; a copy of a TinyBERT's, of others their own.
 
+    Of several teachers it is the first's.
+
     Raises:
         ValueError: The encoder has none.
     """
+    if isinstance(encoder, TeacherEnsemble):
+        encoder = encoder.encoders[0]
     if isinstance(encoder, BertEncoder):
         return encoder.module.model, encoder.tokenizer
     if isinstance(encoder, ExternalEncoder) and hasattr(encoder.model[0], "auto_model"):

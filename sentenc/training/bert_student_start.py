@@ -85,7 +85,8 @@ def _loaded(settings: StudentSettings, seed: int) -> tuple[Any, Any]:
             config = BertConfig(**({"vocab_size": len(tokenizer)} | settings.config))
             return BertModel(config, add_pooling_layer=False), tokenizer
         model = AutoModel.from_pretrained(find(settings.start), local_files_only=True, **settings.config)
-    return model, tokenizer
+    # It comes in the precision of its file, which may be too low to train in.
+    return model.float(), tokenizer
 
 
 def _kept_start(

@@ -7,7 +7,7 @@ from typing import Any
 
 from sentenc._version import __version__
 from sentenc.training.corpora import Corpus
-from sentenc.training.run_config import RunConfig
+from sentenc.training.run_config import RunConfig, TeacherSettings
 from sentenc.training.toml_writing import toml_text
 
 _PACKAGES = ("torch", "numpy", "numba", "tokenizers", "transformers", "sentence-transformers")
@@ -60,7 +60,7 @@ def model_card(
     ]
     if run.teacher is not None:
         texts = "" if teacher_texts is None else f", vectors of {teacher_texts:,} texts"
-        lines += [f"Teacher: {_base(run.teacher.model or 'unnamed')}{texts}.", ""]
+        lines += [f"Teacher: {_teachers(run.teacher)}{texts}.", ""]
     for corpus_name, corpus in corpora.items():
         lines += _corpus_lines(corpus_name, corpus)
     lines += [
@@ -86,6 +86,16 @@ def _corpus_lines(name: str, corpus: Corpus) -> list[str]:
         )  # fmt: skip
         lines.append(f"| {files} | {source.form} | {' | '.join(f'{count:,}' for count in counts)} |")
     return [*lines, ""]
+
+
+def _teachers(teacher: TeacherSettings) -> str:
+    names = [_base(model) for model in teacher.models] or ["unnamed"]
+    if len(names) == 1:
+        return names[0]
+    shares = teacher.shares or (1.0,) * len(names)
+    return "the vectors side by side of " + ", ".join(
+        f"{name} (share {share / sum(shares):.2f})" for name, share in zip(names, shares, strict=True)
+    )
 
 
 def package_versions() -> list[str]:

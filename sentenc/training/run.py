@@ -16,12 +16,10 @@ import numpy.typing as npt
 import torch
 
 from sentenc.atomic import replacing_file
-from sentenc.checkpoint import is_checkpoint
 from sentenc.encoders.base import Encoder
 from sentenc.encoders.cse import CSE
 from sentenc.errors import MissingExtraError
 from sentenc.progress import progress_bar
-from sentenc.registry import find, load
 from sentenc.training.batches import Example, batches
 from sentenc.training.bert_student import BertStudent, bert_parts
 from sentenc.training.distributed import Processes, processes
@@ -36,6 +34,7 @@ from sentenc.training.students import Student
 from sentenc.training.tasks import Task
 from sentenc.training.teacher_probe import probe_teacher
 from sentenc.training.teacher_vectors import TeacherVectors
+from sentenc.training.teachers import TeacherEnsemble, for_many_texts, load_teacher
 from sentenc.training.toml_writing import toml_text
 from sentenc.training.trainer import Result, Trainer
 from sentenc.training.training_log import plot_curve, read_log
@@ -161,12 +160,7 @@ class _Preparation:
 
     def _load_teacher(self) -> Encoder:
         settings = self.config.teacher
-        if settings is None or settings.model is None:
-            raise ValueError("the run needs a teacher's model, expected teacher.model in its file")
-        # ONNX Runtime computes a BERT twice as fast as torch on a CPU, and only torch uses a GPU.
-        if torch.cuda.is_available() and not is_checkpoint(find(settings.model)):
-            return load(settings.model, backend="torch")
-        return load(settings.model)
+        return load_teacher(*((), ()) if settings is None else (settings.models, settings.shares))
 
     def _taught(self) -> list[str]:
         # Corpora of the objectives that need a teacher.
@@ -184,7 +178,7 @@ class _Preparation:
             return None
         # A run that goes on must have the texts that it began with.
         fill = fill and not self.resumes and settings.model is not None and settings.minutes != 0
-        found = TeacherVectors(Path(settings.cache), self.load_teacher() if fill else None)
+        found = TeacherVectors(Path(settings.cache), for_many_texts(self.load_teacher()) if fill else None)
         if fill:
             for corpus in corpora:
                 found.add(_Texts(self, corpus), settings.minutes, self.bars)
@@ -250,6 +244,10 @@ class _Preparation:
         if not isinstance(self.student, BertStudent):
             raise ValueError(f"objective {kind} is for student.kind 'bert', got {self.config.student.kind!r}")
         encoder = self.load_teacher()
+        if isinstance(encoder, TeacherEnsemble):
+            raise ValueError(
+                f"objective {kind} learns from one transformer's layers, got several teachers (teacher.also)"
+            )
         probe_teacher(encoder)
         model, tokenizer = bert_parts(encoder)
         return {

@@ -64,14 +64,29 @@ class TeacherSettings:
 
     Attributes:
         model: What :func:`sentenc.load` takes. Not needed if the cache has all, and nothing starts from it.
+        also: More teachers, whose vectors stand beside the first's, see
+            :class:`~sentenc.training.teachers.TeacherEnsemble`.
+        shares: What each counts for, ``model`` first; the same by default.
         cache: Folder of its vectors.
         minutes: Stop filling the cache after so long, and train on the texts that it has then; 0 takes it
             as it is, whoever filled it. None fills it with all texts.
     """
 
     model: str | None = None
+    also: tuple[str, ...] = ()
+    shares: tuple[float, ...] = ()
     cache: str = "teacher-vectors"
     minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses more teachers without a first one."""
+        if (self.also or self.shares) and self.model is None:
+            raise ValueError("teacher.also or teacher.shares without teacher.model, expected the first there")
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """All of them, the first first."""
+        return () if self.model is None else (self.model, *self.also)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,6 +211,9 @@ def parse_run(table: dict[str, Any], folder: Path) -> RunConfig:
     teacher = None
     if sections["teacher"] is not None:
         given = {"cache": TeacherSettings.cache} | a_table(sections["teacher"], "teacher")
+        if isinstance(also := given.get("also"), list):
+            # Each is a folder, if there is one, or a name.
+            given["also"] = [placed({"model": name}, folder, (), ("model",))["model"] for name in also]
         teacher = _build(TeacherSettings, given, "teacher", folder, ("cache",), ("model",))
     return RunConfig(
         output=path_in(folder, values.output),

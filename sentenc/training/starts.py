@@ -168,7 +168,10 @@ def token_vectors(teacher: Encoder, tokens: list[str]) -> FloatArray:
     """
     from sentenc.encoders.external import ExternalEncoder
     from sentenc.encoders.tinybert import TinyBERT
+    from sentenc.training.teachers import TeacherEnsemble
 
+    if isinstance(teacher, TeacherEnsemble):
+        return teacher.beside([token_vectors(encoder, tokens) for encoder in teacher.encoders])
     found = np.zeros((len(tokens), teacher.dim), np.float32)
     rest = np.arange(len(tokens))
     if isinstance(teacher, TinyBERT | ExternalEncoder):
@@ -189,7 +192,7 @@ def token_vectors(teacher: Encoder, tokens: list[str]) -> FloatArray:
 def average_from_teacher(teacher: Encoder, tokenizer: Tokenizer, dim: int) -> FloatArray:
     """Rows of a plain average, (V, dim) float32: a transformer's input embeddings on their principal axes.
 
-    Tokens that the teacher's vocabulary lacks get zero rows.
+    Of several teachers it is the first. Tokens that the teacher's vocabulary lacks get zero rows.
 
     Raises:
         ValueError: The teacher has no input embeddings, or none of any token here, or they are shorter
@@ -197,7 +200,10 @@ def average_from_teacher(teacher: Encoder, tokenizer: Tokenizer, dim: int) -> Fl
     """
     from sentenc.encoders.external import ExternalEncoder
     from sentenc.encoders.tinybert import TinyBERT
+    from sentenc.training.teachers import TeacherEnsemble
 
+    if isinstance(teacher, TeacherEnsemble):
+        teacher = teacher.encoders[0]
     if not isinstance(teacher, TinyBERT | ExternalEncoder):
         raise ValueError(
             f"average_dim needs the input embeddings of a transformer, got {type(teacher).__name__} as the teacher"

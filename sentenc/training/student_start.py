@@ -93,7 +93,10 @@ _Parts = tuple[Tokenizer, npt.NDArray[np.float32] | None, npt.NDArray[np.float32
 
 def _start_place(run: RunConfig, about: str) -> Path:
     # Where a start is kept that depends on settings, teacher and texts.
-    identity = json.dumps([asdict(run.student), run.teacher and run.teacher.model, about], sort_keys=True)
+    teacher: Any = run.teacher and run.teacher.model
+    if run.teacher and run.teacher.also:
+        teacher = [run.teacher.models, run.teacher.shares]
+    identity = json.dumps([asdict(run.student), teacher, about], sort_keys=True)
     return Path(run.work) / f"start-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
 

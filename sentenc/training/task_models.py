@@ -87,10 +87,12 @@ def first_student(run: TaskRunConfig, teacher: TaskStudent, data: TaskData) -> T
     def inputs(texts: list[str]) -> dict[str, Tensor]:
         return teacher.inputs(*teacher.tokenize(texts))
 
+    # A pair is two texts.
+    fitted = data.texts[: FITTED_TEXTS // len(run.task.text)]
     bert = student_from_teacher(
         teacher.bert,
         layers=settings.layers or (),
-        batches=batches_by_length(data.texts[:FITTED_TEXTS], inputs) if sizes else [],
+        batches=batches_by_length(fitted, inputs) if sizes else [],
         **sizes,
     )
     module = _with_classifier(bert, data, run.seed, dropouts)

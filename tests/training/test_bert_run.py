@@ -69,6 +69,18 @@ def test_from_a_teachers_layer_to_a_model(folder):
     assert near[0, 0] > 0.5
 
 
+def test_a_start_in_half_precision_is_trained_in_full(folder):
+    import transformers
+
+    transformers.AutoModel.from_pretrained(folder / "teacher").half().save_pretrained(folder / "half")
+    transformers.AutoTokenizer.from_pretrained(folder / "teacher").save_pretrained(folder / "half")
+    model = trained(folder, "half", table(start="half", layers=[]))
+    config = json.loads((model / "config.json").read_text())
+    # Until version 5 of transformers it was torch_dtype.
+    assert config.get("dtype", config.get("torch_dtype")) == "float32"
+    assert all(np.isfinite(row["loss"]) for row in read_log(model / "log.jsonl") if row.get("losses"))
+
+
 def test_stopped_and_resumed_is_uninterrupted(folder):
     whole = trained(folder, "whole", table())
     content = table()
