@@ -11,6 +11,7 @@ from sentenc._version import __version__
 from sentenc.errors import SentencError
 
 _COMMANDS = {
+    "average": "sentenc.cli.average:average_command",
     "classify": "sentenc.cli.classify:classify_command",
     "demo": "sentenc.cli.demo:demo_command",
     "encode": "sentenc.cli.encode:encode_command",

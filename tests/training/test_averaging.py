@@ -1,0 +1,122 @@
+"""The mean of several refinements of one model."""
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from conftest import WORDS, make_cse, make_tinybert, word_spec
+
+import sentenc
+from sentenc import CSE
+from sentenc.cli import cli
+from sentenc.training.averaging import average
+from sentenc.training.cse_folding import turned
+
+TEXTS = ["the dog runs", "a cat fell in the park", "the man is playing the guitar", "stock market", ""]
+SHAPES = {
+    "residual": {},
+    "both": {"combine": "both", "average_dim": 6},
+    "projected": {"output_dim": 12},
+    "words": {"widths": ()},
+}
+
+
+def weights_of(model):
+    return {name: model.weight(name).astype(np.float32) for name in model.config.shapes()}
+
+
+def refined(model, seed, strength=0.02):
+    """The model with a little noise, turned onto other axes."""
+    rng = np.random.default_rng(seed)
+    weights = {
+        name: (weight + rng.normal(0, strength * np.abs(weight).mean(), weight.shape)).astype(np.float32)
+        if name != "average" else weight
+        for name, weight in weights_of(model).items()
+    }  # fmt: skip
+    turn = np.linalg.qr(rng.normal(size=(model.config.word_dim,) * 2))[0]
+    config, weights = turned(model.config, weights, turn)
+    return CSE(config, weights, model.tokenizer)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_the_mean_of_turned_copies_is_the_model(shape):
+    model = make_cse(**shape)
+    found = average([refined(model, seed, 0) for seed in range(3)])
+    vectors, expected = found.encode(TEXTS), model.encode(TEXTS)
+    np.testing.assert_allclose(
+        found.similarity(vectors, vectors), model.similarity(expected, expected), atol=0.01
+    )
+    assert found.config == model.config
+    assert not vectors[-1].any()
+
+
+def test_the_mean_is_nearer_to_the_start_than_its_parts_are():
+    model = make_cse(combine="both", average_dim=6)
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(WORDS, 6)) for _ in range(100)]
+    expected = model.similarity(v := model.encode(texts), v)
+
+    def off(encoder):
+        vectors = encoder.encode(texts)
+        return float(np.abs(encoder.similarity(vectors, vectors) - expected).mean())
+
+    parts = [refined(model, seed, 0.3) for seed in range(8)]
+    # Independent errors shrink by the root of their number, 2.8; int8 adds a little.
+    assert off(average(parts)) < 0.6 * np.mean([off(part) for part in parts])
+
+
+def test_the_plain_average_stays_and_the_axes_are_the_first_models():
+    model = make_cse(combine="both", average_dim=6)
+    first, second = refined(model, 1), refined(model, 2)
+    found = average([first, second])
+    np.testing.assert_allclose(found.weight("average"), first.weight("average"), atol=0.05)
+    rows = found.weight("embeddings") - first.weight("embeddings")
+    assert np.linalg.norm(rows) < 0.1 * np.linalg.norm(first.weight("embeddings"))
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        (lambda: [make_cse()], "are 1, expected two or more"),
+        (lambda: [make_cse(), make_cse(num_filters=4)], "model 1 has another shape or tokenizer"),
+        (lambda: [make_cse(), make_cse(spec=word_spec())], "model 1 has another shape or tokenizer"),
+        (lambda: [make_cse(combine="concat")] * 2, "combine is 'concat'"),
+    ],
+)
+def test_what_has_no_mean_is_refused(models, message):
+    with pytest.raises(ValueError, match=message):
+        average(models())
+
+
+def test_a_model_of_another_start_is_refused():
+    model = make_cse()
+    weights = weights_of(model)
+    rng = np.random.default_rng(0)
+    weights["embeddings"] = rng.permuted(weights["embeddings"], axis=0)
+    with pytest.raises(ValueError, match="model 1 differ from those of model 0"):
+        average([model, CSE(model.config, weights, model.tokenizer)])
+
+
+def test_the_command_writes_a_model(tmp_path):
+    model = make_cse()
+    names = []
+    for seed in range(2):
+        names.append(str(tmp_path / f"refined-{seed}"))
+        refined(model, seed).save(names[-1])
+    result = CliRunner().invoke(cli, ["average", *names, "-o", str(tmp_path / "mean")])
+    assert result.exit_code == 0, result.output
+    assert "the mean of 2 models" in result.output
+    assert sentenc.load(tmp_path / "mean").dim == model.dim
+
+
+def test_the_command_says_what_it_cannot_average(tmp_path):
+    make_cse().save(tmp_path / "a")
+    make_tinybert().save_compact(tmp_path / "b")
+    result = CliRunner().invoke(cli, ["average", str(tmp_path / "a"), "-o", str(tmp_path / "c")])
+    assert result.exit_code == 2
+    assert "expected two or more" in result.output
+    result = CliRunner().invoke(
+        cli, ["average", str(tmp_path / "a"), str(tmp_path / "b"), "-o", str(tmp_path / "c")]
+    )
+    assert result.exit_code == 1
+    assert "is TinyBERT, expected CSE models" in result.output
+    assert not (tmp_path / "c").exists()
