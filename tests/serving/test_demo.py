@@ -112,7 +112,7 @@ def test_two_encoders_over_the_same_sentences(demo, passages):
     ("query", "country", "word"),
     [
         ("elephants are hunted illegally", "Mozambique", "poaching"),
-        ("the army took power", "Greece", "military"),
+        ("the army took power", "Argentina", "took power"),
         ("sea level rise threatens low islands", "Maldives", "sensitive"),
         ("tax haven for foreign companies", "Monaco", "tax"),
         ("not enough drinking water", "Cayman Islands", "freshwater"),
