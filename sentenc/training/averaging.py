@@ -49,7 +49,7 @@ def average(models: Sequence[CSE], *, card: str | None = None) -> CSE:
     if first.config.average_dim:
         mean["average"] = first.weight("average")
     metadata = {"averaged": [model.metadata.get("name") for model in models]}
-    found = CSE(first.config, mean, first.tokenizer, tables="float32", metadata=metadata, card=card)
+    found = CSE(first.config, mean, first.tokenizer, tables=first.tables, metadata=metadata, card=card)
     return found.compressed()
 
 

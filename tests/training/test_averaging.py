@@ -34,7 +34,7 @@ def refined(model, seed, strength=0.02):
     }  # fmt: skip
     turn = np.linalg.qr(rng.normal(size=(model.config.word_dim,) * 2))[0]
     config, weights = turned(model.config, weights, turn)
-    return CSE(config, weights, model.tokenizer)
+    return CSE(config, weights, model.tokenizer, tables="float32")
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
@@ -69,8 +69,14 @@ def test_the_plain_average_stays_and_the_axes_are_the_first_models():
     first, second = refined(model, 1), refined(model, 2)
     found = average([first, second])
     np.testing.assert_allclose(found.weight("average"), first.weight("average"), atol=0.05)
+    assert found.tables == first.tables == "float32"
     rows = found.weight("embeddings") - first.weight("embeddings")
     assert np.linalg.norm(rows) < 0.1 * np.linalg.norm(first.weight("embeddings"))
+
+
+def test_tables_are_of_the_first_models_kind():
+    models = [CSE(m.config, weights_of(m), m.tokenizer, tables="int8") for m in (make_cse(), make_cse())]
+    assert average(models).tables == "int8"
 
 
 @pytest.mark.parametrize(
