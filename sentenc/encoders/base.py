@@ -165,7 +165,7 @@ class Encoder(ABC):
         Returns:
             Shape (n, m), float32, within [-1, 1]; 0 where either vector is zero.
         """
-        left, right = _unit_rows(a, "a"), _unit_rows(b, "b")
+        left, right = unit_rows(a, "a"), unit_rows(b, "b")
         if left.shape[1] != right.shape[1]:
             raise ValueError(
                 f"a has {left.shape[1]} dimensions and b has {right.shape[1]}, expected the same"
@@ -292,7 +292,12 @@ def _output(out: Vectors | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -
     return out
 
 
-def _unit_rows(vectors: npt.ArrayLike, name: str) -> npt.NDArray[np.float32]:
+def unit_rows(vectors: npt.ArrayLike, name: str) -> npt.NDArray[np.float32]:
+    """Vectors (n, dim), or one (dim,), scaled to unit length, (n, dim) float32; zero vectors stay zero.
+
+    Raises:
+        ValueError: They have another number of axes; the message has ``name``.
+    """
     rows = np.atleast_2d(np.asarray(vectors, np.float32))
     if rows.ndim != 2:
         raise ValueError(f"{name} has {rows.ndim} axes, expected shape (n, dim) or (dim,)")

@@ -19,6 +19,12 @@ _MAX_CHARACTERS = 100
 _UNLIMITED = 10**9
 
 
+def plain_spec(tokenizer: Any) -> dict[str, Any]:
+    """The ``tokenizer.json`` of a ``PreTrainedTokenizerFast``, without the padding and truncation that it keeps as state."""
+    spec: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
+    return spec | {"padding": None, "truncation": None}
+
+
 class TokenizerFiles(NamedTuple):
     """A tokeniser, and the longest text that its settings allow, special tokens included, or None."""
 

@@ -18,12 +18,11 @@ from sentenc.encoders.bert_config import BertConfig, Compute
 from sentenc.encoders.bert_quantization import dense_weight, dequantised, quantised
 from sentenc.encoders.bert_tokenizer_files import CLS, PAD, SEP, check_tokenizer
 from sentenc.encoders.texts import as_text_list
+from sentenc.encoders.token_batches import Ids, between_special_tokens, spans_with_words, token_batches
 from sentenc.errors import CheckpointError
 from sentenc.threads import usable_cores
 from sentenc.tokenization import Tokenizer
 from sentenc.verification import golden_vectors
-
-Ids = npt.NDArray[np.int64]
 
 KIND = "tinybert"
 _OUTPUT = "sentence_embedding"
@@ -262,9 +261,7 @@ class TinyBERT(Encoder):
         self, texts: list[str], batch_size: int, out: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.int64]:
         ids, ends, counts = self.tokenizer.encode(texts, self.max_tokens - 2)
-        starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
-        known = np.concatenate([np.zeros(1, np.int64), np.cumsum(ids != self.tokenizer.unknown_id)])
-        with_words = known[ends] > known[starts]
+        starts, with_words = spans_with_words(ids, ends, self.tokenizer.unknown_id)
         out[~with_words] = 0.0
         self._encode_rows(ids, starts, ends, np.flatnonzero(with_words), batch_size, out)
         return counts + 2
@@ -275,14 +272,15 @@ class TinyBERT(Encoder):
     ) -> None:  # fmt: skip
         # Texts of like length go together, the longest first, so that no thread is left with them in the end.
         rows = rows[np.argsort(starts[rows] - ends[rows], kind="stable")]
-        batches = _batches((ends - starts)[rows] + 2, batch_size * _TOKENS_PER_TEXT)
+        batches = token_batches((ends - starts)[rows] + 2, batch_size * _TOKENS_PER_TEXT)
         if not batches:
             return
         session = self._started()
 
         def encode_batch(part: slice) -> None:
             chosen = rows[part]
-            table, mask = self._padded([ids[a:b] for a, b in zip(starts[chosen], ends[chosen], strict=True)])
+            texts = [ids[a:b] for a, b in zip(starts[chosen], ends[chosen], strict=True)]
+            table, mask = between_special_tokens(texts, self._cls, self._sep, self._pad)
             out[chosen] = session.run([_OUTPUT], {"input_ids": table, "attention_mask": mask})[0]
 
         if self.threads == 1 or len(batches) < 2:
@@ -292,16 +290,6 @@ class TinyBERT(Encoder):
         with ThreadPoolExecutor(min(self.threads, len(batches))) as pool:
             for _ in pool.map(encode_batch, batches):
                 pass  # pass on what a thread raised
-
-    def _padded(self, rows: list[npt.NDArray[np.integer]]) -> tuple[Ids, Ids]:
-        # Ids with special tokens (B, L), and 1 where there is one.
-        lengths = np.array([len(row) for row in rows])
-        places = np.arange(lengths.max() + 2)
-        table = np.full((len(rows), len(places)), self._pad, np.int64)
-        table[:, 0] = self._cls
-        table[(places > 0) & (places <= lengths[:, None])] = np.concatenate(rows)
-        table[np.arange(len(rows)), lengths + 1] = self._sep
-        return table, (places < lengths[:, None] + 2).astype(np.int64)
 
     def _started(self) -> Any:
         # The runtime is imported, and the graph built, when the first text is encoded.
@@ -363,16 +351,6 @@ def check_bert_weights(config: BertConfig, weights: Mapping[str, npt.NDArray[Any
             )
         if not np.isfinite(value).all():
             raise CheckpointError(f"model.safetensors has values in {name} that are not finite")
-
-
-def _batches(lengths: Ids, budget: int) -> list[slice]:
-    # Runs of texts, sorted from the longest, whose padded tokens stay within a budget.
-    found, start = [], 0
-    while start < len(lengths):
-        rows = max(1, budget // int(lengths[start]))
-        found.append(slice(start, start + rows))
-        start += rows
-    return found
 
 
 def _rebuild(

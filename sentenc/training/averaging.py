@@ -54,22 +54,19 @@ def average(models: Sequence[CSE], *, card: str | None = None) -> CSE:
 
 
 def _on_axes_of(first: CSE, model: CSE, number: int) -> dict[str, npt.NDArray[np.float32]]:
-    weights = {name: model.weight(name).astype(np.float32) for name in model.config.shapes()}
-    # A projection behind the embeddings is what is turned.
-    name = "projection" if "projection" in weights else "embeddings"
-    reference = _output(first, name)
-    left, _, right = np.linalg.svd(_output(model, name).T @ reference)
-    weights = turned(model.config, weights, left @ right)[1]
-    off = float(np.linalg.norm(_output(model, name) @ (left @ right) - reference) / np.linalg.norm(reference))
+    reference, own = _tokens(first), _tokens(model)
+    left, _, right = np.linalg.svd(own.T @ reference)
+    turn = left @ right
+    off = float(np.linalg.norm(own @ turn - reference) / np.linalg.norm(reference))
     if off > _FAR:
         raise ValueError(
             f"the embeddings of model {number} differ from those of model 0 by {off:.2f} of their length, expected at "
             f"most {_FAR}: models that went on from the same one"
         )
-    return weights
+    return turned(model.config, {name: model.weight(name) for name in model.config.shapes()}, turn)[1]
 
 
-def _output(model: CSE, name: str) -> npt.NDArray[np.float64]:
+def _tokens(model: CSE) -> npt.NDArray[np.float64]:
     # The tokens as they stand in the output.
     embeddings = model.weight("embeddings").astype(np.float64)
-    return embeddings @ model.weight("projection").astype(np.float64) if name == "projection" else embeddings
+    return embeddings @ model.weight("projection") if "projection" in model.config.shapes() else embeddings

@@ -12,6 +12,7 @@ import torch
 
 from sentenc.atomic import replacing_folder
 from sentenc.encoders.base import Encoder
+from sentenc.encoders.bert_tokenizer_files import plain_spec
 from sentenc.errors import CheckpointError
 from sentenc.registry import find
 from sentenc.tokenization import Tokenizer
@@ -137,8 +138,7 @@ def pruned_tokenizer(tokenizer: Any, texts: Iterable[str], size: int) -> tuple[n
         ValueError: The size is out of range.
         CheckpointError: The tokeniser is of another kind.
     """
-    spec = json.loads(tokenizer.backend_tokenizer.to_str())
-    spec["padding"] = spec["truncation"] = None
+    spec = plain_spec(tokenizer)
     plain = Tokenizer(json.dumps(spec), skip_unknown=True)
     smaller, rows = prune_vocabulary(plain, token_frequencies(plain, texts), size)
     new = {int(old): number for number, old in enumerate(rows)}

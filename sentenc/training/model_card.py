@@ -7,7 +7,7 @@ from typing import Any
 
 from sentenc._version import __version__
 from sentenc.training.corpora import Corpus
-from sentenc.training.run_config import RunConfig, TeacherSettings
+from sentenc.training.run_config import RunConfig, TeacherSettings, shares_of
 from sentenc.training.toml_writing import toml_text
 
 _PACKAGES = ("torch", "numpy", "numba", "tokenizers", "transformers", "sentence-transformers")
@@ -92,9 +92,9 @@ def _teachers(teacher: TeacherSettings) -> str:
     names = [_base(model) for model in teacher.models] or ["unnamed"]
     if len(names) == 1:
         return names[0]
-    shares = teacher.shares or (1.0,) * len(names)
+    shares = shares_of(len(names), teacher.shares)
     return "the vectors side by side of " + ", ".join(
-        f"{name} (share {share / sum(shares):.2f})" for name, share in zip(names, shares, strict=True)
+        f"{name} (share {share:.2f})" for name, share in zip(names, shares, strict=True)
     )
 
 

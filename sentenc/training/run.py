@@ -27,7 +27,7 @@ from sentenc.training.model_card import model_card
 from sentenc.training.objectives import KINDS, aligned_axes, make_objective, principal_axes
 from sentenc.training.objectives.base import Objective
 from sentenc.training.objectives.transformer_distillation import token_map
-from sentenc.training.run_config import ObjectiveSettings, RunConfig
+from sentenc.training.run_config import ObjectiveSettings, RunConfig, TeacherSettings
 from sentenc.training.sts_scoring import sts_score
 from sentenc.training.student_start import make_student
 from sentenc.training.students import Student
@@ -159,8 +159,8 @@ class _Preparation:
                 )
 
     def _load_teacher(self) -> Encoder:
-        settings = self.config.teacher
-        return load_teacher(*((), ()) if settings is None else (settings.models, settings.shares))
+        settings = self.config.teacher or TeacherSettings()
+        return load_teacher(settings.models, settings.shares)
 
     def _taught(self) -> list[str]:
         # Corpora of the objectives that need a teacher.

@@ -1,5 +1,6 @@
 """A training run as a TOML file: what is in it, read and checked without torch."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -58,6 +59,20 @@ class StudentSettings:
     normalize: bool = False
 
 
+def shares_of(teachers: int, shares: Sequence[float] = ()) -> tuple[float, ...]:
+    """What each of several teachers counts for: the shares divided by their sum; without any, all the same.
+
+    Raises:
+        ValueError: The shares are not one positive number for each teacher.
+    """
+    shares = tuple(shares) or (1.0,) * teachers
+    if len(shares) != teachers or not all(0 < share < math.inf for share in shares):
+        raise ValueError(
+            f"the teacher's shares are {list(shares)}, expected {teachers} positive numbers, one for each model"
+        )
+    return tuple(share / sum(shares) for share in shares)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TeacherSettings:
     """The section ``[teacher]``.
@@ -79,9 +94,10 @@ class TeacherSettings:
     minutes: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuses more teachers without a first one."""
+        """Refuses more teachers without a first one, and shares that do not fit."""
         if (self.also or self.shares) and self.model is None:
             raise ValueError("teacher.also or teacher.shares without teacher.model, expected the first there")
+        shares_of(len(self.models), self.shares)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -211,10 +227,7 @@ def parse_run(table: dict[str, Any], folder: Path) -> RunConfig:
     teacher = None
     if sections["teacher"] is not None:
         given = {"cache": TeacherSettings.cache} | a_table(sections["teacher"], "teacher")
-        if isinstance(also := given.get("also"), list):
-            # Each is a folder, if there is one, or a name.
-            given["also"] = [placed({"model": name}, folder, (), ("model",))["model"] for name in also]
-        teacher = _build(TeacherSettings, given, "teacher", folder, ("cache",), ("model",))
+        teacher = _build(TeacherSettings, given, "teacher", folder, ("cache",), ("model", "also"))
     return RunConfig(
         output=path_in(folder, values.output),
         work=path_in(folder, values.work),

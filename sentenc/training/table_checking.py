@@ -46,16 +46,21 @@ def placed(
         table: Not changed.
         folder: What paths are relative to.
         paths: Keys of files or folders.
-        names: Keys of what may be something else, if there is no such file. A ``start`` of "teacher" or "random" is
+        names: Keys of what may be something else, if there is no such file, or of lists of such. A ``start`` of "teacher" or "random" is
             no file; a folder of that name is "./teacher".
     """
     found = dict(table)
-    for key in (*paths, *names):
-        value = table.get(key)
+
+    def place(key: str, value: Any) -> Any:
+        if isinstance(value, list):
+            return [place(key, item) for item in value]
         if not isinstance(value, str) or (key == "start" and value in _WORDS):
-            continue
-        if key in paths or (folder / value).exists():
-            found[key] = path_in(folder, value)
+            return value
+        return path_in(folder, value) if key in paths or (folder / value).exists() else value
+
+    for key in (*paths, *names):
+        if key in table:
+            found[key] = place(key, table[key])
     return found
 
 

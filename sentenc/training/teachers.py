@@ -3,22 +3,24 @@
 import copy
 import json
 import os
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from sentenc.checkpoint import is_checkpoint
-from sentenc.encoders.base import Encoder, digest
+from sentenc.encoders.base import Encoder, digest, unit_rows
+from sentenc.encoders.bert_tokenizer_files import plain_spec
 from sentenc.encoders.external import ExternalEncoder
 from sentenc.encoders.texts import as_text_list
+from sentenc.encoders.token_batches import between_special_tokens, spans_with_words, token_batches
 from sentenc.errors import CheckpointError
 from sentenc.nn.bert import BertSentenceModule
 from sentenc.registry import find, load
 from sentenc.tokenization import Tokenizer
+from sentenc.training.run_config import shares_of
 
 # Padded tokens of a batch: what keeps a large GPU busy, in some hundred MB.
 _TOKENS = 65_536
@@ -64,13 +66,8 @@ class TeacherEnsemble(Encoder):
     def __init__(self, encoders: Sequence[Encoder], shares: Sequence[float] = ()) -> None:
         if not encoders:
             raise ValueError("encoders is empty, expected one or more")
-        shares = tuple(shares) or (1.0,) * len(encoders)
-        if len(shares) != len(encoders) or not all(0 < share < np.inf for share in shares):
-            raise ValueError(
-                f"the teacher's shares are {list(shares)}, expected {len(encoders)} positive numbers, one for each model"
-            )
         self.encoders = tuple(encoders)
-        self.shares = tuple(share / sum(shares) for share in shares)
+        self.shares = shares_of(len(encoders), shares)
 
     @property
     def dim(self) -> int:
@@ -109,7 +106,8 @@ class TeacherEnsemble(Encoder):
     def beside(self, parts: Sequence[npt.NDArray[np.floating]]) -> npt.NDArray[np.float32]:
         """Vectors (n, t_i) of every encoder, of any length, as those of the ensemble: (n, dim) float32."""
         scaled = [
-            _unit_rows(part) * np.float32(share**0.5) for part, share in zip(parts, self.shares, strict=True)
+            unit_rows(part, "vectors") * np.float32(share**0.5)
+            for part, share in zip(parts, self.shares, strict=True)
         ]
         return np.concatenate(scaled, axis=1)
 
@@ -153,12 +151,11 @@ class BatchedTeacher(Encoder):
         self._tokenizer = tokenizer
         special = encoder.model.tokenizer
         self._start, self._end = special.cls_token_id, special.sep_token_id
-        self._special_ids = np.array(sorted(special.all_special_ids), np.int64)
         model = copy.deepcopy(encoder.model[0].auto_model)
         self._module = BertSentenceModule(model.to(device, dtype).eval())
 
     @staticmethod
-    def fits(encoder: Encoder) -> bool:
+    def fits(encoder: Encoder) -> TypeGuard[ExternalEncoder]:
         """Whether an encoder is of the kind that this class computes."""
         return _mean_pooled(encoder) is not None
 
@@ -189,32 +186,20 @@ class BatchedTeacher(Encoder):
     ) -> npt.NDArray[np.int64]:
         most = min(self.max_tokens, self._encoder.model[0].auto_model.config.max_position_embeddings) - 2
         ids, ends, counts = self._tokenizer.encode(texts, most)
-        lengths = np.diff(ends, prepend=0)
-        order = np.argsort(lengths, kind="stable")
-        for rows in _batches(order, lengths + 2):
-            table, kept = self._padded(ids, ends, lengths, rows)
+        starts, with_words = spans_with_words(ids, ends, self._tokenizer.unknown_id)
+        out[~with_words] = 0.0
+        rows = np.flatnonzero(with_words)
+        rows = rows[np.argsort(starts[rows] - ends[rows], kind="stable")]
+        for part in token_batches((ends - starts)[rows] + 2, _TOKENS):
+            chosen = rows[part]
+            tokens = [ids[a:b] for a, b in zip(starts[chosen], ends[chosen], strict=True)]
+            # What stands in the padding is ignored.
+            table, mask = between_special_tokens(tokens, self._start, self._end, self._end)
+            batch, lengths = torch.from_numpy(table), torch.from_numpy(mask.sum(1))
             with torch.inference_mode():
-                out[rows] = self._module(table.to(self._device), kept.to(self._device)).float().cpu().numpy()
-        # No known word: the zero vector, as everywhere in sentenc.
-        known = np.concatenate([[0], np.cumsum(~np.isin(ids, self._special_ids))])
-        out[known[ends] == known[ends - lengths]] = 0.0
+                vectors = self._module(batch.to(self._device), lengths.to(self._device))
+                out[chosen] = vectors.float().cpu().numpy()
         return counts + 2
-
-    def _padded(
-        self,
-        ids: npt.NDArray[np.integer],
-        ends: npt.NDArray[np.int64],
-        lengths: npt.NDArray[np.int64],
-        rows: npt.NDArray[np.int64],
-    ) -> tuple[Tensor, Tensor]:
-        # Ids (B, L) between the special tokens, and their numbers (B,).
-        most = int(lengths[rows].max())
-        places = np.arange(most)
-        within = places < lengths[rows][:, None]
-        table = np.full((len(rows), most + 2), self._end, np.int64)
-        table[:, 0] = self._start
-        table[:, 1:-1][within] = ids[((ends - lengths)[rows][:, None] + places)[within]]
-        return torch.from_numpy(table), torch.from_numpy(lengths[rows] + 2)
 
 
 def for_many_texts(teacher: Encoder) -> Encoder:
@@ -223,7 +208,7 @@ def for_many_texts(teacher: Encoder) -> Encoder:
         return teacher
     if isinstance(teacher, TeacherEnsemble):
         return TeacherEnsemble([for_many_texts(encoder) for encoder in teacher.encoders], teacher.shares)
-    if isinstance(teacher, ExternalEncoder) and BatchedTeacher.fits(teacher):
+    if BatchedTeacher.fits(teacher):
         return BatchedTeacher(teacher, torch.device("cuda"))
     return teacher
 
@@ -240,28 +225,7 @@ def _mean_pooled(encoder: Encoder) -> Tokenizer | None:
         return None
     if tokenizer.cls_token_id is None or tokenizer.sep_token_id is None:
         return None
-    spec = json.loads(tokenizer.backend_tokenizer.to_str())
-    spec["padding"] = spec["truncation"] = None
     try:
-        return Tokenizer(json.dumps(spec), skip_unknown=False)
+        return Tokenizer(json.dumps(plain_spec(tokenizer)), skip_unknown=False)
     except CheckpointError:
         return None
-
-
-def _batches(order: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
-    # Parts of the order, each of about _TOKENS padded tokens; lengths rise along it.
-    start = 0
-    while start < len(order):
-        size = max(1, _TOKENS // int(lengths[order[start]]))
-        while size > 1 and size * int(lengths[order[min(start + size, len(order)) - 1]]) > _TOKENS:
-            size = max(1, size // 2)
-        yield order[start : start + size]
-        start += size
-
-
-def _unit_rows(vectors: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-    rows = np.asarray(vectors, np.float32)
-    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-    norms[norms == 0] = 1.0
-    unit: npt.NDArray[np.float32] = rows / norms[:, None]
-    return unit

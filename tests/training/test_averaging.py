@@ -21,7 +21,7 @@ SHAPES = {
 
 
 def weights_of(model):
-    return {name: model.weight(name).astype(np.float32) for name in model.config.shapes()}
+    return {name: model.weight(name) for name in model.config.shapes()}
 
 
 def refined(model, seed, strength=0.02):

@@ -104,6 +104,14 @@ def test_set_changes_and_adds_values(run_file):
     assert run.table["objectives"][0]["batch_size"] == 64
 
 
+def test_more_teachers_are_folders_beside_the_file_or_names(run_file):
+    folder = run_file.parent
+    (folder / "large").mkdir()
+    teacher = load_run(run_file, ['teacher.also=["large", "owner/name"]', "teacher.shares=[1, 2, 3]"]).teacher
+    assert teacher is not None
+    assert teacher.models == ("cse-en", str(folder / "large"), "owner/name")
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -113,6 +121,8 @@ def test_set_changes_and_adds_values(run_file):
         ("student.dropout='much'", TypeError, r"student\.dropout is 'much', expected a number"),
         ("student.config=1", TypeError, r"student\.config is 1, expected a table"),
         ("teacher.minutes=true", TypeError, r"teacher\.minutes is True, expected a number"),
+        ("teacher.shares=[1, 2]", ValueError, r"shares are \[1, 2\], expected 1 positive numbers"),
+        ("teacher.also=[1]", TypeError, r"teacher\.also is \[1\], expected a list"),
         ("corpora.text.sources=[]", ValueError, r"corpora\.text\.sources is \[\], expected a list of tables"),
         ("corpora.text.sources.0.files='a'", TypeError, r"corpora\.text\.sources\.0\.files is 'a', expected a list"),
         ("corpora.text.sources.0.fom='a'", ValueError, r"unknown key corpora\.text\.sources\.0\.fom; known are files"),
