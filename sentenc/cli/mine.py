@@ -13,7 +13,7 @@ import click
 
 import sentenc
 from sentenc.cli.record_files import open_records, record_options
-from sentenc.encoders.texts import replace_lone_surrogates
+from sentenc.texts import replace_lone_surrogates
 
 if TYPE_CHECKING:
     from sentenc.retrieval.mining import MinedPairs

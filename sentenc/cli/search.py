@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sentenc.encoders.texts import replace_lone_surrogates
+from sentenc.texts import replace_lone_surrogates
 
 if TYPE_CHECKING:
     from sentenc.retrieval import Hit, Index

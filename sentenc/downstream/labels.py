@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.encoders.texts import as_text_list
+from sentenc.texts import as_text_list
 
 LabelType = Literal["str", "int", "float", "bool"]
 _TYPES: dict[LabelType, type] = {"str": str, "int": int, "float": float, "bool": bool}

@@ -133,7 +133,7 @@ def _is_whole(value: Any) -> bool:
 
 
 def _correlations(predicted: npt.NDArray[np.float64], scores: npt.NDArray[np.float64]) -> dict[str, float]:
-    from sentenc.evaluation.similarity import pearson, spearman
+    from sentenc.metrics import pearson, spearman
 
     # None where one of both is always the same.
     if len(scores) < 2 or np.ptp(scores) == 0 or np.ptp(predicted) == 0:

@@ -269,7 +269,7 @@ def regression_report(
         ValueError: There are no examples, or lengths differ.
     """
     metrics = _metrics()
-    from sentenc.evaluation.similarity import pearson, spearman
+    from sentenc.metrics import pearson, spearman
 
     true, given = np.asarray(y_true, np.float64), np.asarray(y_pred, np.float64)
     _check(len(true), y_pred=given, texts=texts, places=places)

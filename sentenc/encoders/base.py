@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.encoders.texts import as_text_list, check_text, iterate_texts
 from sentenc.errors import TextTooLongError, TruncationWarning
 from sentenc.progress import progress_bar
+from sentenc.texts import as_text_list, check_text, iterate_texts
 
 Vectors = npt.NDArray[Any]
 OnOverflow = Literal["warn", "error", "ignore"]

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder, digest
-from sentenc.encoders.texts import as_text_list, replace_lone_surrogates
 from sentenc.errors import CheckpointError, MissingExtraError
+from sentenc.texts import as_text_list, replace_lone_surrogates
 
 
 class ExternalEncoder(Encoder):

@@ -21,8 +21,9 @@ from sentenc.evaluation.protocols import Outcome, k_fold, nested_k_fold, pair_fe
 from sentenc.evaluation.readers import Examples
 from sentenc.evaluation.results import Results, Score, versions
 from sentenc.evaluation.senteval_probe import SentEvalProbe
-from sentenc.evaluation.similarity import AGGREGATIONS, Aggregation, correlations, paired_cosine
+from sentenc.evaluation.similarity import AGGREGATIONS, Aggregation, correlations
 from sentenc.evaluation.tasks import Task
+from sentenc.metrics import paired_cosine
 from sentenc.progress import Bar, progress_bar
 
 _CROSS_VALIDATED = ("nested-k-fold", "k-fold")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from sentenc.evaluation.adam import Adam, Floats, Network, Rows, train_epoch
 from sentenc.evaluation.protocols import Outcome
-from sentenc.evaluation.similarity import pearson, spearman
+from sentenc.metrics import pearson, spearman
 from sentenc.threads import worker_threads
 
 _CLASSES = 5

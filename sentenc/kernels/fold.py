@@ -13,8 +13,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.encoders.texts import replace_lone_surrogates
 from sentenc.kernels.compilation import compiled
+from sentenc.texts import replace_lone_surrogates
 
 _PAGE = 256
 _PAGES = 0x110000 // _PAGE

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
-from sentenc.encoders.texts import as_text_list
 from sentenc.errors import IndexMismatchError
 from sentenc.retrieval.folder import Manifest
 from sentenc.retrieval.quantization import FloatArray
+from sentenc.texts import as_text_list
 
 
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
-from sentenc.encoders.texts import as_text_list
 from sentenc.retrieval import storage
 from sentenc.retrieval.checks import (
     are_numbers,
@@ -32,6 +31,7 @@ from sentenc.retrieval.quantization import STORES, FloatArray, plain
 from sentenc.retrieval.rows import Rows
 from sentenc.retrieval.segments import Segment
 from sentenc.retrieval.structures import KINDS, structure_kind
+from sentenc.texts import as_text_list
 
 Metric = Literal["cosine", "dot"]
 

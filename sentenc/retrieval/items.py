@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.encoders.texts import describe
+from sentenc.texts import describe
 
 Id = int | str
 Payload = dict[str, Any] | None

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
-from sentenc.encoders.texts import as_text_list
 from sentenc.progress import progress_bar
 from sentenc.retrieval.best_pairs import BestPairs, Cosines
 from sentenc.retrieval.structures import import_faiss
+from sentenc.texts import as_text_list
 
 Method = Literal["auto", "exact", "approximate"]
 

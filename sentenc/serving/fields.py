@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from sentenc.encoders.texts import replace_lone_surrogates
 from sentenc.serving.errors import ApiError, shown
+from sentenc.texts import replace_lone_surrogates
 
 
 def texts(fields: dict[str, Any], name: str, max_inputs: int) -> list[str]:

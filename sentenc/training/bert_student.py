@@ -15,11 +15,11 @@ from sentenc.encoders.base import Encoder, digest
 from sentenc.encoders.bert_saving import write_modules
 from sentenc.encoders.bert_tokenizer_files import write_json
 from sentenc.encoders.external import ExternalEncoder
-from sentenc.encoders.texts import as_text_list, replace_lone_surrogates
 from sentenc.encoders.tinybert import TinyBERT
 from sentenc.errors import CheckpointError
 from sentenc.nn.bert import BertSentenceModule
 from sentenc.nn.bert_states import BertStates
+from sentenc.texts import as_text_list, replace_lone_surrogates
 from sentenc.training.cse_folding import map_root, principal_axes
 from sentenc.training.students import Student
 from sentenc.training.teachers import TeacherEnsemble

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sentenc.encoders.texts import replace_lone_surrogates
+from sentenc.texts import replace_lone_surrogates
 
 # How vocabularies mark a piece that begins a word (byte-level BPE, SentencePiece), or one that does not.
 _BEGINNINGS = ("Ġ", "▁")

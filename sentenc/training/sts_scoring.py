@@ -7,7 +7,7 @@ import numpy as np
 
 from sentenc.encoders.base import Encoder
 from sentenc.errors import TextFileError
-from sentenc.evaluation.similarity import paired_cosine, pearson, spearman
+from sentenc.metrics import paired_cosine, pearson, spearman
 from sentenc.text_files import open_text
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.errors import TextFileError
-from sentenc.evaluation.similarity import spearman
+from sentenc.metrics import spearman
 from sentenc.text_files import open_text
 from sentenc.training.task_config import Metric, TaskSettings
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from sentenc.atomic import replacing_folder
 from sentenc.encoders.base import Encoder
-from sentenc.encoders.texts import as_text_list, replace_lone_surrogates
 from sentenc.errors import CheckpointError
 from sentenc.nn.bert_states import BertStates, bert_states
+from sentenc.texts import as_text_list, replace_lone_surrogates
 from sentenc.training.bert_student import check_fit, hashed, padded
 from sentenc.training.students import Student
 from sentenc.training.task_data import SEPARATOR

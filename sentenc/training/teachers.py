@@ -14,11 +14,11 @@ from sentenc.checkpoint import is_checkpoint
 from sentenc.encoders.base import Encoder, digest, unit_rows
 from sentenc.encoders.bert_tokenizer_files import plain_spec
 from sentenc.encoders.external import ExternalEncoder
-from sentenc.encoders.texts import as_text_list
 from sentenc.encoders.token_batches import between_special_tokens, spans_with_words, token_batches
 from sentenc.errors import CheckpointError
 from sentenc.nn.bert import BertSentenceModule
 from sentenc.registry import find, load
+from sentenc.texts import as_text_list
 from sentenc.tokenization import Tokenizer
 from sentenc.training.run_config import shares_of
 

@@ -6,7 +6,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from sentenc.evaluation import DataMismatchWarning, Results, SentEvalProbe, Task, evaluate
-from sentenc.evaluation.similarity import paired_cosine, pearson, spearman
+from sentenc.metrics import paired_cosine, pearson, spearman
 
 from .conftest import WordAverage
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sentenc.evaluation.similarity import average_ranks, correlations, paired_cosine, pearson, spearman
+from sentenc.evaluation.similarity import correlations
+from sentenc.metrics import average_ranks, paired_cosine, pearson, spearman
 
 
 def test_cosine_of_rows_and_zero_for_zero_vectors():

@@ -11,7 +11,7 @@ from conftest import WORDS, make_cse, wordpiece_spec
 import sentenc
 from sentenc.cli import cli
 from sentenc.errors import SentencError
-from sentenc.evaluation.similarity import spearman
+from sentenc.metrics import spearman
 from sentenc.training import run as run_module
 from sentenc.training.run_config import parse_run
 from sentenc.training.teacher_vectors import TeacherVectors
