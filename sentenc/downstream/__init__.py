@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sentenc.downstream.classifier import SentenceClassifier
-    from sentenc.downstream.folder import load
     from sentenc.downstream.pairs import SentencePairClassifier, SentencePairRegressor
+    from sentenc.downstream.persistence import load
 
 __all__ = ["SentenceClassifier", "SentencePairClassifier", "SentencePairRegressor", "load"]
 

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.downstream.features import pair_features
+from sentenc.downstream.fine_tuning_config import TuningConfig
 from sentenc.downstream.head import HeadKind, LinearHead, log_losses, probabilities
-from sentenc.downstream.head_fitting import fit_head, hits
-from sentenc.downstream.held_out import Rows, held_out_rows, strata
+from sentenc.downstream.head_solver import fit_head, hits
 from sentenc.downstream.labels import parse_texts
-from sentenc.downstream.tuning_config import TuningConfig
+from sentenc.downstream.splits import Rows, held_out_rows, strata
 from sentenc.encoders.base import Encoder
 from sentenc.errors import MissingExtraError
 from sentenc.registry import available_models
@@ -79,7 +79,7 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
             sklearn.exceptions.NotFittedError: There is nothing to write yet.
             CheckpointError: ``folder`` exists and holds something else.
         """
-        from sentenc.downstream.folder import save
+        from sentenc.downstream.persistence import save
 
         self._check_fitted()
         save(self, folder)
@@ -91,7 +91,7 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
         Raises:
             CheckpointError: It holds none, one of another kind, or is damaged.
         """
-        from sentenc.downstream.folder import load
+        from sentenc.downstream.persistence import load
 
         found = load(folder, expected=cls)
         assert isinstance(found, cls)
@@ -153,7 +153,7 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
         rng: np.random.Generator,
     ) -> HeldOut:
         if self.init == "random":
-            from sentenc.downstream.tunable import random_encoder
+            from sentenc.downstream.trainable_encoder import random_encoder
 
             encoder = random_encoder(encoder, rng)
         features = features_of(encoder, columns, self.show_progress_bar)
@@ -174,7 +174,7 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
         weights: Matrix,
         rng: np.random.Generator,
     ) -> HeldOut:
-        from sentenc.downstream.tuning import tune_end_to_end
+        from sentenc.downstream.fine_tuning import tune_end_to_end
 
         held = held_out_rows(strata(targets), self.validation_fraction, rng)
         kept = np.setdiff1d(np.arange(len(targets)), held)

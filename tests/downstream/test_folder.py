@@ -263,7 +263,7 @@ def test_another_kind_is_refused(folder, encoder, tmp_path):
 def test_a_head_that_does_not_fit(folder):
     from safetensors.numpy import save_file
 
-    from sentenc.downstream.folder import _stated
+    from sentenc.downstream.persistence import _stated
 
     for tensors, words in (
         ({"weights": np.zeros((3, 24), np.float32)}, "has tensors"),

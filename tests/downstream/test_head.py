@@ -11,8 +11,8 @@ from sklearn.linear_model import LogisticRegression
 
 from sentenc.downstream.features import pair_features
 from sentenc.downstream.head import LinearHead, log_losses, probabilities
-from sentenc.downstream.head_fitting import fit_head, hits
-from sentenc.downstream.held_out import folds, held_out_rows, strata
+from sentenc.downstream.head_solver import fit_head, hits
+from sentenc.downstream.splits import folds, held_out_rows, strata
 from sentenc.errors import CheckpointError
 
 HUGE = 1e4
@@ -392,7 +392,7 @@ def test_the_number_of_threads_changes_nothing(monkeypatch, random_problem, kind
     heads = []
     for cores in (1, 4):
         monkeypatch.setattr(
-            "sentenc.downstream.head_fitting.ThreadPoolExecutor", lambda _, n=cores: ThreadPoolExecutor(n)
+            "sentenc.downstream.head_solver.ThreadPoolExecutor", lambda _, n=cores: ThreadPoolExecutor(n)
         )
         heads.append(fit_head(features, np.eye(3)[labels], kind, C=4.0, rng=rng()).head)
     np.testing.assert_array_equal(heads[0].weights, heads[1].weights)

@@ -7,7 +7,7 @@ from conftest import make_cse, make_sentence_transformer
 
 import sentenc
 from sentenc import ExternalEncoder
-from sentenc.downstream.tunable import TunableCSE, random_encoder, tunable
+from sentenc.downstream.trainable_encoder import TunableCSE, random_encoder, tunable
 from sentenc.encoders.base import Encoder
 from sentenc.nn.cse import CSEModule
 

@@ -20,10 +20,10 @@ from sentenc import (
 )
 from sentenc.downstream import tuning
 from sentenc.downstream.features import pair_features
+from sentenc.downstream.fine_tuning import tune_end_to_end
+from sentenc.downstream.fine_tuning_config import TuningConfig
 from sentenc.downstream.head import LinearHead, log_losses
-from sentenc.downstream.head_fitting import fit_head
-from sentenc.downstream.tuning import tune_end_to_end
-from sentenc.downstream.tuning_config import TuningConfig
+from sentenc.downstream.head_solver import fit_head
 from sentenc.training.objectives.regularization import TowardsStart
 from tests.downstream.labelled import labelled, scored_pairs
 

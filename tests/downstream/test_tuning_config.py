@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from sentenc.downstream.tuning_config import TuningConfig
+from sentenc.downstream.fine_tuning_config import TuningConfig
 
 
 @pytest.mark.parametrize(
@@ -40,5 +40,5 @@ def test_settings_at_their_ends():
 
 
 def test_it_is_imported_without_torch():
-    code = "import sys, sentenc.downstream.tuning_config; sys.exit('torch' in sys.modules)"
+    code = "import sys, sentenc.downstream.fine_tuning_config; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

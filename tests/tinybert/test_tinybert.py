@@ -256,7 +256,7 @@ def test_torch_model_is_the_same_model():
 
 def test_it_is_tuned_and_still_fast():
     torch = pytest.importorskip("torch")
-    from sentenc.downstream.tunable import random_encoder, tunable
+    from sentenc.downstream.trainable_encoder import random_encoder, tunable
 
     encoder, rng = make_tinybert().computing("float32", threads=2), np.random.default_rng(0)
     form = tunable(encoder, KNOWN, rng=rng)

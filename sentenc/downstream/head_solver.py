@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.downstream.head import HeadKind, LinearHead, log_losses, probabilities
-from sentenc.downstream.held_out import Rows, folds, held_out_rows, strata
+from sentenc.downstream.splits import Rows, folds, held_out_rows, strata
 from sentenc.errors import MissingExtraError
 from sentenc.threads import worker_threads
 

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sentenc.downstream.fine_tuning_config import TuningConfig
 from sentenc.downstream.head import HeadKind, LinearHead
-from sentenc.downstream.head_fitting import hits
-from sentenc.downstream.tunable import Ids, Init, Tunable, tunable
-from sentenc.downstream.tuning_config import TuningConfig
+from sentenc.downstream.head_solver import hits
+from sentenc.downstream.trainable_encoder import Ids, Init, Tunable, tunable
 from sentenc.encoders.base import Encoder
 from sentenc.progress import progress_bar
 
-# After sentenc.downstream.tunable, which says so if torch is missing.
+# After sentenc.downstream.trainable_encoder, which says so if torch is missing.
 import torch  # isort: skip
 from torch import Tensor, nn  # isort: skip
 
@@ -82,7 +82,7 @@ def tune_end_to_end(
     Args:
         encoder: Where it starts; not changed.
         columns: One column of n texts; or two, of pairs.
-        targets: (n, K), see :func:`~sentenc.downstream.head_fitting.fit_head`.
+        targets: (n, K), see :func:`~sentenc.downstream.head_solver.fit_head`.
         kind: Of the head.
         config: How.
         init: "random" trains from random weights, without a pull.

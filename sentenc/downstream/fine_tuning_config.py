@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class TuningConfig:
-    """Settings of :func:`~sentenc.downstream.tuning.tune_end_to_end`.
+    """Settings of :func:`~sentenc.downstream.fine_tuning.tune_end_to_end`.
 
     Attributes:
         epochs: At most so many.
