@@ -41,7 +41,7 @@ PUBLISHED = {
 
 
 def minilm() -> Any:
-    from sentenc.encoders.external import ExternalEncoder
+    from sentenc.encoders.sentence_transformer import ExternalEncoder
 
     return ExternalEncoder(machine.minilm_folder(), name="all-MiniLM-L6-v2")
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sentenc.encoders.base import Encoder
     from sentenc.encoders.cse import CSE
     from sentenc.encoders.cse_config import CSEConfig
-    from sentenc.encoders.external import ExternalEncoder
+    from sentenc.encoders.sentence_transformer import ExternalEncoder
     from sentenc.encoders.tinybert import TinyBERT
     from sentenc.errors import (
         CheckpointError,
@@ -43,7 +43,7 @@ _HOME = {
     "CSEConfig": "sentenc.encoders.cse_config",
     "CheckpointError": "sentenc.errors",
     "Encoder": "sentenc.encoders.base",
-    "ExternalEncoder": "sentenc.encoders.external",
+    "ExternalEncoder": "sentenc.encoders.sentence_transformer",
     "Hit": "sentenc.retrieval.items",
     "Index": "sentenc.retrieval.index",
     "IndexFormatError": "sentenc.errors",

@@ -98,7 +98,7 @@ def _load_foreign(
                 raise
     if compute is not None:
         raise ValueError(f"compute is {compute!r}, expected none with backend='torch'")
-    from sentenc.encoders.external import ExternalEncoder
+    from sentenc.encoders.sentence_transformer import ExternalEncoder
 
     return ExternalEncoder(folder)
 

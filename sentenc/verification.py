@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,18 +10,8 @@ from sentenc.checkpoint import GOLDEN, read_checkpoint
 from sentenc.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from sentenc.encoders.base import Encoder
+    pass
 
-GOLDEN_TEXTS = [
-    "A man is playing a guitar.",
-    "The stock market fell sharply after the announcement.",
-    "not good at all, not even close!",
-    "Crème brûlée, naïve façade & Ærø: 3.14 €",
-    "東京 is the capital of 日本",
-    "antidisestablishmentarianism",
-    "word " * 200,
-    "",
-]
 # Fused multiply-add and the order of a product's sums differ between processors; nothing else does.
 TOLERANCE = 1e-4
 
@@ -32,12 +22,6 @@ class Verification:
 
     texts: int
     max_difference: float
-
-
-def golden_vectors(encoder: "Encoder") -> dict[str, Any]:
-    """The golden texts and the encoder's vectors of them, as a model folder keeps them."""
-    vectors = encoder.encode(GOLDEN_TEXTS, on_overflow="ignore")
-    return {"texts": GOLDEN_TEXTS, "embeddings": [[round(float(x), 7) for x in row] for row in vectors]}
 
 
 def verify(folder: str | os.PathLike[str]) -> Verification:

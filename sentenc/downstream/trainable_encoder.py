@@ -12,7 +12,7 @@ import numpy.typing as npt
 from sentenc.encoders.base import Encoder
 from sentenc.encoders.cse import CSE
 from sentenc.encoders.cse_tables import ROWS, quantised_rows
-from sentenc.encoders.external import ExternalEncoder
+from sentenc.encoders.sentence_transformer import ExternalEncoder
 from sentenc.encoders.tinybert import TinyBERT
 from sentenc.errors import MissingExtraError
 

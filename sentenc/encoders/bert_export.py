@@ -11,8 +11,8 @@ from sentenc._version import __version__
 from sentenc.atomic import replacing_file
 from sentenc.encoders.bert_config import Compute
 from sentenc.encoders.bert_graph import bert_graph
+from sentenc.encoders.golden import GOLDEN_TEXTS
 from sentenc.texts import as_text_list
-from sentenc.verification import GOLDEN_TEXTS
 
 if TYPE_CHECKING:
     from sentenc.encoders.tinybert import TinyBERT

@@ -13,11 +13,11 @@ from sentenc.checkpoint import Checkpoint, write_checkpoint
 from sentenc.encoders.base import Encoder, digest
 from sentenc.encoders.cse_config import CSEConfig
 from sentenc.encoders.cse_tables import ROWS, dense_weight, fold_tables, quantised_rows
+from sentenc.encoders.golden import golden_vectors
 from sentenc.errors import CheckpointError
 from sentenc.texts import as_text_list
 from sentenc.threads import usable_cores
 from sentenc.tokenization import Tokenizer
-from sentenc.verification import golden_vectors
 
 Tables = Literal["int8", "float32"]
 

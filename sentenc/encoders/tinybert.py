@@ -17,12 +17,12 @@ from sentenc.encoders.base import Encoder, digest
 from sentenc.encoders.bert_config import BertConfig, Compute
 from sentenc.encoders.bert_quantization import dense_weight, dequantised, quantised
 from sentenc.encoders.bert_tokenizer_files import CLS, PAD, SEP, check_tokenizer
+from sentenc.encoders.golden import golden_vectors
 from sentenc.encoders.token_batches import Ids, between_special_tokens, spans_with_words, token_batches
 from sentenc.errors import CheckpointError
 from sentenc.texts import as_text_list
 from sentenc.threads import usable_cores
 from sentenc.tokenization import Tokenizer
-from sentenc.verification import golden_vectors
 
 KIND = "tinybert"
 _OUTPUT = "sentence_embedding"

@@ -83,7 +83,7 @@ def as_embedder(
     """
     # By name, so that judging anything else does not import torch.
     if any(kind.__name__ == "SentenceTransformer" for kind in type(encoder).__mro__):
-        from sentenc.encoders.external import ExternalEncoder
+        from sentenc.encoders.sentence_transformer import ExternalEncoder
 
         encoder = ExternalEncoder(encoder, name)
     if isinstance(encoder, Encoder):

@@ -14,7 +14,7 @@ from sentenc.atomic import replacing_folder
 from sentenc.encoders.base import Encoder, digest
 from sentenc.encoders.bert_saving import write_modules
 from sentenc.encoders.bert_tokenizer_files import write_json
-from sentenc.encoders.external import ExternalEncoder
+from sentenc.encoders.sentence_transformer import ExternalEncoder
 from sentenc.encoders.tinybert import TinyBERT
 from sentenc.errors import CheckpointError
 from sentenc.nn.bert import BertSentenceModule

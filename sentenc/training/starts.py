@@ -166,7 +166,7 @@ def token_vectors(teacher: Encoder, tokens: list[str]) -> FloatArray:
     A token of the teacher's own vocabulary stands between its special tokens; any other token, and
     every token where the teacher is not a transformer, is encoded as the text that it stands for.
     """
-    from sentenc.encoders.external import ExternalEncoder
+    from sentenc.encoders.sentence_transformer import ExternalEncoder
     from sentenc.encoders.tinybert import TinyBERT
     from sentenc.training.teachers import TeacherEnsemble
 
@@ -198,7 +198,7 @@ def average_from_teacher(teacher: Encoder, tokenizer: Tokenizer, dim: int) -> Fl
         ValueError: The teacher has no input embeddings, or none of any token here, or they are shorter
             than ``dim``.
     """
-    from sentenc.encoders.external import ExternalEncoder
+    from sentenc.encoders.sentence_transformer import ExternalEncoder
     from sentenc.encoders.tinybert import TinyBERT
     from sentenc.training.teachers import TeacherEnsemble
 
