@@ -16,10 +16,10 @@ from sentenc._version import __version__
 if TYPE_CHECKING:
     from sentenc.downstream import SentenceClassifier, SentencePairClassifier, SentencePairRegressor
     from sentenc.encoders.base import Encoder
+    from sentenc.encoders.bert.encoder import TinyBERT
     from sentenc.encoders.cse import CSE
     from sentenc.encoders.cse_config import CSEConfig
     from sentenc.encoders.sentence_transformer import ExternalEncoder
-    from sentenc.encoders.tinybert import TinyBERT
     from sentenc.errors import (
         CheckpointError,
         IndexFormatError,
@@ -60,7 +60,7 @@ _HOME = {
     "Task": "sentenc.evaluation",
     "TextFileError": "sentenc.errors",
     "TextTooLongError": "sentenc.errors",
-    "TinyBERT": "sentenc.encoders.tinybert",
+    "TinyBERT": "sentenc.encoders.bert.encoder",
     "TruncationWarning": "sentenc.errors",
     "available_models": "sentenc.registry",
     "evaluate": "sentenc.evaluation",

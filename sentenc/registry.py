@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sentenc.checkpoint import Checkpoint, is_checkpoint, read_checkpoint
-from sentenc.encoders.bert_config import Compute
+from sentenc.encoders.bert.config import Compute
 from sentenc.errors import CheckpointError, MissingExtraError, ModelNotFoundError, NotBertError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def load_checkpoint(
 ) -> "Encoder":
     """The encoder that a model folder's content describes."""
     if checkpoint.kind == "tinybert":
-        from sentenc.encoders.tinybert import TinyBERT
+        from sentenc.encoders.bert.encoder import TinyBERT
 
         return TinyBERT.from_checkpoint(checkpoint, compute=compute, threads=threads)
     if checkpoint.kind != "cse":
@@ -82,14 +82,14 @@ def load_checkpoint(
 def _load_foreign(
     folder: Path, threads: int | None, compute: Compute | None, backend: Backend | None
 ) -> "Encoder":
-    from sentenc.encoders.bert_folder import is_transformer_folder
+    from sentenc.encoders.bert.reading import is_transformer_folder
 
     if not is_transformer_folder(folder):
         raise CheckpointError(
             f"{folder} holds no model: expected a sentenc config.json, a modules.json or a transformer's config.json"
         )
     if backend != "torch":
-        from sentenc.encoders.tinybert import TinyBERT
+        from sentenc.encoders.bert.encoder import TinyBERT
 
         try:
             return TinyBERT.from_folder(folder, compute=compute, threads=threads)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sentenc import CSE, CSEConfig, Encoder, TinyBERT
-from sentenc.encoders.bert_config import BertConfig
+from sentenc.encoders.bert.config import BertConfig
 from sentenc.tokenization import Tokenizer
 
 os.environ["HF_HUB_OFFLINE"] = "1"

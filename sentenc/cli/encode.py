@@ -10,7 +10,7 @@ import click
 import sentenc
 from sentenc.cli.vector_files import Block, known_suffixes, write_vectors
 from sentenc.encoders.base import Encoder, OnOverflow
-from sentenc.encoders.bert_config import Compute
+from sentenc.encoders.bert.config import Compute
 from sentenc.progress import progress_bar
 from sentenc.text_files import open_text, read_texts
 

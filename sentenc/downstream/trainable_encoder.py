@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
+from sentenc.encoders.bert.encoder import TinyBERT
 from sentenc.encoders.cse import CSE
 from sentenc.encoders.cse_tables import ROWS, quantised_rows
 from sentenc.encoders.sentence_transformer import ExternalEncoder
-from sentenc.encoders.tinybert import TinyBERT
 from sentenc.errors import MissingExtraError
 
 try:
@@ -207,7 +207,7 @@ class TunableBert(Tunable):
         The ``save`` of either writes a folder that sentence-transformers takes too.
         """
         if isinstance(self._encoder, TinyBERT):
-            from sentenc.encoders.bert_torch import from_torch
+            from sentenc.encoders.bert.torch_conversion import from_torch
 
             return from_torch(self._student.module.model, self._encoder)
         self._student.to("cpu")

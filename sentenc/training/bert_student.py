@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from sentenc.atomic import replacing_folder
 from sentenc.encoders.base import Encoder, digest
-from sentenc.encoders.bert_saving import write_modules
-from sentenc.encoders.bert_tokenizer_files import write_json
+from sentenc.encoders.bert.encoder import TinyBERT
+from sentenc.encoders.bert.tokenizer_files import write_json
+from sentenc.encoders.bert.writing import write_modules
 from sentenc.encoders.sentence_transformer import ExternalEncoder
-from sentenc.encoders.tinybert import TinyBERT
 from sentenc.errors import CheckpointError
 from sentenc.nn.bert import BertSentenceModule
 from sentenc.nn.bert_states import BertStates

@@ -12,7 +12,7 @@ import torch
 
 from sentenc.atomic import replacing_folder
 from sentenc.encoders.base import Encoder
-from sentenc.encoders.bert_tokenizer_files import plain_spec
+from sentenc.encoders.bert.tokenizer_files import plain_spec
 from sentenc.errors import CheckpointError
 from sentenc.registry import find
 from sentenc.tokenization import Tokenizer

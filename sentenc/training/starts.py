@@ -166,8 +166,8 @@ def token_vectors(teacher: Encoder, tokens: list[str]) -> FloatArray:
     A token of the teacher's own vocabulary stands between its special tokens; any other token, and
     every token where the teacher is not a transformer, is encoded as the text that it stands for.
     """
+    from sentenc.encoders.bert.encoder import TinyBERT
     from sentenc.encoders.sentence_transformer import ExternalEncoder
-    from sentenc.encoders.tinybert import TinyBERT
     from sentenc.training.teachers import TeacherEnsemble
 
     if isinstance(teacher, TeacherEnsemble):
@@ -198,8 +198,8 @@ def average_from_teacher(teacher: Encoder, tokenizer: Tokenizer, dim: int) -> Fl
         ValueError: The teacher has no input embeddings, or none of any token here, or they are shorter
             than ``dim``.
     """
+    from sentenc.encoders.bert.encoder import TinyBERT
     from sentenc.encoders.sentence_transformer import ExternalEncoder
-    from sentenc.encoders.tinybert import TinyBERT
     from sentenc.training.teachers import TeacherEnsemble
 
     if isinstance(teacher, TeacherEnsemble):
@@ -223,7 +223,7 @@ def average_from_teacher(teacher: Encoder, tokenizer: Tokenizer, dim: int) -> Fl
 
 
 def _vocabulary(teacher: Any) -> dict[str, int]:
-    from sentenc.encoders.tinybert import TinyBERT
+    from sentenc.encoders.bert.encoder import TinyBERT
 
     known: dict[str, int] = (
         teacher.tokenizer.vocabulary if isinstance(teacher, TinyBERT) else teacher.model.tokenizer.get_vocab()

@@ -12,9 +12,9 @@ import torch
 
 from sentenc.checkpoint import is_checkpoint
 from sentenc.encoders.base import Encoder, digest, unit_rows
-from sentenc.encoders.bert_tokenizer_files import plain_spec
+from sentenc.encoders.bert.batching import between_special_tokens, spans_with_words, token_batches
+from sentenc.encoders.bert.tokenizer_files import plain_spec
 from sentenc.encoders.sentence_transformer import ExternalEncoder
-from sentenc.encoders.token_batches import between_special_tokens, spans_with_words, token_batches
 from sentenc.errors import CheckpointError
 from sentenc.nn.bert import BertSentenceModule
 from sentenc.registry import find, load

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import WORDS, make_tinybert, random_bert_weights
 
-from sentenc.encoders import bert_export
+from sentenc.encoders.bert import onnx_export as bert_export
 
 TEXTS = [
     "a man is playing the guitar",

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 import sentenc
 from sentenc import CheckpointError, ExternalEncoder, TinyBERT
-from sentenc.encoders.bert_folder import read_bert_folder
+from sentenc.encoders.bert.reading import read_bert_folder
 from sentenc.errors import NotBertError
 
 TEXTS = [

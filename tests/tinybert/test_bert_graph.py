@@ -6,10 +6,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from sentenc.encoders.bert_config import BertConfig
-from sentenc.encoders.bert_graph import bert_graph
-from sentenc.encoders.bert_quantization import dense_weight, dequantised, quantised, quantised_matrix
-from sentenc.encoders.onnx_writing import OnnxGraph
+from sentenc.encoders.bert.config import BertConfig
+from sentenc.encoders.bert.onnx_graph import bert_graph
+from sentenc.encoders.bert.onnx_writer import OnnxGraph
+from sentenc.encoders.bert.quantization import dense_weight, dequantised, quantised, quantised_matrix
 
 TINY = BertConfig(
     vocab_size=50, hidden_size=24, num_hidden_layers=2, num_attention_heads=4, intermediate_size=40,

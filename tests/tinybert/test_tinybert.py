@@ -11,8 +11,8 @@ from conftest import make_cse, make_sentence_transformer, make_tinybert, wordpie
 
 import sentenc
 from sentenc import CheckpointError, ExternalEncoder, TinyBERT, TruncationWarning
-from sentenc.encoders.bert_config import BertConfig
-from sentenc.encoders.bert_quantization import quantised
+from sentenc.encoders.bert.config import BertConfig
+from sentenc.encoders.bert.quantization import quantised
 
 TEXTS = [
     "a man is playing the guitar", "someone plays an instrument!", "", "dog", "the stock market fell " * 7,

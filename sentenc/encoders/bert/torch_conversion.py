@@ -5,13 +5,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sentenc.encoders.bert_config import LINEAR
-from sentenc.encoders.bert_saving import transformers_config
-from sentenc.encoders.bert_tokenizer_files import SETTINGS, TOKENIZER, write_tokenizer
+from sentenc.encoders.bert.config import LINEAR
+from sentenc.encoders.bert.tokenizer_files import SETTINGS, TOKENIZER, write_tokenizer
+from sentenc.encoders.bert.writing import transformers_config
 from sentenc.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from sentenc.encoders.tinybert import TinyBERT
+    from sentenc.encoders.bert.encoder import TinyBERT
 
 
 def torch_model(encoder: "TinyBERT") -> tuple[Any, Any]:
@@ -58,7 +58,7 @@ def from_torch(model: Any, like: "TinyBERT") -> "TinyBERT":
         model: Of the other's shape; a pooler is left out.
         like: Whose tokeniser and settings it gets.
     """
-    from sentenc.encoders.tinybert import TinyBERT
+    from sentenc.encoders.bert.encoder import TinyBERT
 
     state = model.state_dict()
     weights = {

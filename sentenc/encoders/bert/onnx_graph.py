@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.encoders.bert_config import LINEAR, BertConfig, Compute
-from sentenc.encoders.bert_quantization import dense_weight, quantised_matrix
-from sentenc.encoders.onnx_writing import OnnxGraph
+from sentenc.encoders.bert.config import LINEAR, BertConfig, Compute
+from sentenc.encoders.bert.onnx_writer import OnnxGraph
+from sentenc.encoders.bert.quantization import dense_weight, quantised_matrix
 
 Weights = Mapping[str, npt.NDArray[Any]]
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.encoders.bert_config import LINEAR, BertConfig, Compute
-from sentenc.encoders.bert_tokenizer_files import read_json, read_tokenizer
+from sentenc.encoders.bert.config import LINEAR, BertConfig, Compute
+from sentenc.encoders.bert.tokenizer_files import read_json, read_tokenizer
 from sentenc.errors import CheckpointError, MissingExtraError, NotBertError
 from sentenc.tokenization import Tokenizer
 

@@ -9,13 +9,13 @@ import numpy as np
 
 from sentenc._version import __version__
 from sentenc.atomic import replacing_file
-from sentenc.encoders.bert_config import Compute
-from sentenc.encoders.bert_graph import bert_graph
+from sentenc.encoders.bert.config import Compute
+from sentenc.encoders.bert.onnx_graph import bert_graph
 from sentenc.encoders.golden import GOLDEN_TEXTS
 from sentenc.texts import as_text_list
 
 if TYPE_CHECKING:
-    from sentenc.encoders.tinybert import TinyBERT
+    from sentenc.encoders.bert.encoder import TinyBERT
 
 # Vectors in another arithmetic must be about those of float32, and order pairs as well.
 LEAST_COSINE = 0.99

@@ -14,11 +14,11 @@ import numpy.typing as npt
 from sentenc.atomic import replacing_folder
 from sentenc.checkpoint import Checkpoint, write_checkpoint
 from sentenc.encoders.base import Encoder, digest
-from sentenc.encoders.bert_config import BertConfig, Compute
-from sentenc.encoders.bert_quantization import dense_weight, dequantised, quantised
-from sentenc.encoders.bert_tokenizer_files import CLS, PAD, SEP, check_tokenizer
+from sentenc.encoders.bert.batching import Ids, between_special_tokens, spans_with_words, token_batches
+from sentenc.encoders.bert.config import BertConfig, Compute
+from sentenc.encoders.bert.quantization import dense_weight, dequantised, quantised
+from sentenc.encoders.bert.tokenizer_files import CLS, PAD, SEP, check_tokenizer
 from sentenc.encoders.golden import golden_vectors
-from sentenc.encoders.token_batches import Ids, between_special_tokens, spans_with_words, token_batches
 from sentenc.errors import CheckpointError
 from sentenc.texts import as_text_list
 from sentenc.threads import usable_cores
@@ -119,7 +119,7 @@ class TinyBERT(Encoder):
             CheckpointError: A file is missing or damaged.
             MissingExtraError: The weights are a ``pytorch_model.bin``, and torch is not installed.
         """
-        from sentenc.encoders.bert_folder import read_bert_folder
+        from sentenc.encoders.bert.reading import read_bert_folder
 
         found = read_bert_folder(Path(folder))
         return cls(
@@ -176,7 +176,7 @@ class TinyBERT(Encoder):
 
         Weights are float32 there.
         """
-        from sentenc.encoders.bert_saving import write_bert_folder
+        from sentenc.encoders.bert.writing import write_bert_folder
 
         with replacing_folder(Path(folder), "modules.json", CheckpointError, "a model folder") as staging:
             write_bert_folder(
@@ -225,7 +225,7 @@ class TinyBERT(Encoder):
             ValueError: The mean cosine is below 0.99, or the correlation (x 100) drops by more than 0.5;
                 nothing is written then.
         """
-        from sentenc.encoders.bert_export import export
+        from sentenc.encoders.bert.onnx_export import export
 
         return export(self, Path(path), compute, texts, None if sts is None else Path(sts))
 
@@ -235,7 +235,7 @@ class TinyBERT(Encoder):
         Raises:
             MissingExtraError: torch or transformers is not installed.
         """
-        from sentenc.encoders.bert_torch import torch_model
+        from sentenc.encoders.bert.torch_conversion import torch_model
 
         return torch_model(self)
 
@@ -295,7 +295,7 @@ class TinyBERT(Encoder):
         # The runtime is imported, and the graph built, when the first text is encoded.
         with self._lock:
             if self._session is None:
-                from sentenc.encoders.bert_graph import bert_graph
+                from sentenc.encoders.bert.onnx_graph import bert_graph
 
                 self._session = _session(bert_graph(self.config, self._weights, compute=self.compute))
             return self._session

@@ -1,0 +1,1 @@
+"""BERT encoders on ONNX Runtime, TinyBERT among them."""
