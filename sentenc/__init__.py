@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from sentenc.downstream import SentenceClassifier, SentencePairClassifier, SentencePairRegressor
     from sentenc.encoders.base import Encoder
     from sentenc.encoders.bert.encoder import TinyBERT
-    from sentenc.encoders.cse import CSE
-    from sentenc.encoders.cse_config import CSEConfig
+    from sentenc.encoders.cse.config import CSEConfig
+    from sentenc.encoders.cse.encoder import CSE
     from sentenc.encoders.sentence_transformer import ExternalEncoder
     from sentenc.errors import (
         CheckpointError,
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from sentenc.verification import verify
 
 _HOME = {
-    "CSE": "sentenc.encoders.cse",
-    "CSEConfig": "sentenc.encoders.cse_config",
+    "CSE": "sentenc.encoders.cse.encoder",
+    "CSEConfig": "sentenc.encoders.cse.config",
     "CheckpointError": "sentenc.errors",
     "Encoder": "sentenc.encoders.base",
     "ExternalEncoder": "sentenc.encoders.sentence_transformer",

@@ -74,7 +74,7 @@ def load_checkpoint(
         raise CheckpointError(f"config.json has kind {checkpoint.kind!r}, expected 'cse' or 'tinybert'")
     if compute is not None:
         raise ValueError(f"compute is {compute!r}, expected none for a CSE: it multiplies no matrices")
-    from sentenc.encoders.cse import CSE
+    from sentenc.encoders.cse.encoder import CSE
 
     return CSE.from_checkpoint(checkpoint, threads=threads)
 

@@ -7,7 +7,7 @@ import pytest
 from conftest import make_cse, wordpiece_spec
 
 from sentenc import CSE, CSEConfig
-from sentenc.encoders.cse_tables import INT16_BIAS, fold_tables
+from sentenc.encoders.cse.tables import INT16_BIAS, fold_tables
 from sentenc.tokenization import Tokenizer
 
 SENTENCE = "a man is playing the guitar in the park and she plays an instrument by the market"

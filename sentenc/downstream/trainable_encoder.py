@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
 from sentenc.encoders.bert.encoder import TinyBERT
-from sentenc.encoders.cse import CSE
-from sentenc.encoders.cse_tables import ROWS, quantised_rows
+from sentenc.encoders.cse.encoder import CSE
+from sentenc.encoders.cse.tables import ROWS, quantised_rows
 from sentenc.encoders.sentence_transformer import ExternalEncoder
 from sentenc.errors import MissingExtraError
 

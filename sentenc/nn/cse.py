@@ -7,7 +7,7 @@ Jiao, Wang, Feng: "Convolutional Neural Network for Universal Sentence Embedding
 import torch
 from torch import Tensor, nn
 
-from sentenc.encoders.cse_config import CSEConfig
+from sentenc.encoders.cse.config import CSEConfig
 
 
 class CSEModule(nn.Module):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from sentenc.checkpoint import read_checkpoint
 from sentenc.collections import read_collection
-from sentenc.encoders.cse import CSE
+from sentenc.encoders.cse.encoder import CSE
 from sentenc.registry import find
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.encoders.cse import CSE
+from sentenc.encoders.cse.encoder import CSE
 from sentenc.training.cse_folding import turned
 
 # Share of the embeddings that two models of one start may differ by. Refinements differ by some hundredths,

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.encoders.cse_config import CSEConfig
+from sentenc.encoders.cse.config import CSEConfig
 
 FloatArray = npt.NDArray[np.float32]
 DoubleArray = npt.NDArray[np.float64]

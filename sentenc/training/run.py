@@ -17,7 +17,7 @@ import torch
 
 from sentenc.atomic import replacing_file
 from sentenc.encoders.base import Encoder
-from sentenc.encoders.cse import CSE
+from sentenc.encoders.cse.encoder import CSE
 from sentenc.errors import MissingExtraError
 from sentenc.progress import progress_bar
 from sentenc.training.batches import Example, batches

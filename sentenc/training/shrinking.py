@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.encoders.cse import CSE
+from sentenc.encoders.cse.encoder import CSE
 from sentenc.tokenization import Tokenizer
 
 Weights = dict[str, npt.NDArray[np.float32]]

@@ -13,8 +13,8 @@ import torch
 
 from sentenc.atomic import replacing_file
 from sentenc.encoders.base import Encoder
-from sentenc.encoders.cse import CSE
-from sentenc.encoders.cse_config import CSEConfig
+from sentenc.encoders.cse.config import CSEConfig
+from sentenc.encoders.cse.encoder import CSE
 from sentenc.errors import CheckpointError
 from sentenc.registry import find, load
 from sentenc.tokenization import Tokenizer

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from sentenc.encoders.base import Encoder
-from sentenc.encoders.cse import CSE, Tables
-from sentenc.encoders.cse_config import CSEConfig
+from sentenc.encoders.cse.config import CSEConfig
+from sentenc.encoders.cse.encoder import CSE, Tables
 from sentenc.nn.bert_states import BertStates
 from sentenc.nn.cse import CSEModule
 from sentenc.tokenization import Tokenizer

@@ -9,7 +9,7 @@ import torch
 from conftest import make_cse, make_sentence_transformer, wordpiece_spec
 
 from sentenc import ExternalEncoder
-from sentenc.encoders.cse_config import CSEConfig
+from sentenc.encoders.cse.config import CSEConfig
 from sentenc.tokenization import Tokenizer
 from sentenc.training.starts import (
     principal_embeddings,

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from sentenc.checkpoint import Checkpoint, write_checkpoint
 from sentenc.encoders.base import Encoder, digest
-from sentenc.encoders.cse_config import CSEConfig
-from sentenc.encoders.cse_tables import ROWS, dense_weight, fold_tables, quantised_rows
+from sentenc.encoders.cse.config import CSEConfig
+from sentenc.encoders.cse.tables import ROWS, dense_weight, fold_tables, quantised_rows
 from sentenc.encoders.golden import golden_vectors
 from sentenc.errors import CheckpointError
 from sentenc.texts import as_text_list

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.encoders.cse_config import CSEConfig
+from sentenc.encoders.cse.config import CSEConfig
 
 _PHI = {"identity": 0, "tanh": 1, "relu": 2, "gelu": 3}
 _POOLING = {"mean": 0, "sum": 1, "max": 2}

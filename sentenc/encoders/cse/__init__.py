@@ -1,0 +1,1 @@
+"""The CSE encoder: n-gram CNN sentence embeddings by table look-up."""
