@@ -30,8 +30,8 @@ import numpy as np
 import sentenc
 from sentenc import Encoder
 from sentenc.downstream import SentenceClassifier, SentencePairClassifier, SentencePairRegressor
-from sentenc.evaluation.catalogue import TASKS
 from sentenc.evaluation.results import write_atomically
+from sentenc.evaluation.senteval_tasks import TASKS
 
 FOLDER = machine.RESULTS / "downstream"
 NAMES = ("SST2", "TREC", "MR", "SICK-E", "SICK-R", "banking77")

@@ -21,11 +21,11 @@ from bag_of_words import NAME as BAG_OF_WORDS
 from bag_of_words import evaluate_bag_of_words
 
 from sentenc.evaluation import Results, evaluate
-from sentenc.evaluation.catalogue import select_tasks
 from sentenc.evaluation.harness import file_stem
 from sentenc.evaluation.plot import plot
 from sentenc.evaluation.report import markdown
 from sentenc.evaluation.results import write_atomically
+from sentenc.evaluation.senteval_tasks import select_tasks
 
 FOLDER = machine.RESULTS / "transfer"
 # MTEB's row; SICK-R on its test set as SentEval has it (MTEB's own is on all pairs).

@@ -18,10 +18,10 @@ from bag_of_words import FoldByFold
 from transfer import RandomWords
 
 from sentenc.evaluation import LogisticProbe, Probe
-from sentenc.evaluation.catalogue import TASKS
-from sentenc.evaluation.embeddings import EmbeddingStore, as_embedder
+from sentenc.evaluation.embedding_store import EmbeddingStore, as_embedder
 from sentenc.evaluation.probes import Labelled
 from sentenc.evaluation.protocols import Outcome, k_fold, nested_k_fold, pair_features, senteval_order, split
+from sentenc.evaluation.senteval_tasks import TASKS
 
 
 def labelled_parts(name: str, store: EmbeddingStore, data: str) -> dict[str, Labelled]:

@@ -58,10 +58,10 @@ def _run(
     models: tuple[str, ...], data: Path, tasks: list[str], output: Path, options: dict[str, Any]
 ) -> None:
     from sentenc.evaluation import SentEvalProbe, evaluate
-    from sentenc.evaluation.catalogue import select_tasks
     from sentenc.evaluation.plot import plot
     from sentenc.evaluation.report import markdown
     from sentenc.evaluation.results import Score, write_atomically
+    from sentenc.evaluation.senteval_tasks import select_tasks
     from sentenc.registry import load
 
     probe, hidden = options.pop("probe"), options.pop("hidden")

@@ -4,8 +4,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from sentenc.evaluation.catalogue import STS, TRANSFER
 from sentenc.evaluation.results import Results
+from sentenc.evaluation.senteval_tasks import STS, TRANSFER
 from sentenc.figures import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, YELLOW, new_figure, save_figure
 
 _COLOURS = (BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK)

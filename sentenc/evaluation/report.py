@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from sentenc.evaluation.catalogue import STS, TRANSFER
-from sentenc.evaluation.literature import PROTOCOLS, STS_ROWS, TRANSFER_ROWS, PublishedRow
+from sentenc.evaluation.published_results import PROTOCOLS, STS_ROWS, TRANSFER_ROWS, PublishedRow
 from sentenc.evaluation.results import Results, Score
+from sentenc.evaluation.senteval_tasks import STS, TRANSFER
 
 
 def markdown(results: Sequence[Results]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sentenc.atomic import replacing_file
-from sentenc.evaluation.catalogue import STS, TRANSFER
+from sentenc.evaluation.senteval_tasks import STS, TRANSFER
 
 FORMAT_VERSION = 1
 AVERAGES: Mapping[str, tuple[str, ...]] = {"STS avg": STS, "transfer avg": TRANSFER}

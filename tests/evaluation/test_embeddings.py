@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sentenc.evaluation.embeddings import EmbeddingStore, as_embedder
+from sentenc.evaluation.embedding_store import EmbeddingStore, as_embedder
 
 from .conftest import WordAverage
 
@@ -66,8 +66,8 @@ def test_a_damaged_cache_file_is_reported_and_encoded_again(tmp_path):
 
 
 def test_an_interrupted_run_keeps_what_it_encoded(tmp_path, monkeypatch):
-    monkeypatch.setattr("sentenc.evaluation.embeddings._BLOCK", 2)
-    monkeypatch.setattr("sentenc.evaluation.embeddings._BLOCKS_PER_FILE", 2)
+    monkeypatch.setattr("sentenc.evaluation.embedding_store._BLOCK", 2)
+    monkeypatch.setattr("sentenc.evaluation.embedding_store._BLOCKS_PER_FILE", 2)
     texts = [f"w{number}" for number in range(9)]
 
     class Interrupted(WordAverage):

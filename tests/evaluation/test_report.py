@@ -5,8 +5,8 @@ import pytest
 
 from sentenc.errors import MissingExtraError
 from sentenc.evaluation import GROUPS, Results
-from sentenc.evaluation.literature import STS_ROWS, TRANSFER_ROWS
 from sentenc.evaluation.plot import plot
+from sentenc.evaluation.published_results import STS_ROWS, TRANSFER_ROWS
 from sentenc.evaluation.report import markdown
 from sentenc.evaluation.results import Score
 

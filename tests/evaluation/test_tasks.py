@@ -1,7 +1,7 @@
 import pytest
 
-from sentenc.evaluation.catalogue import GROUPS, TASKS, select_tasks
 from sentenc.evaluation.readers import DataError
+from sentenc.evaluation.senteval_tasks import GROUPS, TASKS, select_tasks
 from sentenc.evaluation.tasks import Task, known_checksums
 
 
