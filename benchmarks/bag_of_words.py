@@ -15,7 +15,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from sentenc.evaluation.probes import Labelled, LogisticProbe, Split
+from sentenc.evaluation.probes.base import Labelled, LogisticProbe, Split
 from sentenc.evaluation.protocols import Outcome, k_fold, nested_k_fold, senteval_order, split
 from sentenc.evaluation.results import Results, Score, versions
 from sentenc.evaluation.similarity import correlations

@@ -19,7 +19,7 @@ from transfer import RandomWords
 
 from sentenc.evaluation import LogisticProbe, Probe
 from sentenc.evaluation.embedding_store import EmbeddingStore, as_embedder
-from sentenc.evaluation.probes import Labelled
+from sentenc.evaluation.probes.base import Labelled
 from sentenc.evaluation.protocols import Outcome, k_fold, nested_k_fold, pair_features, senteval_order, split
 from sentenc.evaluation.senteval_tasks import TASKS
 

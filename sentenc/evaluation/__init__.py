@@ -8,11 +8,11 @@ Every score carries its protocol, so that it is never compared with one made dif
 """
 
 from sentenc.evaluation.harness import DataMismatchWarning, evaluate
-from sentenc.evaluation.lbfgs import NotConvergedWarning
-from sentenc.evaluation.probes import LogisticProbe, Probe
+from sentenc.evaluation.probes.base import LogisticProbe, Probe
+from sentenc.evaluation.probes.lbfgs import NotConvergedWarning
+from sentenc.evaluation.probes.senteval import SentEvalProbe
 from sentenc.evaluation.readers import DataError
 from sentenc.evaluation.results import Results, Score
-from sentenc.evaluation.senteval_probe import SentEvalProbe
 from sentenc.evaluation.senteval_tasks import GROUPS, TASKS
 from sentenc.evaluation.tasks import Part, Task
 

@@ -15,11 +15,11 @@ import numpy.typing as npt
 
 from sentenc.evaluation import relatedness
 from sentenc.evaluation.embedding_store import Embedder, EmbeddingStore, as_embedder
-from sentenc.evaluation.probes import Labelled, LogisticProbe, Probe
+from sentenc.evaluation.probes.base import Labelled, LogisticProbe, Probe
+from sentenc.evaluation.probes.senteval import SentEvalProbe
 from sentenc.evaluation.protocols import Outcome, k_fold, nested_k_fold, pair_features, senteval_order, split
 from sentenc.evaluation.readers import Examples
 from sentenc.evaluation.results import Results, Score, versions
-from sentenc.evaluation.senteval_probe import SentEvalProbe
 from sentenc.evaluation.senteval_tasks import select_tasks
 from sentenc.evaluation.similarity import AGGREGATIONS, Aggregation, correlations
 from sentenc.evaluation.tasks import Task

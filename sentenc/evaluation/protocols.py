@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.errors import MissingExtraError
-from sentenc.evaluation.probes import Labelled, Labels, Probe, Rows, Split
+from sentenc.evaluation.probes.base import Labelled, Labels, Probe, Rows, Split
 from sentenc.evaluation.readers import DataError
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.evaluation.adam import Adam, Floats, Network, Rows, train_epoch
+from sentenc.evaluation.probes.adam import Adam, Floats, Network, Rows, train_epoch
 from sentenc.evaluation.protocols import Outcome
 from sentenc.metrics import pearson, spearman
 from sentenc.threads import worker_threads

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sentenc.evaluation.adam import Adam, Network, train_epoch
+from sentenc.evaluation.probes.adam import Adam, Network, train_epoch
 
 torch = pytest.importorskip("torch")
 

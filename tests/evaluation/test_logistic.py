@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from sentenc.evaluation.lbfgs import NotConvergedWarning, minimise
-from sentenc.evaluation.logistic import Design, predict, solve_path
-from sentenc.evaluation.probes import Labelled, LogisticProbe, Split
+from sentenc.evaluation.probes.base import Labelled, LogisticProbe, Split
+from sentenc.evaluation.probes.lbfgs import NotConvergedWarning, minimise
+from sentenc.evaluation.probes.logistic import Design, predict, solve_path
 from sentenc.threads import worker_threads
 
 GRID = (0.25, 2.0, 8.0)
@@ -117,6 +117,6 @@ def test_not_converging_is_said(monkeypatch):
     solution, converged = minimise(bowl, Identity(), start)
     assert converged
     np.testing.assert_allclose(solution, 0, atol=1e-8)
-    monkeypatch.setattr("sentenc.evaluation.lbfgs._MOST_STEPS", 2)
+    monkeypatch.setattr("sentenc.evaluation.probes.lbfgs._MOST_STEPS", 2)
     with pytest.warns(NotConvergedWarning, match="1 problems did not converge in 2 steps"):
         minimise(bowl, Identity(), start)

@@ -3,7 +3,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
-from sentenc.evaluation.probes import Labelled, LogisticProbe
+from sentenc.evaluation.probes.base import Labelled, LogisticProbe
 from sentenc.evaluation.protocols import f1, k_fold, nested_k_fold, pair_features, senteval_order, split
 from sentenc.evaluation.readers import DataError
 

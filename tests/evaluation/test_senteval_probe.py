@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from sentenc.evaluation.probes import Labelled, Split
+from sentenc.evaluation.probes.base import Labelled, Split
+from sentenc.evaluation.probes.senteval import SentEvalProbe
 from sentenc.evaluation.protocols import nested_k_fold
-from sentenc.evaluation.senteval_probe import SentEvalProbe
 
 from . import published_procedure
 
@@ -45,7 +45,7 @@ def test_tenacity_is_cumulative(monkeypatch):
         rounds.append(len(rounds))
         return np.array([script[len(rounds) - 1]])
 
-    monkeypatch.setattr("sentenc.evaluation.senteval_probe._accuracies", scripted)
+    monkeypatch.setattr("sentenc.evaluation.probes.senteval._accuracies", scripted)
     data = Labelled(np.eye(4, dtype=np.float32), np.array([0, 1, 0, 1]), 2)
     rows = np.arange(4)
     probe = SentEvalProbe(tenacity=1, epoch_size=1)
@@ -61,7 +61,7 @@ def test_no_round_starts_after_max_epoch(monkeypatch):
         rounds.append(None)
         return np.array([float(len(rounds))])
 
-    monkeypatch.setattr("sentenc.evaluation.senteval_probe._accuracies", rising)
+    monkeypatch.setattr("sentenc.evaluation.probes.senteval._accuracies", rising)
     data = Labelled(np.eye(4, dtype=np.float32), np.array([0, 1, 0, 1]), 2)
     rows = np.arange(4)
     SentEvalProbe(epoch_size=4, max_epoch=8).search(
@@ -83,8 +83,8 @@ def test_the_best_weights_are_kept_not_the_last(monkeypatch):
         snapshots.append(network.parameters[0].copy())
         return np.zeros((1, len(features)), np.int64)
 
-    monkeypatch.setattr("sentenc.evaluation.senteval_probe._accuracies", scripted)
-    monkeypatch.setattr("sentenc.evaluation.senteval_probe._predict", first_weights)
+    monkeypatch.setattr("sentenc.evaluation.probes.senteval._accuracies", scripted)
+    monkeypatch.setattr("sentenc.evaluation.probes.senteval._predict", first_weights)
     data = Labelled(np.eye(4, dtype=np.float32), np.array([0, 1, 0, 1]), 2)
     rows = np.arange(4)
     probe = SentEvalProbe(tenacity=1, epoch_size=1)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.evaluation.curvature import Curvature
-from sentenc.evaluation.lbfgs import minimise
+from sentenc.evaluation.probes.lbfgs import minimise
+from sentenc.evaluation.probes.preconditioner import Curvature
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.evaluation.adam import Adam, Network, train_epoch
-from sentenc.evaluation.probes import Labelled, Labels, Rows, Split
+from sentenc.evaluation.probes.adam import Adam, Network, train_epoch
+from sentenc.evaluation.probes.base import Labelled, Labels, Rows, Split
 from sentenc.threads import worker_threads
 
 Floats = npt.NDArray[np.float32]
@@ -79,7 +79,7 @@ class SentEvalProbe:
     def search(
         self, data: Labelled, splits: Sequence[Split], grid: Sequence[float], rng: np.random.Generator
     ) -> npt.NDArray[np.float64]:
-        """See :class:`~sentenc.evaluation.probes.Probe`; stops early on the test rows, as SentEval does."""
+        """See :class:`~sentenc.evaluation.probes.base.Probe`; stops early on the test rows, as SentEval does."""
         jobs = [Split(split.train, split.test, split.test) for split in splits]
         trained = self._train(data, jobs, [list(grid)] * len(jobs), rng)
         return np.concatenate([accuracies for _, accuracies in trained])
@@ -87,7 +87,7 @@ class SentEvalProbe:
     def refit(
         self, data: Labelled, splits: Sequence[Split], strengths: Sequence[float], rng: np.random.Generator
     ) -> list[Labels]:
-        """See :class:`~sentenc.evaluation.probes.Probe`."""
+        """See :class:`~sentenc.evaluation.probes.base.Probe`."""
         jobs = [
             Split(split.train, split.test, split.dev) if split.dev is not None else _hold_out(split, rng)
             for split in splits

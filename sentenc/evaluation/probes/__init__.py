@@ -1,0 +1,1 @@
+"""Probes: classifiers on frozen features."""
