@@ -30,7 +30,7 @@ from sentenc.evaluation import LogisticProbe, evaluate
 from sentenc.evaluation.harness import file_stem
 from sentenc.evaluation.results import write_atomically
 from sentenc.evaluation.senteval_tasks import STS, TRANSFER
-from sentenc.text_files import open_text
+from sentenc.io.text import open_text
 from sentenc.training.batches import batches
 from sentenc.training.corpora import Corpus, Source
 from sentenc.training.objectives import make_objective

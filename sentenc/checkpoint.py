@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc._version import __version__
-from sentenc.atomic import replacing_folder
 from sentenc.errors import CheckpointError
+from sentenc.io.atomic import replacing_folder
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS, TOKENIZER, GOLDEN, CARD = (

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 import sentenc
 from sentenc import CheckpointError, ModelNotFoundError
-from sentenc.atomic import replacing_folder
+from sentenc.io.atomic import replacing_folder
 
 
 @pytest.fixture

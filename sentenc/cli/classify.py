@@ -14,11 +14,11 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from sentenc.retrieval.records import FORMATS
+from sentenc.io.records import FORMATS
 
 if TYPE_CHECKING:
-    from sentenc.cli.labelled_files import Columns
-    from sentenc.retrieval.records import Record
+    from sentenc.io.labelled import Columns
+    from sentenc.io.record import Record
 
 # Records in memory at a time; also characters, and probabilities.
 _BLOCK, _CHARACTERS = 2048, 1 << 24
@@ -48,8 +48,8 @@ def classify_command(
     comes out again with all its fields, and with "predicted" and "probability" added. Pairs are two columns;
     in text, two parts with a tab between. The output file appears when it is complete.
     """
-    from sentenc.atomic import replacing_file
-    from sentenc.cli.record_files import open_records
+    from sentenc.io.atomic import replacing_file
+    from sentenc.io.records import open_records
 
     if output is not None and output.suffix not in _SUFFIXES:
         raise click.BadParameter(
@@ -125,7 +125,7 @@ class _Labeller:
 
     def rows(self, records: "Iterator[Record]", columns: "Columns | None") -> Iterator[dict[str, Any]]:
         """The fields of each record, with predictions."""
-        from sentenc.cli.record_files import in_blocks
+        from sentenc.io.records import in_blocks
 
         for block in in_blocks(records, _BLOCK, _CHARACTERS):
             fields = [_fields(record, columns, self.is_pair) for record in block]
@@ -165,7 +165,7 @@ def _columns(
     paths: tuple[str, ...], is_pair: bool, options: dict[str, Any]
 ) -> "tuple[list[str], Columns | None]":
     """The columns of the input, and which has the text; None for plain text."""
-    from sentenc.cli.labelled_files import choose_columns, column_names
+    from sentenc.io.labelled import choose_columns, column_names
 
     names = column_names(paths[0], options["format"])
     if not names:
@@ -189,8 +189,8 @@ def _columns(
 
 def _fields(record: "Record", columns: "Columns | None", is_pair: bool) -> list[Any]:
     """The text or the two texts of a record, and all its fields."""
-    from sentenc.cli.labelled_files import texts_of
     from sentenc.errors import TextFileError
+    from sentenc.io.labelled import texts_of
 
     if columns is not None:
         texts = [text for _, text in texts_of(record, columns)]

@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 import sentenc
-from sentenc.cli.vector_files import Block, known_suffixes, write_vectors
 from sentenc.encoders.base import Encoder, OnOverflow
 from sentenc.encoders.bert.config import Compute
-from sentenc.progress import progress_bar
-from sentenc.text_files import open_text, read_texts
+from sentenc.io.progress import progress_bar
+from sentenc.io.text import open_text, read_texts
+from sentenc.io.vectors import Block, known_suffixes, write_vectors
 
 _BLOCK = 8192
 

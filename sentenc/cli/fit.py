@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentenc.retrieval.records import FORMATS
+from sentenc.io.records import FORMATS
 
 if TYPE_CHECKING:
-    from sentenc.cli.labelled_files import Columns, Examples
     from sentenc.downstream.report import Report
+    from sentenc.io.labelled import Columns, Examples
 
 # What only the folder of a classifier holds: no other folder is ever replaced.
 _MARKER = "head.safetensors"
@@ -132,7 +132,7 @@ def _read(
     data: tuple[str, ...], quiet: bool, options: dict[str, Any]
 ) -> "tuple[Columns, Examples, Examples | None]":
     """Columns, examples to fit to, and those of ``--test``."""
-    from sentenc.cli.labelled_files import choose_columns, column_names, read_examples
+    from sentenc.io.labelled import choose_columns, column_names, read_examples
 
     names = column_names(data[0], options["format"])
     if not names:
@@ -237,9 +237,9 @@ def _report(estimator: Any, test: "Examples") -> "Report":
 def _save(
     estimator: Any, output: Path, report: "Report | None", settings: dict[str, Any], history: Any
 ) -> None:
-    from sentenc.atomic import replacing_folder
     from sentenc.cli.fit_report import write_report
     from sentenc.errors import CheckpointError
+    from sentenc.io.atomic import replacing_folder
 
     # Classifier and report take their place together.
     with replacing_folder(output, _MARKER, CheckpointError, "a classifier") as staging:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentenc.cli.index_build import build_command
-from sentenc.cli.record_files import id_option, open_records, record_options
+from sentenc.cli.record_files import id_option, record_options
+from sentenc.io.records import open_records
 
 if TYPE_CHECKING:
+    from sentenc.io.record import Record
     from sentenc.retrieval import Index
-    from sentenc.retrieval.records import Record
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -69,8 +70,8 @@ def add_command(
 @click.option("--ids-from", metavar="FILE", help="A file of ids, one a line (-: standard input).")
 def delete_command(index: Path, ids: tuple[str, ...], ids_from: str | None) -> None:
     """Delete the items of some IDS from INDEX. A number means the item numbered so, unless an id is spelt so."""
+    from sentenc.io.text import open_text
     from sentenc.retrieval import Index
-    from sentenc.text_files import open_text
 
     names = list(ids)
     if ids_from is not None:

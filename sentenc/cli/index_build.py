@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import sentenc
-from sentenc.cli.record_files import id_option, in_blocks, open_records, record_options
+from sentenc.cli.record_files import id_option, record_options
+from sentenc.io.records import in_blocks, open_records
 
 if TYPE_CHECKING:
+    from sentenc.io.record import Record
     from sentenc.retrieval import Index
-    from sentenc.retrieval.records import Record
 
 # Records, and characters, that are in memory at a time and become one commit.
 BLOCK = 65_536

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 import sentenc
-from sentenc.cli.record_files import open_records, record_options
+from sentenc.cli.record_files import record_options
+from sentenc.io.records import open_records
 from sentenc.texts import replace_lone_surrogates
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def _groups(pairs: "MinedPairs", texts: list[str], lines: list[int], as_json: bo
 
 @contextmanager
 def _writable(output: Path | None) -> Iterator[TextIO]:
-    from sentenc.atomic import replacing_file
+    from sentenc.io.atomic import replacing_file
 
     if output is None:
         yield sys.stdout

@@ -52,7 +52,7 @@ def search_command(
 
 
 def _piped() -> Iterator[str]:
-    from sentenc.text_files import open_text
+    from sentenc.io.text import open_text
 
     with open_text("-") as lines:
         for line in lines:

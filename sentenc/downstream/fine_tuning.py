@@ -14,7 +14,7 @@ from sentenc.downstream.head import HeadKind, LinearHead
 from sentenc.downstream.head_solver import hits
 from sentenc.downstream.trainable_encoder import Ids, Init, Tunable, tunable
 from sentenc.encoders.base import Encoder
-from sentenc.progress import progress_bar
+from sentenc.io.progress import progress_bar
 
 # After sentenc.downstream.trainable_encoder, which says so if torch is missing.
 import torch  # isort: skip

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sentenc._version import __version__
-from sentenc.atomic import replacing_folder
 from sentenc.downstream.head import LinearHead
 from sentenc.downstream.labels import Labels
 from sentenc.encoders.base import Encoder
 from sentenc.errors import CheckpointError, ModelNotFoundError
+from sentenc.io.atomic import replacing_folder
 from sentenc.registry import load as load_encoder
 
 if TYPE_CHECKING:

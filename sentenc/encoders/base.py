@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.errors import TextTooLongError, TruncationWarning
-from sentenc.progress import progress_bar
+from sentenc.io.progress import progress_bar
 from sentenc.texts import as_text_list, check_text, iterate_texts
 
 Vectors = npt.NDArray[Any]

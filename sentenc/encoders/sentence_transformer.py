@@ -68,7 +68,7 @@ class ExternalEncoder(Encoder):
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes the wrapped model in sentence-transformers' own layout, all of it or nothing."""
-        from sentenc.atomic import replacing_folder
+        from sentenc.io.atomic import replacing_folder
 
         with replacing_folder(Path(folder), "modules.json", CheckpointError, "a model folder") as staging:
             self.model.save(str(staging))

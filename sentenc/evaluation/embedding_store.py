@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.atomic import replacing_file
 from sentenc.encoders.base import Encoder
-from sentenc.progress import Bar
+from sentenc.io.atomic import replacing_file
+from sentenc.io.progress import Bar
 
 Features = npt.NDArray[np.float32]
 # Texts that are encoded between two moves of the progress bar, and blocks that make a file.

@@ -23,8 +23,8 @@ from sentenc.evaluation.results import Results, Score, versions
 from sentenc.evaluation.senteval_tasks import select_tasks
 from sentenc.evaluation.similarity import AGGREGATIONS, Aggregation, correlations
 from sentenc.evaluation.tasks import Task
+from sentenc.io.progress import Bar, progress_bar
 from sentenc.metrics import paired_cosine
-from sentenc.progress import Bar, progress_bar
 
 _CROSS_VALIDATED = ("nested-k-fold", "k-fold")
 

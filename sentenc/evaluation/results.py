@@ -9,8 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from sentenc.atomic import replacing_file
 from sentenc.evaluation.senteval_tasks import STS, TRANSFER
+from sentenc.io.atomic import replacing_file
 
 FORMAT_VERSION = 1
 AVERAGES: Mapping[str, tuple[str, ...]] = {"STS avg": STS, "transfer avg": TRANSFER}

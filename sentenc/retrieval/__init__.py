@@ -1,10 +1,11 @@
 """Retrieval: an index over texts or vectors, quantisation, and mining of near-duplicates."""
 
+from sentenc.io.record import Record
+from sentenc.io.records import read_records
 from sentenc.retrieval.index import Index
 from sentenc.retrieval.items import Hit, Item
 from sentenc.retrieval.mining import MinedPairs, group_pairs, mine_pairs
 from sentenc.retrieval.quantization import BinaryQuantizer, Int8Quantizer
-from sentenc.retrieval.records import Record, read_records
 
 __all__ = [
     "BinaryQuantizer",

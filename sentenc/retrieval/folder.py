@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.atomic import replacing_file, sync_file, sync_folder
 from sentenc.errors import IndexFormatError, IndexLockedError
+from sentenc.io.atomic import replacing_file, sync_file, sync_folder
 
 FORMAT_VERSION = 1
 MANIFEST, LOCK = "index.json", "lock"

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
-from sentenc.progress import progress_bar
+from sentenc.io.progress import progress_bar
 from sentenc.retrieval.best_pairs import BestPairs, Cosines
 from sentenc.retrieval.structures import import_faiss
 from sentenc.texts import as_text_list

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.atomic import sync_file, sync_folder
+from sentenc.io.atomic import sync_file, sync_folder
 from sentenc.retrieval.folder import write_array
 from sentenc.retrieval.items import Id, Item, Payload, hash_ids, pack_items, unpack_item
 from sentenc.retrieval.quantization import FloatArray, Quantizer

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from sentenc.atomic import replacing_folder, sync_folder
 from sentenc.errors import IndexFormatError
+from sentenc.io.atomic import replacing_folder, sync_folder
 from sentenc.retrieval.folder import (
     MANIFEST,
     Manifest,

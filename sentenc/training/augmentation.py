@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.progress import progress_bar
+from sentenc.io.progress import progress_bar
 from sentenc.training.masked_words import MaskedWords, Place
 from sentenc.training.nearest_words import NearestWords
 

@@ -10,13 +10,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from sentenc.atomic import replacing_folder
 from sentenc.encoders.base import Encoder, digest
 from sentenc.encoders.bert.encoder import TinyBERT
 from sentenc.encoders.bert.tokenizer_files import write_json
 from sentenc.encoders.bert.writing import write_modules
 from sentenc.encoders.sentence_transformer import ExternalEncoder
 from sentenc.errors import CheckpointError
+from sentenc.io.atomic import replacing_folder
 from sentenc.nn.bert import BertSentenceModule
 from sentenc.nn.bert_states import BertStates
 from sentenc.texts import as_text_list, replace_lone_surrogates

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sentenc.atomic import replacing_folder
 from sentenc.encoders.base import Encoder
 from sentenc.encoders.bert.tokenizer_files import plain_spec
 from sentenc.errors import CheckpointError
+from sentenc.io.atomic import replacing_folder
 from sentenc.registry import find
 from sentenc.tokenization import Tokenizer
 from sentenc.training.bert_start import FITTED_TEXTS, SIZES, fitting_batches, student_from_teacher

@@ -10,7 +10,7 @@ from itertools import accumulate, islice
 import numpy as np
 
 from sentenc.errors import CorpusError
-from sentenc.training.corpus_readers import Malformed, Row
+from sentenc.io.rows import Malformed, Row
 from sentenc.training.corpus_sources import COLUMNS, Reader, Source, open_source, settings_of
 from sentenc.training.seen_keys import SeenKeys
 

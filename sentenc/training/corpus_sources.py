@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 from sentenc.errors import CorpusError, MissingExtraError
-from sentenc.training.corpus_readers import Row, checked_row, corpus_format, estimate_rows, read_rows
+from sentenc.io.rows import Row, checked_row, corpus_format, estimate_rows, read_rows
 
 Form = Literal["sentences", "ordered", "pairs", "triplets"]
 # Texts that a row of a file holds; "ordered" makes its pairs of consecutive rows.

@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sentenc.atomic import replacing_file
 from sentenc.encoders.base import Encoder
 from sentenc.encoders.cse.encoder import CSE
 from sentenc.errors import MissingExtraError
-from sentenc.progress import progress_bar
+from sentenc.io.atomic import replacing_file
+from sentenc.io.progress import progress_bar
 from sentenc.training.batches import Example, batches
 from sentenc.training.bert_student import BertStudent, bert_parts
 from sentenc.training.distributed import Processes, processes

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from sentenc.atomic import replacing_file
 from sentenc.errors import CheckpointError
+from sentenc.io.atomic import replacing_file
 
 # Raised when the content changes so that older states cannot be read.
 _VERSION = 1

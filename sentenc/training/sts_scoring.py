@@ -7,8 +7,8 @@ import numpy as np
 
 from sentenc.encoders.base import Encoder
 from sentenc.errors import TextFileError
+from sentenc.io.text import open_text
 from sentenc.metrics import paired_cosine, pearson, spearman
-from sentenc.text_files import open_text
 
 
 def sts_score(path: Path, metric: str = "spearman") -> Callable[[Encoder], float]:

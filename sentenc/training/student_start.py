@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sentenc.atomic import replacing_file
 from sentenc.encoders.base import Encoder
 from sentenc.encoders.cse.config import CSEConfig
 from sentenc.encoders.cse.encoder import CSE
 from sentenc.errors import CheckpointError
+from sentenc.io.atomic import replacing_file
 from sentenc.registry import find, load
 from sentenc.tokenization import Tokenizer
 from sentenc.training.run_config import RunConfig, StudentSettings

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.atomic import replacing_file
 from sentenc.errors import CorpusError
-from sentenc.progress import progress_bar
+from sentenc.io.atomic import replacing_file
+from sentenc.io.progress import progress_bar
 from sentenc.training.augmentation import augment, words_of
 from sentenc.training.masked_words import MaskedWords
 from sentenc.training.nearest_words import NearestWords, nearest_words_of

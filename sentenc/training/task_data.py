@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.errors import TextFileError
+from sentenc.io.text import open_text
 from sentenc.metrics import spearman
-from sentenc.text_files import open_text
 from sentenc.training.task_config import Metric, TaskSettings
 
 Example = tuple[str, ...]

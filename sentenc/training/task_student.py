@@ -13,9 +13,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from sentenc.atomic import replacing_folder
 from sentenc.encoders.base import Encoder
 from sentenc.errors import CheckpointError
+from sentenc.io.atomic import replacing_folder
 from sentenc.nn.bert_states import BertStates, bert_states
 from sentenc.texts import as_text_list, replace_lone_surrogates
 from sentenc.training.bert_student import check_fit, hashed, padded

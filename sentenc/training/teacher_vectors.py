@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.atomic import replacing_file
 from sentenc.encoders.base import Encoder
 from sentenc.errors import SentencError
-from sentenc.progress import Bar, progress_bar
+from sentenc.io.atomic import replacing_file
+from sentenc.io.progress import Bar, progress_bar
 
 # Texts in a file. A stopped run loses the file it is at, no more.
 SHARD = 8192

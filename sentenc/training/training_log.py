@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from sentenc.atomic import replacing_file
 from sentenc.figures import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, YELLOW, new_figure, save_figure
+from sentenc.io.atomic import replacing_file
 
 _COLOURS = (BLUE, GREEN, PINK, YELLOW, SKY, BLACK)
 _DEV_COLOUR = ORANGE

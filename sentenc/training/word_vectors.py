@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.errors import MissingExtraError, TextFileError
-from sentenc.progress import progress_bar
-from sentenc.text_files import open_text
+from sentenc.io.progress import progress_bar
+from sentenc.io.text import open_text
 
 _OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
 # What gensim calls its own files; all else is a word2vec or GloVe file.

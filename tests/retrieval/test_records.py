@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentenc.errors import MissingExtraError, SentencError, TextFileError
-from sentenc.retrieval.parquet import json_value
-from sentenc.retrieval.records import Record, read_records
+from sentenc.io.parquet import json_value
+from sentenc.io.record import Record
+from sentenc.io.records import read_records
 
 ROWS = [
     {"text": "one, two", "key": "a", "year": "2020"},

@@ -14,7 +14,7 @@ from itertools import islice
 import pytest
 
 from sentenc.errors import CorpusError, MissingExtraError, SentencError
-from sentenc.training import corpus_readers
+from sentenc.io import rows as corpus_readers
 from sentenc.training.corpora import Corpus, Source
 from sentenc.training.seen_keys import SeenKeys
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.atomic import replacing_folder
 from sentenc.checkpoint import Checkpoint, write_checkpoint
 from sentenc.encoders.base import Encoder, digest
 from sentenc.encoders.bert.batching import Ids, between_special_tokens, spans_with_words, token_batches
@@ -20,6 +19,7 @@ from sentenc.encoders.bert.quantization import dense_weight, dequantised, quanti
 from sentenc.encoders.bert.tokenizer_files import CLS, PAD, SEP, check_tokenizer
 from sentenc.encoders.golden import golden_vectors
 from sentenc.errors import CheckpointError
+from sentenc.io.atomic import replacing_folder
 from sentenc.texts import as_text_list
 from sentenc.threads import usable_cores
 from sentenc.tokenization import Tokenizer

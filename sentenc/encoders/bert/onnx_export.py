@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sentenc._version import __version__
-from sentenc.atomic import replacing_file
 from sentenc.encoders.bert.config import Compute
 from sentenc.encoders.bert.onnx_graph import bert_graph
 from sentenc.encoders.golden import GOLDEN_TEXTS
+from sentenc.io.atomic import replacing_file
 from sentenc.texts import as_text_list
 
 if TYPE_CHECKING:

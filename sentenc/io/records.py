@@ -7,46 +7,22 @@ from standard input. What cannot be read is reported with file and line, and not
 import csv
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from sentenc.errors import TextFileError
-from sentenc.text_files import open_text
+from sentenc.io.progress import progress_bar
+from sentenc.io.record import Record, _kind, _listed, choose_text_field, make_record
+from sentenc.io.text import open_text
 
 FORMATS = ("text", "csv", "tsv", "jsonl", "parquet")
-# What a field with the text is likely to be called, the likeliest first.
-TEXT_FIELDS = ("text", "sentence", "content", "body", "passage", "abstract", "title", "question", "query")
 _SUFFIXES = {
     ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl",
     ".parquet": "parquet", ".pq": "parquet",
 }  # fmt: skip
 
 OnBytes = Callable[[int], None]
-
-
-class Record(NamedTuple):
-    """One entry of a file.
-
-    Attributes:
-        text: The text.
-        id: Its id, where a field was named for it.
-        payload: The other fields, as JSON values; None if there are none.
-        path: The file.
-        line: The line where it begins; the row, in Parquet. From 1.
-    """
-
-    text: str
-    id: int | str | None
-    payload: dict[str, Any] | None
-    path: str
-    line: int
-
-
-class Fields(NamedTuple):
-    """Names of the fields with the text and the id."""
-
-    text: str
-    id: str | None
 
 
 def read_records(
@@ -110,60 +86,12 @@ def file_format(path: str) -> str:
     return _SUFFIXES.get(suffix, "text")
 
 
-def choose_text_field(
-    path: str, strings: Sequence[str], fields: Sequence[str], named: str | None, id_field: str | None
-) -> Fields:
-    """Which field has the text, of the ``strings`` among the ``fields`` of a file.
-
-    Raises:
-        TextFileError: The named field is not there, or none was named and none is plainly the one.
-    """
-    for name in (named, id_field):
-        if name is not None and name not in fields:
-            raise TextFileError(f"{path} has no field {name!r}, only {_listed(fields)}")
-    if named is not None:
-        return Fields(named, id_field)
-    candidates = [name for name in strings if name != id_field]
-    spelt = {name.lower(): name for name in reversed(candidates)}
-    for likely in TEXT_FIELDS:
-        if likely in spelt:
-            return Fields(spelt[likely], id_field)
-    if len(candidates) == 1:
-        return Fields(candidates[0], id_field)
-    raise TextFileError(
-        f"{path}: which field is the text? It has {_listed(fields)}: name one (text_field, --text-field)"
-    )
-
-
-def make_record(path: str, line: int, row: dict[str, Any], fields: Fields, unit: str = "line") -> Record:
-    """A record of a row that is JSON values already; empties the row of what is not payload.
-
-    Raises:
-        TextFileError: Text or id are missing or of another type.
-    """
-    text = _taken(path, line, row, fields.text, unit)
-    if not isinstance(text, str):
-        raise TextFileError(
-            f"{path}, {unit} {line}: field {fields.text!r} is {_kind(text)}, expected a string"
-        )
-    name = None
-    if fields.id is not None:
-        name = text if fields.id == fields.text else _taken(path, line, row, fields.id, unit)
-        if not _is_id(name):
-            raise TextFileError(
-                f"{path}, {unit} {line}: field {fields.id!r} is {_kind(name)}, "
-                "expected an id: a string, or an integer of 64 bits"
-            )
-    payload = {key: value for key, value in row.items() if value is not None}
-    return Record(text, name, payload or None, path, line)
-
-
 def _records(
     files: list[tuple[str, str]], text_field: str | None, id_field: str | None, on_bytes: OnBytes | None
 ) -> Iterator[Record]:
     for path, kind in files:
         if kind == "parquet":
-            from sentenc.retrieval.parquet import read_parquet
+            from sentenc.io.parquet import read_parquet
 
             yield from read_parquet(path, text_field, id_field, on_bytes)
             continue
@@ -239,31 +167,38 @@ def _csv_rows(path: str, reader: Any) -> Iterator[tuple[int, list[str]]]:
             yield begin, row
 
 
-def _taken(path: str, line: int, row: dict[str, Any], field: str, unit: str) -> Any:
-    if field not in row:
-        raise TextFileError(f"{path}, {unit} {line}: no field {field!r}, only {_listed(list(row))}")
-    return row.pop(field)
+# Characters in one field of CSV. Enough for a long text, and an end to what an unclosed quote swallows.
+_LONGEST_FIELD = 1 << 24
 
 
-def _is_id(value: Any) -> bool:
-    if isinstance(value, str):
-        return value != ""
-    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+@contextmanager
+def open_records(
+    files: tuple[str, ...],
+    label: str,
+    quiet: bool,
+    *,
+    text_field: str | None = None,
+    id_field: str | None = None,
+    format: str | None = None,
+) -> Iterator[Iterator[Record]]:
+    """The records of files, with a bar that moves by bytes read."""
+    csv.field_size_limit(_LONGEST_FIELD)
+    size = None if "-" in files else sum(os.path.getsize(file) for file in files)
+    with progress_bar(size, label, not quiet and size is not None) as bar:
+        yield read_records(
+            files, text_field=text_field, id_field=id_field, format=format, on_bytes=bar.update
+        )
 
 
-def _kind(value: Any) -> str:
-    # By JSON's names: the reader of the message wrote JSON, or a table.
-    if value is None:
-        return "null"
-    if value == "" and isinstance(value, str):
-        return "empty"
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return f"a number ({value})" if abs(value) < 1e30 else "a large number"
-    return {bool: "true or false", str: "a string", list: "a list", dict: "an object"}.get(
-        type(value), type(value).__name__
-    )
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:20])
-    return (shown + (", ..." if len(names) > 20 else "")) or "none"
+def in_blocks(records: Iterator[Record], most: int, most_characters: int) -> Iterator[list[Record]]:
+    """Lists of up to ``most`` records, of fewer where their texts come to ``most_characters``."""
+    block: list[Record] = []
+    characters = 0
+    for record in records:
+        block.append(record)
+        characters += len(record.text)
+        if len(block) == most or characters >= most_characters:
+            yield block
+            block, characters = [], 0
+    if block:
+        yield block

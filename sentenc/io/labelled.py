@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import click
 
-from sentenc.cli.record_files import open_records
 from sentenc.errors import MissingExtraError, TextFileError
-from sentenc.retrieval.records import TEXT_FIELDS, Record, file_format
-from sentenc.text_files import open_text
+from sentenc.io.record import TEXT_FIELDS, Record
+from sentenc.io.records import file_format, open_records
+from sentenc.io.text import open_text
 
 # What columns are likely to be called, the likeliest first.
 PAIR_COLUMNS = (

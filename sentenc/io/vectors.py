@@ -8,8 +8,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.atomic import replacing_file
 from sentenc.errors import MissingExtraError
+from sentenc.io.atomic import replacing_file
 
 Block = tuple[list[str], npt.NDArray[Any]]
 Metadata = dict[str, str]

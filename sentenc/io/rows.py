@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from sentenc.errors import CorpusError, MissingExtraError
-from sentenc.text_files import decompressed
+from sentenc.io.text import decompressed
 
 # A longer line is no text to train on, and would have to be held whole.
 _LONGEST_LINE = 1 << 20

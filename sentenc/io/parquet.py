@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from sentenc.errors import MissingExtraError, TextFileError
-from sentenc.retrieval.records import Record, choose_text_field, make_record
+from sentenc.io.record import Record, choose_text_field, make_record
 
 # Rows that are Python objects at one time.
 _BATCH = 4096
@@ -17,7 +17,7 @@ _BATCH = 4096
 def read_parquet(
     path: str, text_field: str | None, id_field: str | None, on_bytes: Callable[[int], None] | None
 ) -> Iterator[Record]:
-    """The records of one file, as :func:`sentenc.retrieval.records.read_records` has them.
+    """The records of one file, as :func:`sentenc.io.records.read_records` has them.
 
     Raises:
         MissingExtraError: pyarrow is not installed.

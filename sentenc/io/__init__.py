@@ -1,0 +1,1 @@
+"""Readers, atomic writes and progress bars."""
