@@ -100,7 +100,7 @@ def _begin(
 ) -> tuple["Index", int]:
     """The index to go on with, and how many records it holds already."""
     from sentenc.retrieval import Index
-    from sentenc.retrieval.folder import is_index, read_manifest
+    from sentenc.retrieval.manifest import is_index, read_manifest
 
     if not is_index(output):
         if output.exists() and any(output.iterdir()):

@@ -132,7 +132,7 @@ def _open(indexes: Iterable[str], encoders: "dict[str, Encoder]", threads: int |
     if not indexes:
         return {}
     from sentenc.retrieval import Index
-    from sentenc.retrieval.folder import read_manifest
+    from sentenc.retrieval.manifest import read_manifest
 
     known = {encoder.fingerprint(): encoder for encoder in encoders.values()}
     opened: dict[str, Index] = {}

@@ -11,8 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
-from sentenc.retrieval import storage
-from sentenc.retrieval.checks import (
+from sentenc.retrieval import persistence
+from sentenc.retrieval.ann import KINDS, structure_kind
+from sentenc.retrieval.compaction import optimized
+from sentenc.retrieval.items import Id, Item, Payload, check_ids
+from sentenc.retrieval.manifest import MANIFEST, Manifest, WriteLock, check_hashes, read_manifest
+from sentenc.retrieval.quantization import STORES, FloatArray, plain
+from sentenc.retrieval.segments import Segment
+from sentenc.retrieval.snapshot import Rows
+from sentenc.retrieval.validation import (
     are_numbers,
     check_choice,
     check_column,
@@ -24,13 +31,6 @@ from sentenc.retrieval.checks import (
     load_encoder,
     matching_encoder,
 )
-from sentenc.retrieval.folder import MANIFEST, Manifest, WriteLock, check_hashes, read_manifest
-from sentenc.retrieval.items import Id, Item, Payload, check_ids
-from sentenc.retrieval.optimizing import optimized
-from sentenc.retrieval.quantization import STORES, FloatArray, plain
-from sentenc.retrieval.rows import Rows
-from sentenc.retrieval.segments import Segment
-from sentenc.retrieval.structures import KINDS, structure_kind
 from sentenc.texts import as_text_list
 
 Metric = Literal["cosine", "dot"]
@@ -108,7 +108,7 @@ class Index:
             IndexMismatchError: The encoder is another one.
         """
         path = Path(folder).expanduser().resolve()
-        manifest, rows = storage.read(path)
+        manifest, rows = persistence.read(path)
         index = cls(dim=manifest.dim, metric=manifest.metric, kind=manifest.kind, store=manifest.store)  # type: ignore[arg-type]
         index._manifest, index._rows, index._folder = manifest, rows, path
         index.encoder = None if encoder is False else matching_encoder(path, manifest, encoder, force)
@@ -265,9 +265,9 @@ class Index:
                 raise ValueError("the index has no folder yet, expected save(folder)")
             if path == self._folder and (path / MANIFEST).exists():
                 self._begin_write()
-                self._manifest, self._rows = storage.commit(path, self._manifest, self._rows)
+                self._manifest, self._rows = persistence.commit(path, self._manifest, self._rows)
             else:
-                self._manifest, self._rows = storage.create(path, self._manifest, self._rows)
+                self._manifest, self._rows = persistence.create(path, self._manifest, self._rows)
                 self._folder = path
             self.close()
 

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
 from sentenc.io.progress import progress_bar
-from sentenc.retrieval.best_pairs import BestPairs, Cosines
-from sentenc.retrieval.structures import import_faiss
+from sentenc.retrieval.ann import import_faiss
+from sentenc.retrieval.top_pairs import BestPairs, Cosines
 from sentenc.texts import as_text_list
 
 Method = Literal["auto", "exact", "approximate"]

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.io.atomic import sync_file, sync_folder
-from sentenc.retrieval.folder import write_array
 from sentenc.retrieval.items import Id, Item, Payload, hash_ids, pack_items, unpack_item
+from sentenc.retrieval.manifest import write_array
 from sentenc.retrieval.quantization import FloatArray, Quantizer
 
 VECTORS, ITEMS, OFFSETS, HASHES, ORDER = (

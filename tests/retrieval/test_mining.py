@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from sentenc.errors import MissingExtraError
 from sentenc.retrieval import mining
-from sentenc.retrieval.best_pairs import BestPairs
 from sentenc.retrieval.mining import group_pairs, mine_pairs
+from sentenc.retrieval.top_pairs import BestPairs
 
 
 def families(n, dim=16, spread=0.4, seed=0):
@@ -85,7 +85,7 @@ def test_threshold_is_inclusive():
 
 
 def test_the_best_are_kept_and_the_cut_is_told(monkeypatch):
-    monkeypatch.setattr("sentenc.retrieval.best_pairs._SLACK", 3)
+    monkeypatch.setattr("sentenc.retrieval.top_pairs._SLACK", 3)
     monkeypatch.setattr(mining, "_PROPOSED", 11)
     vectors = np.concatenate([families(90), np.ones((20, 16), np.float32)])
     everything = by_hand(vectors, 0.3)

@@ -5,7 +5,7 @@ import pytest
 
 from sentenc.kernels.top_k import add_block, empty_heaps
 from sentenc.retrieval import BinaryQuantizer, Int8Quantizer
-from sentenc.retrieval.exact import best_first
+from sentenc.retrieval.exact_search import best_first
 
 
 def test_int8_is_off_by_half_a_step_at_most():

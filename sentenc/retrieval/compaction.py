@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sentenc.retrieval.folder import Manifest
-from sentenc.retrieval.rows import Rows
-from sentenc.retrieval.structures import build, choose_effort, structure_kind
+from sentenc.retrieval.ann import build, choose_effort, structure_kind
+from sentenc.retrieval.manifest import Manifest
+from sentenc.retrieval.snapshot import Rows
 
 # A structure is built anew, and deleted rows are thrown out, when so large a share has changed.
 _STALE = 0.1

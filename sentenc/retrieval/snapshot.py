@@ -8,16 +8,11 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.retrieval.exact import Scored, best_first, gather, scan
+from sentenc.retrieval.ann import Structure, hamming_candidates, rescored, structure_kind
+from sentenc.retrieval.exact_search import Scored, best_first, gather, scan
 from sentenc.retrieval.items import Hit, Id, Item, hash_ids
 from sentenc.retrieval.quantization import FloatArray
 from sentenc.retrieval.segments import Segment, merged
-from sentenc.retrieval.structures import (
-    Structure,
-    hamming_candidates,
-    rescored,
-    structure_kind,
-)
 
 
 @dataclass(frozen=True, eq=False)

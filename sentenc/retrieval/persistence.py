@@ -10,7 +10,8 @@ import numpy as np
 
 from sentenc.errors import IndexFormatError
 from sentenc.io.atomic import replacing_folder, sync_folder
-from sentenc.retrieval.folder import (
+from sentenc.retrieval.ann import Structure
+from sentenc.retrieval.manifest import (
     MANIFEST,
     Manifest,
     WriteLock,
@@ -24,9 +25,8 @@ from sentenc.retrieval.folder import (
     write_manifest,
 )
 from sentenc.retrieval.quantization import Quantizer, fit_quantizer, load_quantizer, plain
-from sentenc.retrieval.rows import Rows
 from sentenc.retrieval.segments import Segment, merged
-from sentenc.retrieval.structures import Structure
+from sentenc.retrieval.snapshot import Rows
 
 # Bytes of codes in a segment at most, and rows; smaller ones are merged. Fewer and larger segments would
 # take more memory to write, more and smaller ones more open files.

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.errors import IndexFormatError, MissingExtraError
-from sentenc.retrieval.exact import Scored, gather
+from sentenc.retrieval.exact_search import Scored, gather
 from sentenc.retrieval.quantization import FloatArray
 from sentenc.retrieval.segments import Segment
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
 from sentenc.errors import IndexMismatchError
-from sentenc.retrieval.folder import Manifest
+from sentenc.retrieval.manifest import Manifest
 from sentenc.retrieval.quantization import FloatArray
 from sentenc.texts import as_text_list
 
