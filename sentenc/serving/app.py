@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from sentenc.encoders.base import Encoder
 from sentenc.errors import MissingExtraError
-from sentenc.serving.catalog import Catalog
 from sentenc.serving.classification import Classification
+from sentenc.serving.endpoint import Endpoint, send_error
 from sentenc.serving.errors import ApiError
-from sentenc.serving.guard import Guard
-from sentenc.serving.http import Endpoint, send_error
+from sentenc.serving.lifecycle import State
 from sentenc.serving.metrics import Metrics
+from sentenc.serving.middleware import Guard
 from sentenc.serving.openai import OpenAI
 from sentenc.serving.page_files import PageFiles
 from sentenc.serving.retrieval import Retrieval
+from sentenc.serving.services import Catalog
 from sentenc.serving.settings import ServerSettings
-from sentenc.serving.state import State
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

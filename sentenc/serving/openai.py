@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from sentenc.encoders.base import Vectors
-from sentenc.serving.catalog import Catalog, ServedModel
 from sentenc.serving.errors import ApiError, shown
-from sentenc.serving.fields import integer, texts
+from sentenc.serving.services import Catalog, ServedModel
+from sentenc.serving.validation import integer, texts
 
 # Writing more numbers than this takes long enough to be done beside the event loop.
 _MANY_NUMBERS = 1 << 15

@@ -4,8 +4,8 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from sentenc.serving.endpoint import send_error
 from sentenc.serving.errors import ApiError
-from sentenc.serving.http import send_error
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sentenc.serving.catalog import Catalog
 from sentenc.serving.errors import ApiError, shown
-from sentenc.serving.fields import integer, texts
 from sentenc.serving.openai import number_rows
+from sentenc.serving.services import Catalog
+from sentenc.serving.validation import integer, texts
 
 if TYPE_CHECKING:
     from sentenc.retrieval import Hit

@@ -12,8 +12,8 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from sentenc.errors import MissingExtraError
+from sentenc.serving.lifecycle import State
 from sentenc.serving.settings import ServerSettings
-from sentenc.serving.state import State
 
 if TYPE_CHECKING:
     import uvicorn

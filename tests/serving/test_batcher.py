@@ -241,8 +241,8 @@ def test_batcher(test):
 
 def test_requests_of_an_application_go_together(tiny):
     """Requests that wait are encoded in one call, normalised or not as each asked."""
-    from sentenc.serving.catalog import ServedModel
     from sentenc.serving.metrics import Metrics
+    from sentenc.serving.services import ServedModel
     from sentenc.serving.settings import ServerSettings
 
     encoder = Gated(tiny)

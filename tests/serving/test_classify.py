@@ -197,7 +197,7 @@ def test_requests_are_encoded_together(client_of, fitted):
 
 
 def test_many_labels_are_answered_whole(fitted):
-    from sentenc.serving.classification import ServedClassifier
+    from sentenc.serving.services import ServedClassifier
 
     class Head:
         def probabilities(self, features):

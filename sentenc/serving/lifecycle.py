@@ -3,9 +3,9 @@
 import asyncio
 import logging
 
-from sentenc.serving.catalog import Catalog
 from sentenc.serving.errors import ApiError
 from sentenc.serving.metrics import Metrics
+from sentenc.serving.services import Catalog
 
 _logger = logging.getLogger("sentenc.serving")
 

@@ -1,5 +1,7 @@
 """What is served: encoders and indexes by name, each with the thread that works for it."""
 
+import asyncio
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +18,6 @@ from sentenc.serving.batcher import (
     QueueFullError,
     StoppedError,
 )
-from sentenc.serving.classification import ServedClassifier, refuse_unknown
 from sentenc.serving.errors import ApiError, overloaded, shown, stopping
 from sentenc.serving.metrics import Metrics
 from sentenc.serving.settings import ServerSettings
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 # Queries that look through an index together: enough for one matrix product to serve many.
 _QUERIES_PER_ROUND = 128
+# Finding more probabilities than this takes long enough to be done beside the event loop.
+_MANY = 20_000
 
 
 class ServedModel:
@@ -129,6 +132,84 @@ class ServedIndex:
     def _run(self, k: int, vectors: list[npt.NDArray[np.float32]]) -> "list[list[Hit]]":
         hits: list[list[Hit]] = self.index.search(np.stack(vectors), k)
         return hits
+
+
+class ServedClassifier:
+    """A fitted estimator of :mod:`sentenc.downstream`, and the model that encodes for it.
+
+    Args:
+        name: What clients call it.
+        estimator: Fitted.
+        model: Serves the estimator's encoder.
+    """
+
+    def __init__(self, name: str, estimator: Any, model: "ServedModel") -> None:
+        from sentenc.downstream import SentenceClassifier
+
+        self.name, self.estimator, self.model = name, estimator, model
+        self.takes = "texts" if isinstance(estimator, SentenceClassifier) else "pairs"
+        if hasattr(estimator, "steps_"):
+            self.kind, classes = "score", estimator.steps_
+        else:
+            self.kind, classes = "multi-label" if estimator.multi_label_ else "label", estimator.classes_
+        self.labels: list[Any] = classes.tolist()
+
+    async def results(self, items: list[Any], top_k: int) -> bytes:
+        """The results of n texts or pairs, as a JSON array.
+
+        Raises:
+            ApiError: As :meth:`sentenc.serving.services.ServedModel.encode` does.
+        """
+        if self.takes == "texts":
+            vectors, _ = await self.model.encode(items, self.takes)
+        else:
+            from sentenc.downstream.features import pair_features
+
+            first, _ = await self.model.encode([one for one, _ in items], self.takes)
+            second, _ = await self.model.encode([other for _, other in items], self.takes)
+            vectors = pair_features(first, second)
+        if len(items) * len(self.labels) > _MANY:
+            return await asyncio.to_thread(self._results, vectors, top_k)
+        return self._results(vectors, top_k)
+
+    def describe(self) -> dict[str, Any]:
+        """The entry of ``GET /classifiers``."""
+        return {
+            "name": self.name, "model": self.model.name, "takes": self.takes, "predicts": self.kind,
+            "labels": self.labels,
+        }  # fmt: skip
+
+    def _results(self, features: Vectors, top_k: int) -> bytes:
+        probabilities = self.estimator.head_.probabilities(features)
+        return b"[" + b",".join(self._result(row, top_k) for row in probabilities) + b"]"
+
+    def _result(self, row: Any, top_k: int) -> bytes:
+        if self.kind == "score":
+            return json.dumps({"score": float(row @ np.asarray(self.labels, np.float64))}).encode()
+        best = np.argsort(-row, kind="stable")[:top_k].tolist()
+        # JSON's names are strings, whatever the labels are.
+        probabilities = {_name(self.labels[i]): float(row[i]) for i in best}
+        if self.kind == "multi-label":
+            labels = [self.labels[i] for i in np.nonzero(row > 0.5)[0].tolist()]
+            return json.dumps({"labels": labels, "probabilities": probabilities}).encode()
+        first = {"label": self.labels[best[0]], "probability": float(row[best[0]])}
+        return json.dumps({**first, "probabilities": probabilities}).encode()
+
+
+def _name(label: Any) -> str:
+    return json.dumps(label) if isinstance(label, bool) else str(label)
+
+
+def refuse_unknown(name: Any, known: str) -> ApiError:
+    """The error about a classifier that is not served."""
+    if not known:
+        return ApiError(404, "no classifier is served here", param="model", code="model_not_found")
+    if not isinstance(name, str):
+        return ApiError(400, f"model is {shown(name)}, expected a str", param="model")
+    return ApiError(
+        404, f"there is no classifier {shown(name)} here, expected one of {known}",
+        param="model", code="model_not_found",
+    )  # fmt: skip
 
 
 class Catalog:

@@ -6,9 +6,9 @@ import time
 from itertools import count
 from typing import TYPE_CHECKING
 
+from sentenc.serving.endpoint import send_error
 from sentenc.serving.errors import ApiError, internal, stopping
-from sentenc.serving.http import send_error
-from sentenc.serving.state import State
+from sentenc.serving.lifecycle import State
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
