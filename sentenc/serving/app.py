@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from sentenc.encoders.base import Encoder
 from sentenc.errors import MissingExtraError
-from sentenc.serving.classification import Classification
 from sentenc.serving.endpoint import Endpoint, send_error
 from sentenc.serving.errors import ApiError
 from sentenc.serving.lifecycle import State
 from sentenc.serving.metrics import Metrics
 from sentenc.serving.middleware import Guard
-from sentenc.serving.openai import OpenAI
-from sentenc.serving.page_files import PageFiles
-from sentenc.serving.retrieval import Retrieval
+from sentenc.serving.routes.classify import Classification
+from sentenc.serving.routes.embeddings import OpenAI
+from sentenc.serving.routes.page import PageFiles
+from sentenc.serving.routes.search import Retrieval
 from sentenc.serving.services import Catalog
 from sentenc.serving.settings import ServerSettings
 

@@ -102,7 +102,7 @@ def test_page_files(client):
 def test_page_of_a_folder_that_is_not_there(tmp_path):
     import asyncio
 
-    from sentenc.serving.page_files import PageFiles
+    from sentenc.serving.routes.page import PageFiles
 
     sent = []
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sentenc.serving.errors import ApiError, shown
-from sentenc.serving.openai import number_rows
+from sentenc.serving.routes.embeddings import number_rows
 from sentenc.serving.services import Catalog
 from sentenc.serving.validation import integer, texts
 
