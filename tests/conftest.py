@@ -12,7 +12,7 @@ import pytest
 
 from sentenc import CSE, CSEConfig, Encoder, TinyBERT
 from sentenc.encoders.bert.config import BertConfig
-from sentenc.tokenization import Tokenizer
+from sentenc.tokenization.tokenizer import Tokenizer
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"

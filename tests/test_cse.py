@@ -12,7 +12,7 @@ import sentenc
 from sentenc import CSE, CheckpointError, CSEConfig
 from sentenc.checkpoint import read_checkpoint, write_checkpoint
 from sentenc.nn.cse import CSEModule
-from sentenc.tokenization import Tokenizer
+from sentenc.tokenization.tokenizer import Tokenizer
 
 TEXTS = [
     "", "dog", "dog cat", "dog cat runs", "a man is playing the guitar in the park", "not good at all!",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Reference
 
 from sentenc.errors import CheckpointError
-from sentenc.tokenization import Tokenizer
+from sentenc.tokenization.tokenizer import Tokenizer
 
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus" / "sentences"
 HARD = [

@@ -352,7 +352,7 @@ def encode(text, offsets, rules, table, powers, words, ngrams, max_tokens, out, 
     """Vectors of every text ``text[offsets[i]:offsets[i+1]]`` into ``out`` (n, dim).
 
     Args:
-        text: UTF-8 bytes, folded (see :mod:`sentenc.kernels.fold`), not yet lower-cased.
+        text: UTF-8 bytes, folded (see :mod:`sentenc.tokenization.unicode_fold`), not yet lower-cased.
         offsets: (n + 1,) where each text begins and ends.
         rules: How bytes become words and words tokens (see ``Tokenizer.rules``).
         table: The vocabulary's hash table; powers: powers of the hash multiplier.

@@ -15,7 +15,7 @@ from sentenc.encoders.bert.tokenizer_files import plain_spec
 from sentenc.errors import CheckpointError
 from sentenc.io.atomic import replacing_folder
 from sentenc.registry import find
-from sentenc.tokenization import Tokenizer
+from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.bert_start import FITTED_TEXTS, SIZES, fitting_batches, student_from_teacher
 from sentenc.training.bert_student import BertStudent, bert_parts
 from sentenc.training.run_config import RunConfig, StudentSettings

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.cse.encoder import CSE
-from sentenc.tokenization import Tokenizer
+from sentenc.tokenization.tokenizer import Tokenizer
 
 Weights = dict[str, npt.NDArray[np.float32]]
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
-from sentenc.tokenization import Tokenizer
+from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.word_vectors import WordVectors
 
 FloatArray = npt.NDArray[np.float32]

@@ -14,7 +14,7 @@ from sentenc.encoders.cse.config import CSEConfig
 from sentenc.encoders.cse.encoder import CSE, Tables
 from sentenc.nn.bert_states import BertStates
 from sentenc.nn.cse import CSEModule
-from sentenc.tokenization import Tokenizer
+from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.cse_folding import map_root, principal_axes, turned, with_features_of_length
 
 _WORDS = ("embeddings", "token_weights", "projection")

@@ -19,7 +19,7 @@ from sentenc.errors import CheckpointError
 from sentenc.nn.bert import BertSentenceModule
 from sentenc.registry import find, load
 from sentenc.texts import as_text_list
-from sentenc.tokenization import Tokenizer
+from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.run_config import shares_of
 
 # Padded tokens of a batch: what keeps a large GPU busy, in some hundred MB.

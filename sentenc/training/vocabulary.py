@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.tokenization import Tokenizer
+from sentenc.tokenization.tokenizer import Tokenizer
 
 # Texts that are tokenised at a time.
 _BLOCK = 8192

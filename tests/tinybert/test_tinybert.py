@@ -276,7 +276,7 @@ def test_it_is_tuned_and_still_fast():
 
 def test_as_a_teacher_it_is_what_the_torch_form_is(tmp_path):
     pytest.importorskip("sentence_transformers")
-    from sentenc.tokenization import Tokenizer
+    from sentenc.tokenization.tokenizer import Tokenizer
     from sentenc.training.starts import average_from_teacher, token_vectors
 
     encoder = make_tinybert()
@@ -327,7 +327,7 @@ def test_bad_options_are_named(tmp_path):
     with pytest.raises(ValueError, match="threads is 0, expected 1 or more"):
         TinyBERT(config, weights, tokenizer, threads=0)
     with pytest.raises(ValueError, match="skip_unknown is True, expected False"):
-        TinyBERT(config, weights, sentenc.tokenization.Tokenizer(wordpiece_spec()))
+        TinyBERT(config, weights, sentenc.tokenization.tokenizer.Tokenizer(wordpiece_spec()))
     with pytest.raises(CheckpointError, match=r"lacks \[CLS\], expected a BERT's special tokens"):
         TinyBERT(config, weights, wordpiece_spec().replace("[CLS]", "[cls]"))
     small = BertConfig.from_dict(config.to_dict() | {"vocab_size": 10})

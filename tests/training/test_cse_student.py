@@ -8,7 +8,7 @@ from conftest import make_cse, random_weights, word_spec, wordpiece_spec
 import sentenc
 from sentenc import CSE, CSEConfig
 from sentenc.nn.cse import CSEModule
-from sentenc.tokenization import Tokenizer
+from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.cse_folding import map_root, principal_axes, turned
 from sentenc.training.students import CSEStudent
 

@@ -10,7 +10,7 @@ from conftest import make_cse, make_sentence_transformer, wordpiece_spec
 
 from sentenc import ExternalEncoder
 from sentenc.encoders.cse.config import CSEConfig
-from sentenc.tokenization import Tokenizer
+from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.starts import (
     principal_embeddings,
     sif_log_weights,

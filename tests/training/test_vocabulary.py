@@ -8,7 +8,7 @@ from conftest import CHARACTERS, WORDS, word_spec, wordpiece_spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentenc.tokenization import Tokenizer
+from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training import vocabulary
 from sentenc.training.vocabulary import prune_vocabulary, token_frequencies
 

@@ -8,7 +8,7 @@ import torch
 from conftest import WORDS, wordpiece_spec
 
 from sentenc import CSEConfig
-from sentenc.tokenization import Tokenizer
+from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.objectives import make_objective
 from sentenc.training.students import CSEStudent
 from sentenc.training.trainer import Task, Trainer, TrainerConfig

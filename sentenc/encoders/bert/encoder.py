@@ -22,7 +22,7 @@ from sentenc.errors import CheckpointError
 from sentenc.io.atomic import replacing_folder
 from sentenc.texts import as_text_list
 from sentenc.threads import usable_cores
-from sentenc.tokenization import Tokenizer
+from sentenc.tokenization.tokenizer import Tokenizer
 
 KIND = "tinybert"
 _OUTPUT = "sentence_embedding"

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sentenc.encoders.bert.config import LINEAR, BertConfig, Compute
 from sentenc.encoders.bert.tokenizer_files import read_json, read_tokenizer
 from sentenc.errors import CheckpointError, MissingExtraError, NotBertError
-from sentenc.tokenization import Tokenizer
+from sentenc.tokenization.tokenizer import Tokenizer
 
 MODULES, SETTINGS, SAFETENSORS, PICKLE = (
     "modules.json", "sentence_bert_config.json", "model.safetensors", "pytorch_model.bin",

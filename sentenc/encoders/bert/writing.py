@@ -10,7 +10,7 @@ import numpy.typing as npt
 from sentenc.encoders.bert.config import LINEAR, BertConfig
 from sentenc.encoders.bert.reading import COMPUTE, MODULES, SAFETENSORS, SETTINGS
 from sentenc.encoders.bert.tokenizer_files import PAD, write_json, write_tokenizer
-from sentenc.tokenization import Tokenizer
+from sentenc.tokenization.tokenizer import Tokenizer
 
 _POOLING_MODES = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens")
 

@@ -17,7 +17,7 @@ from sentenc.encoders.golden import golden_vectors
 from sentenc.errors import CheckpointError
 from sentenc.texts import as_text_list
 from sentenc.threads import usable_cores
-from sentenc.tokenization import Tokenizer
+from sentenc.tokenization.tokenizer import Tokenizer
 
 Tables = Literal["int8", "float32"]
 

@@ -72,7 +72,7 @@ class Tokenizer:
 
     def bytes_and_offsets(self, texts: list[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
         """The texts as one run of folded bytes, and where each begins: shapes (bytes,) and (n + 1,)."""
-        from sentenc.kernels.fold import text_offsets
+        from sentenc.tokenization.unicode_fold import text_offsets
 
         joined = "".join(texts)
         offsets = text_offsets(texts)
@@ -102,7 +102,7 @@ class Tokenizer:
     def _build_tables(self, config: dict[str, Any]) -> None:
         from sentenc.kernels.compilation import note_compilation
         from sentenc.kernels.encode import hash_tokens
-        from sentenc.kernels.fold import FoldTable
+        from sentenc.tokenization.unicode_fold import FoldTable
 
         note_compilation(hash_tokens)
         unicode_rules = _UnicodeRules(config)

@@ -1,0 +1,1 @@
+"""Tokenizers and Unicode folding."""
