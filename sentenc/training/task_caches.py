@@ -11,9 +11,9 @@ import numpy.typing as npt
 from sentenc.errors import CorpusError
 from sentenc.io.atomic import replacing_file
 from sentenc.io.progress import progress_bar
-from sentenc.training.augmentation import augment, words_of
-from sentenc.training.masked_words import MaskedWords
-from sentenc.training.nearest_words import NearestWords, nearest_words_of
+from sentenc.training.augmentation.augment import augment, words_of
+from sentenc.training.augmentation.masked_lm import MaskedWords
+from sentenc.training.augmentation.word_neighbors import NearestWords, nearest_words_of
 from sentenc.training.task_config import AugmentationSettings
 from sentenc.training.task_data import Example, TaskData
 from sentenc.training.task_student import TaskEncoder

@@ -192,7 +192,7 @@ class TaskStudentSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentationSettings:
-    """The section ``[augmentation]``; see :func:`sentenc.training.augmentation.augment`.
+    """The section ``[augmentation]``; see :func:`sentenc.training.augmentation.augment.augment`.
 
     Attributes:
         copies: N_a.

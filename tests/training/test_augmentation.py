@@ -7,10 +7,10 @@ import pytest
 import torch
 from conftest import make_cse, wordpiece_spec
 
-from sentenc.training import augmentation
-from sentenc.training.augmentation import STOP_WORDS, words_of
-from sentenc.training.masked_words import MaskedWords, Place
-from sentenc.training.nearest_words import NearestWords, nearest_words_of
+from sentenc.training.augmentation import augment as augmentation
+from sentenc.training.augmentation.augment import STOP_WORDS, words_of
+from sentenc.training.augmentation.masked_lm import MaskedWords, Place
+from sentenc.training.augmentation.word_neighbors import NearestWords, nearest_words_of
 from sentenc.training.word_vectors import WordVectors
 
 transformers = pytest.importorskip("transformers")

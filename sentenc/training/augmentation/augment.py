@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.io.progress import progress_bar
-from sentenc.training.masked_words import MaskedWords, Place
-from sentenc.training.nearest_words import NearestWords
+from sentenc.training.augmentation.masked_lm import MaskedWords, Place
+from sentenc.training.augmentation.word_neighbors import NearestWords
 
 Example = tuple[str, ...]
 

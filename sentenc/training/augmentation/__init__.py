@@ -1,0 +1,1 @@
+"""Data augmentation for task distillation (Algorithm 1 of TinyBERT)."""
