@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from sentenc.training.run_config import RunConfig
-    from sentenc.training.task_config import TaskRunConfig
+    from sentenc.training.config.pretraining import RunConfig
+    from sentenc.training.config.task_distillation import TaskRunConfig
 
 
 @click.command("train")
@@ -32,8 +32,8 @@ def train_command(
     torchrun --standalone --nproc-per-node 2 -m sentenc train RUN.toml
     """
     from sentenc.errors import MissingExtraError
-    from sentenc.training.run_config import load_run
-    from sentenc.training.task_config import is_task_run, load_task_run
+    from sentenc.training.config.pretraining import load_run
+    from sentenc.training.config.task_distillation import is_task_run, load_task_run
 
     config = load_task_run(file, changes) if is_task_run(file) else load_run(file, changes)
     # torch's threads wait for each other in a busy loop by default, and stall each other several-fold as soon
@@ -60,7 +60,7 @@ def train_command(
 
 
 def _run(config: "RunConfig | TaskRunConfig", **options: Any) -> Path:
-    from sentenc.training.task_config import TaskRunConfig
+    from sentenc.training.config.task_distillation import TaskRunConfig
 
     if isinstance(config, TaskRunConfig):
         from sentenc.training.task_run import run_task

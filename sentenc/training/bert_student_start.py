@@ -18,7 +18,7 @@ from sentenc.registry import find
 from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.bert_start import FITTED_TEXTS, SIZES, fitting_batches, student_from_teacher
 from sentenc.training.bert_student import BertStudent, bert_parts
-from sentenc.training.run_config import RunConfig, StudentSettings
+from sentenc.training.config.pretraining import RunConfig, StudentSettings
 from sentenc.training.vocabulary import prune_vocabulary, token_frequencies
 
 # Settings that a BERT does not have.

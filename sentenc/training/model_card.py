@@ -6,9 +6,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from sentenc._version import __version__
+from sentenc.training.config.pretraining import RunConfig, TeacherSettings, shares_of
+from sentenc.training.config.toml_writer import toml_text
 from sentenc.training.corpora import Corpus
-from sentenc.training.run_config import RunConfig, TeacherSettings, shares_of
-from sentenc.training.toml_writing import toml_text
 
 _PACKAGES = ("torch", "numpy", "numba", "tokenizers", "transformers", "sentence-transformers")
 

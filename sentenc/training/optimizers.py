@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sentenc.training.trainer_config import TrainerConfig
+from sentenc.training.config.trainer import TrainerConfig
 
 
 class Optimizers:

@@ -22,12 +22,13 @@ from sentenc.io.atomic import replacing_file
 from sentenc.io.progress import progress_bar
 from sentenc.training.batches import Example, batches
 from sentenc.training.bert_student import BertStudent, bert_parts
+from sentenc.training.config.pretraining import ObjectiveSettings, RunConfig, TeacherSettings
+from sentenc.training.config.toml_writer import toml_text
 from sentenc.training.distributed import Processes, processes
 from sentenc.training.model_card import model_card
 from sentenc.training.objectives import KINDS, aligned_axes, make_objective, principal_axes
 from sentenc.training.objectives.base import Objective
 from sentenc.training.objectives.transformer_distillation import token_map
-from sentenc.training.run_config import ObjectiveSettings, RunConfig, TeacherSettings
 from sentenc.training.sts_scoring import sts_score
 from sentenc.training.student_start import make_student
 from sentenc.training.students import Student
@@ -35,7 +36,6 @@ from sentenc.training.tasks import Task
 from sentenc.training.teacher_probe import probe_teacher
 from sentenc.training.teacher_vectors import TeacherVectors
 from sentenc.training.teachers import TeacherEnsemble, for_many_texts, load_teacher
-from sentenc.training.toml_writing import toml_text
 from sentenc.training.trainer import Result, Trainer
 from sentenc.training.training_log import plot_curve, read_log
 

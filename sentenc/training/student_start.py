@@ -18,7 +18,7 @@ from sentenc.errors import CheckpointError
 from sentenc.io.atomic import replacing_file
 from sentenc.registry import find, load
 from sentenc.tokenization.tokenizer import Tokenizer
-from sentenc.training.run_config import RunConfig, StudentSettings
+from sentenc.training.config.pretraining import RunConfig, StudentSettings
 from sentenc.training.shrinking import shrunk
 from sentenc.training.starts import Start, average_from_teacher, start_from_teacher, start_from_words
 from sentenc.training.students import CSEStudent, Student

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from sentenc._version import __version__
+from sentenc.training.config.task_distillation import TaskRunConfig
+from sentenc.training.config.toml_writer import toml_text
 from sentenc.training.model_card import package_versions
-from sentenc.training.task_config import TaskRunConfig
-from sentenc.training.toml_writing import toml_text
 
 _TITLES = {
     "teacher": "fine-tuning of the teacher",

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from sentenc.errors import TextFileError
 from sentenc.io.text import open_text
 from sentenc.metrics import spearman
-from sentenc.training.task_config import Metric, TaskSettings
+from sentenc.training.config.task_distillation import Metric, TaskSettings
 
 Example = tuple[str, ...]
 FloatArray = npt.NDArray[np.float32]

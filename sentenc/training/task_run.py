@@ -19,6 +19,8 @@ import torch
 
 from sentenc.encoders.base import Encoder
 from sentenc.training.batches import batches
+from sentenc.training.config.task_distillation import IntermediateSettings, PhaseSettings, TaskRunConfig
+from sentenc.training.config.toml_writer import toml_text
 from sentenc.training.distributed import alone
 from sentenc.training.objectives.base import Objective
 from sentenc.training.objectives.prediction import Prediction
@@ -27,12 +29,10 @@ from sentenc.training.run import draw_curves
 from sentenc.training.run_state import differences
 from sentenc.training.task_caches import Targets, augmented, outputs
 from sentenc.training.task_card import task_card
-from sentenc.training.task_config import IntermediateSettings, PhaseSettings, TaskRunConfig
 from sentenc.training.task_data import baseline, joined, read_task_data, task_score
 from sentenc.training.task_models import base, finetuned, first_student, load_weights
 from sentenc.training.task_student import MARKER, TaskStudent
 from sentenc.training.tasks import Task
-from sentenc.training.toml_writing import toml_text
 from sentenc.training.trainer import Trainer, TrainerConfig
 
 # Phases in their order, as folders in the work folder.

@@ -20,7 +20,7 @@ from sentenc.nn.bert import BertSentenceModule
 from sentenc.registry import find, load
 from sentenc.texts import as_text_list
 from sentenc.tokenization.tokenizer import Tokenizer
-from sentenc.training.run_config import shares_of
+from sentenc.training.config.pretraining import shares_of
 
 # Padded tokens of a batch: what keeps a large GPU busy, in some hundred MB.
 _TOKENS = 65_536

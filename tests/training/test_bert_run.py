@@ -10,8 +10,8 @@ pytest.importorskip("sentence_transformers")
 torch = pytest.importorskip("torch")
 
 import sentenc  # noqa: E402 (needs the extra)
+from sentenc.training.config.pretraining import parse_run  # noqa: E402
 from sentenc.training.run import run  # noqa: E402
-from sentenc.training.run_config import parse_run  # noqa: E402
 from sentenc.training.teacher_probe import probe_teacher  # noqa: E402
 from sentenc.training.training_log import read_log  # noqa: E402
 

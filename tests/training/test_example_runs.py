@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from sentenc.training.config.pretraining import load_run
 from sentenc.training.objectives import make_objective
-from sentenc.training.run_config import load_run
 
 FILES = sorted((Path(__file__).parents[2] / "examples" / "runs").glob("*.toml"))
 RUNS = [path for path in FILES if "[task]" not in path.read_text(encoding="utf-8")]

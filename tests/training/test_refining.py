@@ -8,8 +8,8 @@ import torch
 from conftest import make_cse, make_sentence_transformer
 
 import sentenc
+from sentenc.training.config.pretraining import parse_run
 from sentenc.training.run import run
-from sentenc.training.run_config import parse_run
 from sentenc.training.students import CSEStudent
 from sentenc.training.trainer import Trainer, TrainerConfig
 from training.tiny_training import rows, sentences, trainer

@@ -3,9 +3,9 @@ import sys
 
 import pytest
 
+from sentenc.training.config.pretraining import load_run
+from sentenc.training.config.trainer import TrainerConfig
 from sentenc.training.corpora import Source
-from sentenc.training.run_config import load_run
-from sentenc.training.trainer_config import TrainerConfig
 
 RUN = """
 output = "out/model"
@@ -175,7 +175,7 @@ def test_a_file_that_is_no_toml_is_refused(tmp_path):
 
 
 def test_reading_needs_no_torch():
-    code = "import sys, sentenc.training.run_config; sys.exit('torch' in sys.modules)"
+    code = "import sys, sentenc.training.config.pretraining; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

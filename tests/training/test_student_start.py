@@ -5,7 +5,7 @@ import pytest
 from conftest import make_cse, make_sentence_transformer
 
 from sentenc import CSE, ExternalEncoder
-from sentenc.training.run_config import RunConfig, parse_run
+from sentenc.training.config.pretraining import RunConfig, parse_run
 from sentenc.training.shrinking import shrunk
 from sentenc.training.starts import average_from_teacher, principal_embeddings
 from sentenc.training.student_start import make_student

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sentenc.training.task_config import is_task_run, load_task_run, parse_task_run
+from sentenc.training.config.task_distillation import is_task_run, load_task_run, parse_task_run
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "runs" / "tinybert-task-sst2.toml"
 
@@ -39,7 +39,7 @@ def test_example_is_read():
 def test_example_names_every_key():
     from dataclasses import fields
 
-    from sentenc.training import task_config
+    from sentenc.training.config import task_distillation as task_config
 
     text = EXAMPLE.read_text(encoding="utf-8")
     for kind in ("TaskSettings", "PhaseSettings", "IntermediateSettings", "PredictionSettings", "TeacherSettings",

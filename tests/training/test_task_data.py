@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sentenc.errors import TextFileError
-from sentenc.training.task_config import TaskSettings
+from sentenc.training.config.task_distillation import TaskSettings
 from sentenc.training.task_data import baseline, read_task_data, task_score
 
 

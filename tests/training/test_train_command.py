@@ -13,7 +13,7 @@ from sentenc.cli import cli
 from sentenc.errors import SentencError
 from sentenc.metrics import spearman
 from sentenc.training import run as run_module
-from sentenc.training.run_config import parse_run
+from sentenc.training.config.pretraining import parse_run
 from sentenc.training.teacher_vectors import TeacherVectors
 
 RUN = """

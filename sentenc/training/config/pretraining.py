@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from sentenc.training.config.toml_schema import a_table, fitting, path_in, placed, read_table
+from sentenc.training.config.trainer import TrainerConfig
 from sentenc.training.corpora import Corpus, Source
-from sentenc.training.table_checking import a_table, fitting, path_in, placed, read_table
-from sentenc.training.trainer_config import TrainerConfig
 
 T = TypeVar("T")
 _DATASET = "hf:"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from sentenc.training.table_checking import a_table, fitting, path_in, placed, read_table
+from sentenc.training.config.toml_schema import a_table, fitting, path_in, placed, read_table
 
 T = TypeVar("T")
 Kind = Literal["classification", "regression"]

@@ -1,0 +1,1 @@
+"""Run files as dataclasses. Importable without torch."""
