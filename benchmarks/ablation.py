@@ -31,10 +31,11 @@ from sentenc.evaluation.harness import file_stem
 from sentenc.evaluation.results import write_atomically
 from sentenc.evaluation.senteval_tasks import STS, TRANSFER
 from sentenc.io.text import open_text
-from sentenc.training.batches import batches
-from sentenc.training.corpora import Corpus, Source
+from sentenc.training.data.batching import batches
+from sentenc.training.data.corpus import Corpus, Source
+from sentenc.training.data.words import word_splitter
 from sentenc.training.objectives import make_objective
-from sentenc.training.starts import Start, start_from_words, word_splitter
+from sentenc.training.starts import Start, start_from_words
 from sentenc.training.students import CSEStudent
 from sentenc.training.tasks import Task
 from sentenc.training.trainer import Trainer, TrainerConfig

@@ -19,7 +19,7 @@ from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.bert_start import FITTED_TEXTS, SIZES, fitting_batches, student_from_teacher
 from sentenc.training.bert_student import BertStudent, bert_parts
 from sentenc.training.config.pretraining import RunConfig, StudentSettings
-from sentenc.training.vocabulary import prune_vocabulary, token_frequencies
+from sentenc.training.data.vocabulary import prune_vocabulary, token_frequencies
 
 # Settings that a BERT does not have.
 _FOREIGN = ("preset", "dropout", "word_dropout", "words_first", "length", "average_length", "features_length")
@@ -129,7 +129,7 @@ def pruned_tokenizer(tokenizer: Any, texts: Iterable[str], size: int) -> tuple[n
         tokenizer: A WordPiece ``PreTrainedTokenizerFast``.
         texts: To count tokens in.
         size: Tokens to keep, special ones included; see
-            :func:`~sentenc.training.vocabulary.prune_vocabulary`.
+            :func:`~sentenc.training.data.vocabulary.prune_vocabulary`.
 
     Returns:
         The old id of each new one, (size,), and the new tokeniser, of the same class and settings.

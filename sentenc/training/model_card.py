@@ -8,7 +8,7 @@ from typing import Any
 from sentenc._version import __version__
 from sentenc.training.config.pretraining import RunConfig, TeacherSettings, shares_of
 from sentenc.training.config.toml_writer import toml_text
-from sentenc.training.corpora import Corpus
+from sentenc.training.data.corpus import Corpus
 
 _PACKAGES = ("torch", "numpy", "numba", "tokenizers", "transformers", "sentence-transformers")
 

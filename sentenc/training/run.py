@@ -20,10 +20,10 @@ from sentenc.encoders.cse.encoder import CSE
 from sentenc.errors import MissingExtraError
 from sentenc.io.atomic import replacing_file
 from sentenc.io.progress import progress_bar
-from sentenc.training.batches import Example, batches
 from sentenc.training.bert_student import BertStudent, bert_parts
 from sentenc.training.config.pretraining import ObjectiveSettings, RunConfig, TeacherSettings
 from sentenc.training.config.toml_writer import toml_text
+from sentenc.training.data.batching import Example, batches
 from sentenc.training.distributed import Processes, processes
 from sentenc.training.model_card import model_card
 from sentenc.training.objectives import KINDS, aligned_axes, make_objective, principal_axes

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
 from sentenc.tokenization.tokenizer import Tokenizer
+from sentenc.training.data.words import splitter_spec
 from sentenc.training.word_vectors import WordVectors
 
 FloatArray = npt.NDArray[np.float32]
@@ -52,23 +52,6 @@ def principal_embeddings(vectors: npt.NDArray[np.floating], dim: int) -> FloatAr
     embeddings: npt.NDArray[np.float64] = centred @ axes
     embeddings /= np.sqrt((embeddings**2).sum(1).mean()) or 1.0
     return embeddings.astype(np.float32)
-
-
-def word_splitter(lowercase: bool) -> Callable[[str], list[str]]:
-    """How :func:`start_from_words`'s tokeniser splits a text: at spaces, and around punctuation."""
-    from tokenizers import normalizers, pre_tokenizers
-
-    parts = _splitting(lowercase)
-    normalizer = normalizers.BertNormalizer(
-        **{name: value for name, value in parts["normalizer"].items() if name != "type"}
-    )
-    pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-
-    def split(text: str) -> list[str]:
-        normal = normalizer.normalize_str(text.encode("utf-8", "ignore").decode())
-        return [word for word, _ in pre_tokenizer.pre_tokenize_str(normal)]
-
-    return split
 
 
 def start_from_words(
@@ -262,16 +245,5 @@ def _reachable(words: list[str], lowercase: bool) -> list[str]:
 def _word_tokenizer(words: list[str], lowercase: bool, *, skip_unknown: bool) -> Tokenizer:
     vocabulary = {word: index for index, word in enumerate(words)}
     model = {"type": "WordLevel", "unk_token": _UNKNOWN, "vocab": vocabulary}
-    spec = {"version": "1.0", "added_tokens": [], **_splitting(lowercase), "model": model}
+    spec = {"version": "1.0", "added_tokens": [], **splitter_spec(lowercase), "model": model}
     return Tokenizer(json.dumps(spec, ensure_ascii=False), skip_unknown=skip_unknown)
-
-
-def _splitting(lowercase: bool) -> dict[str, dict[str, Any]]:
-    # Accents stay: "crème" has a vector of its own in most files.
-    return {
-        "normalizer": {
-            "type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True,
-            "strip_accents": False, "lowercase": lowercase,
-        },
-        "pre_tokenizer": {"type": "BertPreTokenizer"},
-    }  # fmt: skip

@@ -19,10 +19,10 @@ from sentenc.io.atomic import replacing_file
 from sentenc.registry import find, load
 from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.config.pretraining import RunConfig, StudentSettings
+from sentenc.training.data.vocabulary import prune_vocabulary, token_frequencies
 from sentenc.training.shrinking import shrunk
 from sentenc.training.starts import Start, average_from_teacher, start_from_teacher, start_from_words
 from sentenc.training.students import CSEStudent, Student
-from sentenc.training.vocabulary import prune_vocabulary, token_frequencies
 from sentenc.training.word_vectors import load_word_vectors
 
 _RATES = ("dropout", "word_dropout", "words_first")

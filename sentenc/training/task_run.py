@@ -18,9 +18,10 @@ import numpy as np
 import torch
 
 from sentenc.encoders.base import Encoder
-from sentenc.training.batches import batches
 from sentenc.training.config.task_distillation import IntermediateSettings, PhaseSettings, TaskRunConfig
 from sentenc.training.config.toml_writer import toml_text
+from sentenc.training.data.batching import batches
+from sentenc.training.data.labelled import baseline, joined, read_task_data, task_score
 from sentenc.training.distributed import alone
 from sentenc.training.objectives.base import Objective
 from sentenc.training.objectives.prediction import Prediction
@@ -29,7 +30,6 @@ from sentenc.training.run import draw_curves
 from sentenc.training.run_state import differences
 from sentenc.training.task_caches import Targets, augmented, outputs
 from sentenc.training.task_card import task_card
-from sentenc.training.task_data import baseline, joined, read_task_data, task_score
 from sentenc.training.task_models import base, finetuned, first_student, load_weights
 from sentenc.training.task_student import MARKER, TaskStudent
 from sentenc.training.tasks import Task

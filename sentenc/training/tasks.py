@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from sentenc.training.data.prefetch import Prefetched
 from sentenc.training.objectives.base import Encode, Example, Objective
-from sentenc.training.prefetching import Prefetched
 
 # Batches that a thread holds ready.
 _AHEAD = 4
@@ -24,7 +24,7 @@ class Task:
         name: In the log.
         objective: The loss.
         batches: From an epoch and a number of batches to leave out of it, an endless iterator of
-            (epoch, examples), always the same ones; see :func:`sentenc.training.batches.batches`.
+            (epoch, examples), always the same ones; see :func:`sentenc.training.data.batching.batches`.
         weight: Factor of its loss.
         teacher: From n texts to a teacher's unit vectors (n, t), if the objective needs them.
     """

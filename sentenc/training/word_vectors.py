@@ -279,7 +279,7 @@ class _CorpusWords:
         self.corpus, self.lowercase, self.seed, self.passes = corpus, lowercase, seed, 0
 
     def __iter__(self) -> Iterator[list[str]]:
-        from sentenc.training.starts import word_splitter
+        from sentenc.training.data.words import word_splitter
 
         split = word_splitter(self.lowercase)
         epoch = self.passes

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sentenc.errors import CorpusError
-from sentenc.training.batches import batches
+from sentenc.training.data.batching import batches
 
 
 class Made:

@@ -15,8 +15,8 @@ import pytest
 
 from sentenc.errors import CorpusError, MissingExtraError, SentencError
 from sentenc.io import rows as corpus_readers
-from sentenc.training.corpora import Corpus, Source
-from sentenc.training.seen_keys import SeenKeys
+from sentenc.training.data.corpus import Corpus, Source
+from sentenc.training.data.deduplication import SeenKeys
 
 TEXTS = ['He said "no".', "crème \u2028 東京", "one, two"]
 PACKERS = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}

@@ -5,7 +5,7 @@ import pytest
 
 from sentenc.training.config.pretraining import load_run
 from sentenc.training.config.trainer import TrainerConfig
-from sentenc.training.corpora import Source
+from sentenc.training.data.corpus import Source
 
 RUN = """
 output = "out/model"

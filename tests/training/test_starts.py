@@ -11,13 +11,13 @@ from conftest import make_cse, make_sentence_transformer, wordpiece_spec
 from sentenc import ExternalEncoder
 from sentenc.encoders.cse.config import CSEConfig
 from sentenc.tokenization.tokenizer import Tokenizer
+from sentenc.training.data.words import word_splitter
 from sentenc.training.starts import (
     principal_embeddings,
     sif_log_weights,
     start_from_teacher,
     start_from_words,
     token_vectors,
-    word_splitter,
 )
 from sentenc.training.students import CSEStudent
 from sentenc.training.word_vectors import WordVectors

@@ -7,7 +7,7 @@ import pytest
 
 from sentenc.errors import TextFileError
 from sentenc.training.config.task_distillation import TaskSettings
-from sentenc.training.task_data import baseline, read_task_data, task_score
+from sentenc.training.data.labelled import baseline, read_task_data, task_score
 
 
 def settings(**changes):

@@ -15,8 +15,8 @@ from torch import nn
 from sentenc.errors import TextFileError
 from sentenc.training.config.toml_writer import toml_text
 from sentenc.training.config.trainer import TrainerConfig
+from sentenc.training.data.prefetch import Prefetched
 from sentenc.training.optimizers import Optimizers, clip_gradients
-from sentenc.training.prefetching import Prefetched
 from sentenc.training.run_state import differences
 from sentenc.training.sts_scoring import sts_score
 from sentenc.training.training_log import LossWindow, TrainingLog, plot_curve, read_log, training_bar

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentenc.tokenization.tokenizer import Tokenizer
-from sentenc.training import vocabulary
-from sentenc.training.vocabulary import prune_vocabulary, token_frequencies
+from sentenc.training.data import vocabulary
+from sentenc.training.data.vocabulary import prune_vocabulary, token_frequencies
 
 WHOLE = Tokenizer(wordpiece_spec(), skip_unknown=False)
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 
 from sentenc.training.config.toml_schema import a_table, fitting, path_in, placed, read_table
 from sentenc.training.config.trainer import TrainerConfig
-from sentenc.training.corpora import Corpus, Source
+from sentenc.training.data.corpus import Corpus, Source
 
 T = TypeVar("T")
 _DATASET = "hf:"
@@ -107,7 +107,7 @@ class TeacherSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusSettings:
-    """A section ``[corpora.NAME]``: the arguments of :class:`~sentenc.training.corpora.Corpus`."""
+    """A section ``[corpora.NAME]``: the arguments of :class:`~sentenc.training.data.corpus.Corpus`."""
 
     sources: tuple[Source, ...]
     min_words: int = 1

@@ -11,8 +11,8 @@ import numpy as np
 
 from sentenc.errors import CorpusError
 from sentenc.io.rows import Malformed, Row
-from sentenc.training.corpus_sources import COLUMNS, Reader, Source, open_source, settings_of
-from sentenc.training.seen_keys import SeenKeys
+from sentenc.training.data.deduplication import SeenKeys
+from sentenc.training.data.sources import COLUMNS, Reader, Source, open_source, settings_of
 
 __all__ = ["Corpus", "Example", "Source", "SourceReport"]
 

@@ -13,7 +13,7 @@ Keep = Callable[[list[Example]], Iterable[bool]]
 
 
 class Examples(Protocol):
-    """What batches are made of: a :class:`sentenc.training.corpora.Corpus`, or its like."""
+    """What batches are made of: a :class:`sentenc.training.data.corpus.Corpus`, or its like."""
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Example]:
         """The examples of an epoch, the same ones in the same order whenever it is asked."""

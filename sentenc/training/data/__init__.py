@@ -1,0 +1,1 @@
+"""Corpora and labelled files as streams of batches."""
