@@ -34,12 +34,12 @@ from sentenc.io.text import open_text
 from sentenc.training.data.batching import batches
 from sentenc.training.data.corpus import Corpus, Source
 from sentenc.training.data.words import word_splitter
+from sentenc.training.engine.loss_terms import Task
+from sentenc.training.engine.run_log import read_log
+from sentenc.training.engine.trainer import Trainer, TrainerConfig
 from sentenc.training.objectives import make_objective
 from sentenc.training.starts import Start, start_from_words
 from sentenc.training.students import CSEStudent
-from sentenc.training.tasks import Task
-from sentenc.training.trainer import Trainer, TrainerConfig
-from sentenc.training.training_log import read_log
 from sentenc.training.word_vectors import WordVectors, train_word_vectors
 
 FOLDER = machine.RESULTS / "ablation"

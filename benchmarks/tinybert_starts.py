@@ -20,8 +20,8 @@ from ablation import earlier_rows
 import sentenc
 from sentenc.evaluation.results import write_atomically
 from sentenc.training.config.pretraining import parse_run
+from sentenc.training.engine.run_log import read_log
 from sentenc.training.run import run
-from sentenc.training.training_log import read_log
 
 FOLDER = machine.RESULTS / "tinybert"
 LAYERS = [0, 2, 4, 5]

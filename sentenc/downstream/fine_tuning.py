@@ -20,8 +20,8 @@ from sentenc.io.progress import progress_bar
 import torch  # isort: skip
 from torch import Tensor, nn  # isort: skip
 
+from sentenc.training.engine.optimizer import clip_gradients
 from sentenc.training.objectives.regularization import TowardsStart
-from sentenc.training.optimizers import clip_gradients
 
 Matrix = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]

@@ -24,7 +24,10 @@ from sentenc.training.bert_student import BertStudent, bert_parts
 from sentenc.training.config.pretraining import ObjectiveSettings, RunConfig, TeacherSettings
 from sentenc.training.config.toml_writer import toml_text
 from sentenc.training.data.batching import Example, batches
-from sentenc.training.distributed import Processes, processes
+from sentenc.training.engine.distributed import Processes, processes
+from sentenc.training.engine.loss_terms import Task
+from sentenc.training.engine.run_log import plot_curve, read_log
+from sentenc.training.engine.trainer import Result, Trainer
 from sentenc.training.model_card import model_card
 from sentenc.training.objectives import KINDS, aligned_axes, make_objective, principal_axes
 from sentenc.training.objectives.base import Objective
@@ -32,12 +35,9 @@ from sentenc.training.objectives.transformer_distillation import token_map
 from sentenc.training.sts_scoring import sts_score
 from sentenc.training.student_start import make_student
 from sentenc.training.students import Student
-from sentenc.training.tasks import Task
 from sentenc.training.teacher_probe import probe_teacher
 from sentenc.training.teacher_vectors import TeacherVectors
 from sentenc.training.teachers import TeacherEnsemble, for_many_texts, load_teacher
-from sentenc.training.trainer import Result, Trainer
-from sentenc.training.training_log import plot_curve, read_log
 
 # Texts in which tokens are counted, and whose vectors give principal axes: more would change little.
 _COUNTED = 1_000_000

@@ -22,18 +22,18 @@ from sentenc.training.config.task_distillation import IntermediateSettings, Phas
 from sentenc.training.config.toml_writer import toml_text
 from sentenc.training.data.batching import batches
 from sentenc.training.data.labelled import baseline, joined, read_task_data, task_score
-from sentenc.training.distributed import alone
+from sentenc.training.engine.checkpointing import differences
+from sentenc.training.engine.distributed import alone
+from sentenc.training.engine.loss_terms import Task
+from sentenc.training.engine.trainer import Trainer, TrainerConfig
 from sentenc.training.objectives.base import Objective
 from sentenc.training.objectives.prediction import Prediction
 from sentenc.training.objectives.transformer_distillation import TransformerDistillation, token_map
 from sentenc.training.run import draw_curves
-from sentenc.training.run_state import differences
 from sentenc.training.task_caches import Targets, augmented, outputs
 from sentenc.training.task_card import task_card
 from sentenc.training.task_models import base, finetuned, first_student, load_weights
 from sentenc.training.task_student import MARKER, TaskStudent
-from sentenc.training.tasks import Task
-from sentenc.training.trainer import Trainer, TrainerConfig
 
 # Phases in their order, as folders in the work folder.
 TEACHER, INTERMEDIATE, PREDICTION = "teacher", "intermediate", "prediction"

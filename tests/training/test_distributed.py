@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sentenc.training.distributed import Processes, alone
+from sentenc.training.engine.distributed import Processes, alone
 from training.tiny_training import assert_close_weights, score, trainer
 
 SCRIPT = """
@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 import torch
 from training.tiny_training import score, trainer, weights
-from sentenc.training.distributed import processes
+from sentenc.training.engine.distributed import processes
 
 torch.set_num_threads(1)
 with processes("cpu") as them:

@@ -9,9 +9,9 @@ from conftest import make_cse, make_sentence_transformer
 
 import sentenc
 from sentenc.training.config.pretraining import parse_run
+from sentenc.training.engine.trainer import Trainer, TrainerConfig
 from sentenc.training.run import run
 from sentenc.training.students import CSEStudent
-from sentenc.training.trainer import Trainer, TrainerConfig
 from training.tiny_training import rows, sentences, trainer
 
 TEXTS = sentences(7, 40)

@@ -263,7 +263,8 @@ def test_what_does_not_fit_is_said(folder, teacher, changes, error, message):
 
 def test_a_failing_loss_is_a_failure_of_the_command(folder, monkeypatch):
     monkeypatch.setattr(
-        "sentenc.training.trainer.Trainer._loss", lambda _self, _task, batch: batch.ids.sum() * float("nan")
+        "sentenc.training.engine.trainer.Trainer._loss",
+        lambda _self, _task, batch: batch.ids.sum() * float("nan"),
     )
     result = train(folder)
     assert result.exit_code == 1

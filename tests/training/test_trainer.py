@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from sentenc.errors import CheckpointError
+from sentenc.training.engine.trainer import Task, Trainer, TrainerConfig
 from sentenc.training.objectives import make_objective
-from sentenc.training.trainer import Task, Trainer, TrainerConfig
 from training.tiny_training import (
     TEACHER_DIM,
     assert_same,
@@ -151,7 +151,7 @@ def test_a_loss_that_is_not_finite_leaves_its_texts_and_the_last_state(tmp_path)
 def test_a_limit_of_time_squeezes_the_schedule(tmp_path, monkeypatch):
     clock = count()
     # A second passes between any two looks at the clock.
-    monkeypatch.setattr("sentenc.training.trainer.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("sentenc.training.engine.trainer.time.monotonic", lambda: float(next(clock)))
     result = trainer(tmp_path, steps=1000, max_minutes=0.5, warmup=0, log_every=1, schedule="linear").run()
     assert result.finished
     assert 20 <= result.steps <= 30

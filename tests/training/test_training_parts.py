@@ -16,10 +16,10 @@ from sentenc.errors import TextFileError
 from sentenc.training.config.toml_writer import toml_text
 from sentenc.training.config.trainer import TrainerConfig
 from sentenc.training.data.prefetch import Prefetched
-from sentenc.training.optimizers import Optimizers, clip_gradients
-from sentenc.training.run_state import differences
+from sentenc.training.engine.checkpointing import differences
+from sentenc.training.engine.optimizer import Optimizers, clip_gradients
+from sentenc.training.engine.run_log import LossWindow, TrainingLog, plot_curve, read_log, training_bar
 from sentenc.training.sts_scoring import sts_score
-from sentenc.training.training_log import LossWindow, TrainingLog, plot_curve, read_log, training_bar
 
 # Optimisers -----------------------------------------------------------------------------------------
 

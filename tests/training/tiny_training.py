@@ -9,9 +9,9 @@ from conftest import WORDS, wordpiece_spec
 
 from sentenc import CSEConfig
 from sentenc.tokenization.tokenizer import Tokenizer
+from sentenc.training.engine.trainer import Task, Trainer, TrainerConfig
 from sentenc.training.objectives import make_objective
 from sentenc.training.students import CSEStudent
-from sentenc.training.trainer import Task, Trainer, TrainerConfig
 
 TEACHER_DIM = 12
 

@@ -11,7 +11,7 @@ Keep = Literal["best", "last"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerConfig:
-    """Settings of a :class:`~sentenc.training.trainer.Trainer`.
+    """Settings of a :class:`~sentenc.training.engine.trainer.Trainer`.
 
     Attributes:
         steps: Updates of the weights.

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from sentenc.encoders.base import Encoder
 from sentenc.training.config.trainer import TrainerConfig
-from sentenc.training.distributed import Processes, alone
-from sentenc.training.interruption import Interruption, interruption
+from sentenc.training.engine.checkpointing import load_state, random_state, save_state, set_random_state
+from sentenc.training.engine.distributed import Processes, alone
+from sentenc.training.engine.loss_terms import Batch, Stream, Task, check_tasks
+from sentenc.training.engine.optimizer import Optimizers, clip_gradients
+from sentenc.training.engine.run_log import LossWindow, TrainingBar, TrainingLog, training_bar
+from sentenc.training.engine.signals import Interruption, interruption
 from sentenc.training.objectives.regularization import TowardsStart
-from sentenc.training.optimizers import Optimizers, clip_gradients
-from sentenc.training.run_state import load_state, random_state, save_state, set_random_state
 from sentenc.training.students import Student
-from sentenc.training.tasks import Batch, Stream, Task, check_tasks
-from sentenc.training.training_log import LossWindow, TrainingBar, TrainingLog, training_bar
 
 __all__ = ["Result", "Task", "Trainer", "TrainerConfig"]
 
