@@ -37,10 +37,10 @@ from sentenc.training.data.words import word_splitter
 from sentenc.training.engine.loss_terms import Task
 from sentenc.training.engine.run_log import read_log
 from sentenc.training.engine.trainer import Trainer, TrainerConfig
+from sentenc.training.initialization.cse import Start, start_from_words
+from sentenc.training.initialization.word_vectors import WordVectors, train_word_vectors
 from sentenc.training.objectives import make_objective
-from sentenc.training.starts import Start, start_from_words
 from sentenc.training.students import CSEStudent
-from sentenc.training.word_vectors import WordVectors, train_word_vectors
 
 FOLDER = machine.RESULTS / "ablation"
 YEARS = ("STS12", "STS13", "STS14", "STS15", "STS16")

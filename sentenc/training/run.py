@@ -28,12 +28,12 @@ from sentenc.training.engine.distributed import Processes, processes
 from sentenc.training.engine.loss_terms import Task
 from sentenc.training.engine.run_log import plot_curve, read_log
 from sentenc.training.engine.trainer import Result, Trainer
+from sentenc.training.initialization.build_cse import make_student
 from sentenc.training.model_card import model_card
 from sentenc.training.objectives import KINDS, aligned_axes, make_objective, principal_axes
 from sentenc.training.objectives.base import Objective
 from sentenc.training.objectives.transformer_distillation import token_map
 from sentenc.training.sts_scoring import sts_score
-from sentenc.training.student_start import make_student
 from sentenc.training.students import Student
 from sentenc.training.teacher_probe import probe_teacher
 from sentenc.training.teacher_vectors import TeacherVectors

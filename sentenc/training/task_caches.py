@@ -16,8 +16,8 @@ from sentenc.training.augmentation.masked_lm import MaskedWords
 from sentenc.training.augmentation.word_neighbors import NearestWords, nearest_words_of
 from sentenc.training.config.task_distillation import AugmentationSettings
 from sentenc.training.data.labelled import Example, TaskData
+from sentenc.training.initialization.word_vectors import load_word_vectors
 from sentenc.training.task_student import TaskEncoder
-from sentenc.training.word_vectors import load_word_vectors
 
 FloatArray = npt.NDArray[np.float32]
 

@@ -277,7 +277,7 @@ def test_it_is_tuned_and_still_fast():
 def test_as_a_teacher_it_is_what_the_torch_form_is(tmp_path):
     pytest.importorskip("sentence_transformers")
     from sentenc.tokenization.tokenizer import Tokenizer
-    from sentenc.training.starts import average_from_teacher, token_vectors
+    from sentenc.training.initialization.cse import average_from_teacher, token_vectors
 
     encoder = make_tinybert()
     encoder.save(tmp_path / "model")

@@ -11,7 +11,7 @@ from sentenc.training.augmentation import augment as augmentation
 from sentenc.training.augmentation.augment import STOP_WORDS, words_of
 from sentenc.training.augmentation.masked_lm import MaskedWords, Place
 from sentenc.training.augmentation.word_neighbors import NearestWords, nearest_words_of
-from sentenc.training.word_vectors import WordVectors
+from sentenc.training.initialization.word_vectors import WordVectors
 
 transformers = pytest.importorskip("transformers")
 

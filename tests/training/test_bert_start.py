@@ -11,9 +11,9 @@ transformers = pytest.importorskip("transformers")
 from conftest import make_sentence_transformer, wordpiece_spec  # noqa: E402 (needs the extra)
 
 from sentenc import ExternalEncoder  # noqa: E402
-from sentenc.training.bert_start import fitting_batches, student_from_teacher  # noqa: E402
 from sentenc.training.bert_student import bert_parts  # noqa: E402
-from sentenc.training.bert_student_start import pruned_tokenizer  # noqa: E402
+from sentenc.training.initialization.bert_layers import fitting_batches, student_from_teacher  # noqa: E402
+from sentenc.training.initialization.build_bert import pruned_tokenizer  # noqa: E402
 
 TEXTS = [
     "a man is playing the guitar", "someone plays an instrument", "the stock market fell", "the dog runs in the park",
@@ -127,7 +127,7 @@ def low_rank_bert():
 
 
 def test_narrowing_to_the_same_width_is_a_rotation_but_for_the_weakest_direction():
-    from sentenc.training.bert_narrowing import narrowed
+    from sentenc.training.initialization.bert_width import narrowed
 
     model, given = low_rank_bert(), batches(100)
     student = narrowed(model, 24, given)

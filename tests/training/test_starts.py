@@ -12,15 +12,15 @@ from sentenc import ExternalEncoder
 from sentenc.encoders.cse.config import CSEConfig
 from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.data.words import word_splitter
-from sentenc.training.starts import (
+from sentenc.training.initialization.cse import (
     principal_embeddings,
     sif_log_weights,
     start_from_teacher,
     start_from_words,
     token_vectors,
 )
+from sentenc.training.initialization.word_vectors import WordVectors
 from sentenc.training.students import CSEStudent
-from sentenc.training.word_vectors import WordVectors
 
 
 def some_vectors(words: list[str], counts: list[int] | None = None) -> WordVectors:

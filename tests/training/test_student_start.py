@@ -7,9 +7,9 @@ from conftest import make_cse, make_sentence_transformer
 from sentenc import CSE, ExternalEncoder
 from sentenc.training.config.pretraining import RunConfig, parse_run
 from sentenc.training.data.vocabulary import prune_vocabulary, token_frequencies
-from sentenc.training.shrinking import shrunk
-from sentenc.training.starts import average_from_teacher, principal_embeddings
-from sentenc.training.student_start import make_student
+from sentenc.training.initialization.build_cse import make_student
+from sentenc.training.initialization.cse import average_from_teacher, principal_embeddings
+from sentenc.training.initialization.cse_pruning import shrunk
 
 TEXTS = ["the dog runs in a park", "not good at all!", "dog", "", "new york people"]
 

@@ -20,8 +20,8 @@ from sentenc.training import task_run  # noqa: E402
 from sentenc.training.config.task_distillation import AugmentationSettings, parse_task_run  # noqa: E402
 from sentenc.training.config.toml_writer import toml_text  # noqa: E402
 from sentenc.training.data.labelled import read_task_data  # noqa: E402
+from sentenc.training.initialization.build_classifier import finetuned, first_student  # noqa: E402
 from sentenc.training.task_caches import Targets, augmented, outputs  # noqa: E402
-from sentenc.training.task_models import finetuned, first_student  # noqa: E402
 from sentenc.training.task_run import run_task  # noqa: E402
 from training.tiny_task import make_model, make_tokenizer, save_base, write_task  # noqa: E402
 

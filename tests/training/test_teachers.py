@@ -9,7 +9,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 
 from sentenc import ExternalEncoder
 from sentenc.training import teachers
-from sentenc.training.starts import average_from_teacher, token_vectors
+from sentenc.training.initialization.cse import average_from_teacher, token_vectors
 from sentenc.training.teachers import BatchedTeacher, TeacherEnsemble, for_many_texts, load_teacher
 
 TEXTS = ["the dog runs", "a cat", "", "the cat fell in the park", "a dog", "the dog runs in the park"]

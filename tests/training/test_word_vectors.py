@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sentenc.errors import TextFileError
-from sentenc.training.word_vectors import WordVectors, load_word_vectors, train_word_vectors
+from sentenc.training.initialization.word_vectors import WordVectors, load_word_vectors, train_word_vectors
 
 WORDS = ["the", "dog", "crème", ". . ."]
 ROWS = np.array([[1.5, -2, 0.25], [0, 1, 2], [3e-5, 7, -1], [4, 5, 6]], np.float32)

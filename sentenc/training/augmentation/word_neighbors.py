@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
-from sentenc.training.word_vectors import WordVectors
+from sentenc.training.initialization.word_vectors import WordVectors
 
 # Words whose cosines with all others are computed at a time.
 _BLOCK = 256
@@ -17,7 +17,7 @@ class NearestWords:
     """Neighbours of words among the words that have vectors; words without letters alone are left out.
 
     Args:
-        vectors: :class:`~sentenc.training.word_vectors.WordVectors`, or gensim's ``KeyedVectors``.
+        vectors: :class:`~sentenc.training.initialization.word_vectors.WordVectors`, or gensim's ``KeyedVectors``.
 
     Raises:
         TypeError: ``vectors`` is something else.

@@ -22,13 +22,13 @@ class StudentSettings:
         kind: "cse", or "bert".
         start: "teacher" (the teacher's vectors of single tokens), "random", a file of word vectors, or a
             model: a folder or the name of a shipped one ("./teacher" for a folder of that name). For a BERT "teacher"
-            takes layers of a BERT teacher, see :mod:`sentenc.training.bert_start`.
+            takes layers of a BERT teacher, see :mod:`sentenc.training.initialization.bert_layers`.
         tokenizer: A ``tokenizer.json`` or a folder with one, for "teacher" and "random" starts; by default
             the teacher's.
         preset: "paper" for the CSE of the paper.
         config: Fields of :class:`~sentenc.CSEConfig`, or of transformers' ``BertConfig``. A CSE model as the
             start brings its own; ``combine`` may go from "residual" to "both", ``average_dim`` from none, and it,
-            ``embedding_dim`` and ``num_filters`` may be less, see :mod:`sentenc.training.shrinking`.
+            ``embedding_dim`` and ``num_filters`` may be less, see :mod:`sentenc.training.initialization.cse_pruning`.
         dropout: See :class:`~sentenc.training.students.CSEStudent`; so are the next five.
         word_dropout: The same.
         words_first: The same.

@@ -22,6 +22,7 @@ def word_splitter(lowercase: bool) -> Callable[[str], list[str]]:
 
 
 def splitter_spec(lowercase: bool) -> dict[str, dict[str, Any]]:
+    """The normalizer and pre-tokenizer of a ``tokenizer.json`` that splits at spaces and around punctuation."""
     # Accents stay: "crème" has a vector of its own in most files.
     return {
         "normalizer": {

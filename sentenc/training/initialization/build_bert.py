@@ -16,10 +16,15 @@ from sentenc.errors import CheckpointError
 from sentenc.io.atomic import replacing_folder
 from sentenc.registry import find
 from sentenc.tokenization.tokenizer import Tokenizer
-from sentenc.training.bert_start import FITTED_TEXTS, SIZES, fitting_batches, student_from_teacher
 from sentenc.training.bert_student import BertStudent, bert_parts
 from sentenc.training.config.pretraining import RunConfig, StudentSettings
 from sentenc.training.data.vocabulary import prune_vocabulary, token_frequencies
+from sentenc.training.initialization.bert_layers import (
+    FITTED_TEXTS,
+    SIZES,
+    fitting_batches,
+    student_from_teacher,
+)
 
 # Settings that a BERT does not have.
 _FOREIGN = ("preset", "dropout", "word_dropout", "words_first", "length", "average_length", "features_length")
@@ -28,7 +33,7 @@ _FOREIGN = ("preset", "dropout", "word_dropout", "words_first", "length", "avera
 def make_bert_student(
     run: RunConfig, texts: Callable[[], Iterable[str]], teacher: Callable[[], Encoder], kept: Path
 ) -> BertStudent:
-    """Builds the student; see :func:`sentenc.training.student_start.make_student`.
+    """Builds the student; see :func:`sentenc.training.initialization.build_cse.make_student`.
 
     Args:
         run: The run.

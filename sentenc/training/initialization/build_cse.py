@@ -20,10 +20,15 @@ from sentenc.registry import find, load
 from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.config.pretraining import RunConfig, StudentSettings
 from sentenc.training.data.vocabulary import prune_vocabulary, token_frequencies
-from sentenc.training.shrinking import shrunk
-from sentenc.training.starts import Start, average_from_teacher, start_from_teacher, start_from_words
+from sentenc.training.initialization.cse import (
+    Start,
+    average_from_teacher,
+    start_from_teacher,
+    start_from_words,
+)
+from sentenc.training.initialization.cse_pruning import shrunk
+from sentenc.training.initialization.word_vectors import load_word_vectors
 from sentenc.training.students import CSEStudent, Student
-from sentenc.training.word_vectors import load_word_vectors
 
 _RATES = ("dropout", "word_dropout", "words_first")
 _LENGTHS = ("length", "average_length", "features_length")
@@ -50,7 +55,7 @@ def make_student(
     """
     settings = run.student
     if settings.kind == "bert":
-        from sentenc.training.bert_student_start import make_bert_student
+        from sentenc.training.initialization.build_bert import make_bert_student
 
         return make_bert_student(run, texts, teacher, _start_place(run, about))
     if settings.layers:

@@ -84,7 +84,7 @@ def train_word_vectors(
 
     Args:
         sentences: Lists of words that can be gone through again and again (a list, not a generator);
-            or a corpus, whose texts are split as :func:`~sentenc.training.starts.start_from_words` does.
+            or a corpus, whose texts are split as :func:`~sentenc.training.initialization.cse.start_from_words` does.
         kind: ``"word2vec"`` or ``"fasttext"``.
         dim: Length of the vectors.
         window: Words on each side that are context.

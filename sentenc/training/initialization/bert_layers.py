@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from sentenc.training.bert_narrowing import Batches, narrowed, solved
+from sentenc.training.initialization.bert_width import Batches, narrowed, solved
 
 # Texts that weights are fitted on, unless more are given; some 30,000 tokens.
 FITTED_TEXTS = 1500

@@ -11,9 +11,14 @@ from torch import Tensor, nn
 
 from sentenc.errors import CheckpointError, ModelNotFoundError
 from sentenc.registry import find, load
-from sentenc.training.bert_start import FITTED_TEXTS, SIZES, batches_by_length, student_from_teacher
 from sentenc.training.config.task_distillation import TaskRunConfig
 from sentenc.training.data.labelled import TaskData
+from sentenc.training.initialization.bert_layers import (
+    FITTED_TEXTS,
+    SIZES,
+    batches_by_length,
+    student_from_teacher,
+)
 from sentenc.training.task_student import TaskStudent, quiet_transformers
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from sentenc.encoders.base import Encoder
 from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.data.words import splitter_spec
-from sentenc.training.word_vectors import WordVectors
+from sentenc.training.initialization.word_vectors import WordVectors
 
 FloatArray = npt.NDArray[np.float32]
 
