@@ -39,7 +39,7 @@ from sentenc.training.engine.run_log import read_log
 from sentenc.training.engine.trainer import Trainer, TrainerConfig
 from sentenc.training.initialization.cse import Start, start_from_words
 from sentenc.training.initialization.word_vectors import WordVectors, train_word_vectors
-from sentenc.training.objectives import make_objective
+from sentenc.training.losses import make_objective
 from sentenc.training.students import CSEStudent
 
 FOLDER = machine.RESULTS / "ablation"

@@ -21,7 +21,7 @@ import torch  # isort: skip
 from torch import Tensor, nn  # isort: skip
 
 from sentenc.training.engine.optimizer import clip_gradients
-from sentenc.training.objectives.regularization import TowardsStart
+from sentenc.training.losses.l2_sp import TowardsStart
 
 Matrix = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]

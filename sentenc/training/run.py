@@ -29,10 +29,10 @@ from sentenc.training.engine.loss_terms import Task
 from sentenc.training.engine.run_log import plot_curve, read_log
 from sentenc.training.engine.trainer import Result, Trainer
 from sentenc.training.initialization.build_cse import make_student
+from sentenc.training.losses import KINDS, aligned_axes, make_objective, principal_axes
+from sentenc.training.losses.base import Objective
+from sentenc.training.losses.transformer_distillation import token_map
 from sentenc.training.model_card import model_card
-from sentenc.training.objectives import KINDS, aligned_axes, make_objective, principal_axes
-from sentenc.training.objectives.base import Objective
-from sentenc.training.objectives.transformer_distillation import token_map
 from sentenc.training.sts_scoring import sts_score
 from sentenc.training.students import Student
 from sentenc.training.teacher_probe import probe_teacher

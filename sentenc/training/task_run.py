@@ -27,9 +27,9 @@ from sentenc.training.engine.distributed import alone
 from sentenc.training.engine.loss_terms import Task
 from sentenc.training.engine.trainer import Trainer, TrainerConfig
 from sentenc.training.initialization.build_classifier import base, finetuned, first_student, load_weights
-from sentenc.training.objectives.base import Objective
-from sentenc.training.objectives.prediction import Prediction
-from sentenc.training.objectives.transformer_distillation import TransformerDistillation, token_map
+from sentenc.training.losses.base import Objective
+from sentenc.training.losses.prediction import Prediction
+from sentenc.training.losses.transformer_distillation import TransformerDistillation, token_map
 from sentenc.training.run import draw_curves
 from sentenc.training.task_caches import Targets, augmented, outputs
 from sentenc.training.task_card import task_card

@@ -24,7 +24,7 @@ from sentenc.downstream.fine_tuning import tune_end_to_end
 from sentenc.downstream.fine_tuning_config import TuningConfig
 from sentenc.downstream.head import LinearHead, log_losses
 from sentenc.downstream.head_solver import fit_head
-from sentenc.training.objectives.regularization import TowardsStart
+from sentenc.training.losses.l2_sp import TowardsStart
 from tests.downstream.labelled import labelled, scored_pairs
 
 TEXTS, LABELS = map(list, zip(*labelled(), strict=True))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sentenc.training.config.pretraining import load_run
-from sentenc.training.objectives import make_objective
+from sentenc.training.losses import make_objective
 
 FILES = sorted((Path(__file__).parents[2] / "examples" / "runs").glob("*.toml"))
 RUNS = [path for path in FILES if "[task]" not in path.read_text(encoding="utf-8")]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from sentenc.training.objectives import KINDS, Objective, TowardsStart, make_objective, principal_axes, unit
+from sentenc.training.losses import KINDS, Objective, TowardsStart, make_objective, principal_axes, unit
 
 # Every objective with what it learns on top, and how many columns its loss sees.
 EVERY = [

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sentenc.training.objectives import (
+from sentenc.training.losses import (
     Distillation,
     InBatchSoftmax,
     Matryoshka,

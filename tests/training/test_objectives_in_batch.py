@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sentenc.training.objectives import DropoutTwice, InBatchSoftmax, Neighbour, in_batch_softmax_loss
+from sentenc.training.losses import DropoutTwice, InBatchSoftmax, Neighbour, in_batch_softmax_loss
 
 # Length does not count: cosines of a to c are [[0.6, 0], [0.8, 1]].
 A = torch.tensor([[2.0, 0.0], [0.0, 3.0]])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sentenc.training.objectives import ParaphraseMargin, paraphrase_margin, paraphrase_margin_loss
-from sentenc.training.objectives.paraphrase_margin import choose_negatives, scrambled
+from sentenc.training.losses import ParaphraseMargin, paraphrase_margin, paraphrase_margin_loss
+from sentenc.training.losses.paraphrase_margin import choose_negatives, scrambled
 
 # Angles in degrees: the nearest other pair's sentence can be read off.
 ANGLES = {"a1": 0, "a2": 10, "b1": 25, "b2": 70, "c1": 100, "c2": 140, "d1": 180, "d2": 201}

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sentenc.training.objectives.prediction import Prediction, soft_cross_entropy
+from sentenc.training.losses.prediction import Prediction, soft_cross_entropy
 
 LN2, LN3 = math.log(2), math.log(3)
 

@@ -8,7 +8,7 @@ import torch
 
 from sentenc.errors import CheckpointError
 from sentenc.training.engine.trainer import Task, Trainer, TrainerConfig
-from sentenc.training.objectives import make_objective
+from sentenc.training.losses import make_objective
 from training.tiny_training import (
     TEACHER_DIM,
     assert_same,

@@ -9,13 +9,8 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from sentenc.nn.bert_states import bert_states  # noqa: E402 (needs the extra)
-from sentenc.training.objectives import TransformerDistillation, make_objective  # noqa: E402
-from sentenc.training.objectives.transformer_distillation import (  # noqa: E402
-    attention_loss,
-    layer_map,
-    state_loss,
-    token_map,
-)
+from sentenc.training.losses import TransformerDistillation, make_objective  # noqa: E402
+from sentenc.training.losses.transformer_distillation import attention_loss, layer_map, state_loss, token_map
 
 
 def bert(seed=0, **shape):

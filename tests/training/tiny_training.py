@@ -10,7 +10,7 @@ from conftest import WORDS, wordpiece_spec
 from sentenc import CSEConfig
 from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.engine.trainer import Task, Trainer, TrainerConfig
-from sentenc.training.objectives import make_objective
+from sentenc.training.losses import make_objective
 from sentenc.training.students import CSEStudent
 
 TEACHER_DIM = 12

@@ -126,7 +126,7 @@ class ObjectiveSettings:
     """An entry of ``[[objectives]]``.
 
     Attributes:
-        kind: One of :data:`sentenc.training.objectives.KINDS`.
+        kind: One of :data:`sentenc.training.losses.KINDS`.
         corpus: Name of a corpus.
         batch_size: Examples a batch, of all processes together.
         weight: Factor of its loss.

@@ -28,7 +28,7 @@ class TrainerConfig:
         precision: Of the student's forward pass; losses, weights and moments are float32 always. "bf16" is
             for GPUs and for CPUs with AMX or AVX-512 BF16: others emulate it, many times slower.
         sparse_embeddings: Update only the embeddings that a batch uses (SparseAdam).
-        regularisation: Strengths of :class:`~sentenc.training.objectives.TowardsStart` by group.
+        regularisation: Strengths of :class:`~sentenc.training.losses.TowardsStart` by group.
         max_minutes: Training ends within this time, earlier sessions of it included, the schedule being
             squeezed; None for no limit.
         save_minutes: A resumable state is saved this often.

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from sentenc.training.data.prefetch import Prefetched
-from sentenc.training.objectives.base import Encode, Example, Objective
+from sentenc.training.losses.base import Encode, Example, Objective
 
 # Batches that a thread holds ready.
 _AHEAD = 4

@@ -20,7 +20,7 @@ from sentenc.training.engine.loss_terms import Batch, Stream, Task, check_tasks
 from sentenc.training.engine.optimizer import Optimizers, clip_gradients
 from sentenc.training.engine.run_log import LossWindow, TrainingBar, TrainingLog, training_bar
 from sentenc.training.engine.signals import Interruption, interruption
-from sentenc.training.objectives.regularization import TowardsStart
+from sentenc.training.losses.l2_sp import TowardsStart
 from sentenc.training.students import Student
 
 __all__ = ["Result", "Task", "Trainer", "TrainerConfig"]

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sentenc.training.objectives.base import Objective
-from sentenc.training.objectives.distillation import Distillation
-from sentenc.training.objectives.dropout_twice import DropoutTwice
-from sentenc.training.objectives.in_batch_softmax import InBatchSoftmax
-from sentenc.training.objectives.matryoshka import Matryoshka
-from sentenc.training.objectives.neighbour import Neighbour
-from sentenc.training.objectives.paraphrase_margin import ParaphraseMargin
-from sentenc.training.objectives.transformer_distillation import TransformerDistillation
+from sentenc.training.losses.adjacent_sentences import Neighbour
+from sentenc.training.losses.base import Objective
+from sentenc.training.losses.embedding_distillation import Distillation
+from sentenc.training.losses.in_batch_softmax import InBatchSoftmax
+from sentenc.training.losses.matryoshka import Matryoshka
+from sentenc.training.losses.paraphrase_margin import ParaphraseMargin
+from sentenc.training.losses.simcse import DropoutTwice
+from sentenc.training.losses.transformer_distillation import TransformerDistillation
 
 KINDS: dict[str, type[Objective]] = {
     "distillation": Distillation,

@@ -73,7 +73,7 @@ class Objective(nn.Module, ABC):
 
         Args:
             vectors: For each text of a prepared example the vectors (B, d) of all of them; d may be less
-                than the student's (see :class:`~sentenc.training.objectives.Matryoshka`).
+                than the student's (see :class:`~sentenc.training.losses.Matryoshka`).
             teacher: (B, t) unit vectors of column 0, if ``needs_teacher``.
 
         Returns:

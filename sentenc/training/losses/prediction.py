@@ -10,8 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from sentenc.training.objectives.base import Objective
-from sentenc.training.objectives.checks import checked_choice, checked_columns, checked_temperature
+from sentenc.training.losses.base import Objective
+from sentenc.training.losses.checks import checked_choice, checked_columns, checked_temperature
 
 
 def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:

@@ -3,9 +3,9 @@
 import numpy as np
 from torch import Tensor
 
-from sentenc.training.objectives.base import Encode, Example, Objective
-from sentenc.training.objectives.checks import checked_columns, checked_temperature
-from sentenc.training.objectives.in_batch_softmax import in_batch_softmax_loss
+from sentenc.training.losses.base import Encode, Example, Objective
+from sentenc.training.losses.checks import checked_columns, checked_temperature
+from sentenc.training.losses.in_batch_softmax import in_batch_softmax_loss
 
 
 class DropoutTwice(Objective):

@@ -7,8 +7,8 @@ form here, cosine over a temperature with optional hard negatives, is that of Si
 import torch
 from torch import Tensor, nn
 
-from sentenc.training.objectives.base import Objective, unit
-from sentenc.training.objectives.checks import checked_columns, checked_flag, checked_temperature
+from sentenc.training.losses.base import Objective, unit
+from sentenc.training.losses.checks import checked_columns, checked_flag, checked_temperature
 
 # Two unit vectors of float32 that differ by rounding only stay above this cosine.
 IDENTICAL = 1 - 1e-6

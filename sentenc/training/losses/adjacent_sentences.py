@@ -7,9 +7,9 @@ representations", ICLR 2018, where a classifier picks a sentence's true neighbou
 import torch
 from torch import Tensor, nn
 
-from sentenc.training.objectives.base import Objective
-from sentenc.training.objectives.checks import checked_columns, checked_flag, checked_temperature
-from sentenc.training.objectives.in_batch_softmax import in_batch_softmax_loss
+from sentenc.training.losses.base import Objective
+from sentenc.training.losses.checks import checked_columns, checked_flag, checked_temperature
+from sentenc.training.losses.in_batch_softmax import in_batch_softmax_loss
 
 
 class Neighbour(Objective):

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from sentenc.nn.bert_states import BertStates, attention_modules, bert_states
-from sentenc.training.objectives.base import Objective, unit
-from sentenc.training.objectives.checks import checked_number
+from sentenc.training.losses.base import Objective, unit
+from sentenc.training.losses.checks import checked_number
 
 _PARTS = ("attention", "hidden", "embeddings", "sentence")
 

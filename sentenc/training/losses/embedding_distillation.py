@@ -8,8 +8,8 @@ manner of relational knowledge distillation (Park et al., CVPR 2019) and SEED (F
 import torch
 from torch import Tensor, nn
 
-from sentenc.training.objectives.base import Objective, unit
-from sentenc.training.objectives.checks import (
+from sentenc.training.losses.base import Objective, unit
+from sentenc.training.losses.checks import (
     checked_choice,
     checked_columns,
     checked_number,

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sentenc.training.objectives.base import Encode, Example, Objective, unit
-from sentenc.training.objectives.checks import checked_choice, checked_columns, checked_count, checked_number
+from sentenc.training.losses.base import Encode, Example, Objective, unit
+from sentenc.training.losses.checks import checked_choice, checked_columns, checked_count, checked_number
 
 # Rows of the matrix of similarities that are held at a time.
 ROWS = 1024

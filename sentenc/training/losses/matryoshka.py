@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from sentenc.training.objectives.base import Encode, Example, Objective
-from sentenc.training.objectives.checks import checked_count, checked_number
+from sentenc.training.losses.base import Encode, Example, Objective
+from sentenc.training.losses.checks import checked_count, checked_number
 
 
 class Matryoshka(Objective):
