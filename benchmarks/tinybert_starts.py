@@ -21,7 +21,7 @@ import sentenc
 from sentenc.evaluation.results import write_atomically
 from sentenc.training.config.pretraining import parse_run
 from sentenc.training.engine.run_log import read_log
-from sentenc.training.run import run
+from sentenc.training.recipes.pretraining import run
 
 FOLDER = machine.RESULTS / "tinybert"
 LAYERS = [0, 2, 4, 5]

@@ -33,7 +33,7 @@ from sentenc.evaluation.results import write_atomically
 from sentenc.figures import BLACK, BLUE, new_figure, save_figure
 from sentenc.training.config.task_distillation import parse_task_run
 from sentenc.training.engine.distributed import alone
-from sentenc.training.task_run import run_task
+from sentenc.training.recipes.task_distillation import run_task
 
 FOLDER = machine.RESULTS / "tinybert"
 CELLS = ("teacher", "full", "no augmentation", "no intermediate", "from scratch")

@@ -63,10 +63,10 @@ def _run(config: "RunConfig | TaskRunConfig", **options: Any) -> Path:
     from sentenc.training.config.task_distillation import TaskRunConfig
 
     if isinstance(config, TaskRunConfig):
-        from sentenc.training.task_run import run_task
+        from sentenc.training.recipes.task_distillation import run_task
 
         return run_task(config, **options)
-    from sentenc.training.run import run
+    from sentenc.training.recipes.pretraining import run
 
     return run(config, **options)
 

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 import sentenc  # noqa: E402 (needs the extra)
 from sentenc.training.config.pretraining import parse_run  # noqa: E402
 from sentenc.training.engine.run_log import read_log  # noqa: E402
-from sentenc.training.run import run  # noqa: E402
+from sentenc.training.recipes.pretraining import run  # noqa: E402
 from sentenc.training.teacher_probe import probe_teacher  # noqa: E402
 
 
@@ -87,7 +87,7 @@ def test_stopped_and_resumed_is_uninterrupted(folder):
     content["training"] = content["training"] | {"steps": 12}
     first = parse_run(content | {"output": "model-parts", "work": "work-parts"}, folder)
     from sentenc.training.engine.distributed import processes
-    from sentenc.training.run import _Preparation
+    from sentenc.training.recipes.pretraining import _Preparation
 
     with processes("cpu") as them:
         _Preparation(first, them, True, False).trainer().run(stop_at=5)

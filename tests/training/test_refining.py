@@ -10,7 +10,7 @@ from conftest import make_cse, make_sentence_transformer
 import sentenc
 from sentenc.training.config.pretraining import parse_run
 from sentenc.training.engine.trainer import Trainer, TrainerConfig
-from sentenc.training.run import run
+from sentenc.training.recipes.pretraining import run
 from sentenc.training.students import CSEStudent
 from training.tiny_training import rows, sentences, trainer
 

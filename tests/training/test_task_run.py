@@ -16,13 +16,13 @@ from safetensors.torch import load_file  # noqa: E402
 
 from sentenc.cli import cli  # noqa: E402
 from sentenc.errors import CheckpointError, CorpusError, ModelNotFoundError  # noqa: E402
-from sentenc.training import task_run  # noqa: E402
 from sentenc.training.config.task_distillation import AugmentationSettings, parse_task_run  # noqa: E402
 from sentenc.training.config.toml_writer import toml_text  # noqa: E402
 from sentenc.training.data.labelled import read_task_data  # noqa: E402
 from sentenc.training.initialization.build_classifier import finetuned, first_student  # noqa: E402
-from sentenc.training.task_caches import Targets, augmented, outputs  # noqa: E402
-from sentenc.training.task_run import run_task  # noqa: E402
+from sentenc.training.recipes import task_distillation as task_run  # noqa: E402
+from sentenc.training.recipes.task_caches import Targets, augmented, outputs  # noqa: E402
+from sentenc.training.recipes.task_distillation import run_task  # noqa: E402
 from training.tiny_task import make_model, make_tokenizer, save_base, write_task  # noqa: E402
 
 
@@ -280,7 +280,7 @@ def test_refused_vocabularies(folder, tmp_path):
 
 
 def test_outputs_go_on_where_they_were_stopped(folder, tmp_path, monkeypatch):
-    from sentenc.training import task_caches
+    from sentenc.training.recipes import task_caches
 
     config = settings(folder, tmp_path)
     data = read_task_data(config.task.train, config.task)

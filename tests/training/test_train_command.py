@@ -12,8 +12,8 @@ import sentenc
 from sentenc.cli import cli
 from sentenc.errors import SentencError
 from sentenc.metrics import spearman
-from sentenc.training import run as run_module
 from sentenc.training.config.pretraining import parse_run
+from sentenc.training.recipes import pretraining as run_module
 from sentenc.training.teacher_vectors import TeacherVectors
 
 RUN = """

@@ -19,7 +19,7 @@ from sentenc.training.data.prefetch import Prefetched
 from sentenc.training.engine.checkpointing import differences
 from sentenc.training.engine.optimizer import Optimizers, clip_gradients
 from sentenc.training.engine.run_log import LossWindow, TrainingLog, plot_curve, read_log, training_bar
-from sentenc.training.sts_scoring import sts_score
+from sentenc.training.recipes.dev_score import sts_score
 
 # Optimisers -----------------------------------------------------------------------------------------
 

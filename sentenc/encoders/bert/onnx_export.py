@@ -73,7 +73,7 @@ def _cosines(exact: "TinyBERT", candidate: "TinyBERT", texts: list[str]) -> dict
 
 
 def _correlations(exact: "TinyBERT", candidate: "TinyBERT", sts: Path) -> dict[str, float]:
-    from sentenc.training.sts_scoring import sts_score
+    from sentenc.training.recipes.dev_score import sts_score
 
     score = sts_score(sts)
     before, after = score(exact), score(candidate)

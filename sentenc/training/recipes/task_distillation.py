@@ -30,9 +30,9 @@ from sentenc.training.initialization.build_classifier import base, finetuned, fi
 from sentenc.training.losses.base import Objective
 from sentenc.training.losses.prediction import Prediction
 from sentenc.training.losses.transformer_distillation import TransformerDistillation, token_map
-from sentenc.training.run import draw_curves
-from sentenc.training.task_caches import Targets, augmented, outputs
-from sentenc.training.task_card import task_card
+from sentenc.training.recipes.pretraining import draw_curves
+from sentenc.training.recipes.task_caches import Targets, augmented, outputs
+from sentenc.training.recipes.task_model_card import task_card
 from sentenc.training.task_student import MARKER, TaskStudent
 
 # Phases in their order, as folders in the work folder.

@@ -32,8 +32,8 @@ from sentenc.training.initialization.build_cse import make_student
 from sentenc.training.losses import KINDS, aligned_axes, make_objective, principal_axes
 from sentenc.training.losses.base import Objective
 from sentenc.training.losses.transformer_distillation import token_map
-from sentenc.training.model_card import model_card
-from sentenc.training.sts_scoring import sts_score
+from sentenc.training.recipes.dev_score import sts_score
+from sentenc.training.recipes.model_card import model_card
 from sentenc.training.students import Student
 from sentenc.training.teacher_probe import probe_teacher
 from sentenc.training.teacher_vectors import TeacherVectors

@@ -8,7 +8,7 @@ from typing import Any
 from sentenc._version import __version__
 from sentenc.training.config.task_distillation import TaskRunConfig
 from sentenc.training.config.toml_writer import toml_text
-from sentenc.training.model_card import package_versions
+from sentenc.training.recipes.model_card import package_versions
 
 _TITLES = {
     "teacher": "fine-tuning of the teacher",
