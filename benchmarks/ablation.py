@@ -40,7 +40,7 @@ from sentenc.training.engine.trainer import Trainer, TrainerConfig
 from sentenc.training.initialization.cse import Start, start_from_words
 from sentenc.training.initialization.word_vectors import WordVectors, train_word_vectors
 from sentenc.training.losses import make_objective
-from sentenc.training.students import CSEStudent
+from sentenc.training.students.cse import CSEStudent
 
 FOLDER = machine.RESULTS / "ablation"
 YEARS = ("STS12", "STS13", "STS14", "STS15", "STS16")

@@ -17,7 +17,7 @@ def average_command(models: tuple[str, ...], output: Path) -> None:
 
     It is as fast as one of them, and often better than each.
     """
-    from sentenc.training.averaging import average
+    from sentenc.training.students.model_soup import average
 
     if len(models) < 2:
         raise click.UsageError(f"got {len(models)} model, expected two or more")

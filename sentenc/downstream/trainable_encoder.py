@@ -171,7 +171,7 @@ class TunableBert(Tunable):
     """
 
     def __init__(self, encoder: Encoder, *, init: Init = "pretrained", seed: int = 0) -> None:
-        from sentenc.training.bert_student import BertStudent
+        from sentenc.training.students.bert import BertStudent
 
         self._encoder = encoder
         model, tokenizer, max_tokens, normalize = _bert_parts(encoder)
@@ -252,7 +252,7 @@ def random_encoder(encoder: Encoder, rng: np.random.Generator) -> Encoder:
 
 def _bert_parts(encoder: Encoder) -> tuple[Any, Any, int, bool]:
     # Model, tokeniser, longest text, and whether vectors are normalised.
-    from sentenc.training.bert_student import BertEncoder, bert_parts
+    from sentenc.training.students.bert import BertEncoder, bert_parts
 
     wanted = "expected a CSE, or a BERT of sentence-transformers with mean pooling"
     if isinstance(encoder, BertEncoder):

@@ -8,8 +8,8 @@ from conftest import WORDS, make_cse, make_tinybert, word_spec
 import sentenc
 from sentenc import CSE
 from sentenc.cli import cli
-from sentenc.training.averaging import average
-from sentenc.training.cse_folding import turned
+from sentenc.training.students.cse_rotation import turned
+from sentenc.training.students.model_soup import average
 
 TEXTS = ["the dog runs", "a cat fell in the park", "the man is playing the guitar", "stock market", ""]
 SHAPES = {

@@ -11,9 +11,9 @@ transformers = pytest.importorskip("transformers")
 from conftest import make_sentence_transformer, wordpiece_spec  # noqa: E402 (needs the extra)
 
 from sentenc import ExternalEncoder  # noqa: E402
-from sentenc.training.bert_student import bert_parts  # noqa: E402
 from sentenc.training.initialization.bert_layers import fitting_batches, student_from_teacher  # noqa: E402
 from sentenc.training.initialization.build_bert import pruned_tokenizer  # noqa: E402
+from sentenc.training.students.bert import bert_parts  # noqa: E402
 
 TEXTS = [
     "a man is playing the guitar", "someone plays an instrument", "the stock market fell", "the dog runs in the park",

@@ -12,7 +12,7 @@ from sentenc.nn.bert import BertSentenceModule
 
 transformers = pytest.importorskip("transformers")
 
-from sentenc.training.bert_student import BertStudent  # noqa: E402 (needs the extra)
+from sentenc.training.students.bert import BertStudent  # noqa: E402 (needs the extra)
 
 TEXTS = [
     "the dog runs in the park",

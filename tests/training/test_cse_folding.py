@@ -7,8 +7,8 @@ from conftest import make_cse, random_weights
 
 import sentenc
 from sentenc import CSE, CSEConfig
-from sentenc.training.cse_folding import turned, with_features_of_length
-from sentenc.training.students import CSEStudent
+from sentenc.training.students.cse import CSEStudent
+from sentenc.training.students.cse_rotation import turned, with_features_of_length
 
 TEXTS = [
     f"{a} {b} {c}"

@@ -9,8 +9,8 @@ import sentenc
 from sentenc import CSE, CSEConfig
 from sentenc.nn.cse import CSEModule
 from sentenc.tokenization.tokenizer import Tokenizer
-from sentenc.training.cse_folding import map_root, principal_axes, turned
-from sentenc.training.students import CSEStudent
+from sentenc.training.students.cse import CSEStudent
+from sentenc.training.students.cse_rotation import map_root, principal_axes, turned
 
 TEXTS = [
     f"{a} {b} {c}"

@@ -11,7 +11,7 @@ import sentenc
 from sentenc.training.config.pretraining import parse_run
 from sentenc.training.engine.trainer import Trainer, TrainerConfig
 from sentenc.training.recipes.pretraining import run
-from sentenc.training.students import CSEStudent
+from sentenc.training.students.cse import CSEStudent
 from training.tiny_training import rows, sentences, trainer
 
 TEXTS = sentences(7, 40)

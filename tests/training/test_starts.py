@@ -20,7 +20,7 @@ from sentenc.training.initialization.cse import (
     token_vectors,
 )
 from sentenc.training.initialization.word_vectors import WordVectors
-from sentenc.training.students import CSEStudent
+from sentenc.training.students.cse import CSEStudent
 
 
 def some_vectors(words: list[str], counts: list[int] | None = None) -> WordVectors:

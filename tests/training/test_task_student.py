@@ -9,7 +9,7 @@ import torch
 transformers = pytest.importorskip("transformers")
 
 from sentenc.errors import CheckpointError  # noqa: E402
-from sentenc.training.task_student import TaskStudent, _shortened  # noqa: E402
+from sentenc.training.students.bert_classifier import TaskStudent, _shortened  # noqa: E402
 from training.tiny_task import make_model, make_tokenizer  # noqa: E402 (needs the extra)
 
 PAIRS = [

@@ -11,7 +11,7 @@ from sentenc import CSEConfig
 from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.engine.trainer import Task, Trainer, TrainerConfig
 from sentenc.training.losses import make_objective
-from sentenc.training.students import CSEStudent
+from sentenc.training.students.cse import CSEStudent
 
 TEACHER_DIM = 12
 

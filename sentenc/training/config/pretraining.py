@@ -29,7 +29,7 @@ class StudentSettings:
         config: Fields of :class:`~sentenc.CSEConfig`, or of transformers' ``BertConfig``. A CSE model as the
             start brings its own; ``combine`` may go from "residual" to "both", ``average_dim`` from none, and it,
             ``embedding_dim`` and ``num_filters`` may be less, see :mod:`sentenc.training.initialization.cse_pruning`.
-        dropout: See :class:`~sentenc.training.students.CSEStudent`; so are the next five.
+        dropout: See :class:`~sentenc.training.students.cse.CSEStudent`; so are the next five.
         word_dropout: The same.
         words_first: The same.
         length: The same.

@@ -21,7 +21,7 @@ from sentenc.training.engine.optimizer import Optimizers, clip_gradients
 from sentenc.training.engine.run_log import LossWindow, TrainingBar, TrainingLog, training_bar
 from sentenc.training.engine.signals import Interruption, interruption
 from sentenc.training.losses.l2_sp import TowardsStart
-from sentenc.training.students import Student
+from sentenc.training.students.base import Student
 
 __all__ = ["Result", "Task", "Trainer", "TrainerConfig"]
 
@@ -61,7 +61,7 @@ class Trainer:
         config: How.
         folder: Where state, log and the texts of a batch that failed are kept.
         evaluate: From the student as an encoder to a score, the higher the better.
-        rotate_on: See :meth:`Student.encoder <sentenc.training.students.Student.encoder>`: what is evaluated is
+        rotate_on: See :meth:`Student.encoder <sentenc.training.students.cse.Student.encoder>`: what is evaluated is
             the model as it will be finished.
         processes: Those that train together; by default this one alone.
         settings: JSON values that identify the run (data, model) beside ``config``: a state of other

@@ -16,7 +16,6 @@ from sentenc.errors import CheckpointError
 from sentenc.io.atomic import replacing_folder
 from sentenc.registry import find
 from sentenc.tokenization.tokenizer import Tokenizer
-from sentenc.training.bert_student import BertStudent, bert_parts
 from sentenc.training.config.pretraining import RunConfig, StudentSettings
 from sentenc.training.data.vocabulary import prune_vocabulary, token_frequencies
 from sentenc.training.initialization.bert_layers import (
@@ -25,6 +24,7 @@ from sentenc.training.initialization.bert_layers import (
     fitting_batches,
     student_from_teacher,
 )
+from sentenc.training.students.bert import BertStudent, bert_parts
 
 # Settings that a BERT does not have.
 _FOREIGN = ("preset", "dropout", "word_dropout", "words_first", "length", "average_length", "features_length")

@@ -19,7 +19,7 @@ from sentenc.training.initialization.bert_layers import (
     batches_by_length,
     student_from_teacher,
 )
-from sentenc.training.task_student import TaskStudent, quiet_transformers
+from sentenc.training.students.bert_classifier import TaskStudent, quiet_transformers
 
 
 def finetuned(model: str, data: TaskData, run: TaskRunConfig) -> TaskStudent:
@@ -66,7 +66,7 @@ def base(
             bert = BertModel.from_pretrained(folder, local_files_only=True)
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     else:
-        from sentenc.training.bert_student import bert_parts
+        from sentenc.training.students.bert import bert_parts
 
         bert, tokenizer = bert_parts(load(model))
         if not isinstance(bert, BertModel):

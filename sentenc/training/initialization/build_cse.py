@@ -28,7 +28,8 @@ from sentenc.training.initialization.cse import (
 )
 from sentenc.training.initialization.cse_pruning import shrunk
 from sentenc.training.initialization.word_vectors import load_word_vectors
-from sentenc.training.students import CSEStudent, Student
+from sentenc.training.students.base import Student
+from sentenc.training.students.cse import CSEStudent
 
 _RATES = ("dropout", "word_dropout", "words_first")
 _LENGTHS = ("length", "average_length", "features_length")

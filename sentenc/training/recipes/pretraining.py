@@ -20,7 +20,6 @@ from sentenc.encoders.cse.encoder import CSE
 from sentenc.errors import MissingExtraError
 from sentenc.io.atomic import replacing_file
 from sentenc.io.progress import progress_bar
-from sentenc.training.bert_student import BertStudent, bert_parts
 from sentenc.training.config.pretraining import ObjectiveSettings, RunConfig, TeacherSettings
 from sentenc.training.config.toml_writer import toml_text
 from sentenc.training.data.batching import Example, batches
@@ -34,7 +33,8 @@ from sentenc.training.losses.base import Objective
 from sentenc.training.losses.transformer_distillation import token_map
 from sentenc.training.recipes.dev_score import sts_score
 from sentenc.training.recipes.model_card import model_card
-from sentenc.training.students import Student
+from sentenc.training.students.base import Student
+from sentenc.training.students.bert import BertStudent, bert_parts
 from sentenc.training.teacher_probe import probe_teacher
 from sentenc.training.teacher_vectors import TeacherVectors
 from sentenc.training.teachers import TeacherEnsemble, for_many_texts, load_teacher

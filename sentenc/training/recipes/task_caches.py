@@ -17,7 +17,7 @@ from sentenc.training.augmentation.word_neighbors import NearestWords, nearest_w
 from sentenc.training.config.task_distillation import AugmentationSettings
 from sentenc.training.data.labelled import Example, TaskData
 from sentenc.training.initialization.word_vectors import load_word_vectors
-from sentenc.training.task_student import TaskEncoder
+from sentenc.training.students.bert_classifier import TaskEncoder
 
 FloatArray = npt.NDArray[np.float32]
 

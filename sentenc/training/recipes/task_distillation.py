@@ -33,7 +33,7 @@ from sentenc.training.losses.transformer_distillation import TransformerDistilla
 from sentenc.training.recipes.pretraining import draw_curves
 from sentenc.training.recipes.task_caches import Targets, augmented, outputs
 from sentenc.training.recipes.task_model_card import task_card
-from sentenc.training.task_student import MARKER, TaskStudent
+from sentenc.training.students.bert_classifier import MARKER, TaskStudent
 
 # Phases in their order, as folders in the work folder.
 TEACHER, INTERMEDIATE, PREDICTION = "teacher", "intermediate", "prediction"

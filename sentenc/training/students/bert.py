@@ -20,8 +20,8 @@ from sentenc.io.atomic import replacing_folder
 from sentenc.nn.bert import BertSentenceModule
 from sentenc.nn.bert_states import BertStates
 from sentenc.texts import as_text_list, replace_lone_surrogates
-from sentenc.training.cse_folding import map_root, principal_axes
-from sentenc.training.students import Student
+from sentenc.training.students.base import Student
+from sentenc.training.students.cse_rotation import map_root, principal_axes
 from sentenc.training.teachers import TeacherEnsemble
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.cse.encoder import CSE
-from sentenc.training.cse_folding import turned
+from sentenc.training.students.cse_rotation import turned
 
 # Share of the embeddings that two models of one start may differ by. Refinements differ by some hundredths,
 # models of different starts by about one.

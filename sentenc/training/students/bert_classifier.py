@@ -18,9 +18,9 @@ from sentenc.errors import CheckpointError
 from sentenc.io.atomic import replacing_folder
 from sentenc.nn.bert_states import BertStates, bert_states
 from sentenc.texts import as_text_list, replace_lone_surrogates
-from sentenc.training.bert_student import check_fit, hashed, padded
 from sentenc.training.data.labelled import SEPARATOR
-from sentenc.training.students import Student
+from sentenc.training.students.base import Student
+from sentenc.training.students.bert import check_fit, hashed, padded
 
 # Marks a folder that may be replaced by another model.
 MARKER = "task.json"

@@ -1,0 +1,1 @@
+"""Torch modules that are trained and become encoders."""
