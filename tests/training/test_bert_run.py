@@ -13,7 +13,7 @@ import sentenc  # noqa: E402 (needs the extra)
 from sentenc.training.config.pretraining import parse_run  # noqa: E402
 from sentenc.training.engine.run_log import read_log  # noqa: E402
 from sentenc.training.recipes.pretraining import run  # noqa: E402
-from sentenc.training.teacher_probe import probe_teacher  # noqa: E402
+from sentenc.training.teachers.sanity_check import probe_teacher  # noqa: E402
 
 
 @pytest.fixture(scope="module")

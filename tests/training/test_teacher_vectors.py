@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from conftest import make_cse
 
-from sentenc.training import teacher_vectors
-from sentenc.training.teacher_vectors import MissingVectorError, TeacherVectors
+from sentenc.training.teachers import embedding_cache as teacher_vectors
+from sentenc.training.teachers.embedding_cache import MissingVectorError, TeacherVectors
 
 TEXTS = [
     f"{a} {b} {c}" for a in ("the dog", "a cat") for b in ("runs", "fell") for c in ("in the park", "on", "")

@@ -8,9 +8,9 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
 from sentenc import ExternalEncoder
-from sentenc.training import teachers
 from sentenc.training.initialization.cse import average_from_teacher, token_vectors
-from sentenc.training.teachers import BatchedTeacher, TeacherEnsemble, for_many_texts, load_teacher
+from sentenc.training.teachers import ensemble as teachers
+from sentenc.training.teachers.ensemble import BatchedTeacher, TeacherEnsemble, for_many_texts, load_teacher
 
 TEXTS = ["the dog runs", "a cat", "", "the cat fell in the park", "a dog", "the dog runs in the park"]
 

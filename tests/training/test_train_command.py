@@ -14,7 +14,7 @@ from sentenc.errors import SentencError
 from sentenc.metrics import spearman
 from sentenc.training.config.pretraining import parse_run
 from sentenc.training.recipes import pretraining as run_module
-from sentenc.training.teacher_vectors import TeacherVectors
+from sentenc.training.teachers.embedding_cache import TeacherVectors
 
 RUN = """
 output = "model"

@@ -80,7 +80,7 @@ class TeacherSettings:
     Attributes:
         model: What :func:`sentenc.load` takes. Not needed if the cache has all, and nothing starts from it.
         also: More teachers, whose vectors stand beside the first's, see
-            :class:`~sentenc.training.teachers.TeacherEnsemble`.
+            :class:`~sentenc.training.teachers.ensemble.TeacherEnsemble`.
         shares: What each counts for, ``model`` first; the same by default.
         cache: Folder of its vectors.
         minutes: Stop filling the cache after so long, and train on the texts that it has then; 0 takes it

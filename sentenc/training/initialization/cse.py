@@ -151,7 +151,7 @@ def token_vectors(teacher: Encoder, tokens: list[str]) -> FloatArray:
     """
     from sentenc.encoders.bert.encoder import TinyBERT
     from sentenc.encoders.sentence_transformer import ExternalEncoder
-    from sentenc.training.teachers import TeacherEnsemble
+    from sentenc.training.teachers.ensemble import TeacherEnsemble
 
     if isinstance(teacher, TeacherEnsemble):
         return teacher.beside([token_vectors(encoder, tokens) for encoder in teacher.encoders])
@@ -183,7 +183,7 @@ def average_from_teacher(teacher: Encoder, tokenizer: Tokenizer, dim: int) -> Fl
     """
     from sentenc.encoders.bert.encoder import TinyBERT
     from sentenc.encoders.sentence_transformer import ExternalEncoder
-    from sentenc.training.teachers import TeacherEnsemble
+    from sentenc.training.teachers.ensemble import TeacherEnsemble
 
     if isinstance(teacher, TeacherEnsemble):
         teacher = teacher.encoders[0]

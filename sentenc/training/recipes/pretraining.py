@@ -35,9 +35,9 @@ from sentenc.training.recipes.dev_score import sts_score
 from sentenc.training.recipes.model_card import model_card
 from sentenc.training.students.base import Student
 from sentenc.training.students.bert import BertStudent, bert_parts
-from sentenc.training.teacher_probe import probe_teacher
-from sentenc.training.teacher_vectors import TeacherVectors
-from sentenc.training.teachers import TeacherEnsemble, for_many_texts, load_teacher
+from sentenc.training.teachers.embedding_cache import TeacherVectors
+from sentenc.training.teachers.ensemble import TeacherEnsemble, for_many_texts, load_teacher
+from sentenc.training.teachers.sanity_check import probe_teacher
 
 # Texts in which tokens are counted, and whose vectors give principal axes: more would change little.
 _COUNTED = 1_000_000

@@ -22,7 +22,7 @@ from sentenc.nn.bert_states import BertStates
 from sentenc.texts import as_text_list, replace_lone_surrogates
 from sentenc.training.students.base import Student
 from sentenc.training.students.cse_rotation import map_root, principal_axes
-from sentenc.training.teachers import TeacherEnsemble
+from sentenc.training.teachers.ensemble import TeacherEnsemble
 
 
 class BertStudent(Student):

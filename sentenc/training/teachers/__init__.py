@@ -1,0 +1,1 @@
+"""Teachers, ensembles of teachers and their cached embeddings."""
