@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from ablation import earlier_rows
 
-from sentenc.evaluation import catalogue
+from sentenc.evaluation import senteval_tasks
 from sentenc.evaluation.results import write_atomically
 from sentenc.figures import BLACK, BLUE, new_figure, save_figure
 from sentenc.training.config.task_distillation import parse_task_run
@@ -82,7 +82,7 @@ def glue(task: str, data: Path) -> dict[str, Rows]:
 
 
 def catalogued(task: str, data: Path) -> dict[str, Rows]:
-    read, _ = catalogue.TASKS[CATALOGUE[task]].read(data, "raw")
+    read, _ = senteval_tasks.TASKS[CATALOGUE[task]].read(data, "raw")
     found = {}
     for part in ("train", "dev") if "dev" in read else ("train",):
         examples = read[part]

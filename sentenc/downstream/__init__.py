@@ -14,7 +14,7 @@ _HOME = {
     "SentenceClassifier": "classifier",
     "SentencePairClassifier": "pairs",
     "SentencePairRegressor": "pairs",
-    "load": "folder",
+    "load": "persistence",
 }
 
 

@@ -18,7 +18,7 @@ from sentenc import (
     SentencePairRegressor,
     downstream,
 )
-from sentenc.downstream import tuning
+from sentenc.downstream import fine_tuning
 from sentenc.downstream.features import pair_features
 from sentenc.downstream.fine_tuning import tune_end_to_end
 from sentenc.downstream.fine_tuning_config import TuningConfig
@@ -95,7 +95,7 @@ def test_what_stops_it(monkeypatch):
     assert tuned.stopped_by == "patience"
     assert len(tuned.history) - 1 == tuned.best_epoch + 2
     clock = iter(range(10_000))
-    monkeypatch.setattr(tuning.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(fine_tuning.time, "monotonic", lambda: next(clock))
     tuned = run(epochs=50, max_minutes=0.2)
     assert tuned.stopped_by == "time"
     # Twelve ticks, two of them before the first batch, four batches an epoch.
@@ -191,7 +191,7 @@ def test_it_can_be_interrupted(monkeypatch):
     def interrupted(self, *_arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tuning._Run, "_update", interrupted)
+    monkeypatch.setattr(fine_tuning._Run, "_update", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run()
 
@@ -404,7 +404,7 @@ def test_validation_is_without_dropout_and_training_with_it():
 @pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
 def test_steps_are_those_of_adam_on_the_weighted_loss(kind, monkeypatch):
     # Of the head alone, on vectors that do not change, all of them in every batch.
-    monkeypatch.setattr(tuning, "_CLIP", None)
+    monkeypatch.setattr(fine_tuning, "_CLIP", None)
     encoder, weights = make_cse(), np.linspace(0.5, 1.5, 60).astype(np.float32)
     start = np.random.default_rng(0).normal(0, 0.3, (3, 25)).astype(np.float32)
     start = LinearHead(kind, start[:, 1:], start[:, 0])
@@ -452,8 +452,8 @@ def test_a_limit_that_is_over_adds_no_epoch():
         return 1.0
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tuning.time, "monotonic", lambda: Clock.now)
-        patch.setattr(tuning._Run, "_update", finished_batch)
+        patch.setattr(fine_tuning.time, "monotonic", lambda: Clock.now)
+        patch.setattr(fine_tuning._Run, "_update", finished_batch)
         tuned = run(epochs=9, patience=9, max_minutes=1)
     assert [row["epoch"] for row in tuned.history] == [0, 1, 2]
     assert tuned.stopped_by == "time"
@@ -461,7 +461,7 @@ def test_a_limit_that_is_over_adds_no_epoch():
 
 def test_a_gradient_or_held_out_loss_that_is_not_finite_is_told(monkeypatch):
     rows = np.arange(60)
-    monkeypatch.setattr(tuning, "clip_gradients", lambda *_: float("nan"))
+    monkeypatch.setattr(fine_tuning, "clip_gradients", lambda *_: float("nan"))
     with pytest.raises(FloatingPointError, match="the length of a gradient is nan, expected a finite number"):
         run(train=rows, held=np.zeros(0, np.int64))
     monkeypatch.undo()

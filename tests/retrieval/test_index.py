@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import sentenc
 from sentenc import Hit, Index
-from sentenc.retrieval import structures
+from sentenc.retrieval import ann
 
 TEXTS = ["a man is playing the guitar", "the stock market fell", "dog", "cat", "hello world", ""]
 
@@ -121,7 +121,7 @@ def test_structures_find_what_exact_search_finds(kind):
 
 
 def test_auto_changes_structure_by_size(monkeypatch):
-    monkeypatch.setattr(structures, "EXACT_ROWS", 500)
+    monkeypatch.setattr(ann, "EXACT_ROWS", 500)
     index = Index(dim=16)
     index.add(vectors=clustered(500))
     index.optimize()
@@ -139,8 +139,8 @@ def test_auto_changes_structure_by_size(monkeypatch):
 
 
 def test_shards_are_one_structure(monkeypatch):
-    monkeypatch.setattr(structures, "_SHARD", 700)
-    monkeypatch.setattr(structures, "_BLOCK", 512)
+    monkeypatch.setattr(ann, "_SHARD", 700)
+    monkeypatch.setattr(ann, "_BLOCK", 512)
     vectors = clustered(3000)
     index = Index(dim=16, kind="ivf")
     index.add(vectors=vectors)
@@ -162,9 +162,9 @@ def test_shards_are_one_structure(monkeypatch):
     ],
 )
 def test_the_least_effort_that_will_do(recalls, target, chosen, tried):
-    structure = structures.Structure([], None, "ivf", 100, 1, {})
+    structure = ann.Structure([], None, "ivf", 100, 1, {})
     structure.efforts = lambda: list(recalls)
-    structures.choose_effort(structure, recalls.__getitem__, target)
+    ann.choose_effort(structure, recalls.__getitem__, target)
     assert structure.effort == chosen
     assert len(structure.recall) == tried
 

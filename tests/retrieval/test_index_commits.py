@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from sentenc import Index, IndexLockedError
-from sentenc.retrieval import storage
+from sentenc.retrieval import persistence
 
 from .test_index import assert_same, clustered
 from .test_index_folder import vectors_index
@@ -43,7 +43,7 @@ def test_a_commit_that_failed_to_say_so(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "remove_unnamed", interrupt)
+        patch.setattr(persistence, "remove_unnamed", interrupt)
         with pytest.raises(KeyboardInterrupt):
             index.save()
     assert len(Index.open(tmp_path / "index")) == 57
@@ -129,7 +129,7 @@ def test_a_failed_save_changes_nothing(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "write_manifest", fail)
+        patch.setattr(persistence, "write_manifest", fail)
         with pytest.raises(OSError, match="disk full"):
             index.save()
     assert len(Index.open(tmp_path / "index")) == 50

@@ -7,7 +7,7 @@ import pytest
 from conftest import make_cse
 
 from sentenc import Index, IndexFormatError, ModelNotFoundError
-from sentenc.retrieval import storage, structures
+from sentenc.retrieval import ann, persistence
 
 from .test_index import assert_same, clustered
 
@@ -178,7 +178,7 @@ def test_binary_beyond_exact_goes_by_differing_bits(tmp_path, monkeypatch):
     index.save(tmp_path / "index")
     index.delete([5, 7])
     exact = index.search(vectors[:40], 10)
-    monkeypatch.setattr(structures, "EXACT_ROWS", 1000)
+    monkeypatch.setattr(ann, "EXACT_ROWS", 1000)
     assert index.info()["searched by"] == "hamming"
     found = index.search(vectors[:40], 10)
     overlap = [len({h.id for h in a} & {h.id for h in b}) / 10 for a, b in zip(exact, found, strict=True)]
@@ -190,7 +190,7 @@ def test_binary_beyond_exact_goes_by_differing_bits(tmp_path, monkeypatch):
 
 
 def test_large_saves_make_large_segments(tmp_path, monkeypatch):
-    monkeypatch.setattr(storage, "_SEGMENT_ROWS", (100, 400))
+    monkeypatch.setattr(persistence, "_SEGMENT_ROWS", (100, 400))
     index = Index(dim=16)
     for i in range(20):
         index.add(vectors=clustered(100, seed=i))

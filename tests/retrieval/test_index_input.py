@@ -115,9 +115,9 @@ def test_float16_has_a_limit():
 
 
 def test_colliding_hashes_of_ids(monkeypatch):
-    from sentenc.retrieval import rows, segments
+    from sentenc.retrieval import segments, snapshot
 
-    for module in (rows, segments):
+    for module in (snapshot, segments):
         monkeypatch.setattr(module, "hash_ids", lambda ids: np.zeros(len(ids), np.uint64))
     index = Index(dim=4)
     index.add(vectors=np.eye(4), ids=["a", "b", 7, "7"])

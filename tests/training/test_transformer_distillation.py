@@ -10,7 +10,7 @@ transformers = pytest.importorskip("transformers")
 
 from sentenc.nn.bert_states import bert_states  # noqa: E402 (needs the extra)
 from sentenc.training.losses import TransformerDistillation, make_objective  # noqa: E402
-from sentenc.training.losses.transformer_distillation import attention_loss, layer_map, state_loss, token_map
+from sentenc.training.losses.transformer_distillation import attention_loss, layer_map, state_loss, token_map  # noqa: E402
 
 
 def bert(seed=0, **shape):
