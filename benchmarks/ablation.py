@@ -39,7 +39,7 @@ from sentenc.training.engine.run_log import read_log
 from sentenc.training.engine.trainer import Trainer, TrainerConfig
 from sentenc.training.initialization.cse import Start, start_from_words
 from sentenc.training.initialization.word_vectors import WordVectors, train_word_vectors
-from sentenc.training.losses import make_objective
+from sentenc.training.losses import make_loss
 from sentenc.training.students.cse import CSEStudent
 
 FOLDER = machine.RESULTS / "ablation"
@@ -153,7 +153,7 @@ def trained(
     )
     if cell.form == "untrained":
         return student, {"steps": 0}
-    objective = make_objective(
+    objective = make_loss(
         "paraphrase_margin", {"margin": MARGIN, "negatives": "max", "scramble": cell.scramble}, dim=config.dim
     )
     task = Task(
@@ -163,7 +163,7 @@ def trained(
     )
     training = TrainerConfig(
         steps=settings["steps"], max_minutes=settings["minutes_a_cell"], learning_rate=1e-3, warmup=0,
-        schedule="constant", clip=None, regularisation={"embeddings": TOWARDS_START}, keep="last", log_every=50,
+        schedule="constant", clip=None, regularization={"embeddings": TOWARDS_START}, keep="last", log_every=50,
         seed=seed, device="cpu",
     )  # fmt: skip
     same = {key: value for key, value in settings.items() if key not in ("steps", "minutes_a_cell")}
@@ -303,14 +303,14 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def _mark(panel: Any, place: int, cell: Cell, gains: list[float]) -> None:
-    # Okabe and Ito's colours; shapes for grey print. Marks of a row stand a little apart, lest they hide each other.
-    colour, shape, shift = ("#0072B2", "o", -0.1) if cell.phi == "identity" else ("#D55E00", "s", 0.1)
+    # Okabe and Ito's colors; shapes for gray print. Marks of a row stand a little apart, lest they hide each other.
+    color, shape, shift = ("#0072B2", "o", -0.1) if cell.phi == "identity" else ("#D55E00", "s", 0.1)
     label = {"identity": "linear", "relu": "relu"}[cell.phi] + ("" if cell.scramble else ", not scrambled")
     if cell.form == "untrained":
-        colour, shape, shift, label = "#000000", "D", 0.0, "untrained"
+        color, shape, shift, label = "#000000", "D", 0.0, "untrained"
     place = place + shift * (1 if cell.scramble else 2.6)
-    panel.plot([min(gains), max(gains)], [place, place], color=colour, linewidth=1.2)
-    look = {"color": colour if cell.scramble else "white", "edgecolors": colour, "marker": shape, "s": 34}
+    panel.plot([min(gains), max(gains)], [place, place], color=color, linewidth=1.2)
+    look = {"color": color if cell.scramble else "white", "edgecolors": color, "marker": shape, "s": 34}
     panel.scatter([statistics.mean(gains)], [place], label=label, **look)
 
 

@@ -15,7 +15,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from sentenc.evaluation.probes.base import Labelled, LogisticProbe, Split
+from sentenc.evaluation.probes.base import Labeled, LogisticProbe, Split
 from sentenc.evaluation.protocols import Outcome, k_fold, nested_k_fold, senteval_order, split
 from sentenc.evaluation.results import Results, Score, versions
 from sentenc.evaluation.similarity import correlations
@@ -24,12 +24,12 @@ from sentenc.evaluation.tasks import Task
 NAME = "TF-IDF + LR"
 
 
-class SparseLabelled(Labelled):
-    """Labelled rows of a sparse matrix."""
+class SparseLabeled(Labeled):
+    """Labeled rows of a sparse matrix."""
 
-    def with_rows(self, more: Labelled) -> "SparseLabelled":
+    def with_rows(self, more: Labeled) -> "SparseLabeled":
         features = scipy.sparse.vstack([self.features, more.features], format="csr")
-        return SparseLabelled(features, np.concatenate([self.labels, more.labels]), self.n_classes)
+        return SparseLabeled(features, np.concatenate([self.labels, more.labels]), self.n_classes)
 
 
 @dataclass
@@ -46,13 +46,13 @@ class FoldByFold:
     def grid(self, protocol: str) -> tuple[float, ...]:
         return LogisticProbe().grid(protocol)
 
-    def fit(self, data: Labelled, rows: np.ndarray, strength: float) -> LogisticRegression:
+    def fit(self, data: Labeled, rows: np.ndarray, strength: float) -> LogisticRegression:
         self.n_fits += 1
         model = LogisticRegression(C=strength, tol=self.tolerance, max_iter=5000)
         return model.fit(data.features[rows], data.labels[rows])
 
     def search(
-        self, data: Labelled, splits: Sequence[Split], grid: Sequence[float], rng: np.random.Generator
+        self, data: Labeled, splits: Sequence[Split], grid: Sequence[float], rng: np.random.Generator
     ) -> np.ndarray:
         return np.array(
             [
@@ -67,7 +67,7 @@ class FoldByFold:
         )
 
     def refit(
-        self, data: Labelled, splits: Sequence[Split], strengths: Sequence[float], rng: np.random.Generator
+        self, data: Labeled, splits: Sequence[Split], strengths: Sequence[float], rng: np.random.Generator
     ) -> list[np.ndarray]:
         return [
             self.fit(data, part.train, strength).predict(data.features[part.test])
@@ -121,7 +121,7 @@ def _score(task: Task, data: str) -> Score:
 
 
 def _run(task: Task, parts: dict, vectorizer: TfidfVectorizer) -> tuple[Outcome, FoldByFold]:
-    probe, rng, labelled, sets = FoldByFold(), np.random.default_rng(1111), {}, {}
+    probe, rng, labeled, sets = FoldByFold(), np.random.default_rng(1111), {}, {}
     for name, part in parts.items():
         left = vectorizer.transform(part.texts)
         right = None if part.partners is None else vectorizer.transform(part.partners)
@@ -130,12 +130,12 @@ def _run(task: Task, parts: dict, vectorizer: TfidfVectorizer) -> tuple[Outcome,
             continue
         features = left if right is None else scipy.sparse.hstack([abs(left - right), left.multiply(right)])
         order = senteval_order(part.texts, part.partners, part.targets)
-        labelled[name] = SparseLabelled(features.tocsr()[order], part.targets[order], len(task.classes))
+        labeled[name] = SparseLabeled(features.tocsr()[order], part.targets[order], len(task.classes))
     if task.protocol == "cosine":
         found = correlations(sets)
         return Outcome({name: values["all"] for name, values in found.items()}, found), probe
     if task.protocol == "nested-k-fold":
-        return nested_k_fold(labelled["all"], probe, 10, 1111, rng), probe
+        return nested_k_fold(labeled["all"], probe, 10, 1111, rng), probe
     if task.protocol == "k-fold":
-        return k_fold(labelled["train"], labelled["test"], probe, 10, 1111, rng), probe
-    return split(labelled["train"], labelled["dev"], labelled["test"], probe, rng), probe
+        return k_fold(labeled["train"], labeled["test"], probe, 10, 1111, rng), probe
+    return split(labeled["train"], labeled["dev"], labeled["test"], probe, rng), probe

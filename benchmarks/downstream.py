@@ -322,7 +322,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    colours = dict(
+    colors = dict(
         zip(SYSTEMS, ("#0072B2", "#009E73", "#D55E00", "#E69F00", "#CC79A7", "#000000"), strict=True)
     )
     markers = dict(zip(SYSTEMS, "os^DvP", strict=True))
@@ -344,13 +344,11 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
                 sizes,
                 list(map(min, scores)),
                 list(map(max, scores)),
-                color=colours[system],
+                color=colors[system],
                 alpha=0.15,
                 linewidth=0,
             )
-            panel.plot(
-                sizes, means, color=colours[system], marker=markers[system], markersize=5, label=system
-            )
+            panel.plot(sizes, means, color=colors[system], marker=markers[system], markersize=5, label=system)
         panel.set_xscale("log")
         panel.set_title(task, loc="left", fontsize=10)
         panel.set_xlabel("training examples", fontsize=9)

@@ -94,7 +94,7 @@ def _gensim(encoder, rows):
 def _wordllama():
     import wordllama
 
-    # Its wheel carries the weights but looks for the tokeniser under another name than it ships.
+    # Its wheel carries the weights but looks for the tokenizer under another name than it ships.
     model = wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)
     return lambda texts: model.embed(_listed(texts))
 
@@ -160,7 +160,7 @@ def profile(texts: list[str]) -> dict:
     """CPU microseconds a sentence, stage by stage, on one thread."""
     import sentenc
     from sentenc.kernels.encode import encode as kernel
-    from sentenc.kernels.encode import tokenise
+    from sentenc.kernels.encode import tokenize
 
     encoder = sentenc.load("cse-en", threads=1)
     words, tokenizer = encoder.word_path(), encoder.tokenizer
@@ -177,9 +177,9 @@ def profile(texts: list[str]) -> dict:
 
     stages = {
         "bytes and offsets": lambda: tokenizer.bytes_and_offsets(texts),
-        "tokenise": lambda: tokenise(*arguments, 8192, buffer, ends, counts),
-        "tokenise + word path": stage(words),
-        "tokenise + word path + n-gram path (the kernel)": stage(encoder),
+        "tokenize": lambda: tokenize(*arguments, 8192, buffer, ends, counts),
+        "tokenize + word path": stage(words),
+        "tokenize + word path + n-gram path (the kernel)": stage(encoder),
         "encode() in all": lambda: encoder.encode(texts),
         "plain numpy gather of the same int8 rows": lambda: [
             np.take(r, ids, axis=0, out=t, mode="clip") for r, t in zip(rows, targets, strict=True)

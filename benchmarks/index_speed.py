@@ -57,7 +57,7 @@ def plot(content: dict) -> None:
     from matplotlib import pyplot
 
     names = list(dict.fromkeys(name for rows in content["sizes"].values() for name in rows))
-    colours = dict(zip(names, pyplot.get_cmap("tab10").colors, strict=False))
+    colors = dict(zip(names, pyplot.get_cmap("tab10").colors, strict=False))
     figure, axes = pyplot.subplots(1, len(content["sizes"]), figsize=(11, 4.6), sharey=True, squeeze=False)
     for axis, (size, rows) in zip(axes[0], content["sizes"].items(), strict=True):
         for name, row in rows.items():
@@ -65,7 +65,7 @@ def plot(content: dict) -> None:
             speed = [point["queries/s, 1,000 at once"] for point in row["points"]]
             style = {"linestyle": "--", "marker": "x"} if name.startswith("faiss") else {"marker": "o"}
             axis.plot(
-                recall, speed, color=colours[name], label=name.replace("/float32", ""), markersize=5, **style
+                recall, speed, color=colors[name], label=name.replace("/float32", ""), markersize=5, **style
             )
         axis.set(title=f"{int(size):,} sentences", xlabel="recall@10", yscale="log")
         axis.grid(alpha=0.3, which="both")

@@ -3,7 +3,7 @@
     python benchmarks/retrieval.py --data FOLDER [--models cse-en] [--baselines minilm,model2vec,bm25]
 
 FOLDER has BEIR's layout: ``corpus.jsonl``, ``queries.jsonl``, ``qrels/test.tsv``. Documents are title and
-text. nDCG at 10 and recall at 100 are BEIR's: gains are the judgements, unjudged documents gain nothing,
+text. nDCG at 10 and recall at 100 are BEIR's: gains are the judgments, unjudged documents gain nothing,
 the mean is over the judged queries. Hybrid is reciprocal rank fusion (Cormack et al. 2009, k = 60) of the
 first 100 of BM25 and of the encoder. Nothing is tuned.
 """
@@ -29,7 +29,7 @@ Run = dict[str, list[str]]
 
 
 def read_beir(folder: Path) -> tuple[dict[str, str], dict[str, str], dict[str, dict[str, int]]]:
-    """Documents, the judged queries, and the judgements: {query: {document: gain}}."""
+    """Documents, the judged queries, and the judgments: {query: {document: gain}}."""
     judged: dict[str, dict[str, int]] = {}
     for line in (folder / "qrels" / "test.tsv").read_text().splitlines()[1:]:
         query, document, gain = line.split("\t")

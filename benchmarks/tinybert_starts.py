@@ -47,7 +47,7 @@ def table_of(start: dict[str, Any], lessons: str, options: argparse.Namespace) -
         student["tokenizer"] = teacher
     narrow = start.get("config", {}).get("hidden_size", 384) != 384
     objectives = [
-        {"kind": "distillation", "corpus": "sentences", "batch_size": options.batch,
+        {"kind": "embedding_distillation", "corpus": "sentences", "batch_size": options.batch,
          "space": "aligned" if narrow else "same"}
     ]  # fmt: skip
     if lessons != LESSONS[0]:
@@ -60,7 +60,7 @@ def table_of(start: dict[str, Any], lessons: str, options: argparse.Namespace) -
         "teacher": {"model": teacher, "cache": str((options.work / "teacher-vectors").resolve()), "minutes": 1e4},
         "corpora": {"sentences": {"sources": [{"files": [str(options.sentences.resolve())], "form": "sentences"}],
                                   "max_words": 60}},
-        "objectives": objectives,
+        "losses": objectives,
         "training": {"steps": options.steps, "learning_rate": 3e-4, "warmup": 20, "keep": "last", "device": "cpu"},
         "evaluation": {"sts": str(options.sts.resolve()), "every": options.steps},
     }  # fmt: skip

@@ -63,7 +63,7 @@ Rows = list[list[str]]
 
 def prepare(task: str, data: Path, folder: Path) -> None:
     """Writes train.tsv and dev.tsv with a header."""
-    parts = glue(task, data) if task in ("cola", "rte") else catalogued(task, data)
+    parts = glue(task, data) if task in ("cola", "rte") else catalogd(task, data)
     folder.mkdir(parents=True, exist_ok=True)
     header = "\t".join([*TASKS[task][2], "label"])
     for name, rows in parts.items():
@@ -81,7 +81,7 @@ def glue(task: str, data: Path) -> dict[str, Rows]:
     return found
 
 
-def catalogued(task: str, data: Path) -> dict[str, Rows]:
+def catalogd(task: str, data: Path) -> dict[str, Rows]:
     read, _ = senteval_tasks.TASKS[CATALOGUE[task]].read(data, "raw")
     found = {}
     for part in ("train", "dev") if "dev" in read else ("train",):

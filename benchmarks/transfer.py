@@ -41,9 +41,9 @@ PUBLISHED = {
 
 
 def minilm() -> Any:
-    from sentenc.encoders.sentence_transformer import ExternalEncoder
+    from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
 
-    return ExternalEncoder(machine.minilm_folder(), name="all-MiniLM-L6-v2")
+    return SentenceTransformerEncoder(machine.minilm_folder(), name="all-MiniLM-L6-v2")
 
 
 def model2vec(folder: Path | None) -> Callable[[list[str]], np.ndarray]:

@@ -19,23 +19,23 @@ from transfer import RandomWords
 
 from sentenc.evaluation import LogisticProbe, Probe
 from sentenc.evaluation.embedding_store import EmbeddingStore, as_embedder
-from sentenc.evaluation.probes.base import Labelled
+from sentenc.evaluation.probes.base import Labeled
 from sentenc.evaluation.protocols import Outcome, k_fold, nested_k_fold, pair_features, senteval_order, split
 from sentenc.evaluation.senteval_tasks import TASKS
 
 
-def labelled_parts(name: str, store: EmbeddingStore, data: str) -> dict[str, Labelled]:
+def labeled_parts(name: str, store: EmbeddingStore, data: str) -> dict[str, Labeled]:
     task = TASKS[name]
     parts, found = task.read(data, "senteval")[0], {}
     for key, part in parts.items():
         order = senteval_order(part.texts, part.partners, part.targets)
         vectors = store.vectors(part.texts)
         features = vectors if part.partners is None else pair_features(vectors, store.vectors(part.partners))
-        found[key] = Labelled(features[order], part.targets[order], len(task.classes))
+        found[key] = Labeled(features[order], part.targets[order], len(task.classes))
     return found
 
 
-def run(name: str, parts: dict[str, Labelled], probe: Probe) -> tuple[Outcome, dict[str, float]]:
+def run(name: str, parts: dict[str, Labeled], probe: Probe) -> tuple[Outcome, dict[str, float]]:
     rng, protocol = np.random.default_rng(1111), TASKS[name].protocol
     wall, cpu = time.perf_counter(), time.process_time()
     if protocol == "nested-k-fold":
@@ -71,7 +71,7 @@ def main() -> None:
     store = EmbeddingStore(as_embedder(encoder), arguments.cache)
     total = {"ours": {"wall": 0.0, "cpu": 0.0}, "scikit-learn": {"wall": 0.0, "cpu": 0.0}}
     for name in arguments.tasks.split(","):
-        parts = labelled_parts(name, store, arguments.data)
+        parts = labeled_parts(name, store, arguments.data)
         ours, our_seconds = run(name, parts, LogisticProbe())
         reference = FoldByFold(arguments.tolerance)
         # In single precision its L-BFGS grinds on at the floor of what it can resolve.

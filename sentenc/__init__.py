@@ -16,10 +16,10 @@ from sentenc._version import __version__
 if TYPE_CHECKING:
     from sentenc.downstream import SentenceClassifier, SentencePairClassifier, SentencePairRegressor
     from sentenc.encoders.base import Encoder
-    from sentenc.encoders.bert.encoder import TinyBERT
+    from sentenc.encoders.bert.encoder import BertEncoder
     from sentenc.encoders.cse.config import CSEConfig
     from sentenc.encoders.cse.encoder import CSE
-    from sentenc.encoders.sentence_transformer import ExternalEncoder
+    from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
     from sentenc.errors import (
         CheckpointError,
         IndexFormatError,
@@ -43,7 +43,7 @@ _HOME = {
     "CSEConfig": "sentenc.encoders.cse.config",
     "CheckpointError": "sentenc.errors",
     "Encoder": "sentenc.encoders.base",
-    "ExternalEncoder": "sentenc.encoders.sentence_transformer",
+    "SentenceTransformerEncoder": "sentenc.encoders.sentence_transformer",
     "Hit": "sentenc.retrieval.items",
     "Index": "sentenc.retrieval.index",
     "IndexFormatError": "sentenc.errors",
@@ -60,7 +60,7 @@ _HOME = {
     "Task": "sentenc.evaluation",
     "TextFileError": "sentenc.errors",
     "TextTooLongError": "sentenc.errors",
-    "TinyBERT": "sentenc.encoders.bert.encoder",
+    "BertEncoder": "sentenc.encoders.bert.encoder",
     "TruncationWarning": "sentenc.errors",
     "available_models": "sentenc.registry",
     "evaluate": "sentenc.evaluation",
@@ -70,10 +70,10 @@ _HOME = {
 
 __all__ = [
     "CSE",
+    "BertEncoder",
     "CSEConfig",
     "CheckpointError",
     "Encoder",
-    "ExternalEncoder",
     "Hit",
     "Index",
     "IndexFormatError",
@@ -87,10 +87,10 @@ __all__ = [
     "SentenceClassifier",
     "SentencePairClassifier",
     "SentencePairRegressor",
+    "SentenceTransformerEncoder",
     "Task",
     "TextFileError",
     "TextTooLongError",
-    "TinyBERT",
     "TruncationWarning",
     "__version__",
     "available_models",

@@ -67,9 +67,9 @@ def load_checkpoint(
 ) -> "Encoder":
     """The encoder that a model folder's content describes."""
     if checkpoint.kind == "tinybert":
-        from sentenc.encoders.bert.encoder import TinyBERT
+        from sentenc.encoders.bert.encoder import BertEncoder
 
-        return TinyBERT.from_checkpoint(checkpoint, compute=compute, threads=threads)
+        return BertEncoder.from_checkpoint(checkpoint, compute=compute, threads=threads)
     if checkpoint.kind != "cse":
         raise CheckpointError(f"config.json has kind {checkpoint.kind!r}, expected 'cse' or 'tinybert'")
     if compute is not None:
@@ -89,18 +89,18 @@ def _load_foreign(
             f"{folder} holds no model: expected a sentenc config.json, a modules.json or a transformer's config.json"
         )
     if backend != "torch":
-        from sentenc.encoders.bert.encoder import TinyBERT
+        from sentenc.encoders.bert.encoder import BertEncoder
 
         try:
-            return TinyBERT.from_folder(folder, compute=compute, threads=threads)
+            return BertEncoder.from_folder(folder, compute=compute, threads=threads)
         except NotBertError:
             if backend == "onnx" or compute is not None or not (folder / "modules.json").exists():
                 raise
     if compute is not None:
         raise ValueError(f"compute is {compute!r}, expected none with backend='torch'")
-    from sentenc.encoders.sentence_transformer import ExternalEncoder
+    from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
 
-    return ExternalEncoder(folder)
+    return SentenceTransformerEncoder(folder)
 
 
 def find(model: str | os.PathLike[str]) -> Path:

@@ -1,4 +1,4 @@
-"""Tiny models and tokenisers, made here; no test can open a connection."""
+"""Tiny models and tokenizers, made here; no test can open a connection."""
 
 import csv
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sentenc import CSE, CSEConfig, Encoder, TinyBERT
+from sentenc import CSE, BertEncoder, CSEConfig, Encoder
 from sentenc.encoders.bert.config import BertConfig
 from sentenc.tokenization.tokenizer import Tokenizer
 
@@ -178,14 +178,14 @@ def random_bert_weights(config: BertConfig, seed: int = 0) -> dict[str, np.ndarr
     return weights
 
 
-def make_tinybert(compute: str = "float32", spec: str | None = None, **shape) -> TinyBERT:
+def make_tinybert(compute: str = "float32", spec: str | None = None, **shape) -> BertEncoder:
     tokenizer = Tokenizer(spec or wordpiece_spec(), skip_unknown=False)
     options = {
         "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
         "max_position_embeddings": 64, "max_tokens": 48,
     } | shape  # fmt: skip
     config = BertConfig(vocab_size=tokenizer.vocab_size, **options)
-    return TinyBERT(config, random_bert_weights(config), tokenizer, compute=compute)
+    return BertEncoder(config, random_bert_weights(config), tokenizer, compute=compute)
 
 
 def make_sentence_transformer(folder: Path):
@@ -220,9 +220,9 @@ def make_sentence_transformer(folder: Path):
 
 def _external(tmp_path_factory) -> Encoder:
     pytest.importorskip("sentence_transformers")
-    from sentenc import ExternalEncoder
+    from sentenc import SentenceTransformerEncoder
 
-    return ExternalEncoder(make_sentence_transformer(tmp_path_factory.mktemp("external")))
+    return SentenceTransformerEncoder(make_sentence_transformer(tmp_path_factory.mktemp("external")))
 
 
 ENCODERS = {

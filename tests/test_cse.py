@@ -212,8 +212,8 @@ def test_config_round_trip_and_refusals():
     config = CSEConfig(vocab_size=9, widths=(1, 2), output_dim=5, combine="both", average_dim=4)
     assert config.dim == 5 + 4 + 2 * config.num_filters
     assert CSEConfig.from_dict(config.to_dict()) == config
-    with pytest.raises(ValueError, match="unexpected: \\['colour'\\]"):
-        CSEConfig.from_dict(config.to_dict() | {"colour": 1})
+    with pytest.raises(ValueError, match="unexpected: \\['color'\\]"):
+        CSEConfig.from_dict(config.to_dict() | {"color": 1})
     for change, message in [
         ({"phi": "sine"}, "phi is 'sine'"), ({"widths": (3, 2)}, "widths is"), ({"embedding_dim": 0}, "embedding_dim is 0"),
         ({"vocab_size": 2.5}, "vocab_size is 2.5"), ({"word_path": False}, "word_path is False"), ({"widths": (0,)}, "widths is 0"),

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import sentenc
-from sentenc import ExternalEncoder, TextTooLongError, TruncationWarning
+from sentenc import SentenceTransformerEncoder, TextTooLongError, TruncationWarning
 
 TEXTS = [
     "a man is playing the guitar", "someone plays an instrument!", "", "dog", "the stock market fell",
@@ -83,7 +83,7 @@ def test_any_ordered_collection_is_taken(encoder, kind):
     np.testing.assert_allclose(encoder.encode(kind(TEXTS)), encoder.encode(TEXTS), **CLOSE)
 
 
-def test_batch_size_order_and_neighbours_do_not_matter(encoder):
+def test_batch_size_order_and_neighbors_do_not_matter(encoder):
     expected = encoder.encode(TEXTS)
     order = random.Random(1).sample(range(len(TEXTS)), len(TEXTS))
     for batch_size in (1, 2, 3, 64):
@@ -193,7 +193,10 @@ def test_bad_out_is_refused(encoder):
 
 
 def test_encode_iter_equals_encode_and_reads_no_further_than_it_must(encoder):
-    many = [TEXTS[i % len(TEXTS)] for i in range(10_000 if not isinstance(encoder, ExternalEncoder) else 150)]
+    many = [
+        TEXTS[i % len(TEXTS)]
+        for i in range(10_000 if not isinstance(encoder, SentenceTransformerEncoder) else 150)
+    ]
     taken = 0
 
     def stream():
@@ -241,7 +244,7 @@ def test_pickle_and_deepcopy(encoder):
 
 def test_save_load_is_equal_to_the_bit(encoder, tmp_path):
     folder = tmp_path / "deep" / "model"
-    backend = "torch" if isinstance(encoder, ExternalEncoder) else None
+    backend = "torch" if isinstance(encoder, SentenceTransformerEncoder) else None
     for _ in range(2):  # the second time over the first
         encoder.save(folder)
         loaded = sentenc.load(folder, backend=backend)

@@ -56,7 +56,7 @@ def test_encoding_needs_no_torch():
 def test_missing_extra_names_itself():
     code = (
         "import sys\nsys.modules['sentence_transformers'] = None\nimport sentenc\n"
-        "try:\n    sentenc.ExternalEncoder('folder')\nexcept sentenc.MissingExtraError as e:\n    print(e)"
+        "try:\n    sentenc.SentenceTransformerEncoder('folder')\nexcept sentenc.MissingExtraError as e:\n    print(e)"
     )
     assert 'pip install "sentenc[sentence-transformers]"' in python(code)
     assert MissingExtraError("eval", "scipy", "this").extra == "eval"

@@ -17,7 +17,7 @@ import numpy as np
 from sentenc.io.records import FORMATS
 
 if TYPE_CHECKING:
-    from sentenc.io.labelled import Columns
+    from sentenc.io.labeled import Columns
     from sentenc.io.record import Record
 
 # Records in memory at a time; also characters, and probabilities.
@@ -165,7 +165,7 @@ def _columns(
     paths: tuple[str, ...], is_pair: bool, options: dict[str, Any]
 ) -> "tuple[list[str], Columns | None]":
     """The columns of the input, and which has the text; None for plain text."""
-    from sentenc.io.labelled import choose_columns, column_names
+    from sentenc.io.labeled import choose_columns, column_names
 
     names = column_names(paths[0], options["format"])
     if not names:
@@ -190,7 +190,7 @@ def _columns(
 def _fields(record: "Record", columns: "Columns | None", is_pair: bool) -> list[Any]:
     """The text or the two texts of a record, and all its fields."""
     from sentenc.errors import TextFileError
-    from sentenc.io.labelled import texts_of
+    from sentenc.io.labeled import texts_of
 
     if columns is not None:
         texts = [text for _, text in texts_of(record, columns)]

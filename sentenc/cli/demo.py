@@ -24,14 +24,14 @@ def demo_command(host: str, port: int, no_browser: bool) -> None:
 
     Where the port is taken, the next free one is used.
     """
-    from sentenc.serving import ServerSettings, create_app, serve
+    from sentenc.serving import ServerConfig, create_app, serve
     from sentenc.serving.demo import build_demo
     from sentenc.serving.server import address
 
     with _listener(host, port) as listener:
         click.echo("encoding the collection ...", err=True)
         demo = build_demo()
-        settings = ServerSettings(host=host, truncate=True)
+        settings = ServerConfig(host=host, truncate=True)
         app = create_app(demo.encoders, demo.indexes, settings)
         sentences = len(next(iter(demo.indexes.values())))
         # Browsers cannot open the address that stands for all of a machine's.
@@ -49,13 +49,13 @@ def demo_command(host: str, port: int, no_browser: bool) -> None:
 
 def _listener(host: str, port: int) -> "socket.socket":
     """A listening socket at the port, or at the next one that is free."""
-    from sentenc.serving import ServerSettings, bind
+    from sentenc.serving import ServerConfig, bind
 
     last = min(port + _TRIES, 65535) if port else 0
     for candidate in range(port, last):
         try:
-            return bind(ServerSettings(host=host, port=candidate))
+            return bind(ServerConfig(host=host, port=candidate))
         except OSError as error:
             if getattr(error.__cause__, "errno", None) != errno.EADDRINUSE:
                 raise
-    return bind(ServerSettings(host=host, port=last))
+    return bind(ServerConfig(host=host, port=last))

@@ -29,8 +29,8 @@ import click
               help="Hidden units of the senteval probe.")  # fmt: skip
 @click.option("--aggregation", type=click.Choice(["all", "mean", "wmean"]), default="all", show_default=True,
               help="Of the sets of a year of STS.")  # fmt: skip
-@click.option("--raw/--tokenised", "raw", default=None,
-              help="Text before or after tokenisation. Default: raw for similarity only.")  # fmt: skip
+@click.option("--raw/--tokenized", "raw", default=None,
+              help="Text before or after tokenization. Default: raw for similarity only.")  # fmt: skip
 @click.option("--folds", type=click.IntRange(2), default=10, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=1111, show_default=True)
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True)

@@ -1,4 +1,4 @@
-"""``sentenc fit``: a classifier from a file of labelled texts, and a report on how good it is."""
+"""``sentenc fit``: a classifier from a file of labeled texts, and a report on how good it is."""
 
 import os
 import shlex
@@ -13,7 +13,7 @@ from sentenc.io.records import FORMATS
 
 if TYPE_CHECKING:
     from sentenc.downstream.report import Report
-    from sentenc.io.labelled import Columns, Examples
+    from sentenc.io.labeled import Columns, Examples
 
 # What only the folder of a classifier holds: no other folder is ever replaced.
 _MARKER = "head.safetensors"
@@ -52,12 +52,12 @@ def _strength(ctx: click.Context, param: click.Parameter, value: str) -> float |
               help="The classifier on top, or the encoder too (extra train).")  # fmt: skip
 @click.option("--init", type=click.Choice(["pretrained", "random"]), default="pretrained", show_default=True,
               help="Start of the encoder; random is for comparison.")  # fmt: skip
-@click.option("--test", type=_FILE, metavar="FILE", help="Labelled examples to report on.")
+@click.option("--test", type=_FILE, metavar="FILE", help="Labeled examples to report on.")
 @click.option("--test-fraction", type=click.FloatRange(0, 1, max_open=True), default=0.2, show_default=True,
               help="Share of DATA to report on, without --test; 0: no report.")  # fmt: skip
 @click.option("--refit", is_flag=True, help="After the report, fit once more on all examples, and save that.")
 @click.option("-C", "strength", callback=_strength, default="auto", metavar="auto|NUMBER", show_default=True,
-              help="Inverse of the head's regularisation.")  # fmt: skip
+              help="Inverse of the head's regularization.")  # fmt: skip
 @click.option("--balanced", is_flag=True, help="Rare labels count as much as frequent ones.")
 @click.option("--epochs", type=click.IntRange(1), help="At most so many, with --tune all.")
 @click.option("--batch-size", type=click.IntRange(1), help="Examples in a step, with --tune all.")
@@ -72,7 +72,7 @@ def _strength(ctx: click.Context, param: click.Parameter, value: str) -> float |
 @click.option("--overwrite", is_flag=True, help="Replace the classifier that is there.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bars and no summary, only the report.")
 def fit_command(data: tuple[str, ...], output: Path, quiet: bool, **options: Any) -> None:
-    """Fit a classifier to the labelled texts of DATA: CSV, TSV, JSON lines or Parquet, also .gz and .xz.
+    """Fit a classifier to the labeled texts of DATA: CSV, TSV, JSON lines or Parquet, also .gz and .xz.
 
     With a second text column it classifies pairs; with a score column it learns to score them. A part of
     the examples is held out, and a report on it is printed and kept in FOLDER/report, with a picture and
@@ -132,7 +132,7 @@ def _read(
     data: tuple[str, ...], quiet: bool, options: dict[str, Any]
 ) -> "tuple[Columns, Examples, Examples | None]":
     """Columns, examples to fit to, and those of ``--test``."""
-    from sentenc.io.labelled import choose_columns, column_names, read_examples
+    from sentenc.io.labeled import choose_columns, column_names, read_examples
 
     names = column_names(data[0], options["format"])
     if not names:

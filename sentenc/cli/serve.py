@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import sentenc
-from sentenc.serving.settings import ServerSettings
+from sentenc.serving.settings import ServerConfig
 
 if TYPE_CHECKING:
     from sentenc.encoders.base import Encoder
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     "--classifier", "classifiers", multiple=True, metavar="FOLDER",
     help="A classifier that `sentenc fit` made; may be repeated.",
 )  # fmt: skip
-@click.option("--host", default=ServerSettings.host, show_default=True, help="Address to listen at.")
+@click.option("--host", default=ServerConfig.host, show_default=True, help="Address to listen at.")
 @click.option(
     "--port",
-    default=ServerSettings.port,
+    default=ServerConfig.port,
     show_default=True,
     type=click.IntRange(0, 65_535),
     help="0 takes a free one.",
@@ -38,42 +38,42 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--max-batch-tokens",
-    default=ServerSettings.max_batch_tokens,
+    default=ServerConfig.max_batch_tokens,
     show_default=True,
     type=click.IntRange(1),
     help="Tokens encoded together.",
 )
 @click.option(
     "--max-inputs",
-    default=ServerSettings.max_inputs,
+    default=ServerConfig.max_inputs,
     show_default=True,
     type=click.IntRange(1),
     help="Texts in a request.",
 )
 @click.option(
     "--max-queue",
-    default=ServerSettings.max_queue,
+    default=ServerConfig.max_queue,
     show_default=True,
     type=click.IntRange(1),
     help="Requests that wait; further ones get 429.",
 )
 @click.option(
     "--max-body-bytes",
-    default=ServerSettings.max_body_bytes,
+    default=ServerConfig.max_body_bytes,
     show_default=True,
     type=click.IntRange(1),
     help="Size of a request.",
 )
 @click.option(
     "--timeout",
-    default=ServerSettings.timeout,
+    default=ServerConfig.timeout,
     show_default=True,
     type=click.FloatRange(0, min_open=True),
     help="Seconds for a request.",
 )
 @click.option(
     "--grace",
-    default=ServerSettings.grace,
+    default=ServerConfig.grace,
     show_default=True,
     type=click.FloatRange(0),
     help="Seconds to finish requests in when stopped.",
@@ -98,7 +98,7 @@ def serve_command(
     from sentenc.serving import bind, create_app, serve
     from sentenc.serving.logs import log_to_stderr
 
-    settings = ServerSettings(**options)
+    settings = ServerConfig(**options)
     log_to_stderr(settings.log_json)
     with bind(settings) as listener:
         encoders = _load(models, threads)

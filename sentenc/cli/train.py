@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.command("train")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="RUN.toml")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE",
-              help="Another value for a key: --set training.steps=500, --set 'objectives.0.kind=\"...\"'.")  # fmt: skip
+              help="Another value for a key: --set training.steps=500, --set 'losses.0.kind=\"...\"'.")  # fmt: skip
 @click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True),
               help="End the training within this time; the schedule is squeezed.")  # fmt: skip
 @click.option("--fresh", is_flag=True, help="Begin again, even if there is a state to go on from.")

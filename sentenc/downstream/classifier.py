@@ -9,7 +9,7 @@ from sentenc.downstream.estimator import ClassifierMixin, Floats, Matrix, Senten
 from sentenc.downstream.labels import Labels, ParsedLabels, parse_labels
 
 
-class LabelledEstimator(ClassifierMixin, SentenceEstimator):  # type: ignore[misc, unused-ignore]
+class LabeledEstimator(ClassifierMixin, SentenceEstimator):  # type: ignore[misc, unused-ignore]
     """What classifiers of texts and of pairs have in common."""
 
     classes_: npt.NDArray[Any]
@@ -72,7 +72,7 @@ class LabelledEstimator(ClassifierMixin, SentenceEstimator):  # type: ignore[mis
         self.classes_, self.multi_label_ = labels.classes, labels.multi_label
 
 
-class SentenceClassifier(LabelledEstimator):
+class SentenceClassifier(LabeledEstimator):
     """Classifies texts, by one class each or any number of labels, starting from a pretrained encoder.
 
         >>> classifier = SentenceClassifier("cse-en").fit(texts, labels)

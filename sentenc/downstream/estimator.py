@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.downstream.features import pair_features
-from sentenc.downstream.fine_tuning_config import TuningConfig
+from sentenc.downstream.fine_tuning_config import FineTuningConfig
 from sentenc.downstream.head import HeadKind, LinearHead, log_losses, probabilities
 from sentenc.downstream.head_solver import fit_head, hits
 from sentenc.downstream.labels import parse_texts
@@ -299,9 +299,9 @@ def is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
-def tuning_config(estimator: SentenceEstimator) -> TuningConfig:
+def tuning_config(estimator: SentenceEstimator) -> FineTuningConfig:
     """The settings of tune="all", checked."""
     names = ("epochs", "patience", "batch_size", "learning_rate", "regularization", "max_minutes")
     values = {name: getattr(estimator, name) for name in names}
     # A grid of settings may be an array of them.
-    return TuningConfig(**{k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()})
+    return FineTuningConfig(**{k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()})

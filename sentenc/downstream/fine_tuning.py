@@ -1,4 +1,4 @@
-"""Tuning an encoder together with the head on top of it, on labelled texts or pairs."""
+"""Tuning an encoder together with the head on top of it, on labeled texts or pairs."""
 
 import math
 import time
@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.downstream.fine_tuning_config import TuningConfig
+from sentenc.downstream.fine_tuning_config import FineTuningConfig
 from sentenc.downstream.head import HeadKind, LinearHead
 from sentenc.downstream.head_solver import hits
-from sentenc.downstream.trainable_encoder import Ids, Init, Tunable, tunable
+from sentenc.downstream.trainable_encoder import Ids, Init, TrainableEncoder, tunable
 from sentenc.encoders.base import Encoder
 from sentenc.io.progress import progress_bar
 
@@ -21,7 +21,7 @@ import torch  # isort: skip
 from torch import Tensor, nn  # isort: skip
 
 from sentenc.training.engine.optimizer import clip_gradients
-from sentenc.training.losses.l2_sp import TowardsStart
+from sentenc.training.losses.l2_sp import L2SP
 
 Matrix = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
@@ -64,7 +64,7 @@ def tune_end_to_end(
     targets: Matrix,
     kind: HeadKind,
     *,
-    config: TuningConfig,
+    config: FineTuningConfig,
     init: Init = "pretrained",
     sample_weight: Matrix | None = None,
     train_rows: Rows,
@@ -117,7 +117,7 @@ def tune_end_to_end(
 class _Run:
     def __init__(
         self, encoder: Encoder, columns: Sequence[Sequence[str]], targets: Matrix, kind: HeadKind,
-        config: TuningConfig, init: Init, weights: Matrix, rows: Rows, validation: Rows, rng: np.random.Generator,
+        config: FineTuningConfig, init: Init, weights: Matrix, rows: Rows, validation: Rows, rng: np.random.Generator,
         head_start: LinearHead | None,
     ) -> None:  # fmt: skip
         self.config, self.kind, self.rows, self.validation = config, kind, rows, validation
@@ -125,7 +125,7 @@ class _Run:
         # Tokens that only held-out texts have keep their rows (no gradient, no pull): they count when it is used too.
         every = np.concatenate([rows, validation])
         texts = list(dict.fromkeys(column[row] for column in columns for row in every))
-        self.tunable: Tunable = tunable(
+        self.tunable: TrainableEncoder = tunable(
             encoder, texts, init=init, rng=rng, dropout=config.dropout, word_dropout=config.word_dropout
         )
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -137,7 +137,7 @@ class _Run:
         self.head.to(self.device)
         groups = self.tunable.groups()
         strengths = dict.fromkeys(groups, config.regularization) if init == "pretrained" else {}
-        self.pull = TowardsStart(groups, strengths, to_zero=()).to(self.device)
+        self.pull = L2SP(groups, strengths, to_zero=()).to(self.device)
         self.parameters = [p for group in groups.values() for p in group]
         self.optimizer = torch.optim.AdamW(
             [

@@ -6,7 +6,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
-class TuningConfig:
+class FineTuningConfig:
     """Settings of :func:`~sentenc.downstream.fine_tuning.tune_end_to_end`.
 
     Attributes:

@@ -73,7 +73,7 @@ def fit_head(
 ) -> FittedHead:
     """Multinomial ("softmax") or binary ("sigmoid") logistic regression with an L2 penalty.
 
-    Minimises C * sum_i w_i loss_i + ||W||^2 / 2 over features that are centred and divided by one number, the root
+    Minimizes C * sum_i w_i loss_i + ||W||^2 / 2 over features that are centered and divided by one number, the root
     mean square of their length: so that a C means the same for every encoder.
 
     Args:
@@ -222,7 +222,7 @@ def _solved(
 ) -> _Solution:
     # L-BFGS in coordinates in which the curvature is about the same in all directions: U = W L, where
     # L L^T = I + C r sum_i w_i x_i x_i^T and r is the mean curvature of a class's loss. The same for intercepts,
-    # whose feature is 1 and, the others being centred, has next to nothing to do with them.
+    # whose feature is 1 and, the others being centered, has next to nothing to do with them.
     try:
         from scipy.linalg import solve_triangular
         from scipy.optimize import minimize

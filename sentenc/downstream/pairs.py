@@ -5,7 +5,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.downstream.classifier import LabelledEstimator
+from sentenc.downstream.classifier import LabeledEstimator
 from sentenc.downstream.estimator import Matrix, RegressorMixin, SentenceEstimator, is_number
 from sentenc.downstream.labels import parse_pairs, parse_scores
 
@@ -13,7 +13,7 @@ from sentenc.downstream.labels import parse_pairs, parse_scores
 _MOST_STEPS = 101
 
 
-class SentencePairClassifier(LabelledEstimator):
+class SentencePairClassifier(LabeledEstimator):
     """Classifies pairs of texts by the features [|u - v|; u * v] of their vectors.
 
     Pairs are a sequence of two texts each, an array (n, 2), or a frame of two columns. Settings and attributes are

@@ -40,7 +40,7 @@ class Mistake(NamedTuple):
 
     Attributes:
         text: The text, or the two texts of a pair.
-        label: What the example is labelled; a tuple of labels where there may be several.
+        label: What the example is labeled; a tuple of labels where there may be several.
         predicted: What was predicted.
         confidence: Probability of the prediction; of the surest wrong decision where there may be several
             labels; of a score the distance from the label.

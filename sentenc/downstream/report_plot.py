@@ -16,7 +16,7 @@ MAX_DRAWN = 20
 def plot_confusion(report: Report, path: str | os.PathLike[str]) -> None:
     """Draws what each label was taken for: rows are labels, columns predictions.
 
-    A cell's colour is its share of the row, its number the count. Of more than 20 labels, the 20 that take
+    A cell's color is its share of the row, its number the count. Of more than 20 labels, the 20 that take
     part in most mistakes are drawn, and the title says so.
 
     Args:
@@ -50,7 +50,7 @@ def plot_confusion(report: Report, path: str | os.PathLike[str]) -> None:
     panel.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=9)
     panel.set_yticks(range(len(names)), names, fontsize=9)
     panel.set_xlabel("predicted")
-    panel.set_ylabel("labelled")
+    panel.set_ylabel("labeled")
     panel.set_title(title, loc="left", fontsize=9, color="#444444")
     for row, column in zip(*np.nonzero(shown), strict=True):
         dark = shown[row, column] / support[row] > 0.35
@@ -88,8 +88,8 @@ def plot_label_scores(report: Report, path: str | os.PathLike[str]) -> None:
     rows = range(len(labels))
     for row, one in zip(rows, labels, strict=True):
         panel.plot([one.precision, one.recall], [row, row], color="#bbbbbb", linewidth=1.5, zorder=1)
-    for name, colour, marker in (("precision", BLUE, "o"), ("recall", ORANGE, "s")):
-        panel.scatter([getattr(one, name) for one in labels], rows, s=40, color=colour, marker=marker,
+    for name, color, marker in (("precision", BLUE, "o"), ("recall", ORANGE, "s")):
+        panel.scatter([getattr(one, name) for one in labels], rows, s=40, color=color, marker=marker,
                       edgecolors="white", linewidths=0.6, label=name, zorder=2)  # fmt: skip
     panel.set_yticks(rows, [f"{_short(one.label)} ({one.support:,})" for one in labels], fontsize=9)
     panel.set_ylim(len(labels) - 0.5, -0.5)
@@ -124,7 +124,7 @@ def plot_scores(report: Report, path: str | os.PathLike[str]) -> None:
     # Where thousands lie on one another, faint dots show where most are.
     alpha = float(np.clip(200 / len(true), 0.08, 0.7))
     panel.scatter(true, given, s=16, color=BLUE, alpha=alpha, linewidths=0, zorder=2)
-    panel.set_xlabel("labelled")
+    panel.set_xlabel("labeled")
     panel.set_ylabel("predicted")
     panel.set_aspect("equal")
     panel.grid(color="#e5e5e5")
@@ -146,14 +146,14 @@ def plot_history(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str]) -
         ValueError: No row has a loss.
     """
     losses = (("train_loss", "training loss", BLUE), ("validation_loss", "held-out loss", ORANGE))
-    curves = [(label, colour, _points(rows, key)) for key, label, colour in losses]
+    curves = [(label, color, _points(rows, key)) for key, label, color in losses]
     if not any(points for _, _, points in curves):
         raise ValueError("the history has no row with a loss, nothing to draw")
     figure = _frame(7.0, 4.0)
     left = figure.subplots()
-    for label, colour, points in curves:
+    for label, color, points in curves:
         if points:
-            left.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=4, label=label)
+            left.plot(*zip(*points, strict=True), color=color, marker="o", markersize=4, label=label)
     held_out = curves[1][2]
     if held_out:
         best = min(held_out, key=lambda point: point[1])

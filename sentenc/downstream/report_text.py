@@ -28,7 +28,7 @@ def text(report: Report) -> str:
     confusions = report.confusions()
     if confusions and len(report.labels) > 2:
         rows = [(str(n), _cut(label), _cut(given)) for label, given, n in confusions[:_SHOWN_CONFUSIONS]]
-        table = _table([("examples", "labelled", "but predicted"), *rows], align="><<")
+        table = _table([("examples", "labeled", "but predicted"), *rows], align="><<")
         parts.append(f"mixed up most often{_of(_SHOWN_CONFUSIONS, len(confusions))}\n{table}")
     if report.mistakes:
         shown = report.mistakes[:_SHOWN_MISTAKES]
@@ -52,11 +52,11 @@ def markdown(report: Report) -> str:
         rows = [(label, given, str(n)) for label, given, n in confusions[:_WRITTEN_CONFUSIONS]]
         parts += [
             f"## Mixed up most often{_of(_WRITTEN_CONFUSIONS, len(confusions))}",
-            _markdown_table(("labelled", "predicted", "examples"), rows),
+            _markdown_table(("labeled", "predicted", "examples"), rows),
         ]
     if report.mistakes:
         title = _mistakes_title(report)
-        head = ("text", "labelled", "predicted", _confidence_name(report), "where")
+        head = ("text", "labeled", "predicted", _confidence_name(report), "where")
         mistakes = [
             (_joined(one.text), _shown(one.label), _shown(one.predicted), _number(one.confidence), one.place or "")
             for one in report.mistakes[:_WRITTEN_MISTAKES]
@@ -113,9 +113,7 @@ def _confidence_name(report: Report) -> str:
 
 def _mistake_on_screen(one: Mistake) -> str:
     place = f"   ({one.place})" if one.place else ""
-    lines = [
-        f"  {one.confidence:.2f}  predicted {_shown(one.predicted)}, labelled {_shown(one.label)}{place}"
-    ]
+    lines = [f"  {one.confidence:.2f}  predicted {_shown(one.predicted)}, labeled {_shown(one.label)}{place}"]
     lines += [f"        {_cut(part, _LONGEST_TEXT)}" for part in _parts(one.text)]
     return "\n".join(lines)
 

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
-from sentenc.encoders.bert.encoder import TinyBERT
+from sentenc.encoders.bert.encoder import BertEncoder
 from sentenc.encoders.cse.encoder import CSE
-from sentenc.encoders.cse.tables import ROWS, quantised_rows
-from sentenc.encoders.sentence_transformer import ExternalEncoder
+from sentenc.encoders.cse.tables import ROWS, quantized_rows
+from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
 from sentenc.errors import MissingExtraError
 
 try:
@@ -30,7 +30,7 @@ Ids = npt.NDArray[np.int64]
 _WORDS = ("embeddings", "token_weights", "projection", "average")
 
 
-class Tunable(ABC):
+class TrainableEncoder(ABC):
     """An encoder being tuned.
 
     Attributes:
@@ -45,7 +45,7 @@ class Tunable(ABC):
 
     @abstractmethod
     def groups(self) -> dict[str, list[nn.Parameter]]:
-        """Every trained parameter of the encoder once, by the group that is regularised alike."""
+        """Every trained parameter of the encoder once, by the group that is regularized alike."""
 
     @abstractmethod
     def finished(self) -> Encoder:
@@ -62,13 +62,13 @@ class Tunable(ABC):
         return found
 
 
-class TunableCSE(Tunable):
+class TrainableCSE(TrainableEncoder):
     """A CSE of which the rows of the tokens that occur in some texts are trained, and all that is no row.
 
     Other rows would get no gradient and no penalty: leaving them out changes nothing but the time.
 
     Args:
-        encoder: Where it starts, and whose tokeniser it has.
+        encoder: Where it starts, and whose tokenizer it has.
         texts: All texts it will be trained on.
         init: "random" starts from random weights of the same shapes instead.
         generator: Source of those.
@@ -130,7 +130,7 @@ class TunableCSE(Tunable):
             value = self.module[name].detach().float().cpu().numpy()
             if name in ROWS:
                 rows, scales = self._compressed_rows(name)
-                rows[self._used], scales[self._used] = quantised_rows(value)
+                rows[self._used], scales[self._used] = quantized_rows(value)
                 weights[name], weights[f"{name}.scale"] = rows, scales
             elif name == "token_weights":
                 weights[name] = self._weights[name].astype(np.float16)
@@ -144,7 +144,7 @@ class TunableCSE(Tunable):
         stored = self.encoder._weights
         if not self._random and stored[name].dtype == np.int8:
             return stored[name].copy(), stored[f"{name}.scale"].astype(np.float32)
-        return quantised_rows(self._weights[name])
+        return quantized_rows(self._weights[name])
 
     def _rows(self, name: str) -> npt.NDArray[np.float32]:
         weight = self._weights[name]
@@ -157,11 +157,11 @@ class TunableCSE(Tunable):
         return np.split(np.asarray(ids, np.int64), ends[:-1])
 
 
-class TunableBert(Tunable):
+class TrainableBert(TrainableEncoder):
     """A BERT with mean pooling, and whether its vectors are of unit length.
 
     Args:
-        encoder: A :class:`~sentenc.TinyBERT`, an :class:`~sentenc.ExternalEncoder` around such a model, or
+        encoder: A :class:`~sentenc.BertEncoder`, an :class:`~sentenc.SentenceTransformerEncoder` around such a model, or
             what training one gave.
         init: "random" starts from random weights of the same shape instead.
         seed: Of those.
@@ -206,7 +206,7 @@ class TunableBert(Tunable):
 
         The ``save`` of either writes a folder that sentence-transformers takes too.
         """
-        if isinstance(self._encoder, TinyBERT):
+        if isinstance(self._encoder, BertEncoder):
             from sentenc.encoders.bert.torch_conversion import from_torch
 
             return from_torch(self._student.module.model, self._encoder)
@@ -222,7 +222,7 @@ def tunable(
     rng: np.random.Generator,
     dropout: float = 0.0,
     word_dropout: float = 0.0,
-) -> Tunable:
+) -> TrainableEncoder:
     """An encoder in the form that can be tuned.
 
     Args:
@@ -239,31 +239,31 @@ def tunable(
     seed = int(rng.integers(2**31))
     if isinstance(encoder, CSE):
         generator = torch.Generator().manual_seed(seed)
-        return TunableCSE(
+        return TrainableCSE(
             encoder, texts, init=init, generator=generator, dropout=dropout, word_dropout=word_dropout
         )
-    return TunableBert(encoder, init=init, seed=seed)
+    return TrainableBert(encoder, init=init, seed=seed)
 
 
 def random_encoder(encoder: Encoder, rng: np.random.Generator) -> Encoder:
-    """An encoder of the same shape and tokeniser with random weights."""
+    """An encoder of the same shape and tokenizer with random weights."""
     return tunable(encoder, [], init="random", rng=rng).finished()
 
 
 def _bert_parts(encoder: Encoder) -> tuple[Any, Any, int, bool]:
-    # Model, tokeniser, longest text, and whether vectors are normalised.
-    from sentenc.training.students.bert import BertEncoder, bert_parts
+    # Model, tokenizer, longest text, and whether vectors are normalized.
+    from sentenc.training.students.bert import TorchBertEncoder, bert_parts
 
     wanted = "expected a CSE, or a BERT of sentence-transformers with mean pooling"
-    if isinstance(encoder, BertEncoder):
+    if isinstance(encoder, TorchBertEncoder):
         if encoder.turn is not None:
             raise ValueError(f"a BERT with a linear map after pooling cannot be tuned, {wanted}")
         return *bert_parts(encoder), encoder.max_tokens, encoder.module.normalize
-    if isinstance(encoder, TinyBERT):
+    if isinstance(encoder, BertEncoder):
         if encoder.config.linear:
             raise ValueError(f"a BERT with a linear map after pooling cannot be tuned, {wanted}")
         return *bert_parts(encoder), encoder.max_tokens, encoder.config.normalize
-    if not isinstance(encoder, ExternalEncoder):
+    if not isinstance(encoder, SentenceTransformerEncoder):
         raise ValueError(f"{type(encoder).__name__} cannot be tuned, {wanted}")
     kinds = [type(part).__name__ for part in encoder.model]
     if kinds[:2] != ["Transformer", "Pooling"] or kinds[2:] not in ([], ["Normalize"]):

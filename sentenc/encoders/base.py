@@ -26,7 +26,7 @@ _BATCHES_PER_BLOCK = 32
 class Encoder(ABC):
     """Turns texts into vectors. Subclasses say how; this class keeps the contract.
 
-    Same text, same vector: whatever the batch size, the order, the neighbours or the number of
+    Same text, same vector: whatever the batch size, the order, the neighbors or the number of
     threads (to 1e-5 in float32). An empty text, or one with no known token, gives the zero vector.
     Encoders are safe to share between threads, can be pickled, and change no global state.
     """
@@ -65,7 +65,7 @@ class Encoder(ABC):
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """A short hash of everything the vectors depend on: weights, tokeniser, settings."""
+        """A short hash of everything the vectors depend on: weights, tokenizer, settings."""
 
     @abstractmethod
     def _encode_block(

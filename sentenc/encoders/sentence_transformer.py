@@ -13,7 +13,7 @@ from sentenc.errors import CheckpointError, MissingExtraError
 from sentenc.texts import as_text_list, replace_lone_surrogates
 
 
-class ExternalEncoder(Encoder):
+class SentenceTransformerEncoder(Encoder):
     """Wraps a ``SentenceTransformer`` and adds the contract that it lacks.
 
     Args:
@@ -57,7 +57,7 @@ class ExternalEncoder(Encoder):
         return np.array([len(ids) for ids in self._token_ids(items)], np.int64)
 
     def fingerprint(self) -> str:
-        """A short hash of the weights, the tokeniser's name and the length limit."""
+        """A short hash of the weights, the tokenizer's name and the length limit."""
         if self._fingerprint is None:
             state = self.model.state_dict()
             parts = [f"{self.name} {self.max_tokens}".encode()]
@@ -100,7 +100,7 @@ class ExternalEncoder(Encoder):
         if not texts:
             return []
         clean = [replace_lone_surrogates(text) for text in texts]
-        # The tokeniser keeps padding and truncation as state, so two threads must not use it at once.
+        # The tokenizer keeps padding and truncation as state, so two threads must not use it at once.
         # verbose=False: its own warning about length says less than ours.
         with self._lock:
             encoded = self._tokenizer(clean, truncation=False, padding=False, verbose=False)

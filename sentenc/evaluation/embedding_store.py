@@ -83,9 +83,9 @@ def as_embedder(
     """
     # By name, so that judging anything else does not import torch.
     if any(kind.__name__ == "SentenceTransformer" for kind in type(encoder).__mro__):
-        from sentenc.encoders.sentence_transformer import ExternalEncoder
+        from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
 
-        encoder = ExternalEncoder(encoder, name)
+        encoder = SentenceTransformerEncoder(encoder, name)
     if isinstance(encoder, Encoder):
         return _EncoderEmbedder(encoder, name, batch_size, normalize_embeddings, truncate_dim)
     if not callable(encoder):

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from sentenc.evaluation import relatedness
 from sentenc.evaluation.embedding_store import Embedder, EmbeddingStore, as_embedder
-from sentenc.evaluation.probes.base import Labelled, LogisticProbe, Probe
+from sentenc.evaluation.probes.base import Labeled, LogisticProbe, Probe
 from sentenc.evaluation.probes.senteval import SentEvalProbe
 from sentenc.evaluation.protocols import Outcome, k_fold, nested_k_fold, pair_features, senteval_order, split
 from sentenc.evaluation.readers import Examples
@@ -42,7 +42,7 @@ class Settings:
         seed: Of the folds, and of probes that draw.
         folds: Of the cross-validation.
         aggregation: Over the sets of a year of STS.
-        raw: Raw text, SentEval's tokenised one, or (None) raw for cosine tasks only.
+        raw: Raw text, SentEval's tokenized one, or (None) raw for cosine tasks only.
     """
 
     probe: Probe
@@ -106,7 +106,7 @@ def evaluate(
         seed: Of the folds, and of probes that draw; 1111 are SentEval's folds.
         folds: Of the cross-validation; the literature uses 10.
         aggregation: Of the sets of a year of STS: ``"all"`` (SimCSE, SBERT, MTEB), ``"mean"``, ``"wmean"``.
-        raw: True for text before tokenisation, False for SentEval's tokenised text, None for raw text in
+        raw: True for text before tokenization, False for SentEval's tokenized text, None for raw text in
             cosine tasks and SentEval's in the others. Tasks without a raw form keep SentEval's.
         name: Of the encoder in reports and file names.
         batch_size: Of encoding; by the contract of encoders it changes no vector.
@@ -281,12 +281,12 @@ def _score(
     sorted_parts = {}
     for name, part in parts.items():
         order = senteval_order(part.texts, part.partners, part.targets)
-        sorted_parts[name] = Labelled(features[name][order], part.targets[order], n_classes)
+        sorted_parts[name] = Labeled(features[name][order], part.targets[order], n_classes)
     return _classify(task, sorted_parts, settings, rng)
 
 
 def _classify(
-    task: Task, parts: Mapping[str, Labelled], settings: Settings, rng: np.random.Generator
+    task: Task, parts: Mapping[str, Labeled], settings: Settings, rng: np.random.Generator
 ) -> Outcome:
     if task.protocol == "nested-k-fold":
         return nested_k_fold(parts["all"], settings.probe, settings.folds, settings.seed, rng)

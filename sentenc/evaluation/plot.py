@@ -9,7 +9,7 @@ from sentenc.evaluation.senteval_tasks import STS, TRANSFER
 from sentenc.figures import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, YELLOW, new_figure, save_figure
 
 _COLOURS = (BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK)
-# For grey print.
+# For gray print.
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 

@@ -1,4 +1,4 @@
-"""SentEval's procedures: which rows train, which choose the regularisation, which are scored.
+"""SentEval's procedures: which rows train, which choose the regularization, which are scored.
 
 Source: facebookresearch/SentEval at 5d6dc11, as described, not as coded: nothing of it is copied.
 """
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.errors import MissingExtraError
-from sentenc.evaluation.probes.base import Labelled, Labels, Probe, Rows, Split
+from sentenc.evaluation.probes.base import Labeled, Labels, Probe, Rows, Split
 from sentenc.evaluation.readers import DataError
 
 
@@ -21,14 +21,14 @@ class Outcome:
 
     Attributes:
         metrics: In points; the task's main metric among them.
-        details: Numbers by fold and set, and the regularisation that was chosen.
+        details: Numbers by fold and set, and the regularization that was chosen.
     """
 
     metrics: dict[str, float]
     details: dict[str, Any] = field(default_factory=dict)
 
 
-def nested_k_fold(data: Labelled, probe: Probe, folds: int, seed: int, rng: np.random.Generator) -> Outcome:
+def nested_k_fold(data: Labeled, probe: Probe, folds: int, seed: int, rng: np.random.Generator) -> Outcome:
     """MR, CR, SUBJ, MPQA: each of k test folds is predicted by a probe tuned by k-fold on the rest.
 
     Args:
@@ -61,11 +61,11 @@ def nested_k_fold(data: Labelled, probe: Probe, folds: int, seed: int, rng: np.r
         "accuracy": round(float(np.mean(tests)), 2),
         "dev_accuracy": round(float(means.max(axis=1).mean()), 2),
     }
-    return Outcome(metrics, {"fold_accuracy": tests, "regularisation": chosen})
+    return Outcome(metrics, {"fold_accuracy": tests, "regularization": chosen})
 
 
 def k_fold(
-    train: Labelled, test: Labelled, probe: Probe, folds: int, seed: int, rng: np.random.Generator
+    train: Labeled, test: Labeled, probe: Probe, folds: int, seed: int, rng: np.random.Generator
 ) -> Outcome:
     """TREC, MRPC: tuned by k-fold on the training set, refitted on all of it, scored on the test set.
 
@@ -78,7 +78,7 @@ def k_fold(
     return _score_test(train, test, probe, grid, np.round(100 * accuracies.mean(axis=0), 2), None, rng)
 
 
-def split(train: Labelled, dev: Labelled, test: Labelled, probe: Probe, rng: np.random.Generator) -> Outcome:
+def split(train: Labeled, dev: Labeled, test: Labeled, probe: Probe, rng: np.random.Generator) -> Outcome:
     """SST, SICK-E: tuned on the development set, scored on the test set.
 
     Returns:
@@ -92,8 +92,8 @@ def split(train: Labelled, dev: Labelled, test: Labelled, probe: Probe, rng: np.
 
 
 def _score_test(
-    tuning: Labelled,
-    test: Labelled,
+    tuning: Labeled,
+    test: Labeled,
     probe: Probe,
     grid: Sequence[float],
     dev_accuracies: npt.NDArray[np.float64],
@@ -111,7 +111,7 @@ def _score_test(
     }
     if test.n_classes == 2:
         metrics["f1"] = round(100 * f1(predicted, test.labels), 2)
-    return Outcome(metrics, {"regularisation": chosen})
+    return Outcome(metrics, {"regularization": chosen})
 
 
 def stratified_folds(labels: Labels, folds: int, seed: int) -> list[Split]:

@@ -26,7 +26,7 @@ PROTOCOLS: Mapping[str, str] = {
     "sts": "Spearman of the cosine, aggregation `all`, no training. SICK-R and STS-B: test set.",
     "transfer": (
         "accuracy, probe `senteval` (Adam, nested 10-fold, 10-fold or split as SentEval has it), "
-        "SentEval's tokenised text. Probe `logistic` trains to convergence and can be a point or more higher "
+        "SentEval's tokenized text. Probe `logistic` trains to convergence and can be a point or more higher "
         "for encoders with short vectors, which Adam leaves half trained: compare `--probe senteval`."
     ),
 }

@@ -20,7 +20,7 @@ class DataError(SentencError, ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Labelled texts, or labelled pairs of texts, in the order of their file.
+    """Labeled texts, or labeled pairs of texts, in the order of their file.
 
     Attributes:
         texts: n texts; the first of each pair.

@@ -67,14 +67,14 @@ def supervised_relatedness(parts: Mapping[str, Part], rng: np.random.Generator) 
     """
     features, gold = parts["train"]
     network = Network(features.shape[1], 0, _CLASSES, 1, [rng])
-    optimiser = Adam(network, np.zeros((1, 1)))
+    optimizer = Adam(network, np.zeros((1, 1)))
     rows, at = [np.arange(len(gold))], np.array([0])
     slope = _Slope(score_distribution(gold).astype(np.float32))
     best, best_correlation, failures, epoch = network.snapshot(), -np.inf, 0, 0
     with worker_threads(1):
         while failures <= _TENACITY and epoch < _MOST_EPOCHS:
             for _ in range(_EPOCHS_A_ROUND):
-                train_epoch(network, optimiser, features, rows, at, _BATCH_SIZE, [rng], slope)
+                train_epoch(network, optimizer, features, rows, at, _BATCH_SIZE, [rng], slope)
             epoch += _EPOCHS_A_ROUND
             correlation = pearson(_predict(network, parts["dev"][0]), parts["dev"][1])
             if correlation > best_correlation:

@@ -97,7 +97,7 @@ def _way(score: Score) -> str:
     if score.probe is not None:
         hidden = score.probe.get("nhid")
         parts.append(f"probe {score.probe['name']}" + (f" with {hidden} hidden units" if hidden else ""))
-    text = {"raw": "raw", "senteval": "SentEval's tokenised", "own": "the user's own"}[score.text]
+    text = {"raw": "raw", "senteval": "SentEval's tokenized", "own": "the user's own"}[score.text]
     return ", ".join([*parts, f"{text} text"])
 
 

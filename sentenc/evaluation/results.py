@@ -26,7 +26,7 @@ class Score:
         metric: Its name: accuracy, pearson or spearman.
         protocol: nested-k-fold, k-fold, split, relatedness or cosine.
         aggregation: all, mean or wmean over the task's sets; None for other protocols.
-        text: Which text was encoded: raw, senteval (tokenised), or own (a user's file).
+        text: Which text was encoded: raw, senteval (tokenized), or own (a user's file).
         folds: Of the cross-validation; None where there is none.
         seed: Of the folds and the probe; None where nothing is drawn.
         probe: Name and parameters of what was trained; None where nothing was.
@@ -35,7 +35,7 @@ class Score:
         mismatches: How these differ from the published files: empty means not at all.
         sizes: Examples in each part.
         metrics: All metrics.
-        details: Numbers by fold or set, regularisation chosen.
+        details: Numbers by fold or set, regularization chosen.
         versions: Of the software that can change a number.
         seconds: ``encode`` (0 if all vectors were cached) and ``score``.
     """

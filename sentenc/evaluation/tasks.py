@@ -53,8 +53,8 @@ class Task:
         name: As the literature writes it.
         protocol: ``nested-k-fold`` takes the part "all"; ``k-fold`` "train" and "test"; ``split`` and
             ``relatedness`` "train", "dev" and "test"; ``cosine`` as many parts as there are sets.
-        senteval: The parts as SentEval distributes them: tokenised, STS also lower-cased.
-        raw: The parts before SentEval's tokenisation, or None where no such files exist.
+        senteval: The parts as SentEval distributes them: tokenized, STS also lower-cased.
+        raw: The parts before SentEval's tokenization, or None where no such files exist.
         classes: Labels in the order of SentEval's indices; empty where they come from the data.
     """
 
@@ -143,7 +143,7 @@ class Task:
             path: A file whose header is ``text,label``, ``text1,text2,label`` (classification) or
                 ``text1,text2,score`` (similarity). More columns are ignored. The delimiter is a tab
                 if the name ends in ``.tsv``, else a comma with the usual double quotes. UTF-8.
-            dev: Another such file, for choosing the regularisation.
+            dev: Another such file, for choosing the regularization.
             test: Another such file, to report on.
             name: Of the task; by default the file's, without its suffix.
 

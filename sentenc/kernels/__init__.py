@@ -1,1 +1,1 @@
-"""Compiled hot loops: fold, tokenise, gather, pool."""
+"""Compiled hot loops: fold, tokenize, gather, pool."""

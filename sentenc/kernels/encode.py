@@ -16,14 +16,14 @@ import numpy as np
 from sentenc.kernels.compilation import compiled
 from sentenc.kernels.prefetch import LINE, prefetch
 
-# Classes of a byte, as the normaliser and pre-tokeniser see it. Bytes of 128 and above are WORD: by
+# Classes of a byte, as the normalizer and pre-tokenizer see it. Bytes of 128 and above are WORD: by
 # the time text comes here, everything else that is not ASCII has been folded away.
 WORD, SPACE, PUNCTUATION, REMOVED = 0, 1, 2, 3
 # Codes of the activation and the pooling.
 IDENTITY, TANH, RELU, GELU = 0, 1, 2, 3
 MEAN, SUM, MAX = 0, 1, 2
 
-# Sentences that are tokenised before their rows are read, so that the rows are on their way by then, and
+# Sentences that are tokenized before their rows are read, so that the rows are on their way by then, and
 # whose n-gram features are projected together, so that the projection is read once for all.
 _TILE = 8
 # Windows whose features are added up in 16 bits before they are widened.
@@ -119,7 +119,7 @@ def _split(word, length, prefix, powers, longest, split_words, unknown, table, i
 
 
 @_kernel
-def _tokenise(text, start, end, rules, table, powers, word, prefix, ids):  # type: ignore[no-untyped-def]
+def _tokenize(text, start, end, rules, table, powers, word, prefix, ids):  # type: ignore[no-untyped-def]
     # Token ids of text[start:end] into ids, as many as fit; returns how many there are in all.
     classes, lower, longest, max_chars, split_words, unknown = rules
     limit = len(ids)
@@ -172,7 +172,7 @@ def _tokenise(text, start, end, rules, table, powers, word, prefix, ids):  # typ
 
 
 @_kernel
-def tokenise(text, offsets, rules, table, powers, max_tokens, ids, ends, counts):  # type: ignore[no-untyped-def]
+def tokenize(text, offsets, rules, table, powers, max_tokens, ids, ends, counts):  # type: ignore[no-untyped-def]
     """Token ids of every text ``text[offsets[i]:offsets[i+1]]``, one after another in ``ids``.
 
     ``ends[i]`` says where those of text i end; ``counts[i]`` how many it has before the cut to
@@ -181,7 +181,7 @@ def tokenise(text, offsets, rules, table, powers, max_tokens, ids, ends, counts)
     word, prefix = np.empty(len(powers) - 1, np.uint8), np.zeros(len(powers), np.uint64)
     end = 0
     for i in range(len(offsets) - 1):
-        counts[i] = _tokenise(
+        counts[i] = _tokenize(
             text, offsets[i], offsets[i + 1], rules, table, powers, word, prefix, ids[end : end + max_tokens]
         )
         end += min(counts[i], max_tokens)
@@ -190,7 +190,7 @@ def tokenise(text, offsets, rules, table, powers, max_tokens, ids, ends, counts)
 
 @_kernel
 def _pool_words(ids, n, rows, scales, average_scales, weights, dim, out):  # type: ignore[no-untyped-def]
-    # u = sum_i a_i x_i / sum_i a_i in the first `dim` columns, with scales = a_i times the quantisation step of
+    # u = sum_i a_i x_i / sum_i a_i in the first `dim` columns, with scales = a_i times the quantization step of
     # row i, and mean_i y_i in the others: one stretch of memory a token. Two tokens at a time, so that what is
     # added to is read and written half as often; at the end of an odd number the second counts nothing. Slices
     # let the compiler use vector instructions, here and below: it must prove that what is written is not read.
@@ -242,7 +242,7 @@ def _window(ids, i, taps, rows, column, k, scales, biases, feature, phi, z):  # 
 
 @_kernel
 def _add_words_int16(ids, windows, rows, k, scales, biases, floor, total, out):  # type: ignore[no-untyped-def]
-    # Every full window of the common widths 1, 2 and 3 added up, in whole quantisation steps, twice as many
+    # Every full window of the common widths 1, 2 and 3 added up, in whole quantization steps, twice as many
     # filters to a vector instruction: as scales are positive, max(scale z + bias, 0) is scale max(z + bias /
     # scale, 0). The biases and so many windows are small enough for 16 bits (see cse_tables.INT16_BIAS).
     for start in range(0, windows, _INT16_WINDOWS):
@@ -377,7 +377,7 @@ def encode(text, offsets, rules, table, powers, words, ngrams, max_tokens, out, 
         tile[:] = np.float32(0)
         for i in range(first, last):
             ids = tokens[ends[i - first] : ends[i - first] + max_tokens]
-            counts[i] = _tokenise(text, offsets[i], offsets[i + 1], rules, table, powers, word, prefix, ids)
+            counts[i] = _tokenize(text, offsets[i], offsets[i + 1], rules, table, powers, word, prefix, ids)
             n = min(counts[i], max_tokens)
             ends[i - first + 1] = ends[i - first] + n
             _prefetch_rows(ids[:n], word_rows, rows)

@@ -15,7 +15,7 @@ class BertStates:
     Attributes:
         inputs: What the model was given, by name; another model can be given the same.
         mask: (B, L) bool, True for tokens.
-        embeddings: (B, L, d) after their normalisation.
+        embeddings: (B, L, d) after their normalization.
         hidden: M tensors (B, L, d), after each layer.
         scores: M tensors (B, h, L, L), query times key over the root of the head's size, before masking and
             softmax; entries of padding have no meaning.

@@ -56,9 +56,9 @@ class CSEModule(nn.Module):
             # A dot would mean a sub-module to torch.
             self.weights[name.replace(".", "_")] = nn.Parameter(torch.zeros(shape))
         with torch.no_grad():
-            self._initialise(generator)
+            self._initialize(generator)
 
-    def _initialise(self, generator: torch.Generator | None) -> None:
+    def _initialize(self, generator: torch.Generator | None) -> None:
         config = self.config
         self["embeddings"].normal_(0.0, config.embedding_dim**-0.5, generator=generator)
         if config.average_dim:

@@ -1,4 +1,4 @@
-"""Retrieval: an index over texts or vectors, quantisation, and mining of near-duplicates."""
+"""Retrieval: an index over texts or vectors, quantization, and mining of near-duplicates."""
 
 from sentenc.io.record import Record
 from sentenc.io.records import read_records

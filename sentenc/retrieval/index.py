@@ -37,7 +37,7 @@ Metric = Literal["cosine", "dot"]
 
 
 class Index:
-    """Nearest neighbours of texts or vectors, with ids and payloads.
+    """Nearest neighbors of texts or vectors, with ids and payloads.
 
     >>> index = Index("cse-en")
     >>> index.add(["A man is playing a guitar.", "The stock market fell."])

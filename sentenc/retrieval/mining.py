@@ -10,7 +10,7 @@ import numpy.typing as npt
 from sentenc.encoders.base import Encoder
 from sentenc.io.progress import progress_bar
 from sentenc.retrieval.ann import import_faiss
-from sentenc.retrieval.top_pairs import BestPairs, Cosines
+from sentenc.retrieval.top_pairs import Cosines, TopPairs
 from sentenc.texts import as_text_list
 
 Method = Literal["auto", "exact", "approximate"]
@@ -100,7 +100,7 @@ def mine_pairs(
         raise TypeError("items are not an array of vectors, expected an encoder with texts")
     else:
         firsts, copies, vectors = _encode_distinct(as_text_list(items), encoder, show_progress_bar)
-    cosines, best = Cosines(vectors), BestPairs(max_pairs)
+    cosines, best = Cosines(vectors), TopPairs(max_pairs)
     exact = method == "exact" or (method == "auto" and len(cosines) <= EXACT_ROWS)
     found = _Found(cosines, np.float32(threshold), best, firsts)
     found.add_copies(copies)
@@ -159,7 +159,7 @@ class _Found:
         self,
         cosines: Cosines,
         threshold: np.float32,
-        best: BestPairs,
+        best: TopPairs,
         firsts: npt.NDArray[np.int64] | None,
     ) -> None:
         self.cosines = cosines

@@ -1,7 +1,7 @@
 """Vectors in fewer bits: per-dimension int8, and one bit a dimension.
 
 Both are fitted on a sample and keep what they learned (the calibration) beside the codes, because codes
-mean nothing without it. Quantising is a step of its own, not a flag of ``encode``: ranges taken from the
+mean nothing without it. Quantizing is a step of its own, not a flag of ``encode``: ranges taken from the
 vectors of one call would differ from call to call.
 """
 

@@ -63,7 +63,7 @@ class Cosines:
             return np.asarray(self._vectors[rows].astype(np.float32), np.float64)
 
 
-class BestPairs:
+class TopPairs:
     """Keeps the best ``limit`` pairs: by falling score, then by left, then by right.
 
     Attributes:

@@ -2,6 +2,6 @@
 
 from sentenc.serving.app import create_app
 from sentenc.serving.server import bind, serve
-from sentenc.serving.settings import ServerSettings
+from sentenc.serving.settings import ServerConfig
 
-__all__ = ["ServerSettings", "bind", "create_app", "serve"]
+__all__ = ["ServerConfig", "bind", "create_app", "serve"]

@@ -10,13 +10,13 @@ from sentenc.serving.endpoint import Endpoint, send_error
 from sentenc.serving.errors import ApiError
 from sentenc.serving.lifecycle import State
 from sentenc.serving.metrics import Metrics
-from sentenc.serving.middleware import Guard
+from sentenc.serving.middleware import RequestMiddleware
 from sentenc.serving.routes.classify import Classification
 from sentenc.serving.routes.embeddings import OpenAI
 from sentenc.serving.routes.page import PageFiles
 from sentenc.serving.routes.search import Retrieval
 from sentenc.serving.services import Catalog
-from sentenc.serving.settings import ServerSettings
+from sentenc.serving.settings import ServerConfig
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def create_app(
     encoders: Mapping[str, Encoder],
     indexes: "Mapping[str, Index] | None" = None,
-    settings: ServerSettings | None = None,
+    settings: ServerConfig | None = None,
     *,
     classifiers: Mapping[str, Any] | None = None,
 ) -> "FastAPI":
@@ -51,7 +51,7 @@ def create_app(
         from starlette.routing import Route
     except ImportError as error:
         raise MissingExtraError("serve", "fastapi", "the server") from error
-    settings = settings or ServerSettings()
+    settings = settings or ServerConfig()
     metrics = Metrics()
     state = State(Catalog(encoders, indexes or {}, settings, metrics, classifiers), metrics)
 
@@ -72,11 +72,11 @@ def create_app(
     # Routes of Starlette's: what FastAPI's own do for each request takes several times as long as CSE.
     app.router.redirect_slashes = False
     app.router.routes.extend(Route(path, endpoint) for path, endpoint in _endpoints(state, settings).items())
-    app.add_middleware(Guard, state=state, api_key=settings.api_key)
+    app.add_middleware(RequestMiddleware, state=state, api_key=settings.api_key)
     return app
 
 
-def _endpoints(state: State, settings: ServerSettings) -> "dict[str, ASGIApp]":
+def _endpoints(state: State, settings: ServerConfig) -> "dict[str, ASGIApp]":
     limits: dict[str, Any] = {"max_body_bytes": settings.max_body_bytes, "timeout": settings.timeout}
     openai = OpenAI(state.catalog, settings.max_inputs)
     retrieval = Retrieval(state.catalog, settings.max_inputs)

@@ -24,7 +24,7 @@ _COUNTED = (
 _NO_ANSWER = 499  # what nginx logs when the client went away
 
 
-class Guard:
+class RequestMiddleware:
     """ASGI middleware around the whole application."""
 
     def __init__(self, app: "ASGIApp", state: State, api_key: str | None) -> None:

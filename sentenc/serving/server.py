@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sentenc.errors import MissingExtraError
 from sentenc.serving.lifecycle import State
-from sentenc.serving.settings import ServerSettings
+from sentenc.serving.settings import ServerConfig
 
 if TYPE_CHECKING:
     import uvicorn
@@ -28,7 +28,7 @@ _KEEP_ALIVE_SECONDS = 75
 _ACCEPTED_AT_ONCE = 16
 
 
-def bind(settings: ServerSettings) -> socket.socket:
+def bind(settings: ServerConfig) -> socket.socket:
     """The socket that a server is to listen at; taken before models are loaded, to fail at once.
 
     Raises:
@@ -67,7 +67,7 @@ def address(listener: socket.socket, host: str) -> str:
 
 def serve(
     app: "FastAPI",
-    settings: ServerSettings | None = None,
+    settings: ServerConfig | None = None,
     *,
     listener: socket.socket | None = None,
     on_listening: Callable[[str], None] | None = None,
@@ -91,7 +91,7 @@ def serve(
         import uvicorn
     except ImportError as error:
         raise MissingExtraError("serve", "uvicorn", "the server") from error
-    settings = settings or ServerSettings()
+    settings = settings or ServerConfig()
     grace = settings.grace
     listener = listener or bind(settings)
     url = address(listener, settings.host)

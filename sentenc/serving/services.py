@@ -20,7 +20,7 @@ from sentenc.serving.batcher import (
 )
 from sentenc.serving.errors import ApiError, overloaded, shown, stopping
 from sentenc.serving.metrics import Metrics
-from sentenc.serving.settings import ServerSettings
+from sentenc.serving.settings import ServerConfig
 
 if TYPE_CHECKING:
     from sentenc.retrieval import Hit, Index
@@ -34,7 +34,7 @@ _MANY = 20_000
 class ServedModel:
     """An encoder, and the thread that encodes for all requests."""
 
-    def __init__(self, name: str, encoder: Encoder, settings: ServerSettings, metrics: Metrics) -> None:
+    def __init__(self, name: str, encoder: Encoder, settings: ServerConfig, metrics: Metrics) -> None:
         self.name, self.encoder = name, encoder
         self._truncate = settings.truncate
         self._batcher = MicroBatcher(
@@ -92,7 +92,7 @@ class ServedIndex:
     """An index, the model that encodes its queries, and the thread that searches for all requests."""
 
     def __init__(
-        self, name: str, index: "Index", model: ServedModel, settings: ServerSettings, metrics: Metrics
+        self, name: str, index: "Index", model: ServedModel, settings: ServerConfig, metrics: Metrics
     ) -> None:
         self.name, self.index, self.model = name, index, model
         self._batcher = MicroBatcher(
@@ -230,7 +230,7 @@ class Catalog:
         self,
         encoders: Mapping[str, Encoder],
         indexes: "Mapping[str, Index]",
-        settings: ServerSettings,
+        settings: ServerConfig,
         metrics: Metrics,
         classifiers: Mapping[str, Any] | None = None,
     ) -> None:

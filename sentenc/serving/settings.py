@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerSettings:
+class ServerConfig:
     """Address, key and limits of a server.
 
     Attributes:

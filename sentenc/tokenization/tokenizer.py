@@ -35,8 +35,8 @@ class Tokenizer:
     some punctuation, and nothing is added around a text. Padding and truncation are dropped.
 
     Args:
-        spec: The content of a ``tokenizer.json``: model ``WordPiece`` or ``WordLevel``, normaliser
-            ``BertNormalizer``, ``Lowercase`` or none, pre-tokeniser ``BertPreTokenizer`` or
+        spec: The content of a ``tokenizer.json``: model ``WordPiece`` or ``WordLevel``, normalizer
+            ``BertNormalizer``, ``Lowercase`` or none, pre-tokenizer ``BertPreTokenizer`` or
             ``WhitespaceSplit``.
         skip_unknown: Leave unknown words out, rather than map them to the unknown token's row.
 
@@ -90,13 +90,13 @@ class Tokenizer:
             The ids of all texts in one row; where those of text i end, (n,); and how many text i has
             before the cut to ``max_tokens``, (n,). Unknown words are left out if ``skip_unknown``.
         """
-        from sentenc.kernels.encode import tokenise
+        from sentenc.kernels.encode import tokenize
 
         data, offsets = self.bytes_and_offsets(texts)
         ids = np.empty(len(data), np.int32)
         ends = np.zeros(len(texts), np.int64)
         counts = np.zeros(len(texts), np.int64)
-        tokenise(data, offsets, self.rules, self.table, self.powers, max_tokens, ids, ends, counts)
+        tokenize(data, offsets, self.rules, self.table, self.powers, max_tokens, ids, ends, counts)
         return ids[: ends[-1] if len(ends) else 0], ends, counts
 
     def _build_tables(self, config: dict[str, Any]) -> None:
@@ -133,7 +133,7 @@ class Tokenizer:
 
 
 class _UnicodeRules:
-    # What the file's normaliser and pre-tokeniser do to single characters, asked of `tokenizers`.
+    # What the file's normalizer and pre-tokenizer do to single characters, asked of `tokenizers`.
 
     def __init__(self, config: dict[str, Any]) -> None:
         from tokenizers import Tokenizer as Reference

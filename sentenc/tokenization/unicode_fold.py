@@ -1,9 +1,9 @@
 """Unicode text to the ASCII-and-lower-case bytes that the encoding kernel reads.
 
-BERT's normaliser works on one code point at a time (clean, put spaces round CJK, decompose, drop
+BERT's normalizer works on one code point at a time (clean, put spaces round CJK, decompose, drop
 accents, lower-case), so its effect is a table from code points to bytes. The table is filled page by
-page, from the tokeniser's own normaliser, when a text first needs the page: no second opinion on
-Unicode can creep in. What the pre-tokeniser would split off is put between spaces here.
+page, from the tokenizer's own normalizer, when a text first needs the page: no second opinion on
+Unicode can creep in. What the pre-tokenizer would split off is put between spaces here.
 """
 
 import threading
@@ -19,7 +19,7 @@ from sentenc.texts import replace_lone_surrogates
 _PAGE = 256
 _PAGES = 0x110000 // _PAGE
 _DONE = -1
-# Lengths below zero mark code points whose place among their neighbours decomposition may change.
+# Lengths below zero mark code points whose place among their neighbors decomposition may change.
 _SPECIAL = -2
 
 
@@ -55,11 +55,11 @@ _compiled_fold = compiled(_fold)
 
 
 class FoldTable:
-    """Code point to folded bytes, for one normaliser and pre-tokeniser.
+    """Code point to folded bytes, for one normalizer and pre-tokenizer.
 
     Args:
-        normalize: Text to normalised text (identity if the tokeniser has no normaliser).
-        classify: A non-ASCII character of normalised text to ``"word"``, ``"space"`` or ``"punctuation"``.
+        normalize: Text to normalized text (identity if the tokenizer has no normalizer).
+        classify: A non-ASCII character of normalized text to ``"word"``, ``"space"`` or ``"punctuation"``.
         reorders: Whether ``normalize`` decomposes, and so puts combining marks in canonical order.
     """
 

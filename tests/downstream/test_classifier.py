@@ -14,9 +14,9 @@ from sklearn.exceptions import NotFittedError
 
 import sentenc
 from sentenc.downstream import SentenceClassifier
-from tests.downstream.labelled import labelled
+from tests.downstream.labeled import labeled
 
-TEXTS, LABELS = map(list, zip(*labelled(), strict=True))
+TEXTS, LABELS = map(list, zip(*labeled(), strict=True))
 NUMBERS = {"music": 30, "market": 10, "pets": 20}
 
 
@@ -65,7 +65,7 @@ def test_one_label_each(fit, encoder):
 
 def test_it_learns_from_texts_it_has_not_seen(fit):
     classifier = fit(TEXTS, LABELS)
-    texts, labels = zip(*[row for row in labelled(seed=9) if row[0] not in TEXTS], strict=True)
+    texts, labels = zip(*[row for row in labeled(seed=9) if row[0] not in TEXTS], strict=True)
     assert len(texts) > 30
     assert classifier.score(texts, labels) > 0.85
     assert classifier.metrics_["accuracy"] > 0.8

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import make_cse
 
-from downstream.labelled import labelled, run, scored_pairs, write_csv, write_jsonl
+from downstream.labeled import labeled, run, scored_pairs, write_csv, write_jsonl
 
 pytest.importorskip("sklearn")
 
@@ -21,7 +21,7 @@ TEXTS = ["dog cat", "the stock market fell", "a man plays", "dog\tmarket"]
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("classify")
-    texts, labels = map(list, zip(*labelled(), strict=True))
+    texts, labels = map(list, zip(*labeled(), strict=True))
     pairs = [(a, b) for a, b, _ in scored_pairs()]
     scores = [score for _, _, score in scored_pairs()]
     options = {"C": 4.0, "random_state": 0}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import make_cse
 
-from downstream.labelled import labelled, run, scored_pairs, write_csv, write_jsonl
+from downstream.labeled import labeled, run, scored_pairs, write_csv, write_jsonl
 from sentenc.cli.held_out import in_both, split
 
 pytest.importorskip("sklearn")
@@ -17,7 +17,7 @@ pytest.importorskip("matplotlib")
 
 from sentenc import SentenceClassifier, SentencePairClassifier, SentencePairRegressor, downstream
 
-ROWS = labelled()
+ROWS = labeled()
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +195,7 @@ def test_pairs_with_scores(fit, tmp_path):
 
 @pytest.mark.parametrize("n_bad", [1, 3])
 def test_rows_without_text_or_label(fit, tmp_path, n_bad):
-    rows = [*labelled(40), *[("", "pets"), ("dog", " "), ("  ", "pets")][:n_bad]]
+    rows = [*labeled(40), *[("", "pets"), ("dog", " "), ("  ", "pets")][:n_bad]]
     data = write_csv(tmp_path / "d.csv", ["text", "label"], rows)
     if n_bad == 1:
         _, err = fit(data)

@@ -16,9 +16,9 @@ from sklearn.base import clone
 
 from sentenc import CheckpointError
 from sentenc.downstream import SentenceClassifier, SentencePairClassifier, SentencePairRegressor, load
-from tests.downstream.labelled import labelled, scored_pairs
+from tests.downstream.labeled import labeled, scored_pairs
 
-TEXTS, LABELS = map(list, zip(*labelled(), strict=True))
+TEXTS, LABELS = map(list, zip(*labeled(), strict=True))
 ROWS = scored_pairs()
 PAIRS = [(left, right) for left, right, _ in ROWS]
 SCORES = [score for *_, score in ROWS]

@@ -11,9 +11,9 @@ from conftest import make_cse
 pytest.importorskip("sklearn")
 
 from sentenc.downstream import SentenceClassifier, SentencePairClassifier, SentencePairRegressor
-from tests.downstream.labelled import labelled, scored_pairs
+from tests.downstream.labeled import labeled, scored_pairs
 
-TEXTS, LABELS = map(list, zip(*labelled(), strict=True))
+TEXTS, LABELS = map(list, zip(*labeled(), strict=True))
 PAIRS = [(left, right) for left, right, _ in scored_pairs()]
 
 

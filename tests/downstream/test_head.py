@@ -182,7 +182,7 @@ def test_distinct_sets_of_labels_can_be_held_out():
 
 
 def scaled(features, weights=None):
-    """Centred, and divided by the root mean square of the rows' lengths: in what C is stated."""
+    """Centered, and divided by the root mean square of the rows' lengths: in what C is stated."""
     x = features.astype(np.float64)
     x = x - np.average(x, axis=0, weights=weights)
     return x / np.sqrt(np.average((x * x).sum(axis=1), weights=weights))
@@ -256,10 +256,10 @@ def test_weights_count_by_their_ratio(random_problem):
 def test_shares_are_weighted_rows(random_problem):
     features, labels = random_problem(150, 6, 4)
     share = rng().random(150)
-    neighbour = (labels + 1) % 4
-    targets = share[:, None] * np.eye(4)[labels] + (1 - share)[:, None] * np.eye(4)[neighbour]
+    neighbor = (labels + 1) % 4
+    targets = share[:, None] * np.eye(4)[labels] + (1 - share)[:, None] * np.eye(4)[neighbor]
     found = fit_head(features, targets, "softmax", C=8.0, rng=rng())
-    both = np.concatenate([labels, neighbour])
+    both = np.concatenate([labels, neighbor])
     reference = LogisticRegression(C=8.0, tol=1e-8, max_iter=10_000)
     reference.fit(
         np.concatenate([scaled(features)] * 2), both, sample_weight=np.concatenate([share, 1 - share])

@@ -11,7 +11,7 @@ from scipy import sparse
 from sentenc.downstream.labels import Labels, parse_labels, parse_pairs, parse_scores, parse_texts
 
 
-class Colour(str, Enum):  # noqa: UP042
+class Color(str, Enum):  # noqa: UP042
     RED = "red"
     BLUE = "blue"
 
@@ -35,7 +35,7 @@ class Level(IntEnum):
         (pd.Series(["b", "a", "b"], dtype="category"), ["a", "b"]),
         (iter(["b", "a", "b"]), ["a", "b"]),
         ([np.str_("b"), "a", "b"], ["a", "b"]),
-        ([Colour.RED, Colour.BLUE, Colour.RED], ["blue", "red"]),
+        ([Color.RED, Color.BLUE, Color.RED], ["blue", "red"]),
         ([Level.HIGH, Level.LOW, Level.HIGH], [1, 2]),
         ([2**63, -1, 2**63], [-1, 2**63]),
         ([2**80, -1, 2**80], [-1, 2**80]),

@@ -12,7 +12,7 @@ from sklearn.metrics import r2_score
 
 from sentenc.downstream import SentenceClassifier, SentencePairClassifier, SentencePairRegressor
 from sentenc.downstream.pairs import score_shares
-from tests.downstream.labelled import scored_pairs
+from tests.downstream.labeled import scored_pairs
 
 ROWS = scored_pairs(120)
 PAIRS = [(left, right) for left, right, _ in ROWS]

@@ -105,7 +105,7 @@ def test_numbers_of_many_labels_each():
         ("t", (), ("a",), 0.8),
         ("s", ("a", "b"), ("a",), 0.6),
     ]
-    assert "predicted a, labelled (none)" in report.to_text()
+    assert "predicted a, labeled (none)" in report.to_text()
     with pytest.raises(ValueError, match="kind 'multi'"):
         plot_confusion(report, "never.png")
 
@@ -127,7 +127,7 @@ def test_numbers_of_scores(tmp_path):
         "r2": pytest.approx(1 - 2 / 5),
     }
     assert report.mistakes[0] == (("a", "b"), 2.0, 3.0, 1.0, "data.csv:3")
-    assert "1.00  predicted 3.00, labelled 2.00   (data.csv:3)" in report.to_text()
+    assert "1.00  predicted 3.00, labeled 2.00   (data.csv:3)" in report.to_text()
     plot_scores(report, tmp_path / "scores.png")
     assert is_picture(tmp_path / "scores.png")
 
@@ -148,7 +148,7 @@ def test_text_of_few_labels_has_all(report):
         "dog",
         "owl",
     ]
-    assert "0.90  predicted cat, labelled dog   (data.csv:6)" in text
+    assert "0.90  predicted cat, labeled dog   (data.csv:6)" in text
     assert all(len(line) <= 100 for line in text.splitlines())
 
 

@@ -27,9 +27,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sentenc import Encoder
 from sentenc.downstream import SentenceClassifier, SentencePairClassifier, SentencePairRegressor
-from tests.downstream.labelled import labelled, scored_pairs
+from tests.downstream.labeled import labeled, scored_pairs
 
-TEXTS, LABELS = map(list, zip(*labelled(), strict=True))
+TEXTS, LABELS = map(list, zip(*labeled(), strict=True))
 ROWS = scored_pairs()
 PAIRS = [(left, right) for left, right, _ in ROWS]
 SCORES = [score for *_, score in ROWS]

@@ -6,8 +6,8 @@ import torch
 from conftest import make_cse, make_sentence_transformer
 
 import sentenc
-from sentenc import ExternalEncoder
-from sentenc.downstream.trainable_encoder import TunableCSE, random_encoder, tunable
+from sentenc import SentenceTransformerEncoder
+from sentenc.downstream.trainable_encoder import TrainableCSE, random_encoder, tunable
 from sentenc.encoders.base import Encoder
 from sentenc.nn.cse import CSEModule
 
@@ -37,7 +37,7 @@ def vectors(form, texts):
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory):
     pytest.importorskip("sentence_transformers")
-    return ExternalEncoder(make_sentence_transformer(tmp_path_factory.mktemp("bert")))
+    return SentenceTransformerEncoder(make_sentence_transformer(tmp_path_factory.mktemp("bert")))
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
@@ -128,7 +128,7 @@ def test_random_weights_come_from_the_generator():
 
 
 def test_dropout_is_for_training():
-    form = TunableCSE(make_cse(), TEXTS, dropout=0.5)
+    form = TrainableCSE(make_cse(), TEXTS, dropout=0.5)
     form.module.train()
     ids = form.prepare(TEXTS)
     assert (form.vectors(ids) - form.vectors(ids)).abs().max() > 1e-3
@@ -178,7 +178,7 @@ def test_what_cannot_be_tuned_is_told(bert):
 
     pooled = SentenceTransformer(modules=[bert.model[0], Pooling(24, pooling_mode="cls")], device="cpu")
     with pytest.raises(ValueError, match="pools by cls and cannot be tuned"):
-        tunable(ExternalEncoder(pooled, name="mine"), TEXTS, rng=rng())
+        tunable(SentenceTransformerEncoder(pooled, name="mine"), TEXTS, rng=rng())
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
@@ -273,4 +273,4 @@ def test_a_bert_whose_vectors_are_not_its_own_is_refused(bert, settings, message
 
     other = SentenceTransformer(modules=list(bert.model), device="cpu", **settings)
     with pytest.raises(ValueError, match=message):
-        tunable(ExternalEncoder(other, name="mine"), TEXTS, rng=rng())
+        tunable(SentenceTransformerEncoder(other, name="mine"), TEXTS, rng=rng())

@@ -12,22 +12,22 @@ pytest.importorskip("sklearn")
 
 from sentenc import (
     CSE,
-    ExternalEncoder,
     SentenceClassifier,
     SentencePairClassifier,
     SentencePairRegressor,
+    SentenceTransformerEncoder,
     downstream,
 )
 from sentenc.downstream import fine_tuning
 from sentenc.downstream.features import pair_features
 from sentenc.downstream.fine_tuning import tune_end_to_end
-from sentenc.downstream.fine_tuning_config import TuningConfig
+from sentenc.downstream.fine_tuning_config import FineTuningConfig
 from sentenc.downstream.head import LinearHead, log_losses
 from sentenc.downstream.head_solver import fit_head
-from sentenc.training.losses.l2_sp import TowardsStart
-from tests.downstream.labelled import labelled, scored_pairs
+from sentenc.training.losses.l2_sp import L2SP
+from tests.downstream.labeled import labeled, scored_pairs
 
-TEXTS, LABELS = map(list, zip(*labelled(), strict=True))
+TEXTS, LABELS = map(list, zip(*labeled(), strict=True))
 NAMES = sorted(set(LABELS))
 TARGETS = np.eye(3, dtype=np.float32)[[NAMES.index(label) for label in LABELS]]
 TRAIN, HELD = np.arange(0, 60, 2), np.arange(1, 60, 2)
@@ -37,13 +37,13 @@ def run(encoder=None, texts=TEXTS, targets=TARGETS, kind="softmax", seed=0, head
         train=TRAIN, held=HELD, init="pretrained", **config):  # fmt: skip
     config = {"epochs": 3, "batch_size": 8} | config
     return tune_end_to_end(
-        encoder or make_cse(), [texts], targets, kind, config=TuningConfig(**config), init=init, train_rows=train,
+        encoder or make_cse(), [texts], targets, kind, config=FineTuningConfig(**config), init=init, train_rows=train,
         validation_rows=held, rng=np.random.default_rng(seed), head_start=head_start, sample_weight=weights,
     )  # fmt: skip
 
 
 def bag_twins(n=40):
-    """Pairs of texts of the same words in another order, labelled by which of two words comes first."""
+    """Pairs of texts of the same words in another order, labeled by which of two words comes first."""
     rng = np.random.default_rng(0)
     texts, first = [], []
     for _ in range(n // 2):
@@ -126,7 +126,7 @@ def test_the_encoder_that_is_given_stays():
     assert np.abs(tuned.encoder.encode(TEXTS) - before).max() > 1e-2
 
 
-def test_regularisation_pulls_towards_the_start():
+def test_regularization_pulls_towards_the_start():
     encoder = make_cse()
     start = encoder.weight("embeddings")
     moved = [
@@ -142,7 +142,7 @@ def test_regularisation_pulls_towards_the_start():
 def test_the_pulls_gradient_is_that_of_the_penalty():
     torch.manual_seed(0)
     parameters = {"a": [nn.Parameter(torch.randn(3, 2))], "b": [nn.Parameter(torch.randn(4))]}
-    pull = TowardsStart(parameters, {"a": 0.5, "b": 2.0}, to_zero=("b",))
+    pull = L2SP(parameters, {"a": 0.5, "b": 2.0}, to_zero=("b",))
     with torch.no_grad():
         for group in parameters.values():
             group[0].add_(1.0)
@@ -236,7 +236,7 @@ def test_pairs_and_scores_end_to_end(tmp_path):
 
 def test_a_bert_end_to_end(tmp_path):
     pytest.importorskip("sentence_transformers")
-    encoder = ExternalEncoder(make_sentence_transformer(tmp_path))
+    encoder = SentenceTransformerEncoder(make_sentence_transformer(tmp_path))
     classifier = SentenceClassifier(encoder, tune="all", epochs=3, learning_rate=1e-3, random_state=0)
     classifier.fit(TEXTS, LABELS)
     classifier.save(tmp_path / "folder")
@@ -271,7 +271,7 @@ def test_epoch_0_is_the_head_on_the_frozen_encoder(kind):
     others = texts[::-1]
     pairs = LinearHead(kind, rng.normal(size=(3, 48)).astype(np.float32), np.ones(3, np.float32))
     tuned = tune_end_to_end(
-        encoder, [texts, others], TARGETS, kind, config=TuningConfig(epochs=1), train_rows=TRAIN, validation_rows=HELD,
+        encoder, [texts, others], TARGETS, kind, config=FineTuningConfig(epochs=1), train_rows=TRAIN, validation_rows=HELD,
         rng=rng, head_start=pairs,
     )  # fmt: skip
     held = pair_features(*(encoder.encode([column[row] for row in HELD]) for column in (texts, others)))

@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from sentenc.downstream.fine_tuning_config import TuningConfig
+from sentenc.downstream.fine_tuning_config import FineTuningConfig
 
 
 @pytest.mark.parametrize(
@@ -28,13 +28,13 @@ from sentenc.downstream.fine_tuning_config import TuningConfig
 )
 def test_a_bad_setting_is_told(settings, error, message):
     with pytest.raises(error, match=message):
-        TuningConfig(**settings)
+        FineTuningConfig(**settings)
 
 
 def test_settings_at_their_ends():
-    found = TuningConfig(epochs=1, patience=1, batch_size=1, learning_rate=0, regularization=0, dropout=0)
+    found = FineTuningConfig(epochs=1, patience=1, batch_size=1, learning_rate=0, regularization=0, dropout=0)
     assert (found.learning_rate, found.dropout, found.max_minutes) == (0, 0, None)
-    assert TuningConfig(max_minutes=0.5).max_minutes == 0.5
+    assert FineTuningConfig(max_minutes=0.5).max_minutes == 0.5
     with pytest.raises(FrozenInstanceError):
         found.epochs = 2
 

@@ -34,7 +34,7 @@ def test_training_is_pytorchs(random_problem, hidden):
     decay = [[0.0, 0.01], [0.1, 0.0]]
     network = Network(6, hidden, 3, 2, np.random.default_rng(0).spawn(2))
     twins = {(s, r): torch_twin(network, s, r) for s in range(2) for r in range(2)}
-    optimiser = Adam(network, decay)
+    optimizer = Adam(network, decay)
     theirs = {
         key: torch.optim.Adam(twin.parameters(), lr=1e-3, weight_decay=decay[key[0]][key[1]])
         for key, twin in twins.items()
@@ -48,7 +48,7 @@ def test_training_is_pytorchs(random_problem, hidden):
 
     for _ in range(5):
         slope = cross_entropy_slope(labels, 3)
-        train_epoch(network, optimiser, features, rows, np.array([0, 1]), 8, [InOrder()] * 2, slope)
+        train_epoch(network, optimizer, features, rows, np.array([0, 1]), 8, [InOrder()] * 2, slope)
         for (s, r), twin in twins.items():
             for start in range(0, len(rows[s]), 8):
                 batch = rows[s][start : start + 8]

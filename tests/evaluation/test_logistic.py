@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from sentenc.evaluation.probes.base import Labelled, LogisticProbe, Split
-from sentenc.evaluation.probes.lbfgs import NotConvergedWarning, minimise
+from sentenc.evaluation.probes.base import Labeled, LogisticProbe, Split
+from sentenc.evaluation.probes.lbfgs import NotConvergedWarning, minimize
 from sentenc.evaluation.probes.logistic import Design, predict, solve_path
 from sentenc.threads import worker_threads
 
@@ -84,7 +84,7 @@ def test_ties_go_to_the_first_class():
 
 def test_search_and_refit_use_their_own_rows(random_problem):
     features, labels = random_problem(120, 5, 2)
-    data = Labelled(features, labels, 2)
+    data = Labeled(features, labels, 2)
     rows = np.arange(120)
     splits = [Split(rows[:80], rows[80:]), Split(rows[40:], rows[:40])]
     probe, rng = LogisticProbe(n_threads=1), np.random.default_rng(0)
@@ -114,9 +114,9 @@ def test_not_converging_is_said(monkeypatch):
         return 0.5 * (steepness * weights**2).sum(axis=(1, 2)), steepness * weights
 
     start = np.array([[[1.0, 1.0]], [[0.0, 0.0]]])
-    solution, converged = minimise(bowl, Identity(), start)
+    solution, converged = minimize(bowl, Identity(), start)
     assert converged
     np.testing.assert_allclose(solution, 0, atol=1e-8)
     monkeypatch.setattr("sentenc.evaluation.probes.lbfgs._MOST_STEPS", 2)
     with pytest.warns(NotConvergedWarning, match="1 problems did not converge in 2 steps"):
-        minimise(bowl, Identity(), start)
+        minimize(bowl, Identity(), start)

@@ -3,7 +3,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
-from sentenc.evaluation.probes.base import Labelled, LogisticProbe
+from sentenc.evaluation.probes.base import Labeled, LogisticProbe
 from sentenc.evaluation.protocols import f1, k_fold, nested_k_fold, pair_features, senteval_order, split
 from sentenc.evaluation.readers import DataError
 
@@ -14,7 +14,7 @@ def fit(features, labels, strength):
 
 def test_nested_k_fold_is_scikit_learn_fold_by_fold(random_problem):
     features, labels = random_problem(150, 6, 2)
-    ours = nested_k_fold(Labelled(features, labels, 2), LogisticProbe(), 4, 1111, np.random.default_rng(0))
+    ours = nested_k_fold(Labeled(features, labels, 2), LogisticProbe(), 4, 1111, np.random.default_rng(0))
     grid = [2.0**power for power in range(-2, 4)]
     folds = StratifiedKFold(4, shuffle=True, random_state=1111)
     tests, devs, chosen = [], [], []
@@ -27,7 +27,7 @@ def test_nested_k_fold_is_scikit_learn_fold_by_fold(random_problem):
         chosen.append(grid[int(np.argmax(scores))])
         devs.append(max(scores))
         tests.append(round(100 * fit(x, y, chosen[-1]).score(features[test], labels[test]), 2))
-    assert ours.details == {"fold_accuracy": tests, "regularisation": chosen}
+    assert ours.details == {"fold_accuracy": tests, "regularization": chosen}
     assert ours.metrics == {
         "accuracy": round(float(np.mean(tests)), 2),
         "dev_accuracy": round(float(np.mean(devs)), 2),
@@ -37,7 +37,7 @@ def test_nested_k_fold_is_scikit_learn_fold_by_fold(random_problem):
 
 def test_k_fold_tunes_on_train_and_scores_test(random_problem):
     features, labels = random_problem(260, 6, 3)
-    train, test = Labelled(features[:200], labels[:200], 3), Labelled(features[200:], labels[200:], 3)
+    train, test = Labeled(features[:200], labels[:200], 3), Labeled(features[200:], labels[200:], 3)
     ours = k_fold(train, test, LogisticProbe(), 5, 1111, np.random.default_rng(0))
     folds = list(StratifiedKFold(5, shuffle=True, random_state=1111).split(train.features, train.labels))
     grid = [2.0**power for power in range(-1, 6)]
@@ -55,7 +55,7 @@ def test_k_fold_tunes_on_train_and_scores_test(random_problem):
         for c in grid
     ]
     best = grid[int(np.argmax(scores))]
-    assert ours.details["regularisation"] == best
+    assert ours.details["regularization"] == best
     assert ours.metrics["dev_accuracy"] == max(scores)
     expected = fit(train.features, train.labels, best).score(test.features, test.labels)
     assert ours.metrics["accuracy"] == round(100 * expected, 2)
@@ -64,7 +64,7 @@ def test_k_fold_tunes_on_train_and_scores_test(random_problem):
 
 def test_split_tunes_on_dev(random_problem):
     features, labels = random_problem(300, 6, 2)
-    parts = [Labelled(features[a:b], labels[a:b], 2) for a, b in ((0, 150), (150, 220), (220, 300))]
+    parts = [Labeled(features[a:b], labels[a:b], 2) for a, b in ((0, 150), (150, 220), (220, 300))]
     ours = split(*parts, LogisticProbe(), np.random.default_rng(0))
     train, dev, test = parts
     scores = {
@@ -72,7 +72,7 @@ def test_split_tunes_on_dev(random_problem):
         for c in LogisticProbe().grid("split")
     }
     best = max(scores, key=scores.get)
-    assert ours.details["regularisation"] == best
+    assert ours.details["regularization"] == best
     predicted = fit(train.features, train.labels, best).predict(test.features)
     assert ours.metrics["accuracy"] == round(100 * (predicted == test.labels).mean(), 2)
     assert ours.metrics["f1"] == round(100 * f1(predicted, test.labels), 2)
@@ -82,9 +82,9 @@ def test_too_small_a_class_for_the_folds_is_said(random_problem):
     features, _ = random_problem(30, 3, 2)
     labels = np.array([1] * 3 + [0] * 27)
     with pytest.raises(DataError, match="the smallest of 2 classes has 3 examples"):
-        nested_k_fold(Labelled(features, labels, 2), LogisticProbe(), 4, 1, np.random.default_rng(0))
+        nested_k_fold(Labeled(features, labels, 2), LogisticProbe(), 4, 1, np.random.default_rng(0))
     with pytest.raises(DataError, match="the smallest of 1 classes"):
-        nested_k_fold(Labelled(features, labels * 0, 2), LogisticProbe(), 4, 1, np.random.default_rng(0))
+        nested_k_fold(Labeled(features, labels * 0, 2), LogisticProbe(), 4, 1, np.random.default_rng(0))
 
 
 def test_f1_by_hand():

@@ -71,7 +71,7 @@ def test_transfer_and_other_tasks_have_tables_of_their_own():
     text = results(tasks=[*GROUPS["transfer"], "mine"], probe=probe, text="senteval", **changes).to_markdown()
     assert "| InferSent-GloVe | 81.57 | 86.54 | 92.50 | 90.38 | 84.18 | 88.20 | 75.77 | 85.59 |" in text
     assert "## Other tasks\n\n| encoder | mine |" in text
-    assert "10 folds, seed 1111, probe senteval with 50 hidden units, SentEval's tokenised text" in text
+    assert "10 folds, seed 1111, probe senteval with 50 hidden units, SentEval's tokenized text" in text
 
 
 def test_numbers_from_other_files_are_marked():

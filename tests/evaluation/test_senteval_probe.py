@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sentenc.evaluation.probes.base import Labelled, Split
+from sentenc.evaluation.probes.base import Labeled, Split
 from sentenc.evaluation.probes.senteval import SentEvalProbe
 from sentenc.evaluation.protocols import nested_k_fold
 
@@ -15,7 +15,7 @@ SCHEDULE = {"batch_size": 16, "tenacity": 2, "epoch_size": 4, "max_epoch": 24}
 def test_agrees_with_the_published_procedure_within_seed_noise(random_problem, hidden):
     features, labels = random_problem(450, 4, 2, seed=3)
     features *= 2
-    data = Labelled(features, labels, 2)
+    data = Labeled(features, labels, 2)
     probe = SentEvalProbe(hidden=hidden, **SCHEDULE)
     seeds = range(6)
     ours = [
@@ -46,7 +46,7 @@ def test_tenacity_is_cumulative(monkeypatch):
         return np.array([script[len(rounds) - 1]])
 
     monkeypatch.setattr("sentenc.evaluation.probes.senteval._accuracies", scripted)
-    data = Labelled(np.eye(4, dtype=np.float32), np.array([0, 1, 0, 1]), 2)
+    data = Labeled(np.eye(4, dtype=np.float32), np.array([0, 1, 0, 1]), 2)
     rows = np.arange(4)
     probe = SentEvalProbe(tenacity=1, epoch_size=1)
     found = probe.search(data, [Split(rows, rows)], [0.0], np.random.default_rng(0))
@@ -62,7 +62,7 @@ def test_no_round_starts_after_max_epoch(monkeypatch):
         return np.array([float(len(rounds))])
 
     monkeypatch.setattr("sentenc.evaluation.probes.senteval._accuracies", rising)
-    data = Labelled(np.eye(4, dtype=np.float32), np.array([0, 1, 0, 1]), 2)
+    data = Labeled(np.eye(4, dtype=np.float32), np.array([0, 1, 0, 1]), 2)
     rows = np.arange(4)
     SentEvalProbe(epoch_size=4, max_epoch=8).search(
         data, [Split(rows, rows)], [0.0], np.random.default_rng(0)
@@ -85,7 +85,7 @@ def test_the_best_weights_are_kept_not_the_last(monkeypatch):
 
     monkeypatch.setattr("sentenc.evaluation.probes.senteval._accuracies", scripted)
     monkeypatch.setattr("sentenc.evaluation.probes.senteval._predict", first_weights)
-    data = Labelled(np.eye(4, dtype=np.float32), np.array([0, 1, 0, 1]), 2)
+    data = Labeled(np.eye(4, dtype=np.float32), np.array([0, 1, 0, 1]), 2)
     rows = np.arange(4)
     probe = SentEvalProbe(tenacity=1, epoch_size=1)
     probe.refit(data, [Split(rows, rows, rows)], [0.0], np.random.default_rng(0))
@@ -95,7 +95,7 @@ def test_the_best_weights_are_kept_not_the_last(monkeypatch):
 
 def test_same_generator_same_result_whatever_the_threads(random_problem):
     features, labels = random_problem(200, 5, 3)
-    data = Labelled(features, labels, 3)
+    data = Labeled(features, labels, 3)
     rows = np.arange(200)
     # More splits than go together, so that threads have something to share.
     splits = [Split(np.delete(rows, rows[at::12]), rows[at::12]) for at in range(12)]

@@ -37,7 +37,7 @@ def test_default_text_is_raw_for_cosine_only():
     assert TASKS["MR"].text_variant(None) == "senteval"
     assert TASKS["STS12"].text_variant(False) == "senteval"
     assert TASKS["MR"].text_variant(True) == "raw"
-    # Nobody has the phrases of SST before tokenisation.
+    # Nobody has the phrases of SST before tokenization.
     assert TASKS["SST2"].text_variant(True) == "senteval"
 
 

@@ -22,8 +22,8 @@ def unit(vectors):
 
 def clustered(n, dim=16, seed=0):
     rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(30, dim))
-    return (centres[rng.integers(30, size=n)] + 0.3 * rng.normal(size=(n, dim))).astype(np.float32)
+    centers = rng.normal(size=(30, dim))
+    return (centers[rng.integers(30, size=n)] + 0.3 * rng.normal(size=(n, dim))).astype(np.float32)
 
 
 def brute(vectors, queries, k, alive=None):
@@ -208,15 +208,15 @@ def test_update_replaces_what_is_given(encoder):
 @pytest.mark.parametrize("kind", ["ivf", "hnsw"])
 def test_as_many_as_asked_for_whatever_is_deleted(kind):
     rng = np.random.default_rng(0)
-    centres = 10 * rng.normal(size=(20, 8))
-    vectors = np.concatenate([centre + rng.normal(size=(100, 8)) for centre in centres])
+    centers = 10 * rng.normal(size=(20, 8))
+    vectors = np.concatenate([center + rng.normal(size=(100, 8)) for center in centers])
     index = Index(dim=8, kind=kind, metric="dot" if kind == "ivf" else "cosine")
     index.add(vectors=vectors)
     index.optimize()
     index._rows.structure.effort = index._rows.structure.efforts()[0]
-    index.delete(list(range(100)))  # all that is near the first centre
+    index.delete(list(range(100)))  # all that is near the first center
     assert index.info()["structure"]["rows"] == 2000
-    hits = index.search(centres[0].astype(np.float32), 10)
+    hits = index.search(centers[0].astype(np.float32), 10)
     assert len({hit.id for hit in hits}) == 10
     assert min(hit.id for hit in hits) >= 100
     assert len({hit.id for hit in index.search(vectors[500].astype(np.float32), 1900)}) == 1900

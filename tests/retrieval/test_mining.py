@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from sentenc.errors import MissingExtraError
 from sentenc.retrieval import mining
 from sentenc.retrieval.mining import group_pairs, mine_pairs
-from sentenc.retrieval.top_pairs import BestPairs
+from sentenc.retrieval.top_pairs import TopPairs
 
 
 def families(n, dim=16, spread=0.4, seed=0):
     """Vectors in families of about four, some of them zero, of all lengths."""
     rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(n // 4 + 1, dim))
-    vectors = centres[rng.integers(len(centres), size=n)] + spread * rng.normal(size=(n, dim))
+    centers = rng.normal(size=(n // 4 + 1, dim))
+    vectors = centers[rng.integers(len(centers), size=n)] + spread * rng.normal(size=(n, dim))
     vectors *= rng.uniform(0.01, 100, (n, 1))
     vectors[rng.random(n) < 0.05] = 0
     return vectors.astype(np.float32)
@@ -205,7 +205,7 @@ def test_wrong_arguments(items, options, error, message):
 
 
 def test_best_pairs_know_what_cannot_enter():
-    best = BestPairs(2)
+    best = TopPairs(2)
     scores = np.array([0.5, 0.9, 0.7], np.float32)
     assert best.may_enter(scores, scores, scores).all()
     best.add(scores, np.array([0, 1, 2]), np.array([5, 6, 7]))

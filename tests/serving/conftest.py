@@ -42,12 +42,12 @@ def client_of():
     """Starts an application and gives a client that asks it without a network."""
     from starlette.testclient import TestClient
 
-    from sentenc.serving import ServerSettings, create_app
+    from sentenc.serving import ServerConfig, create_app
 
     with ExitStack() as stack:
 
         def make(encoders, indexes=None, classifiers=None, **settings):
-            app = create_app(encoders, indexes or {}, ServerSettings(**settings), classifiers=classifiers)
+            app = create_app(encoders, indexes or {}, ServerConfig(**settings), classifiers=classifiers)
             return stack.enter_context(TestClient(app))
 
         yield make

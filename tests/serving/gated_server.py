@@ -12,7 +12,7 @@ from pathlib import Path
 
 from conftest import make_cse
 
-from sentenc.serving import ServerSettings, bind, create_app, serve
+from sentenc.serving import ServerConfig, bind, create_app, serve
 from sentenc.serving.logs import log_to_stderr
 from serving.doubles import Gated
 
@@ -31,7 +31,7 @@ class FileGated(Gated):
 
 
 def main() -> None:
-    settings = ServerSettings(**json.loads(sys.argv[2]))
+    settings = ServerConfig(**json.loads(sys.argv[2]))
     log_to_stderr(settings.log_json)
     app = create_app({"tiny": FileGated(make_cse(), Path(sys.argv[1]))}, {}, settings)
     serve(app, settings, listener=bind(settings), on_listening=lambda url: print(url, flush=True))

@@ -240,16 +240,16 @@ def test_batcher(test):
 
 
 def test_requests_of_an_application_go_together(tiny):
-    """Requests that wait are encoded in one call, normalised or not as each asked."""
+    """Requests that wait are encoded in one call, normalized or not as each asked."""
     from sentenc.serving.metrics import Metrics
     from sentenc.serving.services import ServedModel
-    from sentenc.serving.settings import ServerSettings
+    from sentenc.serving.settings import ServerConfig
 
     encoder = Gated(tiny)
     texts = ["a man", "dog and cat", "the stock market fell"]
 
     async def main():
-        served = ServedModel("tiny", encoder, ServerSettings(), Metrics())
+        served = ServedModel("tiny", encoder, ServerConfig(), Metrics())
         encoder.open.clear()
         first = asyncio.create_task(served.encode(["hello world"], "input"))
         await asyncio.to_thread(encoder.entered.wait, 60)

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("sklearn")
 
-from downstream.labelled import labelled, scored_pairs
+from downstream.labeled import labeled, scored_pairs
 
 from sentenc import SentenceClassifier, SentencePairClassifier, SentencePairRegressor
 from sentenc.serving import create_app
@@ -22,7 +22,7 @@ OPTIONS = {"C": 4.0, "random_state": 0}
 
 @pytest.fixture(scope="module")
 def fitted(tiny):
-    texts, labels = map(list, zip(*labelled(), strict=True))
+    texts, labels = map(list, zip(*labeled(), strict=True))
     pairs = [(a, b) for a, b, _ in scored_pairs()]
     scores = [score for _, _, score in scored_pairs()]
     words = tiny.word_path()

@@ -44,24 +44,24 @@ def test_busy_port(models):
 
 
 def test_addresses():
-    from sentenc.serving import ServerSettings, bind
+    from sentenc.serving import ServerConfig, bind
 
     with pytest.raises(OSError, match="expected an address of this machine"):
-        bind(ServerSettings(host="no such host"))
+        bind(ServerConfig(host="no such host"))
     # Set aside for documentation: nobody has it.
     with pytest.raises(OSError, match="not an address of this machine"):
-        bind(ServerSettings(host="192.0.2.1"))
+        bind(ServerConfig(host="192.0.2.1"))
 
 
 def test_port_that_is_not_ours(monkeypatch):
-    from sentenc.serving import ServerSettings, bind
+    from sentenc.serving import ServerConfig, bind
 
     def refuse(self, address):
         raise OSError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(socket.socket, "bind", refuse)
     with pytest.raises(OSError, match="only an administrator may take it"):
-        bind(ServerSettings(port=80))
+        bind(ServerConfig(port=80))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_index_alone_brings_the_model_that_built_it(models, monkeypatch):
     def record(app, settings, listener, on_listening):
         served.update(app.state.sentenc.catalog.indexes)
         assert settings.port == 0
-        assert settings.max_queue == sentenc.serving.ServerSettings().max_queue
+        assert settings.max_queue == sentenc.serving.ServerConfig().max_queue
 
     monkeypatch.setattr("sentenc.serving.serve", record)
     monkeypatch.setattr("gc.freeze", lambda: None)

@@ -115,9 +115,9 @@ def test_right_key_and_open_routes(client_of, tiny):
 
 
 def test_key_is_not_shown():
-    from sentenc.serving import ServerSettings
+    from sentenc.serving import ServerConfig
 
-    assert "sesame" not in repr(ServerSettings(api_key="sesame"))
+    assert "sesame" not in repr(ServerConfig(api_key="sesame"))
 
 
 @pytest.mark.parametrize(
@@ -126,10 +126,10 @@ def test_key_is_not_shown():
      {"grace": -1}, {"api_key": " "}, {"host": ""}, {"max_body_bytes": 1.5}],
 )  # fmt: skip
 def test_settings_out_of_range(setting):
-    from sentenc.serving import ServerSettings
+    from sentenc.serving import ServerConfig
 
     with pytest.raises(ValueError, match=next(iter(setting))):
-        ServerSettings(**setting)
+        ServerConfig(**setting)
 
 
 def test_failure_of_the_encoder_is_told_to_the_log_alone(client_of, tiny, caplog):

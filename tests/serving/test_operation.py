@@ -153,9 +153,9 @@ def test_mounted_in_another_application(tiny):
     from starlette.routing import Mount
     from starlette.testclient import TestClient
 
-    from sentenc.serving import ServerSettings, create_app
+    from sentenc.serving import ServerConfig, create_app
 
-    inner = create_app({"tiny": tiny}, {}, ServerSettings(api_key="sesame"))
+    inner = create_app({"tiny": tiny}, {}, ServerConfig(api_key="sesame"))
     with TestClient(Starlette(routes=[Mount("/inner", inner)])) as client:
         assert client.get("/inner/health").status_code == 200
         assert client.get("/inner/").status_code == 200

@@ -9,7 +9,7 @@ from conftest import make_cse, make_tinybert, wordpiece_spec
 from safetensors.numpy import load_file, save_file
 
 import sentenc
-from sentenc import CheckpointError, ExternalEncoder, TinyBERT
+from sentenc import BertEncoder, CheckpointError, SentenceTransformerEncoder
 from sentenc.encoders.bert.reading import read_bert_folder
 from sentenc.errors import NotBertError
 
@@ -94,7 +94,7 @@ def published(folder, *, suffix="bin", gamma=True, prefix="bert."):
 def pooled(encoder):
     """The same model with the mean alone, as a folder without modules is read."""
     config = type(encoder.config).from_dict(encoder.config.to_dict() | {"normalize": False, "max_tokens": 64})
-    return TinyBERT(config, encoder._weights, encoder.tokenizer)
+    return BertEncoder(config, encoder._weights, encoder.tokenizer)
 
 
 @pytest.mark.parametrize("suffix", ["bin", "safetensors"])
@@ -103,7 +103,7 @@ def test_published_tinyberts_are_read(folder, suffix, prefix):
     expected = pooled(make_tinybert())
     published(folder, suffix=suffix, prefix=prefix)
     found = sentenc.load(folder)
-    assert isinstance(found, TinyBERT)
+    assert isinstance(found, BertEncoder)
     assert found.config == expected.config
     np.testing.assert_array_equal(found.encode(TEXTS), expected.encode(TEXTS))
 
@@ -179,7 +179,7 @@ def test_settings_of_the_transformer_are_honoured(tmp_path, lowercase):
     )
 
 
-def test_without_a_stated_length_it_is_the_tokenisers_or_the_models(folder):
+def test_without_a_stated_length_it_is_the_tokenizers_or_the_models(folder):
     change(folder / "sentence_bert_config.json", max_seq_length=...)
     assert sentenc.load(folder).max_tokens == 48
     change(folder / "tokenizer_config.json", model_max_length=10**30)
@@ -286,11 +286,11 @@ REFUSALS = {
     "bias": (with_dense(bias=True), "has bias True and activation Identity, expected a Dense without either"),
     "tanh": (with_dense(activation_function="torch.nn.modules.activation.Tanh"), "activation Tanh"),
     "narrow": (with_dense(), r"linear.weight of shape \(8, 24\), expected a square matrix"),
-    "tokeniser": (edit_tokenizer(lambda _: None, tokenizer_class="BertJapaneseTokenizer"), "'BertJapaneseTokenizer'"),
+    "tokenizer": (edit_tokenizer(lambda _: None, tokenizer_class="BertJapaneseTokenizer"), "'BertJapaneseTokenizer'"),
     "no special tokens": (edit_tokenizer(lambda s: s.update(post_processor=None), **AS_FILED), r"puts \[\] around a text"),
     "other names": (edit_tokenizer(lambda _: None, cls_token="<s>"), r"cls_token '<s>', expected '\[CLS\]'"),
     "added token": (edit_tokenizer(new_token), "the added token 'covid', expected special ones alone"),
-    "normaliser": (edit_tokenizer(lambda s: s.update(normalizer={"type": "NFC"}), **AS_FILED), "normalizer of type NFC"),
+    "normalizer": (edit_tokenizer(lambda s: s.update(normalizer={"type": "NFC"}), **AS_FILED), "normalizer of type NFC"),
     "extra weight": (extra_weight, "weights that no BERT has: encoder.layer.0.adapter.weight"),
     "shards": (sharded, "its weights in several files"),
 }  # fmt: skip
@@ -300,7 +300,7 @@ REFUSALS = {
 def test_what_is_no_bert_is_told(folder, make, message):
     make(folder)
     with pytest.raises(NotBertError, match=message):
-        TinyBERT.from_folder(folder)
+        BertEncoder.from_folder(folder)
     with pytest.raises(NotBertError, match=message):
         sentenc.load(folder, backend="onnx")
     with pytest.raises(NotBertError, match=message):
@@ -311,7 +311,7 @@ def test_what_is_no_bert_is_left_to_sentence_transformers(folder):
     pytest.importorskip("sentence_transformers")
     pools_by("max")(folder)
     change(folder / "1_Pooling" / "config.json", pooling_mode=..., pooling_mode_max_tokens=True)
-    assert isinstance(sentenc.load(folder), ExternalEncoder)
+    assert isinstance(sentenc.load(folder), SentenceTransformerEncoder)
     # Without modules there is nothing to leave it to.
     (folder / "modules.json").unlink()
     change(folder / "config.json", model_type="mpnet")
@@ -350,7 +350,7 @@ DAMAGES = {
     "short weights": (shorten, "not a safetensors file"),
     "missing weight": (drop_weight, "lacks 1 weights, the first of them embeddings.LayerNorm.bias"),
     "misshapen": (misshape, r"shape \(3,\), expected \(24,\)"),
-    "no tokeniser": (no_tokenizer, "neither tokenizer.json nor vocab.txt"),
+    "no tokenizer": (no_tokenizer, "neither tokenizer.json nor vocab.txt"),
     "pickle": (bad_pickle, "no weights that torch can read"),
     "no json": (lambda f: (f / "config.json").write_text("{"), "config.json cannot be read"),
     "list": (lambda f: (f / "config.json").write_text("[]"), "holds list, expected dict"),
@@ -374,4 +374,4 @@ def test_a_folder_that_holds_no_model(tmp_path):
     with pytest.raises(CheckpointError, match=r"holds no model: expected a sentenc config\.json"):
         sentenc.load(tmp_path)
     with pytest.raises(CheckpointError):
-        TinyBERT.from_folder(tmp_path / "cse")
+        BertEncoder.from_folder(tmp_path / "cse")

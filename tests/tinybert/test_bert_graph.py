@@ -1,4 +1,4 @@
-"""The ONNX model of a BERT: equal to transformers, independent of neighbours, exact in int8 on any CPU."""
+"""The ONNX model of a BERT: equal to transformers, independent of neighbors, exact in int8 on any CPU."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import pytest
 from sentenc.encoders.bert.config import BertConfig
 from sentenc.encoders.bert.onnx_graph import bert_graph
 from sentenc.encoders.bert.onnx_writer import OnnxGraph
-from sentenc.encoders.bert.quantization import dense_weight, dequantised, quantised, quantised_matrix
+from sentenc.encoders.bert.quantization import dense_weight, dequantized, quantized, quantized_matrix
 
 TINY = BertConfig(
     vocab_size=50, hidden_size=24, num_hidden_layers=2, num_attention_heads=4, intermediate_size=40,
@@ -175,8 +175,8 @@ def test_linear_comes_after_everything(compute):
 def test_stored_dtypes_give_the_vectors_of_their_float32_values():
     weights = random_weights(TINY)
     batch = random_batch(TINY, [4, 16])
-    stored = quantised(weights)
-    expected = vectors(bert_graph(TINY, dequantised(stored)), batch)
+    stored = quantized(weights)
+    expected = vectors(bert_graph(TINY, dequantized(stored)), batch)
     np.testing.assert_allclose(vectors(bert_graph(TINY, stored), batch), expected, rtol=0, atol=1e-6)
     half = {name: value.astype(np.float16) for name, value in weights.items()}
     expected = vectors(bert_graph(TINY, {n: v.astype(np.float32) for n, v in half.items()}), batch)
@@ -217,16 +217,16 @@ def test_int8_products_do_not_saturate():
 
 def test_steps_of_the_model_are_within_what_does_not_saturate():
     matrix = np.random.default_rng(0).standard_normal((30, 40)).astype(np.float32)
-    steps, _ = quantised_matrix(matrix, largest=64)
+    steps, _ = quantized_matrix(matrix, largest=64)
     assert np.abs(steps.astype(int)).max() == 64
     assert 2 * 255 * 64 < 2**15
 
 
-def test_quantised_rows_are_to_the_nearest_step():
+def test_quantized_rows_are_to_the_nearest_step():
     weights = random_weights(TINY)
     name = "encoder.layer.0.intermediate.dense.weight"
     weights[name][3] = 0
-    stored = quantised(weights)
+    stored = quantized(weights)
     assert stored[name].dtype == np.int8
     assert stored[f"{name}.scale"].dtype == np.float32
     assert stored[f"{name}.scale"].shape == (40,)
@@ -234,15 +234,15 @@ def test_quantised_rows_are_to_the_nearest_step():
     error = np.abs(dense_weight(stored, name) - weights[name])
     assert (error <= stored[f"{name}.scale"][:, None] * 0.501).all()
     assert not dense_weight(stored, name)[3].any()
-    assert set(dequantised(stored)) == set(weights)
+    assert set(dequantized(stored)) == set(weights)
     assert stored["embeddings.LayerNorm.bias"] is weights["embeddings.LayerNorm.bias"]
-    again = quantised(stored)
+    again = quantized(stored)
     assert set(again) == set(stored)
     assert again[name] is stored[name]
 
 
-def test_rows_of_the_smallest_numbers_are_quantised():
-    steps, scale = quantised_matrix(np.full((1, 4), 1e-44, np.float32))
+def test_rows_of_the_smallest_numbers_are_quantized():
+    steps, scale = quantized_matrix(np.full((1, 4), 1e-44, np.float32))
     assert np.isfinite(scale).all()
     assert (np.abs(steps.astype(int)) <= 127).all()
 
@@ -259,7 +259,7 @@ def test_bad_weights_are_named():
     with pytest.raises(ValueError, match="compute is 'int4', expected 'float32' or 'int8'"):
         bert_graph(TINY, weights, compute="int4")
     with pytest.raises(ValueError, match=rf"{name} has values that are not finite"):
-        quantised(weights | {name: np.full((24, 40), np.nan, np.float32)})
+        quantized(weights | {name: np.full((24, 40), np.nan, np.float32)})
 
 
 def test_graph_writing_names_mistakes():

@@ -10,9 +10,9 @@ import pytest
 from conftest import make_cse, make_sentence_transformer, make_tinybert, wordpiece_spec
 
 import sentenc
-from sentenc import CheckpointError, ExternalEncoder, TinyBERT, TruncationWarning
+from sentenc import BertEncoder, CheckpointError, SentenceTransformerEncoder, TruncationWarning
 from sentenc.encoders.bert.config import BertConfig
-from sentenc.encoders.bert.quantization import quantised
+from sentenc.encoders.bert.quantization import quantized
 
 TEXTS = [
     "a man is playing the guitar", "someone plays an instrument!", "", "dog", "the stock market fell " * 7,
@@ -33,7 +33,7 @@ class Spy:
         return self.session.run(names, inputs)
 
 
-def spied(encoder: TinyBERT) -> Spy:
+def spied(encoder: BertEncoder) -> Spy:
     encoder.encode("dog")
     encoder._session = Spy(encoder._session)
     return encoder._session
@@ -148,7 +148,7 @@ def test_a_folder_is_the_same_through_the_slow_way(tmp_path):
     encoder = make_tinybert(linear=True).compressed()
     encoder.save(tmp_path / "model")
     torch_form = sentenc.load(tmp_path / "model", backend="torch")
-    assert isinstance(torch_form, ExternalEncoder)
+    assert isinstance(torch_form, SentenceTransformerEncoder)
     texts = [*TEXTS, "dog " * 100]
     np.testing.assert_allclose(
         torch_form.encode(texts, on_overflow="ignore"), encoder.encode(texts, on_overflow="ignore"), **CLOSE
@@ -161,11 +161,13 @@ def test_a_model_of_sentence_transformers_is_loaded(tmp_path):
     stock = make_sentence_transformer(tmp_path)
     stock.save(str(tmp_path / "model"))
     encoder = sentenc.load(tmp_path / "model")
-    assert isinstance(encoder, TinyBERT)
+    assert isinstance(encoder, BertEncoder)
     assert encoder.max_tokens == 48
     assert not encoder.config.normalize
     np.testing.assert_allclose(encoder.encode(KNOWN), stock.encode(KNOWN), **CLOSE)
-    np.testing.assert_allclose(encoder.encode(TEXTS), ExternalEncoder(stock).encode(TEXTS), **CLOSE)
+    np.testing.assert_allclose(
+        encoder.encode(TEXTS), SentenceTransformerEncoder(stock).encode(TEXTS), **CLOSE
+    )
 
 
 def test_what_a_folder_keeps(tmp_path):
@@ -227,8 +229,8 @@ def test_a_model_that_gives_other_vectors_is_not_verified(tmp_path):
 def test_fingerprints_are_of_values_however_stored(tmp_path):
     encoder = make_tinybert()
     halves = {name: value.astype(np.float16) for name, value in encoder._weights.items()}
-    half = TinyBERT(encoder.config, halves, encoder.tokenizer)
-    full = TinyBERT(
+    half = BertEncoder(encoder.config, halves, encoder.tokenizer)
+    full = BertEncoder(
         encoder.config, {n: v.astype(np.float32) for n, v in halves.items()}, encoder.tokenizer.spec
     )
     others = [encoder, encoder.compressed(), encoder.computing("int8"), make_tinybert(normalize=False)]
@@ -265,11 +267,11 @@ def test_it_is_tuned_and_still_fast():
         for parameter in form.module.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
         finished = form.finished()
-        assert isinstance(finished, TinyBERT)
+        assert isinstance(finished, BertEncoder)
         assert (finished.config, finished.threads) == (encoder.config, 2)
         np.testing.assert_allclose(form.vectors(form.prepare(TEXTS)).numpy(), finished.encode(TEXTS), **CLOSE)
     assert np.abs(finished.encode(KNOWN) - encoder.encode(KNOWN)).max() > 1e-3
-    assert isinstance(random_encoder(encoder, rng), TinyBERT)
+    assert isinstance(random_encoder(encoder, rng), BertEncoder)
     with pytest.raises(ValueError, match="a linear map after pooling cannot be tuned"):
         tunable(make_tinybert(linear=True), KNOWN, rng=rng)
 
@@ -323,16 +325,16 @@ def test_bad_options_are_named(tmp_path):
     encoder = make_tinybert()
     config, weights, tokenizer = encoder.config, encoder._weights, encoder.tokenizer
     with pytest.raises(ValueError, match="compute is 'int4', expected 'float32' or 'int8'"):
-        TinyBERT(config, weights, tokenizer, compute="int4")
+        BertEncoder(config, weights, tokenizer, compute="int4")
     with pytest.raises(ValueError, match="threads is 0, expected 1 or more"):
-        TinyBERT(config, weights, tokenizer, threads=0)
+        BertEncoder(config, weights, tokenizer, threads=0)
     with pytest.raises(ValueError, match="skip_unknown is True, expected False"):
-        TinyBERT(config, weights, sentenc.tokenization.tokenizer.Tokenizer(wordpiece_spec()))
+        BertEncoder(config, weights, sentenc.tokenization.tokenizer.Tokenizer(wordpiece_spec()))
     with pytest.raises(CheckpointError, match=r"lacks \[CLS\], expected a BERT's special tokens"):
-        TinyBERT(config, weights, wordpiece_spec().replace("[CLS]", "[cls]"))
+        BertEncoder(config, weights, wordpiece_spec().replace("[CLS]", "[cls]"))
     small = BertConfig.from_dict(config.to_dict() | {"vocab_size": 10})
     with pytest.raises(CheckpointError, match="expected fewer than vocab_size 10"):
-        TinyBERT(small, weights, tokenizer)
+        BertEncoder(small, weights, tokenizer)
     encoder.save_compact(tmp_path / "compact")
     make_cse().save(tmp_path / "cse")
     with pytest.raises(ValueError, match="compute is 'int4', expected"):
@@ -357,7 +359,7 @@ def test_bad_options_are_named(tmp_path):
         (lambda w: w.update({"embeddings.LayerNorm.bias": np.zeros(24)}), "dtype float64, expected float16 or float32"),
         (lambda w: w.update({"embeddings.LayerNorm.bias": np.zeros(24, np.int8)}), "dtype int8"),
         (lambda w: w["embeddings.LayerNorm.bias"].fill(np.nan), "not finite"),
-        (lambda w: w.update(quantised({"encoder.layer.0.output.dense.weight": np.ones((24, 48), np.float32)}))
+        (lambda w: w.update(quantized({"encoder.layer.0.output.dense.weight": np.ones((24, 48), np.float32)}))
          or w.pop("encoder.layer.0.output.dense.weight.scale"), r"missing: \['encoder.layer.0.output.dense.weight.scale'\]"),
     ],
 )  # fmt: skip
@@ -366,7 +368,7 @@ def test_bad_weights_are_named(change, message):
     weights = {name: value.copy() for name, value in encoder._weights.items()}
     change(weights)
     with pytest.raises(CheckpointError, match=message):
-        TinyBERT(encoder.config, weights, encoder.tokenizer)
+        BertEncoder(encoder.config, weights, encoder.tokenizer)
 
 
 def test_info_of_a_folder(tmp_path):

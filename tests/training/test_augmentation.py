@@ -9,8 +9,8 @@ from conftest import make_cse, wordpiece_spec
 
 from sentenc.training.augmentation import augment as augmentation
 from sentenc.training.augmentation.augment import STOP_WORDS, words_of
-from sentenc.training.augmentation.masked_lm import MaskedWords, Place
-from sentenc.training.augmentation.word_neighbors import NearestWords, nearest_words_of
+from sentenc.training.augmentation.masked_lm import MaskedLanguageModel, Place
+from sentenc.training.augmentation.word_neighbors import WordNeighbors, nearest_words_of
 from sentenc.training.initialization.word_vectors import WordVectors
 
 transformers = pytest.importorskip("transformers")
@@ -45,7 +45,7 @@ def make_masked(**options):
         vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
         intermediate_size=32, max_position_embeddings=40,
     )  # fmt: skip
-    return MaskedWords(noisy(lambda: transformers.BertForMaskedLM(config)), tokenizer, **options)
+    return MaskedLanguageModel(noisy(lambda: transformers.BertForMaskedLM(config)), tokenizer, **options)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def masked():
 def nearest():
     words = ["dog", "cat", "market", "stock", "guitar", "instrument", "dogs", "Cat"]
     rows = [[4, 1], [4, 2], [-1, 4], [-2, 4], [1, -4], [0, -4], [4, 1.1], [4, 2]]
-    return NearestWords(WordVectors(words, np.array(rows, np.float32)))
+    return WordNeighbors(WordVectors(words, np.array(rows, np.float32)))
 
 
 TEXT = "The dog plays guitar, 42 in the Park!"
@@ -73,7 +73,7 @@ def place(text, word, number=0):
 def test_nearest_words_are_those_of_the_largest_cosine(nearest):
     # Angles: dog 14.0, dogs 15.4, cat 26.6, instrument -90, guitar -76, market 104, stock 116.6 degrees.
     assert nearest.candidates(["dog", "market"], 2) == [["dogs", "cat"], ["stock", "cat"]]
-    # Another spelling of the word is no neighbour, and of two neighbours that differ in case the first counts.
+    # Another spelling of the word is no neighbor, and of two neighbors that differ in case the first counts.
     assert nearest.candidates(["Cat"], 3)[0][:2] == ["dogs", "dog"]
     assert nearest.candidates(["DOG", "zebra"], 1) == [["dogs"], []]
     assert len(nearest.candidates(["dog"], 100)[0]) == 6
@@ -83,11 +83,11 @@ def test_nearest_words_take_keyed_vectors():
     gensim = pytest.importorskip("gensim")
     keyed = gensim.models.KeyedVectors(2)
     keyed.add_vectors(["dog", "cat", "x1", "zero"], np.array([[1, 0], [1, 0.1], [1, 0], [0, 0]], np.float32))
-    assert NearestWords(keyed).words == ["dog", "cat"]
+    assert WordNeighbors(keyed).words == ["dog", "cat"]
     with pytest.raises(TypeError, match="vectors is list, expected WordVectors"):
-        NearestWords([1, 2])
+        WordNeighbors([1, 2])
     with pytest.raises(ValueError, match="none of 1 words has letters"):
-        NearestWords(WordVectors(["42"], np.ones((1, 2), np.float32)))
+        WordNeighbors(WordVectors(["42"], np.ones((1, 2), np.float32)))
 
 
 def test_nearest_words_of_an_encoder():
@@ -134,7 +134,7 @@ def test_any_masked_language_model_will_do(kind):
         sizes = {"vocab_size": len(tokenizer), "dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 32}
     config = getattr(transformers, f"{kind}Config")(**sizes)
     config.pad_token_id = 0
-    found = MaskedWords(noisy(lambda: getattr(transformers, f"{kind}ForMaskedLM")(config)), tokenizer)
+    found = MaskedLanguageModel(noisy(lambda: getattr(transformers, f"{kind}ForMaskedLM")(config)), tokenizer)
     assert found.candidates([TEXT], [place(TEXT, "guitar")], 4) == [expected_words(found, TEXT, "guitar", 4)]
 
 
@@ -197,7 +197,7 @@ def test_byte_level_pieces_are_words_when_a_space_is_before_them():
     config = transformers.RobertaConfig(
         vocab_size=len(fast), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
     )
-    found = MaskedWords(transformers.RobertaForMaskedLM(config), fast)
+    found = MaskedLanguageModel(transformers.RobertaForMaskedLM(config), fast)
     assert sorted(found.words.values()) == ["cat", "dog"]
     assert found.candidates(["dog dog"], [Place(0, 4, 7)], 5) == [["cat"]]
 
@@ -207,18 +207,18 @@ def test_masked_words_refusals(masked, tmp_path):
 
     tokenizer = make_tokenizer()
     with pytest.raises(ValueError, match="batch_size is 0"):
-        MaskedWords(masked.model, tokenizer, batch_size=0)
+        MaskedLanguageModel(masked.model, tokenizer, batch_size=0)
     tokenizer.mask_token = None
     with pytest.raises(ValueError, match="no mask token"):
-        MaskedWords(masked.model, tokenizer)
+        MaskedLanguageModel(masked.model, tokenizer)
     with pytest.raises(errors.ModelNotFoundError, match="no masked language model"):
-        MaskedWords.from_folder(str(tmp_path))
+        MaskedLanguageModel.from_folder(str(tmp_path))
 
 
 def test_masked_words_from_a_folder(masked, tmp_path):
     masked.model.save_pretrained(tmp_path)
     masked.tokenizer.save_pretrained(tmp_path)
-    loaded = MaskedWords.from_folder(str(tmp_path))
+    loaded = MaskedLanguageModel.from_folder(str(tmp_path))
     spans = [place(TEXT, "dog")]
     assert loaded.candidates([TEXT], spans, 3) == masked.candidates([TEXT], spans, 3)
 
@@ -257,7 +257,7 @@ def test_every_word_that_may_be_replaced_is_when_p_is_one(masked, nearest):
         assert words[7][:-1].lower() in park
 
 
-def test_words_of_several_pieces_get_their_neighbours(masked, nearest):
+def test_words_of_several_pieces_get_their_neighbors(masked, nearest):
     text = ("Dogs bark",)
     found = list(augment([text], masked_words=masked, nearest_words=nearest, copies=30, p=1.0, candidates=2))
     # "bark" is neither one piece nor among the vectors.

@@ -10,7 +10,7 @@ transformers = pytest.importorskip("transformers")
 
 from conftest import make_sentence_transformer, wordpiece_spec  # noqa: E402 (needs the extra)
 
-from sentenc import ExternalEncoder  # noqa: E402
+from sentenc import SentenceTransformerEncoder  # noqa: E402
 from sentenc.training.initialization.bert_layers import fitting_batches, student_from_teacher  # noqa: E402
 from sentenc.training.initialization.build_bert import pruned_tokenizer  # noqa: E402
 from sentenc.training.students.bert import bert_parts  # noqa: E402
@@ -202,7 +202,7 @@ def test_pruned_tokenizer(processor):
 
 
 def test_fitting_batches_and_parts(tmp_path):
-    encoder = ExternalEncoder(make_sentence_transformer(tmp_path))
+    encoder = SentenceTransformerEncoder(make_sentence_transformer(tmp_path))
     model, tokenizer = bert_parts(encoder)
     found = fitting_batches(tokenizer, TEXTS * 20)
     assert sum(len(ids) for ids, _ in found) == len(TEXTS) * 20

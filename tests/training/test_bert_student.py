@@ -80,7 +80,7 @@ def test_pooling_by_hand():
     assert BertSentenceModule(Positions()).dim == 2
 
 
-def test_padding_and_neighbours_change_nothing(student):
+def test_padding_and_neighbors_change_nothing(student):
     student.eval()
     with torch.no_grad():
         together = student(*student.tokenize([*TEXTS, ""]))

@@ -16,7 +16,7 @@ import pytest
 from sentenc.errors import CorpusError, MissingExtraError, SentencError
 from sentenc.io import rows as corpus_readers
 from sentenc.training.data.corpus import Corpus, Source
-from sentenc.training.data.deduplication import SeenKeys
+from sentenc.training.data.deduplication import DedupSet
 
 TEXTS = ['He said "no".', "crème \u2028 東京", "one, two"]
 PACKERS = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}
@@ -245,7 +245,7 @@ def test_words_are_counted_in_every_text(tmp_path):
     assert (report.read, report.too_short, report.too_long) == (4, 2, 1)
 
 
-def test_neighbours_within_documents(tmp_path):
+def test_neighbors_within_documents(tmp_path):
     first = written(tmp_path, "1.txt", "a\nb\nc\n\n \nd\ne\n")
     second = written(tmp_path, "2.txt", b"f\ng\n\xff\nh\ni\n\nj\n")
     corpus, found = in_order([first, second], "ordered", limit=99, options={"max_malformed": 0.2})
@@ -275,7 +275,7 @@ def test_duplicates_within_and_across_sources(tmp_path):
 
 
 def test_seen_keys_agree_with_a_set_while_they_grow():
-    keys, expected = SeenKeys(), set()
+    keys, expected = DedupSet(), set()
     for i in range(30_000):
         texts = (str(i * i % 20_011),)
         assert keys.add(texts) == (texts not in expected)

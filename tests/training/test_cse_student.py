@@ -95,12 +95,12 @@ def test_what_does_not_fit_is_refused():
         CSEStudent(config, Tokenizer(wordpiece_spec(), skip_unknown=False))
     for options, message in [
         ({"dropout": 1.0}, "dropout is 1.0, expected a share"), ({"word_dropout": -0.1}, "word_dropout is -0.1"),
-        ({"words_first": 1.5}, "words_first is 1.5"),
+        ({"ngram_warmup": 1.5}, "ngram_warmup is 1.5"),
     ]:  # fmt: skip
         with pytest.raises(ValueError, match=message):
             CSEStudent(config, tokenizer, **options)
-    with pytest.raises(ValueError, match=r"words_first is 0\.5 with combine='concat'"):
-        make_student(combine="concat", options={"words_first": 0.5})
+    with pytest.raises(ValueError, match=r"ngram_warmup is 0\.5 with combine='concat'"):
+        make_student(combine="concat", options={"ngram_warmup": 0.5})
 
 
 # Phases, groups, gradients -------------------------------------------------------------------------
@@ -117,7 +117,7 @@ def test_groups_hold_every_parameter_once():
 
 
 def test_words_first_leaves_the_ngrams_out_until_their_time():
-    student = make_student(options={"words_first": 0.5})
+    student = make_student(options={"ngram_warmup": 0.5})
     words = CSEStudent.from_encoder(student.encoder().word_path())
     np.testing.assert_allclose(vectors(student, TEXTS), vectors(words, TEXTS), atol=1e-6)
     student(*student.tokenize(TEXTS)).sum().backward()

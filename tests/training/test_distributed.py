@@ -37,7 +37,7 @@ with processes("cpu") as them:
     assert kept[0] == kept[1], kept
 """
 CASES = {
-    "dense": {"regularisation": {"embeddings": 0.1}, "max_minutes": 60},
+    "dense": {"regularization": {"embeddings": 0.1}, "max_minutes": 60},
     "sparse": {"sparse_embeddings": True, "accumulate": 2},
 }
 

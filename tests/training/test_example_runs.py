@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sentenc.training.config.pretraining import load_run
-from sentenc.training.losses import make_objective
+from sentenc.training.losses import make_loss
 
 FILES = sorted((Path(__file__).parents[2] / "examples" / "runs").glob("*.toml"))
 RUNS = [path for path in FILES if "[task]" not in path.read_text(encoding="utf-8")]
@@ -14,7 +14,7 @@ RUNS = [path for path in FILES if "[task]" not in path.read_text(encoding="utf-8
 
 def test_there_are_runs():
     assert {path.stem for path in RUNS} >= {
-        "cse-distil",
+        "cse-distill",
         "cse-refine",
         "cse-paper",
         "cse-tiny",
@@ -31,7 +31,7 @@ def test_run_is_read(path):
     columns = {"sentences": 1, "pairs": 2, "triplets": 3}
     for settings in run.objectives:
         teacher_dim = 8 if settings.options.get("space") == "same" else 12
-        objective = make_objective(
+        objective = make_loss(
             settings.kind, settings.options, dim=8, teacher_dim=teacher_dim, axes=torch.eye(12, 8)
         )
         forms = {source.form for source in run.corpora[settings.corpus].sources}

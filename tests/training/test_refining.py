@@ -38,7 +38,7 @@ def test_the_model_that_is_evaluated_is_the_finished_one(tmp_path):
         seen.append(encoder.encode(TEXTS))
         return 0.0
 
-    whole = trainer(tmp_path, student=wide_student(length=3.0, average_length=0.5), dropout=0.0)
+    whole = trainer(tmp_path, student=wide_student(length=3.0, average_norm=0.5), dropout=0.0)
     options = {"show_progress_bar": False, "rotate_on": TEXTS}
     config = TrainerConfig(steps=1, device="cpu", evaluate_every=1)
     Trainer(whole.student, whole.tasks[1:], config, tmp_path, evaluate, **options).run()
@@ -55,16 +55,16 @@ def refining(tmp_path, **changes):
         make_sentence_transformer(tmp_path).save(str(tmp_path / "teacher"))
         make_cse(embedding_dim=12, num_filters=6).save(tmp_path / "start")
         (tmp_path / "text.txt").write_text("\n".join(sentences(3, 300)), encoding="utf-8")
-    objective = {"kind": "distillation", "corpus": "text", "batch_size": 16, "space": "aligned"}
+    objective = {"kind": "embedding_distillation", "corpus": "text", "batch_size": 16, "space": "aligned"}
     table = {
         "output": "out", "work": "work",
         "student": {
             "start": "./start", "config": {"combine": "both", "average_dim": 4}, "length": 3.0,
-            "average_length": 0.9, "features_length": 0.6,
+            "average_norm": 0.9, "ngram_norm": 0.6,
         },
         "teacher": {"model": "./teacher", "cache": "cache"},
         "corpora": {"text": {"sources": [{"files": ["text.txt"], "form": "sentences"}]}},
-        "objectives": [objective | changes],
+        "losses": [objective | changes],
         "training": {"steps": 12, "learning_rate": 0.001, "log_every": 6, "device": "cpu", "warmup": 0},
     }  # fmt: skip
     return parse_run(table, tmp_path)
@@ -93,7 +93,7 @@ def test_aligned_axes_begin_lower_than_principal_ones(tmp_path):
     first = {}
     for space in ("aligned", "principal"):
         config = refining(tmp_path, space=space, relation_weight=0.0)
-        student = replace(config.student, length=None, average_length=None, features_length=None)
+        student = replace(config.student, length=None, average_norm=None, ngram_norm=None)
         work, output = str(tmp_path / space), str(tmp_path / f"out-{space}")
         run(replace(config, student=student, work=work, output=output), show_progress_bar=False)
         first[space] = rows(tmp_path / space)[0]["loss"]

@@ -12,13 +12,13 @@ output = "out/model"
 seed = 7
 
 [student]
-start = "words.txt"
-words_first = 0.5
+init = "words.txt"
+ngram_warmup = 0.5
 config = { embedding_dim = 24, widths = [2] }
 
 [teacher]
-model = "cse-en"
-minutes = 2
+models = ["cse-en"]
+max_minutes = 2
 
 [corpora.text]
 sources = [
@@ -27,8 +27,8 @@ sources = [
 ]
 max_words = 60
 
-[[objectives]]
-kind = "distillation"
+[[losses]]
+kind = "embedding_distillation"
 corpus = "text"
 batch_size = 32
 temperature = 0.1
@@ -58,11 +58,11 @@ def test_a_run_is_read_with_paths_beside_it(run_file):
     (folder / "words.txt").touch()
     run = load_run(run_file)
     assert (run.output, run.work, run.seed) == (str(folder / "out/model"), str(folder / "work"), 7)
-    assert run.student.start == str(folder / "words.txt")
+    assert run.student.init == str(folder / "words.txt")
     assert run.student.config == {"embedding_dim": 24, "widths": [2]}
     assert run.teacher is not None
     # No such file beside the run: a name.
-    assert (run.teacher.model, run.teacher.cache, run.teacher.minutes) == (
+    assert (run.teacher.model, run.teacher.cache, run.teacher.max_minutes) == (
         "cse-en", str(folder / "teacher-vectors"), 2,
     )  # fmt: skip
     assert run.corpora["text"].sources == (
@@ -72,7 +72,7 @@ def test_a_run_is_read_with_paths_beside_it(run_file):
     assert (run.corpora["text"].max_words, run.corpora["text"].min_words) == (60, 1)
     (objective,) = run.objectives
     assert (objective.kind, objective.corpus, objective.batch_size, objective.weight) == (
-        "distillation", "text", 32, 1.0,
+        "embedding_distillation", "text", 32, 1.0,
     )  # fmt: skip
     assert objective.options == {"temperature": 0.1, "matryoshka": [8, 16]}
     assert run.epochs == 2.5
@@ -89,8 +89,8 @@ def test_set_changes_and_adds_values(run_file):
         run_file,
         [
             "seed=9",
-            "objectives.0.batch_size = 64",
-            'objectives.0.space="principal"',
+            "losses.0.batch_size = 64",
+            'losses.0.space="principal"',
             "student.config.num_filters=3",
             "training.clip=2.0",
             "corpora.text.sources.0.files=['b.txt']",
@@ -101,13 +101,15 @@ def test_set_changes_and_adds_values(run_file):
     assert run.student.config["num_filters"] == 3
     assert run.corpora["text"].sources[0].files == (str(run_file.parent / "b.txt"),)
     # What is written beside the model has the changes.
-    assert run.table["objectives"][0]["batch_size"] == 64
+    assert run.table["losses"][0]["batch_size"] == 64
 
 
 def test_more_teachers_are_folders_beside_the_file_or_names(run_file):
     folder = run_file.parent
     (folder / "large").mkdir()
-    teacher = load_run(run_file, ['teacher.also=["large", "owner/name"]', "teacher.shares=[1, 2, 3]"]).teacher
+    teacher = load_run(
+        run_file, ['teacher.also=["large", "owner/name"]', "teacher.weights=[1, 2, 3]"]
+    ).teacher
     assert teacher is not None
     assert teacher.models == ("cse-en", str(folder / "large"), "owner/name")
 
@@ -120,17 +122,17 @@ def test_more_teachers_are_folders_beside_the_file_or_names(run_file):
         ("student.kind='lstm'", TypeError, r"student\.kind is 'lstm', expected one of 'cse', 'bert'"),
         ("student.dropout='much'", TypeError, r"student\.dropout is 'much', expected a number"),
         ("student.config=1", TypeError, r"student\.config is 1, expected a table"),
-        ("teacher.minutes=true", TypeError, r"teacher\.minutes is True, expected a number"),
-        ("teacher.shares=[1, 2]", ValueError, r"shares are \[1, 2\], expected 1 positive numbers"),
+        ("teacher.max_minutes=true", TypeError, r"teacher\.max_minutes is True, expected a number"),
+        ("teacher.weights=[1, 2]", ValueError, r"shares are \[1, 2\], expected 1 positive numbers"),
         ("teacher.also=[1]", TypeError, r"teacher\.also is \[1\], expected a list"),
         ("corpora.text.sources=[]", ValueError, r"corpora\.text\.sources is \[\], expected a list of tables"),
         ("corpora.text.sources.0.files='a'", TypeError, r"corpora\.text\.sources\.0\.files is 'a', expected a list"),
         ("corpora.text.sources.0.fom='a'", ValueError, r"unknown key corpora\.text\.sources\.0\.fom; known are files"),
         ("corpora.text.sources.0.form='lines'", TypeError, r"sources\.0\.form is 'lines', expected one of 'sentences'"),
-        ("objectives.0.corpus='txet'", ValueError, r"objectives\.0\.corpus is 'txet', expected one of text"),
-        ("objectives.0.batch_size=0", ValueError, r"objectives\.0 has batch_size 0"),
+        ("losses.0.corpus='txet'", ValueError, r"objectives\.0\.corpus is 'txet', expected one of text"),
+        ("losses.0.batch_size=0", ValueError, r"objectives\.0 has batch_size 0"),
         ("objectives=[]", ValueError, r"objectives are missing, expected at least one"),
-        ("objectives.1.weight=2", ValueError, r"there is no entry 1, expected 0 to 0"),
+        ("losses.1.weight=2", ValueError, r"there is no entry 1, expected 0 to 0"),
         ("training.steps=5", ValueError, r"both or neither of steps and epochs"),
         ("training.epochs=0", ValueError, r"training\.epochs is 0, expected a positive number"),
         ("training.seed=5", ValueError, r"training\.seed stands elsewhere: seed"),
@@ -140,9 +142,9 @@ def test_more_teachers_are_folders_beside_the_file_or_names(run_file):
         ("training.betas=[0.9, 1.5]", ValueError, r"betas is \(0\.9, 1\.5\), expected two numbers in \[0, 1\)"),
         ("evaluation.metric='kendall'", TypeError, r"evaluation\.metric is 'kendall', expected one of"),
         ("seed", ValueError, r"'seed' sets nothing, expected section\.key=value"),
-        ("student.start=cse-en", ValueError, r"no value in TOML's syntax .* a string needs quotes"),
+        ("student.init=cse-en", ValueError, r"no value in TOML's syntax .* a string needs quotes"),
         ("seed.x=1", ValueError, r"seed is 7, expected a table"),
-        ("objectives.0=1", ValueError, r"replaces an entry of a list"),
+        ("losses.0=1", ValueError, r"replaces an entry of a list"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named(run_file, change, error, message):
@@ -150,7 +152,7 @@ def test_what_is_wrong_is_named(run_file, change, error, message):
         load_run(run_file, [change])
 
 
-@pytest.mark.parametrize("section", ["[corpora", "[training]", "[[objectives]]", "output"])
+@pytest.mark.parametrize("section", ["[corpora", "[training]", "[[losses]]", "output"])
 def test_a_missing_section_is_named(run_file, section):
     lines = RUN.splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith(section))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import make_cse, make_sentence_transformer, wordpiece_spec
 
-from sentenc import ExternalEncoder
+from sentenc import SentenceTransformerEncoder
 from sentenc.encoders.cse.config import CSEConfig
 from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.data.words import word_splitter
@@ -38,8 +38,8 @@ def test_principal_components_keep_the_main_directions():
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(40, 3)) @ rng.normal(size=(3, 10)) + 5
     embeddings = principal_embeddings(vectors, 3)
-    centred = vectors - vectors.mean(0)
-    before, after = centred @ centred.T, embeddings @ embeddings.T
+    centered = vectors - vectors.mean(0)
+    before, after = centered @ centered.T, embeddings @ embeddings.T
     np.testing.assert_allclose(after, before * (after[0, 0] / before[0, 0]), atol=1e-5)
     assert (embeddings**2).sum(1).mean() == pytest.approx(1, abs=1e-5)
     assert (np.diff(embeddings.var(0)) <= 0).all()
@@ -112,7 +112,7 @@ def test_splitter_splits_as_the_tokenizer_does():
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
     pytest.importorskip("sentence_transformers")
-    return ExternalEncoder(make_sentence_transformer(tmp_path_factory.mktemp("teacher")))
+    return SentenceTransformerEncoder(make_sentence_transformer(tmp_path_factory.mktemp("teacher")))
 
 
 def test_tokens_stand_between_special_tokens(teacher):

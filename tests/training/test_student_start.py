@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import make_cse, make_sentence_transformer
 
-from sentenc import CSE, ExternalEncoder
+from sentenc import CSE, SentenceTransformerEncoder
 from sentenc.training.config.pretraining import RunConfig, parse_run
 from sentenc.training.data.vocabulary import prune_vocabulary, token_frequencies
 from sentenc.training.initialization.build_cse import make_student
@@ -17,7 +17,7 @@ TEXTS = ["the dog runs in a park", "not good at all!", "dog", "", "new york peop
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
     pytest.importorskip("sentence_transformers")
-    return ExternalEncoder(make_sentence_transformer(tmp_path_factory.mktemp("teacher")))
+    return SentenceTransformerEncoder(make_sentence_transformer(tmp_path_factory.mktemp("teacher")))
 
 
 def run_of(tmp_path, **student) -> RunConfig:
@@ -25,7 +25,7 @@ def run_of(tmp_path, **student) -> RunConfig:
         {
             "output": "out", "student": student, "training": {"steps": 1},
             "corpora": {"text": {"sources": [{"files": ["text.txt"], "form": "sentences"}]}},
-            "objectives": [{"kind": "dropout_twice", "corpus": "text", "batch_size": 2}],
+            "losses": [{"kind": "simcse", "corpus": "text", "batch_size": 2}],
         },
         tmp_path,
     )  # fmt: skip
@@ -49,7 +49,7 @@ def saved(tmp_path, **shape):
 def test_a_widened_model_has_the_same_sentence_vectors(tmp_path, teacher, shape):
     encoder, path = saved(tmp_path, **shape)
     config = {"combine": "both", "average_dim": 4}
-    student = made(tmp_path, teacher, start=path, config=config, length=2.0, features_length=0.5)
+    student = made(tmp_path, teacher, start=path, config=config, length=2.0, ngram_norm=0.5)
     found = student.encoder(tables="float32").encode(TEXTS)
     d = encoder.config.word_dim
     np.testing.assert_allclose(found[:, :d], encoder.encode(TEXTS), atol=1e-5)
@@ -59,7 +59,7 @@ def test_a_widened_model_has_the_same_sentence_vectors(tmp_path, teacher, shape)
     ids, ends, _ = encoder.tokenizer.encode(TEXTS[:1])
     np.testing.assert_allclose(found[0, d : d + 4], expected[ids[: ends[0]]].mean(0), atol=1e-5)
     assert found[0, d + 4 :].any()
-    assert (student.length, student.average_length, student.features_length) == (2.0, None, 0.5)
+    assert (student.length, student.average_norm, student.ngram_norm) == (2.0, None, 0.5)
 
 
 def test_the_teacher_is_asked_for_a_new_average_alone(tmp_path):
@@ -126,11 +126,11 @@ def test_what_cannot_shrink_is_refused():
 def test_a_new_student_gets_the_teachers_average_too(tmp_path, teacher):
     encoder, path = saved(tmp_path)
     config = {"combine": "both", "average_dim": 4, "embedding_dim": 8, "num_filters": 6}
-    student = made(tmp_path, teacher, start="random", tokenizer=path, config=config, average_length=0.5)
+    student = made(tmp_path, teacher, start="random", tokenizer=path, config=config, average_norm=0.5)
     expected = average_from_teacher(teacher, encoder.tokenizer, 4)
     np.testing.assert_array_equal(student.encoder().weight("average"), expected)
-    assert student.average_length == 0.5
-    assert student.objective_dim == 8
+    assert student.average_norm == 0.5
+    assert student.loss_dim == 8
 
 
 def test_an_average_is_the_teachers_input_embeddings(teacher):

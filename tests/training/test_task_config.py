@@ -42,8 +42,8 @@ def test_example_names_every_key():
     from sentenc.training.config import task_distillation as task_config
 
     text = EXAMPLE.read_text(encoding="utf-8")
-    for kind in ("TaskSettings", "PhaseSettings", "IntermediateSettings", "PredictionSettings", "TeacherSettings",
-                 "TaskStudentSettings", "AugmentationSettings"):  # fmt: skip
+    for kind in ("TaskConfig", "PhaseConfig", "IntermediateConfig", "PredictionConfig", "TeacherConfig",
+                 "TaskStudentConfig", "AugmentationConfig"):  # fmt: skip
         for item in fields(getattr(task_config, kind)):
             assert f"{item.name} =" in text or f"[teacher.{item.name}]" in text, item.name
 
@@ -67,7 +67,7 @@ def test_names_are_paths_only_where_there_is_such_a_file(tmp_path):
     (tmp_path / "teacher").mkdir()
     run = parse_task_run(table(augmentation__word_vectors="cse-en"), tmp_path)
     assert run.teacher.model == str(tmp_path / "somewhere")
-    assert run.student.start == "teacher"
+    assert run.student.init == "teacher"
     assert run.augmentation.word_vectors == "cse-en"
 
 

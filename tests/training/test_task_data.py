@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from sentenc.errors import TextFileError
-from sentenc.training.config.task_distillation import TaskSettings
-from sentenc.training.data.labelled import baseline, read_task_data, task_score
+from sentenc.training.config.task_distillation import TaskConfig
+from sentenc.training.data.labeled import baseline, read_task_data, task_score
 
 
 def settings(**changes):
     values = {"kind": "classification", "train": "t", "dev": "d", "text": ("sentence",)} | changes
-    return TaskSettings(**values)
+    return TaskConfig(**values)
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from safetensors.torch import load_file  # noqa: E402
 
 from sentenc.cli import cli  # noqa: E402
 from sentenc.errors import CheckpointError, CorpusError, ModelNotFoundError  # noqa: E402
-from sentenc.training.config.task_distillation import AugmentationSettings, parse_task_run  # noqa: E402
+from sentenc.training.config.task_distillation import AugmentationConfig, parse_task_run  # noqa: E402
 from sentenc.training.config.toml_writer import toml_text  # noqa: E402
-from sentenc.training.data.labelled import read_task_data  # noqa: E402
+from sentenc.training.data.labeled import read_task_data  # noqa: E402
 from sentenc.training.initialization.build_classifier import finetuned, first_student  # noqa: E402
 from sentenc.training.recipes import task_distillation as task_run  # noqa: E402
 from sentenc.training.recipes.task_caches import Targets, augmented, outputs  # noqa: E402
@@ -301,7 +301,7 @@ def test_outputs_go_on_where_they_were_stopped(folder, tmp_path, monkeypatch):
 def test_augmentation_goes_on_where_it_was_stopped(folder, tmp_path):
     config = settings(folder, tmp_path)
     data = read_task_data(config.task.train, config.task)
-    how = AugmentationSettings(copies=3, word_vectors=str(folder / "vectors"))
+    how = AugmentationConfig(copies=3, word_vectors=str(folder / "vectors"))
     whole = augmented(data, how, 1, tmp_path, False)
     assert whole[0] == data.examples[0]
     assert set(data.examples) < set(whole)
@@ -319,12 +319,12 @@ def test_augmentation_from_a_file_of_vectors_and_a_masked_model(folder, tmp_path
     config = settings(folder, tmp_path)
     data = read_task_data(config.task.train, config.task)
     (tmp_path / "words.txt").write_text("dog 1 0\ncat 1 0.1\nmarket 0 1\nstock 0.1 1\n", encoding="utf-8")
-    how = AugmentationSettings(copies=2, word_vectors=str(tmp_path / "words.txt"), candidates=1, p=1.0)
+    how = AugmentationConfig(copies=2, word_vectors=str(tmp_path / "words.txt"), candidates=1, p=1.0)
     found = {tuple(text.split()) for (text,) in augmented(data, how, 1, tmp_path, False)}
     assert {word for text in found for word in text} <= {word for text in data.texts for word in text.split()}
     make_model(transformers.BertForMaskedLM).save_pretrained(tmp_path / "masked")
     make_tokenizer().save_pretrained(tmp_path / "masked")
-    how = AugmentationSettings(copies=1, masked_lm=str(tmp_path / "masked"))
+    how = AugmentationConfig(copies=1, masked_lm=str(tmp_path / "masked"))
     assert len(augmented(data, how, 1, tmp_path, False)) > len(data)
 
 

@@ -9,7 +9,7 @@ import torch
 transformers = pytest.importorskip("transformers")
 
 from sentenc.errors import CheckpointError  # noqa: E402
-from sentenc.training.students.bert_classifier import TaskStudent, _shortened  # noqa: E402
+from sentenc.training.students.bert_classifier import BertClassifierStudent, _shortened  # noqa: E402
 from training.tiny_task import make_model, make_tokenizer  # noqa: E402 (needs the extra)
 
 PAIRS = [
@@ -22,7 +22,7 @@ TEXTS = ["the dog runs", "stock market fell on a new day!", "cat", "park " * 30]
 
 
 def make_student(**options):
-    return TaskStudent(make_model(num_labels=3), make_tokenizer(), **({"max_tokens": 16} | options))
+    return BertClassifierStudent(make_model(num_labels=3), make_tokenizer(), **({"max_tokens": 16} | options))
 
 
 def reference_logits(student, texts):
@@ -142,16 +142,16 @@ def test_groups_hold_every_parameter_once():
 
 def test_refusals():
     with pytest.raises(TypeError, match="model is BertModel, expected BertForSequenceClassification"):
-        TaskStudent(make_model(transformers.BertModel), make_tokenizer())
+        BertClassifierStudent(make_model(transformers.BertModel), make_tokenizer())
     for tokens in (4, 41):
         with pytest.raises(ValueError, match=f"max_tokens is {tokens}, expected 5 to 40"):
             make_student(max_tokens=tokens)
     with pytest.raises(ValueError, match="expected at most the model's 10"):
-        TaskStudent(make_model(vocab_size=10), make_tokenizer(), max_tokens=16)
+        BertClassifierStudent(make_model(vocab_size=10), make_tokenizer(), max_tokens=16)
     tokenizer = make_tokenizer()
     tokenizer.sep_token = None
     with pytest.raises(ValueError, match=r"no \[CLS\] or no \[SEP\]"):
-        TaskStudent(make_model(), tokenizer, max_tokens=16)
+        BertClassifierStudent(make_model(), tokenizer, max_tokens=16)
     with pytest.raises(ValueError, match="expected neither"):
         make_student().encoder(rotate_on=["a"])
     with pytest.raises(TypeError, match="encoder is int"):

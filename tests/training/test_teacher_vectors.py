@@ -8,7 +8,7 @@ import pytest
 from conftest import make_cse
 
 from sentenc.training.teachers import embedding_cache as teacher_vectors
-from sentenc.training.teachers.embedding_cache import MissingVectorError, TeacherVectors
+from sentenc.training.teachers.embedding_cache import EmbeddingCache, MissingVectorError
 
 TEXTS = [
     f"{a} {b} {c}" for a in ("the dog", "a cat") for b in ("runs", "fell") for c in ("in the park", "on", "")
@@ -45,12 +45,12 @@ class Counting:
 
 
 def test_lookup_gives_each_text_its_own_vector_in_any_order(tmp_path, teacher):
-    vectors = TeacherVectors(tmp_path, teacher)
+    vectors = EmbeddingCache(tmp_path, teacher)
     assert vectors.add(iter([*TEXTS, *TEXTS])) == 12
     assert len(vectors) == 12
     asked = [TEXTS[i] for i in (7, 0, 11, 7, 3)]
     expected = teacher.encode(asked, normalize_embeddings=True)
-    for cache in (vectors, TeacherVectors(tmp_path, None), TeacherVectors(tmp_path, teacher)):
+    for cache in (vectors, EmbeddingCache(tmp_path, None), EmbeddingCache(tmp_path, teacher)):
         found = cache.lookup(asked)
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, atol=1e-3)
@@ -59,7 +59,7 @@ def test_lookup_gives_each_text_its_own_vector_in_any_order(tmp_path, teacher):
 
 
 def test_format(tmp_path, teacher):
-    TeacherVectors(tmp_path, teacher).add(TEXTS[:6])
+    EmbeddingCache(tmp_path, teacher).add(TEXTS[:6])
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "keys-00000.npy", "keys-00001.npy", "teacher.json", "vectors-00000.npy", "vectors-00001.npy",
     ]  # fmt: skip
@@ -76,34 +76,34 @@ def test_format(tmp_path, teacher):
 
 def test_only_what_is_missing_is_computed_and_a_stopped_run_goes_on(tmp_path):
     stopped = Counting(stop_after=9)
-    cache = TeacherVectors(tmp_path, stopped)
+    cache = EmbeddingCache(tmp_path, stopped)
     with pytest.raises(KeyboardInterrupt):
         cache.add(TEXTS)
     assert len(cache) == 8
     again = Counting()
-    cache = TeacherVectors(tmp_path, again)
+    cache = EmbeddingCache(tmp_path, again)
     assert cache.has(TEXTS).tolist() == [True] * 8 + [False] * 4
     assert cache.add(["a new one", *TEXTS, "a new one"]) == 5
     assert sorted(again.asked) == sorted(["a new one", *TEXTS[8:]])
     assert cache.add(TEXTS) == 0
-    assert TeacherVectors(tmp_path, None).has([*TEXTS, "a new one", "never seen"]).tolist() == [True] * 13 + [
+    assert EmbeddingCache(tmp_path, None).has([*TEXTS, "a new one", "never seen"]).tolist() == [True] * 13 + [
         False
     ]
 
 
 def test_one_str_is_not_taken_for_its_characters(tmp_path):
     with pytest.raises(TypeError, match="texts is str"):
-        TeacherVectors(tmp_path, Counting()).add("dog")
+        EmbeddingCache(tmp_path, Counting()).add("dog")
 
 
 def test_no_time_still_finishes_one_shard(tmp_path):
-    cache = TeacherVectors(tmp_path, Counting())
+    cache = EmbeddingCache(tmp_path, Counting())
     assert cache.add(TEXTS, minutes=0.0) == 4
     assert cache.has(TEXTS).sum() == 4
 
 
 def test_the_first_missing_text_is_named(tmp_path):
-    cache = TeacherVectors(tmp_path, Counting())
+    cache = EmbeddingCache(tmp_path, Counting())
     cache.add(TEXTS)
     with pytest.raises(
         MissingVectorError, match=r"no vectors of 2 of 4 texts.*\(index 1\) 'never seen'"
@@ -113,35 +113,35 @@ def test_the_first_missing_text_is_named(tmp_path):
 
 
 def test_another_teachers_folder_is_refused(tmp_path, teacher):
-    TeacherVectors(tmp_path, Counting()).add(TEXTS)
+    EmbeddingCache(tmp_path, Counting()).add(TEXTS)
     with pytest.raises(ValueError, match="another teacher: fingerprint counting, expected"):
-        TeacherVectors(tmp_path, teacher)
+        EmbeddingCache(tmp_path, teacher)
     (tmp_path / "teacher.json").write_text("[]")
     with pytest.raises(ValueError, match=r"teacher\.json is damaged"):
-        TeacherVectors(tmp_path, teacher)
+        EmbeddingCache(tmp_path, teacher)
     (tmp_path / "teacher.json").unlink()
     with pytest.raises(ValueError, match=r"teacher\.json is missing"):
-        TeacherVectors(tmp_path, Counting())
-    alone = TeacherVectors(tmp_path, None)
+        EmbeddingCache(tmp_path, Counting())
+    alone = EmbeddingCache(tmp_path, None)
     assert alone.has(TEXTS).all()
     with pytest.raises(ValueError, match="without a teacher"):
         alone.add(["more"])
 
 
 def test_unfinished_and_foreign_files_do_not_count_and_damaged_ones_are_named(tmp_path):
-    TeacherVectors(tmp_path, Counting()).add(TEXTS[:8])
+    EmbeddingCache(tmp_path, Counting()).add(TEXTS[:8])
     (tmp_path / "vectors-00007.tmp.npy").write_bytes(b"half")
     np.save(tmp_path / "keys-00002.npy", np.zeros((4, 16), np.uint8))
-    cache = TeacherVectors(tmp_path, Counting())
+    cache = EmbeddingCache(tmp_path, Counting())
     assert len(cache) == 8
     assert cache.add(TEXTS[8:]) == 4
-    assert TeacherVectors(tmp_path, None).has(TEXTS).all()
+    assert EmbeddingCache(tmp_path, None).has(TEXTS).all()
     np.save(tmp_path / "keys-00001.npy", np.zeros((3, 16), np.uint8))
     with pytest.raises(ValueError, match=r"keys-00001\.npy \(3, 16\) uint8, expected"):
-        TeacherVectors(tmp_path, None)
+        EmbeddingCache(tmp_path, None)
     (tmp_path / "keys-00001.npy").unlink()
     with pytest.raises(ValueError, match="cannot be read"):
-        TeacherVectors(tmp_path, None)
+        EmbeddingCache(tmp_path, None)
 
 
 def test_vectors_that_are_not_finite_are_refused(tmp_path):
@@ -150,8 +150,8 @@ def test_vectors_that_are_not_finite_are_refused(tmp_path):
             return np.array([[np.nan, 0.0] if text == "bad" else [1.0, 0.0] for text in texts], np.float32)
 
     with pytest.raises(ValueError, match="'bad' has values that are not finite"):
-        TeacherVectors(tmp_path, Broken()).add(["good", "bad"])
-    assert len(TeacherVectors(tmp_path, None)) == 0
+        EmbeddingCache(tmp_path, Broken()).add(["good", "bad"])
+    assert len(EmbeddingCache(tmp_path, None)) == 0
 
 
 def test_keys_that_share_their_first_half_are_told_apart(tmp_path, monkeypatch):
@@ -167,7 +167,7 @@ def test_keys_that_share_their_first_half_are_told_apart(tmp_path, monkeypatch):
         def encode(self, texts, **_):
             return np.array([[ord(text), 0.0] for text in texts], np.float32)
 
-    cache = TeacherVectors(tmp_path, Letters())
+    cache = EmbeddingCache(tmp_path, Letters())
     cache.add(["a", "c"])
     assert cache.has(["a", "b", "c", "d"]).tolist() == [True, False, True, False]
     cache.add(["d", "b"])
@@ -175,6 +175,6 @@ def test_keys_that_share_their_first_half_are_told_apart(tmp_path, monkeypatch):
 
 
 def test_a_lone_surrogate_is_a_text_like_any_other(tmp_path, teacher):
-    cache = TeacherVectors(tmp_path, teacher)
+    cache = EmbeddingCache(tmp_path, teacher)
     cache.add(["do\ud800g", ""])
     assert cache.lookup(["", "do\ud800g"])[0].tolist() == [0.0] * 24

@@ -7,7 +7,7 @@ from conftest import make_cse, make_sentence_transformer
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
-from sentenc import ExternalEncoder
+from sentenc import SentenceTransformerEncoder
 from sentenc.training.initialization.cse import average_from_teacher, token_vectors
 from sentenc.training.teachers import ensemble as teachers
 from sentenc.training.teachers.ensemble import BatchedTeacher, TeacherEnsemble, for_many_texts, load_teacher
@@ -84,7 +84,7 @@ def test_without_a_gpu_a_teacher_computes_as_it_is(pair, monkeypatch):
 
 
 def test_batches_by_tokens_give_the_vectors_of_sentence_transformers(tmp_path, monkeypatch):
-    encoder = ExternalEncoder(make_sentence_transformer(tmp_path))
+    encoder = SentenceTransformerEncoder(make_sentence_transformer(tmp_path))
     monkeypatch.setattr(teachers, "_TOKENS", 24)
     assert BatchedTeacher.fits(encoder)
     batched = BatchedTeacher(encoder, torch.device("cpu"), torch.float32)
@@ -102,7 +102,7 @@ def test_batches_by_tokens_give_the_vectors_of_sentence_transformers(tmp_path, m
 def test_only_transformers_with_mean_pooling_are_batched(tmp_path, pair):
     model = make_sentence_transformer(tmp_path)
     first = SentenceTransformer(modules=[model[0], Pooling(24, pooling_mode="cls")], device="cpu")
-    for encoder in (pair[0], ExternalEncoder(first)):
+    for encoder in (pair[0], SentenceTransformerEncoder(first)):
         assert not BatchedTeacher.fits(encoder)
     with pytest.raises(ValueError, match="mean pooling"):
-        BatchedTeacher(ExternalEncoder(first), torch.device("cpu"))
+        BatchedTeacher(SentenceTransformerEncoder(first), torch.device("cpu"))

@@ -14,7 +14,7 @@ from sentenc.errors import SentencError
 from sentenc.metrics import spearman
 from sentenc.training.config.pretraining import parse_run
 from sentenc.training.recipes import pretraining as run_module
-from sentenc.training.teachers.embedding_cache import TeacherVectors
+from sentenc.training.teachers.embedding_cache import EmbeddingCache
 
 RUN = """
 output = "model"
@@ -22,13 +22,13 @@ work = "work"
 seed = 3
 
 [student]
-start = "teacher"
-words_first = 0.5
+init = "teacher"
+ngram_warmup = 0.5
 word_dropout = 0.1
 config = { embedding_dim = 12, num_filters = 4 }
 
 [teacher]
-model = "teacher"
+models = ["teacher"]
 cache = "vectors"
 
 [corpora.text]
@@ -37,12 +37,12 @@ sources = [{ files = ["sentences.txt"], form = "sentences" }]
 [corpora.pairs]
 sources = [{ files = ["pairs.tsv"], form = "pairs" }]
 
-[[objectives]]
-kind = "distillation"
+[[losses]]
+kind = "embedding_distillation"
 corpus = "text"
 batch_size = 32
 
-[[objectives]]
+[[losses]]
 kind = "paraphrase_margin"
 corpus = "pairs"
 batch_size = 16
@@ -128,8 +128,8 @@ def test_a_run_from_its_file_to_a_model_and_its_papers(folder, monkeypatch):
     rows = [json.loads(line) for line in (folder / "model/log.jsonl").read_text().splitlines()]
     # 301 sentences: 9 batches of 32 in each of 3 epochs.
     assert [row["step"] for row in rows] == [0, 5, 10, 15, 20, 25, 27]
-    assert rows[-1]["losses"].keys() == {"distillation", "paraphrase_margin"}
-    assert rows[-1]["losses"]["distillation"] < 0.7 * rows[1]["losses"]["distillation"]
+    assert rows[-1]["losses"].keys() == {"embedding_distillation", "paraphrase_margin"}
+    assert rows[-1]["losses"]["embedding_distillation"] < 0.7 * rows[1]["losses"]["embedding_distillation"]
     scores = [row["dev"] for row in rows if "dev" in row]
     assert max(scores) > scores[0] + 5
     card = (folder / "model/README.md").read_text()
@@ -190,7 +190,7 @@ def test_a_cache_that_lacks_texts_is_used_as_far_as_it_goes(folder):
     more = sentences(7, 200)
     with open(folder / "sentences.txt", "a") as file:
         file.write("\n".join(more) + "\n")
-    result = train(folder, "--set", "teacher.minutes=0", "--set", "output='partial'", "--fresh")
+    result = train(folder, "--set", "teacher.max_minutes=0", "--set", "output='partial'", "--fresh")
     assert result.exit_code == 0, result.output
     rows = (folder / "partial/log.jsonl").read_text().splitlines()
     # Still 9 batches an epoch: those of the 301 that have vectors.
@@ -200,12 +200,12 @@ def test_a_cache_that_lacks_texts_is_used_as_far_as_it_goes(folder):
 @pytest.mark.parametrize(
     "changes",
     [
-        ["student.start='random'", "student.vocabulary=200"],
-        ["student.start='vectors.txt'", "student.config={num_filters=3, unknown='row'}"],
-        ["student.start='vectors.txt'", "student.config={embedding_dim=4, num_filters=3}"],
-        ["student.start='teacher'", "training.sparse_embeddings=true", "training.accumulate=2"],
+        ["student.init='random'", "student.vocabulary=200"],
+        ["student.init='vectors.txt'", "student.config={num_filters=3, unknown='row'}"],
+        ["student.init='vectors.txt'", "student.config={embedding_dim=4, num_filters=3}"],
+        ["student.init='teacher'", "training.sparse_embeddings=true", "training.accumulate=2"],
         ["student={start='./teacher'}"],
-        ["objectives.0.space='principal'", "objectives.0.matryoshka=[4, 12]"],
+        ["losses.0.space='principal'", "losses.0.matryoshka=[4, 12]"],
     ],
     ids=["random", "words", "fewer dimensions", "sparse", "model", "matryoshka"],
 )
@@ -242,19 +242,19 @@ def test_a_bert_is_trained_too(folder):
     ("changes", "error", "message"),
     [
         (["student.config.filters=3"], ValueError, r"unknown key student\.config\.filters; known are embedding_dim"),
-        (["student.start='nowhere'"], SentencError, r"no model 'nowhere'"),
-        (["student.start='random'", "teacher={cache='full'}"], ValueError, r"expected student\.tokenizer"),
-        (["teacher={cache='nothing'}", "student.start='random'", "student.tokenizer='teacher'"], ValueError,
+        (["student.init='nowhere'"], SentencError, r"no model 'nowhere'"),
+        (["student.init='random'", "teacher={cache='full'}"], ValueError, r"expected student\.tokenizer"),
+        (["teacher={cache='nothing'}", "student.init='random'", "student.tokenizer='teacher'"], ValueError,
          r"nothing has no vectors of a teacher"),
-        (["objectives.0.corpus='pairs'"], ValueError, r"objective distillation wants examples of 1 texts"),
-        (["objectives.0.batch_size=400", "training.epochs=1"], ValueError, r"an epoch of .* has 301 examples, fewer than a batch"),
-        (["objectives.0.margin=1"], ValueError, r"unknown option 'margin' of objective distillation"),
+        (["losses.0.corpus='pairs'"], ValueError, r"objective distillation wants examples of 1 texts"),
+        (["losses.0.batch_size=400", "training.epochs=1"], ValueError, r"an epoch of .* has 301 examples, fewer than a batch"),
+        (["losses.0.margin=1"], ValueError, r"unknown option 'margin' of objective distillation"),
         (["evaluation.sts='none.tsv'"], OSError, r"none\.tsv"),
         (["student={kind='bert', start='teacher-folder', dropout=0.1}"], ValueError, r"student\.dropout is 0\.1"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_said(folder, teacher, changes, error, message):
-    TeacherVectors(folder / "full", teacher).add(["the dog runs"], progress=False)
+    EmbeddingCache(folder / "full", teacher).add(["the dog runs"], progress=False)
     result = train(folder, *[argument for change in changes for argument in ("--set", change)])
     assert isinstance(result.exception, error), repr(result.exception)
     with pytest.raises(error, match=message):

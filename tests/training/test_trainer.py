@@ -8,7 +8,7 @@ import torch
 
 from sentenc.errors import CheckpointError
 from sentenc.training.engine.trainer import Task, Trainer, TrainerConfig
-from sentenc.training.losses import make_objective
+from sentenc.training.losses import make_loss
 from training.tiny_training import (
     TEACHER_DIM,
     assert_same,
@@ -22,7 +22,7 @@ from training.tiny_training import (
 )
 
 SPARSE = {"sparse_embeddings": True, "accumulate": 2}
-REGULARISED = {"regularisation": {"embeddings": 0.1, "ngrams": 0.1}}
+REGULARISED = {"regularization": {"embeddings": 0.1, "ngrams": 0.1}}
 
 
 # Step 1 is in the middle of the first mega-batch, 5 ends an epoch, 7 is past an evaluation.
@@ -78,7 +78,7 @@ def test_training_lowers_the_loss_and_leaves_torchs_generator_alone(tmp_path):
     assert len(losses) == 3
     assert losses[-1] < 0.8 * losses[0]
     first = rows(tmp_path)[0]
-    assert first["loss"] == pytest.approx(first["losses"]["distil"] + 0.5 * first["losses"]["margin"])
+    assert first["loss"] == pytest.approx(first["losses"]["distill"] + 0.5 * first["losses"]["margin"])
 
 
 def test_the_best_weights_come_back_or_the_last_stay(tmp_path):
@@ -140,11 +140,13 @@ def test_a_loss_that_is_not_finite_leaves_its_texts_and_the_last_state(tmp_path)
     broken.tasks[0].objective.register_forward_hook(
         lambda _module, _inputs, loss: loss * (float("nan") if broken.step == 5 else 1)
     )
-    with pytest.raises(FloatingPointError, match=r"the loss of distil is nan at step 5.*failed-step-5\.json"):
+    with pytest.raises(
+        FloatingPointError, match=r"the loss of distill is nan at step 5.*failed-step-5\.json"
+    ):
         broken.run()
     found = json.loads((tmp_path / "failed-step-5.json").read_text())
     # Five batches an epoch: step 5 has the first of the second epoch.
-    assert [tuple(example) for example in found["examples"]["distil"][0]] == next(stream(1)(1, 0))[1]
+    assert [tuple(example) for example in found["examples"]["distill"][0]] == next(stream(1)(1, 0))[1]
     assert (tmp_path / "state.pt").read_bytes() == before
 
 
@@ -165,15 +167,15 @@ def test_a_limit_of_time_squeezes_the_schedule(tmp_path, monkeypatch):
 
 def test_tasks_that_do_not_fit_are_refused(tmp_path):
     whole = trainer(tmp_path)
-    distil = whole.tasks[0]
+    distill = whole.tasks[0]
     config = TrainerConfig(steps=1, device="cpu")
-    lonely = Task(name="a", objective=distil.objective, batches=stream(1))
+    lonely = Task(name="a", objective=distill.objective, batches=stream(1))
     for tasks, message in (
         ([], "tasks is empty"),
         ([lonely], "needs a teacher"),
-        ([distil, distil], "different names"),
+        ([distill, distill], "different names"),
         (
-            [distil, Task(name="b", objective=distil.objective, batches=stream(1), teacher=teacher)],
+            [distill, Task(name="b", objective=distill.objective, batches=stream(1), teacher=teacher)],
             "at most one",
         ),
     ):
@@ -181,14 +183,14 @@ def test_tasks_that_do_not_fit_are_refused(tmp_path):
             Trainer(whole.student, tasks, config, tmp_path)
     for changes, message in (
         ({"learning_rates": {"filters": 0.1}}, "learning_rates names filters, expected groups of embeddings, ngrams, objectives"),
-        ({"regularisation": {"filters": 0.1}}, "regularisation names filters"),
-        ({"sparse_embeddings": True, "regularisation": {"embeddings": 0.1}}, "one without the other"),
+        ({"regularization": {"filters": 0.1}}, "regularization names filters"),
+        ({"sparse_embeddings": True, "regularization": {"embeddings": 0.1}}, "one without the other"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             trainer(tmp_path, **changes)
     with pytest.raises(ValueError, match="sparse_embeddings is True, but the student has 0"):
         Trainer(
-            whole.student, [distil], TrainerConfig(steps=1, device="cpu", sparse_embeddings=True), tmp_path
+            whole.student, [distill], TrainerConfig(steps=1, device="cpu", sparse_embeddings=True), tmp_path
         )
 
 
@@ -206,7 +208,7 @@ def test_accumulated_batches_are_averaged(tmp_path):
         generator = torch.Generator().manual_seed(1)
         task = Task(
             name="cosine", batches=batches, teacher=teacher,
-            objective=make_objective("distillation", {"relation_weight": 0.0}, dim=16, teacher_dim=TEACHER_DIM, generator=generator),
+            objective=make_loss("embedding_distillation", {"relation_weight": 0.0}, dim=16, teacher_dim=TEACHER_DIM, generator=generator),
         )  # fmt: skip
         config = TrainerConfig(steps=3, accumulate=accumulate, device="cpu", warmup=0)
         result[name] = Trainer(whole.student, [task], config, tmp_path / name, show_progress_bar=False)
@@ -217,5 +219,5 @@ def test_accumulated_batches_are_averaged(tmp_path):
 
 def test_batches_that_end_are_an_error(tmp_path):
     whole = trainer(tmp_path, batches=lambda epoch, start: iter([(0, [("a man",), ("a dog",)])]))
-    with pytest.raises(ValueError, match="batches of task distil have ended"):
+    with pytest.raises(ValueError, match="batches of task distill have ended"):
         whole.run()

@@ -1,4 +1,4 @@
-"""Small parts of training: optimisers, prefetching, the log, TOML, dev scores."""
+"""Small parts of training: optimizers, prefetching, the log, TOML, dev scores."""
 
 import json
 import threading
@@ -21,7 +21,7 @@ from sentenc.training.engine.optimizer import Optimizers, clip_gradients
 from sentenc.training.engine.run_log import LossWindow, TrainingLog, plot_curve, read_log, training_bar
 from sentenc.training.recipes.dev_score import sts_score
 
-# Optimisers -----------------------------------------------------------------------------------------
+# Optimizers -----------------------------------------------------------------------------------------
 
 
 def test_groups_have_their_own_rates():
@@ -178,12 +178,12 @@ def test_what_is_written_reads_back():
             "b": {"empty": []},
         },
         "nothing": {},
-        "objectives": [{"kind": "x", "matryoshka": [8, 16], "table": {"a": 1}}, {"kind": "y"}],
+        "losses": [{"kind": "x", "matryoshka": [8, 16], "table": {"a": 1}}, {"kind": "y"}],
     }
     text = toml_text(table)
     assert tomllib.loads(text) == table
     assert toml_text(tomllib.loads(text)) == text
-    assert "[[objectives]]" in text
+    assert "[[losses]]" in text
     with pytest.raises(TypeError, match="expected a number, text, or a list or table"):
         toml_text({"a": None})
 

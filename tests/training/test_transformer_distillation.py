@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from sentenc.nn.bert_states import bert_states  # noqa: E402 (needs the extra)
-from sentenc.training.losses import TransformerDistillation, make_objective  # noqa: E402
+from sentenc.training.losses import TransformerDistillation, make_loss  # noqa: E402
 from sentenc.training.losses.transformer_distillation import attention_loss, layer_map, state_loss, token_map  # noqa: E402
 
 
@@ -101,7 +101,7 @@ def test_a_copy_of_the_teacher_has_no_loss():
 
 
 @pytest.mark.parametrize("shape", [{}, {"hidden_size": 6, "num_hidden_layers": 2}])
-def test_padding_and_neighbours_change_nothing(shape):
+def test_padding_and_neighbors_change_nothing(shape):
     student, teacher = bert(1, **shape), bert(2)
     objective = TransformerDistillation(student, teacher, generator=torch.Generator().manual_seed(0))
     given, mask = inputs(3, 6, width=6)
@@ -212,13 +212,11 @@ def test_sentence_part():
 
 
 def test_by_name():
-    made = make_objective(
+    made = make_loss(
         "transformer_distillation", {"layer_map": "top"}, dim=12, student=bert(1), teacher=bert(2)
     )
     assert made.map == (1, 2, 3, 4)
     with pytest.raises(ValueError, match="needs a student and a teacher built like BERT"):
-        make_objective("transformer_distillation", {}, dim=12)
+        make_loss("transformer_distillation", {}, dim=12)
     with pytest.raises(ValueError, match="expected an objective of those"):
-        make_objective(
-            "transformer_distillation", {"matryoshka": [4]}, dim=12, student=bert(1), teacher=bert(2)
-        )
+        make_loss("transformer_distillation", {"matryoshka": [4]}, dim=12, student=bert(1), teacher=bert(2))

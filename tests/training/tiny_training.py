@@ -10,7 +10,7 @@ from conftest import WORDS, wordpiece_spec
 from sentenc import CSEConfig
 from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.engine.trainer import Task, Trainer, TrainerConfig
-from sentenc.training.losses import make_objective
+from sentenc.training.losses import make_loss
 from sentenc.training.students.cse import CSEStudent
 
 TEACHER_DIM = 12
@@ -60,20 +60,20 @@ def trainer(
     config = CSEConfig(vocab_size=tokenizer.vocab_size, embedding_dim=16, num_filters=4)
     sparse = changes.get("sparse_embeddings", False)
     student = student or CSEStudent(
-        config, tokenizer, generator=generator, dropout=dropout, words_first=0.4, sparse_embeddings=sparse,
+        config, tokenizer, generator=generator, dropout=dropout, ngram_warmup=0.4, sparse_embeddings=sparse,
     )  # fmt: skip
     tasks = [
         Task(
-            name="distil",
-            objective=make_objective(
-                "distillation", {}, dim=16, teacher_dim=TEACHER_DIM, generator=generator
+            name="distill",
+            objective=make_loss(
+                "embedding_distillation", {}, dim=16, teacher_dim=TEACHER_DIM, generator=generator
             ),
             batches=batches or stream(1),
             teacher=teacher,
         ),
         Task(
             name="margin",
-            objective=make_objective(
+            objective=make_loss(
                 "paraphrase_margin", {"mega_batch": 3, "negatives": "mix", "scramble": 0.5}, dim=16
             ),
             batches=stream(2),

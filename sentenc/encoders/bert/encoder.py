@@ -15,7 +15,7 @@ from sentenc.checkpoint import Checkpoint, write_checkpoint
 from sentenc.encoders.base import Encoder, digest
 from sentenc.encoders.bert.batching import Ids, between_special_tokens, spans_with_words, token_batches
 from sentenc.encoders.bert.config import BertConfig, Compute
-from sentenc.encoders.bert.quantization import dense_weight, dequantised, quantised
+from sentenc.encoders.bert.quantization import dense_weight, dequantized, quantized
 from sentenc.encoders.bert.tokenizer_files import CLS, PAD, SEP, check_tokenizer
 from sentenc.encoders.golden import golden_vectors
 from sentenc.errors import CheckpointError
@@ -32,7 +32,7 @@ _TOKENS_PER_TEXT = 8
 _BLOCK = 4096
 
 
-class TinyBERT(Encoder):
+class BertEncoder(Encoder):
     """A small BERT with mean pooling (TinyBERT: Jiao et al., Findings of EMNLP 2020), or any other BERT.
 
     Args:
@@ -95,7 +95,7 @@ class TinyBERT(Encoder):
     @classmethod
     def from_checkpoint(
         cls, checkpoint: Checkpoint, *, compute: Compute | None = None, threads: int | None = None
-    ) -> "TinyBERT":
+    ) -> "BertEncoder":
         """The model in a folder's content; it says itself what it computes in, unless that is given."""
         values = dict(checkpoint.config)
         try:
@@ -111,7 +111,7 @@ class TinyBERT(Encoder):
     @classmethod
     def from_folder(
         cls, folder: str | os.PathLike[str], *, compute: Compute | None = None, threads: int | None = None
-    ) -> "TinyBERT":
+    ) -> "BertEncoder":
         """The model in a Hugging Face or sentence-transformers folder.
 
         Raises:
@@ -144,7 +144,7 @@ class TinyBERT(Encoder):
         return np.concatenate(counts) if counts else np.zeros(0, np.int64)
 
     def fingerprint(self) -> str:
-        """A short hash of configuration, tokeniser and weights; the same however the weights are stored."""
+        """A short hash of configuration, tokenizer and weights; the same however the weights are stored."""
         if self._fingerprint is None:
             spec = json.dumps(json.loads(self.tokenizer.spec), sort_keys=True)
             parts = [json.dumps(self._settings(), sort_keys=True).encode(), spec.encode()]
@@ -157,17 +157,17 @@ class TinyBERT(Encoder):
         """A weight of ``config.shapes()`` in float32, whatever it is stored in."""
         return dense_weight(self._weights, name)
 
-    def computing(self, compute: Compute, *, threads: int | None = None) -> "TinyBERT":
+    def computing(self, compute: Compute, *, threads: int | None = None) -> "BertEncoder":
         """The same model, with matrices multiplied in float32 or int8."""
-        return TinyBERT(
+        return BertEncoder(
             self.config, self._weights, self.tokenizer, compute=compute, threads=threads or self.threads,
             metadata=self.metadata, card=self.card,
         )  # fmt: skip
 
-    def compressed(self) -> "TinyBERT":
+    def compressed(self) -> "BertEncoder":
         """The same model with its matrices in int8 (a scale per row): a quarter the size."""
-        return TinyBERT(
-            self.config, quantised(self._weights), self.tokenizer, compute=self.compute, threads=self.threads,
+        return BertEncoder(
+            self.config, quantized(self._weights), self.tokenizer, compute=self.compute, threads=self.threads,
             metadata=self.metadata, card=self.card,
         )  # fmt: skip
 
@@ -180,7 +180,7 @@ class TinyBERT(Encoder):
 
         with replacing_folder(Path(folder), "modules.json", CheckpointError, "a model folder") as staging:
             write_bert_folder(
-                staging, self.config, dequantised(self._weights), self.tokenizer, compute=self.compute,
+                staging, self.config, dequantized(self._weights), self.tokenizer, compute=self.compute,
                 metadata=self.metadata, card=self.card,
             )  # fmt: skip
 
@@ -361,7 +361,7 @@ def _rebuild(
     threads: int,
     metadata: dict[str, Any],
     card: str | None,
-) -> TinyBERT:
-    return TinyBERT(
+) -> BertEncoder:
+    return BertEncoder(
         config, weights, tokenizer, compute=compute, threads=threads, metadata=metadata, card=card
     )

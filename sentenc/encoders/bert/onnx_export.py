@@ -15,7 +15,7 @@ from sentenc.io.atomic import replacing_file
 from sentenc.texts import as_text_list
 
 if TYPE_CHECKING:
-    from sentenc.encoders.bert.encoder import TinyBERT
+    from sentenc.encoders.bert.encoder import BertEncoder
 
 # Vectors in another arithmetic must be about those of float32, and order pairs as well.
 LEAST_COSINE = 0.99
@@ -23,13 +23,13 @@ LARGEST_DROP = 0.5
 
 
 def export(
-    encoder: "TinyBERT",
+    encoder: "BertEncoder",
     path: Path,
     compute: Compute,
     texts: list[str] | None,
     sts: Path | None,
 ) -> dict[str, Any]:
-    """See :meth:`~sentenc.TinyBERT.export_onnx`."""
+    """See :meth:`~sentenc.BertEncoder.export_onnx`."""
     model = bert_graph(encoder.config, encoder._weights, compute=compute)
     exact, candidate = encoder.computing("float32"), encoder.computing(compute)
     candidate._use(model)
@@ -60,7 +60,7 @@ def export(
     return report
 
 
-def _cosines(exact: "TinyBERT", candidate: "TinyBERT", texts: list[str]) -> dict[str, Any]:
+def _cosines(exact: "BertEncoder", candidate: "BertEncoder", texts: list[str]) -> dict[str, Any]:
     wanted, found = (
         encoder.encode(texts, normalize_embeddings=True, on_overflow="ignore")
         for encoder in (exact, candidate)
@@ -72,7 +72,7 @@ def _cosines(exact: "TinyBERT", candidate: "TinyBERT", texts: list[str]) -> dict
     return {"texts": len(rows), "mean_cosine": float(rows.mean()), "min_cosine": float(rows.min())}
 
 
-def _correlations(exact: "TinyBERT", candidate: "TinyBERT", sts: Path) -> dict[str, float]:
+def _correlations(exact: "BertEncoder", candidate: "BertEncoder", sts: Path) -> dict[str, float]:
     from sentenc.training.recipes.dev_score import sts_score
 
     score = sts_score(sts)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from sentenc.encoders.bert.config import LINEAR, BertConfig, Compute
 from sentenc.encoders.bert.onnx_writer import OnnxGraph
-from sentenc.encoders.bert.quantization import dense_weight, quantised_matrix
+from sentenc.encoders.bert.quantization import dense_weight, quantized_matrix
 
 Weights = Mapping[str, npt.NDArray[Any]]
 
@@ -47,7 +47,7 @@ def bert_graph(config: BertConfig, weights: Weights, *, compute: Compute = "floa
     the padding after them; the output is ``sentence_embedding`` (B, hidden_size) float32. A row
     without tokens gives the zero vector. L is at most ``config.max_position_embeddings``.
 
-    With ``compute="int8"`` the inputs of every dense layer are quantised a token at a time, so that a
+    With ``compute="int8"`` the inputs of every dense layer are quantized a token at a time, so that a
     text's vector depends on nothing but the text. Attention stays in float32.
 
     Args:
@@ -172,7 +172,7 @@ class _Writer:
         bias = graph.constant(self.dense(f"{name}.bias") * np.float32(factor))
         if not operand.scale:
             return graph.node("Add", graph.node("MatMul", operand.rows, graph.constant(matrix.T)), bias)
-        steps, scale = quantised_matrix(matrix, name, _LARGEST_STEP)
+        steps, scale = quantized_matrix(matrix, name, _LARGEST_STEP)
         product = graph.node(
             "MatMulIntegerToFloat", operand.rows, graph.constant(steps.T), self.number(1), graph.constant(scale),
             graph.constant(operand.zero, "uint8"), graph.constant(0, "int8"), domain=_CONTRIBUTED,

@@ -11,7 +11,7 @@ Weights = Mapping[str, npt.NDArray[Any]]
 _LARGEST = 127
 
 
-def quantised(weights: Weights) -> dict[str, npt.NDArray[Any]]:
+def quantized(weights: Weights) -> dict[str, npt.NDArray[Any]]:
     """Weights with every matrix in int8 and its scales (rows,) float32 beside it, as ``<name>.scale``.
 
     What has one dimension (biases, layer norms) stays as it is, and so does what is int8 already.
@@ -28,13 +28,13 @@ def quantised(weights: Weights) -> dict[str, npt.NDArray[Any]]:
     found: dict[str, npt.NDArray[Any]] = {}
     for name, value in weights.items():
         if value.ndim == 2 and value.dtype != np.int8:
-            found[name], found[f"{name}.scale"] = quantised_matrix(value, name)
+            found[name], found[f"{name}.scale"] = quantized_matrix(value, name)
         else:
             found[name] = value
     return found
 
 
-def dequantised(weights: Weights) -> dict[str, npt.NDArray[np.float32]]:
+def dequantized(weights: Weights) -> dict[str, npt.NDArray[np.float32]]:
     """Weights in float32: int8 rows times their scales, which are themselves left out."""
     return {name: dense_weight(weights, name) for name in weights if not is_scale(weights, name)}
 
@@ -51,7 +51,7 @@ def is_scale(weights: Weights, name: str) -> bool:
     return name.endswith(".scale") and name.removesuffix(".scale") in weights
 
 
-def quantised_matrix(
+def quantized_matrix(
     matrix: npt.NDArray[Any], name: str = "matrix", largest: int = _LARGEST
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
     """Rows in whole steps from -largest to largest, and the step of each row; a row of zeros has step 0."""

@@ -1,4 +1,4 @@
-"""The tokeniser of a BERT folder: ``tokenizer.json``, or ``vocab.txt`` and its settings; both ways."""
+"""The tokenizer of a BERT folder: ``tokenizer.json``, or ``vocab.txt`` and its settings; both ways."""
 
 import json
 from pathlib import Path
@@ -12,10 +12,10 @@ TOKENIZER, VOCABULARY, SETTINGS, SPECIAL = (
     "tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json",
 )  # fmt: skip
 _AS_FILED = ("PreTrainedTokenizerFast", "TokenizersBackend")
-# These build the tokeniser from the vocabulary and their settings, whatever else tokenizer.json says.
+# These build the tokenizer from the vocabulary and their settings, whatever else tokenizer.json says.
 _BERT = (None, "BertTokenizer", "BertTokenizerFast", "DistilBertTokenizer", "DistilBertTokenizerFast")
 _MAX_CHARACTERS = 100
-# What "no limit" is in a tokeniser's settings: 10 ** 30, and anything near.
+# What "no limit" is in a tokenizer's settings: 10 ** 30, and anything near.
 _UNLIMITED = 10**9
 
 
@@ -26,21 +26,21 @@ def plain_spec(tokenizer: Any) -> dict[str, Any]:
 
 
 class TokenizerFiles(NamedTuple):
-    """A tokeniser, and the longest text that its settings allow, special tokens included, or None."""
+    """A tokenizer, and the longest text that its settings allow, special tokens included, or None."""
 
     tokenizer: Tokenizer
     longest: int | None
 
 
 def read_tokenizer(folder: Path, *, lowercase: bool = False) -> TokenizerFiles:
-    """Reads a folder's WordPiece tokeniser, as ``transformers.AutoTokenizer`` would.
+    """Reads a folder's WordPiece tokenizer, as ``transformers.AutoTokenizer`` would.
 
     Args:
         folder: Where its files are.
-        lowercase: Fold case before anything else, whatever the tokeniser itself does.
+        lowercase: Fold case before anything else, whatever the tokenizer itself does.
 
     Raises:
-        NotBertError: It is no WordPiece tokeniser that puts [CLS] and [SEP] around a text.
+        NotBertError: It is no WordPiece tokenizer that puts [CLS] and [SEP] around a text.
         CheckpointError: A file is missing or damaged.
     """
     settings = read_json(folder / SETTINGS) if (folder / SETTINGS).exists() else {}
@@ -58,7 +58,7 @@ def read_tokenizer(folder: Path, *, lowercase: bool = False) -> TokenizerFiles:
         spec = _bert_spec(_read_vocabulary(folder / VOCABULARY), settings)
     else:
         raise CheckpointError(
-            f"{folder} has neither {TOKENIZER} nor {VOCABULARY}, expected a BERT's tokeniser"
+            f"{folder} has neither {TOKENIZER} nor {VOCABULARY}, expected a BERT's tokenizer"
         )
     _check_special_tokens(settings, folder / SETTINGS)
     if lowercase:
@@ -85,7 +85,7 @@ def check_tokenizer(tokenizer: Tokenizer) -> None:
 
 
 def write_tokenizer(folder: Path, tokenizer: Tokenizer, max_tokens: int) -> None:
-    """Writes the files that ``transformers.AutoTokenizer`` and others read a BERT's tokeniser from."""
+    """Writes the files that ``transformers.AutoTokenizer`` and others read a BERT's tokenizer from."""
     spec = json.loads(tokenizer.spec)
     vocabulary, model = tokenizer.vocabulary, spec["model"]
     names = {"unk_token": model["unk_token"], "sep_token": SEP, "pad_token": PAD, "cls_token": CLS}

@@ -11,11 +11,11 @@ from sentenc.encoders.bert.writing import transformers_config
 from sentenc.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from sentenc.encoders.bert.encoder import TinyBERT
+    from sentenc.encoders.bert.encoder import BertEncoder
 
 
-def torch_model(encoder: "TinyBERT") -> tuple[Any, Any]:
-    """See :meth:`~sentenc.TinyBERT.torch_model`."""
+def torch_model(encoder: "BertEncoder") -> tuple[Any, Any]:
+    """See :meth:`~sentenc.BertEncoder.torch_model`."""
     try:
         import torch
         from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
@@ -51,14 +51,14 @@ def torch_model(encoder: "TinyBERT") -> tuple[Any, Any]:
     return model.eval(), tokenizer
 
 
-def from_torch(model: Any, like: "TinyBERT") -> "TinyBERT":
+def from_torch(model: Any, like: "BertEncoder") -> "BertEncoder":
     """A TinyBERT of the weights of a ``BertModel``, in all else like another.
 
     Args:
         model: Of the other's shape; a pooler is left out.
-        like: Whose tokeniser and settings it gets.
+        like: Whose tokenizer and settings it gets.
     """
-    from sentenc.encoders.bert.encoder import TinyBERT
+    from sentenc.encoders.bert.encoder import BertEncoder
 
     state = model.state_dict()
     weights = {
@@ -68,4 +68,4 @@ def from_torch(model: Any, like: "TinyBERT") -> "TinyBERT":
     }
     if like.config.linear:
         weights[LINEAR] = like.weight(LINEAR)
-    return TinyBERT(like.config, weights, like.tokenizer, compute=like.compute, threads=like.threads)
+    return BertEncoder(like.config, weights, like.tokenizer, compute=like.compute, threads=like.threads)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from sentenc.checkpoint import Checkpoint, write_checkpoint
 from sentenc.encoders.base import Encoder, digest
 from sentenc.encoders.cse.config import CSEConfig
-from sentenc.encoders.cse.tables import ROWS, dense_weight, fold_tables, quantised_rows
+from sentenc.encoders.cse.tables import ROWS, dense_weight, fold_tables, quantized_rows
 from sentenc.encoders.golden import golden_vectors
 from sentenc.errors import CheckpointError
 from sentenc.texts import as_text_list
@@ -117,7 +117,7 @@ class CSE(Encoder):
         return np.concatenate(counts) if counts else np.zeros(0, np.int64)
 
     def fingerprint(self) -> str:
-        """A short hash of configuration, tokeniser and weights."""
+        """A short hash of configuration, tokenizer and weights."""
         parts = [json.dumps(self._settings(), sort_keys=True).encode(), self.tokenizer.spec.encode()]
         for name in sorted(self._weights):
             value = self._weights[name]
@@ -143,7 +143,7 @@ class CSE(Encoder):
         weights: dict[str, npt.NDArray[Any]] = {}
         for name in self.config.shapes():
             if name in ROWS:
-                weights[name], weights[f"{name}.scale"] = quantised_rows(self.weight(name))
+                weights[name], weights[f"{name}.scale"] = quantized_rows(self.weight(name))
             else:
                 weights[name] = self.weight(name).astype(np.float16)
         return CSE(
@@ -164,7 +164,7 @@ class CSE(Encoder):
         return self.config.to_dict() | {"tables": self.tables}
 
     def _block_size(self, batch_size: int) -> int:
-        # Nothing is padded and nothing depends on the neighbours: small batches would only cost time.
+        # Nothing is padded and nothing depends on the neighbors: small batches would only cost time.
         return max(batch_size, _BLOCK)
 
     def _encode_block(

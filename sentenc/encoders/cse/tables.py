@@ -10,7 +10,7 @@ from sentenc.encoders.cse.config import CSEConfig
 
 _PHI = {"identity": 0, "tanh": 1, "relu": 2, "gelu": 3}
 _POOLING = {"mean": 0, "sum": 1, "max": 2}
-# The largest bias, in quantisation steps, that sums in 16 bits can take: 32 windows of up to three taps of
+# The largest bias, in quantization steps, that sums in 16 bits can take: 32 windows of up to three taps of
 # 127 and a bias each come to 32 * (381 + 511) = 28,544.
 INT16_BIAS = 511
 
@@ -23,8 +23,8 @@ class WordTable(NamedTuple):
     """The word path and the plain average: row i times their scales is [a_i x_i P; y_i]."""
 
     rows: npt.NDArray[Any]  # (V, D + A) int8 or float32
-    scales: npt.NDArray[np.float32]  # (V,) a_i times the quantisation step of x_i P
-    average_scales: npt.NDArray[np.float32]  # (V,) the quantisation step of y_i
+    scales: npt.NDArray[np.float32]  # (V,) a_i times the quantization step of x_i P
+    average_scales: npt.NDArray[np.float32]  # (V,) the quantization step of y_i
     weights: npt.NDArray[np.float32]  # (V,) a_i
     dim: int  # D
 
@@ -33,9 +33,9 @@ class NgramTable(NamedTuple):
     """The n-gram path: all T_{h,j} of a token side by side, and what is done to their sums."""
 
     rows: npt.NDArray[Any]  # (V, k * sum of widths) int8 or float32
-    scales: npt.NDArray[np.float32]  # (K,) quantisation step of each filter
+    scales: npt.NDArray[np.float32]  # (K,) quantization step of each filter
     biases: npt.NDArray[np.float32]  # (K,)
-    steps: npt.NDArray[np.int16]  # (K,) biases in whole quantisation steps; none if sums are in float32
+    steps: npt.NDArray[np.int16]  # (K,) biases in whole quantization steps; none if sums are in float32
     widths: npt.NDArray[np.int64]
     filters: int
     phi: int
@@ -62,10 +62,10 @@ def dense_weight(weights: Mapping[str, npt.NDArray[Any]], name: str) -> npt.NDAr
     return value * weights[f"{name}.scale"][:, None] if weights[name].dtype == np.int8 else value
 
 
-def quantised_rows(values: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+def quantized_rows(values: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
     """Rows in int8 and the scale of each."""
-    scale = quantisation_steps(np.abs(values).max(axis=1, initial=0))
-    return quantised(values, scale[:, None]), scale
+    scale = quantization_steps(np.abs(values).max(axis=1, initial=0))
+    return quantized(values, scale[:, None]), scale
 
 
 def _word_table(
@@ -99,7 +99,7 @@ def _rows(
         return dense, np.ones(len(dense), np.float32)
     if values is None and stored.dtype == np.int8:
         return stored, weights[f"{name}.scale"].astype(np.float32)
-    return quantised_rows(dense_weight(weights, name) if values is None else values)
+    return quantized_rows(dense_weight(weights, name) if values is None else values)
 
 
 def _ngram_table(
@@ -118,9 +118,9 @@ def _ngram_table(
         largest = np.abs(rows).max(axis=0, initial=0).reshape(-1, k)
         bounds = np.cumsum([0, *widths])
         peak = [largest[bounds[i] : bounds[i + 1]].max(axis=0) for i in range(len(widths))]
-        scales = quantisation_steps(np.concatenate(peak)) if peak else scales
+        scales = quantization_steps(np.concatenate(peak)) if peak else scales
         steps = [scales[i * k : (i + 1) * k] for i, h in enumerate(widths) for _ in range(h)]
-        rows = quantised(rows, np.concatenate(steps) if steps else np.ones(0, np.float32))
+        rows = quantized(rows, np.concatenate(steps) if steps else np.ones(0, np.float32))
     biases = np.concatenate([dense[f"biases.{h}"] for h in widths]) if widths else np.zeros(0, np.float32)
     projected = bool(widths) and config.combine != "concat"
     return NgramTable(
@@ -144,12 +144,12 @@ def _whole_steps(biases: npt.NDArray[np.float32], scales: npt.NDArray[np.float32
     return (steps if (np.abs(steps) <= INT16_BIAS).all() else np.zeros(0)).astype(np.int16)
 
 
-def quantisation_steps(peaks: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Quantisation steps that take values as large as ``peaks`` to 127."""
+def quantization_steps(peaks: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Quantization steps that take values as large as ``peaks`` to 127."""
     return (np.maximum(peaks, 1e-12) / 127).astype(np.float32)
 
 
-def quantised(values: npt.NDArray[np.float32], steps: npt.NDArray[np.float32]) -> npt.NDArray[np.int8]:
+def quantized(values: npt.NDArray[np.float32], steps: npt.NDArray[np.float32]) -> npt.NDArray[np.int8]:
     """Values in whole steps, int8."""
     whole: npt.NDArray[np.int8] = np.rint(values / steps).astype(np.int8)
     return whole

@@ -1,6 +1,6 @@
 """Small networks trained by Adam, many at a time: what SentEval's PyTorch probes do, in numpy.
 
-The networks of a batch share nothing but their shape. Those of one split (its regularisation strengths)
+The networks of a batch share nothing but their shape. Those of one split (its regularization strengths)
 see the same mini-batches, so that a mini-batch is gathered once for all of them.
 """
 
@@ -15,7 +15,7 @@ Rows = npt.NDArray[np.int64]
 
 
 class Network:
-    """``S x R`` networks: Linear, or Linear-Sigmoid-Linear. PyTorch's initialisation of both.
+    """``S x R`` networks: Linear, or Linear-Sigmoid-Linear. PyTorch's initialization of both.
 
     Args:
         n_inputs: d.
@@ -110,7 +110,7 @@ ScoreSlope = Callable[[Floats, Rows], Floats]
 
 def train_epoch(
     network: Network,
-    optimiser: Adam,
+    optimizer: Adam,
     features: Floats,
     rows: list[Rows],
     at: Rows,
@@ -122,7 +122,7 @@ def train_epoch(
 
     Args:
         network: The networks.
-        optimiser: Of these networks.
+        optimizer: Of these networks.
         features: Shape (n, d), shared by all splits.
         rows: Training rows of each of the S splits.
         at: The splits that still train.
@@ -145,7 +145,7 @@ def train_epoch(
             inputs = features[batch]
             activations = network.forward(inputs, chosen)
             slope = slope_of(activations[-1], batch)
-            optimiser.step(network.gradients(inputs, activations, slope, chosen), chosen)
+            optimizer.step(network.gradients(inputs, activations, slope, chosen), chosen)
 
 
 def _layer_gradient(inputs: Floats, slope: Floats) -> Floats:

@@ -15,7 +15,7 @@ Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class Labelled:
+class Labeled:
     """Features (n, d), float32, and labels (n,), int64 in 0..n_classes-1."""
 
     features: npt.NDArray[np.float32]
@@ -25,10 +25,10 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def with_rows(self, more: "Labelled") -> "Labelled":
+    def with_rows(self, more: "Labeled") -> "Labeled":
         """The rows of both, these first."""
         features = np.concatenate([self.features, more.features])
-        return Labelled(features, np.concatenate([self.labels, more.labels]), self.n_classes)
+        return Labeled(features, np.concatenate([self.labels, more.labels]), self.n_classes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class Split:
 
 
 class Probe(Protocol):
-    """A classifier on frozen features, with everything about it settled but the regularisation."""
+    """A classifier on frozen features, with everything about it settled but the regularization."""
 
     @property
     def name(self) -> str:
@@ -54,15 +54,15 @@ class Probe(Protocol):
         """All that its results depend on, fit for JSON."""
 
     def grid(self, protocol: str) -> tuple[float, ...]:
-        """Regularisation strengths to search, in order of preference among equals."""
+        """Regularization strengths to search, in order of preference among equals."""
 
     def search(
-        self, data: Labelled, splits: Sequence[Split], grid: Sequence[float], rng: np.random.Generator
+        self, data: Labeled, splits: Sequence[Split], grid: Sequence[float], rng: np.random.Generator
     ) -> npt.NDArray[np.float64]:
         """Accuracy on the test rows of every split at every strength: shape (splits, grid), 0 to 1."""
 
     def refit(
-        self, data: Labelled, splits: Sequence[Split], strengths: Sequence[float], rng: np.random.Generator
+        self, data: Labeled, splits: Sequence[Split], strengths: Sequence[float], rng: np.random.Generator
     ) -> list[Labels]:
         """Predictions for the test rows of every split, each trained at a strength of its own."""
 
@@ -97,7 +97,7 @@ class LogisticProbe:
         return tuple(2.0**power for power in range(low, high + 1))
 
     def search(
-        self, data: Labelled, splits: Sequence[Split], grid: Sequence[float], rng: np.random.Generator
+        self, data: Labeled, splits: Sequence[Split], grid: Sequence[float], rng: np.random.Generator
     ) -> npt.NDArray[np.float64]:
         """See :class:`Probe`; ``rng`` is not used."""
         design = Design.of(data.features, data.labels, data.n_classes)
@@ -110,7 +110,7 @@ class LogisticProbe:
         return found
 
     def refit(
-        self, data: Labelled, splits: Sequence[Split], strengths: Sequence[float], rng: np.random.Generator
+        self, data: Labeled, splits: Sequence[Split], strengths: Sequence[float], rng: np.random.Generator
     ) -> list[Labels]:
         """See :class:`Probe`; ``rng`` is not used."""
         design = Design.of(data.features, data.labels, data.n_classes)

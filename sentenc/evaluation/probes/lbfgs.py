@@ -35,10 +35,10 @@ class Objective(Protocol):
         """Evaluates the listed problems."""
 
 
-def minimise(
+def minimize(
     objective: Objective, preconditioner: Preconditioner, start: Floats, most_steps: int | None = None
 ) -> tuple[Floats, bool]:
-    """Minimises P problems; those that have converged drop out of the batch.
+    """Minimizes P problems; those that have converged drop out of the batch.
 
     Args:
         objective: The problems.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.evaluation.probes.lbfgs import minimise
+from sentenc.evaluation.probes.lbfgs import minimize
 from sentenc.evaluation.probes.preconditioner import Curvature
 
 Floats = npt.NDArray[np.float64]
@@ -59,9 +59,9 @@ class Design:
 def solve_path(
     design: Design, masks: Masks, strengths: Sequence[float], pool: ThreadPoolExecutor
 ) -> Iterator[tuple[float, Floats]]:
-    """Solves P problems for each of several regularisation strengths.
+    """Solves P problems for each of several regularization strengths.
 
-    Minimises ``C * sum_i loss_i + 0.5 * ||W||^2`` over the rows of each mask, the intercepts being
+    Minimizes ``C * sum_i loss_i + 0.5 * ||W||^2`` over the rows of each mask, the intercepts being
     free: the objective of scikit-learn's ``LogisticRegression(C=C)``.
 
     Args:
@@ -87,16 +87,16 @@ def solve_path(
         whole = _Objective(design, everything[None], strength, pool)
         before = reference
         stale = _STALE_STEPS_ALONE if alone and at > 0 else _STALE_STEPS
-        reference, converged = minimise(whole, preconditioner, before, most_steps=stale)
+        reference, converged = minimize(whole, preconditioner, before, most_steps=stale)
         if not (alone and converged):
             preconditioner = curvature(strength)
-            reference, _ = minimise(whole, preconditioner, reference)
+            reference, _ = minimize(whole, preconditioner, reference)
         if alone:
             weights = reference
         else:
             # What a fold differed by from the whole at the last C is the best guess for this one.
             folds = _Objective(design, masks, strength, pool)
-            weights, _ = minimise(folds, preconditioner, weights + (reference - before))
+            weights, _ = minimize(folds, preconditioner, weights + (reference - before))
         yield strength, weights
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.evaluation.probes.adam import Adam, Network, train_epoch
-from sentenc.evaluation.probes.base import Labelled, Labels, Rows, Split
+from sentenc.evaluation.probes.base import Labeled, Labels, Rows, Split
 from sentenc.threads import worker_threads
 
 Floats = npt.NDArray[np.float32]
@@ -77,7 +77,7 @@ class SentEvalProbe:
         return (1e-5, 1e-4, 1e-3, 1e-2)
 
     def search(
-        self, data: Labelled, splits: Sequence[Split], grid: Sequence[float], rng: np.random.Generator
+        self, data: Labeled, splits: Sequence[Split], grid: Sequence[float], rng: np.random.Generator
     ) -> npt.NDArray[np.float64]:
         """See :class:`~sentenc.evaluation.probes.base.Probe`; stops early on the test rows, as SentEval does."""
         jobs = [Split(split.train, split.test, split.test) for split in splits]
@@ -85,7 +85,7 @@ class SentEvalProbe:
         return np.concatenate([accuracies for _, accuracies in trained])
 
     def refit(
-        self, data: Labelled, splits: Sequence[Split], strengths: Sequence[float], rng: np.random.Generator
+        self, data: Labeled, splits: Sequence[Split], strengths: Sequence[float], rng: np.random.Generator
     ) -> list[Labels]:
         """See :class:`~sentenc.evaluation.probes.base.Probe`."""
         jobs = [
@@ -96,7 +96,7 @@ class SentEvalProbe:
         return [labels for predictions, _ in trained for labels in predictions]
 
     def _train(
-        self, data: Labelled, jobs: list[Split], decay: list[list[float]], rng: np.random.Generator
+        self, data: Labeled, jobs: list[Split], decay: list[list[float]], rng: np.random.Generator
     ) -> list[tuple[list[Labels], npt.NDArray[np.float64]]]:
         """Trains every split's networks; predictions of its first one, and best accuracies (s, R)."""
         generators = rng.spawn(len(jobs))
@@ -111,14 +111,14 @@ class SentEvalProbe:
 
     def _train_batch(
         self,
-        data: Labelled,
+        data: Labeled,
         jobs: list[Split],
         decay: npt.NDArray[np.float64],
         generators: list[np.random.Generator],
     ) -> tuple[list[Labels], npt.NDArray[np.float64]]:
         n_replicas = decay.shape[1]
         network = Network(data.features.shape[1], self.hidden, data.n_classes, n_replicas, generators)
-        optimiser = Adam(network, decay)
+        optimizer = Adam(network, decay)
         best, best_accuracy = network.snapshot(), np.full(decay.shape, -1.0)
         failures, running = np.zeros(decay.shape, np.int64), np.ones(decay.shape, bool)
         rows = [job.train for job in jobs]
@@ -127,7 +127,7 @@ class SentEvalProbe:
             at = np.flatnonzero(running.any(axis=1))
             for _ in range(self.epoch_size):
                 train_epoch(
-                    network, optimiser, data.features, rows, at, self.batch_size, generators, _slope(data)
+                    network, optimizer, data.features, rows, at, self.batch_size, generators, _slope(data)
                 )
             epoch += self.epoch_size
             accuracies = np.stack([_accuracies(network, data, jobs[split], int(split)) for split in at])
@@ -142,7 +142,7 @@ class SentEvalProbe:
         return predictions, best_accuracy
 
 
-def _slope(data: Labelled) -> Any:
+def _slope(data: Labeled) -> Any:
     """Gradient of the mean cross-entropy with respect to the scores."""
 
     def slope(scores: Floats, rows: Rows) -> Floats:
@@ -160,7 +160,7 @@ def _predict(network: Network, features: Floats, split: int) -> Labels:
     return np.asarray(scores.argmax(axis=-1), np.int64)
 
 
-def _accuracies(network: Network, data: Labelled, job: Split, split: int) -> npt.NDArray[np.float64]:
+def _accuracies(network: Network, data: Labeled, job: Split, split: int) -> npt.NDArray[np.float64]:
     if job.dev is None:
         raise ValueError("a split without rows to stop early on")
     return np.asarray((_predict(network, data.features[job.dev], split) == data.labels[job.dev]).mean(axis=1))

@@ -1,4 +1,4 @@
-// The heat map's colours: cosines from -1 (orange) over 0 (the page) to 1 (blue), for light and dark.
+// The heat map's colors: cosines from -1 (orange) over 0 (the page) to 1 (blue), for light and dark.
 
 const STOPS = {
   light: [[-1, "#a4480b"], [-0.5, "#eab285"], [-0.15, "#f7efe8"], [0, "#f6f6f3"], [0.35, "#c9d6f7"], [0.7, "#6686e0"], [1, "#24328f"]],

@@ -8,7 +8,7 @@ import { Live } from "./live.js";
 import { clearNotice, showNotice } from "./notice.js";
 
 export const MOST = 40;
-const CELL_WITH_VALUE = 30; // px; smaller cells show their colour only
+const CELL_WITH_VALUE = 30; // px; smaller cells show their color only
 const CELL_ROOMY = 44; // smaller ones have smaller figures
 const CELL_LARGEST = 88;
 const CELL_SMALLEST = 16;

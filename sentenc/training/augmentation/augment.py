@@ -3,7 +3,7 @@
 Algorithm 1 of Jiao et al. (Findings of EMNLP 2020), "TinyBERT: Distilling BERT for Natural Language
 Understanding": in each of N_a copies of an example every word is replaced with probability p_t by one of
 its K candidates. Those of a word that is one piece of a masked language model are the model's words for its
-place, the word itself being masked; those of another word are its neighbours among word vectors.
+place, the word itself being masked; those of another word are its neighbors among word vectors.
 """
 
 import re
@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.io.progress import progress_bar
-from sentenc.training.augmentation.masked_lm import MaskedWords, Place
-from sentenc.training.augmentation.word_neighbors import NearestWords
+from sentenc.training.augmentation.masked_lm import MaskedLanguageModel, Place
+from sentenc.training.augmentation.word_neighbors import WordNeighbors
 
 Example = tuple[str, ...]
 
@@ -49,8 +49,8 @@ class _Plan(NamedTuple):
 def augment(
     examples: Iterable[Example],
     *,
-    masked_words: MaskedWords | None = None,
-    nearest_words: NearestWords | None = None,
+    masked_words: MaskedLanguageModel | None = None,
+    nearest_words: WordNeighbors | None = None,
     copies: int = 20,
     p: float = 0.4,
     candidates: int = 15,
@@ -151,7 +151,7 @@ def _plain(word: str) -> str:
 class _Candidates:
     # Candidates of words in their places.
 
-    def __init__(self, masked: MaskedWords | None, nearest: NearestWords | None, count: int) -> None:
+    def __init__(self, masked: MaskedLanguageModel | None, nearest: WordNeighbors | None, count: int) -> None:
         self.masked, self.nearest, self.count = masked, nearest, count
 
     def find(self, texts: list[str], places: list[Place]) -> list[list[str]]:

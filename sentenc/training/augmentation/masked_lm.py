@@ -23,26 +23,26 @@ class Place(NamedTuple):
     end: int
 
 
-class MaskedWords:
+class MaskedLanguageModel:
     """A masked language model that proposes words for places in texts.
 
     The word at the place is masked, and stands nowhere else in the input unless the text repeats it.
 
     Args:
         model: Of ``transformers``, with a head for masked tokens; it is put in evaluation mode.
-        tokenizer: Its fast tokeniser.
+        tokenizer: Its fast tokenizer.
         batch_size: Places that go through the model together.
         max_tokens: A longer text is seen through a window of so many tokens about the place.
 
     Raises:
-        ValueError: The tokeniser has no mask, or no piece of its vocabulary is a word.
+        ValueError: The tokenizer has no mask, or no piece of its vocabulary is a word.
     """
 
     def __init__(
         self, model: nn.Module, tokenizer: Any, *, batch_size: int = 64, max_tokens: int = 128
     ) -> None:
         if tokenizer.mask_token_id is None:
-            raise ValueError("the tokeniser has no mask token, expected that of a masked language model")
+            raise ValueError("the tokenizer has no mask token, expected that of a masked language model")
         for name, value, least in (("batch_size", batch_size, 1), ("max_tokens", max_tokens, 3)):
             if value < least:
                 raise ValueError(f"{name} is {value}, expected at least {least}")
@@ -57,7 +57,7 @@ class MaskedWords:
         self._before, self._after = _around(tokenizer)
 
     @classmethod
-    def from_folder(cls, model: str, **options: Any) -> "MaskedWords":
+    def from_folder(cls, model: str, **options: Any) -> "MaskedLanguageModel":
         """Loads a model: a folder, or the name of one in the local cache of the Hub; options as above.
 
         Raises:

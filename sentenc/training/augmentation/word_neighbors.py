@@ -13,8 +13,8 @@ from sentenc.training.initialization.word_vectors import WordVectors
 _BLOCK = 256
 
 
-class NearestWords:
-    """Neighbours of words among the words that have vectors; words without letters alone are left out.
+class WordNeighbors:
+    """Neighbors of words among the words that have vectors; words without letters alone are left out.
 
     Args:
         vectors: :class:`~sentenc.training.initialization.word_vectors.WordVectors`, or gensim's ``KeyedVectors``.
@@ -41,7 +41,7 @@ class NearestWords:
     def candidates(self, words: Sequence[str], count: int) -> list[list[str]]:
         """The ``count`` words nearest to each word, nearest first; none for a word without a vector.
 
-        A word is looked up as it is, then in lower case. Other spellings of its case are no neighbours.
+        A word is looked up as it is, then in lower case. Other spellings of its case are no neighbors.
         """
         places = [self._place.get(word, self._place.get(word.lower(), -1)) for word in words]
         new = sorted({place for place in places if place >= 0 and (place, count) not in self._known})
@@ -63,8 +63,8 @@ class NearestWords:
             self._known[place, count] = list(distinct.values())[1 : count + 1]
 
 
-def nearest_words_of(encoder: Encoder, words: Iterable[str]) -> NearestWords:
-    """Neighbours among given words by an encoder's vectors of them alone.
+def nearest_words_of(encoder: Encoder, words: Iterable[str]) -> WordNeighbors:
+    """Neighbors among given words by an encoder's vectors of them alone.
 
     Raises:
         ValueError: No word is made of letters and has a vector other than zero.
@@ -73,7 +73,7 @@ def nearest_words_of(encoder: Encoder, words: Iterable[str]) -> NearestWords:
     if not distinct:
         raise ValueError("none of the words is made of letters alone, expected some")
     vectors = encoder.encode(distinct, on_overflow="ignore")[:, : encoder.similarity_dim]
-    return NearestWords(WordVectors(distinct, np.ascontiguousarray(vectors)))
+    return WordNeighbors(WordVectors(distinct, np.ascontiguousarray(vectors)))
 
 
 def _parts(vectors: Any) -> tuple[list[str], npt.NDArray[np.float32]]:

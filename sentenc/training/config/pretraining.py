@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from sentenc.training.config.toml_schema import a_table, fitting, path_in, placed, read_table
+from sentenc.training.config.toml_schema import parse, path_in, read_table, require_table, resolve_paths
 from sentenc.training.config.trainer import TrainerConfig
 from sentenc.training.data.corpus import Corpus, Source
 
@@ -15,12 +15,12 @@ _DATASET = "hf:"
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudentSettings:
+class StudentConfig:
     """The section ``[student]``.
 
     Attributes:
         kind: "cse", or "bert".
-        start: "teacher" (the teacher's vectors of single tokens), "random", a file of word vectors, or a
+        init: "teacher" (the teacher's vectors of single tokens), "random", a file of word vectors, or a
             model: a folder or the name of a shipped one ("./teacher" for a folder of that name). For a BERT "teacher"
             takes layers of a BERT teacher, see :mod:`sentenc.training.initialization.bert_layers`.
         tokenizer: A ``tokenizer.json`` or a folder with one, for "teacher" and "random" starts; by default
@@ -31,10 +31,10 @@ class StudentSettings:
             ``embedding_dim`` and ``num_filters`` may be less, see :mod:`sentenc.training.initialization.cse_pruning`.
         dropout: See :class:`~sentenc.training.students.cse.CSEStudent`; so are the next five.
         word_dropout: The same.
-        words_first: The same.
+        ngram_warmup: The same.
         length: The same.
-        average_length: The same.
-        features_length: The same.
+        average_norm: The same.
+        ngram_norm: The same.
         vocabulary: Prune a WordPiece vocabulary to so many tokens, the most frequent ones; 0 keeps all.
         layers: For a BERT from its teacher: the teacher's layers to take, from 0. ``config`` may then make
             ``intermediate_size`` and ``hidden_size`` less.
@@ -43,70 +43,65 @@ class StudentSettings:
     """
 
     kind: Literal["cse", "bert"] = "cse"
-    start: str = "teacher"
+    init: str = "teacher"
     tokenizer: str | None = None
     preset: Literal["paper"] | None = None
     config: dict[str, Any] = field(default_factory=dict)
     dropout: float = 0.0
     word_dropout: float = 0.0
-    words_first: float = 0.0
+    ngram_warmup: float = 0.0
     length: float | None = None
-    average_length: float | None = None
-    features_length: float | None = None
+    average_norm: float | None = None
+    ngram_norm: float | None = None
     vocabulary: int = 0
     layers: tuple[int, ...] = ()
     max_tokens: int = 128
     normalize: bool = False
 
 
-def shares_of(teachers: int, shares: Sequence[float] = ()) -> tuple[float, ...]:
-    """What each of several teachers counts for: the shares divided by their sum; without any, all the same.
+def normalized_weights(teachers: int, weights: Sequence[float] = ()) -> tuple[float, ...]:
+    """The weights of several teachers, scaled to sum to 1; equal weights if none are given.
 
     Raises:
-        ValueError: The shares are not one positive number for each teacher.
+        ValueError: There is not one positive, finite weight for each teacher.
     """
-    shares = tuple(shares) or (1.0,) * teachers
-    if len(shares) != teachers or not all(0 < share < math.inf for share in shares):
+    weights = tuple(weights) or (1.0,) * teachers
+    if len(weights) != teachers or not all(0 < weight < math.inf for weight in weights):
         raise ValueError(
-            f"the teacher's shares are {list(shares)}, expected {teachers} positive numbers, one for each model"
+            f"teacher.weights is {list(weights)}, expected {teachers} positive numbers, one for each model"
         )
-    return tuple(share / sum(shares) for share in shares)
+    return tuple(weight / sum(weights) for weight in weights)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TeacherSettings:
+class TeacherConfig:
     """The section ``[teacher]``.
 
     Attributes:
-        model: What :func:`sentenc.load` takes. Not needed if the cache has all, and nothing starts from it.
-        also: More teachers, whose vectors stand beside the first's, see
-            :class:`~sentenc.training.teachers.ensemble.TeacherEnsemble`.
-        shares: What each counts for, ``model`` first; the same by default.
-        cache: Folder of its vectors.
-        minutes: Stop filling the cache after so long, and train on the texts that it has then; 0 takes it
-            as it is, whoever filled it. None fills it with all texts.
+        models: Arguments of :func:`sentenc.load`. Several models form a
+            :class:`~sentenc.training.teachers.ensemble.TeacherEnsemble`; a student that is initialized from its
+            teacher takes the vocabulary of the first. May be empty if the cache has the embeddings of all texts.
+        weights: The weight of each model in the ensemble's cosine; equal by default.
+        cache: Folder of the cached embeddings.
+        max_minutes: Stop filling the cache after this time and train on the texts that it then has. 0 takes the
+            cache as it is, whichever teacher filled it. None fills it with all texts.
     """
 
-    model: str | None = None
-    also: tuple[str, ...] = ()
-    shares: tuple[float, ...] = ()
-    cache: str = "teacher-vectors"
-    minutes: float | None = None
+    models: tuple[str, ...] = ()
+    weights: tuple[float, ...] = ()
+    cache: str = "teacher-embeddings"
+    max_minutes: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuses more teachers without a first one, and shares that do not fit."""
-        if (self.also or self.shares) and self.model is None:
-            raise ValueError("teacher.also or teacher.shares without teacher.model, expected the first there")
-        shares_of(len(self.models), self.shares)
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """All of them, the first first."""
-        return () if self.model is None else (self.model, *self.also)
+        """Checks the weights."""
+        if self.weights and not self.models:
+            raise ValueError("teacher.weights requires teacher.models")
+        if self.models:
+            normalized_weights(len(self.models), self.weights)
 
 
 @dataclass(frozen=True, kw_only=True)
-class CorpusSettings:
+class CorpusConfig:
     """A section ``[corpora.NAME]``: the arguments of :class:`~sentenc.training.data.corpus.Corpus`."""
 
     sources: tuple[Source, ...]
@@ -122,8 +117,8 @@ class CorpusSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ObjectiveSettings:
-    """An entry of ``[[objectives]]``.
+class LossConfig:
+    """An entry of ``[[losses]]``.
 
     Attributes:
         kind: One of :data:`sentenc.training.losses.KINDS`.
@@ -141,7 +136,7 @@ class ObjectiveSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationSettings:
+class EvaluationConfig:
     """The section ``[evaluation]``.
 
     Attributes:
@@ -176,13 +171,13 @@ class RunConfig:
     output: str
     work: str
     seed: int
-    student: StudentSettings
-    teacher: TeacherSettings | None
-    corpora: dict[str, CorpusSettings]
-    objectives: tuple[ObjectiveSettings, ...]
+    student: StudentConfig
+    teacher: TeacherConfig | None
+    corpora: dict[str, CorpusConfig]
+    objectives: tuple[LossConfig, ...]
     training: TrainerConfig
     epochs: float | None
-    evaluation: EvaluationSettings | None
+    evaluation: EvaluationConfig | None
     table: dict[str, Any]
 
 
@@ -207,7 +202,7 @@ def parse_run(table: dict[str, Any], folder: Path) -> RunConfig:
     top: dict[str, Any] = {name: rest.pop(name) for name in ("output", "work", "seed") if name in rest}
     sections = {
         name: rest.pop(name, None)
-        for name in ("student", "teacher", "corpora", "objectives", "training", "evaluation")
+        for name in ("student", "teacher", "corpora", "losses", "training", "evaluation")
     }
     if rest:
         raise ValueError(
@@ -215,29 +210,29 @@ def parse_run(table: dict[str, Any], folder: Path) -> RunConfig:
         )
     if "output" not in top:
         raise ValueError("output is missing, expected the folder of the finished model")
-    values = fitting(_Top, top, "")
+    values = parse(_Top, top, "")
     corpora = {
-        name: _corpus(a_table(value, f"corpora.{name}"), f"corpora.{name}", folder)
-        for name, value in a_table(sections["corpora"], "corpora").items()
+        name: _corpus(require_table(value, f"corpora.{name}"), f"corpora.{name}", folder)
+        for name, value in require_table(sections["corpora"], "corpora").items()
     }
     evaluation = None
     if sections["evaluation"] is not None:
-        evaluation = _build(EvaluationSettings, sections["evaluation"], "evaluation", folder, ("sts",))
+        evaluation = _build(EvaluationConfig, sections["evaluation"], "evaluation", folder, ("sts",))
     training, epochs = _training(sections["training"], values.seed, evaluation)
     teacher = None
     if sections["teacher"] is not None:
-        given = {"cache": TeacherSettings.cache} | a_table(sections["teacher"], "teacher")
-        teacher = _build(TeacherSettings, given, "teacher", folder, ("cache",), ("model", "also"))
+        given = {"cache": TeacherConfig.cache} | require_table(sections["teacher"], "teacher")
+        teacher = _build(TeacherConfig, given, "teacher", folder, ("cache",), ("models",))
     return RunConfig(
         output=path_in(folder, values.output),
         work=path_in(folder, values.work),
         seed=values.seed,
         student=_build(
-            StudentSettings, sections["student"] or {}, "student", folder, (), ("start", "tokenizer")
+            StudentConfig, sections["student"] or {}, "student", folder, (), ("init", "tokenizer")
         ),
         teacher=teacher,
         corpora=corpora,
-        objectives=_objectives(sections["objectives"], corpora),
+        objectives=_objectives(sections["losses"], corpora),
         training=training,
         epochs=epochs,
         evaluation=evaluation,
@@ -252,18 +247,18 @@ class _Top:
     seed: int = 1
 
 
-def _corpus(table: dict[str, Any], where: str, folder: Path) -> CorpusSettings:
+def _corpus(table: dict[str, Any], where: str, folder: Path) -> CorpusConfig:
     sources = table.get("sources")
     if not isinstance(sources, list) or not sources:
         raise ValueError(f"{where}.sources is {sources!r}, expected a list of tables with files and form")
     found = []
     for number, source in enumerate(sources):
         place = f"{where}.sources.{number}"
-        built = a_table(source, place) | {"files": [
+        built = require_table(source, place) | {"files": [
             name if name.startswith(_DATASET) else path_in(folder, name) for name in _files(source, place)
         ]}  # fmt: skip
-        found.append(fitting(Source, built, place))
-    return fitting(CorpusSettings, table | {"sources": tuple(found)}, where)
+        found.append(parse(Source, built, place))
+    return parse(CorpusConfig, table | {"sources": tuple(found)}, where)
 
 
 def _files(source: dict[str, Any], where: str) -> list[str]:
@@ -273,17 +268,17 @@ def _files(source: dict[str, Any], where: str) -> list[str]:
     return files
 
 
-def _objectives(entries: Any, corpora: Mapping[str, CorpusSettings]) -> tuple[ObjectiveSettings, ...]:
+def _objectives(entries: Any, corpora: Mapping[str, CorpusConfig]) -> tuple[LossConfig, ...]:
     if not isinstance(entries, list) or not entries:
-        raise ValueError("objectives are missing, expected at least one [[objectives]]")
-    own = [item.name for item in fields(ObjectiveSettings) if item.name != "options"]
+        raise ValueError("objectives are missing, expected at least one [[losses]]")
+    own = [item.name for item in fields(LossConfig) if item.name != "options"]
     found = []
     for number, entry in enumerate(entries):
-        where = f"objectives.{number}"
-        table = a_table(entry, where)
+        where = f"losses.{number}"
+        table = require_table(entry, where)
         options = {name: value for name, value in table.items() if name not in own}
-        settings = fitting(
-            ObjectiveSettings,
+        settings = parse(
+            LossConfig,
             {name: value for name, value in table.items() if name in own} | {"options": options},
             where,
         )
@@ -301,9 +296,9 @@ def _objectives(entries: Any, corpora: Mapping[str, CorpusSettings]) -> tuple[Ob
 
 
 def _training(
-    section: Any, seed: int, evaluation: EvaluationSettings | None
+    section: Any, seed: int, evaluation: EvaluationConfig | None
 ) -> tuple[TrainerConfig, float | None]:
-    table = a_table(section, "training")
+    table = require_table(section, "training")
     for name, home in (("seed", "seed"), ("evaluate_every", "evaluation.every")):
         if name in table:
             raise ValueError(f"training.{name} stands elsewhere: {home}")
@@ -317,10 +312,10 @@ def _training(
     table = {"steps": 1} | table | {"seed": seed}
     if evaluation is not None:
         table["evaluate_every"] = evaluation.every
-    return fitting(TrainerConfig, table, "training"), epochs
+    return parse(TrainerConfig, table, "training"), epochs
 
 
 def _build(
     kind: type[T], section: Any, where: str, folder: Path, paths: Sequence[str], names: Sequence[str] = ()
 ) -> T:
-    return fitting(kind, placed(a_table(section, where), folder, paths, names), where)
+    return parse(kind, resolve_paths(require_table(section, where), folder, paths, names), where)

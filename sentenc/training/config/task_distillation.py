@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from sentenc.training.config.toml_schema import a_table, fitting, path_in, placed, read_table
+from sentenc.training.config.toml_schema import parse, path_in, read_table, require_table, resolve_paths
 
 T = TypeVar("T")
 Kind = Literal["classification", "regression"]
@@ -20,7 +20,7 @@ _SECTIONS = ("task", "teacher", "student", "augmentation", "intermediate", "pred
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskSettings:
+class TaskConfig:
     """The section ``[task]``.
 
     Attributes:
@@ -73,7 +73,7 @@ class TaskSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PhaseSettings:
+class PhaseConfig:
     """How long and how fast to train in a phase.
 
     Attributes:
@@ -97,7 +97,7 @@ class PhaseSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class IntermediateSettings(PhaseSettings):
+class IntermediateConfig(PhaseConfig):
     """The section ``[intermediate]``: distillation of attention, hidden states and embeddings.
 
     Attributes:
@@ -123,7 +123,7 @@ class IntermediateSettings(PhaseSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictionSettings(PhaseSettings):
+class PredictionConfig(PhaseConfig):
     """The section ``[prediction]``: distillation of the output.
 
     Attributes:
@@ -144,7 +144,7 @@ class PredictionSettings(PhaseSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TeacherSettings:
+class TaskTeacherConfig:
     """The section ``[teacher]``.
 
     Attributes:
@@ -153,11 +153,11 @@ class TeacherSettings:
     """
 
     model: str
-    finetune: PhaseSettings | None = None
+    finetune: PhaseConfig | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class TaskStudentSettings:
+class TaskStudentConfig:
     """The section ``[student]``.
 
     Attributes:
@@ -167,23 +167,23 @@ class TaskStudentSettings:
             ``intermediate_size``, ``hidden_size`` and the dropouts; from a folder: the dropouts.
     """
 
-    start: str = "teacher"
+    init: str = "teacher"
     layers: tuple[int, ...] | None = None
     config: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Checks that the keys suit the start."""
-        if (self.layers is None) == (self.start == "teacher"):
+        if (self.layers is None) == (self.init == "teacher"):
             raise ValueError(
-                f"student.layers is {self.layers} with start {self.start!r}, expected layers with start "
+                f"student.layers is {self.layers} with start {self.init!r}, expected layers with start "
                 '"teacher", and with no other'
             )
         dropouts = {"hidden_dropout_prob", "attention_probs_dropout_prob"}
-        known = dropouts | ({"intermediate_size", "hidden_size"} if self.start == "teacher" else set())
+        known = dropouts | ({"intermediate_size", "hidden_size"} if self.init == "teacher" else set())
         unknown = sorted(set(self.config) - known)
-        if unknown and self.start != "random":
+        if unknown and self.init != "random":
             raise ValueError(
-                f"student.config has {unknown[0]!r} with start {self.start!r}, expected one of "
+                f"student.config has {unknown[0]!r} with start {self.init!r}, expected one of "
                 f"{', '.join(sorted(known))}"
             )
         if self.layers is not None:
@@ -191,7 +191,7 @@ class TaskStudentSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AugmentationSettings:
+class AugmentationConfig:
     """The section ``[augmentation]``; see :func:`sentenc.training.augmentation.augment.augment`.
 
     Attributes:
@@ -240,12 +240,12 @@ class TaskRunConfig:
     work: str
     seed: int
     device: str
-    task: TaskSettings
-    teacher: TeacherSettings
-    student: TaskStudentSettings
-    augmentation: AugmentationSettings | None
-    intermediate: IntermediateSettings | None
-    prediction: PredictionSettings
+    task: TaskConfig
+    teacher: TaskTeacherConfig
+    student: TaskStudentConfig
+    augmentation: AugmentationConfig | None
+    intermediate: IntermediateConfig | None
+    prediction: PredictionConfig
     table: dict[str, Any]
 
 
@@ -294,13 +294,15 @@ def parse_task_run(table: dict[str, Any], folder: Path) -> TaskRunConfig:
         raise ValueError(
             f"unknown key {sorted(rest)[0]!r}; known are output, work, seed, device, {', '.join(_SECTIONS)}"
         )
-    values = fitting(_Top, top, "")
-    found = {name: None if section is None else a_table(section, name) for name, section in given.items()}
-    task = _section(TaskSettings, found["task"], "task", folder, ("train", "dev"))
+    values = parse(_Top, top, "")
+    found = {
+        name: None if section is None else require_table(section, name) for name, section in given.items()
+    }
+    task = _section(TaskConfig, found["task"], "task", folder, ("train", "dev"))
     augmentation = None
     if found["augmentation"] is not None:
         augmentation = _section(
-            AugmentationSettings,
+            AugmentationConfig,
             found["augmentation"],
             "augmentation",
             folder,
@@ -309,7 +311,7 @@ def parse_task_run(table: dict[str, Any], folder: Path) -> TaskRunConfig:
         )
     intermediate = None
     if found["intermediate"] is not None:
-        intermediate = _section(IntermediateSettings, found["intermediate"], "intermediate", folder)
+        intermediate = _section(IntermediateConfig, found["intermediate"], "intermediate", folder)
     return TaskRunConfig(
         output=path_in(folder, values.output),
         work=path_in(folder, values.work),
@@ -317,19 +319,19 @@ def parse_task_run(table: dict[str, Any], folder: Path) -> TaskRunConfig:
         device=values.device,
         task=task,
         teacher=_teacher(found["teacher"], folder),
-        student=_section(TaskStudentSettings, found["student"] or {}, "student", folder, (), ("start",)),
+        student=_section(TaskStudentConfig, found["student"] or {}, "student", folder, (), ("init",)),
         augmentation=augmentation,
         intermediate=intermediate,
-        prediction=_section(PredictionSettings, found["prediction"] or {}, "prediction", folder),
+        prediction=_section(PredictionConfig, found["prediction"] or {}, "prediction", folder),
         table=table,
     )
 
 
-def _teacher(section: Any, folder: Path) -> TeacherSettings:
-    table = a_table(section, "teacher")
+def _teacher(section: Any, folder: Path) -> TaskTeacherConfig:
+    table = require_table(section, "teacher")
     if "finetune" in table:
-        table["finetune"] = _section(PhaseSettings, table["finetune"], "teacher.finetune", folder)
-    return _section(TeacherSettings, table, "teacher", folder, (), ("model",))
+        table["finetune"] = _section(PhaseConfig, table["finetune"], "teacher.finetune", folder)
+    return _section(TaskTeacherConfig, table, "teacher", folder, (), ("model",))
 
 
 def _section(
@@ -340,9 +342,9 @@ def _section(
     paths: Sequence[str] = (),
     names: Sequence[str] = (),
 ) -> T:
-    table = placed(a_table(section, where), folder, paths, names)
+    table = resolve_paths(require_table(section, where), folder, paths, names)
     try:
-        return fitting(kind, table, where)
+        return parse(kind, table, where)
     except ValueError as error:
         # A class says which of its values it refuses, not where it stands.
         if where in str(error):

@@ -37,7 +37,7 @@ def read_table(path: Path, changes: Sequence[str], parse: Callable[[dict[str, An
         raise type(error)(f"{path}: {error}") from error
 
 
-def placed(
+def resolve_paths(
     table: dict[str, Any], folder: Path, paths: Sequence[str], names: Sequence[str] = ()
 ) -> dict[str, Any]:
     """A table with its paths made relative to a folder.
@@ -54,7 +54,7 @@ def placed(
     def place(key: str, value: Any) -> Any:
         if isinstance(value, list):
             return [place(key, item) for item in value]
-        if not isinstance(value, str) or (key == "start" and value in _WORDS):
+        if not isinstance(value, str) or (key == "init" and value in _WORDS):
             return value
         return path_in(folder, value) if key in paths or (folder / value).exists() else value
 
@@ -69,7 +69,7 @@ def path_in(folder: Path, name: str) -> str:
     return str(folder / Path(name).expanduser())
 
 
-def a_table(value: Any, where: str) -> dict[str, Any]:
+def require_table(value: Any, where: str) -> dict[str, Any]:
     """A copy of the value, if it is a table.
 
     Raises:
@@ -80,7 +80,7 @@ def a_table(value: Any, where: str) -> dict[str, Any]:
     return dict(value)
 
 
-def fitting(kind: type[T], table: dict[str, Any], where: str) -> T:
+def parse(kind: type[T], table: dict[str, Any], where: str) -> T:
     """A dataclass made from a table.
 
     Args:

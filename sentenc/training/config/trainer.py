@@ -16,7 +16,7 @@ class TrainerConfig:
     Attributes:
         steps: Updates of the weights.
         learning_rate: Adam's, at its peak.
-        learning_rates: Other peaks for groups of parameters: the student's groups, and "objectives".
+        learning_rates: Other peaks for groups of parameters: the student's groups, and "losses".
         weight_decay: Decoupled (AdamW: Loshchilov and Hutter, 2019), per unit of learning rate; not for
             sparse embeddings.
         betas: Adam's decay rates of the two moments.
@@ -28,7 +28,7 @@ class TrainerConfig:
         precision: Of the student's forward pass; losses, weights and moments are float32 always. "bf16" is
             for GPUs and for CPUs with AMX or AVX-512 BF16: others emulate it, many times slower.
         sparse_embeddings: Update only the embeddings that a batch uses (SparseAdam).
-        regularisation: Strengths of :class:`~sentenc.training.losses.TowardsStart` by group.
+        regularization: Strengths of :class:`~sentenc.training.losses.L2SP` by group.
         max_minutes: Training ends within this time, earlier sessions of it included, the schedule being
             squeezed; None for no limit.
         save_minutes: A resumable state is saved this often.
@@ -54,7 +54,7 @@ class TrainerConfig:
     accumulate: int = 1
     precision: Precision = "float32"
     sparse_embeddings: bool = False
-    regularisation: dict[str, float] = field(default_factory=dict)
+    regularization: dict[str, float] = field(default_factory=dict)
     max_minutes: float | None = None
     save_minutes: float = 3.0
     evaluate_every: int = 1000
@@ -71,8 +71,8 @@ class TrainerConfig:
         _check_number("learning_rate", self.learning_rate)
         for group, rate in self.learning_rates.items():
             _check_number(f"learning_rates.{group}", rate)
-        for group, strength in self.regularisation.items():
-            _check_number(f"regularisation.{group}", strength)
+        for group, strength in self.regularization.items():
+            _check_number(f"regularization.{group}", strength)
         _check_number("weight_decay", self.weight_decay)
         _check_number("save_minutes", self.save_minutes)
         for name in ("clip", "max_minutes"):

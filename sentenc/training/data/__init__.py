@@ -1,1 +1,1 @@
-"""Corpora and labelled files as streams of batches."""
+"""Corpora and labeled files as streams of batches."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from sentenc.errors import CorpusError
 from sentenc.io.rows import Malformed, Row
-from sentenc.training.data.deduplication import SeenKeys
+from sentenc.training.data.deduplication import DedupSet
 from sentenc.training.data.sources import COLUMNS, Reader, Source, open_source, settings_of
 
 __all__ = ["Corpus", "Example", "Source", "SourceReport"]
@@ -30,7 +30,7 @@ class SourceReport:
 
     Attributes:
         name: The source's files, as they were named.
-        read: Examples read (of ordered texts: pairs of neighbours), before the filters.
+        read: Examples read (of ordered texts: pairs of neighbors), before the filters.
         kept: Examples that passed the filters.
         duplicates: Examples that had been read before, in this source or another.
         too_short: Examples with a text of fewer than ``min_words``.
@@ -172,7 +172,7 @@ class Corpus:
 
     def _epoch(self, rng: np.random.Generator) -> Iterator[Example]:
         order_rng, draw_rng, shuffle_rng = rng.spawn(3)
-        seen = SeenKeys() if self._deduplicate else None
+        seen = DedupSet() if self._deduplicate else None
         streams = [
             _Stream(source, reader, self._min_words, self._max_words, self._max_malformed, seen, order_rng)
             for source, reader in zip(self.sources, self._readers, strict=True)
@@ -189,7 +189,7 @@ class _Stream:
     # The examples of one source in one epoch, and the count of what was left out.
     def __init__(
         self, source: Source, reader: Reader, min_words: int, max_words: int, max_malformed: float,
-        seen: SeenKeys | None, rng: np.random.Generator,
+        seen: DedupSet | None, rng: np.random.Generator,
     ) -> None:  # fmt: skip
         self.report = SourceReport(reader.name)
         self.repeats = source.repeat
@@ -240,10 +240,10 @@ class _Stream:
         for index in self._order:
             part = self._reader.parts[index]
             rows = self._well_formed(part, self._reader.rows(part), count)
-            yield from _neighbours(rows) if self._source.form == "ordered" else filter(None, rows)
+            yield from _neighbors(rows) if self._source.form == "ordered" else filter(None, rows)
 
     def _well_formed(self, part: str, rows: Iterator[tuple[int, Row]], count: bool) -> Iterator[Example]:
-        # What is malformed becomes a blank line: of ordered texts, those around it are no neighbours.
+        # What is malformed becomes a blank line: of ordered texts, those around it are no neighbors.
         for number, row in rows:
             if count and row:
                 self.report.lines += 1
@@ -269,7 +269,7 @@ class _Stream:
             )
 
 
-def _neighbours(rows: Iterator[Example]) -> Iterator[Example]:
+def _neighbors(rows: Iterator[Example]) -> Iterator[Example]:
     previous = ""
     for row in rows:
         text = row[0] if row else ""

@@ -4,7 +4,7 @@ from array import array
 from hashlib import blake2b
 
 
-class SeenKeys:
+class DedupSet:
     """Keys of examples, 8 bytes each, in a table that is a third to two thirds full.
 
     A set of Python's holds some 70 bytes a key, which for a hundred million examples is memory that the

@@ -1,4 +1,4 @@
-"""An iterator that works ahead in a thread: reading and tokenising while the model computes."""
+"""An iterator that works ahead in a thread: reading and tokenizing while the model computes."""
 
 import queue
 import threading

@@ -37,7 +37,7 @@ class Source:
             ``save_to_disk``; ``hf:NAME:CONFIG`` where the Hub's has configurations.
         form: "sentences", a text each; "pairs" of sentences alike; "triplets", whose third text is a hard
             negative of the first; "ordered", the texts of documents in order, of which each two
-            neighbours make an example. A blank line and the end of a file end a document.
+            neighbors make an example. A blank line and the end of a file end a document.
         weight: Relative chance of a draw. None (for all sources of a corpus): the estimated number of
             examples, so that sources run out about together.
         limit: At most so many examples a pass, the first that pass the corpus's filters.

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from sentenc.tokenization.tokenizer import Tokenizer
 
-# Texts that are tokenised at a time.
+# Texts that are tokenized at a time.
 _BLOCK = 8192
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -27,25 +27,25 @@ def token_frequencies(tokenizer: Tokenizer, texts: Iterable[str]) -> npt.NDArray
 def prune_vocabulary(
     tokenizer: Tokenizer, frequencies: npt.NDArray[np.integer], keep: int
 ) -> tuple[Tokenizer, npt.NDArray[np.int64]]:
-    """A WordPiece tokeniser of ``keep`` tokens, the most frequent ones of another.
+    """A WordPiece tokenizer of ``keep`` tokens, the most frequent ones of another.
 
     Whatever their frequency, it keeps special tokens, single characters, continuations of one
     character, and every token with a character that is not there by itself where the token has it: so
-    a word that was tokenised still is, maybe into more pieces. That is certain where every character
+    a word that was tokenized still is, maybe into more pieces. That is certain where every character
     has both tokens of its own, as in BERT's English vocabularies; elsewhere a word can be lost at the
     border of two tokens that are kept for such a character.
 
     Args:
-        tokenizer: A WordPiece tokeniser of V ids.
+        tokenizer: A WordPiece tokenizer of V ids.
         frequencies: How often each id occurs, (V,); see :func:`token_frequencies`.
         keep: Tokens that the new vocabulary has.
 
     Returns:
-        The new tokeniser, and the old id of each of its ids, (keep,) int64, rising: the rows of an
+        The new tokenizer, and the old id of each of its ids, (keep,) int64, rising: the rows of an
         embedding matrix that it needs.
 
     Raises:
-        ValueError: It is no WordPiece tokeniser, the frequencies are of another length, or ``keep`` is
+        ValueError: It is no WordPiece tokenizer, the frequencies are of another length, or ``keep`` is
             above V or below what has to be kept.
     """
     config = json.loads(tokenizer.spec)

@@ -31,7 +31,7 @@ class Processes:
         """Whether this is the process that writes files and evaluates."""
         return self.rank == 0
 
-    def share(self, size: int) -> slice:
+    def shard(self, size: int) -> slice:
         """The part of a global batch that is this process's.
 
         Raises:
@@ -76,7 +76,7 @@ class Processes:
         for gradient, values in zip(dense, torch.split(flat, sizes), strict=True):
             gradient.copy_(values.view_as(gradient))
 
-    def largest(self, *values: float) -> list[float]:
+    def all_reduce_max(self, *values: float) -> list[float]:
         """The largest of each value over the processes, the same for all of them."""
         if self.count == 1:
             return list(values)
@@ -93,7 +93,11 @@ class Processes:
         dist.all_gather_object(values, value)
         return values
 
-    def first_says(self, value: Any) -> Any:
+    def barrier(self) -> None:
+        """Waits until every process has come here."""
+        self.broadcast(None)
+
+    def broadcast(self, value: Any) -> Any:
         """The first process's value, for all of them."""
         if self.count == 1:
             return value

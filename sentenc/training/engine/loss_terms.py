@@ -10,7 +10,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from sentenc.training.data.prefetch import Prefetched
-from sentenc.training.losses.base import Encode, Example, Objective
+from sentenc.training.losses.base import Encode, Example, Loss
 
 # Batches that a thread holds ready.
 _AHEAD = 4
@@ -30,7 +30,7 @@ class Task:
     """
 
     name: str
-    objective: Objective
+    objective: Loss
     batches: Callable[[int, int], Iterator[tuple[int, list[Example]]]]
     weight: float = 1.0
     teacher: Callable[[list[str]], npt.NDArray[np.float32]] | None = None
@@ -158,8 +158,8 @@ class Stream:
         return Batch(epoch, examples, ids, lengths, teacher)
 
 
-def _is_plain(objective: Objective) -> bool:
+def _is_plain(objective: Loss) -> bool:
     inner = getattr(objective, "inner", None)
-    if isinstance(inner, Objective):
+    if isinstance(inner, Loss):
         return _is_plain(inner)
-    return type(objective).prepare is Objective.prepare
+    return type(objective).prepare is Loss.prepare

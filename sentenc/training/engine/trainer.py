@@ -20,7 +20,7 @@ from sentenc.training.engine.loss_terms import Batch, Stream, Task, check_tasks
 from sentenc.training.engine.optimizer import Optimizers, clip_gradients
 from sentenc.training.engine.run_log import LossWindow, TrainingBar, TrainingLog, training_bar
 from sentenc.training.engine.signals import Interruption, interruption
-from sentenc.training.losses.l2_sp import TowardsStart
+from sentenc.training.losses.l2_sp import L2SP
 from sentenc.training.students.base import Student
 
 __all__ = ["Result", "Task", "Trainer", "TrainerConfig"]
@@ -92,17 +92,17 @@ class Trainer:
         self.tasks, self.config, self.folder, self.evaluate = tuple(tasks), config, folder, evaluate
         self.objectives = nn.ModuleList([task.objective for task in tasks]).to(self.processes.device)
         groups = dict(student.groups())
-        self.regularisation = TowardsStart(groups, config.regularisation)
+        self.regularization = L2SP(groups, config.regularization)
         sparse = student.sparse_parameters()
         _check_sparse(config, groups, sparse)
         if own := list(self.objectives.parameters()):
-            groups["objectives"] = own
+            groups["losses"] = own
         self.parameters = [parameter for group in groups.values() for parameter in group]
         self.optimizers = Optimizers(groups, sparse, config)
-        # The first use of a transformer's tokeniser may change it, which two threads must not do at once.
+        # The first use of a transformer's tokenizer may change it, which two threads must not do at once.
         student.tokenize(["a"])
         self.streams = [
-            Stream(task, student.tokenize, self.processes.share, [config.seed, number])
+            Stream(task, student.tokenize, self.processes.shard, [config.seed, number])
             for number, task in enumerate(tasks)
         ]
         self.step, self.seconds = 0, 0.0
@@ -163,7 +163,7 @@ class Trainer:
         while True:
             own = time.monotonic() - started
             # All processes must take every decision alike.
-            self.seconds, stops = self.processes.largest(own, float(wish.is_wanted))
+            self.seconds, stops = self.processes.all_reduce_max(own, float(wish.is_wanted))
             progress = self._progress()
             if self._evaluated < self.step and (self._is_due() or progress >= 1):
                 self._report()
@@ -209,8 +209,8 @@ class Trainer:
                 for name, part in ({task.name: value} | _parts(task)).items():
                     losses[name] = losses.get(name, 0.0) + part / self.config.accumulate
                 (loss * (task.weight / self.config.accumulate)).backward()  # type: ignore[no-untyped-call]
-        if self.regularisation:
-            self.regularisation.penalty().backward()  # type: ignore[no-untyped-call]
+        if self.regularization:
+            self.regularization.penalty().backward()  # type: ignore[no-untyped-call]
         self.processes.average_gradients(self.parameters)
         norm = clip_gradients(self.parameters, self.config.clip)
         if not math.isfinite(norm):
@@ -226,7 +226,7 @@ class Trainer:
             return self._loss_of_states(task, batch)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             vectors = self.student(batch.ids.to(device), batch.lengths.to(device))
-        columns = vectors[:, : self.student.objective_dim].chunk(len(batch.examples[0]))
+        columns = vectors[:, : self.student.loss_dim].chunk(len(batch.examples[0]))
         teacher = None if batch.teacher is None else torch.from_numpy(batch.teacher).to(device)
         loss: Tensor = task.objective([self.processes.gather(column) for column in columns], teacher)
         return loss
@@ -241,14 +241,14 @@ class Trainer:
     @torch.no_grad()
     def _encode(self, texts: list[str]) -> Tensor:
         device = self.processes.device
-        found = torch.empty(len(texts), self.student.objective_dim, device=device)
+        found = torch.empty(len(texts), self.student.loss_dim, device=device)
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         self.student.eval()
         for start in range(0, len(order), _BLOCK):
             rows = order[start : start + _BLOCK]
             ids, lengths = self.student.tokenize([texts[i] for i in rows])
             vectors = self.student(ids.to(device), lengths.to(device))
-            found[rows] = vectors[:, : self.student.objective_dim].float()
+            found[rows] = vectors[:, : self.student.loss_dim].float()
         self.student.train()
         return found
 
@@ -264,7 +264,7 @@ class Trainer:
             self.student.eval()
             score = float(self.evaluate(self.student.encoder(self.output_map(), self.rotate_on)))
             self.student.train()
-        score = self.processes.first_says(score)
+        score = self.processes.broadcast(score)
         if self._best is None or score > self._best["score"]:
             self._best = {"step": self.step, "score": score} | self._weights()
         self._write_row(dev=score)
@@ -291,7 +291,7 @@ class Trainer:
         )
 
     def _weights(self) -> dict[str, Any]:
-        modules = {"student": self.student, "objectives": self.objectives}
+        modules = {"student": self.student, "losses": self.objectives}
         return {
             name: {key: value.detach().cpu().clone() for key, value in module.state_dict().items()}
             for name, module in modules.items()
@@ -299,7 +299,7 @@ class Trainer:
 
     def _load_weights(self, weights: dict[str, Any]) -> None:
         self.student.load_state_dict(weights["student"])
-        self.objectives.load_state_dict(weights["objectives"])
+        self.objectives.load_state_dict(weights["losses"])
 
     def _save(self) -> None:
         random = self.processes.gather_objects(random_state(self.processes.device))
@@ -309,8 +309,8 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
             "student": self.student.state_dict(),
-            "objectives": self.objectives.state_dict(),
-            "regularisation": self.regularisation.state_dict(),
+            "losses": self.objectives.state_dict(),
+            "regularization": self.regularization.state_dict(),
             "optimizers": self.optimizers.state(),
             "streams": [stream.state() for stream in self.streams],
             "random": random,
@@ -327,7 +327,7 @@ class Trainer:
             return
         state = load_state(self.state_file, self._settings, _FREE)
         self._load_weights(state)
-        self.regularisation.load_state_dict(state["regularisation"])
+        self.regularization.load_state_dict(state["regularization"])
         self.optimizers.load_state(state["optimizers"])
         for stream, position in zip(self.streams, state["streams"], strict=True):
             stream.load_state(position)
@@ -359,9 +359,9 @@ def _check_sparse(
             "sparse gradients: make both agree"
         )
     is_sparse = {id(parameter) for parameter in sparse}
-    for group, strength in config.regularisation.items():
+    for group, strength in config.regularization.items():
         if strength and any(id(parameter) in is_sparse for parameter in groups.get(group, ())):
             raise ValueError(
-                f"regularisation.{group} is {strength} with sparse_embeddings, expected one without the other: "
+                f"regularization.{group} is {strength} with sparse_embeddings, expected one without the other: "
                 "the penalty has a gradient for every row"
             )

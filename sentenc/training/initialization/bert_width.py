@@ -2,8 +2,8 @@
 
 The directions U (d, d') are those in which the hidden states of all layers have most energy, and the student's
 states stand for U^T times the teacher's. Embeddings and inner matrices are projected; every head's product of
-queries and keys, and its values, become the best ones of lower rank. A layer normalisation does not commute with
-a projection: so, layer by layer from below, each output matrix and normalisation is fitted by least squares to
+queries and keys, and its values, become the best ones of lower rank. A layer normalization does not commute with
+a projection: so, layer by layer from below, each output matrix and normalization is fitted by least squares to
 the teacher's states, given what the student has below.
 """
 
@@ -39,7 +39,7 @@ def narrowed(model: Any, hidden_size: int, batches: Batches) -> Any:
     norms = [model.embeddings.LayerNorm]
     for layer in model.encoder.layer:
         norms += [layer.attention.output.LayerNorm, layer.output.LayerNorm]
-    taught = _normalised(model, norms, batches)
+    taught = _normalized(model, norms, batches)
     axes = _axes([outputs for _, outputs in taught], hidden_size)
     config = BertConfig.from_dict(model.config.to_dict() | {"hidden_size": hidden_size})
     student = BertModel(config, add_pooling_layer=model.pooler is not None).float().eval()
@@ -67,8 +67,8 @@ def narrowed(model: Any, hidden_size: int, batches: Batches) -> Any:
     return student
 
 
-def _normalised(model: Any, norms: list[Any], batches: Batches) -> list[tuple[list[Tensor], list[Tensor]]]:
-    # Of each normalisation what goes in and what comes out, (B, L, d) for each batch.
+def _normalized(model: Any, norms: list[Any], batches: Batches) -> list[tuple[list[Tensor], list[Tensor]]]:
+    # Of each normalization what goes in and what comes out, (B, L, d) for each batch.
     seen: list[tuple[list[Tensor], list[Tensor]]] = [([], []) for _ in norms]
 
     def keeper(found: tuple[list[Tensor], list[Tensor]]) -> Any:
@@ -89,7 +89,7 @@ def _normalised(model: Any, norms: list[Any], batches: Batches) -> list[tuple[li
 
 
 class _Step:
-    # A normalisation of the teacher, and what the student's in the same place is fitted to.
+    # A normalization of the teacher, and what the student's in the same place is fitted to.
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class _Step:
     ) -> None:
         self.masks = masks
         sums = _tokens(inputs, masks)
-        # The sums, centred and scaled as the normalisation does it but for the length, which it takes as any:
+        # The sums, centered and scaled as the normalization does it but for the length, which it takes as any:
         # so that what comes from below has to be changed least.
         self.sums = self._scaled(sums, norm, axes)
         states = _tokens(below, masks)
@@ -122,18 +122,18 @@ class _Step:
         weight = solved(given.T @ given, given.T @ (self.sums - below))
         _set(part.dense, weight[:-1].T, weight[-1])
         sums = [part.dense(i) + s for i, s in zip(inputs, states, strict=True)]
-        return self.normalise(part.LayerNorm, sums)
+        return self.normalize(part.LayerNorm, sums)
 
-    def normalise(self, norm: nn.LayerNorm, sums: list[Tensor]) -> list[Tensor]:
+    def normalize(self, norm: nn.LayerNorm, sums: list[Tensor]) -> list[Tensor]:
         """Sets scale and shift of each component to those that bring it closest to the teacher's."""
         norm.weight.data.fill_(1.0)
         norm.bias.data.zero_()
         plain = _tokens([norm(s) for s in sums], self.masks)
-        centre, aim = plain.mean(0), self.outputs.mean(0)
-        spread = ((plain - centre) ** 2).mean(0).clamp(min=1e-12)
-        slope = ((plain - centre) * (self.outputs - aim)).mean(0) / spread
+        center, aim = plain.mean(0), self.outputs.mean(0)
+        spread = ((plain - center) ** 2).mean(0).clamp(min=1e-12)
+        slope = ((plain - center) * (self.outputs - aim)).mean(0) / spread
         norm.weight.data = slope.float()
-        norm.bias.data = (aim - slope * centre).float()
+        norm.bias.data = (aim - slope * center).float()
         return [norm(s) for s in sums]
 
 
@@ -147,7 +147,7 @@ def _axes(states: list[list[Tensor]], hidden_size: int) -> Tensor:
     moments = sum((flat := batch.flatten(0, 1).double()).T @ flat for layer in states for batch in layer)
     _, directions = torch.linalg.eigh(torch.as_tensor(moments))
     axes: Tensor = directions.flip(1)[:, :hidden_size]
-    # A normalisation takes away the mean over components. A reflection makes that the direction of least
+    # A normalization takes away the mean over components. A reflection makes that the direction of least
     # energy, so that nothing else is lost by it.
     mirror = torch.full((hidden_size,), hidden_size**-0.5, dtype=axes.dtype)
     mirror[-1] -= 1
@@ -157,7 +157,7 @@ def _axes(states: list[list[Tensor]], hidden_size: int) -> Tensor:
 
 
 def _embed(model: Any, student: Any, axes: Tensor, batches: Batches, step: _Step) -> list[Tensor]:
-    # What is added up before the normalisation is centred and scaled first, as the normalisation does it.
+    # What is added up before the normalization is centered and scaled first, as the normalization does it.
     old, new = model.embeddings, student.embeddings
     scale = old.LayerNorm.weight.double()
     for name in ("word_embeddings", "position_embeddings", "token_type_embeddings"):
@@ -171,7 +171,7 @@ def _embed(model: Any, student: Any, axes: Tensor, batches: Batches, step: _Step
             + new.position_embeddings(places)[None]
             + new.token_type_embeddings(torch.zeros_like(ids))
         )
-    return step.normalise(new.LayerNorm, sums)
+    return step.normalize(new.LayerNorm, sums)
 
 
 def _project_attention(old: Any, new: Any, axes: Tensor) -> None:

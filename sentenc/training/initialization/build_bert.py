@@ -16,7 +16,7 @@ from sentenc.errors import CheckpointError
 from sentenc.io.atomic import replacing_folder
 from sentenc.registry import find
 from sentenc.tokenization.tokenizer import Tokenizer
-from sentenc.training.config.pretraining import RunConfig, StudentSettings
+from sentenc.training.config.pretraining import RunConfig, StudentConfig
 from sentenc.training.data.vocabulary import prune_vocabulary, token_frequencies
 from sentenc.training.initialization.bert_layers import (
     FITTED_TEXTS,
@@ -27,7 +27,7 @@ from sentenc.training.initialization.bert_layers import (
 from sentenc.training.students.bert import BertStudent, bert_parts
 
 # Settings that a BERT does not have.
-_FOREIGN = ("preset", "dropout", "word_dropout", "words_first", "length", "average_length", "features_length")
+_FOREIGN = ("preset", "dropout", "word_dropout", "ngram_warmup", "length", "average_norm", "ngram_norm")
 
 
 def make_bert_student(
@@ -43,14 +43,14 @@ def make_bert_student(
     """
     settings = run.student
     _check(settings, run.training.sparse_embeddings)
-    if settings.start == "teacher":
+    if settings.init == "teacher":
         model, tokenizer = _kept_start(run.student, texts, teacher, kept)
     else:
         model, tokenizer = _loaded(settings, run.seed)
     return BertStudent(model, tokenizer, max_tokens=settings.max_tokens, normalize=settings.normalize)
 
 
-def _check(settings: StudentSettings, sparse: bool) -> None:
+def _check(settings: StudentConfig, sparse: bool) -> None:
     for name in _FOREIGN:
         if getattr(settings, name):
             raise ValueError(
@@ -58,9 +58,9 @@ def _check(settings: StudentSettings, sparse: bool) -> None:
             )
     if sparse:
         raise ValueError("training.sparse_embeddings is true, expected it for kind 'cse' only")
-    if settings.start == "teacher":
+    if settings.init == "teacher":
         if not settings.layers:
-            raise ValueError("student.start is 'teacher' for kind 'bert', expected student.layers then")
+            raise ValueError("student.init is 'teacher' for kind 'bert', expected student.layers then")
         if settings.tokenizer:
             raise ValueError(f"student.tokenizer is {settings.tokenizer!r}, expected the teacher's own")
         others = sorted(set(settings.config) - set(SIZES))
@@ -72,31 +72,31 @@ def _check(settings: StudentSettings, sparse: bool) -> None:
     for name in ("layers", "vocabulary"):
         if value := getattr(settings, name):
             raise ValueError(f"student.{name} is {value!r}, expected it with start = 'teacher' only")
-    if settings.start == "random" and settings.tokenizer is None:
+    if settings.init == "random" and settings.tokenizer is None:
         raise ValueError(
-            "student.start is 'random' for kind 'bert', expected student.tokenizer, a folder, then"
+            "student.init is 'random' for kind 'bert', expected student.tokenizer, a folder, then"
         )
 
 
-def _loaded(settings: StudentSettings, seed: int) -> tuple[Any, Any]:
+def _loaded(settings: StudentConfig, seed: int) -> tuple[Any, Any]:
     from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
     tokenizer = AutoTokenizer.from_pretrained(
-        find(settings.tokenizer or settings.start), local_files_only=True
+        find(settings.tokenizer or settings.init), local_files_only=True
     )
     # transformers draws from torch's own generator.
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        if settings.start == "random":
+        if settings.init == "random":
             config = BertConfig(**({"vocab_size": len(tokenizer)} | settings.config))
             return BertModel(config, add_pooling_layer=False), tokenizer
-        model = AutoModel.from_pretrained(find(settings.start), local_files_only=True, **settings.config)
+        model = AutoModel.from_pretrained(find(settings.init), local_files_only=True, **settings.config)
     # It comes in the precision of its file, which may be too low to train in.
     return model.float(), tokenizer
 
 
 def _kept_start(
-    settings: StudentSettings,
+    settings: StudentConfig,
     texts: Callable[[], Iterable[str]],
     teacher: Callable[[], Encoder],
     folder: Path,
@@ -114,7 +114,7 @@ def _kept_start(
 
 
 def _from_teacher(
-    settings: StudentSettings, texts: Callable[[], Iterable[str]], teacher: Encoder
+    settings: StudentConfig, texts: Callable[[], Iterable[str]], teacher: Encoder
 ) -> tuple[Any, Any]:
     model, tokenizer = bert_parts(teacher)
     rows, kept = None, tokenizer
@@ -128,7 +128,7 @@ def _from_teacher(
 
 
 def pruned_tokenizer(tokenizer: Any, texts: Iterable[str], size: int) -> tuple[npt.NDArray[np.int64], Any]:
-    """A fast tokeniser with the ``size`` most frequent tokens of another.
+    """A fast tokenizer with the ``size`` most frequent tokens of another.
 
     Args:
         tokenizer: A WordPiece ``PreTrainedTokenizerFast``.
@@ -137,11 +137,11 @@ def pruned_tokenizer(tokenizer: Any, texts: Iterable[str], size: int) -> tuple[n
             :func:`~sentenc.training.data.vocabulary.prune_vocabulary`.
 
     Returns:
-        The old id of each new one, (size,), and the new tokeniser, of the same class and settings.
+        The old id of each new one, (size,), and the new tokenizer, of the same class and settings.
 
     Raises:
         ValueError: The size is out of range.
-        CheckpointError: The tokeniser is of another kind.
+        CheckpointError: The tokenizer is of another kind.
     """
     spec = plain_spec(tokenizer)
     plain = Tokenizer(json.dumps(spec), skip_unknown=True)

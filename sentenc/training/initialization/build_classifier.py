@@ -12,17 +12,17 @@ from torch import Tensor, nn
 from sentenc.errors import CheckpointError, ModelNotFoundError
 from sentenc.registry import find, load
 from sentenc.training.config.task_distillation import TaskRunConfig
-from sentenc.training.data.labelled import TaskData
+from sentenc.training.data.labeled import TaskData
 from sentenc.training.initialization.bert_layers import (
     FITTED_TEXTS,
     SIZES,
     batches_by_length,
     student_from_teacher,
 )
-from sentenc.training.students.bert_classifier import TaskStudent, quiet_transformers
+from sentenc.training.students.bert_classifier import BertClassifierStudent, quiet_transformers
 
 
-def finetuned(model: str, data: TaskData, run: TaskRunConfig) -> TaskStudent:
+def finetuned(model: str, data: TaskData, run: TaskRunConfig) -> BertClassifierStudent:
     """A BERT that was fine-tuned on the task, its classes in the order of the data's.
 
     Raises:
@@ -45,7 +45,7 @@ def finetuned(model: str, data: TaskData, run: TaskRunConfig) -> TaskStudent:
 
 def base(
     model: str, data: TaskData, run: TaskRunConfig, changes: Mapping[str, Any] | None = None
-) -> TaskStudent:
+) -> BertClassifierStudent:
     """Any BERT with a new classifier on it: a Hugging Face folder, or what :func:`sentenc.load` takes.
 
     Args:
@@ -74,7 +74,9 @@ def base(
     return _student(_with_classifier(bert, data, run.seed, changes or {}), tokenizer, run)
 
 
-def first_student(run: TaskRunConfig, teacher: TaskStudent, data: TaskData) -> TaskStudent:
+def first_student(
+    run: TaskRunConfig, teacher: BertClassifierStudent, data: TaskData
+) -> BertClassifierStudent:
     """The student as ``[student]`` describes it, before any training.
 
     Raises:
@@ -82,9 +84,9 @@ def first_student(run: TaskRunConfig, teacher: TaskStudent, data: TaskData) -> T
         ModelNotFoundError, CheckpointError: See :func:`base`.
     """
     settings = run.student
-    if settings.start not in ("teacher", "random"):
-        return base(settings.start, data, run, settings.config)
-    if settings.start == "random":
+    if settings.init not in ("teacher", "random"):
+        return base(settings.init, data, run, settings.config)
+    if settings.init == "random":
         return _random(run, teacher, data)
     sizes = {name: settings.config[name] for name in SIZES if name in settings.config}
     dropouts = {name: value for name, value in settings.config.items() if name not in SIZES}
@@ -106,8 +108,8 @@ def first_student(run: TaskRunConfig, teacher: TaskStudent, data: TaskData) -> T
     return _student(module, teacher.tokenizer, run)
 
 
-def load_weights(student: TaskStudent, folder: Path) -> None:
-    """Gives a student the weights that :meth:`TaskStudent.save` wrote for one of its shape.
+def load_weights(student: BertClassifierStudent, folder: Path) -> None:
+    """Gives a student the weights that :meth:`BertClassifierStudent.save` wrote for one of its shape.
 
     Raises:
         CheckpointError: The file is missing, damaged or of another shape.
@@ -121,13 +123,13 @@ def load_weights(student: TaskStudent, folder: Path) -> None:
         raise CheckpointError(f"{folder} does not hold this student's weights: {error}") from error
 
 
-def _student(module: nn.Module, tokenizer: Any, run: TaskRunConfig) -> TaskStudent:
-    return TaskStudent(
+def _student(module: nn.Module, tokenizer: Any, run: TaskRunConfig) -> BertClassifierStudent:
+    return BertClassifierStudent(
         module.float(), tokenizer, pairs=len(run.task.text) == 2, max_tokens=run.task.max_tokens
     )
 
 
-def _random(run: TaskRunConfig, teacher: TaskStudent, data: TaskData) -> TaskStudent:
+def _random(run: TaskRunConfig, teacher: BertClassifierStudent, data: TaskData) -> BertClassifierStudent:
     from transformers import BertConfig, BertModel
 
     values = teacher.bert.config.to_dict() | run.student.config

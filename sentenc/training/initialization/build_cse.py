@@ -18,7 +18,7 @@ from sentenc.errors import CheckpointError
 from sentenc.io.atomic import replacing_file
 from sentenc.registry import find, load
 from sentenc.tokenization.tokenizer import Tokenizer
-from sentenc.training.config.pretraining import RunConfig, StudentSettings
+from sentenc.training.config.pretraining import RunConfig, StudentConfig
 from sentenc.training.data.vocabulary import prune_vocabulary, token_frequencies
 from sentenc.training.initialization.cse import (
     Start,
@@ -31,8 +31,8 @@ from sentenc.training.initialization.word_vectors import load_word_vectors
 from sentenc.training.students.base import Student
 from sentenc.training.students.cse import CSEStudent
 
-_RATES = ("dropout", "word_dropout", "words_first")
-_LENGTHS = ("length", "average_length", "features_length")
+_RATES = ("dropout", "word_dropout", "ngram_warmup")
+_LENGTHS = ("length", "average_norm", "ngram_norm")
 # What of a model that is the start may become more, and what less.
 _WIDENING = ("combine", "average_dim")
 _SHRINKING = ("embedding_dim", "num_filters", "average_dim")
@@ -64,11 +64,11 @@ def make_student(
     options = {name: getattr(settings, name) for name in _RATES + _LENGTHS}
     options["sparse_embeddings"] = run.training.sparse_embeddings
     generator = torch.Generator().manual_seed(run.seed)
-    if settings.start in ("teacher", "random"):
+    if settings.init in ("teacher", "random"):
         config = _cse_config(settings)
         start = _kept_start(run, config, texts, teacher, about)
-    elif Path(settings.start).is_file():
-        vectors = load_word_vectors(settings.start, settings.vocabulary or None)
+    elif Path(settings.init).is_file():
+        vectors = load_word_vectors(settings.init, settings.vocabulary or None)
         dim = vectors.vectors.shape[1]
         config = _cse_config(settings, {} if settings.preset else {"embedding_dim": dim})
         wanted = None if config.embedding_dim == dim else config.embedding_dim
@@ -99,9 +99,7 @@ _Parts = tuple[Tokenizer, npt.NDArray[np.float32] | None, npt.NDArray[np.float32
 
 def _start_place(run: RunConfig, about: str) -> Path:
     # Where a start is kept that depends on settings, teacher and texts.
-    teacher: Any = run.teacher and run.teacher.model
-    if run.teacher and run.teacher.also:
-        teacher = [run.teacher.models, run.teacher.shares]
+    teacher = run.teacher and [run.teacher.models, run.teacher.weights]
     identity = json.dumps([asdict(run.student), teacher, about], sort_keys=True)
     return Path(run.work) / f"start-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
@@ -138,22 +136,26 @@ def _start(
     run: RunConfig, config: CSEConfig, texts: Callable[[], Iterable[str]], teacher: Callable[[], Encoder]
 ) -> _Parts:
     settings = run.student
-    tokenizer = _tokenizer(settings, run.teacher.model if run.teacher else None, config.unknown == "skip")
+    tokenizer = _tokenizer(
+        settings,
+        run.teacher.models[0] if run.teacher and run.teacher.models else None,
+        config.unknown == "skip",
+    )
     frequencies = None
-    if settings.vocabulary or settings.start == "teacher":
+    if settings.vocabulary or settings.init == "teacher":
         frequencies = token_frequencies(tokenizer, texts())
     if settings.vocabulary and frequencies is not None:
         tokenizer, _ = prune_vocabulary(tokenizer, frequencies, settings.vocabulary)
         # Words of what was dropped are now counted in pieces.
-        frequencies = token_frequencies(tokenizer, texts()) if settings.start == "teacher" else None
-    if settings.start == "random":
+        frequencies = token_frequencies(tokenizer, texts()) if settings.init == "teacher" else None
+    if settings.init == "random":
         return tokenizer, None, None
     start: Start = start_from_teacher(teacher(), tokenizer, frequencies, config.embedding_dim)
     return start.tokenizer, start.embeddings, start.log_weights
 
 
-def _cse_config(settings: StudentSettings, defaults: dict[str, Any] | None = None) -> CSEConfig:
-    # With a vocabulary of one; the tokeniser tells the true size.
+def _cse_config(settings: StudentConfig, defaults: dict[str, Any] | None = None) -> CSEConfig:
+    # With a vocabulary of one; the tokenizer tells the true size.
     known = [item.name for item in fields(CSEConfig) if item.name != "vocab_size"]
     for name in settings.config:
         if name not in known:
@@ -166,11 +168,11 @@ def _cse_config(settings: StudentSettings, defaults: dict[str, Any] | None = Non
     return CSEConfig(vocab_size=1, **values)
 
 
-def _tokenizer(settings: StudentSettings, teacher: str | None, skip_unknown: bool) -> Tokenizer:
+def _tokenizer(settings: StudentConfig, teacher: str | None, skip_unknown: bool) -> Tokenizer:
     name = settings.tokenizer or teacher
     if name is None:
         raise ValueError(
-            f"student.start is {settings.start!r} without a teacher's model, expected student.tokenizer then"
+            f"student.init is {settings.init!r} without a teacher's model, expected student.tokenizer then"
         )
     path = Path(name) if Path(name).is_file() else find(name) / "tokenizer.json"
     if not path.is_file():
@@ -178,21 +180,21 @@ def _tokenizer(settings: StudentSettings, teacher: str | None, skip_unknown: boo
     return Tokenizer(path.read_text(encoding="utf-8"), skip_unknown=skip_unknown)
 
 
-def _model(settings: StudentSettings) -> CSE:
-    encoder = load(settings.start)
+def _model(settings: StudentConfig) -> CSE:
+    encoder = load(settings.init)
     free = sorted({*_WIDENING, *_SHRINKING})
     others = sorted(set(settings.config) - set(free))
     if others or settings.preset or settings.tokenizer:
         raise ValueError(
-            f"student.start is the model {settings.start!r}, which brings config and tokenizer: expected none of them "
+            f"student.init is the model {settings.init!r}, which brings config and tokenizer: expected none of them "
             f"(nor a preset) in [student], {', '.join(free)} of config aside"
         )
     if not isinstance(encoder, CSE):
-        raise ValueError(f"student.start is {type(encoder).__name__}, expected a CSE model for kind 'cse'")
+        raise ValueError(f"student.init is {type(encoder).__name__}, expected a CSE model for kind 'cse'")
     return encoder
 
 
-def _shrunk(model: CSE, settings: StudentSettings, texts: Callable[[], Iterable[str]]) -> CSE:
+def _shrunk(model: CSE, settings: StudentConfig, texts: Callable[[], Iterable[str]]) -> CSE:
     # What is to be less of the model, tokens included, is cut off.
     old = model.config
     less = {
@@ -209,7 +211,7 @@ def _shrunk(model: CSE, settings: StudentSettings, texts: Callable[[], Iterable[
     return shrunk(model, vocabulary=vocabulary, **less)
 
 
-def _widened(old: CSEConfig, settings: StudentSettings) -> CSEConfig:
+def _widened(old: CSEConfig, settings: StudentConfig) -> CSEConfig:
     # The same sentence vectors, with more beside them.
     config = replace(old, **settings.config)
     if config == old:
@@ -218,13 +220,13 @@ def _widened(old: CSEConfig, settings: StudentSettings) -> CSEConfig:
         if getattr(config, name) > getattr(old, name):
             raise ValueError(
                 f"student.config.{name} is {getattr(config, name)}, expected at most the {getattr(old, name)} of "
-                f"{settings.start}"
+                f"{settings.init}"
             )
     if old.average_dim not in (0, config.average_dim) or (
         old.combine != config.combine and (old.combine, config.combine) != ("residual", "both")
     ):
         raise ValueError(
-            f"student.config is {settings.config}, but {settings.start} has combine={old.combine!r} and "
+            f"student.config is {settings.config}, but {settings.init} has combine={old.combine!r} and "
             f"average_dim={old.average_dim}, expected 'residual' to become 'both' and no average to become one"
         )
     return config

@@ -1,4 +1,4 @@
-"""What a CSE student starts from: a tokeniser, embeddings and log token weights."""
+"""What a CSE student starts from: a tokenizer, embeddings and log token weights."""
 
 import json
 import os
@@ -21,7 +21,7 @@ _UNKNOWN_NAMES = ("<unk>", "<UNK>", "unk", "UNK", "[UNK]", "UUUNKKK")
 
 
 class Start(NamedTuple):
-    """A tokeniser of V ids, embeddings (V, d) float32 and log token weights (V,) float32."""
+    """A tokenizer of V ids, embeddings (V, d) float32 and log token weights (V,) float32."""
 
     tokenizer: Tokenizer
     embeddings: FloatArray
@@ -46,10 +46,10 @@ def principal_embeddings(vectors: npt.NDArray[np.floating], dim: int) -> FloatAr
     """
     if not 1 <= dim <= vectors.shape[1]:
         raise ValueError(f"dim is {dim}, expected 1 to {vectors.shape[1]}, the length of the vectors")
-    centred = vectors.astype(np.float64)
-    centred -= centred.mean(0)
-    axes = np.linalg.eigh(centred.T @ centred)[1][:, ::-1][:, :dim]
-    embeddings: npt.NDArray[np.float64] = centred @ axes
+    centered = vectors.astype(np.float64)
+    centered -= centered.mean(0)
+    axes = np.linalg.eigh(centered.T @ centered)[1][:, ::-1][:, :dim]
+    embeddings: npt.NDArray[np.float64] = centered @ axes
     embeddings /= np.sqrt((embeddings**2).sum(1).mean()) or 1.0
     return embeddings.astype(np.float32)
 
@@ -62,14 +62,14 @@ def start_from_words(
     lowercase: bool = True,
     a: float = 1e-3,
 ) -> Start:
-    """A whole-word tokeniser with the word vectors as embeddings.
+    """A whole-word tokenizer with the word vectors as embeddings.
 
     Texts are split at spaces and around punctuation and, by default, lower-cased. Words that no text
     can give that way (``"New_York"``) are left out; of words that differ in case, the first stays.
 
     Args:
         vectors: The words.
-        dim: Reduce the vectors to so many principal components (centred, mean square length 1); None
+        dim: Reduce the vectors to so many principal components (centered, mean square length 1); None
             leaves them as they are.
         unknown: ``"skip"`` leaves unknown words out; ``"row"`` gives them a row, first in the
             vocabulary: the file's own (``<unk>``, ``UUUNKKK`` and the like), or the mean of all.
@@ -118,7 +118,7 @@ def start_from_teacher(
 
     Args:
         teacher: An encoder, or what :func:`sentenc.load` makes one of.
-        tokenizer: The student's tokeniser, of V ids; returned as it is.
+        tokenizer: The student's tokenizer, of V ids; returned as it is.
         frequencies: How often each id occurs, (V,), for the SIF weights a / (a + p); without them all
             weights are 1.
         dim: Length of the embeddings: so many principal components.
@@ -149,19 +149,19 @@ def token_vectors(teacher: Encoder, tokens: list[str]) -> FloatArray:
     A token of the teacher's own vocabulary stands between its special tokens; any other token, and
     every token where the teacher is not a transformer, is encoded as the text that it stands for.
     """
-    from sentenc.encoders.bert.encoder import TinyBERT
-    from sentenc.encoders.sentence_transformer import ExternalEncoder
+    from sentenc.encoders.bert.encoder import BertEncoder
+    from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
     from sentenc.training.teachers.ensemble import TeacherEnsemble
 
     if isinstance(teacher, TeacherEnsemble):
         return teacher.beside([token_vectors(encoder, tokens) for encoder in teacher.encoders])
     found = np.zeros((len(tokens), teacher.dim), np.float32)
     rest = np.arange(len(tokens))
-    if isinstance(teacher, TinyBERT | ExternalEncoder):
+    if isinstance(teacher, BertEncoder | SentenceTransformerEncoder):
         known = _vocabulary(teacher)
         shared = np.array([i for i, token in enumerate(tokens) if token in known], np.int64)
         ids = [known[tokens[i]] for i in shared]
-        if isinstance(teacher, TinyBERT):
+        if isinstance(teacher, BertEncoder):
             found[shared] = teacher.encode_tokens(ids)
         elif ids:
             found[shared] = _between_special_tokens(teacher.model, ids)
@@ -181,17 +181,17 @@ def average_from_teacher(teacher: Encoder, tokenizer: Tokenizer, dim: int) -> Fl
         ValueError: The teacher has no input embeddings, or none of any token here, or they are shorter
             than ``dim``.
     """
-    from sentenc.encoders.bert.encoder import TinyBERT
-    from sentenc.encoders.sentence_transformer import ExternalEncoder
+    from sentenc.encoders.bert.encoder import BertEncoder
+    from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
     from sentenc.training.teachers.ensemble import TeacherEnsemble
 
     if isinstance(teacher, TeacherEnsemble):
         teacher = teacher.encoders[0]
-    if not isinstance(teacher, TinyBERT | ExternalEncoder):
+    if not isinstance(teacher, BertEncoder | SentenceTransformerEncoder):
         raise ValueError(
             f"average_dim needs the input embeddings of a transformer, got {type(teacher).__name__} as the teacher"
         )
-    if isinstance(teacher, TinyBERT):
+    if isinstance(teacher, BertEncoder):
         table = teacher.weight("embeddings.word_embeddings.weight")
     else:
         table = teacher.model[0].auto_model.get_input_embeddings().weight.detach().float().cpu().numpy()
@@ -206,10 +206,12 @@ def average_from_teacher(teacher: Encoder, tokenizer: Tokenizer, dim: int) -> Fl
 
 
 def _vocabulary(teacher: Any) -> dict[str, int]:
-    from sentenc.encoders.bert.encoder import TinyBERT
+    from sentenc.encoders.bert.encoder import BertEncoder
 
     known: dict[str, int] = (
-        teacher.tokenizer.vocabulary if isinstance(teacher, TinyBERT) else teacher.model.tokenizer.get_vocab()
+        teacher.tokenizer.vocabulary
+        if isinstance(teacher, BertEncoder)
+        else teacher.model.tokenizer.get_vocab()
     )
     return known
 
@@ -232,7 +234,7 @@ def _between_special_tokens(model: Any, ids: list[int]) -> FloatArray:
 
 
 def _reachable(words: list[str], lowercase: bool) -> list[str]:
-    # The words that the tokeniser gives back whole. A word that it changes or splits is never met.
+    # The words that the tokenizer gives back whole. A word that it changes or splits is never met.
     if not words:
         return []
     tokenizer = _word_tokenizer(words, lowercase, skip_unknown=True)

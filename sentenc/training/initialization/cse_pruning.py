@@ -31,7 +31,7 @@ def shrunk(
         embedding_dim: At most its own.
         num_filters: At most its own.
         average_dim: At most its own.
-        vocabulary: What :func:`~sentenc.training.data.vocabulary.prune_vocabulary` gave: a tokeniser, and the row of each
+        vocabulary: What :func:`~sentenc.training.data.vocabulary.prune_vocabulary` gave: a tokenizer, and the row of each
             of its tokens.
 
     Raises:

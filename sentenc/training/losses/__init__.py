@@ -1,38 +1,38 @@
-"""Training objectives, one a module, and the regularisation that goes with them."""
+"""Training objectives, one a module, and the regularization that goes with them."""
 
-from sentenc.training.losses.adjacent_sentences import Neighbour
-from sentenc.training.losses.base import Encode, Example, Objective, unit
+from sentenc.training.losses.adjacent_sentences import AdjacentSentences
+from sentenc.training.losses.base import Encode, Example, Loss, unit
 from sentenc.training.losses.embedding_distillation import (
-    Distillation,
+    EmbeddingDistillation,
     aligned_axes,
     distillation_loss,
     principal_axes,
 )
 from sentenc.training.losses.in_batch_softmax import InBatchSoftmax, in_batch_softmax_loss
-from sentenc.training.losses.l2_sp import TowardsStart
+from sentenc.training.losses.l2_sp import L2SP
 from sentenc.training.losses.matryoshka import Matryoshka
 from sentenc.training.losses.paraphrase_margin import ParaphraseMargin, paraphrase_margin_loss
-from sentenc.training.losses.registry import KINDS, make_objective
-from sentenc.training.losses.simcse import DropoutTwice
+from sentenc.training.losses.registry import KINDS, make_loss
+from sentenc.training.losses.simcse import UnsupervisedSimCSE
 from sentenc.training.losses.transformer_distillation import TransformerDistillation
 
 __all__ = [
+    "EmbeddingDistillation",
     "KINDS",
-    "Distillation",
-    "DropoutTwice",
+    "L2SP",
+    "AdjacentSentences",
     "Encode",
     "Example",
     "InBatchSoftmax",
+    "Loss",
     "Matryoshka",
-    "Neighbour",
-    "Objective",
     "ParaphraseMargin",
-    "TowardsStart",
     "TransformerDistillation",
+    "UnsupervisedSimCSE",
     "aligned_axes",
     "distillation_loss",
     "in_batch_softmax_loss",
-    "make_objective",
+    "make_loss",
     "paraphrase_margin_loss",
     "principal_axes",
     "unit",

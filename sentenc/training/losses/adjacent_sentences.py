@@ -1,21 +1,21 @@
 """Adjacent sentences of running text: find the next sentence among those of the batch.
 
 The idea is that of quick thoughts: Logeswaran, Lee: "An efficient framework for learning sentence
-representations", ICLR 2018, where a classifier picks a sentence's true neighbours out of a batch.
+representations", ICLR 2018, where a classifier picks a sentence's true neighbors out of a batch.
 """
 
 import torch
 from torch import Tensor, nn
 
-from sentenc.training.losses.base import Objective
+from sentenc.training.losses.base import Loss
 from sentenc.training.losses.checks import checked_columns, checked_flag, checked_temperature
 from sentenc.training.losses.in_batch_softmax import in_batch_softmax_loss
 
 
-class Neighbour(Objective):
+class AdjacentSentences(Loss):
     """Pairs (sentence, next sentence) by in-batch softmax, in both directions.
 
-    A batch of one is refused. Neighbours are related, not paraphrases: with ``maps`` the two roles get a
+    A batch of one is refused. Neighbors are related, not paraphrases: with ``maps`` the two roles get a
     linear map each, which the finished encoder drops, so that its own vectors need not be alike.
 
     Args:
@@ -35,7 +35,7 @@ class Neighbour(Objective):
 
     def loss(self, vectors: list[Tensor], teacher: Tensor | None) -> Tensor:
         """See :func:`in_batch_softmax_loss`; vectors of current and next sentences, (B, d) each."""
-        current, following = checked_columns("neighbour", vectors, 2, minimum=2)
+        current, following = checked_columns("adjacent_sentences", vectors, 2, minimum=2)
         if len(self.maps):
             # Truncated vectors use the rows of the map that belong to what is left of them.
             width = current.shape[1]

@@ -32,7 +32,7 @@ def unit(vectors: Tensor) -> Tensor:
     return vectors * (squared.clamp(min=1e-20).rsqrt() * (squared > 0))
 
 
-class Objective(nn.Module, ABC):
+class Loss(nn.Module, ABC):
     """A loss of a batch of sentence vectors, and what must happen to the batch before.
 
     Parameters of its own (a map to a teacher's space, say) are trained beside the student's; they are

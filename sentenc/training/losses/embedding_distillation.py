@@ -8,7 +8,7 @@ manner of relational knowledge distillation (Park et al., CVPR 2019) and SEED (F
 import torch
 from torch import Tensor, nn
 
-from sentenc.training.losses.base import Objective, unit
+from sentenc.training.losses.base import Loss, unit
 from sentenc.training.losses.checks import (
     checked_choice,
     checked_columns,
@@ -53,7 +53,7 @@ def distillation_loss(
 def principal_axes(teacher: Tensor, dim: int) -> Tensor:
     """The ``dim`` orthonormal directions in which vectors have most energy, most first.
 
-    They are not centred: dot products between vectors are what they keep best.
+    They are not centered: dot products between vectors are what they keep best.
 
     Args:
         teacher: (n, t) float vectors.
@@ -81,7 +81,7 @@ def principal_axes(teacher: Tensor, dim: int) -> Tensor:
 def aligned_axes(student: Tensor, teacher: Tensor) -> Tensor:
     """The orthonormal directions that bring a student's unit vectors closest to its teacher's.
 
-    Orthogonal Procrustes (Schönemann, 1966): A minimises the sum of |s_i A^T - t_i|^2, A^T = U W^T from the
+    Orthogonal Procrustes (Schönemann, 1966): A minimizes the sum of |s_i A^T - t_i|^2, A^T = U W^T from the
     singular value decomposition U S W^T of the sum of s_i^T t_i.
 
     Args:
@@ -103,7 +103,7 @@ def aligned_axes(student: Tensor, teacher: Tensor) -> Tensor:
     return axes
 
 
-class Distillation(Objective):
+class EmbeddingDistillation(Loss):
     """Single sentences and the teacher's vectors of them. A batch of one is fine.
 
     Args:
@@ -159,7 +159,7 @@ class Distillation(Objective):
 
     def loss(self, vectors: list[Tensor], teacher: Tensor | None) -> Tensor:
         """See :func:`distillation_loss`; vectors (B, d) of the one column, the teacher's (B, t)."""
-        (student,) = checked_columns("distillation", vectors, 1)
+        (student,) = checked_columns("embedding_distillation", vectors, 1)
         to_teacher = self.map if self.space == "linear" else self.axes.T
         expected = (len(student), to_teacher.shape[1])
         if teacher is None or tuple(teacher.shape) != expected:

@@ -7,7 +7,7 @@ form here, cosine over a temperature with optional hard negatives, is that of Si
 import torch
 from torch import Tensor, nn
 
-from sentenc.training.losses.base import Objective, unit
+from sentenc.training.losses.base import Loss, unit
 from sentenc.training.losses.checks import checked_columns, checked_flag, checked_temperature
 
 # Two unit vectors of float32 that differ by rounding only stay above this cosine.
@@ -62,7 +62,7 @@ def _identical(cosines: Tensor, candidates: Tensor, own: Tensor) -> Tensor:
     return same.fill_diagonal_(False)
 
 
-class InBatchSoftmax(Objective):
+class InBatchSoftmax(Loss):
     """Pairs (sentence, its paraphrase or answer), or triplets with a hard negative, by in-batch softmax.
 
     A batch of one pair is refused, having nothing to choose from; of one triplet it is fine.

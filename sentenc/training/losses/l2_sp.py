@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 
-class TowardsStart(nn.Module):
+class L2SP(nn.Module):
     """The sum over groups of 0.5 * strength * ||theta - theta_0||^2, or of 0.5 * strength * ||theta||^2.
 
     theta_0 is what the parameters are when this is made; it is in ``state_dict``, for a run that is
@@ -33,14 +33,14 @@ class TowardsStart(nn.Module):
         unknown = sorted(set(strengths) - set(groups))
         if unknown:
             raise ValueError(
-                f"regularisation names {', '.join(unknown)}; groups are {', '.join(sorted(groups))}"
+                f"regularization names {', '.join(unknown)}; groups are {', '.join(sorted(groups))}"
             )
         # Pairs of a parameter and the name of the buffer with its start, by strength. A plain list, because
         # the parameters are the student's and must not turn up among this module's.
         self._terms: list[tuple[float, nn.Parameter, str | None]] = []
         for group, strength in strengths.items():
             if not (0 <= strength < float("inf")):
-                raise ValueError(f"regularisation strength of {group} must be 0 or more, got {strength}")
+                raise ValueError(f"regularization strength of {group} must be 0 or more, got {strength}")
             if strength == 0:
                 continue
             for number, parameter in enumerate(groups[group]):
@@ -54,7 +54,7 @@ class TowardsStart(nn.Module):
         return bool(self._terms)
 
     def penalty(self) -> Tensor:
-        """The penalty now, a scalar to add to the loss; zero without gradient if nothing is regularised."""
+        """The penalty now, a scalar to add to the loss; zero without gradient if nothing is regularized."""
         total = torch.zeros(())
         for strength, parameter, name in self._terms:
             difference = parameter if name is None else parameter - self.get_buffer(name)

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from sentenc.training.losses.base import Encode, Example, Objective
+from sentenc.training.losses.base import Encode, Example, Loss
 from sentenc.training.losses.checks import checked_count, checked_number
 
 
-class Matryoshka(Objective):
+class Matryoshka(Loss):
     """The weighted mean of an objective's losses on the first k components, for several k.
 
     The full width counts only if it is one of ``dims``. Source: Kusupati et al.: "Matryoshka
@@ -22,7 +22,7 @@ class Matryoshka(Objective):
     """
 
     def __init__(
-        self, inner: Objective, dims: Sequence[int] = (64, 128, 256), weights: Sequence[float] | None = None
+        self, inner: Loss, dims: Sequence[int] = (64, 128, 256), weights: Sequence[float] | None = None
     ) -> None:
         super().__init__()
         if inner.needs_states:

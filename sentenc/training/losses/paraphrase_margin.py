@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sentenc.training.losses.base import Encode, Example, Objective, unit
+from sentenc.training.losses.base import Encode, Example, Loss, unit
 from sentenc.training.losses.checks import checked_choice, checked_columns, checked_count, checked_number
 
 # Rows of the matrix of similarities that are held at a time.
@@ -93,7 +93,7 @@ def choose_negatives(
     return chosen
 
 
-class ParaphraseMargin(Objective):
+class ParaphraseMargin(Loss):
     """Pairs of paraphrases, with negatives from the batch, by margin loss.
 
     A batch, or a mega-batch, of one pair is refused when negatives are chosen.

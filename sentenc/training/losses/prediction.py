@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from sentenc.training.losses.base import Objective
+from sentenc.training.losses.base import Loss
 from sentenc.training.losses.checks import checked_choice, checked_columns, checked_temperature
 
 
@@ -37,7 +37,7 @@ def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float = 1.
     return divergence * temperature**2
 
 
-class Prediction(Objective):
+class Prediction(Loss):
     """The loss of a task's output.
 
     Args:

@@ -7,20 +7,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sentenc.training.losses.adjacent_sentences import Neighbour
-from sentenc.training.losses.base import Objective
-from sentenc.training.losses.embedding_distillation import Distillation
+from sentenc.training.losses.adjacent_sentences import AdjacentSentences
+from sentenc.training.losses.base import Loss
+from sentenc.training.losses.embedding_distillation import EmbeddingDistillation
 from sentenc.training.losses.in_batch_softmax import InBatchSoftmax
 from sentenc.training.losses.matryoshka import Matryoshka
 from sentenc.training.losses.paraphrase_margin import ParaphraseMargin
-from sentenc.training.losses.simcse import DropoutTwice
+from sentenc.training.losses.simcse import UnsupervisedSimCSE
 from sentenc.training.losses.transformer_distillation import TransformerDistillation
 
-KINDS: dict[str, type[Objective]] = {
-    "distillation": Distillation,
-    "dropout_twice": DropoutTwice,
+KINDS: dict[str, type[Loss]] = {
+    "embedding_distillation": EmbeddingDistillation,
+    "simcse": UnsupervisedSimCSE,
     "in_batch_softmax": InBatchSoftmax,
-    "neighbour": Neighbour,
+    "adjacent_sentences": AdjacentSentences,
     "paraphrase_margin": ParaphraseMargin,
     "transformer_distillation": TransformerDistillation,
 }
@@ -29,7 +29,7 @@ CONTEXT = ("dim", "teacher_dim", "axes", "generator", "student", "teacher", "tok
 WRAPPING = ("matryoshka", "matryoshka_weights")
 
 
-def make_objective(
+def make_loss(
     kind: str,
     options: Mapping[str, Any],
     *,
@@ -40,7 +40,7 @@ def make_objective(
     student: nn.Module | None = None,
     teacher: nn.Module | None = None,
     tokens: Tensor | None = None,
-) -> Objective:
+) -> Loss:
     """An objective from its name and its options.
 
     Args:
@@ -81,7 +81,7 @@ def make_objective(
     return _nested(inner, options, dim)
 
 
-def _nested(inner: Objective, options: Mapping[str, Any], dim: int) -> Objective:
+def _nested(inner: Loss, options: Mapping[str, Any], dim: int) -> Loss:
     dims, weights = options.get("matryoshka"), options.get("matryoshka_weights")
     if not dims:
         if weights is not None:

@@ -3,12 +3,12 @@
 import numpy as np
 from torch import Tensor
 
-from sentenc.training.losses.base import Encode, Example, Objective
+from sentenc.training.losses.base import Encode, Example, Loss
 from sentenc.training.losses.checks import checked_columns, checked_temperature
 from sentenc.training.losses.in_batch_softmax import in_batch_softmax_loss
 
 
-class DropoutTwice(Objective):
+class UnsupervisedSimCSE(Loss):
     """Each sentence, encoded twice, is to find its second vector among those of the batch.
 
     Without dropout in the student the two are the same, and only the push from other sentences is left.
@@ -32,5 +32,5 @@ class DropoutTwice(Objective):
 
     def loss(self, vectors: list[Tensor], teacher: Tensor | None) -> Tensor:
         """See :func:`in_batch_softmax_loss`; vectors of the two columns, (B, d) each."""
-        first, second = checked_columns("dropout_twice", vectors, 2, minimum=2)
+        first, second = checked_columns("simcse", vectors, 2, minimum=2)
         return in_batch_softmax_loss(first, second, self.temperature)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sentenc.nn.bert_states import BertStates, attention_modules, bert_states
-from sentenc.training.losses.base import Objective, unit
+from sentenc.training.losses.base import Loss, unit
 from sentenc.training.losses.checks import checked_number
 
 _PARTS = ("attention", "hidden", "embeddings", "sentence")
@@ -76,7 +76,7 @@ def layer_map(layers: int, teacher_layers: int, kind: str | Sequence[int]) -> tu
     return tuple(maps[kind])
 
 
-class TransformerDistillation(Objective):
+class TransformerDistillation(Loss):
     """Single texts (or pairs in one sequence); the teacher computes its side of every batch.
 
     Args:

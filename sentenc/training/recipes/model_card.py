@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from sentenc._version import __version__
-from sentenc.training.config.pretraining import RunConfig, TeacherSettings, shares_of
+from sentenc.training.config.pretraining import RunConfig, TeacherConfig, normalized_weights
 from sentenc.training.config.toml_writer import toml_text
 from sentenc.training.data.corpus import Corpus
 
@@ -88,11 +88,11 @@ def _corpus_lines(name: str, corpus: Corpus) -> list[str]:
     return [*lines, ""]
 
 
-def _teachers(teacher: TeacherSettings) -> str:
+def _teachers(teacher: TeacherConfig) -> str:
     names = [_base(model) for model in teacher.models] or ["unnamed"]
     if len(names) == 1:
         return names[0]
-    shares = shares_of(len(names), teacher.shares)
+    shares = normalized_weights(len(names), teacher.weights)
     return "the vectors side by side of " + ", ".join(
         f"{name} (share {share:.2f})" for name, share in zip(names, shares, strict=True)
     )

@@ -20,7 +20,7 @@ from sentenc.encoders.cse.encoder import CSE
 from sentenc.errors import MissingExtraError
 from sentenc.io.atomic import replacing_file
 from sentenc.io.progress import progress_bar
-from sentenc.training.config.pretraining import ObjectiveSettings, RunConfig, TeacherSettings
+from sentenc.training.config.pretraining import LossConfig, RunConfig, TeacherConfig
 from sentenc.training.config.toml_writer import toml_text
 from sentenc.training.data.batching import Example, batches
 from sentenc.training.engine.distributed import Processes, processes
@@ -28,16 +28,16 @@ from sentenc.training.engine.loss_terms import Task
 from sentenc.training.engine.run_log import plot_curve, read_log
 from sentenc.training.engine.trainer import Result, Trainer
 from sentenc.training.initialization.build_cse import make_student
-from sentenc.training.losses import KINDS, aligned_axes, make_objective, principal_axes
-from sentenc.training.losses.base import Objective
+from sentenc.training.losses import KINDS, aligned_axes, make_loss, principal_axes
+from sentenc.training.losses.base import Loss
 from sentenc.training.losses.transformer_distillation import token_map
 from sentenc.training.recipes.dev_score import sts_score
 from sentenc.training.recipes.model_card import model_card
 from sentenc.training.students.base import Student
 from sentenc.training.students.bert import BertStudent, bert_parts
-from sentenc.training.teachers.embedding_cache import TeacherVectors
+from sentenc.training.teachers.embedding_cache import EmbeddingCache
 from sentenc.training.teachers.ensemble import TeacherEnsemble, for_many_texts, load_teacher
-from sentenc.training.teachers.sanity_check import probe_teacher
+from sentenc.training.teachers.sanity_check import check_teacher
 
 # Texts in which tokens are counted, and whose vectors give principal axes: more would change little.
 _COUNTED = 1_000_000
@@ -83,7 +83,7 @@ def run(
         if them.is_first:
             _finish(prepared, trainer, result, command or " ".join(sys.argv))
         # Nobody leaves while the first still writes.
-        them.first_says(None)
+        them.barrier()
     return Path(config.output)
 
 
@@ -98,19 +98,19 @@ class _Preparation:
         if config.evaluation is not None:
             self.score = sts_score(Path(config.evaluation.sts), config.evaluation.metric)
         for settings in config.objectives:
-            them.share(settings.batch_size)
+            them.shard(settings.batch_size)
         if them.is_first:
             self.work.mkdir(parents=True, exist_ok=True)
             if not resume:
                 (self.work / "state.pt").unlink(missing_ok=True)
-        them.first_says(None)
+        them.barrier()
         self.resumes = (self.work / "state.pt").exists()
         self.load_teacher = cache(self._load_teacher)
         if them.is_first:
             # The others find in the caches what this one leaves there.
             self.vectors = self._teacher_vectors(fill=True)
             self.student = self._student()
-        them.first_says(None)
+        them.barrier()
         if not them.is_first:
             self.vectors = self._teacher_vectors(fill=False)
             self.student = self._student()
@@ -119,7 +119,7 @@ class _Preparation:
         config = self.config
         training = config.training
         if config.epochs is not None:
-            steps = self.them.first_says(self._epoch_steps() if self.them.is_first else None)
+            steps = self.them.broadcast(self._epoch_steps() if self.them.is_first else None)
             training = replace(training, steps=math.ceil(config.epochs * steps))
         return Trainer(
             self.student,
@@ -151,7 +151,7 @@ class _Preparation:
 
     def _refuse_lengths(self) -> None:
         # They are measured and set together with the axes.
-        for name in ("length", "average_length", "features_length"):
+        for name in ("length", "average_norm", "ngram_norm"):
             if (value := getattr(self.config.student, name)) is not None:
                 raise ValueError(
                     f"student.{name} is {value} with an objective that shapes the axes (matryoshka or space "
@@ -159,8 +159,8 @@ class _Preparation:
                 )
 
     def _load_teacher(self) -> Encoder:
-        settings = self.config.teacher or TeacherSettings()
-        return load_teacher(settings.models, settings.shares)
+        settings = self.config.teacher or TeacherConfig()
+        return load_teacher(settings.models, settings.weights)
 
     def _taught(self) -> list[str]:
         # Corpora of the objectives that need a teacher.
@@ -172,26 +172,26 @@ class _Preparation:
             )
         )
 
-    def _teacher_vectors(self, fill: bool) -> TeacherVectors | None:
+    def _teacher_vectors(self, fill: bool) -> EmbeddingCache | None:
         settings, corpora = self.config.teacher, self._taught()
         if settings is None or not corpora:
             return None
         # A run that goes on must have the texts that it began with.
-        fill = fill and not self.resumes and settings.model is not None and settings.minutes != 0
-        found = TeacherVectors(Path(settings.cache), for_many_texts(self.load_teacher()) if fill else None)
+        fill = fill and not self.resumes and bool(settings.models) and settings.max_minutes != 0
+        found = EmbeddingCache(Path(settings.cache), for_many_texts(self.load_teacher()) if fill else None)
         if fill:
             for corpus in corpora:
-                found.add(_Texts(self, corpus), settings.minutes, self.bars)
+                found.add(_Texts(self, corpus), settings.max_minutes, self.bars)
         if not len(found):
             raise ValueError(f"{settings.cache} has no vectors of a teacher, expected some to train on")
         return found
 
-    def _keep(self, settings: ObjectiveSettings) -> Callable[[list[Example]], npt.NDArray[np.bool_]] | None:
+    def _keep(self, settings: LossConfig) -> Callable[[list[Example]], npt.NDArray[np.bool_]] | None:
         # Only where the cache may lack texts: looking them up costs time.
         teacher, vectors = self.config.teacher, self.vectors
         if teacher is None or vectors is None or settings.corpus not in self._taught():
             return None
-        if teacher.model is not None and teacher.minutes is None:
+        if teacher.models and teacher.max_minutes is None:
             return None
         return lambda examples: vectors.has([example[0] for example in examples])
 
@@ -204,7 +204,7 @@ class _Preparation:
             self.corpora[corpus].fingerprint(),
         )
 
-    def _task(self, number: int, settings: ObjectiveSettings) -> Task:
+    def _task(self, number: int, settings: LossConfig) -> Task:
         corpus, seed = self.corpora[settings.corpus], self.config.seed + number
         objective = self._objective(settings, seed)
         if objective.columns != corpus.columns:
@@ -222,15 +222,15 @@ class _Preparation:
         lookup = None if self.vectors is None else self.vectors.lookup
         return Task(name=name, objective=objective, batches=stream, weight=settings.weight, teacher=lookup)
 
-    def _objective(self, settings: ObjectiveSettings, seed: int) -> Objective:
+    def _objective(self, settings: LossConfig, seed: int) -> Loss:
         axes = None
         space = settings.options.get("space")
         if space in ("principal", "aligned") and self.vectors is not None:
             axes = self._axes(settings, self.vectors, space == "aligned")
-        return make_objective(
+        return make_loss(
             settings.kind,
             settings.options,
-            dim=self.student.objective_dim,
+            dim=self.student.loss_dim,
             teacher_dim=None if self.vectors is None else self.vectors.dim,
             axes=axes,
             generator=torch.Generator().manual_seed(seed),
@@ -246,9 +246,9 @@ class _Preparation:
         encoder = self.load_teacher()
         if isinstance(encoder, TeacherEnsemble):
             raise ValueError(
-                f"objective {kind} learns from one transformer's layers, got several teachers (teacher.also)"
+                f"objective {kind} learns from one transformer's layers, got several in teacher.models"
             )
-        probe_teacher(encoder)
+        check_teacher(encoder)
         model, tokenizer = bert_parts(encoder)
         return {
             "student": self.student.module.model,
@@ -256,7 +256,7 @@ class _Preparation:
             "tokens": token_map(self.student.tokenizer, tokenizer),
         }
 
-    def _axes(self, settings: ObjectiveSettings, vectors: TeacherVectors, aligned: bool) -> torch.Tensor:
+    def _axes(self, settings: LossConfig, vectors: EmbeddingCache, aligned: bool) -> torch.Tensor:
         texts: list[str] = []
         for examples in self._chunks(settings):
             texts += [example[0] for example in examples]
@@ -265,14 +265,14 @@ class _Preparation:
         if not texts:
             raise ValueError(f"no text of corpus {settings.corpus} has a teacher's vector")
         teacher = torch.from_numpy(vectors.lookup(texts))
-        dim = self.student.objective_dim
+        dim = self.student.loss_dim
         if not aligned:
             return principal_axes(teacher, dim)
         # The student still is what it starts from, in a run that goes on as well.
         student = self.student.encoder().encode(texts, on_overflow="ignore")[:, :dim]
         return aligned_axes(torch.from_numpy(np.ascontiguousarray(student)), teacher)
 
-    def _chunks(self, settings: ObjectiveSettings) -> Iterator[list[Example]]:
+    def _chunks(self, settings: LossConfig) -> Iterator[list[Example]]:
         # The examples of the first epoch that are trained on, so many at a time.
         keep = self._keep(settings)
         stream = self.corpora[settings.corpus].epoch(self.config.seed, 0)
@@ -296,7 +296,7 @@ class _Preparation:
         table = self.config.table
         return {
             "student": table.get("student", {}),
-            "objectives": {str(number): entry for number, entry in enumerate(table["objectives"])},
+            "losses": {str(number): entry for number, entry in enumerate(table["losses"])},
             "evaluation": table.get("evaluation", {}),
             "corpora": {name: corpus.fingerprint() for name, corpus in self.corpora.items()},
             "teacher_texts": None if self.vectors is None else len(self.vectors),

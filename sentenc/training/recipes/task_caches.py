@@ -12,10 +12,10 @@ from sentenc.errors import CorpusError
 from sentenc.io.atomic import replacing_file
 from sentenc.io.progress import progress_bar
 from sentenc.training.augmentation.augment import augment, words_of
-from sentenc.training.augmentation.masked_lm import MaskedWords
-from sentenc.training.augmentation.word_neighbors import NearestWords, nearest_words_of
-from sentenc.training.config.task_distillation import AugmentationSettings
-from sentenc.training.data.labelled import Example, TaskData
+from sentenc.training.augmentation.masked_lm import MaskedLanguageModel
+from sentenc.training.augmentation.word_neighbors import WordNeighbors, nearest_words_of
+from sentenc.training.config.task_distillation import AugmentationConfig
+from sentenc.training.data.labeled import Example, TaskData
 from sentenc.training.initialization.word_vectors import load_word_vectors
 from sentenc.training.students.bert_classifier import TaskEncoder
 
@@ -53,7 +53,7 @@ class Targets:
 
 
 def augmented(
-    data: TaskData, settings: AugmentationSettings, seed: int, folder: Path, show_progress_bar: bool
+    data: TaskData, settings: AugmentationConfig, seed: int, folder: Path, show_progress_bar: bool
 ) -> list[Example]:
     """The examples and their augmented copies, from a TSV in the folder (number of the example, texts) if it is there.
 
@@ -85,7 +85,7 @@ def outputs(teacher: TaskEncoder, texts: Sequence[str], folder: Path, show_progr
     width = 4 * teacher.dim
     done = 0
     if path.exists():
-        # Whole blocks alone: every block is then computed with the same neighbours as in a run never stopped.
+        # Whole blocks alone: every block is then computed with the same neighbors as in a run never stopped.
         done = path.stat().st_size // width
         done = len(texts) if done >= len(texts) else done - done % _BLOCK
         with open(path, "r+b") as file:
@@ -103,13 +103,13 @@ def outputs(teacher: TaskEncoder, texts: Sequence[str], folder: Path, show_progr
 
 
 def _sources(
-    data: TaskData, settings: AugmentationSettings
-) -> tuple[MaskedWords | None, NearestWords | None]:
-    masked = None if settings.masked_lm is None else MaskedWords.from_folder(settings.masked_lm)
+    data: TaskData, settings: AugmentationConfig
+) -> tuple[MaskedLanguageModel | None, WordNeighbors | None]:
+    masked = None if settings.masked_lm is None else MaskedLanguageModel.from_folder(settings.masked_lm)
     nearest = None
     if settings.word_vectors is not None:
         if Path(settings.word_vectors).is_file():
-            nearest = NearestWords(load_word_vectors(settings.word_vectors))
+            nearest = WordNeighbors(load_word_vectors(settings.word_vectors))
         else:
             from sentenc.registry import load
 
@@ -119,7 +119,7 @@ def _sources(
     return masked, nearest
 
 
-def _about(settings: AugmentationSettings) -> dict[str, object]:
+def _about(settings: AugmentationConfig) -> dict[str, object]:
     # Folders are known by their name: what is in them is the user's to keep.
     names = {
         name: None if (value := getattr(settings, name)) is None else Path(value).name

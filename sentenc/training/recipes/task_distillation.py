@@ -18,22 +18,22 @@ import numpy as np
 import torch
 
 from sentenc.encoders.base import Encoder
-from sentenc.training.config.task_distillation import IntermediateSettings, PhaseSettings, TaskRunConfig
+from sentenc.training.config.task_distillation import IntermediateConfig, PhaseConfig, TaskRunConfig
 from sentenc.training.config.toml_writer import toml_text
 from sentenc.training.data.batching import batches
-from sentenc.training.data.labelled import baseline, joined, read_task_data, task_score
+from sentenc.training.data.labeled import baseline, joined, read_task_data, task_score
 from sentenc.training.engine.checkpointing import differences
 from sentenc.training.engine.distributed import alone
 from sentenc.training.engine.loss_terms import Task
 from sentenc.training.engine.trainer import Trainer, TrainerConfig
 from sentenc.training.initialization.build_classifier import base, finetuned, first_student, load_weights
-from sentenc.training.losses.base import Objective
+from sentenc.training.losses.base import Loss
 from sentenc.training.losses.prediction import Prediction
 from sentenc.training.losses.transformer_distillation import TransformerDistillation, token_map
 from sentenc.training.recipes.pretraining import draw_curves
 from sentenc.training.recipes.task_caches import Targets, augmented, outputs
 from sentenc.training.recipes.task_model_card import task_card
-from sentenc.training.students.bert_classifier import MARKER, TaskStudent
+from sentenc.training.students.bert_classifier import MARKER, BertClassifierStudent
 
 # Phases in their order, as folders in the work folder.
 TEACHER, INTERMEDIATE, PREDICTION = "teacher", "intermediate", "prediction"
@@ -79,8 +79,8 @@ def run_task(
 
 
 def intermediate_objective(
-    student: TaskStudent, teacher: TaskStudent, settings: IntermediateSettings, seed: int
-) -> Objective:
+    student: BertClassifierStudent, teacher: BertClassifierStudent, settings: IntermediateConfig, seed: int
+) -> Loss:
     """The loss of attention, hidden states and embeddings between the two transformers.
 
     Raises:
@@ -137,7 +137,7 @@ class _Run:
         found = encoder.encode(self.dev.texts, on_overflow="ignore")
         return task_score(self.config.task.metric or "accuracy", found, self.dev.targets)
 
-    def trained_student(self) -> TaskStudent:
+    def trained_student(self) -> BertClassifierStudent:
         """The student after all phases."""
         config = self.config
         teacher = self.teacher()
@@ -155,7 +155,7 @@ class _Run:
         self._phase(PREDICTION, student, self._prediction(), chosen, targets, config.prediction)
         return student
 
-    def teacher(self) -> TaskStudent:
+    def teacher(self) -> BertClassifierStudent:
         """The teacher, fine-tuned if that is asked for, and found to know the task.
 
         Raises:
@@ -184,7 +184,7 @@ class _Run:
         self.scores["teacher"] = score
         return found
 
-    def finish(self, student: TaskStudent, command: str) -> None:
+    def finish(self, student: BertClassifierStudent, command: str) -> None:
         """Writes the output folder."""
         config, encoder = self.config, student.encoder()
         self.scores["student"] = self.score(encoder)
@@ -222,7 +222,7 @@ class _Run:
         is_gold = settings.targets == "gold"
         return Prediction(self.config.task.kind, gold=is_gold, temperature=settings.temperature)
 
-    def _targets(self, teacher: TaskStudent, texts: list[str]) -> Targets:
+    def _targets(self, teacher: BertClassifierStudent, texts: list[str]) -> Targets:
         if self.config.prediction.targets == "gold":
             return Targets(*self.train.gold())
         return Targets(texts, outputs(teacher.encoder(), texts, self.work, self.bars))
@@ -230,11 +230,11 @@ class _Run:
     def _phase(
         self,
         name: str,
-        student: TaskStudent,
-        objective: Objective,
+        student: BertClassifierStudent,
+        objective: Loss,
         texts: list[str],
         targets: Targets | None,
-        settings: PhaseSettings,
+        settings: PhaseConfig,
     ) -> None:
         # Trains the student, or gives it the weights that it had after this phase.
         folder, identity = self.work / name, self._identity(name)
@@ -282,7 +282,7 @@ class _Run:
     def _training(
         self,
         name: str,
-        settings: PhaseSettings,
+        settings: PhaseConfig,
         steps_an_epoch: int,
         evaluate: Callable[[Encoder], float] | None,
     ) -> TrainerConfig:
@@ -339,7 +339,7 @@ def _settings(section: Any) -> Any:
     for key, value in asdict(section).items():
         if isinstance(value, dict):
             value = {name: item for name, item in value.items() if name != "max_minutes"}
-        elif key in ("model", "start", "masked_lm", "word_vectors") and value is not None:
+        elif key in ("model", "init", "masked_lm", "word_vectors") and value is not None:
             value = Path(value).name
         if key != "max_minutes":
             found[key] = value

@@ -11,7 +11,7 @@ from sentenc.nn.bert_states import BertStates
 
 
 class Student(nn.Module, ABC):
-    """A differentiable encoder of sentences with the tokeniser that belongs to it."""
+    """A differentiable encoder of sentences with the tokenizer that belongs to it."""
 
     @property
     @abstractmethod
@@ -19,7 +19,7 @@ class Student(nn.Module, ABC):
         """Length of the vectors."""
 
     @property
-    def objective_dim(self) -> int:
+    def loss_dim(self) -> int:
         """Components, from the first, that objectives see: all, unless others are by-products."""
         return self.dim
 

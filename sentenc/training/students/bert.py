@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from sentenc.encoders.base import Encoder, digest
-from sentenc.encoders.bert.encoder import TinyBERT
+from sentenc.encoders.bert.encoder import BertEncoder
 from sentenc.encoders.bert.tokenizer_files import write_json
 from sentenc.encoders.bert.writing import write_modules
-from sentenc.encoders.sentence_transformer import ExternalEncoder
+from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
 from sentenc.errors import CheckpointError
 from sentenc.io.atomic import replacing_folder
 from sentenc.nn.bert import BertSentenceModule
@@ -26,7 +26,7 @@ from sentenc.training.teachers.ensemble import TeacherEnsemble
 
 
 class BertStudent(Student):
-    """A transformer of the ``transformers`` library to train, with its own fast tokeniser.
+    """A transformer of the ``transformers`` library to train, with its own fast tokenizer.
 
     Args:
         model: A ``BertModel`` or alike; its own dropout is what training uses.
@@ -69,7 +69,9 @@ class BertStudent(Student):
         """All parameters, under ``"all"``."""
         return {"all": list(self.parameters())}
 
-    def encoder(self, output_map: Tensor | None = None, rotate_on: list[str] | None = None) -> "BertEncoder":
+    def encoder(
+        self, output_map: Tensor | None = None, rotate_on: list[str] | None = None
+    ) -> "TorchBertEncoder":
         """A copy of the student as it is now, in the form that encodes.
 
         Args:
@@ -80,10 +82,10 @@ class BertStudent(Student):
             raise ValueError(f"output_map has shape {tuple(output_map.shape)}, expected ({self.dim}, t)")
         turn = None if output_map is None else map_root(output_map.detach().double().cpu().numpy())
         module = copy.deepcopy(self.module).eval()
-        found = BertEncoder(module, self.tokenizer, self.max_tokens, turn)
+        found = TorchBertEncoder(module, self.tokenizer, self.max_tokens, turn)
         if rotate_on:
             axes = principal_axes(found.encode(rotate_on, on_overflow="ignore"))
-            found = BertEncoder(
+            found = TorchBertEncoder(
                 module, self.tokenizer, self.max_tokens, axes if turn is None else turn @ axes
             )
         return found
@@ -102,16 +104,16 @@ class BertStudent(Student):
 
         ``metadata`` goes to ``metadata.json``, ``card`` to ``README.md``.
         """
-        found = encoder if isinstance(encoder, BertEncoder) else self.encoder(output_map, rotate_on)
+        found = encoder if isinstance(encoder, TorchBertEncoder) else self.encoder(output_map, rotate_on)
         found.save(folder, metadata=metadata, card=card)
 
 
-class BertEncoder(Encoder):
+class TorchBertEncoder(Encoder):
     """A trained :class:`BertSentenceModule` as an encoder.
 
     Args:
         module: In evaluation mode.
-        tokenizer: Its fast tokeniser.
+        tokenizer: Its fast tokenizer.
         max_tokens: Where a text is cut, special tokens included.
         turn: A matrix (dim, dim) after pooling, or None.
     """
@@ -143,7 +145,7 @@ class BertEncoder(Encoder):
         return np.array([len(ids) for ids in _token_ids(self.tokenizer, items)], np.int64)
 
     def fingerprint(self) -> str:
-        """A short hash of weights, tokeniser and settings."""
+        """A short hash of weights, tokenizer and settings."""
         settings = f"{self._max_tokens} {self.module.normalize}"
         turn = b"" if self.turn is None else self.turn.tobytes()
         return hashed(settings, self.tokenizer, self.module, turn)
@@ -203,7 +205,7 @@ def _cut(ids: list[int], max_tokens: int) -> list[int]:
 
 
 def bert_parts(encoder: Encoder) -> tuple[Any, Any]:
-    """The transformer of an encoder and its fast tokeniser; a copy of a TinyBERT's, of others their own.
+    """The transformer of an encoder and its fast tokenizer; a copy of a TinyBERT's, of others their own.
 
     Of several teachers it is the first's.
 
@@ -212,11 +214,11 @@ def bert_parts(encoder: Encoder) -> tuple[Any, Any]:
     """
     if isinstance(encoder, TeacherEnsemble):
         encoder = encoder.encoders[0]
-    if isinstance(encoder, BertEncoder):
+    if isinstance(encoder, TorchBertEncoder):
         return encoder.module.model, encoder.tokenizer
-    if isinstance(encoder, ExternalEncoder) and hasattr(encoder.model[0], "auto_model"):
+    if isinstance(encoder, SentenceTransformerEncoder) and hasattr(encoder.model[0], "auto_model"):
         return encoder.model[0].auto_model, encoder.model.tokenizer
-    if isinstance(encoder, TinyBERT):
+    if isinstance(encoder, BertEncoder):
         return encoder.torch_model()
     raise ValueError(f"the teacher is {type(encoder).__name__}, expected a transformer")
 
@@ -236,7 +238,7 @@ def check_fit(model: nn.Module, tokenizer: Any, max_tokens: int, least: int) -> 
 
 
 def hashed(settings: str, tokenizer: Any, module: nn.Module, *more: bytes) -> str:
-    """A short hash of settings, tokeniser and weights; ``more`` comes before the weights."""
+    """A short hash of settings, tokenizer and weights; ``more`` comes before the weights."""
     parts = [settings.encode(), tokenizer.backend_tokenizer.to_str().encode(), *more]
     for name, value in sorted(module.state_dict().items()):
         parts += [name.encode(), np.ascontiguousarray(value.float().cpu().numpy()).tobytes()]

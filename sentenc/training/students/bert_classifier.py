@@ -18,7 +18,7 @@ from sentenc.errors import CheckpointError
 from sentenc.io.atomic import replacing_folder
 from sentenc.nn.bert_states import BertStates, bert_states
 from sentenc.texts import as_text_list, replace_lone_surrogates
-from sentenc.training.data.labelled import SEPARATOR
+from sentenc.training.data.labeled import SEPARATOR
 from sentenc.training.students.base import Student
 from sentenc.training.students.bert import check_fit, hashed, padded
 
@@ -42,8 +42,8 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-class TaskStudent(Student):
-    """A ``BertForSequenceClassification`` to train, with its own fast tokeniser.
+class BertClassifierStudent(Student):
+    """A ``BertForSequenceClassification`` to train, with its own fast tokenizer.
 
     Its "vectors" are logits (B, C). For pairs a text is two with a tab between them, and becomes [CLS] a
     [SEP] b [SEP] with token types 0 and 1; one without a tab has an empty second part.
@@ -123,7 +123,9 @@ class TaskStudent(Student):
         if output_map is not None or rotate_on is not None:
             raise ValueError("got output_map or rotate_on, expected neither: logits are not to be turned")
         module = copy.deepcopy(self.module).eval()
-        return TaskEncoder(TaskStudent(module, self.tokenizer, pairs=self.pairs, max_tokens=self.max_tokens))
+        return TaskEncoder(
+            BertClassifierStudent(module, self.tokenizer, pairs=self.pairs, max_tokens=self.max_tokens)
+        )
 
     def save(
         self,
@@ -179,13 +181,13 @@ class TaskStudent(Student):
 
 
 class TaskEncoder(Encoder):
-    """A trained :class:`TaskStudent` as what maps texts (of pairs: with a tab) to logits (n, C).
+    """A trained :class:`BertClassifierStudent` as what maps texts (of pairs: with a tab) to logits (n, C).
 
     Args:
         student: In evaluation mode; not to be trained any more.
     """
 
-    def __init__(self, student: TaskStudent) -> None:
+    def __init__(self, student: BertClassifierStudent) -> None:
         self.student = student.eval()
 
     @property
@@ -204,7 +206,7 @@ class TaskEncoder(Encoder):
         return np.array([count for _, count in self.student._token_ids(items)], np.int64)
 
     def fingerprint(self) -> str:
-        """A short hash of weights, tokeniser and settings."""
+        """A short hash of weights, tokenizer and settings."""
         student = self.student
         return hashed(f"{student.max_tokens} {student.pairs}", student.tokenizer, student.module)
 
@@ -216,7 +218,7 @@ class TaskEncoder(Encoder):
         card: str | None = None,
         files: Mapping[str, str] | None = None,
     ) -> None:
-        """Writes a Hugging Face folder; arguments as in :meth:`TaskStudent.save`."""
+        """Writes a Hugging Face folder; arguments as in :meth:`BertClassifierStudent.save`."""
         with replacing_folder(Path(folder), MARKER, CheckpointError, "a folder of a task's model") as staging:
             with quiet_transformers():
                 self.student.module.save_pretrained(staging)

@@ -31,13 +31,13 @@ class CSEStudent(Student):
         generator: Source of the random start.
         dropout: Share of embedding elements dropped while training.
         word_dropout: Share of whole tokens dropped while training.
-        words_first: Share of the training that goes to the word path alone; not with combine "concat".
+        ngram_warmup: Share of the training that goes to the word path alone; not with combine "concat".
         sparse_embeddings: Sparse gradients for the embeddings, see :meth:`sparse_parameters`.
         length: How long the finished model's vectors are (root of the mean square), features that stand
             beside them not counted; None leaves them as they are trained. Classifiers with a fixed
-            regularisation depend on it, cosines do not.
-        average_length: The same for the plain average, whose mean over texts is taken off.
-        features_length: The same for features beside the vector (``"both"``), less their means.
+            regularization depend on it, cosines do not.
+        average_norm: The same for the plain average, whose mean over texts is taken off.
+        ngram_norm: The same for features beside the vector (``"both"``), less their means.
 
     Raises:
         ValueError: The tokenizer, a start, a rate or a length does not fit the configuration.
@@ -54,11 +54,11 @@ class CSEStudent(Student):
         generator: torch.Generator | None = None,
         dropout: float = 0.0,
         word_dropout: float = 0.0,
-        words_first: float = 0.0,
+        ngram_warmup: float = 0.0,
         sparse_embeddings: bool = False,
         length: float | None = None,
-        average_length: float | None = None,
-        features_length: float | None = None,
+        average_norm: float | None = None,
+        ngram_norm: float | None = None,
     ) -> None:
         super().__init__()
         if tokenizer.vocab_size > config.vocab_size:
@@ -69,20 +69,20 @@ class CSEStudent(Student):
             raise ValueError(
                 f"tokenizer.skip_unknown is {tokenizer.skip_unknown}, but unknown={config.unknown!r}"
             )
-        if not 0.0 <= words_first <= 1.0:
-            raise ValueError(f"words_first is {words_first}, expected a share in [0, 1]")
-        if words_first and config.combine == "concat":
+        if not 0.0 <= ngram_warmup <= 1.0:
+            raise ValueError(f"ngram_warmup is {ngram_warmup}, expected a share in [0, 1]")
+        if ngram_warmup and config.combine == "concat":
             raise ValueError(
-                f"words_first is {words_first} with combine='concat', expected 0 or another combine: "
+                f"ngram_warmup is {ngram_warmup} with combine='concat', expected 0 or another combine: "
                 "concatenated n-gram features cannot wait for the words"
             )
-        _check_lengths(config, length, average_length, features_length)
+        _check_lengths(config, length, average_norm, ngram_norm)
         self.config = config
         self.tokenizer = tokenizer
-        self.words_first = words_first
+        self.ngram_warmup = ngram_warmup
         self.length = length
-        self.average_length = average_length
-        self.features_length = features_length
+        self.average_norm = average_norm
+        self.ngram_norm = ngram_norm
         self.module = CSEModule(config, generator, dropout=dropout, word_dropout=word_dropout)
         self.module.sparse_embeddings = sparse_embeddings
         if embeddings is not None:
@@ -105,14 +105,14 @@ class CSEStudent(Student):
         average: npt.NDArray[np.floating] | None = None,
         **options: Any,
     ) -> "CSEStudent":
-        """A student that goes on from a model: every weight is taken over, dequantised.
+        """A student that goes on from a model: every weight is taken over, dequantized.
 
         Args:
             encoder: The model.
             config: Its own, or one with more beside the sentence vector.
             average: Rows (V, average_dim) of a plain average, for a model that has none.
-            options: ``dropout``, ``word_dropout``, ``words_first``, ``sparse_embeddings``, ``length``,
-                ``average_length``, ``features_length``.
+            options: ``dropout``, ``word_dropout``, ``ngram_warmup``, ``sparse_embeddings``, ``length``,
+                ``average_norm``, ``ngram_norm``.
         """
         student = cls(
             config or encoder.config,
@@ -131,7 +131,7 @@ class CSEStudent(Student):
         return self.config.dim
 
     @property
-    def objective_dim(self) -> int:
+    def loss_dim(self) -> int:
         """The sentence vector alone where features (``"both"``) or a plain average stand beside it."""
         config = self.config
         # What is concatenated alone has no other place in the vector: it is learned where it stands.
@@ -160,8 +160,8 @@ class CSEStudent(Student):
         return found
 
     def set_progress(self, progress: float) -> None:
-        """Lets the n-gram path take part once the share ``words_first`` is over."""
-        self.module.ngrams_active = progress >= self.words_first
+        """Lets the n-gram path take part once the share ``ngram_warmup`` is over."""
+        self.module.ngrams_active = progress >= self.ngram_warmup
 
     def sparse_parameters(self) -> list[nn.Parameter]:
         """The embeddings, if their gradient is sparse (which suits ``torch.optim.SparseAdam``)."""
@@ -224,12 +224,12 @@ class CSEStudent(Student):
         if self.length is not None:
             turn = turn * (self.length / _length(vectors))
         config, weights = turned(config, weights, turn)
-        if self.average_length is not None and config.average_dim:
-            centred = average - average.mean(0)
-            rows = (weights["average"] - average.mean(0)) * (self.average_length / _length(centred))
+        if self.average_norm is not None and config.average_dim:
+            centered = average - average.mean(0)
+            rows = (weights["average"] - average.mean(0)) * (self.average_norm / _length(centered))
             weights["average"] = rows.astype(np.float32)
-        if self.features_length is not None and config.combine == "both":
-            weights = with_features_of_length(config, weights, features, self.features_length)
+        if self.ngram_norm is not None and config.combine == "both":
+            weights = with_features_of_length(config, weights, features, self.ngram_norm)
         return config, weights
 
     def _start(self, name: str, values: npt.NDArray[np.floating]) -> None:
@@ -245,12 +245,12 @@ class CSEStudent(Student):
 
 
 def _check_lengths(
-    config: CSEConfig, length: float | None, average_length: float | None, features_length: float | None
+    config: CSEConfig, length: float | None, average_norm: float | None, ngram_norm: float | None
 ) -> None:
     for name, value, fits, expected in (
         ("length", length, config.combine != "concat", "combine 'residual' or 'both'"),
-        ("average_length", average_length, config.average_dim > 0, "an average_dim"),
-        ("features_length", features_length, config.combine == "both", "combine 'both'"),
+        ("average_norm", average_norm, config.average_dim > 0, "an average_dim"),
+        ("ngram_norm", ngram_norm, config.combine == "both", "combine 'both'"),
     ):
         if value is not None and not 0 < value < np.inf:
             raise ValueError(f"{name} is {value}, expected a number above 0")

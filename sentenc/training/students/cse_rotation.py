@@ -41,7 +41,7 @@ def map_root(output_map: npt.NDArray[np.floating]) -> DoubleArray:
 def principal_axes(vectors: npt.NDArray[np.floating]) -> DoubleArray:
     """The principal axes (dim, dim) of vectors (n, dim), largest first, as the columns of a rotation.
 
-    The vectors are scaled to unit length and not centred (cosines are not invariant to a shift), so
+    The vectors are scaled to unit length and not centered (cosines are not invariant to a shift), so
     the first k coordinates after the rotation keep the most of the cosines that any k can. The
     largest element of every axis is positive, which makes the answer unique.
     """

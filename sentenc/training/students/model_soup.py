@@ -25,11 +25,11 @@ def average(models: Sequence[CSE], *, card: str | None = None) -> CSE:
     the first. A plain average of words, where there is one, is the first model's: training does not change it.
 
     Args:
-        models: Two or more, of the same shape and tokeniser.
+        models: Two or more, of the same shape and tokenizer.
         card: The model card.
 
     Raises:
-        ValueError: There are fewer than two, their shapes or tokenisers differ, they concatenate n-gram features
+        ValueError: There are fewer than two, their shapes or tokenizers differ, they concatenate n-gram features
             only, or one has not come from the same start.
     """
     if len(models) < 2:

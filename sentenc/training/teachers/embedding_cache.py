@@ -33,7 +33,7 @@ class MissingVectorError(SentencError, KeyError):
         return str(self.args[0]) if self.args else ""
 
 
-class TeacherVectors:
+class EmbeddingCache:
     """Unit vectors of texts by one teacher, in a folder that grows.
 
     The folder holds ``vectors-NNNNN.npy`` (n, t) float16 beside ``keys-NNNNN.npy`` (n, 16) uint8, the

@@ -14,13 +14,13 @@ from sentenc.checkpoint import is_checkpoint
 from sentenc.encoders.base import Encoder, digest, unit_rows
 from sentenc.encoders.bert.batching import between_special_tokens, spans_with_words, token_batches
 from sentenc.encoders.bert.tokenizer_files import plain_spec
-from sentenc.encoders.sentence_transformer import ExternalEncoder
+from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
 from sentenc.errors import CheckpointError
 from sentenc.nn.bert import BertSentenceModule
 from sentenc.registry import find, load
 from sentenc.texts import as_text_list
 from sentenc.tokenization.tokenizer import Tokenizer
-from sentenc.training.config.pretraining import shares_of
+from sentenc.training.config.pretraining import normalized_weights
 
 # Padded tokens of a batch: what keeps a large GPU busy, in some hundred MB.
 _TOKENS = 65_536
@@ -37,7 +37,7 @@ def load_teacher(models: Sequence[str], shares: Sequence[float] = ()) -> Encoder
         ValueError: There is none, or the shares do not fit; else as :func:`sentenc.load`.
     """
     if not models:
-        raise ValueError("the run needs a teacher's model, expected teacher.model in its file")
+        raise ValueError("no teacher configured: set teacher.models in the run file")
     encoders = [_loaded(model) for model in models]
     return TeacherEnsemble(encoders, shares) if len(encoders) > 1 or shares else encoders[0]
 
@@ -67,7 +67,7 @@ class TeacherEnsemble(Encoder):
         if not encoders:
             raise ValueError("encoders is empty, expected one or more")
         self.encoders = tuple(encoders)
-        self.shares = shares_of(len(encoders), shares)
+        self.weights = normalized_weights(len(encoders), shares)
 
     @property
     def dim(self) -> int:
@@ -90,7 +90,7 @@ class TeacherEnsemble(Encoder):
     def fingerprint(self) -> str:
         """A short hash of the encoders' fingerprints and their shares."""
         return digest(
-            [f"{e.fingerprint()} {s:.6f}".encode() for e, s in zip(self.encoders, self.shares, strict=True)]
+            [f"{e.fingerprint()} {s:.6f}".encode() for e, s in zip(self.encoders, self.weights, strict=True)]
         )
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -107,7 +107,7 @@ class TeacherEnsemble(Encoder):
         """Vectors (n, t_i) of every encoder, of any length, as those of the ensemble: (n, dim) float32."""
         scaled = [
             unit_rows(part, "vectors") * np.float32(share**0.5)
-            for part, share in zip(parts, self.shares, strict=True)
+            for part, share in zip(parts, self.weights, strict=True)
         ]
         return np.concatenate(scaled, axis=1)
 
@@ -128,7 +128,7 @@ class TeacherEnsemble(Encoder):
 
 
 class BatchedTeacher(Encoder):
-    """A transformer with mean pooling, for many texts: tokenised once, in batches of like length, in any precision.
+    """A transformer with mean pooling, for many texts: tokenized once, in batches of like length, in any precision.
 
     Args:
         encoder: A sentence-transformers model that :meth:`fits`; its weights are copied.
@@ -140,7 +140,7 @@ class BatchedTeacher(Encoder):
     """
 
     def __init__(
-        self, encoder: ExternalEncoder, device: torch.device, dtype: torch.dtype = torch.float16
+        self, encoder: SentenceTransformerEncoder, device: torch.device, dtype: torch.dtype = torch.float16
     ) -> None:
         tokenizer = _mean_pooled(encoder)
         if tokenizer is None:
@@ -155,7 +155,7 @@ class BatchedTeacher(Encoder):
         self._module = BertSentenceModule(model.to(device, dtype).eval())
 
     @staticmethod
-    def fits(encoder: Encoder) -> TypeGuard[ExternalEncoder]:
+    def fits(encoder: Encoder) -> TypeGuard[SentenceTransformerEncoder]:
         """Whether an encoder is of the kind that this class computes."""
         return _mean_pooled(encoder) is not None
 
@@ -207,15 +207,15 @@ def for_many_texts(teacher: Encoder) -> Encoder:
     if not torch.cuda.is_available():
         return teacher
     if isinstance(teacher, TeacherEnsemble):
-        return TeacherEnsemble([for_many_texts(encoder) for encoder in teacher.encoders], teacher.shares)
+        return TeacherEnsemble([for_many_texts(encoder) for encoder in teacher.encoders], teacher.weights)
     if BatchedTeacher.fits(teacher):
         return BatchedTeacher(teacher, torch.device("cuda"))
     return teacher
 
 
 def _mean_pooled(encoder: Encoder) -> Tokenizer | None:
-    # The tokeniser of a transformer with mean pooling; None for anything else.
-    if not isinstance(encoder, ExternalEncoder):
+    # The tokenizer of a transformer with mean pooling; None for anything else.
+    if not isinstance(encoder, SentenceTransformerEncoder):
         return None
     names = [type(module).__name__ for module in encoder.model]
     if names[:2] != ["Transformer", "Pooling"] or names[2:] not in ([], ["Normalize"]):

@@ -15,7 +15,7 @@ _PAIRS = (
 _SAME = 0.999
 
 
-def probe_teacher(teacher: Encoder) -> None:
+def check_teacher(teacher: Encoder) -> None:
     """Refuses a teacher that cannot be one.
 
     Its vectors of eight short texts must be finite, the same when they are asked for again (no dropout),

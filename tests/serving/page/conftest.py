@@ -45,10 +45,10 @@ def servers():
     running = []
 
     def start(encoders, indexes, **settings):
-        from sentenc.serving import ServerSettings, create_app
+        from sentenc.serving import ServerConfig, create_app
 
         listener = socket.create_server(("127.0.0.1", 0))
-        app = create_app(encoders, indexes, ServerSettings(**settings))
+        app = create_app(encoders, indexes, ServerConfig(**settings))
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()

@@ -26,8 +26,8 @@ def test_fits_a_phone(open_page, address, view):
         assert place["x"] + place["width"] <= 360
 
 
-def luminance(colour):
-    channels = [int(part) / 255 for part in colour.removeprefix("rgb(").removesuffix(")").split(",")]
+def luminance(color):
+    channels = [int(part) / 255 for part in color.removeprefix("rgb(").removesuffix(")").split(",")]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
@@ -44,7 +44,7 @@ selectors => selectors.flatMap(selector => [...document.querySelectorAll(selecto
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_contrast(open_page, address, scheme):
-    # Without motion: a colour read halfway through a transition is none that a reader sees for long.
+    # Without motion: a color read halfway through a transition is none that a reader sees for long.
     page = open_page(f"{address}#compare?q=dog", color_scheme=scheme, reduced_motion="reduce")
     hits(page, "#results-b").first.wait_for()
     selectors = [".text", ".label", ".label .name", ".number", ".found", ".status", "[role=tab]", "footer p",
@@ -55,9 +55,9 @@ def test_contrast(open_page, address, scheme):
     page.locator("#matrix td").nth(8).wait_for()
     pairs += page.evaluate(CONTRAST, selectors)
     assert len(pairs) > 20
-    for selector, colour, ground in pairs:
-        bright, dim = sorted([luminance(colour), luminance(ground)], reverse=True)
-        assert (bright + 0.05) / (dim + 0.05) >= 4.5, (selector, colour, ground)
+    for selector, color, ground in pairs:
+        bright, dim = sorted([luminance(color), luminance(ground)], reverse=True)
+        assert (bright + 0.05) / (dim + 0.05) >= 4.5, (selector, color, ground)
     ground = luminance(page.evaluate("getComputedStyle(document.body).backgroundColor"))
     assert ground < 0.1 if scheme == "dark" else ground > 0.8
 

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from sentenc.training.losses import DropoutTwice, InBatchSoftmax, Neighbour, in_batch_softmax_loss
+from sentenc.training.losses import (
+    AdjacentSentences,
+    InBatchSoftmax,
+    UnsupervisedSimCSE,
+    in_batch_softmax_loss,
+)
 
 # Length does not count: cosines of a to c are [[0.6, 0], [0.8, 1]].
 A = torch.tensor([[2.0, 0.0], [0.0, 3.0]])
@@ -78,7 +83,7 @@ def test_copies_of_long_vectors_are_found_despite_rounding():
 
 def test_a_batch_of_one_is_fine_only_with_a_hard_negative():
     one = [A[:1], C[:1]]
-    for objective in (InBatchSoftmax(), DropoutTwice(), Neighbour(2)):
+    for objective in (InBatchSoftmax(), UnsupervisedSimCSE(), AdjacentSentences(2)):
         with pytest.raises(ValueError, match="needs a batch of at least 2, got 1"):
             objective.loss(one, None)
     triplet = InBatchSoftmax(hard_negatives=True, temperature=0.5)
@@ -88,7 +93,7 @@ def test_a_batch_of_one_is_fine_only_with_a_hard_negative():
 
 
 def test_dropout_twice_says_every_sentence_twice():
-    objective = DropoutTwice(temperature=0.5)
+    objective = UnsupervisedSimCSE(temperature=0.5)
     assert objective.columns == 1
     prepared = objective.prepare(
         [[("a",), ("b",)], [("c",)]], lambda texts: torch.zeros(0), np.random.default_rng(0)
@@ -98,9 +103,9 @@ def test_dropout_twice_says_every_sentence_twice():
     assert objective.loss([A, C], None).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_neighbour_is_symmetric_and_its_maps_start_as_nothing():
+def test_neighbor_is_symmetric_and_its_maps_start_as_nothing():
     expected = in_batch_softmax_loss(A, C, 0.5, symmetric=True).item()
-    plain, mapped = Neighbour(2, temperature=0.5), Neighbour(2, temperature=0.5, maps=True)
+    plain, mapped = AdjacentSentences(2, temperature=0.5), AdjacentSentences(2, temperature=0.5, maps=True)
     assert plain.loss([A, C], None).item() == pytest.approx(expected)
     assert mapped.loss([A, C], None).item() == pytest.approx(expected)
     assert (len(list(plain.parameters())), len(list(mapped.parameters()))) == (0, 2)
@@ -113,8 +118,8 @@ def test_neighbour_is_symmetric_and_its_maps_start_as_nothing():
     assert mapped.output_map() is None
 
 
-def test_neighbour_cuts_its_maps_with_the_vectors():
-    mapped = Neighbour(3, temperature=0.5, maps=True)
+def test_neighbor_cuts_its_maps_with_the_vectors():
+    mapped = AdjacentSentences(3, temperature=0.5, maps=True)
     with torch.no_grad():
         mapped.maps[0].copy_(torch.arange(9.0).reshape(3, 3))
     padded = [torch.nn.functional.pad(v, (0, 1)) for v in (A, C)]

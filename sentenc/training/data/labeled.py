@@ -13,7 +13,7 @@ import numpy.typing as npt
 from sentenc.errors import TextFileError
 from sentenc.io.text import open_text
 from sentenc.metrics import spearman
-from sentenc.training.config.task_distillation import Metric, TaskSettings
+from sentenc.training.config.task_distillation import Metric, TaskConfig
 
 Example = tuple[str, ...]
 FloatArray = npt.NDArray[np.float32]
@@ -85,7 +85,7 @@ def joined(example: Example) -> str:
     return SEPARATOR.join(example)
 
 
-def read_task_data(path: str, task: TaskSettings, labels: Sequence[str] | None = None) -> TaskData:
+def read_task_data(path: str, task: TaskConfig, labels: Sequence[str] | None = None) -> TaskData:
     """Reads a file of examples.
 
     A tab-separated file has no quotes, as GLUE's have none; a comma-separated one has the usual double
@@ -163,7 +163,7 @@ def baseline(metric: Metric, data: TaskData) -> float:
     return task_score(metric, constant, data.targets)
 
 
-def _rows(path: str, task: TaskSettings) -> Iterator[tuple[int, dict[str, str]]]:
+def _rows(path: str, task: TaskConfig) -> Iterator[tuple[int, dict[str, str]]]:
     # Number of the line and the columns of each row that is not blank.
     is_tsv = path.removesuffix(".gz").removesuffix(".xz").endswith((".tsv", ".txt"))
     with open_text(path, keep_ends=not is_tsv) as lines:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sentenc.training.losses import (
-    Distillation,
+    EmbeddingDistillation,
     InBatchSoftmax,
     Matryoshka,
     aligned_axes,
@@ -63,7 +63,7 @@ def test_sharp_distributions_stay_finite():
 
 
 def test_linear_space_maps_by_hand():
-    objective = Distillation(2, 3, temperature=0.5)
+    objective = EmbeddingDistillation(2, 3, temperature=0.5)
     with torch.no_grad():
         objective.map.copy_(torch.tensor([[0.0, 2.0, 0.0], [1.0, 0.0, 0.0]]))
     teacher = torch.eye(3)[:2]
@@ -78,7 +78,8 @@ def test_linear_space_maps_by_hand():
 
 def test_the_learned_map_starts_orthogonal_and_from_the_generator():
     one, same, other = (
-        Distillation(3, 5, generator=torch.Generator().manual_seed(seed)).map.detach() for seed in (1, 1, 2)
+        EmbeddingDistillation(3, 5, generator=torch.Generator().manual_seed(seed)).map.detach()
+        for seed in (1, 1, 2)
     )
     torch.testing.assert_close(one @ one.T, torch.eye(3))
     assert torch.equal(one, same)
@@ -100,13 +101,13 @@ def test_principal_axes_keep_the_most_energy():
 
 def test_principal_space_is_the_teachers_own():
     teacher = teacher_vectors()
-    whole = Distillation(6, 6, space="principal", axes=principal_axes(teacher, 6))
+    whole = EmbeddingDistillation(6, 6, space="principal", axes=principal_axes(teacher, 6))
     assert whole.loss([teacher @ whole.axes], teacher).item() == pytest.approx(0, abs=1e-5)
     assert whole.output_map() is None
     assert not list(whole.parameters())
     # With fewer axes the cosine term is bounded below by what they leave out.
     axes = principal_axes(teacher, 3)
-    cut = Distillation(3, 6, space="principal", axes=axes, relation_weight=0.0)
+    cut = EmbeddingDistillation(3, 6, space="principal", axes=axes, relation_weight=0.0)
     best = 1 - (teacher @ axes).norm(dim=1).mean().item()
     assert cut.loss([teacher @ axes], teacher).item() == pytest.approx(best, rel=1e-4)
     assert best > 0.01
@@ -119,7 +120,7 @@ def test_a_rotated_copy_is_aligned_exactly():
     student = teacher @ rotation * (0.5 + torch.arange(40)[:, None])
     axes = aligned_axes(student, 3 * teacher)
     torch.testing.assert_close(axes, rotation, rtol=0, atol=1e-5)
-    whole = Distillation(6, 6, space="aligned", axes=axes)
+    whole = EmbeddingDistillation(6, 6, space="aligned", axes=axes)
     assert whole.loss([student], teacher).item() == pytest.approx(0, abs=1e-5)
     assert whole.output_map() is None
     assert not list(whole.parameters())
@@ -142,7 +143,7 @@ def test_no_axes_fit_better_than_the_aligned_ones():
 
     def loss(axes: torch.Tensor) -> float:
         return (
-            Distillation(3, 6, space="aligned", axes=axes, relation_weight=0.0)
+            EmbeddingDistillation(3, 6, space="aligned", axes=axes, relation_weight=0.0)
             .loss([student], teacher)
             .item()
         )
@@ -154,20 +155,20 @@ def test_no_axes_fit_better_than_the_aligned_ones():
 
 def test_principal_axes_are_in_the_state():
     axes = principal_axes(teacher_vectors(), 3)
-    assert torch.equal(Distillation(3, 6, space="principal", axes=axes).state_dict()["axes"], axes)
+    assert torch.equal(EmbeddingDistillation(3, 6, space="principal", axes=axes).state_dict()["axes"], axes)
 
 
 def test_bad_axes_and_teachers_are_refused():
     for space in ("principal", "aligned"):
         with pytest.raises(ValueError, match=f"space '{space}' needs axes"):
-            Distillation(3, 6, space=space)
+            EmbeddingDistillation(3, 6, space=space)
     with pytest.raises(ValueError, match=r"axes must have shape \(6, 3\), got \(3, 6\)"):
-        Distillation(3, 6, space="principal", axes=torch.eye(6)[:3])
+        EmbeddingDistillation(3, 6, space="principal", axes=torch.eye(6)[:3])
     with pytest.raises(ValueError, match="orthonormal columns; they are off by"):
-        Distillation(3, 6, space="principal", axes=2 * torch.eye(6)[:, :3])
+        EmbeddingDistillation(3, 6, space="principal", axes=2 * torch.eye(6)[:, :3])
     with pytest.raises(ValueError, match="orthonormal columns; they are off by nan"):
-        Distillation(3, 6, space="principal", axes=torch.full((6, 3), torch.nan))
-    objective = Distillation(3, 6)
+        EmbeddingDistillation(3, 6, space="principal", axes=torch.full((6, 3), torch.nan))
+    objective = EmbeddingDistillation(3, 6)
     with pytest.raises(ValueError, match=r"teacher vectors of shape \(4, 6\), got none"):
         objective.loss([made(4, 3)], None)
     with pytest.raises(ValueError, match=r"teacher vectors of shape \(4, 6\), got shape \(4, 5\)"):
@@ -188,7 +189,7 @@ def test_matryoshka_by_hand():
 
 
 def test_matryoshka_is_like_its_inner_objective():
-    inner = Distillation(3, 6)
+    inner = EmbeddingDistillation(3, 6)
     nested = Matryoshka(inner, (2, 3))
     assert (nested.columns, nested.needs_teacher, nested.lookahead) == (1, True, 1)
     assert torch.equal(nested.output_map(), inner.map)
@@ -200,7 +201,7 @@ def test_matryoshka_is_like_its_inner_objective():
 @pytest.mark.parametrize("space", ["linear", "principal", "aligned"])
 def test_matryoshka_of_distillation_cuts_the_map_too(space):
     teacher = teacher_vectors()
-    objective = Distillation(3, 6, space=space, axes=principal_axes(teacher, 3))
+    objective = EmbeddingDistillation(3, 6, space=space, axes=principal_axes(teacher, 3))
     vectors = made(40, 3)
     cut = vectors * torch.tensor([1.0, 1.0, 0.0])
     expected = (objective.loss([cut], teacher) + objective.loss([vectors], teacher)) / 2
@@ -211,7 +212,7 @@ def test_matryoshka_makes_cut_vectors_better():
     teacher = teacher_vectors()
 
     def trained(dims: tuple[int, ...]) -> float:
-        objective = Distillation(4, 6, generator=torch.Generator().manual_seed(3))
+        objective = EmbeddingDistillation(4, 6, generator=torch.Generator().manual_seed(3))
         nested = Matryoshka(objective, dims)
         vectors = made(40, 4, seed=2).requires_grad_()
         optimizer = torch.optim.Adam([vectors, *nested.parameters()], 0.05)

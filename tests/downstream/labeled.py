@@ -1,4 +1,4 @@
-"""Small labelled data that tiny encoders can tell apart, and the command line in this process."""
+"""Small labeled data that tiny encoders can tell apart, and the command line in this process."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ WORDS = {
 }
 
 
-def labelled(per_label=20, seed=0):
+def labeled(per_label=20, seed=0):
     """(text, label) of sentences of five words, three of them the label's own; all different."""
     rng = np.random.default_rng(seed)
     rows = {}

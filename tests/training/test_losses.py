@@ -1,30 +1,30 @@
-"""What holds for every objective; objectives by name; the regularisation."""
+"""What holds for every objective; objectives by name; the regularization."""
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from sentenc.training.losses import KINDS, Objective, TowardsStart, make_objective, principal_axes, unit
+from sentenc.training.losses import KINDS, L2SP, Loss, make_loss, principal_axes, unit
 
 # Every objective with what it learns on top, and how many columns its loss sees.
 EVERY = [
-    ("distillation", {}, 1),
-    ("distillation", {"space": "principal"}, 1),
-    ("distillation", {"matryoshka": [2, 5], "matryoshka_weights": [1, 3]}, 1),
-    ("dropout_twice", {}, 2),
+    ("embedding_distillation", {}, 1),
+    ("embedding_distillation", {"space": "principal"}, 1),
+    ("embedding_distillation", {"matryoshka": [2, 5], "matryoshka_weights": [1, 3]}, 1),
+    ("simcse", {}, 2),
     ("in_batch_softmax", {"symmetric": True}, 2),
     ("in_batch_softmax", {"hard_negatives": True, "matryoshka": [3, 5]}, 3),
-    ("neighbour", {}, 2),
-    ("neighbour", {"maps": True, "matryoshka": [4]}, 2),
+    ("adjacent_sentences", {}, 2),
+    ("adjacent_sentences", {"maps": True, "matryoshka": [4]}, 2),
     ("paraphrase_margin", {"margin": 0.9}, 4),
 ]
 
 
-def make(kind: str, options: dict) -> Objective:
+def make(kind: str, options: dict) -> Loss:
     generator = torch.Generator().manual_seed(1)
     axes = principal_axes(torch.randn(20, 7, generator=generator), 5)
-    return make_objective(kind, options, dim=5, teacher_dim=7, axes=axes, generator=generator)
+    return make_loss(kind, options, dim=5, teacher_dim=7, axes=axes, generator=generator)
 
 
 def random_vectors(count: int, rows: int, dim: int, seed: int = 0) -> list[torch.Tensor]:
@@ -124,44 +124,59 @@ def test_errors_name_what_is_known():
     ):
         make("simcse", {})
     with pytest.raises(
-        ValueError, match=r"unknown option 'temprature' of objective neighbour; .* temperature, maps"
+        ValueError, match=r"unknown option 'temprature' of objective neighbor; .* temperature, maps"
     ):
-        make("neighbour", {"temprature": 1})
+        make("adjacent_sentences", {"temprature": 1})
     # What the caller knows is no option.
     with pytest.raises(ValueError, match="unknown option 'dim'"):
-        make("neighbour", {"dim": 3})
+        make("adjacent_sentences", {"dim": 3})
     with pytest.raises(ValueError, match="distillation needs a teacher"):
-        make_objective("distillation", {}, dim=5)
+        make_loss("embedding_distillation", {}, dim=5)
 
 
 @pytest.mark.parametrize(
     ("kind", "options", "error", "message"),
     [
-        ("neighbour", {"temperature": "warm"}, TypeError, "temperature must be a number, got 'warm'"),
-        ("neighbour", {"temperature": 0}, ValueError, "temperature must be at least 0.001, got 0"),
-        ("neighbour", {"maps": 1}, TypeError, "maps must be true or false, got 1"),
         (
-            "distillation",
+            "adjacent_sentences",
+            {"temperature": "warm"},
+            TypeError,
+            "temperature must be a number, got 'warm'",
+        ),
+        ("adjacent_sentences", {"temperature": 0}, ValueError, "temperature must be at least 0.001, got 0"),
+        ("adjacent_sentences", {"maps": 1}, TypeError, "maps must be true or false, got 1"),
+        (
+            "embedding_distillation",
             {"space": "curved"},
             ValueError,
             "space must be one of linear, principal, aligned, same; got 'curved'",
         ),
-        ("distillation", {"cosine_weight": float("nan")}, ValueError, "cosine_weight must be at least 0"),
-        ("distillation", {"cosine_weight": 0, "relation_weight": 0}, ValueError, "nothing to learn"),
+        (
+            "embedding_distillation",
+            {"cosine_weight": float("nan")},
+            ValueError,
+            "cosine_weight must be at least 0",
+        ),
+        (
+            "embedding_distillation",
+            {"cosine_weight": 0, "relation_weight": 0},
+            ValueError,
+            "nothing to learn",
+        ),
         ("paraphrase_margin", {"negatives": "MAX"}, ValueError, "one of max, mix, random; got 'MAX'"),
         ("paraphrase_margin", {"scramble": 1.5}, ValueError, "at least 0 and at most 1, got 1.5"),
         ("paraphrase_margin", {"mega_batch": 2.5}, TypeError, "mega_batch must be a whole number, got 2.5"),
         ("paraphrase_margin", {"mega_batch": 0}, ValueError, "mega_batch must be at least 1, got 0"),
-        ("dropout_twice", {"matryoshka": [2, 6]}, ValueError, r"at most the student's 5, got \[2, 6\]"),
-        ("dropout_twice", {"matryoshka": [2, 2]}, ValueError, r"each once; got \[2, 2\]"),
-        ("dropout_twice", {"matryoshka": 2}, TypeError, "must be lists of numbers, got 2"),
+        ("simcse", {"matryoshka": [2, 6]}, ValueError, r"at most the student's 5, got \[2, 6\]"),
+        ("simcse", {"matryoshka": [2, 2]}, ValueError, r"each once; got \[2, 2\]"),
+        ("simcse", {"matryoshka": 2}, TypeError, "must be lists of numbers, got 2"),
         (
-            "dropout_twice",
+            "simcse",
             {"matryoshka": [2, 3], "matryoshka_weights": [1]},
             ValueError,
             r"must be 2.*got \[1.0\]",
         ),
-        ("dropout_twice", {"matryoshka_weights": [1]}, ValueError, "given without matryoshka"),
+        ("simcse", {"matryoshka_weights": [1]}, ValueError, "given without matryoshka"),
     ],
 )
 def test_bad_values_are_refused(kind, options, error, message):
@@ -179,9 +194,9 @@ def groups() -> dict[str, list[nn.Parameter]]:
     }
 
 
-def test_regularisation_by_hand():
+def test_regularization_by_hand():
     parameters = groups()
-    term = TowardsStart(parameters, {"embeddings": 0.1, "ngrams": 0.4})
+    term = L2SP(parameters, {"embeddings": 0.1, "ngrams": 0.4})
     # Nothing has moved: 0.5 * 0.4 * (4 + 1).
     assert term.penalty().item() == pytest.approx(1.0)
     with torch.no_grad():
@@ -195,33 +210,33 @@ def test_regularisation_by_hand():
     assert parameters["ngrams"][0].grad.tolist() == [pytest.approx(0.8), pytest.approx(-0.4)]
 
 
-def test_regularisation_for_fine_tuning_draws_everything_to_the_start():
+def test_regularization_for_fine_tuning_draws_everything_to_the_start():
     parameters = groups()
-    term = TowardsStart(parameters, {"ngrams": 0.4}, to_zero=())
+    term = L2SP(parameters, {"ngrams": 0.4}, to_zero=())
     assert term.penalty().item() == 0
     with torch.no_grad():
         parameters["ngrams"][0][0] += 3
     assert term.penalty().item() == pytest.approx(0.5 * 0.4 * 9)
 
 
-def test_regularisation_of_nothing_and_of_the_unknown():
-    assert not TowardsStart(groups(), {"embeddings": 0.0})
-    assert TowardsStart(groups(), {}).penalty().item() == 0
-    assert TowardsStart(groups(), {"ngrams": 1e-6})
+def test_regularization_of_nothing_and_of_the_unknown():
+    assert not L2SP(groups(), {"embeddings": 0.0})
+    assert L2SP(groups(), {}).penalty().item() == 0
+    assert L2SP(groups(), {"ngrams": 1e-6})
     with pytest.raises(ValueError, match="names filters; groups are embeddings, ngrams"):
-        TowardsStart(groups(), {"filters": 1.0})
+        L2SP(groups(), {"filters": 1.0})
     with pytest.raises(ValueError, match="of ngrams must be 0 or more, got -1"):
-        TowardsStart(groups(), {"ngrams": -1.0})
+        L2SP(groups(), {"ngrams": -1.0})
 
 
 def test_a_resumed_run_keeps_the_first_start():
     parameters = groups()
-    first = TowardsStart(parameters, {"embeddings": 2.0})
+    first = L2SP(parameters, {"embeddings": 2.0})
     # The student's parameters are its own business; only the start is stored.
     assert not list(first.parameters())
     with torch.no_grad():
         parameters["embeddings"][1] += 1
-    second = TowardsStart(parameters, {"embeddings": 2.0})
+    second = L2SP(parameters, {"embeddings": 2.0})
     assert second.penalty().item() == 0
     second.load_state_dict(first.state_dict())
     assert second.penalty().item() == pytest.approx(1.0)
