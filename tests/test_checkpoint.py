@@ -9,12 +9,12 @@ import time
 
 import numpy as np
 import pytest
-from conftest import make_cse
 from safetensors.numpy import load_file, save_file
 
 import sentenc
 from sentenc import CheckpointError, ModelNotFoundError
 from sentenc.io.atomic import replacing_folder
+from tests.support.models import make_cse
 
 
 @pytest.fixture

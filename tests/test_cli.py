@@ -11,9 +11,9 @@ import time
 
 import numpy as np
 import pytest
-from conftest import make_cse
 
 import sentenc
+from tests.support.models import make_cse
 
 LINES = ["a man is playing the guitar", "", "dog cat", "crème 東京"]
 

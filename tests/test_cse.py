@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import make_cse, random_weights, word_spec, wordpiece_spec
 
 import sentenc
 from sentenc import CSE, CheckpointError, CSEConfig
 from sentenc.checkpoint import read_checkpoint, write_checkpoint
 from sentenc.nn.cse import CSEModule
 from sentenc.tokenization.tokenizer import Tokenizer
+from tests.support.models import make_cse, random_weights, word_spec, wordpiece_spec
 
 TEXTS = [
     "", "dog", "dog cat", "dog cat runs", "a man is playing the guitar in the park", "not good at all!",

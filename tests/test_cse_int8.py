@@ -4,11 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
-from conftest import make_cse, wordpiece_spec
 
 from sentenc import CSE, CSEConfig
 from sentenc.encoders.cse.tables import INT16_BIAS, fold_tables
 from sentenc.tokenization.tokenizer import Tokenizer
+from tests.support.models import make_cse, wordpiece_spec
 
 SENTENCE = "a man is playing the guitar in the park and she plays an instrument by the market"
 # No token, fewer than a window, one, and more windows than the 32 that are added up in 16 bits.

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import word_spec, wordpiece_spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as Reference
 
 from sentenc.errors import CheckpointError
 from sentenc.tokenization.tokenizer import Tokenizer
+from tests.support.models import word_spec, wordpiece_spec
 
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus" / "sentences"
 HARD = [

@@ -6,7 +6,8 @@ from contextlib import redirect_stderr
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import make_cse
+
+from tests.support.models import make_cse
 
 pytest.importorskip("sklearn")
 
@@ -14,7 +15,7 @@ from sklearn.exceptions import NotFittedError
 
 import sentenc
 from sentenc.downstream import SentenceClassifier
-from tests.downstream.labeled import labeled
+from tests.support.labeled import labeled
 
 TEXTS, LABELS = map(list, zip(*labeled(), strict=True))
 NUMBERS = {"music": 30, "market": 10, "pets": 20}

@@ -7,9 +7,9 @@ import json
 
 import numpy as np
 import pytest
-from conftest import make_cse
 
-from downstream.labeled import labeled, run, scored_pairs, write_csv, write_jsonl
+from tests.support.labeled import labeled, run, scored_pairs, write_csv, write_jsonl
+from tests.support.models import make_cse
 
 pytest.importorskip("sklearn")
 

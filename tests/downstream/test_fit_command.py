@@ -7,10 +7,10 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import make_cse
 
-from downstream.labeled import labeled, run, scored_pairs, write_csv, write_jsonl
 from sentenc.cli.held_out import in_both, split
+from tests.support.labeled import labeled, run, scored_pairs, write_csv, write_jsonl
+from tests.support.models import make_cse
 
 pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")

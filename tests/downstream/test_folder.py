@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_cse
+
+from tests.support.models import make_cse
 
 pytest.importorskip("sklearn")
 
@@ -16,7 +17,7 @@ from sklearn.base import clone
 
 from sentenc import CheckpointError
 from sentenc.downstream import SentenceClassifier, SentencePairClassifier, SentencePairRegressor, load
-from tests.downstream.labeled import labeled, scored_pairs
+from tests.support.labeled import labeled, scored_pairs
 
 TEXTS, LABELS = map(list, zip(*labeled(), strict=True))
 ROWS = scored_pairs()

@@ -5,13 +5,14 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import WORDS as KNOWN
-from conftest import make_cse
+
+from tests.support.models import WORDS as KNOWN
+from tests.support.models import make_cse
 
 pytest.importorskip("sklearn")
 
 from sentenc.downstream import SentenceClassifier, SentencePairClassifier, SentencePairRegressor
-from tests.downstream.labeled import labeled, scored_pairs
+from tests.support.labeled import labeled, scored_pairs
 
 TEXTS, LABELS = map(list, zip(*labeled(), strict=True))
 PAIRS = [(left, right) for left, right, _ in scored_pairs()]

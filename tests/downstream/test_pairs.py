@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import make_cse
+
+from tests.support.models import make_cse
 
 pytest.importorskip("sklearn")
 
@@ -12,7 +13,7 @@ from sklearn.metrics import r2_score
 
 from sentenc.downstream import SentenceClassifier, SentencePairClassifier, SentencePairRegressor
 from sentenc.downstream.pairs import score_shares
-from tests.downstream.labeled import scored_pairs
+from tests.support.labeled import scored_pairs
 
 ROWS = scored_pairs(120)
 PAIRS = [(left, right) for left, right, _ in ROWS]

@@ -4,7 +4,8 @@ import pickle
 
 import numpy as np
 import pytest
-from conftest import make_cse
+
+from tests.support.models import make_cse
 
 pytest.importorskip("sklearn")
 
@@ -27,7 +28,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sentenc import Encoder
 from sentenc.downstream import SentenceClassifier, SentencePairClassifier, SentencePairRegressor
-from tests.downstream.labeled import labeled, scored_pairs
+from tests.support.labeled import labeled, scored_pairs
 
 TEXTS, LABELS = map(list, zip(*labeled(), strict=True))
 ROWS = scored_pairs()

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from conftest import make_cse, make_sentence_transformer
 
 import sentenc
 from sentenc import SentenceTransformerEncoder
 from sentenc.downstream.trainable_encoder import TrainableCSE, random_encoder, tunable
 from sentenc.encoders.base import Encoder
 from sentenc.nn.cse import CSEModule
+from tests.support.models import make_cse, make_sentence_transformer
 
 TEXTS = ["the dog runs in a park", "not good at all!", "dog", "new york people", "the man plays guitar"]
 SHAPES = {

@@ -5,8 +5,9 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import WORDS, make_cse, make_sentence_transformer
 from torch import nn
+
+from tests.support.models import WORDS, make_cse, make_sentence_transformer
 
 pytest.importorskip("sklearn")
 
@@ -25,7 +26,7 @@ from sentenc.downstream.fine_tuning_config import FineTuningConfig
 from sentenc.downstream.head import LinearHead, log_losses
 from sentenc.downstream.head_solver import fit_head
 from sentenc.training.losses.l2_sp import L2SP
-from tests.downstream.labeled import labeled, scored_pairs
+from tests.support.labeled import labeled, scored_pairs
 
 TEXTS, LABELS = map(list, zip(*labeled(), strict=True))
 NAMES = sorted(set(LABELS))

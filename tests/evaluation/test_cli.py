@@ -7,8 +7,7 @@ from click.testing import CliRunner
 
 from sentenc.cli.evaluate import evaluate_command
 from sentenc.errors import ModelNotFoundError
-
-from .conftest import WordAverage
+from tests.evaluation.conftest import WordAverage
 
 pytestmark = pytest.mark.filterwarnings("ignore::sentenc.evaluation.DataMismatchWarning")
 

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from sentenc.evaluation.embedding_store import EmbeddingStore, as_embedder
-
-from .conftest import WordAverage
+from tests.evaluation.conftest import WordAverage
 
 
 def test_each_distinct_text_is_encoded_once(encoder):

@@ -7,8 +7,7 @@ from sklearn.linear_model import LogisticRegression
 
 from sentenc.evaluation import DataMismatchWarning, Results, SentEvalProbe, Task, evaluate
 from sentenc.metrics import paired_cosine, pearson, spearman
-
-from .conftest import WordAverage
+from tests.evaluation.conftest import WordAverage
 
 SMALL = ["MR", "SST2", "TREC", "MRPC", "SICK-E", "SICK-R-supervised", "STS16", "STS-B-dev"]
 # Made-up files differ from the published ones, as the first test of this file wants to be told.

@@ -4,8 +4,7 @@ import pytest
 from sentenc.evaluation.probes.base import Labeled, Split
 from sentenc.evaluation.probes.senteval import SentEvalProbe
 from sentenc.evaluation.protocols import nested_k_fold
-
-from . import published_procedure
+from tests.evaluation import published_procedure
 
 # Short, so that the slow transcription is bearable; the rules are those of the full schedule.
 SCHEDULE = {"batch_size": 16, "tenacity": 2, "epoch_size": 4, "max_epoch": 24}

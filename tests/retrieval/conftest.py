@@ -4,10 +4,10 @@ import json
 
 import pytest
 from click.testing import CliRunner
-from conftest import make_cse
 
 from sentenc.cli import cli, index_build
 from sentenc.errors import SentencError
+from tests.support.models import make_cse
 
 TEXTS = ["a man is playing the guitar", "dog cat", "the stock market fell", "a dog runs in the park"]
 LINES = [f"{text} word {i}" for i, text in enumerate(TEXTS * 25)]

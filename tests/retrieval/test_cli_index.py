@@ -11,8 +11,7 @@ import pytest
 
 from sentenc.cli import index_build
 from sentenc.retrieval import Index
-
-from .conftest import LINES, TEXTS, build, run
+from tests.retrieval.conftest import LINES, TEXTS, build, run
 
 pytestmark = pytest.mark.usefixtures("folder_of_its_own")
 

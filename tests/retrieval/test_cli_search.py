@@ -8,13 +8,12 @@ import subprocess
 import sys
 
 import pytest
-from conftest import make_cse
 
 from sentenc.cli import cli
 from sentenc.cli.search import _cut, _lines
 from sentenc.retrieval import Hit, Index
-
-from .conftest import LINES, build, run
+from tests.retrieval.conftest import LINES, build, run
+from tests.support.models import make_cse
 
 pytestmark = pytest.mark.usefixtures("folder_of_its_own")
 

@@ -4,13 +4,13 @@ import threading
 
 import numpy as np
 import pytest
-from conftest import make_cse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sentenc
 from sentenc import Hit, Index
 from sentenc.retrieval import ann
+from tests.support.models import make_cse
 
 TEXTS = ["a man is playing the guitar", "the stock market fell", "dog", "cat", "hello world", ""]
 

@@ -14,9 +14,8 @@ import pytest
 
 from sentenc import Index, IndexLockedError
 from sentenc.retrieval import persistence
-
-from .test_index import assert_same, clustered
-from .test_index_folder import vectors_index
+from tests.retrieval.test_index import assert_same, clustered
+from tests.retrieval.test_index_folder import vectors_index
 
 
 def test_an_index_that_was_replaced_is_not_appended_to(tmp_path):

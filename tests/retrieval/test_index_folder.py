@@ -4,12 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from conftest import make_cse
 
 from sentenc import Index, IndexFormatError, ModelNotFoundError
 from sentenc.retrieval import ann, persistence
-
-from .test_index import assert_same, clustered
+from tests.retrieval.test_index import assert_same, clustered
+from tests.support.models import make_cse
 
 KINDS = ["exact", "ivf", "hnsw"]
 

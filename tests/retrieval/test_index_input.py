@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-from conftest import make_cse
 
 from sentenc import Index, IndexMismatchError
-
-from .test_index import clustered
+from tests.retrieval.test_index import clustered
+from tests.support.models import make_cse
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from conftest import make_cse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from sentenc.errors import MissingExtraError
 from sentenc.retrieval import mining
 from sentenc.retrieval.mining import group_pairs, mine_pairs
 from sentenc.retrieval.top_pairs import TopPairs
+from tests.support.models import make_cse
 
 
 def families(n, dim=16, spread=0.4, seed=0):

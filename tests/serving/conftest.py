@@ -4,7 +4,8 @@ import socket
 from contextlib import ExitStack
 
 import pytest
-from conftest import make_cse
+
+from tests.support.models import make_cse
 
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sentenc.serving.batcher import ItemTooHeavyError, Job, MicroBatcher, QueueFullError, StoppedError
-from serving.doubles import Gated
+from tests.support.doubles import Gated
 
 
 class Doubler:

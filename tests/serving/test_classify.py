@@ -9,13 +9,12 @@ import pytest
 
 pytest.importorskip("sklearn")
 
-from downstream.labeled import labeled, scored_pairs
-
 from sentenc import SentenceClassifier, SentencePairClassifier, SentencePairRegressor
 from sentenc.serving import create_app
-from serving.conftest import SENTENCES
-from serving.doubles import Gated
-from serving.test_embeddings import refusal
+from tests.serving.conftest import SENTENCES
+from tests.serving.test_embeddings import refusal
+from tests.support.doubles import Gated
+from tests.support.labeled import labeled, scored_pairs
 
 OPTIONS = {"C": 4.0, "random_state": 0}
 

@@ -5,11 +5,11 @@ import socket
 
 import click
 import pytest
-from conftest import make_cse
 
 import sentenc.serving
 from sentenc.cli import cli
-from serving.conftest import SENTENCES
+from tests.serving.conftest import SENTENCES
+from tests.support.models import make_cse
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from serving.conftest import SENTENCES
+from tests.serving.conftest import SENTENCES
 
 ROUTE = "/v1/embeddings"
 

@@ -5,9 +5,9 @@ import logging
 
 import pytest
 
-from serving.conftest import SENTENCES
-from serving.doubles import Gated
-from serving.test_embeddings import ROUTE, ask, refusal
+from tests.serving.conftest import SENTENCES
+from tests.serving.test_embeddings import ROUTE, ask, refusal
+from tests.support.doubles import Gated
 
 JSON = {"content-type": "application/json"}
 GOOD = json.dumps({"model": "tiny", "input": "a man"})

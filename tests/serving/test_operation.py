@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from sentenc import Index
-from serving.conftest import SENTENCES
-from serving.doubles import Gated
-from serving.test_embeddings import ask, refusal
+from tests.serving.conftest import SENTENCES
+from tests.serving.test_embeddings import ask, refusal
+from tests.support.doubles import Gated
 
 
 def wait_until_ready(client):

@@ -12,14 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import numpy as np
 import pytest
-from conftest import make_cse
 
 import sentenc
-from serving.conftest import SENTENCES
-from serving.processes import COMMAND, ended, running
-from serving.test_embeddings import vectors
+from tests.serving.conftest import SENTENCES
+from tests.serving.test_embeddings import vectors
+from tests.support.models import make_cse
+from tests.support.processes import COMMAND, ended, running
 
-GATED = [sys.executable, "-m", "serving.gated_server"]
+GATED = [sys.executable, "-m", "tests.support.gated_server"]
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from sentenc import Index
-from serving.conftest import SENTENCES
-from serving.test_embeddings import refusal
+from tests.serving.conftest import SENTENCES
+from tests.serving.test_embeddings import refusal
 
 
 @pytest.fixture

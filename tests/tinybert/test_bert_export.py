@@ -5,9 +5,9 @@ import json
 
 import numpy as np
 import pytest
-from conftest import WORDS, make_tinybert, random_bert_weights
 
 from sentenc.encoders.bert import onnx_export as bert_export
+from tests.support.models import WORDS, make_tinybert, random_bert_weights
 
 TEXTS = [
     "a man is playing the guitar",

@@ -5,13 +5,13 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import make_cse, make_tinybert, wordpiece_spec
 from safetensors.numpy import load_file, save_file
 
 import sentenc
 from sentenc import BertEncoder, CheckpointError, SentenceTransformerEncoder
 from sentenc.encoders.bert.reading import read_bert_folder
 from sentenc.errors import NotBertError
+from tests.support.models import make_cse, make_tinybert, wordpiece_spec
 
 TEXTS = [
     "a man is playing the guitar",

@@ -7,12 +7,12 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import make_cse, make_sentence_transformer, make_tinybert, wordpiece_spec
 
 import sentenc
 from sentenc import BertEncoder, CheckpointError, SentenceTransformerEncoder, TruncationWarning
 from sentenc.encoders.bert.config import BertConfig
 from sentenc.encoders.bert.quantization import quantized
+from tests.support.models import make_cse, make_sentence_transformer, make_tinybert, wordpiece_spec
 
 TEXTS = [
     "a man is playing the guitar", "someone plays an instrument!", "", "dog", "the stock market fell " * 7,

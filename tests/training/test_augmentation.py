@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import make_cse, wordpiece_spec
 
 from sentenc.training.augmentation import augment as augmentation
 from sentenc.training.augmentation.augment import STOP_WORDS, words_of
 from sentenc.training.augmentation.masked_lm import MaskedLanguageModel, Place
 from sentenc.training.augmentation.word_neighbors import WordNeighbors, nearest_words_of
 from sentenc.training.initialization.word_vectors import WordVectors
+from tests.support.models import make_cse, wordpiece_spec
 
 transformers = pytest.importorskip("transformers")
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import WORDS, make_cse, make_tinybert, word_spec
 
 import sentenc
 from sentenc import CSE
 from sentenc.cli import cli
 from sentenc.training.students.cse_rotation import turned
 from sentenc.training.students.model_soup import average
+from tests.support.models import WORDS, make_cse, make_tinybert, word_spec
 
 TEXTS = ["the dog runs", "a cat fell in the park", "the man is playing the guitar", "stock market", ""]
 SHAPES = {

@@ -4,7 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from conftest import WORDS, make_sentence_transformer
+
+from tests.support.models import WORDS, make_sentence_transformer
 
 pytest.importorskip("sentence_transformers")
 torch = pytest.importorskip("torch")

@@ -8,12 +8,11 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from conftest import make_sentence_transformer, wordpiece_spec  # noqa: E402 (needs the extra)
-
 from sentenc import SentenceTransformerEncoder  # noqa: E402
 from sentenc.training.initialization.bert_layers import fitting_batches, student_from_teacher  # noqa: E402
 from sentenc.training.initialization.build_bert import pruned_tokenizer  # noqa: E402
 from sentenc.training.students.bert import bert_parts  # noqa: E402
+from tests.support.models import make_sentence_transformer, wordpiece_spec  # noqa: E402 (needs the extra)
 
 TEXTS = [
     "a man is playing the guitar", "someone plays an instrument", "the stock market fell", "the dog runs in the park",

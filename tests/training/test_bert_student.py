@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import wordpiece_spec
 
 import sentenc
 from sentenc.nn.bert import BertSentenceModule
+from tests.support.models import wordpiece_spec
 
 transformers = pytest.importorskip("transformers")
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from conftest import make_cse, random_weights
 
 import sentenc
 from sentenc import CSE, CSEConfig
 from sentenc.training.students.cse import CSEStudent
 from sentenc.training.students.cse_rotation import turned, with_features_of_length
+from tests.support.models import make_cse, random_weights
 
 TEXTS = [
     f"{a} {b} {c}"

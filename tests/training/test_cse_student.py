@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from conftest import make_cse, random_weights, word_spec, wordpiece_spec
 
 import sentenc
 from sentenc import CSE, CSEConfig
@@ -11,6 +10,7 @@ from sentenc.nn.cse import CSEModule
 from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.students.cse import CSEStudent
 from sentenc.training.students.cse_rotation import map_root, principal_axes, turned
+from tests.support.models import make_cse, random_weights, word_spec, wordpiece_spec
 
 TEXTS = [
     f"{a} {b} {c}"

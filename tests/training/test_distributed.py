@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sentenc.training.engine.distributed import Processes, alone
-from training.tiny_training import assert_close_weights, score, trainer
+from tests.support.training import assert_close_weights, score, trainer
 
 SCRIPT = """
 import sys
@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, {tests!r})
 import torch
-from training.tiny_training import score, trainer, weights
+from tests.support.training import score, trainer, weights
 from sentenc.training.engine.distributed import processes
 
 torch.set_num_threads(1)

@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import make_cse, make_sentence_transformer
 
 import sentenc
 from sentenc.training.config.pretraining import parse_run
 from sentenc.training.engine.trainer import Trainer, TrainerConfig
 from sentenc.training.recipes.pretraining import run
 from sentenc.training.students.cse import CSEStudent
-from training.tiny_training import rows, sentences, trainer
+from tests.support.models import make_cse, make_sentence_transformer
+from tests.support.training import rows, sentences, trainer
 
 TEXTS = sentences(7, 40)
 

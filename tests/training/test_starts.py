@@ -6,7 +6,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import make_cse, make_sentence_transformer, wordpiece_spec
 
 from sentenc import SentenceTransformerEncoder
 from sentenc.encoders.cse.config import CSEConfig
@@ -21,6 +20,7 @@ from sentenc.training.initialization.cse import (
 )
 from sentenc.training.initialization.word_vectors import WordVectors
 from sentenc.training.students.cse import CSEStudent
+from tests.support.models import make_cse, make_sentence_transformer, wordpiece_spec
 
 
 def some_vectors(words: list[str], counts: list[int] | None = None) -> WordVectors:
@@ -168,7 +168,9 @@ def test_teacher_refusals():
 def test_nothing_here_needs_torch():
     code = (
         "import sys; sys.modules['torch'] = None; sys.modules['gensim'] = None\n"
-        "from sentenc.training import starts, teacher_vectors, vocabulary, word_vectors\n"
-        "assert starts.word_splitter(True)('A dog.') == ['a', 'dog', '.']"
+        "from sentenc.training.data import vocabulary, words\n"
+        "from sentenc.training.initialization import cse, word_vectors\n"
+        "from sentenc.training.teachers import embedding_cache\n"
+        "assert words.word_splitter(True)('A dog.') == ['a', 'dog', '.']"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)

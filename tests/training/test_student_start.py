@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from conftest import make_cse, make_sentence_transformer
 
 from sentenc import CSE, SentenceTransformerEncoder
 from sentenc.training.config.pretraining import RunConfig, parse_run
@@ -10,6 +9,7 @@ from sentenc.training.data.vocabulary import prune_vocabulary, token_frequencies
 from sentenc.training.initialization.build_cse import make_student
 from sentenc.training.initialization.cse import average_from_teacher, principal_embeddings
 from sentenc.training.initialization.cse_pruning import shrunk
+from tests.support.models import make_cse, make_sentence_transformer
 
 TEXTS = ["the dog runs in a park", "not good at all!", "dog", "", "new york people"]
 

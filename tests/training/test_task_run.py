@@ -11,7 +11,6 @@ import torch
 transformers = pytest.importorskip("transformers")
 
 from click.testing import CliRunner  # noqa: E402 (needs the extra)
-from conftest import make_cse  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 from sentenc.cli import cli  # noqa: E402
@@ -23,7 +22,8 @@ from sentenc.training.initialization.build_classifier import finetuned, first_st
 from sentenc.training.recipes import task_distillation as task_run  # noqa: E402
 from sentenc.training.recipes.task_caches import Targets, augmented, outputs  # noqa: E402
 from sentenc.training.recipes.task_distillation import run_task  # noqa: E402
-from training.tiny_task import make_model, make_tokenizer, save_base, write_task  # noqa: E402
+from tests.support.models import make_cse  # noqa: E402
+from tests.support.task import make_model, make_tokenizer, save_base, write_task  # noqa: E402
 
 
 @pytest.fixture(scope="module")

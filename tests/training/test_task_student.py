@@ -10,7 +10,7 @@ transformers = pytest.importorskip("transformers")
 
 from sentenc.errors import CheckpointError  # noqa: E402
 from sentenc.training.students.bert_classifier import BertClassifierStudent, _shortened  # noqa: E402
-from training.tiny_task import make_model, make_tokenizer  # noqa: E402 (needs the extra)
+from tests.support.task import make_model, make_tokenizer  # noqa: E402 (needs the extra)
 
 PAIRS = [
     "the dog runs\ta cat plays in the park",

@@ -5,10 +5,10 @@ from hashlib import blake2b
 
 import numpy as np
 import pytest
-from conftest import make_cse
 
 from sentenc.training.teachers import embedding_cache as teacher_vectors
 from sentenc.training.teachers.embedding_cache import EmbeddingCache, MissingVectorError
+from tests.support.models import make_cse
 
 TEXTS = [
     f"{a} {b} {c}" for a in ("the dog", "a cat") for b in ("runs", "fell") for c in ("in the park", "on", "")

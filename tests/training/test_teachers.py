@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from conftest import make_cse, make_sentence_transformer
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
@@ -11,6 +10,7 @@ from sentenc import SentenceTransformerEncoder
 from sentenc.training.initialization.cse import average_from_teacher, token_vectors
 from sentenc.training.teachers import ensemble as teachers
 from sentenc.training.teachers.ensemble import BatchedTeacher, TeacherEnsemble, for_many_texts, load_teacher
+from tests.support.models import make_cse, make_sentence_transformer
 
 TEXTS = ["the dog runs", "a cat", "", "the cat fell in the park", "a dog", "the dog runs in the park"]
 

@@ -6,7 +6,6 @@ import signal
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import WORDS, make_cse, wordpiece_spec
 
 import sentenc
 from sentenc.cli import cli
@@ -15,6 +14,7 @@ from sentenc.metrics import spearman
 from sentenc.training.config.pretraining import parse_run
 from sentenc.training.recipes import pretraining as run_module
 from sentenc.training.teachers.embedding_cache import EmbeddingCache
+from tests.support.models import WORDS, make_cse, wordpiece_spec
 
 RUN = """
 output = "model"

@@ -9,7 +9,7 @@ import torch
 from sentenc.errors import CheckpointError
 from sentenc.training.engine.trainer import Task, Trainer, TrainerConfig
 from sentenc.training.losses import make_loss
-from training.tiny_training import (
+from tests.support.training import (
     TEACHER_DIM,
     assert_same,
     rows,

@@ -9,7 +9,6 @@ from itertools import count
 import numpy as np
 import pytest
 import torch
-from conftest import make_cse
 from torch import nn
 
 from sentenc.errors import TextFileError
@@ -20,6 +19,7 @@ from sentenc.training.engine.checkpointing import differences
 from sentenc.training.engine.optimizer import Optimizers, clip_gradients
 from sentenc.training.engine.run_log import LossWindow, TrainingLog, plot_curve, read_log, training_bar
 from sentenc.training.recipes.dev_score import sts_score
+from tests.support.models import make_cse
 
 # Optimizers -----------------------------------------------------------------------------------------
 

@@ -4,13 +4,13 @@ import json
 
 import numpy as np
 import pytest
-from conftest import CHARACTERS, WORDS, word_spec, wordpiece_spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.data import vocabulary
 from sentenc.training.data.vocabulary import prune_vocabulary, token_frequencies
+from tests.support.models import CHARACTERS, WORDS, word_spec, wordpiece_spec
 
 WHOLE = Tokenizer(wordpiece_spec(), skip_unknown=False)
 

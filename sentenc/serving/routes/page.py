@@ -10,7 +10,7 @@ from sentenc.serving.errors import ApiError
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
-FOLDER = Path(__file__).parent / "page"
+FOLDER = Path(__file__).parents[1] / "page"
 
 _TYPES = {
     ".css": "text/css; charset=utf-8",

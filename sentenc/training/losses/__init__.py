@@ -17,10 +17,10 @@ from sentenc.training.losses.simcse import UnsupervisedSimCSE
 from sentenc.training.losses.transformer_distillation import TransformerDistillation
 
 __all__ = [
-    "EmbeddingDistillation",
     "KINDS",
     "L2SP",
     "AdjacentSentences",
+    "EmbeddingDistillation",
     "Encode",
     "Example",
     "InBatchSoftmax",

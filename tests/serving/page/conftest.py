@@ -6,9 +6,9 @@ import threading
 import time
 
 import pytest
-from conftest import make_cse
 
 from sentenc.retrieval import Index
+from tests.support.models import make_cse
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = [

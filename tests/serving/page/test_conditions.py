@@ -5,7 +5,7 @@ import json
 import pytest
 
 from sentenc.retrieval import Index
-from serving.page.conftest import KEY, TEXTS, fits, hits, ready
+from tests.serving.page.conftest import KEY, TEXTS, fits, hits, ready
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from serving.page.conftest import SCRIPT, TEXTS, fits, hits, ready, shown
+from tests.serving.page.conftest import SCRIPT, TEXTS, fits, hits, ready, shown
 
 
 def test_results_follow_the_typing(open_page, address, encoders):

@@ -2,7 +2,7 @@
 
 While it waits, or has waited, there is the file FILE.reached.
 
-python -m serving.gated_server FILE SETTINGS_AS_JSON
+python -m tests.support.gated_server FILE SETTINGS_AS_JSON
 """
 
 import json
@@ -10,11 +10,10 @@ import sys
 import time
 from pathlib import Path
 
-from conftest import make_cse
-
 from sentenc.serving import ServerConfig, bind, create_app, serve
 from sentenc.serving.logs import log_to_stderr
-from serving.doubles import Gated
+from tests.support.doubles import Gated
+from tests.support.models import make_cse
 
 
 class FileGated(Gated):

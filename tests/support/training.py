@@ -5,13 +5,13 @@ from itertools import count
 
 import numpy as np
 import torch
-from conftest import WORDS, wordpiece_spec
 
 from sentenc import CSEConfig
 from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.engine.trainer import Task, Trainer, TrainerConfig
 from sentenc.training.losses import make_loss
 from sentenc.training.students.cse import CSEStudent
+from tests.support.models import WORDS, wordpiece_spec
 
 TEACHER_DIM = 12
 

@@ -7,14 +7,14 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-TESTS = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-c", "from sentenc.cli import main; main()"]
 
 
 @contextmanager
 def running(command, **options):
     """Starts a server; gives the process, which has its address as ``url``. Ended in any case."""
-    path = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])
     process = subprocess.Popen(
         list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": path, **options.pop("env", {})}, **options,

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import torch
 import transformers
-from conftest import wordpiece_spec
+
+from tests.support.models import wordpiece_spec
 
 ANIMALS, MONEY = ["dog", "cat", "park", "runs", "plays"], ["stock", "market", "fell", "new", "york"]
 OTHER = ["the", "a", "in", "of", "and", "is", "was", "on"]
