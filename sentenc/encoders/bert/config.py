@@ -1,21 +1,21 @@
 """The shape of a BERT with mean pooling: everything but its weights."""
 
-import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+from sentenc.validation import check_choice, check_integer, check_number, check_switch
 
 HiddenAct = Literal["gelu", "relu"]
 # What matrices are multiplied in.
 Compute = Literal["float32", "int8"]
 
-_HIDDEN_ACTS = ("gelu", "relu")
 _POSITIVE = (
     "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
     "max_position_embeddings", "type_vocab_size",
 )  # fmt: skip
 _SWITCHES = ("normalize", "linear")
 # A text is cut to [CLS], at least one token of its own, [SEP].
-_LEAST_TOKENS = 3
+_MIN_TOKENS = 3
 
 LINEAR = "linear.weight"
 
@@ -41,7 +41,8 @@ class BertConfig:
         linear: Whether a matrix (d, d) without bias comes after all that.
 
     Raises:
-        ValueError: A value is out of range; the message says which, and what was expected.
+        TypeError: A value is of the wrong type. The message has the name, the value and what was expected.
+        ValueError: A value is out of range. The message has the same three.
     """
 
     vocab_size: int
@@ -60,16 +61,12 @@ class BertConfig:
     def __post_init__(self) -> None:
         """Checks every value."""
         for name in _POSITIVE:
-            _check_integer(name, getattr(self, name))
-        _check_integer("max_tokens", self.max_tokens, _LEAST_TOKENS)
+            self._set(name, check_integer(name, getattr(self, name)))
+        self._set("max_tokens", check_integer("max_tokens", self.max_tokens, at_least=_MIN_TOKENS))
         for name in _SWITCHES:
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} is {getattr(self, name)!r}, expected True or False")
-        if self.hidden_act not in _HIDDEN_ACTS:
-            raise ValueError(f"hidden_act is {self.hidden_act!r}, expected one of {', '.join(_HIDDEN_ACTS)}")
-        eps = self.layer_norm_eps
-        if not isinstance(eps, int | float) or isinstance(eps, bool) or not math.isfinite(eps) or eps <= 0:
-            raise ValueError(f"layer_norm_eps is {eps!r}, expected a number above 0")
+            check_switch(name, getattr(self, name))
+        check_choice("hidden_act", self.hidden_act, get_args(HiddenAct))
+        self._set("layer_norm_eps", check_number("layer_norm_eps", self.layer_norm_eps, above=0))
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size is {self.hidden_size}, expected a multiple of num_attention_heads"
@@ -80,6 +77,10 @@ class BertConfig:
                 f"max_tokens is {self.max_tokens}, expected at most max_position_embeddings"
                 f" ({self.max_position_embeddings})"
             )
+
+    def _set(self, name: str, value: Any) -> None:
+        # The way to set a field of a frozen dataclass: NumPy's numbers become Python's, which JSON can write.
+        object.__setattr__(self, name, value)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every weight, named as ``transformers.BertModel`` names them, (out, in).
@@ -126,8 +127,3 @@ class BertConfig:
                 f"keys missing: {missing}, unexpected: {unexpected}, expected exactly {sorted(known)}"
             )
         return cls(**values)
-
-
-def _check_integer(name: str, value: Any, least: int = 1) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} is {value!r}, expected an integer of {least} or more")

@@ -1,7 +1,9 @@
 """The shape of a CSE model: everything but its weights."""
 
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+from sentenc.validation import check_choice, check_integer
 
 Combine = Literal["residual", "concat", "both"]
 Phi = Literal["identity", "tanh", "relu", "gelu"]
@@ -10,11 +12,11 @@ Windows = Literal["valid", "padded"]
 Unknown = Literal["skip", "row"]
 
 _CHOICES: dict[str, tuple[str, ...]] = {
-    "combine": ("residual", "concat", "both"),
-    "phi": ("identity", "tanh", "relu", "gelu"),
-    "pooling": ("mean", "sum", "max"),
-    "windows": ("valid", "padded"),
-    "unknown": ("skip", "row"),
+    "combine": get_args(Combine),
+    "phi": get_args(Phi),
+    "pooling": get_args(Pooling),
+    "windows": get_args(Windows),
+    "unknown": get_args(Unknown),
 }
 _POSITIVE = ("vocab_size", "embedding_dim", "num_filters", "max_tokens")
 
@@ -47,7 +49,8 @@ class CSEConfig:
         max_tokens: Where a text is cut. The model itself has no limit.
 
     Raises:
-        ValueError: A value is out of range; the message says which, and what was expected.
+        TypeError: A value is of the wrong type. The message has the name, the value and what was expected.
+        ValueError: A value is out of range. The message has the same three.
     """
 
     vocab_size: int
@@ -67,19 +70,21 @@ class CSEConfig:
     def __post_init__(self) -> None:
         """Checks every value."""
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(choices)}")
+            check_choice(name, getattr(self, name), choices)
         for name in _POSITIVE:
-            _check_integer(name, getattr(self, name))
-        _check_integer("average_dim", self.average_dim, 0)
+            self._set(name, check_integer(name, getattr(self, name)))
+        self._set("average_dim", check_integer("average_dim", self.average_dim, at_least=0))
         if self.output_dim is not None:
-            _check_integer("output_dim", self.output_dim)
-        for width in self.widths:
-            _check_integer("widths", width)
+            self._set("output_dim", check_integer("output_dim", self.output_dim))
+        self._set("widths", tuple(check_integer("widths", width) for width in self.widths))
         if list(self.widths) != sorted(set(self.widths)):
             raise ValueError(f"widths is {self.widths}, expected rising, distinct integers")
         if not self.word_path and (self.combine != "concat" or not self.widths):
             raise ValueError("word_path is False, expected combine='concat' and at least one width then")
+
+    def _set(self, name: str, value: Any) -> None:
+        # The way to set a field of a frozen dataclass: NumPy's integers become Python's, which JSON can write.
+        object.__setattr__(self, name, value)
 
     @classmethod
     def paper(cls, vocab_size: int, **changes: Any) -> "CSEConfig":
@@ -149,8 +154,3 @@ class CSEConfig:
                 f"keys missing: {missing}, unexpected: {unexpected}, expected exactly {sorted(known)}"
             )
         return cls(**values | {"widths": tuple(values["widths"])})
-
-
-def _check_integer(name: str, value: Any, least: int = 1) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} is {value!r}, expected an integer of {least} or more")
