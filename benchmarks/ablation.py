@@ -28,8 +28,8 @@ import torch
 from sentenc import CSEConfig
 from sentenc.evaluation import LogisticProbe, evaluate
 from sentenc.evaluation.harness import file_stem
-from sentenc.evaluation.results import write_atomically
 from sentenc.evaluation.senteval_tasks import STS, TRANSFER
+from sentenc.io.atomic import write_text
 from sentenc.io.text import open_text
 from sentenc.training.data.batching import batches
 from sentenc.training.data.corpus import Corpus, Source
@@ -330,7 +330,7 @@ def earlier_rows(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
 def write(rows: list[dict[str, Any]], settings: dict[str, Any], folder: Path) -> None:
     found = summary(rows)
     content = {**machine.circumstances(), "settings": settings, "summary": found, "rows": rows}
-    write_atomically(folder / "ablation.md", table(rows, settings))
+    write_text(folder / "ablation.md", table(rows, settings))
     plot(rows, folder / "ablation.png")
     # Last: what it lists is done.
     machine.write(str((folder / "ablation").resolve()), content)

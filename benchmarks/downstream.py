@@ -30,8 +30,8 @@ import numpy as np
 import sentenc
 from sentenc import Encoder
 from sentenc.downstream import SentenceClassifier, SentencePairClassifier, SentencePairRegressor
-from sentenc.evaluation.results import write_atomically
 from sentenc.evaluation.senteval_tasks import TASKS
+from sentenc.io.atomic import write_text
 
 FOLDER = machine.RESULTS / "downstream"
 NAMES = ("SST2", "TREC", "MR", "SICK-E", "SICK-R", "banking77")
@@ -362,8 +362,8 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
 def write(rows: list[dict[str, Any]], about: dict[str, Any], output: Path) -> None:
     content = json.dumps(about | {"rows": rows}, indent=1)
-    write_atomically(output / "downstream.json", content + "\n")
-    write_atomically(output / "downstream.md", table(rows))
+    write_text(output / "downstream.json", content + "\n")
+    write_text(output / "downstream.md", table(rows))
     plot(rows, output / "downstream.png")
 
 
@@ -379,7 +379,7 @@ def fit_time(folder: Path, output: Path) -> None:
         fitted = SentenceClassifier(encoder, random_state=seed).fit(texts, labels)
         row = {"seed": seed, "seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
         content["rows"].append(row | {"C": fitted.C_})
-    write_atomically(output / "fit_time.json", json.dumps(content, indent=1) + "\n")
+    write_text(output / "fit_time.json", json.dumps(content, indent=1) + "\n")
     print([round(row["seconds"], 2) for row in content["rows"]])
 
 

@@ -8,7 +8,7 @@ import platform
 import subprocess
 from pathlib import Path
 
-from sentenc.evaluation.results import write_atomically
+from sentenc.io.atomic import write_text
 
 RESULTS = Path(__file__).parent / "results"
 _PACKAGES = [
@@ -53,7 +53,7 @@ def circumstances() -> dict:
 
 def write(name: str, content: dict) -> Path:
     path = RESULTS / f"{name}.json"
-    write_atomically(path, json.dumps(content, indent=1) + "\n")
+    write_text(path, json.dumps(content, indent=1) + "\n")
     return path
 
 

@@ -30,7 +30,7 @@ import machine
 import numpy as np
 from encode_speed import natural_sentences
 
-from sentenc.evaluation.results import write_atomically
+from sentenc.io.atomic import write_text
 
 THREADS = (1, 2)
 MINILM = "MiniLM (torch)"
@@ -233,7 +233,7 @@ def main() -> None:
         "rounds": options.rounds, "rows": rows,
     }  # fmt: skip
     options.out.mkdir(parents=True, exist_ok=True)
-    write_atomically(options.out / "tinybert_speed.json", json.dumps(content, indent=1) + "\n")
+    write_text(options.out / "tinybert_speed.json", json.dumps(content, indent=1) + "\n")
     (options.out / "tinybert_speed.md").write_text(table(rows) + "\n", encoding="utf-8")
     print(table(rows))
 

@@ -18,7 +18,7 @@ import machine
 from ablation import earlier_rows
 
 import sentenc
-from sentenc.evaluation.results import write_atomically
+from sentenc.io.atomic import write_text
 from sentenc.training.config.pretraining import parse_run
 from sentenc.training.engine.run_log import read_log
 from sentenc.training.recipes.pretraining import run
@@ -113,7 +113,7 @@ def main() -> None:
                 continue
             rows.append({"start": name, "lessons": lessons} | cell(start, lessons, options))
             print(rows[-1], flush=True)
-            write_atomically(options.output / "starts.md", text(rows, settings))
+            write_text(options.output / "starts.md", text(rows, settings))
             machine.write(
                 str((options.output / "starts").resolve()),
                 {**machine.circumstances(), "settings": settings, "rows": rows},

@@ -29,8 +29,8 @@ import torch
 from ablation import earlier_rows
 
 from sentenc.evaluation import senteval_tasks
-from sentenc.evaluation.results import write_atomically
 from sentenc.figures import BLACK, BLUE, new_figure, save_figure
+from sentenc.io.atomic import write_text
 from sentenc.training.config.task_distillation import parse_task_run
 from sentenc.training.engine.distributed import alone
 from sentenc.training.recipes.task_distillation import run_task
@@ -68,7 +68,7 @@ def prepare(task: str, data: Path, folder: Path) -> None:
     header = "\t".join([*TASKS[task][2], "label"])
     for name, rows in parts.items():
         lines = ["\t".join(" ".join(field.split()) for field in row) for row in rows]
-        write_atomically(folder / f"{name}.tsv", "\n".join([header, *lines]) + "\n")
+        write_text(folder / f"{name}.tsv", "\n".join([header, *lines]) + "\n")
 
 
 def glue(task: str, data: Path) -> dict[str, Rows]:
@@ -215,7 +215,7 @@ def write(
     rows: list[dict[str, Any]], settings: dict[str, Any], folder: Path, where: dict[str, Any] | None = None
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "tinybert_tasks.md", table(rows, settings))
+    write_text(folder / "tinybert_tasks.md", table(rows, settings))
     plot(rows, folder)
     # Last: what it lists is done.
     content = {**(where or machine.circumstances()), "settings": settings, "rows": rows}

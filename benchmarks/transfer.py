@@ -20,11 +20,8 @@ import numpy as np
 from bag_of_words import NAME as BAG_OF_WORDS
 from bag_of_words import evaluate_bag_of_words
 
-from sentenc.evaluation import Results, evaluate
+from sentenc.evaluation import Results, evaluate, plot, to_markdown
 from sentenc.evaluation.harness import file_stem
-from sentenc.evaluation.plot import plot
-from sentenc.evaluation.report import markdown
-from sentenc.evaluation.results import write_atomically
 from sentenc.evaluation.senteval_tasks import select_tasks
 
 FOLDER = machine.RESULTS / "transfer"
@@ -135,7 +132,7 @@ def _write(measured: list[Results], arguments: argparse.Namespace, seconds: floa
         result.to_json(arguments.output / f"{file_stem(result.encoder)}.json")
         if result.encoder == "all-MiniLM-L6-v2":
             _validate(result)
-    write_atomically(arguments.output / "results.md", markdown(results))
+    to_markdown(results, arguments.output / "results.md")
     plot(results, arguments.output / "results.png")
     content = {**machine.circumstances(), "seconds": round(seconds, 1), "probe": arguments.probe}
     content["encoders"] = {

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
     from sentenc.errors import (
         CheckpointError,
+        DataError,
+        DataMismatchWarning,
         IndexFormatError,
         IndexLockedError,
         IndexMismatchError,
@@ -42,6 +44,8 @@ _HOME = {
     "CSE": "sentenc.encoders.cse.encoder",
     "CSEConfig": "sentenc.encoders.cse.config",
     "CheckpointError": "sentenc.errors",
+    "DataError": "sentenc.errors",
+    "DataMismatchWarning": "sentenc.errors",
     "Encoder": "sentenc.encoders.base",
     "SentenceTransformerEncoder": "sentenc.encoders.sentence_transformer",
     "Hit": "sentenc.retrieval.items",
@@ -73,6 +77,8 @@ __all__ = [
     "BertEncoder",
     "CSEConfig",
     "CheckpointError",
+    "DataError",
+    "DataMismatchWarning",
     "Encoder",
     "Hit",
     "Index",

@@ -3,6 +3,8 @@
 __all__ = [
     "CheckpointError",
     "CorpusError",
+    "DataError",
+    "DataMismatchWarning",
     "IndexFormatError",
     "IndexLockedError",
     "IndexMismatchError",
@@ -30,6 +32,10 @@ class NotBertError(CheckpointError):
 
 class CorpusError(SentencError, ValueError):
     """A corpus for training cannot be read, or holds nothing to train on; with file and line if there is one."""
+
+
+class DataError(SentencError, ValueError):
+    """A file of an evaluation task is missing or malformed; the message contains its path and line."""
 
 
 class IndexFormatError(SentencError):
@@ -74,3 +80,7 @@ class TextTooLongError(SentencError, ValueError):
 
 class TruncationWarning(UserWarning):
     """Texts were cut to the encoder's ``max_tokens`` (once a call, with the count and the longest)."""
+
+
+class DataMismatchWarning(UserWarning):
+    """The files of an evaluation task differ from the published ones: its score may not be comparable."""

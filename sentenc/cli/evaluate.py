@@ -57,10 +57,7 @@ def evaluate_command(models: tuple[str, ...], data: Path, tasks: str, output: Pa
 def _run(
     models: tuple[str, ...], data: Path, tasks: list[str], output: Path, options: dict[str, Any]
 ) -> None:
-    from sentenc.evaluation import SentEvalProbe, evaluate
-    from sentenc.evaluation.plot import plot
-    from sentenc.evaluation.report import markdown
-    from sentenc.evaluation.results import Score, write_atomically
+    from sentenc.evaluation import Score, SentEvalProbe, evaluate, plot, to_markdown
     from sentenc.evaluation.senteval_tasks import select_tasks
     from sentenc.registry import load
 
@@ -94,8 +91,7 @@ def _run(
                 },
             )
         )
-    text = markdown(results)
-    write_atomically(output / "results.md", text)
+    text = to_markdown(results, output / "results.md")
     plot(results, output / "results.png")
     click.echo(text)
     click.echo(

@@ -1,18 +1,21 @@
-"""SentEval's transfer and similarity tasks, on any encoder, in minutes.
+"""Evaluates any encoder on SentEval's transfer and similarity tasks, in minutes.
 
-    >>> from sentenc.evaluation import evaluate
+    >>> from sentenc.evaluation import evaluate, to_markdown
     >>> results = evaluate(encoder, tasks="all", data="data/senteval")
     >>> results.scores["MR"], results.averages["STS avg"]
+    >>> print(to_markdown(results))
 
-Every score carries its protocol, so that it is never compared with one made differently.
+Every score contains its protocol and settings, so that scores made differently are not mistaken for each other.
 """
 
-from sentenc.evaluation.harness import DataMismatchWarning, evaluate
+from sentenc.errors import DataError, DataMismatchWarning
+from sentenc.evaluation.harness import evaluate
 from sentenc.evaluation.probes.base import LogisticProbe, Probe
 from sentenc.evaluation.probes.lbfgs import NotConvergedWarning
 from sentenc.evaluation.probes.senteval import SentEvalProbe
-from sentenc.evaluation.readers import DataError
 from sentenc.evaluation.results import Results, Score
+from sentenc.evaluation.results_markdown import to_markdown
+from sentenc.evaluation.results_plot import plot
 from sentenc.evaluation.senteval_tasks import GROUPS, TASKS
 from sentenc.evaluation.tasks import Part, Task
 
@@ -30,4 +33,6 @@ __all__ = [
     "SentEvalProbe",
     "Task",
     "evaluate",
+    "plot",
+    "to_markdown",
 ]

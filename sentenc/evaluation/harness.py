@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from sentenc.errors import DataMismatchWarning
 from sentenc.evaluation import relatedness
 from sentenc.evaluation.embedding_store import Embedder, EmbeddingStore, as_embedder
 from sentenc.evaluation.probes.base import Labeled, LogisticProbe, Probe
@@ -27,10 +28,6 @@ from sentenc.io.progress import Bar, progress_bar
 from sentenc.metrics import paired_cosine
 
 _CROSS_VALIDATED = ("nested-k-fold", "k-fold")
-
-
-class DataMismatchWarning(UserWarning):
-    """The files of a task are not the published ones, so its score may not be comparable."""
 
 
 @dataclass(frozen=True, kw_only=True)

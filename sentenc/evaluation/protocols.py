@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.errors import MissingExtraError
+from sentenc.errors import DataError, MissingExtraError
 from sentenc.evaluation.probes.base import Labeled, Labels, Probe, Rows, Split
-from sentenc.evaluation.readers import DataError
 
 
 @dataclass(frozen=True)

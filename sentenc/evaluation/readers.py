@@ -9,13 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.errors import SentencError
+from sentenc.errors import DataError
 
 Classes = tuple[str, ...]
-
-
-class DataError(SentencError, ValueError):
-    """An evaluation file is missing or is not in the format that its task expects."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Scores that carry everything needed to tell whether two of them may be compared."""
+"""Scores and results, with all the settings that decide whether two scores are comparable."""
 
 import json
 import os
@@ -9,8 +9,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from sentenc._version import __version__
+from sentenc.errors import DataError
 from sentenc.evaluation.senteval_tasks import STS, TRANSFER
-from sentenc.io.atomic import replacing_file
+from sentenc.io.atomic import write_text
 
 FORMAT_VERSION = 1
 AVERAGES: Mapping[str, tuple[str, ...]] = {"STS avg": STS, "transfer avg": TRANSFER}
@@ -18,26 +20,26 @@ AVERAGES: Mapping[str, tuple[str, ...]] = {"STS avg": STS, "transfer avg": TRANS
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """One task's result and how it came about.
+    """The score of one encoder on one task, with the settings it was made with.
 
     Attributes:
         task: Name of the task.
         value: The main metric, in points (0 to 100).
-        metric: Its name: accuracy, pearson or spearman.
+        metric: Name of the main metric: accuracy, pearson or spearman.
         protocol: nested-k-fold, k-fold, split, relatedness or cosine.
-        aggregation: all, mean or wmean over the task's sets; None for other protocols.
-        text: Which text was encoded: raw, senteval (tokenized), or own (a user's file).
-        folds: Of the cross-validation; None where there is none.
-        seed: Of the folds and the probe; None where nothing is drawn.
-        probe: Name and parameters of what was trained; None where nothing was.
-        encoder: Name, fingerprint, dim and encode settings.
-        data: SHA-256 of every file that was read.
-        mismatches: How these differ from the published files: empty means not at all.
-        sizes: Examples in each part.
-        metrics: All metrics.
-        details: Numbers by fold or set, regularization chosen.
-        versions: Of the software that can change a number.
-        seconds: ``encode`` (0 if all vectors were cached) and ``score``.
+        aggregation: all, mean or wmean over the task's sets; None for trained protocols.
+        text: The text variant that was encoded: raw, senteval (tokenized), or own (a user's file).
+        folds: Number of cross-validation folds; None without cross-validation.
+        seed: Seed of the folds and the probe; None if the protocol draws nothing.
+        probe: Name and parameters of the trained probe; None if nothing is trained.
+        encoder: Name, fingerprint, dim and encode settings of the encoder.
+        data: SHA-256 of every file that was read, by its path below the data folder.
+        mismatches: The differences of these files from the published ones; empty if there are none.
+        sizes: Number of examples in each part.
+        metrics: All metrics, in points (``mse`` in squared gold units).
+        details: Metrics by fold or set, and the chosen regularization.
+        versions: Versions of the software that can change a score.
+        seconds: Wall-clock time: ``encode`` (0 if all vectors were cached) and ``score``.
     """
 
     task: str
@@ -59,19 +61,22 @@ class Score:
     seconds: dict[str, float]
 
     def identity(self) -> dict[str, Any]:
-        """What must be equal for this score to stand for another run."""
+        """Returns the settings, data and versions; runs that agree in all of them have the same score."""
         keys = ("task", "protocol", "aggregation", "text", "folds", "seed", "probe", "data", "versions")
-        found = {key: getattr(self, key) for key in keys}
-        return {**found, "encoder": {key: self.encoder[key] for key in ("fingerprint", "settings")}}
+        identity = {key: getattr(self, key) for key in keys}
+        return {**identity, "encoder": {key: self.encoder[key] for key in ("fingerprint", "settings")}}
 
 
 @dataclass(frozen=True)
 class Results:
     """The scores of one encoder.
 
+    :func:`~sentenc.evaluation.to_markdown` and :func:`~sentenc.evaluation.plot` show them, alone or
+    together with those of other encoders.
+
     Attributes:
-        encoder: Its name.
-        records: The scores with all their circumstances, by task, in the order they were asked for.
+        encoder: Name of the encoder.
+        records: The scores with their settings, by task, in the order of the tasks.
     """
 
     encoder: str
@@ -79,12 +84,12 @@ class Results:
 
     @property
     def scores(self) -> dict[str, float]:
-        """Main score of each task, in points."""
+        """The main metric of each task, in points."""
         return {name: score.value for name, score in self.records.items()}
 
     @property
     def averages(self) -> dict[str, float]:
-        """``STS avg`` and ``transfer avg``, of seven tasks each, if all seven are there."""
+        """``STS avg`` and ``transfer avg``: each the mean of seven tasks, present if all seven are."""
         scores = self.scores
         return {
             name: sum(scores[task] for task in tasks) / len(tasks)
@@ -93,7 +98,11 @@ class Results:
         }
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
-        """Returns the results as JSON; writes them to ``path`` too, all or nothing, if one is given."""
+        """Returns the results as JSON.
+
+        Args:
+            path: JSON file to write atomically as well.
+        """
         content = {
             "format_version": FORMAT_VERSION,
             "encoder": self.encoder,
@@ -102,15 +111,15 @@ class Results:
         }
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         if path is not None:
-            write_atomically(Path(path), text)
+            write_text(Path(path), text)
         return text
 
     @classmethod
     def from_json(cls, path: str | os.PathLike[str]) -> "Results":
-        """Reads what :meth:`to_json` wrote.
+        """Reads a file written by :meth:`to_json`.
 
         Raises:
-            ValueError: The file is something else; the message has its path.
+            DataError: The file is not a results file of this format version.
         """
         try:
             content = json.loads(Path(path).read_text("utf-8"))
@@ -121,40 +130,16 @@ class Results:
             scores = [Score(**score) for score in content["scores"]]
             return cls(content["encoder"], {score.task: score for score in scores})
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: not a results file of sentenc ({error})") from error
-
-    def to_markdown(self, path: str | os.PathLike[str] | None = None) -> str:
-        """Returns tables of the scores, with published rows beneath; writes them to ``path`` if given."""
-        from sentenc.evaluation.report import markdown
-
-        text = markdown([self])
-        if path is not None:
-            write_atomically(Path(path), text)
-        return text
-
-    def plot(self, path: str | os.PathLike[str]) -> None:
-        """Draws the scores into an image file (PNG, SVG or PDF, by its suffix)."""
-        from sentenc.evaluation.plot import plot
-
-        plot([self], path)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a text file so that there is never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing_file(path) as staging:
-        staging.write_text(text, encoding="utf-8", newline="\n")
+            raise DataError(f"{path}: not a results file of sentenc ({error})") from error
 
 
 def versions(packages: Sequence[str] = ("sentenc", "numpy", "scipy", "scikit-learn")) -> dict[str, str]:
-    """Versions of Python and of what is installed of ``packages``."""
-    from sentenc._version import __version__
-
-    found = {"python": platform.python_version(), "sentenc": __version__}
+    """Returns the version of Python and of each installed package in ``packages``."""
+    numbers = {"python": platform.python_version(), "sentenc": __version__}
     for package in packages:
-        if package not in found:
+        if package not in numbers:
             try:
-                found[package] = version(package)
+                numbers[package] = version(package)
             except PackageNotFoundError:
                 continue
-    return found
+    return numbers

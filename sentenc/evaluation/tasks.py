@@ -9,9 +9,9 @@ from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Literal
 
+from sentenc.errors import DataError
 from sentenc.evaluation.readers import (
     Classes,
-    DataError,
     Examples,
     Reader,
     read_columns,

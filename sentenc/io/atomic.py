@@ -27,6 +27,13 @@ def replacing_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Writes a UTF-8 text file atomically; creates its folder if needed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
 @contextmanager
 def replacing_folder(folder: Path, marker: str, refusal: type[Exception], kind: str) -> Iterator[Path]:
     """Gives an empty folder to fill; what is in it takes the place of ``folder`` when all went well.

@@ -3,9 +3,9 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
+from sentenc.errors import DataError
 from sentenc.evaluation.probes.base import Labeled, LogisticProbe
 from sentenc.evaluation.protocols import f1, k_fold, nested_k_fold, pair_features, senteval_order, split
-from sentenc.evaluation.readers import DataError
 
 
 def fit(features, labels, strength):

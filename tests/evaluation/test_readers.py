@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from sentenc.errors import DataError
 from sentenc.evaluation.readers import (
-    DataError,
     read_columns,
     read_label_space_text,
     read_lines,

@@ -1,6 +1,6 @@
 import pytest
 
-from sentenc.evaluation.readers import DataError
+from sentenc.errors import DataError
 from sentenc.evaluation.senteval_tasks import GROUPS, TASKS, select_tasks
 from sentenc.evaluation.tasks import Task, known_checksums
 

@@ -1,4 +1,4 @@
-"""Results as a picture: a dot for every encoder and task."""
+"""Plots evaluation results: one panel per task family, one mark per encoder and task."""
 
 import os
 from collections.abc import Sequence
@@ -8,29 +8,32 @@ from sentenc.evaluation.results import Results
 from sentenc.evaluation.senteval_tasks import STS, TRANSFER
 from sentenc.figures import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, YELLOW, new_figure, save_figure
 
-_COLOURS = (BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK)
-# For gray print.
+_COLORS = (BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK)
+# Encoders stay distinguishable in a grayscale print.
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
-def plot(results: Sequence[Results], path: str | os.PathLike[str]) -> None:
-    """Draws one panel a family of tasks, one row a task, one mark an encoder.
+def plot(results: Results | Sequence[Results], path: str | os.PathLike[str]) -> None:
+    """Draws scores into an image file: one panel per task family, one row per task, one mark per encoder.
 
     Args:
-        results: One for each encoder.
-        path: Image file; the suffix decides the format.
+        results: The results of one encoder or of several.
+        path: Image file. Its suffix decides the format: PNG, SVG, PDF or any other that matplotlib writes.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
-        ValueError: There is nothing to draw.
+        ValueError: The results contain no scores.
     """
+    results = [results] if isinstance(results, Results) else results
     families = [(title, tasks) for title, tasks in _families(results) if tasks]
     if not families:
-        raise ValueError("no scores to draw")
-    rows = [len(tasks) for _, tasks in families]
-    height = 1.3 + 0.42 * sum(rows) + 0.55 * len(rows)
+        raise ValueError("the results contain no scores, expected at least one")
+    row_counts = [len(tasks) for _, tasks in families]
+    height = 1.3 + 0.42 * sum(row_counts) + 0.55 * len(row_counts)
     figure = new_figure(8.0, height, extra="eval", feature="plotting results")
-    panels = figure.subplots(len(families), 1, squeeze=False, height_ratios=[count + 1 for count in rows])
+    panels = figure.subplots(
+        len(families), 1, squeeze=False, height_ratios=[count + 1 for count in row_counts]
+    )
     for panel, (title, tasks) in zip(panels[:, 0], families, strict=True):
         _draw_panel(panel, title, tasks, results)
     handles, labels = panels[0, 0].get_legend_handles_labels()
@@ -39,7 +42,7 @@ def plot(results: Sequence[Results], path: str | os.PathLike[str]) -> None:
 
 
 def _families(results: Sequence[Results]) -> list[tuple[str, list[str]]]:
-    """Tasks by family, each family's average last."""
+    """Returns the title and the tasks of each family; a family's average comes last."""
     present = list(dict.fromkeys(task for result in results for task in result.records))
     transfer = [task for task in TRANSFER if task in present]
     sts = [task for task in STS if task in present]
@@ -56,18 +59,19 @@ def _families(results: Sequence[Results]) -> list[tuple[str, list[str]]]:
 
 
 def _draw_panel(panel: Any, title: str, tasks: Sequence[str], results: Sequence[Results]) -> None:
-    values = [{**result.scores, **result.averages} for result in results]
+    scores = [{**result.scores, **result.averages} for result in results]
     positions = range(len(tasks))
-    for at, task in enumerate(tasks):
-        shown = [value[task] for value in values if task in value]
-        panel.plot([min(shown), max(shown)], [at, at], color="#bbbbbb", linewidth=1.5, zorder=1)
-    for index, (result, value) in enumerate(zip(results, values, strict=True)):
+    for position, task in enumerate(tasks):
+        present = [by_task[task] for by_task in scores if task in by_task]
+        ends = [min(present), max(present)]
+        panel.plot(ends, [position, position], color="#bbbbbb", linewidth=1.5, zorder=1)
+    for index, (result, by_task) in enumerate(zip(results, scores, strict=True)):
         panel.scatter(
-            [value.get(task, float("nan")) for task in tasks],
+            [by_task.get(task, float("nan")) for task in tasks],
             positions,
             s=46,
-            color=_COLOURS[index % len(_COLOURS)],
-            marker=_MARKERS[(index + index // len(_COLOURS)) % len(_MARKERS)],
+            color=_COLORS[index % len(_COLORS)],
+            marker=_MARKERS[(index + index // len(_COLORS)) % len(_MARKERS)],
             edgecolors="white",
             linewidths=0.6,
             label=result.encoder,

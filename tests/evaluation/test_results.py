@@ -4,11 +4,8 @@ import sys
 import pytest
 
 from sentenc.errors import MissingExtraError
-from sentenc.evaluation import GROUPS, Results
-from sentenc.evaluation.plot import plot
+from sentenc.evaluation import GROUPS, Results, Score, plot, to_markdown
 from sentenc.evaluation.published_results import STS_ROWS, TRANSFER_ROWS
-from sentenc.evaluation.report import markdown
-from sentenc.evaluation.results import Score
 
 
 def score(task, value, protocol="cosine", **changes):
@@ -46,7 +43,7 @@ def test_averages_need_all_seven():
 
 
 def test_table_has_all_encoders_and_published_rows_with_their_protocol():
-    text = markdown([results(), results("other|one", GROUPS["sts"][1:], 60.0)])
+    text = to_markdown([results(), results("other|one", GROUPS["sts"][1:], 60.0)])
     assert "| mine | 70.00 | 71.00 | 72.00 | 73.00 | 74.00 | 75.00 | 76.00 | 73.00 |" in text
     assert "| other\\|one |  | 60.00 | 61.00 | 62.00 | 63.00 | 64.00 | 65.00 |  |" in text
     assert "Published, for comparison. Protocol: Spearman of the cosine, aggregation `all`" in text
@@ -68,17 +65,17 @@ def test_transfer_and_other_tasks_have_tables_of_their_own():
         "folds": 10,
         "seed": 1111,
     }
-    text = results(tasks=[*GROUPS["transfer"], "mine"], probe=probe, text="senteval", **changes).to_markdown()
+    text = to_markdown(results(tasks=[*GROUPS["transfer"], "mine"], probe=probe, text="senteval", **changes))
     assert "| InferSent-GloVe | 81.57 | 86.54 | 92.50 | 90.38 | 84.18 | 88.20 | 75.77 | 85.59 |" in text
     assert "## Other tasks\n\n| encoder | mine |" in text
     assert "10 folds, seed 1111, probe senteval with 50 hidden units, SentEval's tokenized text" in text
 
 
 def test_numbers_from_other_files_are_marked():
-    text = markdown([results(tasks=["STS12"], mismatches=["a: 3 examples, expected 4"])])
+    text = to_markdown([results(tasks=["STS12"], mismatches=["a: 3 examples, expected 4"])])
     assert "| mine | 70.00* |" in text
     assert "(*)\n\n- STS12: a: 3 examples, expected 4\n" in text
-    assert "*" not in markdown([results(tasks=["STS12"])])
+    assert "*" not in to_markdown([results(tasks=["STS12"])])
 
 
 def test_published_rows_have_seven_numbers_and_the_published_means():
@@ -102,14 +99,14 @@ def test_plot_is_an_image_of_every_encoder(tmp_path, suffix):
 
 
 def test_nothing_to_draw_is_said(tmp_path):
-    with pytest.raises(ValueError, match="no scores to draw"):
+    with pytest.raises(ValueError, match="no scores"):
         plot([Results("mine", {})], tmp_path / "plot.png")
 
 
 def test_without_matplotlib_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingExtraError, match=r"sentenc\[eval\]"):
-        results().plot(tmp_path / "plot.png")
+        plot(results(), tmp_path / "plot.png")
 
 
 def test_identity_covers_everything_but_outcome_and_cost():
