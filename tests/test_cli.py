@@ -131,7 +131,7 @@ def test_wrong_usage(model, tmp_path, texts):
             1,
             "truncate_dim is 999",
         ),
-        (["similarity", "one", "-m", model], 2, "two or more"),
+        (["similarity", "one", "-m", model], 2, "1 text"),
         (["nonsense"], 2, "No such command"),
     ]:
         _, err = run(*arguments, code=code)

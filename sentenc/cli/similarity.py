@@ -1,4 +1,4 @@
-"""``sentenc similarity``: how alike are these texts?"""
+"""The command ``sentenc similarity``: prints cosine similarities of texts."""
 
 import json
 
@@ -9,14 +9,16 @@ import sentenc
 
 @click.command("similarity")
 @click.argument("texts", nargs=-1, required=True)
-@click.option("-m", "--model", default="cse-en", show_default=True, help="Name, folder or Hub id.")
+@click.option(
+    "-m", "--model", default="cse-en", show_default=True, help="Name, folder or Hub id of the model."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the matrix as JSON.")
 def similarity_command(texts: tuple[str, ...], model: str, as_json: bool) -> None:
-    """Cosine similarity of two texts (one number), or of several (a matrix)."""
+    """Print the cosine similarity of two texts as a number, or of several texts as a matrix."""
     if len(texts) < 2:
-        raise click.UsageError(f"got {len(texts)} text, expected two or more")
+        raise click.UsageError(f"got {len(texts)} text, expected at least 2")
     encoder = sentenc.load(model)
-    vectors = encoder.encode(list(texts), truncate_dim=encoder.similarity_dim)
+    vectors = encoder.encode(list(texts))
     matrix = encoder.similarity(vectors, vectors)
     if as_json:
         click.echo(

@@ -4,7 +4,7 @@ import hashlib
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from sentenc.errors import TextTooLongError, TruncationWarning
 from sentenc.io.progress import progress_bar
-from sentenc.texts import as_text_list, check_text, iterate_texts
+from sentenc.texts import as_text_list, check_text, describe, iterate_texts
 
 Vectors = npt.NDArray[Any]
 OnOverflow = Literal["warn", "error", "ignore"]
@@ -40,7 +40,7 @@ class Encoder(ABC):
 
     @property
     def similarity_dim(self) -> int:
-        """Components, from the first, that similarities need; what comes after is for classifiers."""
+        """Number of leading components that a similarity compares; later ones are features for classifiers."""
         return self.dim
 
     @property
@@ -92,6 +92,11 @@ class Encoder(ABC):
         show_progress_bar: bool = False,
     ) -> Vectors:
         """Encodes texts. The order of operations is fixed: pool, truncate, normalize, cast.
+
+        The first ``similarity_dim`` columns are the sentence vector, which ``similarity`` and an ``Index``
+        compare. The last columns, if there are more, are features for classifiers: plain averages of words
+        and pooled n-grams. They improve a classifier's accuracy, and a cosine should leave them out. Pass
+        ``truncate_dim=encoder.similarity_dim`` to get the sentence vectors alone.
 
         Args:
             texts: A str, or any ordered collection or iterable of n str.
@@ -155,25 +160,48 @@ class Encoder(ABC):
         """Itself: an estimator that is cloned keeps its encoder, which nothing changes."""
         return self
 
-    def similarity(self, a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """Cosine similarity of every vector in ``a`` with every vector in ``b``.
+    def similarity(self, a: Any, b: Any) -> npt.NDArray[np.float32]:
+        """Computes the cosine similarity of every text or vector in ``a`` with every one in ``b``.
+
+        Only the first ``similarity_dim`` components are compared, as an ``Index``, ``sentenc similarity``
+        and the server do. Later components are features for classifiers and do not count.
 
         Args:
-            a: Shape (n, d), or (d,) for one vector.
-            b: Shape (m, d), or (d,).
+            a: A str, an ordered collection of n str, or vectors of this encoder, of shape (n, d) or (d,).
+                Vectors have at most ``dim`` columns; those after the first ``similarity_dim`` are cut off.
+            b: m texts or vectors, in any of these forms.
 
         Returns:
-            Shape (n, m), float32, within [-1, 1]; 0 where either vector is zero.
+            Shape (n, m), float32, within [-1, 1]; 0 if either vector is zero.
+
+        Raises:
+            TypeError: An argument is neither texts nor vectors, or one of its texts is not a str.
+            ValueError: Vectors have more than ``dim`` columns, or ``a`` and ``b`` differ in the number of
+                columns that are left to compare.
         """
-        left, right = unit_rows(a, "a"), unit_rows(b, "b")
+        left, right = self._similarity_part(a, "a"), self._similarity_part(b, "b")
         if left.shape[1] != right.shape[1]:
             raise ValueError(
-                f"a has {left.shape[1]} dimensions and b has {right.shape[1]}, expected the same"
+                f"a has {left.shape[1]} dimensions to compare and b has {right.shape[1]}, expected the same"
             )
         cosines: npt.NDArray[np.float32] = np.clip(left @ right.T, -1.0, 1.0)
         return cosines
 
     # How it is done -----------------------------------------------------------------------------
+
+    def _similarity_part(self, texts_or_vectors: Any, name: str) -> npt.NDArray[np.float32]:
+        """Returns the sentence vectors (n, similarity_dim) of texts or vectors, at unit length."""
+        if _are_texts(texts_or_vectors):
+            texts = [texts_or_vectors] if isinstance(texts_or_vectors, str) else texts_or_vectors
+            return unit_rows(self.encode(texts, truncate_dim=self.similarity_dim), name)
+        if np.ndim(texts_or_vectors) == 0:
+            raise TypeError(f"{name} is {describe(texts_or_vectors)}, expected texts or vectors")
+        vectors = np.asarray(texts_or_vectors, np.float32)
+        if vectors.shape[-1] > self.dim:
+            raise ValueError(
+                f"{name} has {vectors.shape[-1]} columns, expected at most {self.dim} (the encoder's dim)"
+            )
+        return unit_rows(vectors[..., : self.similarity_dim], name)
 
     def _encode_all(
         self,
@@ -303,6 +331,15 @@ def unit_rows(vectors: npt.ArrayLike, name: str) -> npt.NDArray[np.float32]:
         raise ValueError(f"{name} has {rows.ndim} axes, expected shape (n, dim) or (dim,)")
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     return (rows / np.where(norms == 0, np.float32(1), norms)).astype(np.float32)
+
+
+def _are_texts(value: Any) -> bool:
+    # One str among the items is enough: encode() reports the index of an item that is not text.
+    if isinstance(value, str):
+        return True
+    if (isinstance(value, np.ndarray) and value.dtype.kind in "biuf") or not isinstance(value, Collection):
+        return False
+    return len(value) == 0 or any(isinstance(item, str) for item in value)
 
 
 def _is_int(value: Any) -> bool:

@@ -102,7 +102,7 @@ class CSE(Encoder):
 
     @property
     def similarity_dim(self) -> int:
-        """Length of the sentence vector alone, without a plain average or features beside it."""
+        """Dimensions of the sentence vector alone, without the plain average and the n-gram features."""
         return self.config.sentence_dim
 
     @property
