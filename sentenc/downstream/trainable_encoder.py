@@ -13,7 +13,7 @@ from sentenc.encoders.base import Encoder
 from sentenc.encoders.bert.encoder import BertEncoder
 from sentenc.encoders.cse.encoder import CSE
 from sentenc.encoders.cse.tables import ROWS, quantized_rows
-from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
+from sentenc.encoders.transformer import TransformerEncoder
 from sentenc.errors import MissingExtraError
 
 try:
@@ -174,7 +174,8 @@ class TrainableBert(TrainableEncoder):
         from sentenc.training.students.bert import BertStudent
 
         self._encoder = encoder
-        model, tokenizer, max_tokens, normalize = _bert_parts(encoder)
+        encoder = _mean_pooled(encoder)
+        model, tokenizer = encoder.torch_model()
         if init == "random":
             # transformers draws from torch's own generator.
             with torch.random.fork_rng(range(torch.cuda.device_count())):
@@ -183,9 +184,9 @@ class TrainableBert(TrainableEncoder):
         else:
             model = copy.deepcopy(model)
         # The positions of a wrapped model may be fewer than the length that it states.
-        max_tokens = min(max_tokens, int(model.config.max_position_embeddings))
+        max_tokens = min(encoder.max_tokens, int(model.config.max_position_embeddings))
         model = model.float().requires_grad_(True)
-        self._student = BertStudent(model, tokenizer, max_tokens=max_tokens, normalize=normalize)
+        self._student = BertStudent(model, tokenizer, max_tokens=max_tokens, normalize=encoder.normalize)
         self._special_ids = np.array(sorted(tokenizer.all_special_ids), np.int64)
         self.module = self._student
 
@@ -250,34 +251,12 @@ def random_encoder(encoder: Encoder, rng: np.random.Generator) -> Encoder:
     return tunable(encoder, [], init="random", rng=rng).finished()
 
 
-def _bert_parts(encoder: Encoder) -> tuple[Any, Any, int, bool]:
-    # Model, tokenizer, longest text, and whether vectors are normalized.
-    from sentenc.training.students.bert import TorchBertEncoder, bert_parts
-
-    wanted = "expected a CSE, or a BERT of sentence-transformers with mean pooling"
-    if isinstance(encoder, TorchBertEncoder):
-        if encoder.turn is not None:
-            raise ValueError(f"a BERT with a linear map after pooling cannot be tuned, {wanted}")
-        return *bert_parts(encoder), encoder.max_tokens, encoder.module.normalize
-    if isinstance(encoder, BertEncoder):
-        if encoder.config.linear:
-            raise ValueError(f"a BERT with a linear map after pooling cannot be tuned, {wanted}")
-        return *bert_parts(encoder), encoder.max_tokens, encoder.config.normalize
-    if not isinstance(encoder, SentenceTransformerEncoder):
+def _mean_pooled(encoder: Encoder) -> TransformerEncoder:
+    wanted = "expected a CSE, or a BERT with mean pooling"
+    if not isinstance(encoder, TransformerEncoder):
         raise ValueError(f"{type(encoder).__name__} cannot be tuned, {wanted}")
-    kinds = [type(part).__name__ for part in encoder.model]
-    if kinds[:2] != ["Transformer", "Pooling"] or kinds[2:] not in ([], ["Normalize"]):
-        raise ValueError(f"{encoder.name} has the modules {', '.join(kinds)} and cannot be tuned, {wanted}")
-    pooling = encoder.model[1].pooling_mode
-    if pooling not in ("mean", ("mean",), ["mean"]):
-        raise ValueError(f"{encoder.name} pools by {pooling} and cannot be tuned, {wanted}")
-    for setting in ("default_prompt_name", "truncate_dim"):
-        # Its vectors are not those of its model alone.
-        if (value := getattr(encoder.model, setting, None)) is not None:
-            raise ValueError(
-                f"{encoder.name} has {setting} {value!r} and cannot be tuned, {wanted} and without one"
-            )
-    model, tokenizer = bert_parts(encoder)
-    if not hasattr(model.config, "max_position_embeddings"):
-        raise ValueError(f"{encoder.name} is a {type(model).__name__} and cannot be tuned, {wanted}")
-    return model, tokenizer, encoder.max_tokens, len(kinds) == 3
+    try:
+        encoder.check_mean_pooling()
+    except ValueError as error:
+        raise ValueError(f"{type(encoder).__name__} cannot be tuned: {error}") from error
+    return encoder

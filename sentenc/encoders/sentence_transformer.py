@@ -8,12 +8,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.encoders.base import Encoder, digest
+from sentenc.encoders.base import digest
+from sentenc.encoders.transformer import TransformerEncoder, single_token_batch
 from sentenc.errors import CheckpointError, MissingExtraError
 from sentenc.texts import as_text_list, replace_lone_surrogates
 
+# Single tokens that go through the model together.
+_TOKENS_PER_BATCH = 256
 
-class SentenceTransformerEncoder(Encoder):
+
+class SentenceTransformerEncoder(TransformerEncoder):
     """Wraps a ``SentenceTransformer`` and adds the contract that it lacks.
 
     Args:
@@ -72,6 +76,92 @@ class SentenceTransformerEncoder(Encoder):
 
         with replacing_folder(Path(folder), "modules.json", CheckpointError, "a model folder") as staging:
             self.model.save(str(staging))
+
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """The id of every token."""
+        vocabulary: dict[str, int] = self._tokenizer.get_vocab()
+        return vocabulary
+
+    @property
+    def normalize(self) -> bool:
+        """Whether the vectors are scaled to unit length after pooling."""
+        return "Normalize" in self._module_names()
+
+    def token_embeddings(self) -> npt.NDArray[np.float32]:
+        """Returns the input embeddings of V tokens, by id: shape (V, d), float32.
+
+        Raises:
+            ValueError: The wrapped model is not a transformer.
+        """
+        table: npt.NDArray[np.float32] = (
+            self._transformer().get_input_embeddings().weight.detach().float().cpu().numpy()
+        )
+        return table
+
+    def encode_tokens(self, ids: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Encodes n single tokens, each between the model's special tokens.
+
+        Args:
+            ids: Token ids, shape (n,).
+
+        Returns:
+            Shape (n, dim), float32.
+
+        Raises:
+            ValueError: The wrapped model is not a transformer.
+        """
+        import torch
+
+        self._transformer()
+        tokens = torch.from_numpy(single_token_batch(self._tokenizer, ids))
+        out = np.empty((len(tokens), self.dim), np.float32)
+        with torch.no_grad():
+            for start in range(0, len(tokens), _TOKENS_PER_BATCH):
+                batch = tokens[start : start + _TOKENS_PER_BATCH].to(self.model.device)
+                output = self.model({"input_ids": batch, "attention_mask": torch.ones_like(batch)})
+                vectors = output["sentence_embedding"].float().cpu().numpy()
+                out[start : start + len(batch)] = vectors
+        return out
+
+    def torch_model(self) -> tuple[Any, Any]:
+        """Returns the wrapped transformer itself, not a copy, and its tokenizer.
+
+        Raises:
+            ValueError: The wrapped model is not a transformer.
+        """
+        return self._transformer(), self._tokenizer
+
+    def check_mean_pooling(self) -> None:
+        """Checks that the vectors are the mean of the last hidden states, normalized if ``normalize``.
+
+        Raises:
+            ValueError: The model has other modules, another pooling, a default prompt or a truncation,
+                or its transformer has no ``max_position_embeddings``.
+        """
+        kinds = self._module_names()
+        if kinds[:2] != ["Transformer", "Pooling"] or kinds[2:] not in ([], ["Normalize"]):
+            raise ValueError(
+                f"{self.name} has the modules {', '.join(kinds)}, expected Transformer and Pooling, and maybe Normalize"
+            )
+        pooling = self.model[1].pooling_mode
+        if pooling not in ("mean", ("mean",), ["mean"]):
+            raise ValueError(f"{self.name} pools by {pooling}, expected mean pooling")
+        for setting in ("default_prompt_name", "truncate_dim"):
+            if (value := getattr(self.model, setting, None)) is not None:
+                raise ValueError(f"{self.name} has {setting} {value!r}, expected none")
+        transformer = self._transformer()
+        if not hasattr(transformer.config, "max_position_embeddings"):
+            raise ValueError(f"{self.name} is a {type(transformer).__name__}, expected a BERT")
+
+    def _module_names(self) -> list[str]:
+        return [type(module).__name__ for module in self.model]
+
+    def _transformer(self) -> Any:
+        model = getattr(self.model[0], "auto_model", None)
+        if model is None:
+            raise ValueError(f"{self.name} begins with {self._module_names()[0]}, expected a transformer")
+        return model
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the lock, which cannot be pickled."""

@@ -171,13 +171,13 @@ def test_what_cannot_be_tuned_is_told(bert):
         def save(self, folder): ...
         def _encode_block(self, texts, batch_size, out): ...
 
-    with pytest.raises(ValueError, match="Other cannot be tuned, expected a CSE, or a BERT"):
+    with pytest.raises(ValueError, match=r"Other .*expected a CSE, or a BERT"):
         tunable(Other(), TEXTS, rng=rng())
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling
 
     pooled = SentenceTransformer(modules=[bert.model[0], Pooling(24, pooling_mode="cls")], device="cpu")
-    with pytest.raises(ValueError, match="pools by cls and cannot be tuned"):
+    with pytest.raises(ValueError, match="mine pools by cls"):
         tunable(SentenceTransformerEncoder(pooled, name="mine"), TEXTS, rng=rng())
 
 
@@ -254,18 +254,16 @@ def test_a_tuned_bert_can_be_tuned_again(bert):
     form = tunable(once, TEXTS, rng=rng())
     np.testing.assert_allclose(vectors(form, TEXTS), bert.encode(TEXTS), atol=1e-5)
     once.turn = np.eye(24, dtype=np.float32)
-    with pytest.raises(
-        ValueError, match="a linear map after pooling cannot be tuned, expected a CSE, or a BERT"
-    ):
+    with pytest.raises(ValueError, match="linear map after pooling"):
         tunable(once, TEXTS, rng=rng())
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"truncate_dim": 8}, "mine has truncate_dim 8 and cannot be tuned"),
+        ({"truncate_dim": 8}, "mine has truncate_dim 8"),
         ({"prompts": {"query": "find: "}, "default_prompt_name": "query"},
-         "mine has default_prompt_name 'query' and cannot be tuned"),
+         "mine has default_prompt_name 'query'"),
     ],
 )  # fmt: skip
 def test_a_bert_whose_vectors_are_not_its_own_is_refused(bert, settings, message):

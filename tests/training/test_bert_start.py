@@ -11,7 +11,7 @@ transformers = pytest.importorskip("transformers")
 from sentenc import SentenceTransformerEncoder  # noqa: E402
 from sentenc.training.initialization.bert_layers import fitting_batches, student_from_teacher  # noqa: E402
 from sentenc.training.initialization.build_bert import pruned_tokenizer  # noqa: E402
-from sentenc.training.students.bert import bert_parts  # noqa: E402
+from sentenc.training.teachers.ensemble import first_transformer  # noqa: E402
 from tests.support.models import make_sentence_transformer, wordpiece_spec  # noqa: E402 (needs the extra)
 
 TEXTS = [
@@ -202,10 +202,10 @@ def test_pruned_tokenizer(processor):
 
 def test_fitting_batches_and_parts(tmp_path):
     encoder = SentenceTransformerEncoder(make_sentence_transformer(tmp_path))
-    model, tokenizer = bert_parts(encoder)
+    model, tokenizer = first_transformer(encoder).torch_model()
     found = fitting_batches(tokenizer, TEXTS * 20)
     assert sum(len(ids) for ids, _ in found) == len(TEXTS) * 20
     student = student_from_teacher(model, layers=[1], batches=found, intermediate_size=30, hidden_size=20)
     assert torch.isfinite(states(student, found)).all()
     with pytest.raises(ValueError, match="object, expected a transformer"):
-        bert_parts(object())
+        first_transformer(object())

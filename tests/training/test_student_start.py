@@ -162,7 +162,7 @@ def test_tokens_that_the_teacher_lacks_have_no_row(teacher):
 
 def test_an_average_needs_a_transformer_that_knows_the_tokens(teacher):
     tokenizer = make_cse().tokenizer
-    with pytest.raises(ValueError, match="input embeddings of a transformer, got CSE as the teacher"):
+    with pytest.raises(ValueError, match=r"average_dim .* input embeddings .* CSE"):
         average_from_teacher(make_cse(), tokenizer, 4)
     with pytest.raises(ValueError, match="dim is 25, expected 1 to 24"):
         average_from_teacher(teacher, tokenizer, 25)

@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.checkpoint import Checkpoint, write_checkpoint
-from sentenc.encoders.base import Encoder, digest
+from sentenc.encoders.base import digest
 from sentenc.encoders.bert.batching import Ids, between_special_tokens, spans_with_words, token_batches
 from sentenc.encoders.bert.config import BertConfig, Compute
 from sentenc.encoders.bert.quantization import dense_weight, dequantized, quantized
 from sentenc.encoders.bert.tokenizer_files import CLS, PAD, SEP, check_tokenizer
 from sentenc.encoders.golden import golden_vectors
+from sentenc.encoders.transformer import TransformerEncoder
 from sentenc.errors import CheckpointError
 from sentenc.io.atomic import replacing_folder
 from sentenc.texts import as_text_list
@@ -32,7 +33,7 @@ _TOKENS_PER_TEXT = 8
 _BLOCK = 4096
 
 
-class BertEncoder(Encoder):
+class BertEncoder(TransformerEncoder):
     """A small BERT with mean pooling (TinyBERT: Jiao et al., Findings of EMNLP 2020), or any other BERT.
 
     Args:
@@ -238,6 +239,25 @@ class BertEncoder(Encoder):
         from sentenc.encoders.bert.torch_conversion import torch_model
 
         return torch_model(self)
+
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """The id of every token."""
+        return self.tokenizer.vocabulary
+
+    @property
+    def normalize(self) -> bool:
+        """Whether the vectors are scaled to unit length after pooling."""
+        return self.config.normalize
+
+    def token_embeddings(self) -> npt.NDArray[np.float32]:
+        """Returns the input embeddings of all tokens, by id: shape (vocab_size, hidden_size), float32."""
+        return self.weight("embeddings.word_embeddings.weight")
+
+    def check_mean_pooling(self) -> None:
+        """Raises ``ValueError`` if the model has a linear map after mean pooling."""
+        if self.config.linear:
+            raise ValueError("the BERT has a linear map after pooling, expected mean pooling alone")
 
     def encode_tokens(self, ids: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Vectors of n single tokens, each between [CLS] and [SEP].

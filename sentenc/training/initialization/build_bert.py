@@ -24,7 +24,8 @@ from sentenc.training.initialization.bert_layers import (
     fitting_batches,
     student_from_teacher,
 )
-from sentenc.training.students.bert import BertStudent, bert_parts
+from sentenc.training.students.bert import BertStudent
+from sentenc.training.teachers.ensemble import first_transformer
 
 # Settings that a BERT does not have.
 _FOREIGN = ("preset", "dropout", "word_dropout", "ngram_warmup", "length", "average_norm", "ngram_norm")
@@ -116,7 +117,7 @@ def _kept_start(
 def _from_teacher(
     settings: StudentConfig, texts: Callable[[], Iterable[str]], teacher: Encoder
 ) -> tuple[Any, Any]:
-    model, tokenizer = bert_parts(teacher)
+    model, tokenizer = first_transformer(teacher).torch_model()
     rows, kept = None, tokenizer
     if settings.vocabulary:
         rows, kept = pruned_tokenizer(tokenizer, texts(), settings.vocabulary)

@@ -66,9 +66,9 @@ def base(
             bert = BertModel.from_pretrained(folder, local_files_only=True)
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     else:
-        from sentenc.training.students.bert import bert_parts
+        from sentenc.training.teachers.ensemble import first_transformer
 
-        bert, tokenizer = bert_parts(load(model))
+        bert, tokenizer = first_transformer(load(model)).torch_model()
         if not isinstance(bert, BertModel):
             raise ValueError(f"{model} is {type(bert).__name__}, expected a BERT")
     return _student(_with_classifier(bert, data, run.seed, changes or {}), tokenizer, run)

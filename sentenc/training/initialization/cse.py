@@ -2,19 +2,19 @@
 
 import json
 import os
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
+from sentenc.encoders.transformer import TransformerEncoder
 from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.data.words import splitter_spec
 from sentenc.training.initialization.word_vectors import WordVectors
 
 FloatArray = npt.NDArray[np.float32]
 
-_BLOCK = 256
 _UNKNOWN = "<unk>"
 # Names of the unknown word in published vectors: GloVe, word2vec, PARAGRAM (Wieting et al.).
 _UNKNOWN_NAMES = ("<unk>", "<UNK>", "unk", "UNK", "[UNK]", "UUUNKKK")
@@ -144,93 +144,51 @@ def start_from_teacher(
 
 
 def token_vectors(teacher: Encoder, tokens: list[str]) -> FloatArray:
-    """A teacher's vectors of n single tokens: (n, t) float32.
+    """Returns a teacher's vectors of n single tokens: (n, t) float32.
 
-    A token of the teacher's own vocabulary stands between its special tokens; any other token, and
-    every token where the teacher is not a transformer, is encoded as the text that it stands for.
+    If a transformer has the token in its vocabulary, the token is encoded between the special tokens.
+    Any other token, and every token of another kind of teacher, is encoded as a text.
     """
-    from sentenc.encoders.bert.encoder import BertEncoder
-    from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
+    # It imports torch, which word vectors do without.
     from sentenc.training.teachers.ensemble import TeacherEnsemble
 
     if isinstance(teacher, TeacherEnsemble):
         return teacher.beside([token_vectors(encoder, tokens) for encoder in teacher.encoders])
-    found = np.zeros((len(tokens), teacher.dim), np.float32)
+    vectors = np.zeros((len(tokens), teacher.dim), np.float32)
     rest = np.arange(len(tokens))
-    if isinstance(teacher, BertEncoder | SentenceTransformerEncoder):
-        known = _vocabulary(teacher)
-        shared = np.array([i for i, token in enumerate(tokens) if token in known], np.int64)
-        ids = [known[tokens[i]] for i in shared]
-        if isinstance(teacher, BertEncoder):
-            found[shared] = teacher.encode_tokens(ids)
-        elif ids:
-            found[shared] = _between_special_tokens(teacher.model, ids)
+    if isinstance(teacher, TransformerEncoder):
+        vocabulary = teacher.vocabulary
+        shared = np.array([i for i, token in enumerate(tokens) if token in vocabulary], np.int64)
+        vectors[shared] = teacher.encode_tokens([vocabulary[tokens[i]] for i in shared])
         rest = np.setdiff1d(rest, shared)
     texts = [tokens[i].removeprefix("##") or tokens[i] for i in rest]
     if texts:
-        found[rest] = teacher.encode(texts, on_overflow="ignore")
-    return found
+        vectors[rest] = teacher.encode(texts, on_overflow="ignore")
+    return vectors
 
 
 def average_from_teacher(teacher: Encoder, tokenizer: Tokenizer, dim: int) -> FloatArray:
-    """Rows of a plain average, (V, dim) float32: a transformer's input embeddings on their principal axes.
+    """Returns rows of a plain average, (V, dim) float32: a transformer's input embeddings on their principal axes.
 
-    Of several teachers it is the first. Tokens that the teacher's vocabulary lacks get zero rows.
+    Of several teachers, the first is used. Tokens that the teacher's vocabulary lacks get zero rows.
 
     Raises:
         ValueError: The teacher has no input embeddings, or none of any token here, or they are shorter
             than ``dim``.
     """
-    from sentenc.encoders.bert.encoder import BertEncoder
-    from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
-    from sentenc.training.teachers.ensemble import TeacherEnsemble
+    from sentenc.training.teachers.ensemble import first_transformer
 
-    if isinstance(teacher, TeacherEnsemble):
-        teacher = teacher.encoders[0]
-    if not isinstance(teacher, BertEncoder | SentenceTransformerEncoder):
-        raise ValueError(
-            f"average_dim needs the input embeddings of a transformer, got {type(teacher).__name__} as the teacher"
-        )
-    if isinstance(teacher, BertEncoder):
-        table = teacher.weight("embeddings.word_embeddings.weight")
-    else:
-        table = teacher.model[0].auto_model.get_input_embeddings().weight.detach().float().cpu().numpy()
-    known = _vocabulary(teacher)
-    shared = {token: i for token, i in tokenizer.vocabulary.items() if token in known}
+    try:
+        transformer = first_transformer(teacher)
+    except ValueError as error:
+        raise ValueError(f"average_dim needs the input embeddings of a transformer: {error}") from error
+    vocabulary, table = transformer.vocabulary, transformer.token_embeddings()
+    shared = {token: i for token, i in tokenizer.vocabulary.items() if token in vocabulary}
     if not shared:
         raise ValueError(f"the teacher knows none of {tokenizer.vocab_size} tokens, expected at least one")
-    rows = principal_embeddings(table[[known[token] for token in shared]], dim)
-    found = np.zeros((tokenizer.vocab_size, dim), np.float32)
-    found[list(shared.values())] = rows
-    return found
-
-
-def _vocabulary(teacher: Any) -> dict[str, int]:
-    from sentenc.encoders.bert.encoder import BertEncoder
-
-    known: dict[str, int] = (
-        teacher.tokenizer.vocabulary
-        if isinstance(teacher, BertEncoder)
-        else teacher.model.tokenizer.get_vocab()
-    )
-    return known
-
-
-def _between_special_tokens(model: Any, ids: list[int]) -> FloatArray:
-    import torch
-
-    tokenizer = model.tokenizer
-    special = [
-        torch.full((len(ids),), i) for i in (tokenizer.cls_token_id, tokenizer.sep_token_id) if i is not None
-    ]
-    rows = torch.stack([*special[:1], torch.tensor(ids), *special[1:]], dim=1)
-    found = []
-    with torch.no_grad():
-        for block in torch.split(rows, _BLOCK):
-            features = {"input_ids": block, "attention_mask": torch.ones_like(block)}
-            output = model({name: value.to(model.device) for name, value in features.items()})
-            found.append(output["sentence_embedding"].float().cpu().numpy())
-    return np.concatenate(found)
+    average = np.zeros((tokenizer.vocab_size, dim), np.float32)
+    average[list(shared.values())] = principal_embeddings(table[[vocabulary[token] for token in shared]], dim)
+    return average
 
 
 def _reachable(words: list[str], lowercase: bool) -> list[str]:

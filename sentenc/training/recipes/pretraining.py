@@ -34,9 +34,14 @@ from sentenc.training.losses.transformer_distillation import token_map
 from sentenc.training.recipes.dev_score import sts_score
 from sentenc.training.recipes.model_card import model_card
 from sentenc.training.students.base import Student
-from sentenc.training.students.bert import BertStudent, bert_parts
+from sentenc.training.students.bert import BertStudent
 from sentenc.training.teachers.embedding_cache import EmbeddingCache
-from sentenc.training.teachers.ensemble import TeacherEnsemble, for_many_texts, load_teacher
+from sentenc.training.teachers.ensemble import (
+    TeacherEnsemble,
+    first_transformer,
+    for_many_texts,
+    load_teacher,
+)
 from sentenc.training.teachers.sanity_check import check_teacher
 
 # Texts in which tokens are counted, and whose vectors give principal axes: more would change little.
@@ -249,7 +254,7 @@ class _Preparation:
                 f"objective {kind} learns from one transformer's layers, got several in teacher.models"
             )
         check_teacher(encoder)
-        model, tokenizer = bert_parts(encoder)
+        model, tokenizer = first_transformer(encoder).torch_model()
         return {
             "student": self.student.module.model,
             "teacher": copy.deepcopy(model).float(),

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from sentenc.encoders.base import Encoder, digest
-from sentenc.encoders.bert.encoder import BertEncoder
 from sentenc.encoders.bert.tokenizer_files import write_json
 from sentenc.encoders.bert.writing import write_modules
-from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
+from sentenc.encoders.transformer import TransformerEncoder, single_token_batch
 from sentenc.errors import CheckpointError
 from sentenc.io.atomic import replacing_folder
 from sentenc.nn.bert import BertSentenceModule
@@ -22,7 +21,9 @@ from sentenc.nn.bert_states import BertStates
 from sentenc.texts import as_text_list, replace_lone_surrogates
 from sentenc.training.students.base import Student
 from sentenc.training.students.cse_rotation import map_root, principal_axes
-from sentenc.training.teachers.ensemble import TeacherEnsemble
+
+# Single tokens that go through the model together.
+_TOKENS_PER_BATCH = 256
 
 
 class BertStudent(Student):
@@ -108,7 +109,7 @@ class BertStudent(Student):
         found.save(folder, metadata=metadata, card=card)
 
 
-class TorchBertEncoder(Encoder):
+class TorchBertEncoder(TransformerEncoder):
     """A trained :class:`BertSentenceModule` as an encoder.
 
     Args:
@@ -144,6 +145,41 @@ class TorchBertEncoder(Encoder):
         items = [texts] if isinstance(texts, str) else as_text_list(texts)
         return np.array([len(ids) for ids in _token_ids(self.tokenizer, items)], np.int64)
 
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        """The id of every token."""
+        vocabulary: dict[str, int] = self.tokenizer.get_vocab()
+        return vocabulary
+
+    @property
+    def normalize(self) -> bool:
+        """Whether the vectors are scaled to unit length after pooling."""
+        return self.module.normalize
+
+    def token_embeddings(self) -> npt.NDArray[np.float32]:
+        """Returns the input embeddings of V tokens, by id: shape (V, d), float32."""
+        model: Any = self.module.model
+        table: npt.NDArray[np.float32] = model.get_input_embeddings().weight.detach().float().cpu().numpy()
+        return table
+
+    def encode_tokens(self, ids: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Encodes n single tokens, each between the special tokens: shape (n, dim), float32."""
+        tokens = torch.from_numpy(single_token_batch(self.tokenizer, ids))
+        out = np.empty((len(tokens), self.dim), np.float32)
+        for start in range(0, len(tokens), _TOKENS_PER_BATCH):
+            batch = tokens[start : start + _TOKENS_PER_BATCH]
+            out[start : start + len(batch)] = self._pooled(batch, torch.full((len(batch),), batch.shape[1]))
+        return out if self.turn is None else out @ self.turn
+
+    def torch_model(self) -> tuple[Any, Any]:
+        """Returns the encoder's own transformer, not a copy, and its tokenizer."""
+        return self.module.model, self.tokenizer
+
+    def check_mean_pooling(self) -> None:
+        """Raises ``ValueError`` if there is a linear map after mean pooling."""
+        if self.turn is not None:
+            raise ValueError("the BERT has a linear map after pooling, expected mean pooling alone")
+
     def fingerprint(self) -> str:
         """A short hash of weights, tokenizer and settings."""
         settings = f"{self._max_tokens} {self.module.normalize}"
@@ -175,12 +211,10 @@ class TorchBertEncoder(Encoder):
         ids = _token_ids(self.tokenizer, texts)
         counts = np.array([len(row) for row in ids], np.int64)
         order = np.argsort(counts, kind="stable")
-        device = next(self.module.parameters()).device
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             batch, lengths = padded([_cut(ids[row], self._max_tokens) for row in rows])
-            with torch.inference_mode():
-                out[rows] = self.module(batch.to(device), lengths.to(device)).float().cpu().numpy()
+            out[rows] = self._pooled(batch, lengths)
         if self.turn is not None:
             out[...] = out @ self.turn
         for index, row in enumerate(ids):
@@ -188,6 +222,14 @@ class TorchBertEncoder(Encoder):
             if np.isin(row, self._special_ids).all():
                 out[index] = 0.0
         return counts
+
+    def _pooled(self, ids: Tensor, lengths: Tensor) -> npt.NDArray[np.float32]:
+        device = next(self.module.parameters()).device
+        with torch.inference_mode():
+            vectors: npt.NDArray[np.float32] = (
+                self.module(ids.to(device), lengths.to(device)).float().cpu().numpy()
+            )
+        return vectors
 
 
 def _token_ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
@@ -202,25 +244,6 @@ def _token_ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
 def _cut(ids: list[int], max_tokens: int) -> list[int]:
     # The special token at the end stays.
     return ids if len(ids) <= max_tokens else ids[: max_tokens - 1] + ids[-1:]
-
-
-def bert_parts(encoder: Encoder) -> tuple[Any, Any]:
-    """The transformer of an encoder and its fast tokenizer; a copy of a TinyBERT's, of others their own.
-
-    Of several teachers it is the first's.
-
-    Raises:
-        ValueError: The encoder has none.
-    """
-    if isinstance(encoder, TeacherEnsemble):
-        encoder = encoder.encoders[0]
-    if isinstance(encoder, TorchBertEncoder):
-        return encoder.module.model, encoder.tokenizer
-    if isinstance(encoder, SentenceTransformerEncoder) and hasattr(encoder.model[0], "auto_model"):
-        return encoder.model[0].auto_model, encoder.model.tokenizer
-    if isinstance(encoder, BertEncoder):
-        return encoder.torch_model()
-    raise ValueError(f"the teacher is {type(encoder).__name__}, expected a transformer")
 
 
 def check_fit(model: nn.Module, tokenizer: Any, max_tokens: int, least: int) -> None:

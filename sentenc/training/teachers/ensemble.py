@@ -15,6 +15,7 @@ from sentenc.encoders.base import Encoder, digest, unit_rows
 from sentenc.encoders.bert.batching import between_special_tokens, spans_with_words, token_batches
 from sentenc.encoders.bert.tokenizer_files import plain_spec
 from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
+from sentenc.encoders.transformer import TransformerEncoder
 from sentenc.errors import CheckpointError
 from sentenc.nn.bert import BertSentenceModule
 from sentenc.registry import find, load
@@ -149,10 +150,10 @@ class BatchedTeacher(Encoder):
             )
         self._encoder, self._device, self._dtype = encoder, device, dtype
         self._tokenizer = tokenizer
-        special = encoder.model.tokenizer
+        model, special = encoder.torch_model()
         self._start, self._end = special.cls_token_id, special.sep_token_id
-        model = copy.deepcopy(encoder.model[0].auto_model)
-        self._module = BertSentenceModule(model.to(device, dtype).eval())
+        self._positions = int(model.config.max_position_embeddings)
+        self._module = BertSentenceModule(copy.deepcopy(model).to(device, dtype).eval())
 
     @staticmethod
     def fits(encoder: Encoder) -> TypeGuard[SentenceTransformerEncoder]:
@@ -184,7 +185,7 @@ class BatchedTeacher(Encoder):
     def _encode_block(
         self, texts: list[str], batch_size: int, out: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.int64]:
-        most = min(self.max_tokens, self._encoder.model[0].auto_model.config.max_position_embeddings) - 2
+        most = min(self.max_tokens, self._positions) - 2
         ids, ends, counts = self._tokenizer.encode(texts, most)
         starts, with_words = spans_with_words(ids, ends, self._tokenizer.unknown_id)
         out[~with_words] = 0.0
@@ -213,16 +214,28 @@ def for_many_texts(teacher: Encoder) -> Encoder:
     return teacher
 
 
+def first_transformer(teacher: Encoder) -> TransformerEncoder:
+    """Returns the teacher, or the first of an ensemble, whose tokens and layers a student starts from.
+
+    Raises:
+        ValueError: It is not a transformer.
+    """
+    if isinstance(teacher, TeacherEnsemble):
+        teacher = teacher.encoders[0]
+    if not isinstance(teacher, TransformerEncoder):
+        raise ValueError(f"the teacher is {type(teacher).__name__}, expected a transformer")
+    return teacher
+
+
 def _mean_pooled(encoder: Encoder) -> Tokenizer | None:
-    # The tokenizer of a transformer with mean pooling; None for anything else.
+    # The tokenizer of a sentence-transformers model with mean pooling; None for anything else.
     if not isinstance(encoder, SentenceTransformerEncoder):
         return None
-    names = [type(module).__name__ for module in encoder.model]
-    if names[:2] != ["Transformer", "Pooling"] or names[2:] not in ([], ["Normalize"]):
+    try:
+        encoder.check_mean_pooling()
+    except ValueError:
         return None
-    tokenizer = encoder.model.tokenizer
-    if encoder.model[1].pooling_mode not in ("mean", ("mean",), ["mean"]):
-        return None
+    tokenizer = encoder.torch_model()[1]
     if tokenizer.cls_token_id is None or tokenizer.sep_token_id is None:
         return None
     try:
