@@ -1,17 +1,51 @@
-"""Everything sentenc raises of its own: one tree, so that ``except SentencError`` catches it all."""
+"""The errors and warnings of the library.
+
+Every error derives from ``SentencError``, so ``except SentencError`` catches all of them. Wrong arguments
+raise the built-in ``TypeError`` and ``ValueError``. A second, built-in base class is in parentheses.
+
+- SentencError
+    - FileFormatError
+        - CacheError (ValueError)
+        - CheckpointError
+            - NotBertError
+        - CorpusError (ValueError)
+        - DataError (ValueError)
+        - IndexFormatError
+        - TextFileError (ValueError)
+    - IndexLockedError
+    - IndexMismatchError
+    - MissingExtraError (ImportError)
+    - MissingVectorError (KeyError)
+    - ModelNotFoundError (FileNotFoundError)
+    - ServerError
+        - ItemTooHeavyError
+        - QueueFullError
+        - StoppedError
+    - TextTooLongError (ValueError)
+
+The warnings are ``DataMismatchWarning``, ``NotConvergedWarning`` and ``TruncationWarning``.
+"""
 
 __all__ = [
+    "CacheError",
     "CheckpointError",
     "CorpusError",
     "DataError",
     "DataMismatchWarning",
+    "FileFormatError",
     "IndexFormatError",
     "IndexLockedError",
     "IndexMismatchError",
+    "ItemTooHeavyError",
     "MissingExtraError",
+    "MissingVectorError",
     "ModelNotFoundError",
     "NotBertError",
+    "NotConvergedWarning",
+    "QueueFullError",
     "SentencError",
+    "ServerError",
+    "StoppedError",
     "TextFileError",
     "TextTooLongError",
     "TruncationWarning",
@@ -19,47 +53,57 @@ __all__ = [
 
 
 class SentencError(Exception):
-    """Base class of the library's own errors."""
+    """Base class of all errors of the library."""
 
 
-class CheckpointError(SentencError):
-    """A model folder is incomplete, damaged, of another version, or not a model folder at all."""
+class FileFormatError(SentencError):
+    """A file or folder is incomplete, damaged or of another format; the message has its path."""
+
+
+class CacheError(FileFormatError, ValueError):
+    """A folder of cached vectors or outputs is damaged, or belongs to another model."""
+
+
+class CheckpointError(FileFormatError):
+    """A model, a classifier or the state of a training run is incomplete, damaged or of another version."""
 
 
 class NotBertError(CheckpointError):
-    """A model folder holds no BERT with mean pooling; the message says in what it differs."""
+    """A model folder does not contain a BERT with mean pooling; the message has the difference."""
 
 
-class CorpusError(SentencError, ValueError):
-    """A corpus for training cannot be read, or holds nothing to train on; with file and line if there is one."""
+class CorpusError(FileFormatError, ValueError):
+    """A training corpus cannot be read or contains no examples; the message has the file and the line."""
 
 
-class DataError(SentencError, ValueError):
-    """A file of an evaluation task is missing or malformed; the message contains its path and line."""
+class DataError(FileFormatError, ValueError):
+    """A file of evaluation data or results is missing or malformed; the message has the file and the line."""
 
 
-class IndexFormatError(SentencError):
-    """An index folder is incomplete, damaged, of another version, or not an index at all."""
+class IndexFormatError(FileFormatError):
+    """An index folder is incomplete, damaged, of another version or not an index at all."""
+
+
+class TextFileError(FileFormatError, ValueError):
+    """A file of texts or records cannot be read; the message has the file and the line."""
 
 
 class IndexLockedError(SentencError):
-    """Another process or object is writing to the index, or has written since this one was opened."""
+    """Another process or object is writing to the index, or has written to it since it was opened."""
 
 
 class IndexMismatchError(SentencError):
-    """An index was built by another encoder than the one that is to search it."""
-
-
-class ModelNotFoundError(SentencError, FileNotFoundError):
-    """No shipped model, folder or Hub model goes by the name that was asked for."""
-
-    # FileNotFoundError prints an errno pair when it has two arguments; ours has one sentence.
-    def __str__(self) -> str:
-        return str(self.args[0]) if self.args else ""
+    """The index was built by another encoder than the one that searches it."""
 
 
 class MissingExtraError(SentencError, ImportError):
-    """A feature needs packages of an optional extra that are not installed."""
+    """A feature needs a package that is not installed.
+
+    Args:
+        extra: The optional extra that installs the package.
+        package: The name of the package.
+        feature: What needs it; the message begins with it.
+    """
 
     def __init__(self, extra: str, package: str, feature: str) -> None:
         super().__init__(
@@ -70,17 +114,67 @@ class MissingExtraError(SentencError, ImportError):
         self.feature = feature
 
 
-class TextFileError(SentencError, ValueError):
-    """A file of texts cannot be read; the message has the file, the line and what was expected."""
+class MissingVectorError(SentencError, KeyError):
+    """A text has no vector in a read-only cache."""
+
+    # KeyError prints the repr of its argument, which here is a sentence.
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class ModelNotFoundError(SentencError, FileNotFoundError):
+    """No shipped model, folder or Hub model has the requested name."""
+
+    # FileNotFoundError prints an errno and a text if it has two arguments; here it has one sentence.
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class ServerError(SentencError):
+    """Base class of the errors of the server."""
+
+
+class ItemTooHeavyError(ServerError):
+    """An item of a request has a larger weight than the server accepts.
+
+    Args:
+        index: The position of the item in its request.
+        weight: Its weight: for a text, its tokens.
+    """
+
+    def __init__(self, index: int, weight: int) -> None:
+        super().__init__(f"item {index} has weight {weight}")
+        self.index = index
+        self.weight = weight
+
+
+class QueueFullError(ServerError):
+    """The queue of the server has no room for another request.
+
+    Args:
+        seconds: The estimated time until there is room.
+    """
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(f"the queue is full for about {seconds} s")
+        self.seconds = seconds
+
+
+class StoppedError(ServerError):
+    """The server has stopped and accepts no more requests."""
 
 
 class TextTooLongError(SentencError, ValueError):
-    """A text has more tokens than the encoder takes, and ``on_overflow="error"`` was asked for."""
-
-
-class TruncationWarning(UserWarning):
-    """Texts were cut to the encoder's ``max_tokens`` (once a call, with the count and the longest)."""
+    """A text has more tokens than the encoder uses, and ``on_overflow`` is ``"error"``."""
 
 
 class DataMismatchWarning(UserWarning):
-    """The files of an evaluation task differ from the published ones: its score may not be comparable."""
+    """The files of an evaluation task differ from the published ones, so scores may not be comparable."""
+
+
+class NotConvergedWarning(RuntimeWarning):
+    """A solver stopped short of its tolerance; scores may differ in the last digit."""
+
+
+class TruncationWarning(UserWarning):
+    """Texts were cut to the encoder's ``max_tokens``; issued once a call, with their number and the longest."""

@@ -8,10 +8,9 @@
 Every score contains its protocol and settings, so that scores made differently are not mistaken for each other.
 """
 
-from sentenc.errors import DataError, DataMismatchWarning
+from sentenc.errors import DataError, DataMismatchWarning, NotConvergedWarning
 from sentenc.evaluation.harness import evaluate
 from sentenc.evaluation.probes.base import LogisticProbe, Probe
-from sentenc.evaluation.probes.lbfgs import NotConvergedWarning
 from sentenc.evaluation.probes.senteval import SentEvalProbe
 from sentenc.evaluation.results import Results, Score
 from sentenc.evaluation.results_markdown import to_markdown

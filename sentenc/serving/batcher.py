@@ -10,6 +10,8 @@ from collections.abc import Callable, Hashable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from sentenc.errors import ItemTooHeavyError, QueueFullError, StoppedError
+
 _logger = logging.getLogger("sentenc.serving")
 
 # An array is no Sequence to the type checker, but has all that is needed of one.
@@ -17,27 +19,6 @@ Run = Callable[[Any, list[Any]], Any]
 Weigh = Callable[[list[Any]], Sequence[int]]
 Observe = Callable[[int, int, int], None]
 _Sizes = tuple[int, int, int]  # jobs, items and weight of a round
-
-
-class QueueFullError(Exception):
-    """As many requests wait as may; ``seconds`` is about when there will be room."""
-
-    def __init__(self, seconds: int) -> None:
-        super().__init__(f"the queue is full for about {seconds} s")
-        self.seconds = seconds
-
-
-class StoppedError(Exception):
-    """The batcher takes no more jobs, or gave up on those it had."""
-
-
-class ItemTooHeavyError(Exception):
-    """An item weighs more than any may."""
-
-    def __init__(self, index: int, weight: int) -> None:
-        super().__init__(f"item {index} weighs {weight}")
-        self.index = index
-        self.weight = weight
 
 
 class Job:

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qsl
 
+from sentenc.errors import ServerError
 from sentenc.serving.errors import ApiError, shown, stopping, timed_out
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _WATCH_AFTER = 0.1
 _LINGER_SECONDS, _LINGER_BYTES = 2.0, 1 << 25
 
 
-class ClientGoneError(Exception):
+class ClientGoneError(ServerError):
     """Nobody waits for the answer any more."""
 
 

@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+from sentenc.errors import ServerError
+
 _TYPES = {
     401: "invalid_request_error",
     429: "rate_limit_error",
@@ -12,7 +14,7 @@ _TYPES = {
 }
 
 
-class ApiError(Exception):
+class ApiError(ServerError):
     """An answer other than the one that was asked for.
 
     Args:

@@ -10,14 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder, Vectors
-from sentenc.serving.batcher import (
-    ItemTooHeavyError,
-    Job,
-    MicroBatcher,
-    Observe,
-    QueueFullError,
-    StoppedError,
-)
+from sentenc.errors import ItemTooHeavyError, QueueFullError, StoppedError
+from sentenc.serving.batcher import Job, MicroBatcher, Observe
 from sentenc.serving.errors import ApiError, overloaded, shown, stopping
 from sentenc.serving.metrics import Metrics
 from sentenc.serving.settings import ServerConfig

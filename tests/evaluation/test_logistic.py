@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from sentenc import NotConvergedWarning
 from sentenc.evaluation.probes.base import Labeled, LogisticProbe, Split
-from sentenc.evaluation.probes.lbfgs import NotConvergedWarning, minimize
+from sentenc.evaluation.probes.lbfgs import minimize
 from sentenc.evaluation.probes.logistic import Design, predict, solve_path
 from sentenc.threads import worker_threads
 

@@ -5,7 +5,8 @@ import asyncio
 import numpy as np
 import pytest
 
-from sentenc.serving.batcher import ItemTooHeavyError, Job, MicroBatcher, QueueFullError, StoppedError
+from sentenc import ItemTooHeavyError, QueueFullError, StoppedError
+from sentenc.serving.batcher import Job, MicroBatcher
 from tests.support.doubles import Gated
 
 

@@ -6,8 +6,9 @@ from hashlib import blake2b
 import numpy as np
 import pytest
 
+from sentenc import MissingVectorError
 from sentenc.training.teachers import embedding_cache as teacher_vectors
-from sentenc.training.teachers.embedding_cache import EmbeddingCache, MissingVectorError
+from sentenc.training.teachers.embedding_cache import EmbeddingCache
 from tests.support.models import make_cse
 
 TEXTS = [

@@ -7,6 +7,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from sentenc.errors import NotConvergedWarning
+
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
@@ -15,10 +17,6 @@ _MOST_STEPS = 500
 # Bound on sqrt(g' H^-1 g), roughly the largest error of a score: two runs whose scores agree to 1e-8
 # give the same class to every text that is not on the fence by less than that.
 _TOLERANCE = 1e-8
-
-
-class NotConvergedWarning(RuntimeWarning):
-    """Some problems stopped short of the tolerance; their scores may be off in the last digit."""
 
 
 class Preconditioner(Protocol):

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
-from sentenc.errors import SentencError
+from sentenc.errors import CacheError, MissingVectorError
 from sentenc.io.atomic import replacing_file
 from sentenc.io.progress import Bar, progress_bar
 
@@ -23,14 +23,6 @@ SHARD = 8192
 _PIECE = 1024
 _KEY_BYTES = 16
 _VECTORS = re.compile(r"vectors-(\d{5,})\.npy")
-
-
-class MissingVectorError(SentencError, KeyError):
-    """A text has no vector in the teacher's cache."""
-
-    # KeyError prints the repr of its argument; ours is a sentence.
-    def __str__(self) -> str:
-        return str(self.args[0]) if self.args else ""
 
 
 class EmbeddingCache:
@@ -45,7 +37,7 @@ class EmbeddingCache:
         teacher: Who fills it; None to read only, whoever filled it.
 
     Raises:
-        ValueError: The folder is another teacher's, or a file in it is damaged; the message says which.
+        CacheError: The folder is another teacher's, or a file in it is damaged; the message says which.
     """
 
     def __init__(self, folder: Path, teacher: Encoder | None) -> None:
@@ -162,13 +154,13 @@ class EmbeddingCache:
         if self.teacher is None or (not filled and not path.exists()):
             return
         if not path.exists():
-            raise ValueError(f"{path} is missing, expected it to tell whose vectors are in the folder")
+            raise CacheError(f"{path} is missing, expected it to tell whose vectors are in the folder")
         try:
             known = json.loads(path.read_text(encoding="utf-8"))["fingerprint"]
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is damaged, expected JSON with a fingerprint: {error!r}") from error
+            raise CacheError(f"{path} is damaged, expected JSON with a fingerprint: {error!r}") from error
         if known != self._fingerprint:
-            raise ValueError(
+            raise CacheError(
                 f"{self.folder} holds vectors of another teacher: fingerprint {known}, expected "
                 f"{self._fingerprint}; choose another folder, or delete this one"
             )
@@ -186,11 +178,11 @@ class EmbeddingCache:
         try:
             vectors, keys = np.load(path, mmap_mode="r"), np.load(keys_path)
         except (OSError, ValueError, EOFError) as error:
-            raise ValueError(f"{path} or {keys_path.name} cannot be read: {error}") from error
+            raise CacheError(f"{path} or {keys_path.name} cannot be read: {error}") from error
         dim = vectors.shape[-1] if self.dim is None else self.dim
         expected = ((len(keys), dim), np.float16, (len(vectors), _KEY_BYTES), np.uint8)
         if (vectors.shape, vectors.dtype, keys.shape, keys.dtype) != expected:
-            raise ValueError(
+            raise CacheError(
                 f"{path} is {vectors.shape} {vectors.dtype} and {keys_path.name} {keys.shape} {keys.dtype}, "
                 f"expected (n, {dim}) float16 and (n, {_KEY_BYTES}) uint8"
             )
