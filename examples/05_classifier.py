@@ -17,6 +17,7 @@ from pathlib import Path
 import sentenc
 from sentenc import downstream
 from sentenc.downstream.report import classification_report
+from sentenc.downstream.report_text import to_text
 
 path = sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent / "data" / "messages.csv"
 with open(path, encoding="utf-8", newline="") as file:
@@ -39,7 +40,7 @@ report = classification_report(
     classifier.classes_,
     unseen,
 )
-print(report.to_text())
+print(to_text(report))
 
 with tempfile.TemporaryDirectory() as folder:
     classifier.save(Path(folder) / "intents")

@@ -107,7 +107,9 @@ def fit_command(data: tuple[str, ...], output: Path, quiet: bool, **options: Any
     report = _report(estimator, test) if test.texts else None
     history = getattr(estimator, "history_", None)
     if report is not None:
-        click.echo(report.to_text())
+        from sentenc.downstream.report_text import to_text
+
+        click.echo(to_text(report))
     if options["refit"] and report is not None:
         estimator = _fitted(everything, columns, quiet, options)
         say(f"\nfitted again, on all {len(everything.texts):,} examples{_how(estimator)}")

@@ -8,6 +8,7 @@ from typing import Any
 
 from sentenc.downstream.report import Report
 from sentenc.downstream.report_plot import plot_confusion, plot_history, plot_label_scores, plot_scores
+from sentenc.downstream.report_text import to_markdown
 
 _PICTURES = {
     "single": ("confusion_matrix.png", "What each label was taken for"),
@@ -43,7 +44,7 @@ def write_report(
         pictures.append(("history.png", "Losses over the epochs"))
     lines = ["# How good the classifier is", ""]
     lines += [f"- {name}: {_one_line(value)}" for name, value in settings.items()]
-    lines += ["", *(f"![{title}]({name})" for name, title in pictures), "", report.to_markdown()]
+    lines += ["", *(f"![{title}]({name})" for name, title in pictures), "", to_markdown(report)]
     (folder / "report.md").write_text("\n".join(lines), encoding="utf-8")
     body = {"settings": settings, **report.to_dict()}
     # A line for each part: to be read by people too, and no number on a line of its own.

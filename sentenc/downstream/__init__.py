@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sentenc.downstream.classifier import SentenceClassifier
+    from sentenc.downstream.loading import load
     from sentenc.downstream.pairs import SentencePairClassifier, SentencePairRegressor
-    from sentenc.downstream.persistence import load
 
 __all__ = ["SentenceClassifier", "SentencePairClassifier", "SentencePairRegressor", "load"]
 
@@ -14,7 +14,7 @@ _HOME = {
     "SentenceClassifier": "classifier",
     "SentencePairClassifier": "pairs",
     "SentencePairRegressor": "pairs",
-    "load": "persistence",
+    "load": "loading",
 }
 
 

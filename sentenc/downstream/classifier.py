@@ -1,11 +1,12 @@
 """A classifier of single sentences."""
 
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from sentenc.downstream.estimator import ClassifierMixin, Floats, Matrix, SentenceEstimator, is_number
+from sentenc.downstream.head import HeadKind
 from sentenc.downstream.labels import Labels, ParsedLabels, parse_labels
 
 
@@ -31,7 +32,7 @@ class LabeledEstimator(ClassifierMixin, SentenceEstimator):  # type: ignore[misc
         parsed = parse_labels(y)
         _check_classes(parsed)
         weights = _class_weights(self.class_weight, parsed)
-        kind: Literal["softmax", "sigmoid"] = "sigmoid" if parsed.multi_label else "softmax"
+        kind: HeadKind = "sigmoid" if parsed.multi_label else "softmax"
         self._fit(texts, parsed.targets, kind, sample_weight, weights)
         self._set_labels(Labels(parsed.classes, parsed.multi_label, parsed.indicator))
         self.metrics_["n_classes"] = len(self.classes_)
@@ -70,6 +71,13 @@ class LabeledEstimator(ClassifierMixin, SentenceEstimator):  # type: ignore[misc
     def _set_labels(self, labels: Labels) -> None:
         self._labels = labels
         self.classes_, self.multi_label_ = labels.classes, labels.multi_label
+
+    def _labels_to_json(self) -> dict[str, Any]:
+        return self._labels.to_json()
+
+    def _set_labels_from_json(self, value: dict[str, Any]) -> tuple[int, HeadKind]:
+        self._set_labels(Labels.from_json(value))
+        return len(self.classes_), "sigmoid" if self.multi_label_ else "softmax"
 
 
 class SentenceClassifier(LabeledEstimator):

@@ -3,7 +3,8 @@
 import os
 import time
 from functools import lru_cache
-from typing import Any, Literal, Self, TypeGuard
+from pathlib import Path
+from typing import Any, Literal, Self, TypeGuard, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +14,18 @@ from sentenc.downstream.fine_tuning_config import FineTuningConfig
 from sentenc.downstream.head import HeadKind, LinearHead, log_losses, probabilities
 from sentenc.downstream.head_solver import fit_head, hits
 from sentenc.downstream.labels import parse_texts
+from sentenc.downstream.persistence import (
+    CONFIG,
+    HEAD,
+    EstimatorState,
+    read_config,
+    read_encoder,
+    read_head,
+    write_estimator,
+)
 from sentenc.downstream.splits import Rows, held_out_rows, strata
 from sentenc.encoders.base import Encoder
-from sentenc.errors import MissingExtraError
+from sentenc.errors import CheckpointError, MissingExtraError
 from sentenc.registry import available_models
 from sentenc.registry import load as load_encoder
 
@@ -32,8 +42,10 @@ Floats = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float32]
 HeldOut = tuple[Rows, Floats] | None
 
-# Of the attributes that fit() sets, those that a folder keeps as JSON.
-FITTED = ("metrics_", "history_", "C_", "n_iter_")
+# The attributes set by fit() that are saved as JSON.
+_FITTED = ("metrics_", "history_", "C_", "n_iter_")
+# Settings that are not JSON values, or that concern only the process that fits.
+_NOT_SAVED = ("encoder", "random_state", "class_weight", "show_progress_bar")
 
 
 class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
@@ -73,29 +85,43 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
         self.show_progress_bar = show_progress_bar
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes a folder with encoder, head, labels, settings and metrics: all of it, or nothing. No pickle.
+        """Writes encoder, head, labels, settings and metrics to a folder, atomically and without pickle.
+
+        Args:
+            folder: The folder to write; a folder with another fitted estimator is replaced.
 
         Raises:
-            sklearn.exceptions.NotFittedError: There is nothing to write yet.
-            CheckpointError: ``folder`` exists and holds something else.
+            sklearn.exceptions.NotFittedError: The estimator is not fitted.
+            CheckpointError: ``folder`` exists and contains something else.
         """
-        from sentenc.downstream.persistence import save
-
         self._check_fitted()
-        save(self, folder)
+        params = {k: v for k, v in self.get_params(deep=False).items() if k not in _NOT_SAVED}
+        state = EstimatorState(
+            kind=type(self).__name__,
+            params=params,
+            labels=self._labels_to_json(),
+            fitted={name: getattr(self, name) for name in _FITTED},
+            head=self.head_,
+            encoder=self.encoder_,
+        )
+        write_estimator(Path(folder), state)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Self:
-        """The estimator that a folder holds.
+        """Loads a fitted estimator of this class from a folder.
+
+        Args:
+            folder: A folder written by :meth:`save`.
 
         Raises:
-            CheckpointError: It holds none, one of another kind, or is damaged.
+            CheckpointError: The folder contains no estimator, one of another class, or a damaged one.
+            MissingExtraError: The extra that the encoder needs is not installed.
         """
-        from sentenc.downstream.persistence import load
-
-        found = load(folder, expected=cls)
-        assert isinstance(found, cls)
-        return found
+        folder = Path(folder)
+        config = read_config(folder)
+        if config["kind"] != cls.__name__:
+            raise CheckpointError(f"{folder} contains a {config['kind']}, expected a {cls.__name__}")
+        return read_estimator(cls, folder, config)
 
     def predict_proba(self, texts: Any) -> Floats:
         """Probabilities (n, K), in the order of ``classes_`` (of a regressor: ``steps_``)."""
@@ -117,8 +143,18 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
 
     # What a subclass provides -------------------------------------------------------------------
 
+    # Texts of an example.
+    _n_columns = 1
+
     def _parsed_columns(self, texts: Any) -> list[list[str]]:
         return [parse_texts(texts)]
+
+    def _labels_to_json(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _set_labels_from_json(self, value: dict[str, Any]) -> tuple[int, HeadKind]:
+        # Returns the number of outputs and the kind of the head that belong to these labels.
+        raise NotImplementedError
 
     # The fit ------------------------------------------------------------------------------------
 
@@ -235,6 +271,44 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
     history_: list[dict[str, Any]]
     C_: float | None
     n_iter_: int
+
+
+_Estimator = TypeVar("_Estimator", bound=SentenceEstimator)
+
+
+def read_estimator(cls: type[_Estimator], folder: Path, config: dict[str, Any]) -> _Estimator:
+    """Builds a fitted estimator from its folder.
+
+    Args:
+        cls: The class to build.
+        folder: The folder.
+        config: Its configuration, from :func:`~sentenc.downstream.persistence.read_config`.
+
+    Raises:
+        CheckpointError: The configuration, the head or the encoder does not belong to such an estimator.
+    """
+    try:
+        estimator = cls(**config["params"])
+        for name in _FITTED:
+            setattr(estimator, name, config["fitted"][name])
+        n_outputs, head_kind = estimator._set_labels_from_json(config["labels"])
+        if config["head"] != head_kind:
+            raise ValueError(
+                f"the head is of kind {config['head']!r}, expected {head_kind!r} for these labels"
+            )
+        check_settings(estimator)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise CheckpointError(f"{folder / CONFIG} cannot be used: {error!r}") from error
+    estimator.encoder_ = read_encoder(folder)
+    # A clone is fitted from this encoder.
+    estimator.encoder = estimator.encoder_
+    estimator.head_ = read_head(folder, config["head"])
+    expected = (n_outputs, estimator._n_columns * estimator.encoder_.dim)
+    if estimator.head_.weights.shape != expected:
+        raise CheckpointError(
+            f"{folder / HEAD} has weights of shape {estimator.head_.weights.shape}, expected {expected}"
+        )
+    return estimator
 
 
 def _strength(value: Any) -> float | Literal["auto"]:

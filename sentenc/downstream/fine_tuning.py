@@ -155,7 +155,7 @@ class _Run:
     def train(self, rng: np.random.Generator, started: float, show_progress_bar: bool) -> Tuned:
         limit = math.inf if self.config.max_minutes is None else started + 60 * self.config.max_minutes
         history: list[dict[str, Any]] = []
-        best: tuple[float, int, dict[str, Any]] | None = None
+        best: tuple[float, int, dict[str, Any]] = (math.inf, 0, {})
         stopped_by, step = "epochs", 0
         with progress_bar(self.steps, "tuning", show_progress_bar) as bar:
             for epoch in range(self.config.epochs + 1):
@@ -179,13 +179,12 @@ class _Run:
                 row["minutes"] = round((time.monotonic() - started) / 60, 4)
                 history.append(row)
                 loss = row.get("validation_loss", -epoch)
-                if best is None or loss < best[0]:
+                if loss < best[0]:
                     best = (loss, epoch, self._state())
                 elif stopped_by == "epochs" and epoch - best[1] >= self.config.patience:
                     stopped_by = "patience"
                 if stopped_by != "epochs":
                     break
-        assert best is not None
         self._load(best[2])
         head = LinearHead(
             self.kind, *(p.detach().float().cpu().numpy().copy() for p in self.head.parameters())

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -177,25 +177,24 @@ def _chosen_strength(problem: _Problem, fraction: float, rng: np.random.Generato
         return _Choice(_DEFAULT_STRENGTH)
     paths = [_path(problem, part, _STRENGTHS[0 if few else 1 :]) for part in parts]
     path: dict[float, float] = {}
-    best: tuple[float, _Solution, Vector] | None = None
+    choice, best_scores = _Choice(_DEFAULT_STRENGTH), np.zeros(targets.shape)
     least, rises = np.inf, 0
     for found in zip(*paths, strict=True):
         strength, solution, _ = found[0]
         scores = np.concatenate([scores for _, _, scores in found])
         loss = float(np.average(log_losses(scores, targets, problem.kind), weights=weights))
         path[strength] = loss
-        if best is None or loss < (1 - _WORTH_MORE) * least:
-            least, best = loss, (strength, solution, scores)
+        if len(path) == 1 or loss < (1 - _WORTH_MORE) * least:
+            least, choice, best_scores = loss, _Choice(strength, solution), scores
         elif (rises := rises + 1) >= (_MOST_RISES_FEW if few else _MOST_RISES):
             break
-    assert best is not None
-    strength, solution, scores = best
     validation = {
-        "log_loss": float(log_losses(scores, targets, problem.kind).mean()),
-        "accuracy": float(hits(scores, targets, problem.kind).mean()),
+        "log_loss": float(log_losses(best_scores, targets, problem.kind).mean()),
+        "accuracy": float(hits(best_scores, targets, problem.kind).mean()),
         "n": len(held),
     }
-    return _Choice(strength, solution, validation, path, (held, probabilities(scores, problem.kind)))
+    held_out = (held, probabilities(best_scores, problem.kind))
+    return replace(choice, validation=validation, path=path, held_out=held_out)
 
 
 def _path(

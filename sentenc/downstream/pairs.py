@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from sentenc.downstream.classifier import LabeledEstimator
 from sentenc.downstream.estimator import Matrix, RegressorMixin, SentenceEstimator, is_number
+from sentenc.downstream.head import HeadKind
 from sentenc.downstream.labels import parse_pairs, parse_scores
 
 # Steps of a score: fewer are no score, and more are better divided by something.
@@ -19,6 +20,8 @@ class SentencePairClassifier(LabeledEstimator):
     Pairs are a sequence of two texts each, an array (n, 2), or a frame of two columns. Settings and attributes are
     those of :class:`~sentenc.downstream.SentenceClassifier`.
     """
+
+    _n_columns = 2
 
     def _parsed_columns(self, texts: Any) -> list[list[str]]:
         return list(parse_pairs(texts))
@@ -84,7 +87,7 @@ class SentencePairRegressor(RegressorMixin, SentenceEstimator):  # type: ignore[
             raise ValueError("there are 0 examples, expected at least two of different scores")
         steps = _steps(scores, self.score_range)
         held = self._fit(pairs, score_shares(scores, steps), "softmax", sample_weight, None)
-        self._set_steps(steps)
+        self.steps_ = steps
         self.metrics_.pop("accuracy", None)
         if held is not None:
             self.metrics_ |= _correlations(held[1] @ steps, scores[held[0]])
@@ -94,11 +97,24 @@ class SentencePairRegressor(RegressorMixin, SentenceEstimator):  # type: ignore[
         """The mean score of every pair, (n,)."""
         return self.predict_proba(pairs) @ self.steps_.astype(np.float64)
 
+    _n_columns = 2
+
     def _parsed_columns(self, texts: Any) -> list[list[str]]:
         return list(parse_pairs(texts))
 
-    def _set_steps(self, steps: npt.NDArray[np.int64]) -> None:
-        self.steps_ = steps
+    def _labels_to_json(self) -> dict[str, Any]:
+        return {"steps": self.steps_.tolist()}
+
+    def _set_labels_from_json(self, value: dict[str, Any]) -> tuple[int, HeadKind]:
+        steps = value["steps"]
+        if any(type(step) is not int for step in steps) or steps != list(range(steps[0], steps[-1] + 1)):
+            raise ValueError(f"steps are {steps}, expected consecutive whole numbers")
+        self.steps_ = np.array(steps, np.int64)
+        if self.score_range is not None:
+            # JSON has no tuples.
+            low, high = self.score_range
+            self.score_range = (low, high)
+        return len(steps), "softmax"
 
 
 def score_shares(scores: npt.NDArray[np.float64], steps: npt.NDArray[np.int64]) -> Matrix:

@@ -124,18 +124,6 @@ class Report:
         cells = np.argwhere(self.confusion).tolist()
         return [[names[i], names[j], int(self.confusion[i, j])] for i, j in cells]
 
-    def to_markdown(self) -> str:
-        """All of it as Markdown, mistakes up to 100."""
-        from sentenc.downstream.report_text import markdown
-
-        return markdown(self)
-
-    def to_text(self) -> str:
-        """What fits on a screen; long tables are cut, and say so."""
-        from sentenc.downstream.report_text import text
-
-        return text(self)
-
 
 def classification_report(
     y_true: Iterable[Any],

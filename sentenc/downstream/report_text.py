@@ -18,8 +18,8 @@ _WRITTEN_CONFUSIONS = 50
 _WRITTEN_MISTAKES = 100
 
 
-def text(report: Report) -> str:
-    """A report for a screen."""
+def to_text(report: Report) -> str:
+    """Formats a report for a terminal: long tables and texts are cut, with a note."""
     parts = [_table(_score_rows(report), align="<>")]
     if report.unknown:
         parts.append(_unknown(report))
@@ -37,8 +37,8 @@ def text(report: Report) -> str:
     return "\n\n".join(parts)
 
 
-def markdown(report: Report) -> str:
-    """A report for a file."""
+def to_markdown(report: Report) -> str:
+    """Formats a report as Markdown, with all labels and up to 100 mistakes."""
     parts = [_markdown_table(("measure", "value"), _score_rows(report))]
     if report.unknown:
         parts.append(_unknown(report))

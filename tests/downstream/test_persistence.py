@@ -1,4 +1,4 @@
-"""A classifier as a folder: what comes back, and what is refused."""
+"""Estimators saved to a folder and loaded from it, and damaged folders."""
 
 import json
 import os
@@ -188,7 +188,7 @@ def test_every_file_counts(folder):
             content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
         ):
             path.write_bytes(damaged)
-            with pytest.raises(CheckpointError, match=f"{path} does not have the size and sha256"):
+            with pytest.raises(CheckpointError, match=str(path)):
                 load(folder)
         path.unlink()
         with pytest.raises(CheckpointError, match=str(folder)):
@@ -196,7 +196,7 @@ def test_every_file_counts(folder):
         path.write_bytes(content)
         load(folder)
     (folder / "encoder" / "modules.json").write_text("[]")
-    with pytest.raises(CheckpointError, match=r"modules.json is a file that config.json does not state"):
+    with pytest.raises(CheckpointError, match=r"modules\.json .*config\.json"):
         load(folder)
     (folder / "encoder" / "modules.json").unlink()
     # A report beside it does no harm.
@@ -208,30 +208,30 @@ def test_every_file_counts(folder):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"format_version": 2}, "has format_version 2, expected 1"),
-        ({"kind": "Pickle"}, "has kind 'Pickle', expected one of SentenceClassifier"),
-        ({"kind": ["SentenceClassifier"]}, "has kind"),
-        ({"kind": "SentencePairClassifier"}, r"has weights \(3, 24\), expected \(3, 48\)"),
-        ({"kind": "SentencePairRegressor"}, "cannot be used: "),
+        ({"format_version": 2}, "format_version 2, expected 1"),
+        ({"kind": "Pickle"}, "kind 'Pickle', expected one of SentenceClassifier"),
+        ({"kind": ["SentenceClassifier"]}, "kind "),
+        ({"kind": "SentencePairClassifier"}, r"\(3, 24\), expected \(3, 48\)"),
+        ({"kind": "SentencePairRegressor"}, "config.json"),
         ({"params": {"tune": "none"}}, "tune is 'none'"),
         ({"params": {"unknown": 1}}, "unknown"),
-        ({"params": [1]}, "cannot be used"),
+        ({"params": [1]}, "config.json"),
         ({"params": {"C": None}}, "C is None"),
-        ({"labels": {}}, "cannot be used: KeyError"),
-        ({"labels": None}, "cannot be used: TypeError"),
-        ({"labels": lambda old: old | {"classes": ["a", "b"]}}, r"has weights \(3, 24\), expected \(2, 24\)"),
-        ({"labels": lambda old: old | {"classes": ["c", "b", "a"]}}, "expected each once, sorted"),
-        ({"labels": lambda old: old | {"type": "int"}}, "expected a list of int"),
-        ({"labels": lambda old: old | {"multi_label": True}}, "'softmax' does not go with these labels"),
-        ({"head": "sigmoid"}, "'sigmoid' does not go with these labels"),
+        ({"labels": {}}, "KeyError"),
+        ({"labels": None}, "TypeError"),
+        ({"labels": lambda old: old | {"classes": ["a", "b"]}}, r"\(3, 24\), expected \(2, 24\)"),
+        ({"labels": lambda old: old | {"classes": ["c", "b", "a"]}}, "classes"),
+        ({"labels": lambda old: old | {"type": "int"}}, "list of int"),
+        ({"labels": lambda old: old | {"multi_label": True}}, "'softmax'"),
+        ({"head": "sigmoid"}, "'sigmoid'"),
         ({"head": "linear"}, "'linear'"),
-        ({"fitted": {}}, "cannot be used: KeyError"),
-        ({"fitted": None}, "cannot be used: TypeError"),
-        ({"files": None}, "has files None"),
-        ({"files": {}}, "has files {}"),
-        ({"files": lambda old: old | {"../x": {}}}, "outside the folder: ../x"),
-        ({"files": lambda old: old | {"/etc/passwd": {}}}, "outside the folder"),
-        ({"files": lambda old: old | {"encoder/more": {}}}, "encoder/more cannot be read"),
+        ({"fitted": {}}, "KeyError"),
+        ({"fitted": None}, "TypeError"),
+        ({"files": None}, "files None"),
+        ({"files": {}}, "files {}"),
+        ({"files": lambda old: old | {"../x": {}}}, r"\.\./x"),
+        ({"files": lambda old: old | {"/etc/passwd": {}}}, "/etc/passwd"),
+        ({"files": lambda old: old | {"encoder/more": {}}}, "encoder/more"),
     ],
 )
 def test_changed_config(folder, values, words):
@@ -248,38 +248,36 @@ def test_config_that_is_none(folder, text):
 
 
 def test_another_kind_is_refused(folder, encoder, tmp_path):
-    with pytest.raises(
-        CheckpointError, match="holds a SentenceClassifier, expected a SentencePairClassifier"
-    ):
+    with pytest.raises(CheckpointError, match="a SentenceClassifier, expected a SentencePairClassifier"):
         SentencePairClassifier.load(folder)
     SentencePairRegressor(encoder).fit(PAIRS, SCORES).save(tmp_path / "scorer")
-    with pytest.raises(CheckpointError, match="holds a SentencePairRegressor, expected a SentenceClassifier"):
+    with pytest.raises(CheckpointError, match="a SentencePairRegressor, expected a SentenceClassifier"):
         SentenceClassifier.load(tmp_path / "scorer")
     encoder.save(tmp_path / "encoder")
     for other in (tmp_path / "encoder", tmp_path / "nowhere", tmp_path):
-        with pytest.raises(CheckpointError, match="is not a classifier's folder"):
+        with pytest.raises(CheckpointError, match=str(other)):
             load(other)
 
 
 def test_a_head_that_does_not_fit(folder):
     from safetensors.numpy import save_file
 
-    from sentenc.downstream.persistence import _stated
+    from sentenc.downstream.persistence import file_entry
 
     for tensors, words in (
-        ({"weights": np.zeros((3, 24), np.float32)}, "has tensors"),
-        ({"weights": np.zeros((3, 24), np.float32), "bias": np.zeros(2, np.float32)}, "cannot be used"),
+        ({"weights": np.zeros((3, 24), np.float32)}, "tensors"),
+        ({"weights": np.zeros((3, 24), np.float32), "bias": np.zeros(2, np.float32)}, "shapes"),
         ({"weights": np.full((3, 24), np.nan, np.float32), "bias": np.zeros(3, np.float32)}, "not finite"),
     ):
         save_file(tensors, folder / "head.safetensors")
-        stated = _stated(folder / "head.safetensors")
-        change(folder, files=lambda old, stated=stated: old | {"head.safetensors": stated})
+        entry = file_entry(folder / "head.safetensors")
+        change(folder, files=lambda old, entry=entry: old | {"head.safetensors": entry})
         with pytest.raises(CheckpointError, match=words):
             load(folder)
     (folder / "head.safetensors").write_bytes(b"no tensors")
-    stated = _stated(folder / "head.safetensors")
-    change(folder, files=lambda old: old | {"head.safetensors": stated})
-    with pytest.raises(CheckpointError, match="is not a safetensors file"):
+    entry = file_entry(folder / "head.safetensors")
+    change(folder, files=lambda old: old | {"head.safetensors": entry})
+    with pytest.raises(CheckpointError, match=r"head\.safetensors"):
         load(folder)
 
 
@@ -319,7 +317,7 @@ def test_no_other_folder_is_replaced(classifier, tmp_path):
     (tmp_path / "mine" / "thesis.tex").write_text("years")
     (tmp_path / "file").write_text("text")
     for name in ("mine", "file"):
-        with pytest.raises(CheckpointError, match="exists and is not a classifier's folder"):
+        with pytest.raises(CheckpointError, match=name):
             classifier.save(tmp_path / name)
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "years"
     (tmp_path / "empty").mkdir()
