@@ -124,5 +124,5 @@ def test_the_command_says_what_it_cannot_average(tmp_path):
         cli, ["average", str(tmp_path / "a"), str(tmp_path / "b"), "-o", str(tmp_path / "c")]
     )
     assert result.exit_code == 1
-    assert "is TinyBERT, expected CSE models" in result.output
+    assert "is BertEncoder, expected CSE" in result.output
     assert not (tmp_path / "c").exists()

@@ -89,7 +89,7 @@ def test_a_turn_has_the_shape_of_the_sentence_vector():
 @pytest.mark.parametrize("shape", [{}, {"output_dim": 7, "windows": "padded"}, {"phi": "identity"}])
 def test_lengths_are_as_asked_and_dot_products_stay(shape):
     plain = make_student(**shape).encoder(tables="float32")
-    options = {"length": 3.0, "average_norm": 0.9, "ngram_norm": 0.6}
+    options = {"sentence_norm": 3.0, "average_norm": 0.9, "ngram_norm": 0.6}
     student = make_student(options, **shape)
     encoder = student.encoder(rotate_on=TEXTS, tables="float32")
     (old, old_average, old_features), (vectors, average, features) = parts(plain), parts(encoder)
@@ -115,7 +115,7 @@ def test_lengths_are_as_asked_and_dot_products_stay(shape):
 
 def test_lengths_are_set_one_by_one_and_where_texts_are_given():
     plain = parts(make_student().encoder(tables="float32"))
-    sizes = {"length": 3.0, "average_norm": 0.9, "ngram_norm": 0.6}
+    sizes = {"sentence_norm": 3.0, "average_norm": 0.9, "ngram_norm": 0.6}
     for number, (name, size) in enumerate(sizes.items()):
         found = parts(make_student({name: size}).encoder(rotate_on=TEXTS, tables="float32"))
         for other, (was, is_now) in enumerate(zip(plain, found, strict=True)):
@@ -127,7 +127,7 @@ def test_lengths_are_set_one_by_one_and_where_texts_are_given():
 
 
 def test_the_finished_model_survives_compression(tmp_path):
-    options = {"length": 3.0, "average_norm": 0.9, "ngram_norm": 0.6}
+    options = {"sentence_norm": 3.0, "average_norm": 0.9, "ngram_norm": 0.6}
     student = make_student(options)
     student.save(tmp_path / "model", rotate_on=TEXTS)
     saved = parts(sentenc.load(tmp_path / "model"))
@@ -168,10 +168,10 @@ def test_features_that_cannot_have_another_unit_are_refused():
 
 def test_lengths_that_do_not_fit_are_refused():
     for options, shape, message in [
-        ({"length": 0}, {}, "length is 0, expected a number above 0"),
+        ({"sentence_norm": 0}, {}, "sentence_norm is 0, expected a number above 0"),
         ({"average_norm": -1.0}, {}, r"average_norm is -1\.0, expected a number above 0"),
         ({"ngram_norm": float("nan")}, {}, "ngram_norm is nan"),
-        ({"length": 1.0}, {"combine": "concat"}, r"length is 1\.0 with combine='concat'.*expected combine 'residual'"),
+        ({"sentence_norm": 1.0}, {"combine": "concat"}, r"sentence_norm is 1\.0 with combine='concat'.*expected combine 'residual'"),
         ({"average_norm": 1.0}, {"average_dim": 0}, r"average_dim=0, expected an average_dim"),
         ({"ngram_norm": 1.0}, {"combine": "residual"}, r"ngram_norm is 1\.0 with combine='residual'"),
     ]:  # fmt: skip

@@ -38,7 +38,7 @@ def test_the_model_that_is_evaluated_is_the_finished_one(tmp_path):
         seen.append(encoder.encode(TEXTS))
         return 0.0
 
-    whole = trainer(tmp_path, student=wide_student(length=3.0, average_norm=0.5), dropout=0.0)
+    whole = trainer(tmp_path, student=wide_student(sentence_norm=3.0, average_norm=0.5), dropout=0.0)
     options = {"show_progress_bar": False, "rotate_on": TEXTS}
     config = TrainerConfig(steps=1, device="cpu", evaluate_every=1)
     Trainer(whole.student, whole.tasks[1:], config, tmp_path, evaluate, **options).run()
@@ -59,10 +59,10 @@ def refining(tmp_path, **changes):
     table = {
         "output": "out", "work": "work",
         "student": {
-            "start": "./start", "config": {"combine": "both", "average_dim": 4}, "length": 3.0,
+            "init": "./start", "config": {"combine": "both", "average_dim": 4}, "sentence_norm": 3.0,
             "average_norm": 0.9, "ngram_norm": 0.6,
         },
-        "teacher": {"model": "./teacher", "cache": "cache"},
+        "teacher": {"models": ["./teacher"], "cache": "cache"},
         "corpora": {"text": {"sources": [{"files": ["text.txt"], "form": "sentences"}]}},
         "losses": [objective | changes],
         "training": {"steps": 12, "learning_rate": 0.001, "log_every": 6, "device": "cpu", "warmup": 0},
@@ -93,7 +93,7 @@ def test_aligned_axes_begin_lower_than_principal_ones(tmp_path):
     first = {}
     for space in ("aligned", "principal"):
         config = refining(tmp_path, space=space, relation_weight=0.0)
-        student = replace(config.student, length=None, average_norm=None, ngram_norm=None)
+        student = replace(config.student, sentence_norm=None, average_norm=None, ngram_norm=None)
         work, output = str(tmp_path / space), str(tmp_path / f"out-{space}")
         run(replace(config, student=student, work=work, output=output), show_progress_bar=False)
         first[space] = rows(tmp_path / space)[0]["loss"]
@@ -103,5 +103,5 @@ def test_aligned_axes_begin_lower_than_principal_ones(tmp_path):
 
 def test_lengths_go_with_axes_that_can_be_set(tmp_path):
     pytest.importorskip("sentence_transformers")
-    with pytest.raises(ValueError, match=r"student\.length is 3\.0 with an objective that shapes the axes"):
+    with pytest.raises(ValueError, match=r"student\.sentence_norm is 3\.0"):
         run(refining(tmp_path, space="principal"), show_progress_bar=False)

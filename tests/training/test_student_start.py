@@ -49,7 +49,7 @@ def saved(tmp_path, **shape):
 def test_a_widened_model_has_the_same_sentence_vectors(tmp_path, teacher, shape):
     encoder, path = saved(tmp_path, **shape)
     config = {"combine": "both", "average_dim": 4}
-    student = made(tmp_path, teacher, start=path, config=config, length=2.0, ngram_norm=0.5)
+    student = made(tmp_path, teacher, init=path, config=config, sentence_norm=2.0, ngram_norm=0.5)
     found = student.encoder(tables="float32").encode(TEXTS)
     d = encoder.config.word_dim
     np.testing.assert_allclose(found[:, :d], encoder.encode(TEXTS), atol=1e-5)
@@ -59,16 +59,16 @@ def test_a_widened_model_has_the_same_sentence_vectors(tmp_path, teacher, shape)
     ids, ends, _ = encoder.tokenizer.encode(TEXTS[:1])
     np.testing.assert_allclose(found[0, d : d + 4], expected[ids[: ends[0]]].mean(0), atol=1e-5)
     assert found[0, d + 4 :].any()
-    assert (student.length, student.average_norm, student.ngram_norm) == (2.0, None, 0.5)
+    assert (student.sentence_norm, student.average_norm, student.ngram_norm) == (2.0, None, 0.5)
 
 
 def test_the_teacher_is_asked_for_a_new_average_alone(tmp_path):
     encoder, path = saved(tmp_path, average_dim=4)
     np.testing.assert_allclose(
-        made(tmp_path, start=path).encoder(tables="float32").encode(TEXTS), encoder.encode(TEXTS), atol=1e-5
+        made(tmp_path, init=path).encoder(tables="float32").encode(TEXTS), encoder.encode(TEXTS), atol=1e-5
     )
     # An average that is there is kept.
-    student = made(tmp_path, start=path, config={"combine": "both", "average_dim": 4})
+    student = made(tmp_path, init=path, config={"combine": "both", "average_dim": 4})
     np.testing.assert_array_equal(student.encoder().weight("average"), encoder.weight("average"))
     assert student.config.combine == "both"
 
@@ -84,12 +84,12 @@ def test_what_a_model_cannot_become_is_refused(tmp_path, teacher):
         ({"num_filters": 7}, "num_filters is 7, expected at most the 6"),
     ]:
         with pytest.raises(ValueError, match=message):
-            made(tmp_path, teacher, start=path, config=config)
+            made(tmp_path, teacher, init=path, config=config)
     _, path = saved(tmp_path, combine="both")
     with pytest.raises(ValueError, match="has combine='both'"):
-        made(tmp_path, teacher, start=path, config={"combine": "residual"})
-    with pytest.raises(ValueError, match=r"student\.length is 2\.0, expected it for kind 'cse' only"):
-        made(tmp_path, kind="bert", start="random", length=2.0)
+        made(tmp_path, teacher, init=path, config={"combine": "residual"})
+    with pytest.raises(ValueError, match=r"student\.sentence_norm is 2\.0.*'cse'"):
+        made(tmp_path, kind="bert", init="random", sentence_norm=2.0)
 
 
 def test_a_model_shrinks_to_a_start(tmp_path):
@@ -98,7 +98,7 @@ def test_a_model_shrinks_to_a_start(tmp_path):
     frequencies = token_frequencies(encoder.tokenizer, TEXTS)
     tokenizer, kept = prune_vocabulary(encoder.tokenizer, frequencies, tokens - 3)
     config = {"embedding_dim": 8, "num_filters": 4, "average_dim": 2}
-    student = made(tmp_path, start=path, config=config, vocabulary=tokens - 3)
+    student = made(tmp_path, init=path, config=config, vocabulary=tokens - 3)
     assert student.tokenizer.vocabulary == tokenizer.vocabulary
     assert (student.config.vocab_size, student.dim) == (tokens - 3, 8 + 2 + 2 * 4)
     small = student.encoder()
@@ -126,7 +126,7 @@ def test_what_cannot_shrink_is_refused():
 def test_a_new_student_gets_the_teachers_average_too(tmp_path, teacher):
     encoder, path = saved(tmp_path)
     config = {"combine": "both", "average_dim": 4, "embedding_dim": 8, "num_filters": 6}
-    student = made(tmp_path, teacher, start="random", tokenizer=path, config=config, average_norm=0.5)
+    student = made(tmp_path, teacher, init="random", tokenizer=path, config=config, average_norm=0.5)
     expected = average_from_teacher(teacher, encoder.tokenizer, 4)
     np.testing.assert_array_equal(student.encoder().weight("average"), expected)
     assert student.average_norm == 0.5

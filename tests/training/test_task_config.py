@@ -14,7 +14,7 @@ def table(**changes):
         "output": "out",
         "task": {"kind": "classification", "train": "a.tsv", "dev": "b.tsv", "text": ["s"]},
         "teacher": {"model": "somewhere"},
-        "student": {"start": "teacher", "layers": [0, 1]},
+        "student": {"init": "teacher", "layers": [0, 1]},
     }
     for path, value in changes.items():
         *sections, key = path.split("__")
@@ -42,7 +42,7 @@ def test_example_names_every_key():
     from sentenc.training.config import task_distillation as task_config
 
     text = EXAMPLE.read_text(encoding="utf-8")
-    for kind in ("TaskConfig", "PhaseConfig", "IntermediateConfig", "PredictionConfig", "TeacherConfig",
+    for kind in ("TaskConfig", "PhaseConfig", "IntermediateConfig", "PredictionConfig", "TaskTeacherConfig",
                  "TaskStudentConfig", "AugmentationConfig"):  # fmt: skip
         for item in fields(getattr(task_config, kind)):
             assert f"{item.name} =" in text or f"[teacher.{item.name}]" in text, item.name
@@ -102,10 +102,10 @@ def test_what_is_a_task_run(tmp_path):
         ({"teacher": {}}, "teacher.model is missing"),
         ({"teacher__finetune": {"epochs": 0}}, "teacher.finetune: epochs is 0, expected a finite number above 0"),
         ({"teacher__finetune": {"temperature": 1.0}}, "unknown key teacher.finetune.temperature"),
-        ({"student": {}}, "student.layers is None with start 'teacher'"),
-        ({"student": {"start": "random", "layers": [1]}}, "with start 'random'"),
+        ({"student": {}}, "student.layers is None"),
+        ({"student": {"init": "random", "layers": [1]}}, "'random'"),
         ({"student__config": {"vocab_size": 3}}, "student.config has 'vocab_size'"),
-        ({"student": {"start": "x", "config": {"hidden_size": 3}}}, "student.config has 'hidden_size'"),
+        ({"student": {"init": "x", "config": {"hidden_size": 3}}}, "student.config has 'hidden_size'"),
         ({"augmentation": {}}, "neither masked_lm nor word_vectors"),
         ({"augmentation": {"word_vectors": "x", "p": 0.0}}, "augmentation.p is 0"),
         ({"augmentation": {"word_vectors": "x", "copies": 0}}, "augmentation.copies is 0"),

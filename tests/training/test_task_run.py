@@ -50,7 +50,7 @@ def table(data="topics", **changes):
         "task": {"kind": "classification", "train": f"{data}/train.tsv", "dev": f"{data}/dev.tsv", "text": ["a"],
                  "max_tokens": 32},
         "teacher": {"model": "tuned"},
-        "student": {"start": "teacher", "layers": [0, 2], "config": {"intermediate_size": 24}},
+        "student": {"init": "teacher", "layers": [0, 2], "config": {"intermediate_size": 24}},
         "prediction": {"epochs": 2, "learning_rate": 1e-3, "batch_size": 8},
         "device": "cpu",
     } | changes  # fmt: skip
@@ -174,7 +174,7 @@ def test_scores_are_learned_from_the_originals(folder, tmp_path):
 
 def test_gold_from_a_random_start(folder, tmp_path):
     config = settings(
-        folder, tmp_path, student={"start": "random", "config": {"num_hidden_layers": 1}},
+        folder, tmp_path, student={"init": "random", "config": {"num_hidden_layers": 1}},
         prediction={"epochs": 12, "learning_rate": 1e-2, "batch_size": 8, "targets": "gold", "evaluations": 2},
     )  # fmt: skip
     assert told(run(config))["scores"]["student"] > 80
@@ -182,7 +182,7 @@ def test_gold_from_a_random_start(folder, tmp_path):
 
 def test_student_from_a_folder(folder, tmp_path):
     config = settings(
-        folder, tmp_path, student={"start": "base", "config": {"hidden_dropout_prob": 0.0}},
+        folder, tmp_path, student={"init": "base", "config": {"hidden_dropout_prob": 0.0}},
         prediction={"epochs": 1, "batch_size": 16},
     )  # fmt: skip
     output = run(config)
@@ -191,7 +191,7 @@ def test_student_from_a_folder(folder, tmp_path):
 
 
 def test_layers_of_the_teacher_with_its_classifier(folder, tmp_path):
-    config = settings(folder, tmp_path, student={"start": "teacher", "layers": [0, 1, 2]})
+    config = settings(folder, tmp_path, student={"init": "teacher", "layers": [0, 1, 2]})
     data = read_task_data(config.task.train, config.task)
     teacher = finetuned(config.teacher.model, data, config)
     student = first_student(config, teacher, data)
@@ -252,7 +252,7 @@ def test_refused_settings(folder, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"augmentation.* has nothing to be used by"):
         run(settings(folder, tmp_path, augmentation=AUGMENTATION, prediction={"targets": "gold"}))
     with pytest.raises(ValueError, match="layers is"):
-        run(settings(folder, tmp_path, student={"start": "teacher", "layers": [7]}))
+        run(settings(folder, tmp_path, student={"init": "teacher", "layers": [7]}))
     config = settings(folder, tmp_path, prediction={"epochs": 1, "batch_size": 16})
     run(config)
     changed = settings(folder, tmp_path, prediction={"epochs": 1, "batch_size": 12})
@@ -267,7 +267,7 @@ def test_refused_settings(folder, tmp_path, monkeypatch):
 
 
 def test_refused_vocabularies(folder, tmp_path):
-    config = settings(folder, tmp_path, student={"start": "base"}, intermediate={"epochs": 1})
+    config = settings(folder, tmp_path, student={"init": "base"}, intermediate={"epochs": 1})
     data = read_task_data(config.task.train, config.task)
     teacher = finetuned(config.teacher.model, data, config)
     student = first_student(config, teacher, data)

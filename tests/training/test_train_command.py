@@ -135,7 +135,7 @@ def test_a_run_from_its_file_to_a_model_and_its_papers(folder, monkeypatch):
     card = (folder / "model/README.md").read_text()
     best = max(rows, key=lambda row: row.get("dev", -100))
     for part in (
-        "# model", "27 steps", f"those of step {best['step']}", "sentenc train run.toml", "kind = \"distillation\"",
+        "# model", "27 steps", f"those of step {best['step']}", "sentenc train run.toml", "kind = \"embedding_distillation\"",
         "| sentences.txt | sentences | 301 | 301 |", "| pairs.tsv | pairs |", "vectors of 301 texts", "torch ",
     ):  # fmt: skip
         assert part in card, part
@@ -204,7 +204,7 @@ def test_a_cache_that_lacks_texts_is_used_as_far_as_it_goes(folder):
         ["student.init='vectors.txt'", "student.config={num_filters=3, unknown='row'}"],
         ["student.init='vectors.txt'", "student.config={embedding_dim=4, num_filters=3}"],
         ["student.init='teacher'", "training.sparse_embeddings=true", "training.accumulate=2"],
-        ["student={start='./teacher'}"],
+        ["student={init='./teacher'}"],
         ["losses.0.space='principal'", "losses.0.matryoshka=[4, 12]"],
     ],
     ids=["random", "words", "fewer dimensions", "sparse", "model", "matryoshka"],
@@ -229,7 +229,7 @@ def test_a_bert_is_trained_too(folder):
         cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]", model_max_length=48,
     ).save_pretrained(folder / "tokenizer")  # fmt: skip
     student = (
-        "student={kind='bert', start='random', tokenizer='tokenizer', max_tokens=24, config={hidden_size=16, "
+        "student={kind='bert', init='random', tokenizer='tokenizer', max_tokens=24, config={hidden_size=16, "
         "num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=32}}"
     )
     result = train(folder, "--set", student, "--set", "training.epochs=1")
@@ -246,11 +246,11 @@ def test_a_bert_is_trained_too(folder):
         (["student.init='random'", "teacher={cache='full'}"], ValueError, r"expected student\.tokenizer"),
         (["teacher={cache='nothing'}", "student.init='random'", "student.tokenizer='teacher'"], ValueError,
          r"nothing has no vectors of a teacher"),
-        (["losses.0.corpus='pairs'"], ValueError, r"objective distillation wants examples of 1 texts"),
+        (["losses.0.corpus='pairs'"], ValueError, r"embedding_distillation .*1.*pairs.*2"),
         (["losses.0.batch_size=400", "training.epochs=1"], ValueError, r"an epoch of .* has 301 examples, fewer than a batch"),
-        (["losses.0.margin=1"], ValueError, r"unknown option 'margin' of objective distillation"),
+        (["losses.0.margin=1"], ValueError, r"'margin' of .*embedding_distillation"),
         (["evaluation.sts='none.tsv'"], OSError, r"none\.tsv"),
-        (["student={kind='bert', start='teacher-folder', dropout=0.1}"], ValueError, r"student\.dropout is 0\.1"),
+        (["student={kind='bert', init='teacher-folder', dropout=0.1}"], ValueError, r"student\.dropout is 0\.1"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_said(folder, teacher, changes, error, message):
@@ -268,7 +268,7 @@ def test_a_failing_loss_is_a_failure_of_the_command(folder, monkeypatch):
     )
     result = train(folder)
     assert result.exit_code == 1
-    assert "Error: the loss of distillation is nan at step 0" in result.output
+    assert "Error: the loss of embedding_distillation is nan at step 0" in result.output
     assert (folder / "work/failed-step-0.json").exists()
 
 

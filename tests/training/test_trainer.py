@@ -182,7 +182,7 @@ def test_tasks_that_do_not_fit_are_refused(tmp_path):
         with pytest.raises(ValueError, match=message):
             Trainer(whole.student, tasks, config, tmp_path)
     for changes, message in (
-        ({"learning_rates": {"filters": 0.1}}, "learning_rates names filters, expected groups of embeddings, ngrams, objectives"),
+        ({"learning_rates": {"filters": 0.1}}, "learning_rates names filters, expected .*embeddings, ngrams, losses"),
         ({"regularization": {"filters": 0.1}}, "regularization names filters"),
         ({"sparse_embeddings": True, "regularization": {"embeddings": 0.1}}, "one without the other"),
     ):  # fmt: skip

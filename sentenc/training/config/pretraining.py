@@ -32,7 +32,7 @@ class StudentConfig:
         dropout: See :class:`~sentenc.training.students.cse.CSEStudent`; so are the next five.
         word_dropout: The same.
         ngram_warmup: The same.
-        length: The same.
+        sentence_norm: The same.
         average_norm: The same.
         ngram_norm: The same.
         vocabulary: Prune a WordPiece vocabulary to so many tokens, the most frequent ones; 0 keeps all.
@@ -50,7 +50,7 @@ class StudentConfig:
     dropout: float = 0.0
     word_dropout: float = 0.0
     ngram_warmup: float = 0.0
-    length: float | None = None
+    sentence_norm: float | None = None
     average_norm: float | None = None
     ngram_norm: float | None = None
     vocabulary: int = 0
@@ -270,7 +270,7 @@ def _files(source: dict[str, Any], where: str) -> list[str]:
 
 def _objectives(entries: Any, corpora: Mapping[str, CorpusConfig]) -> tuple[LossConfig, ...]:
     if not isinstance(entries, list) or not entries:
-        raise ValueError("objectives are missing, expected at least one [[losses]]")
+        raise ValueError("losses are missing, expected at least one [[losses]]")
     own = [item.name for item in fields(LossConfig) if item.name != "options"]
     found = []
     for number, entry in enumerate(entries):

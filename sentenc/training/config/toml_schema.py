@@ -105,7 +105,15 @@ def parse(kind: type[T], table: dict[str, Any], where: str) -> T:
                 raise ValueError(f"{place}{name} is missing")
         elif not _fits(table[name], hints[name]):
             raise TypeError(f"{place}{name} is {table[name]!r}, expected {_words(hints[name])}")
-    return kind(**table)
+    # TOML has lists only: a field that is a tuple becomes one.
+    return kind(**{
+        name: tuple(value) if isinstance(value, list) and _is_tuple(hints[name]) else value
+        for name, value in table.items()
+    })  # fmt: skip
+
+
+def _is_tuple(hint: Any) -> bool:
+    return get_origin(hint) is tuple or any(get_origin(part) is tuple for part in get_args(hint))
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -28,7 +28,15 @@ from sentenc.training.students.bert import BertStudent
 from sentenc.training.teachers.ensemble import first_transformer
 
 # Settings that a BERT does not have.
-_FOREIGN = ("preset", "dropout", "word_dropout", "ngram_warmup", "length", "average_norm", "ngram_norm")
+_FOREIGN = (
+    "preset",
+    "dropout",
+    "word_dropout",
+    "ngram_warmup",
+    "sentence_norm",
+    "average_norm",
+    "ngram_norm",
+)
 
 
 def make_bert_student(

@@ -32,7 +32,7 @@ from sentenc.training.students.base import Student
 from sentenc.training.students.cse import CSEStudent
 
 _RATES = ("dropout", "word_dropout", "ngram_warmup")
-_LENGTHS = ("length", "average_norm", "ngram_norm")
+_NORMS = ("sentence_norm", "average_norm", "ngram_norm")
 # What of a model that is the start may become more, and what less.
 _WIDENING = ("combine", "average_dim")
 _SHRINKING = ("embedding_dim", "num_filters", "average_dim")
@@ -61,7 +61,7 @@ def make_student(
         return make_bert_student(run, texts, teacher, _start_place(run, about))
     if settings.layers:
         raise ValueError(f"student.layers is {list(settings.layers)}, expected it for kind 'bert' only")
-    options = {name: getattr(settings, name) for name in _RATES + _LENGTHS}
+    options = {name: getattr(settings, name) for name in _RATES + _NORMS}
     options["sparse_embeddings"] = run.training.sparse_embeddings
     generator = torch.Generator().manual_seed(run.seed)
     if settings.init in ("teacher", "random"):

@@ -150,13 +150,13 @@ class _Preparation:
             for settings in self.config.objectives
         )
         if shaped or self.config.student.kind != "cse":
-            self._refuse_lengths()
+            self._refuse_norms()
             return None
         return list(islice(self.texts(self.config.objectives[0].corpus), _ROTATION_TEXTS))
 
-    def _refuse_lengths(self) -> None:
+    def _refuse_norms(self) -> None:
         # They are measured and set together with the axes.
-        for name in ("length", "average_norm", "ngram_norm"):
+        for name in ("sentence_norm", "average_norm", "ngram_norm"):
             if (value := getattr(self.config.student, name)) is not None:
                 raise ValueError(
                     f"student.{name} is {value} with an objective that shapes the axes (matryoshka or space "

@@ -33,7 +33,7 @@ class CSEStudent(Student):
         word_dropout: Share of whole tokens dropped while training.
         ngram_warmup: Share of the training that goes to the word path alone; not with combine "concat".
         sparse_embeddings: Sparse gradients for the embeddings, see :meth:`sparse_parameters`.
-        length: How long the finished model's vectors are (root of the mean square), features that stand
+        sentence_norm: How long the finished model's vectors are (root of the mean square), features that stand
             beside them not counted; None leaves them as they are trained. Classifiers with a fixed
             regularization depend on it, cosines do not.
         average_norm: The same for the plain average, whose mean over texts is taken off.
@@ -56,7 +56,7 @@ class CSEStudent(Student):
         word_dropout: float = 0.0,
         ngram_warmup: float = 0.0,
         sparse_embeddings: bool = False,
-        length: float | None = None,
+        sentence_norm: float | None = None,
         average_norm: float | None = None,
         ngram_norm: float | None = None,
     ) -> None:
@@ -76,11 +76,11 @@ class CSEStudent(Student):
                 f"ngram_warmup is {ngram_warmup} with combine='concat', expected 0 or another combine: "
                 "concatenated n-gram features cannot wait for the words"
             )
-        _check_lengths(config, length, average_norm, ngram_norm)
+        _check_norms(config, sentence_norm, average_norm, ngram_norm)
         self.config = config
         self.tokenizer = tokenizer
         self.ngram_warmup = ngram_warmup
-        self.length = length
+        self.sentence_norm = sentence_norm
         self.average_norm = average_norm
         self.ngram_norm = ngram_norm
         self.module = CSEModule(config, generator, dropout=dropout, word_dropout=word_dropout)
@@ -111,8 +111,8 @@ class CSEStudent(Student):
             encoder: The model.
             config: Its own, or one with more beside the sentence vector.
             average: Rows (V, average_dim) of a plain average, for a model that has none.
-            options: ``dropout``, ``word_dropout``, ``ngram_warmup``, ``sparse_embeddings``, ``length``,
-                ``average_norm``, ``ngram_norm``.
+            options: ``dropout``, ``word_dropout``, ``ngram_warmup``, ``sparse_embeddings``,
+                ``sentence_norm``, ``average_norm``, ``ngram_norm``.
         """
         student = cls(
             config or encoder.config,
@@ -221,8 +221,8 @@ class CSEStudent(Student):
             found.astype(np.float64), [config.word_dim, config.word_dim + config.average_dim], axis=1
         )
         turn = principal_axes(vectors)
-        if self.length is not None:
-            turn = turn * (self.length / _length(vectors))
+        if self.sentence_norm is not None:
+            turn = turn * (self.sentence_norm / _length(vectors))
         config, weights = turned(config, weights, turn)
         if self.average_norm is not None and config.average_dim:
             centered = average - average.mean(0)
@@ -244,11 +244,11 @@ class CSEStudent(Student):
             weight.copy_(torch.from_numpy(np.asarray(values, np.float32)))
 
 
-def _check_lengths(
-    config: CSEConfig, length: float | None, average_norm: float | None, ngram_norm: float | None
+def _check_norms(
+    config: CSEConfig, sentence_norm: float | None, average_norm: float | None, ngram_norm: float | None
 ) -> None:
     for name, value, fits, expected in (
-        ("length", length, config.combine != "concat", "combine 'residual' or 'both'"),
+        ("sentence_norm", sentence_norm, config.combine != "concat", "combine 'residual' or 'both'"),
         ("average_norm", average_norm, config.average_dim > 0, "an average_dim"),
         ("ngram_norm", ngram_norm, config.combine == "both", "combine 'both'"),
     ):
