@@ -18,19 +18,19 @@ from bag_of_words import FoldByFold
 from transfer import RandomWords
 
 from sentenc.evaluation import LogisticProbe, Probe
-from sentenc.evaluation.embedding_store import EmbeddingStore, as_embedder
+from sentenc.evaluation.embedder import CachedEmbedder, as_embedder
 from sentenc.evaluation.probes.base import Labeled
 from sentenc.evaluation.protocols import Outcome, k_fold, nested_k_fold, pair_features, senteval_order, split
 from sentenc.evaluation.senteval_tasks import TASKS
 
 
-def labeled_parts(name: str, store: EmbeddingStore, data: str) -> dict[str, Labeled]:
+def labeled_parts(name: str, store: CachedEmbedder, data: str) -> dict[str, Labeled]:
     task = TASKS[name]
     parts, found = task.read(data, "senteval")[0], {}
     for key, part in parts.items():
         order = senteval_order(part.texts, part.partners, part.targets)
-        vectors = store.vectors(part.texts)
-        features = vectors if part.partners is None else pair_features(vectors, store.vectors(part.partners))
+        vectors = store.encode(part.texts)
+        features = vectors if part.partners is None else pair_features(vectors, store.encode(part.partners))
         found[key] = Labeled(features[order], part.targets[order], len(task.classes))
     return found
 
@@ -68,7 +68,7 @@ def main() -> None:
         encoder = load(arguments.model)
         content["dim"] = encoder.dim
     content["vectors"] = arguments.model or "random word averages"
-    store = EmbeddingStore(as_embedder(encoder), arguments.cache)
+    store = CachedEmbedder(as_embedder(encoder), arguments.cache)
     total = {"ours": {"wall": 0.0, "cpu": 0.0}, "scikit-learn": {"wall": 0.0, "cpu": 0.0}}
     for name in arguments.tasks.split(","):
         parts = labeled_parts(name, store, arguments.data)

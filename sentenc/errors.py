@@ -115,7 +115,7 @@ class MissingExtraError(SentencError, ImportError):
 
 
 class MissingVectorError(SentencError, KeyError):
-    """A text has no vector in a read-only cache."""
+    """A text has no vector in an embedding cache."""
 
     # KeyError prints the repr of its argument, which here is a sentence.
     def __str__(self) -> str:

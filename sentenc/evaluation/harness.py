@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from sentenc.errors import DataMismatchWarning
 from sentenc.evaluation import relatedness
-from sentenc.evaluation.embedding_store import Embedder, EmbeddingStore, as_embedder
+from sentenc.evaluation.embedder import CachedEmbedder, Embedder, as_embedder
 from sentenc.evaluation.probes.base import Labeled, LogisticProbe, Probe
 from sentenc.evaluation.probes.senteval import SentEvalProbe
 from sentenc.evaluation.protocols import Outcome, k_fold, nested_k_fold, pair_features, senteval_order, split
@@ -135,7 +135,7 @@ def evaluate(
         normalize_embeddings=normalize_embeddings,
         truncate_dim=truncate_dim,
     )
-    store = EmbeddingStore(embedder, cache)
+    store = CachedEmbedder(embedder, cache)
     log = _Log(embedder, output)
     records: dict[str, Score] = {}
     for task in chosen:
@@ -194,7 +194,7 @@ class _Log:
 
 def _evaluate_task(
     task: Task,
-    store: EmbeddingStore,
+    store: CachedEmbedder,
     embedder: Embedder,
     settings: Settings,
     data: str | os.PathLike[str],
@@ -242,12 +242,12 @@ Vectors = npt.NDArray[np.float32]
 
 
 def _encode(
-    parts: Mapping[str, Examples], store: EmbeddingStore, bar: Bar
+    parts: Mapping[str, Examples], store: CachedEmbedder, bar: Bar
 ) -> dict[str, tuple[Vectors, Vectors | None]]:
     """Vectors of each part's texts and partners; everything is encoded in one go."""
-    store.vectors([text for part in parts.values() for text in [*part.texts, *(part.partners or [])]], bar)
+    store.encode([text for part in parts.values() for text in [*part.texts, *(part.partners or [])]], bar)
     return {
-        name: (store.vectors(part.texts), None if part.partners is None else store.vectors(part.partners))
+        name: (store.encode(part.texts), None if part.partners is None else store.encode(part.partners))
         for name, part in parts.items()
     }
 

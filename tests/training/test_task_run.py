@@ -279,23 +279,29 @@ def test_refused_vocabularies(folder, tmp_path):
 # What is kept in the work folder
 
 
-def test_outputs_go_on_where_they_were_stopped(folder, tmp_path, monkeypatch):
-    from sentenc.training.recipes import task_caches
-
+def test_outputs_are_resumed_where_they_were_stopped(folder, tmp_path, monkeypatch):
     config = settings(folder, tmp_path)
     data = read_task_data(config.task.train, config.task)
     teacher = finetuned(config.teacher.model, data, config).encoder()
-    monkeypatch.setattr(task_caches, "_BLOCK", 8)
-    whole = outputs(teacher, data.texts, tmp_path, False)
+    monkeypatch.setattr("sentenc.embedding_cache._TEXTS_PER_SHARD", 8)
+    whole = outputs(teacher, data.texts, tmp_path / "whole", False).lookup(data.texts)
     np.testing.assert_allclose(whole, teacher.encode(data.texts), atol=1e-5)
-    (path,) = tmp_path.glob("outputs-*")
-    path.write_bytes(path.read_bytes()[: 4 * 2 * 19 + 3])
-    real, asked = teacher.encode, []
-    monkeypatch.setattr(teacher, "encode", lambda texts, **more: asked.extend(texts) or real(texts, **more))
-    np.testing.assert_array_equal(outputs(teacher, data.texts, tmp_path, False), whole)
-    assert asked == data.texts[16:]
-    np.testing.assert_array_equal(outputs(teacher, data.texts, tmp_path, False), whole)
-    assert len(asked) == len(data) - 16
+    real, encoded = teacher.encode, []
+
+    def stopping(texts, **options):
+        if len(encoded) == 16:
+            raise KeyboardInterrupt
+        encoded.extend(texts)
+        return real(texts, **options)
+
+    monkeypatch.setattr(teacher, "encode", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        outputs(teacher, data.texts, tmp_path / "parts", False)
+    monkeypatch.setattr(teacher, "encode", lambda texts, **more: encoded.extend(texts) or real(texts, **more))
+    for _ in range(2):
+        parts = outputs(teacher, data.texts, tmp_path / "parts", False)
+        np.testing.assert_array_equal(parts.lookup(data.texts), whole)
+        assert len(encoded) == len(set(encoded)) == len(data)
 
 
 def test_augmentation_goes_on_where_it_was_stopped(folder, tmp_path):

@@ -13,7 +13,7 @@ from sentenc.errors import SentencError
 from sentenc.metrics import spearman
 from sentenc.training.config.pretraining import parse_run
 from sentenc.training.recipes import pretraining as run_module
-from sentenc.training.teachers.embedding_cache import EmbeddingCache
+from sentenc.training.teachers.teacher_cache import fill_teacher_cache, open_teacher_cache
 from tests.support.models import WORDS, make_cse, wordpiece_spec
 
 RUN = """
@@ -254,7 +254,7 @@ def test_a_bert_is_trained_too(folder):
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_said(folder, teacher, changes, error, message):
-    EmbeddingCache(folder / "full", teacher).add(["the dog runs"], progress=False)
+    fill_teacher_cache(open_teacher_cache(folder / "full", teacher), teacher, ["the dog runs"])
     result = train(folder, *[argument for change in changes for argument in ("--set", change)])
     assert isinstance(result.exception, error), repr(result.exception)
     with pytest.raises(error, match=message):

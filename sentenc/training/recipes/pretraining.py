@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sentenc.embedding_cache import EmbeddingCache
 from sentenc.encoders.base import Encoder
 from sentenc.encoders.cse.encoder import CSE
 from sentenc.errors import MissingExtraError
@@ -35,7 +36,6 @@ from sentenc.training.recipes.dev_score import sts_score
 from sentenc.training.recipes.model_card import model_card
 from sentenc.training.students.base import Student
 from sentenc.training.students.bert import BertStudent
-from sentenc.training.teachers.embedding_cache import EmbeddingCache
 from sentenc.training.teachers.ensemble import (
     TeacherEnsemble,
     first_transformer,
@@ -43,6 +43,7 @@ from sentenc.training.teachers.ensemble import (
     load_teacher,
 )
 from sentenc.training.teachers.sanity_check import check_teacher
+from sentenc.training.teachers.teacher_cache import fill_teacher_cache, open_teacher_cache
 
 # Texts in which tokens are counted, and whose vectors give principal axes: more would change little.
 _COUNTED = 1_000_000
@@ -183,10 +184,11 @@ class _Preparation:
             return None
         # A run that goes on must have the texts that it began with.
         fill = fill and not self.resumes and bool(settings.models) and settings.max_minutes != 0
-        found = EmbeddingCache(Path(settings.cache), for_many_texts(self.load_teacher()) if fill else None)
-        if fill:
+        teacher = for_many_texts(self.load_teacher()) if fill else None
+        found = open_teacher_cache(settings.cache, teacher)
+        if teacher is not None:
             for corpus in corpora:
-                found.add(_Texts(self, corpus), settings.max_minutes, self.bars)
+                fill_teacher_cache(found, teacher, _Texts(self, corpus), settings.max_minutes, self.bars)
         if not len(found):
             raise ValueError(f"{settings.cache} has no vectors of a teacher, expected some to train on")
         return found

@@ -3,11 +3,13 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from sentenc.embedding_cache import EmbeddingCache
 from sentenc.errors import CorpusError
 from sentenc.io.atomic import replacing_file
 from sentenc.io.progress import progress_bar
@@ -20,9 +22,6 @@ from sentenc.training.initialization.word_vectors import load_word_vectors
 from sentenc.training.students.bert_classifier import TaskEncoder
 
 FloatArray = npt.NDArray[np.float32]
-
-# Texts whose outputs are written at a time: what a stopped run loses at most.
-_BLOCK = 1024
 
 
 class Targets:
@@ -78,28 +77,15 @@ def augmented(
     return list(dict.fromkeys(tuple(line.split("\t")[1:]) for line in lines))
 
 
-def outputs(teacher: TaskEncoder, texts: Sequence[str], folder: Path, show_progress_bar: bool) -> FloatArray:
-    """The teacher's logits (n, C) of distinct texts, from a file in the folder as far as it goes."""
-    stamp = _hash("\n".join([teacher.fingerprint(), *texts]))
-    path = folder / f"outputs-{stamp}.f32"
-    width = 4 * teacher.dim
-    done = 0
-    if path.exists():
-        # Whole blocks alone: every block is then computed with the same neighbors as in a run never stopped.
-        done = path.stat().st_size // width
-        done = len(texts) if done >= len(texts) else done - done % _BLOCK
-        with open(path, "r+b") as file:
-            file.truncate(done * width)
-    with (
-        open(path, "ab") as file,
-        progress_bar(len(texts) - done, "teacher", show_progress_bar) as bar,
-    ):
-        for start in range(done, len(texts), _BLOCK):
-            block = list(texts[start : start + _BLOCK])
-            file.write(teacher.encode(block, on_overflow="ignore").tobytes())
-            file.flush()
-            bar.update(len(block))
-    return np.fromfile(path, np.float32).reshape(-1, teacher.dim)
+def outputs(
+    teacher: TaskEncoder, texts: Sequence[str], folder: Path, show_progress_bar: bool
+) -> EmbeddingCache:
+    """Returns a cache with the teacher's logits (C,) of every text, stored in a subfolder."""
+    fingerprint = teacher.fingerprint()
+    cache = EmbeddingCache(folder / f"outputs-{fingerprint}", fingerprint)
+    with progress_bar(len(texts), "teacher", show_progress_bar) as bar:
+        cache.fill(texts, partial(teacher.encode, on_overflow="ignore"), bar=bar, source="the teacher")
+    return cache
 
 
 def _sources(

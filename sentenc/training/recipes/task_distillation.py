@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sentenc.embedding_cache import EmbeddingCache
 from sentenc.encoders.base import Encoder
 from sentenc.training.config.task_distillation import IntermediateConfig, PhaseConfig, TaskRunConfig
 from sentenc.training.config.toml_writer import toml_text
@@ -222,10 +223,10 @@ class _Run:
         is_gold = settings.targets == "gold"
         return Prediction(self.config.task.kind, gold=is_gold, temperature=settings.temperature)
 
-    def _targets(self, teacher: BertClassifierStudent, texts: list[str]) -> Targets:
+    def _targets(self, teacher: BertClassifierStudent, texts: list[str]) -> Targets | EmbeddingCache:
         if self.config.prediction.targets == "gold":
             return Targets(*self.train.gold())
-        return Targets(texts, outputs(teacher.encoder(), texts, self.work, self.bars))
+        return outputs(teacher.encoder(), texts, self.work, self.bars)
 
     def _phase(
         self,
@@ -233,7 +234,7 @@ class _Run:
         student: BertClassifierStudent,
         objective: Loss,
         texts: list[str],
-        targets: Targets | None,
+        targets: Targets | EmbeddingCache | None,
         settings: PhaseConfig,
     ) -> None:
         # Trains the student, or gives it the weights that it had after this phase.
