@@ -176,15 +176,15 @@ def _divided(
     examples: "Examples", options: dict[str, Any], say: Callable[[str], None]
 ) -> "tuple[Examples, Examples]":
     """Examples to fit to, and those held out."""
-    from sentenc.cli.held_out import in_both, split
+    from sentenc.splits import train_test_split
 
-    train, test = (
-        _rows(examples, rows) for rows in split(examples.labels, options["test_fraction"], options["seed"])
-    )
+    train_rows, test_rows = train_test_split(examples.labels, options["test_fraction"], options["seed"])
+    train, test = _rows(examples, train_rows), _rows(examples, test_rows)
     if not test.texts:
         few = "too few examples to hold any out" if options["test_fraction"] else "no example is held out"
         say(f"{few}: there is no report")
-    if shared := in_both(train.texts, test.texts):
+    known = set(train.texts)
+    if shared := sum(text in known for text in test.texts):
         say(
             f"warning: {shared:,} of the {len(test.texts):,} examples held out have a text that is fitted to as "
             "well: the report is too good for new texts"

@@ -23,11 +23,11 @@ from sentenc.downstream.persistence import (
     read_head,
     write_estimator,
 )
-from sentenc.downstream.splits import Rows, held_out_rows, strata
 from sentenc.encoders.base import Encoder
 from sentenc.errors import CheckpointError, MissingExtraError
 from sentenc.registry import available_models
 from sentenc.registry import load as load_encoder
+from sentenc.splits import Rows, strata, validation_rows
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
@@ -212,7 +212,7 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
     ) -> HeldOut:
         from sentenc.downstream.fine_tuning import tune_end_to_end
 
-        held = held_out_rows(strata(targets), self.validation_fraction, rng)
+        held = validation_rows(strata(targets), self.validation_fraction, rng)
         kept = np.setdiff1d(np.arange(len(targets)), held)
         start = None
         if self.init == "pretrained":

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.downstream.head import HeadKind, LinearHead, log_losses, probabilities
-from sentenc.downstream.splits import Rows, folds, held_out_rows, strata
 from sentenc.errors import MissingExtraError
+from sentenc.splits import Rows, strata, validation_folds, validation_rows
 from sentenc.threads import worker_threads
 
 Matrix = npt.NDArray[np.float32]
@@ -166,10 +166,10 @@ def _chosen_strength(problem: _Problem, fraction: float, rng: np.random.Generato
     n, groups = len(problem.features), strata(problem.targets)
     few = n <= _FEW
     if few and problem.size <= _SMALL:
-        parts = folds(groups, _FOLDS, rng) if fraction else []
+        parts = validation_folds(groups, _FOLDS, rng) if fraction else []
     else:
         share = max(fraction, _LEAST_FRACTION_OF_FEW) if few and fraction else fraction
-        held = held_out_rows(groups, share, rng)
+        held = validation_rows(groups, share, rng)
         parts = [held] if len(held) else []
     held = np.concatenate([np.zeros(0, np.int64), *parts])
     weights, targets = problem.weights[held], problem.targets[held]

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.errors import DataError, MissingExtraError
+from sentenc.errors import DataError
 from sentenc.evaluation.probes.base import Labeled, Labels, Probe, Rows, Split
+from sentenc.splits import stratified_folds
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,11 @@ def nested_k_fold(data: Labeled, probe: Probe, folds: int, seed: int, rng: np.ra
     Returns:
         ``accuracy``, the mean over folds, and ``dev_accuracy``, that of the inner loops.
     """
-    outer = stratified_folds(data.labels, folds, seed)
+    outer = _stratified_splits(data.labels, folds, seed)
     inner = [
         Split(split.train[part.train], split.train[part.test])
         for split in outer
-        for part in stratified_folds(data.labels[split.train], folds, seed)
+        for part in _stratified_splits(data.labels[split.train], folds, seed)
     ]
     grid = probe.grid("nested-k-fold")
     accuracies = probe.search(data, inner, grid, rng).reshape(folds, folds, len(grid))
@@ -72,7 +73,7 @@ def k_fold(
         ``accuracy``, ``dev_accuracy``, and ``f1`` of class 1 where there are two classes.
     """
     grid = probe.grid("k-fold")
-    splits = stratified_folds(train.labels, folds, seed)
+    splits = _stratified_splits(train.labels, folds, seed)
     accuracies = probe.search(train, splits, grid, rng)
     return _score_test(train, test, probe, grid, np.round(100 * accuracies.mean(axis=0), 2), None, rng)
 
@@ -113,25 +114,20 @@ def _score_test(
     return Outcome(metrics, {"regularization": chosen})
 
 
-def stratified_folds(labels: Labels, folds: int, seed: int) -> list[Split]:
-    """scikit-learn's shuffled ``StratifiedKFold``, the folds of every published number.
+def _stratified_splits(labels: Labels, folds: int, seed: int) -> list[Split]:
+    """Returns the folds of every published number, those of scikit-learn's shuffled ``StratifiedKFold``.
 
     Raises:
         DataError: A class has fewer examples than there are folds.
         MissingExtraError: scikit-learn is not installed.
     """
-    try:
-        from sklearn.model_selection import StratifiedKFold
-    except ImportError as error:
-        raise MissingExtraError("eval", "scikit-learn", "cross-validation") from error
     present, counts = np.unique(labels, return_counts=True)
     if len(present) < 2 or counts.min() < folds:
         raise DataError(
             f"the smallest of {len(present)} classes has {counts.min()} examples to train on, "
             f"expected 2 classes or more, with {folds} examples or more each for {folds} folds"
         )
-    splitter = StratifiedKFold(n_splits=folds, shuffle=True, random_state=seed)
-    return [Split(train, test) for train, test in splitter.split(np.zeros(len(labels)), labels)]
+    return [Split(train, test) for train, test in stratified_folds(labels, folds, seed)]
 
 
 def senteval_order(texts: Sequence[str], partners: Sequence[str] | None, labels: Labels) -> Rows:

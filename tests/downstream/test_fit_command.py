@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from sentenc.cli.held_out import in_both, split
+from sentenc.splits import train_test_split
 from tests.support.labeled import labeled, run, scored_pairs, write_csv, write_jsonl
 from tests.support.models import make_cse
 
@@ -50,8 +50,8 @@ def test_report_is_of_what_is_saved_on_what_was_held_out(fit, data, tmp_path):
     assert "fitting on 48 examples, testing on 12" in err
     assert "macro average" in out
     report = report_of(tmp_path)
-    _, held_out = split([label for _, label in ROWS], 0.2, 1)
-    texts, labels = zip(*[ROWS[i] for i in held_out], strict=True)
+    _, test_rows = train_test_split([label for _, label in ROWS], 0.2, 1)
+    texts, labels = zip(*[ROWS[i] for i in test_rows], strict=True)
     classifier = downstream.load(tmp_path / "out")
     assert isinstance(classifier, SentenceClassifier)
     assert report["scores"]["accuracy"] == pytest.approx(classifier.score(list(texts), list(labels)))
@@ -281,40 +281,6 @@ def test_without_matplotlib_it_fails_before_it_fits(fit, data, monkeypatch):
         "drawing a report needs the package 'matplotlib', which is not installed: pip install \"sentenc[downstream]\""
     )
     fit(data, "--test-fraction", 0)
-
-
-def test_split_takes_every_label_s_share():
-    labels = ["a"] * 60 + ["b"] * 30 + ["c"] * 10
-    for seed in range(5):
-        train, test = split(labels, 0.2, seed)
-        assert sorted(train + test) == list(range(100))
-        counts = [sum(labels[i] == label for i in test) for label in "abc"]
-        # At even distances: at most one more or less than the share.
-        assert abs(np.array(counts) - [12, 6, 2]).max() <= 1
-        assert len(test) == 20
-    assert split(labels, 0.2, 1) != split(labels, 0.2, 2)
-    assert split(labels, 0.2, 1) == split(labels, 0.2, 1)
-
-
-def test_split_leaves_every_label_an_example():
-    labels = [f"label {i // 2}" for i in range(200)] + ["alone"]
-    train, test = split(labels, 0.5, 0)
-    assert {labels[i] for i in train} == set(labels)
-    assert 200 in train
-    assert len(test) > 50
-    assert split(["a"], 0.9, 0) == ([0], [])
-
-
-def test_split_of_scores_spreads_over_them():
-    scores = np.linspace(0, 5, 100).tolist()
-    _, test = split(scores, 0.1, 0)
-    assert np.diff([scores[i] for i in test]).max() < 0.6
-    assert len(test) == 10
-
-
-def test_texts_in_both():
-    assert in_both(["a", "b"], ["b", "b", "c"]) == 2
-    assert in_both([("a", "b")], [("a", "b"), ("b", "a")]) == 1
 
 
 @pytest.mark.parametrize("known", [True, False])

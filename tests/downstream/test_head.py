@@ -12,7 +12,6 @@ from sklearn.linear_model import LogisticRegression
 from sentenc.downstream.features import pair_features
 from sentenc.downstream.head import LinearHead, log_losses, probabilities
 from sentenc.downstream.head_solver import fit_head, hits
-from sentenc.downstream.splits import folds, held_out_rows, strata
 from sentenc.errors import CheckpointError
 
 HUGE = 1e4
@@ -110,72 +109,6 @@ def test_tensors():
     for names in ({"weights"}, {"weights", "bias", "scale"}):
         with pytest.raises(CheckpointError, match="has tensors"):
             LinearHead.from_tensors("softmax", dict.fromkeys(names, np.eye(2)))
-
-
-# What is held out ----------------------------------------------------------------------------------
-
-
-def test_strata():
-    assert len(set(strata(np.eye(3)[[0, 1, 0, 2]]))) == 3
-    groups = strata(np.eye(3)[[0, 1, 0, 2]])
-    assert groups[0] == groups[2]
-    assert strata(np.zeros((0, 3))).shape == (0,)
-
-
-def test_held_out_rows_leave_every_class_one():
-    classes = np.array([0] * 50 + [1] * 45 + [2] * 2 + [3])
-    for seed in range(20):
-        held = held_out_rows(classes, 0.3, rng(seed))
-        assert len(held) == 29
-        assert (np.diff(held) > 0).all()
-        assert set(np.delete(classes, held)) == {0, 1, 2, 3}
-    assert len(held_out_rows(classes, 0.99, rng())) == 98 - 4
-    assert len(held_out_rows(np.arange(10), 0.5, rng())) == 0
-    assert len(held_out_rows(classes, 0, rng())) == 0
-    assert len(held_out_rows(classes[:0], 0.5, rng())) == 0
-
-
-def test_what_is_held_out_depends_on_the_seed_alone():
-    classes = rng().integers(0, 4, 100)
-    for choose in (lambda r: held_out_rows(classes, 0.2, r), lambda r: np.concatenate(folds(classes, 5, r))):
-        np.testing.assert_array_equal(choose(rng(1)), choose(rng(1)))
-        assert not np.array_equal(choose(rng(1)), choose(rng(2)))
-
-
-def test_folds_leave_every_class_one():
-    classes = np.array([0] * 50 + [1] * 45 + [2] * 2 + [3])
-    for seed in range(20):
-        parts = folds(classes, 5, rng(seed))
-        assert len(parts) == 5
-        # All but the one that is alone in its class, once each.
-        assert np.sort(np.concatenate(parts)).tolist() == list(range(97))
-        for part in parts:
-            assert set(np.delete(classes, part)) == {0, 1, 2, 3}
-            assert abs((classes[part] == 0).sum() - 10) <= 1
-            assert abs((classes[part] == 1).sum() - 9) <= 1
-    assert folds(np.arange(5), 5, rng()) == []
-    # Two examples: two folds of one.
-    assert sorted(part.tolist() for part in folds(np.zeros(2, np.int64), 5, rng())) == [[0], [1]]
-
-
-def test_distinct_sets_of_labels_can_be_held_out():
-    # Hardly a set of labels, or a score, comes twice; yet every label keeps an example.
-    targets = (rng().random((200, 40)) < 0.2).astype(np.float32)
-    targets[:, 7] = 0
-    targets[3, 7] = 1
-    for seed in range(5):
-        held = held_out_rows(strata(targets), 0.2, rng(seed))
-        assert len(held) == 40
-        assert np.delete(targets, held, axis=0).any(axis=0).all()
-        parts = folds(strata(targets), 5, rng(seed))
-        assert sum(map(len, parts)) >= 150
-        for part in parts:
-            assert np.delete(targets, part, axis=0).any(axis=0).all()
-    scores = rng().random((100, 1)) * 3
-    shares = np.maximum(0, 1 - np.abs(scores - np.arange(4)))
-    held = held_out_rows(strata(shares), 0.2, rng())
-    assert len(held) == 20
-    assert np.delete(shares, held, axis=0).any(axis=0).all()
 
 
 # The fit -------------------------------------------------------------------------------------------
