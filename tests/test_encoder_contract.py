@@ -134,6 +134,18 @@ def test_count_tokens(encoder):
     assert encoder.count_tokens([]).shape == (0,)
 
 
+def test_vectors_come_with_token_counts(encoder):
+    texts = [*TEXTS, "dog " * (encoder.max_tokens + 5)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        vectors, counts = encoder.encode_with_token_counts(texts, normalize_embeddings=True, truncate_dim=5)
+    expected = encoder.encode(texts, normalize_embeddings=True, truncate_dim=5, on_overflow="ignore")
+    assert np.array_equal(vectors, expected)
+    assert np.array_equal(counts, encoder.count_tokens(texts))
+    assert counts.dtype == np.int64
+    assert [len(part) for part in encoder.encode_with_token_counts([])] == [0, 0]
+
+
 def test_order_is_truncate_normalize_cast(encoder):
     raw = encoder.encode(TEXTS)
     found = encoder.encode(TEXTS, truncate_dim=5, normalize_embeddings=True, dtype="float16")

@@ -19,6 +19,7 @@ Vectors = npt.NDArray[Any]
 OnOverflow = Literal["warn", "error", "ignore"]
 
 _DTYPES = ("float16", "float32", "float64")
+_BATCH_SIZE = 64
 # Batches in one block of ``encode_iter``: enough to sort by length within, small enough to hold.
 _BATCHES_PER_BLOCK = 32
 
@@ -83,7 +84,7 @@ class Encoder(ABC):
         self,
         texts: Any,
         *,
-        batch_size: int = 64,
+        batch_size: int = _BATCH_SIZE,
         normalize_embeddings: bool = False,
         truncate_dim: int | None = None,
         dtype: npt.DTypeLike = "float32",
@@ -128,15 +129,40 @@ class Encoder(ABC):
         if on_overflow == "error":
             overflow.add(self.count_tokens(items))
             overflow.report()
-        self._encode_all(items, batch_size, finish, overflow, rows, show_progress_bar)
+        overflow.add(self._encode_all(items, batch_size, finish, rows, show_progress_bar))
         overflow.report()
         return out
+
+    def encode_with_token_counts(
+        self, texts: Any, *, normalize_embeddings: bool = False, truncate_dim: int | None = None
+    ) -> tuple[Vectors, npt.NDArray[np.int64]]:
+        """Encodes texts and counts their tokens, tokenizing each text once.
+
+        Texts beyond ``max_tokens`` are cut without a warning.
+
+        Args:
+            texts: An ordered collection of n str.
+            normalize_embeddings: Scale every vector to unit length (zero vectors stay zero).
+            truncate_dim: Keep the first ``truncate_dim`` dimensions.
+
+        Returns:
+            The vectors, shape (n, dim), float32, equal to those of :meth:`encode`; and the number of tokens
+            of each text before any cut, shape (n,), equal to :meth:`count_tokens`.
+
+        Raises:
+            TypeError: ``texts`` or one of its items is not text; the message has the index.
+            ValueError: ``truncate_dim`` is out of range.
+        """
+        finish = _Finish(self.dim, _BATCH_SIZE, normalize_embeddings, truncate_dim, "float32", "ignore")
+        items = as_text_list(texts)
+        vectors = np.empty((len(items), finish.dim), np.float32)
+        return vectors, self._encode_all(items, _BATCH_SIZE, finish, vectors)
 
     def encode_iter(
         self,
         texts: Iterable[str],
         *,
-        batch_size: int = 64,
+        batch_size: int = _BATCH_SIZE,
         normalize_embeddings: bool = False,
         truncate_dim: int | None = None,
         dtype: npt.DTypeLike = "float32",
@@ -208,21 +234,23 @@ class Encoder(ABC):
         items: list[str],
         batch_size: int,
         finish: "_Finish",
-        overflow: "_Overflow",
         out: Vectors,
-        show_progress_bar: bool,
-    ) -> None:
+        show_progress_bar: bool = False,
+    ) -> npt.NDArray[np.int64]:
+        # Writes the vectors into ``out`` (n, dim) and returns the token counts (n,).
         direct = finish.is_raw and out.dtype == np.float32 and out.flags.c_contiguous
         size = self._block_size(batch_size)
+        counts = np.zeros(len(items), np.int64)
         with progress_bar(len(items), "encoding", show_progress_bar) as bar:
             for start in range(0, len(items), size):
                 block = items[start : start + size]
                 target = out[start : start + len(block)]
                 raw = np.asarray(target) if direct else np.empty((len(block), self.dim), np.float32)
-                overflow.add(self._encode_block(block, batch_size, raw))
+                counts[start : start + len(block)] = self._encode_block(block, batch_size, raw)
                 if not direct:
                     finish(raw, target)
                 bar.update(len(block))
+        return counts
 
     def _blocks(
         self, items: Iterator[Any], batch_size: int, finish: "_Finish", on_overflow: OnOverflow
