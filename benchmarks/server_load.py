@@ -271,7 +271,7 @@ def main() -> None:
         client(json.loads(options.client))
         return
     content = machine.circumstances()
-    for package in ("fastapi", "uvicorn", "uvloop", "httptools"):
+    for package in ("starlette", "uvicorn", "uvloop", "httptools"):
         content["versions"][package] = importlib.metadata.version(package)
     part = max(options.requests // 5, 100)
     starts = []

@@ -63,7 +63,7 @@ def ask(url, message):
 
 
 # The server, on a free port, in a thread. By itself it is: sentenc serve --classifier FOLDER
-if find_spec("uvicorn") and find_spec("fastapi"):
+if find_spec("uvicorn") and find_spec("starlette"):
     import uvicorn
 
     from sentenc.serving import create_app

@@ -18,7 +18,6 @@ raise the built-in ``TypeError`` and ``ValueError``. A second, built-in base cla
     - MissingVectorError (KeyError)
     - ModelNotFoundError (FileNotFoundError)
     - ServerError
-        - ItemTooHeavyError
         - QueueFullError
         - StoppedError
     - TextTooLongError (ValueError)
@@ -36,7 +35,6 @@ __all__ = [
     "IndexFormatError",
     "IndexLockedError",
     "IndexMismatchError",
-    "ItemTooHeavyError",
     "MissingExtraError",
     "MissingVectorError",
     "ModelNotFoundError",
@@ -132,20 +130,6 @@ class ModelNotFoundError(SentencError, FileNotFoundError):
 
 class ServerError(SentencError):
     """Base class of the errors of the server."""
-
-
-class ItemTooHeavyError(ServerError):
-    """An item of a request has a larger weight than the server accepts.
-
-    Args:
-        index: The position of the item in its request.
-        weight: Its weight: for a text, its tokens.
-    """
-
-    def __init__(self, index: int, weight: int) -> None:
-        super().__init__(f"item {index} has weight {weight}")
-        self.index = index
-        self.weight = weight
 
 
 class QueueFullError(ServerError):

@@ -70,7 +70,6 @@ def test_the_message_of_an_error_is_its_sentence(kind):
             sentenc.MissingExtraError("eval", "scipy", "this"),
             ("this", "'scipy'", 'pip install "sentenc[eval]"'),
         ),
-        (sentenc.ItemTooHeavyError(3, 900), ("3", "900")),
         (sentenc.QueueFullError(7), ("7 s",)),
     ],
 )

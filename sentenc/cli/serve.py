@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import sentenc
-from sentenc.serving.settings import ServerConfig
+from sentenc.serving.config import ServerConfig
 
 if TYPE_CHECKING:
     from sentenc.encoders.base import Encoder
@@ -19,168 +19,169 @@ if TYPE_CHECKING:
 @click.command("serve")
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
 @click.option(
-    "--index", "indexes", multiple=True, metavar="FOLDER", help="An index to search; may be repeated."
+    "--index", "indexes", multiple=True, metavar="FOLDER", help="An index to serve; may be repeated."
 )
 @click.option(
     "--classifier", "classifiers", multiple=True, metavar="FOLDER",
-    help="A classifier that `sentenc fit` made; may be repeated.",
+    help="A classifier of `sentenc fit` to serve; may be repeated.",
 )  # fmt: skip
-@click.option("--host", default=ServerConfig.host, show_default=True, help="Address to listen at.")
+@click.option("--host", default=ServerConfig.host, show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
     default=ServerConfig.port,
     show_default=True,
     type=click.IntRange(0, 65_535),
-    help="0 takes a free one.",
+    help="Port to listen on; 0 takes a free one.",
 )
 @click.option(
-    "--api-key", envvar="SENTENC_API_KEY", show_envvar=True, help="What clients must send as a bearer token."
+    "--api-key",
+    envvar="SENTENC_API_KEY",
+    show_envvar=True,
+    help="Key that clients must send as a bearer token.",
 )
 @click.option(
     "--max-batch-tokens",
     default=ServerConfig.max_batch_tokens,
     show_default=True,
     type=click.IntRange(1),
-    help="Tokens encoded together.",
+    help="Tokens that are encoded together (an estimate).",
 )
 @click.option(
     "--max-inputs",
     default=ServerConfig.max_inputs,
     show_default=True,
     type=click.IntRange(1),
-    help="Texts in a request.",
+    help="Maximum number of texts in a request.",
 )
 @click.option(
     "--max-queue",
     default=ServerConfig.max_queue,
     show_default=True,
     type=click.IntRange(1),
-    help="Requests that wait; further ones get 429.",
+    help="Maximum number of waiting requests; further ones get 429.",
 )
 @click.option(
     "--max-body-bytes",
     default=ServerConfig.max_body_bytes,
     show_default=True,
     type=click.IntRange(1),
-    help="Size of a request.",
+    help="Maximum size of a request.",
 )
 @click.option(
     "--timeout",
     default=ServerConfig.timeout,
     show_default=True,
     type=click.FloatRange(0, min_open=True),
-    help="Seconds for a request.",
+    help="Seconds that a request may take.",
 )
 @click.option(
     "--grace",
     default=ServerConfig.grace,
     show_default=True,
     type=click.FloatRange(0),
-    help="Seconds to finish requests in when stopped.",
+    help="Seconds to finish requests after a stop signal.",
 )
-@click.option("--truncate", is_flag=True, help="Cut texts that are too long, rather than refuse them.")
-@click.option("--log-json", is_flag=True, help="Log JSON objects, a line each.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads that encode; all cores by default.")
+@click.option("--truncate", is_flag=True, help="Cut texts that are too long instead of refusing them.")
+@click.option("--log-json", is_flag=True, help="Log one JSON object per line.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Number of encoding threads; all cores by default."
+)
 def serve_command(
     models: tuple[str, ...], indexes: tuple[str, ...], classifiers: tuple[str, ...], threads: int | None,
     **options: Any,
 ) -> None:  # fmt: skip
-    """Serve MODELs (names, folders, Hub ids), indexes with a page to search them at /, and classifiers.
+    """Serve models, indexes and classifiers over HTTP.
 
-    Without a MODEL, the ones that built the indexes, and the classifiers' own, are served. NAME=MODEL and
-    NAME=FOLDER say what clients call it. Answers as OpenAI does at /v1/embeddings, with vectors of unit
-    length; classifies at /classify; stops cleanly at Ctrl-C or SIGTERM.
+    Each MODEL is a name, a folder or a Hub id. If no MODEL is given, the models of the indexes and
+    classifiers are served. NAME=MODEL and NAME=FOLDER set the name that clients use.
+
+    The server answers /v1/embeddings like OpenAI, with vectors of unit length, /search and /similarity,
+    /classify, and a search page at /. It stops cleanly at Ctrl-C or SIGTERM.
     """
     if not models and not indexes and not classifiers:
-        raise click.UsageError(
-            "got neither a MODEL nor an --index nor a --classifier, expected at least one to serve"
-        )
+        raise click.UsageError("nothing to serve: pass at least one MODEL, --index or --classifier")
     from sentenc.serving import bind, create_app, serve
     from sentenc.serving.logs import log_to_stderr
 
-    settings = ServerConfig(**options)
-    log_to_stderr(settings.log_json)
-    with bind(settings) as listener:
-        encoders = _load(models, threads)
-        opened = _open(indexes, encoders, threads)
-        app = create_app(encoders, opened, settings, classifiers=_fitted(classifiers, threads))
-        if settings.api_key is None and not _is_loopback(settings.host):
+    config = ServerConfig(**options)
+    log_to_stderr(config.log_json)
+    with bind(config) as listener:
+        encoders = _load_models(models, threads)
+        opened = _open_indexes(indexes, encoders, threads)
+        app = create_app(encoders, opened, config, classifiers=_load_classifiers(classifiers, threads))
+        if config.api_key is None and not _is_loopback(config.host):
             click.echo(
-                f"warning: {settings.host} can be reached by others, and there is no --api-key", err=True
+                f"warning: other machines can reach {config.host}, and there is no --api-key", err=True
             )
-        # What has been loaded stays: looking through it again and again would hold up requests.
+        # Loaded objects live until the end: scanning them in every garbage collection would hold up requests.
         gc.freeze()
         serve(
-            app, settings, listener=listener,
-            on_listening=lambda url: click.echo(f"sentenc is listening at {url} (Ctrl-C stops it)"),
+            app, config, listener=listener,
+            on_listening=lambda url: click.echo(f"sentenc is listening on {url} (Ctrl-C stops it)"),
         )  # fmt: skip
 
 
-def _load(models: Iterable[str], threads: int | None) -> "dict[str, Encoder]":
-    encoders: dict[str, Encoder] = {}
-    for name, model in _distinct(models, "models", "MODEL"):
-        encoders[name] = _load_one(model, threads)
-    return encoders
+def _load_models(models: Iterable[str], threads: int | None) -> "dict[str, Encoder]":
+    return {name: _load_model(model, threads) for name, model in _named(models, "models", "MODEL")}
 
 
-def _load_one(model: str, threads: int | None) -> "Encoder":
+def _load_model(model: str, threads: int | None) -> "Encoder":
     return sentenc.load(model) if threads is None else sentenc.load(model, threads=threads)
 
 
-def _open(indexes: Iterable[str], encoders: "dict[str, Encoder]", threads: int | None) -> "dict[str, Index]":
-    """Opens indexes, each with the encoder of its fingerprint: one of ``encoders``, or the one it names."""
-    if not indexes:
+def _open_indexes(
+    folders: Iterable[str], encoders: "dict[str, Encoder]", threads: int | None
+) -> "dict[str, Index]":
+    """Opens indexes, each with the encoder of its fingerprint: one of ``encoders``, or the model that it names."""
+    if not folders:
         return {}
     from sentenc.retrieval import Index
     from sentenc.retrieval.manifest import read_manifest
 
     known = {encoder.fingerprint(): encoder for encoder in encoders.values()}
     opened: dict[str, Index] = {}
-    for name, folder in _distinct(indexes, "indexes", "FOLDER"):
-        built = read_manifest(Path(folder).expanduser()).encoder or {}
-        encoder = known.get(built.get("fingerprint", ""))
+    for name, folder in _named(folders, "indexes", "FOLDER"):
+        built_by = read_manifest(Path(folder).expanduser()).encoder or {}
+        encoder = known.get(built_by.get("fingerprint", ""))
         if encoder is None:
-            if not built.get("model"):
+            if not built_by.get("model"):
                 raise click.UsageError(
-                    f"{folder} does not say by what it was built: its queries need a MODEL with its fingerprint"
+                    f"{folder} does not name the model that built it: pass that MODEL too, to encode queries"
                 )
-            encoder = _load_one(built["model"], threads)
+            encoder = _load_model(built_by["model"], threads)
             known[encoder.fingerprint()] = encoder
         opened[name] = Index.open(folder, encoder)
     return opened
 
 
-def _fitted(classifiers: Iterable[str], threads: int | None) -> dict[str, Any]:
-    if not classifiers:
+def _load_classifiers(folders: Iterable[str], threads: int | None) -> dict[str, Any]:
+    if not folders:
         return {}
     from sentenc.cli.classify import load_fitted
 
     return {
         name: load_fitted(str(Path(folder).expanduser()), threads)
-        for name, folder in _distinct(classifiers, "classifiers", "FOLDER")
+        for name, folder in _named(folders, "classifiers", "FOLDER")
     }
 
 
-def _distinct(arguments: Iterable[str], what: str, kind: str) -> Iterator[tuple[str, str]]:
-    """What clients call each, and where it is; no name twice."""
+def _named(arguments: Iterable[str], plural: str, metavar: str) -> Iterator[tuple[str, str]]:
+    """Yields the name that clients use and the location of each argument; names are distinct."""
     names: set[str] = set()
     for argument in arguments:
-        name, place = _named(argument)
+        name, location = _name_and_location(argument)
         if name in names:
-            raise click.UsageError(
-                f"two {what} are called {name!r}: call one of them something else, NAME={kind}"
-            )
+            raise click.UsageError(f"two {plural} are named {name!r}: rename one of them by NAME={metavar}")
         names.add(name)
-        yield name, place
+        yield name, location
 
 
-def _named(argument: str) -> tuple[str, str]:
-    """What clients call a model or an index, and where it is."""
-    name, equals, place = argument.partition("=")
-    if equals and name and place and not Path(argument).exists():
-        return name, place
+def _name_and_location(argument: str) -> tuple[str, str]:
+    name, equals, location = argument.partition("=")
+    if equals and name and location and not Path(argument).exists():
+        return name, location
     path = Path(argument).expanduser()
-    # The place of a folder is nobody's business; a Hub id is a name already.
+    # Clients see only the last part of a folder's path; a Hub id is a name already.
     return (path.resolve().name or argument, argument) if path.is_dir() else (argument, argument)
 
 

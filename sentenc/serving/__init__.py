@@ -1,7 +1,7 @@
 """The HTTP server (extra ``serve``): OpenAI-compatible embeddings, search over indexes, and a page."""
 
 from sentenc.serving.app import create_app
+from sentenc.serving.config import ServerConfig
 from sentenc.serving.server import bind, serve
-from sentenc.serving.settings import ServerConfig
 
 __all__ = ["ServerConfig", "bind", "create_app", "serve"]

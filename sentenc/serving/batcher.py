@@ -1,4 +1,4 @@
-"""Micro-batching: one thread works for many requests, on as many of their items at a time as fit."""
+"""Micro-batching: one thread processes the items of many requests together, within a budget."""
 
 import asyncio
 import logging
@@ -10,36 +10,38 @@ from collections.abc import Callable, Hashable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from sentenc.errors import ItemTooHeavyError, QueueFullError, StoppedError
+from sentenc.errors import QueueFullError, StoppedError
 
 _logger = logging.getLogger("sentenc.serving")
 
-# An array is no Sequence to the type checker, but has all that is needed of one.
+# The results may be anything with a length and slices, such as a list or an array.
 Run = Callable[[Any, list[Any]], Any]
-Weigh = Callable[[list[Any]], Sequence[int]]
-Observe = Callable[[int, int, int], None]
-_Sizes = tuple[int, int, int]  # jobs, items and weight of a round
+Observe = Callable[[int, int], None]
+_Sizes = tuple[int, int]  # jobs and items of a round
+# A job of a round, and the end of its items in that round.
+_Share = tuple["Job", int]
 
 
 class Job:
     """The items of one request.
 
     Args:
-        items: What to work on, at least one.
-        key: Jobs of equal keys may go through together; handed to ``run``.
+        items: At least one item to process.
+        key: Passed to ``run``. Only jobs with equal keys are run in one call.
+        weights: The weight of each item; 1 each by default.
 
     Attributes:
-        weights: What each item weighs; known when the job is done.
         parts: The results of the items, in order, in one or more pieces.
     """
 
     __slots__ = ("_loop", "done", "error", "future", "items", "key", "parts", "weight", "weights")
 
-    def __init__(self, items: Sequence[Any], key: Hashable) -> None:
+    def __init__(self, items: Sequence[Any], key: Hashable, weights: Sequence[int] | None = None) -> None:
         self.items = items
         self.key = key
-        self.weights: list[int] = []
-        self.weight = 0
+        self.weights = [1] * len(items) if weights is None else weights
+        # Items without weight are work too.
+        self.weight = sum(self.weights) + len(items)
         self.parts: list[Any] = []
         self.done = 0
         self.error: Exception | None = None
@@ -48,77 +50,67 @@ class Job:
 
 
 class MicroBatcher:
-    """Collects the jobs that wait, without waiting for more, and runs their items together.
+    """Runs the items of all waiting jobs together, without waiting for more jobs to arrive.
 
-    A round takes jobs in the order of their arrival up to a budget of weight. Jobs of more than half the
-    budget queue apart from the others: the first of them gets, round by round, what the small ones leave,
-    which is half the budget at least. So neither holds up the other. Jobs whose future was cancelled are
-    dropped. If a round fails, each of its jobs is tried alone, so that only the one at fault fails.
+    A round takes jobs in the order of their arrival, up to a budget of weight. Jobs of more than half the
+    budget have a queue of their own. In each round, the first of them gets what the small jobs leave, which
+    is at least half the budget. So large and small jobs do not hold up each other. Jobs whose future was
+    cancelled are dropped. If a round fails, each of its jobs is run again alone, so that only the job at
+    fault fails.
 
     Args:
-        name: Of the thread.
-        run: ``run(key, items)`` returns a result for each item, in order. Called in the thread.
-        budget: Weight of a round; only an item that is heavier by itself goes beyond it.
-        max_queue: Jobs that may wait, those in the running round aside.
-        weigh: Weights of items; one each by default.
-        heaviest: Jobs with a heavier item fail with ``ItemTooHeavyError``.
-        observe: Told of the jobs, items and weight of every round, in the event loop.
+        name: Name of the thread.
+        run: ``run(key, items)`` returns a result for each item, in order. It is called in the thread.
+        budget: Weight of a round; only a single item that is heavier exceeds it.
+        max_queue: Maximum number of waiting jobs, not counting those of the running round.
+        observe: Called with the numbers of jobs and items of every round, in the event loop.
     """
 
     def __init__(
-        self,
-        name: str,
-        run: Run,
-        *,
-        budget: int,
-        max_queue: int,
-        weigh: Weigh | None = None,
-        heaviest: int | None = None,
-        observe: Observe | None = None,
+        self, name: str, run: Run, *, budget: int, max_queue: int, observe: Observe | None = None
     ) -> None:
-        self._run, self._weigh, self._observe = run, weigh, observe
-        self._budget, self._max_queue, self._heaviest = budget, max_queue, heaviest
+        self._run, self._observe = run, observe
+        self._budget, self._max_queue = budget, max_queue
         self._arrivals: SimpleQueue[Job | None] = SimpleQueue()
         self._small: deque[Job] = deque()
         self._large: deque[Job] = deque()
-        # Each is written by one thread only: the first by the event loop's, the others by ours.
+        # Each counter is written by one thread only: the first by the event loop's, the others by the batcher's.
         self._submitted = 0
         self._ended = 0
         self._running = 0
-        self._seconds_each = 0.0
+        self._seconds_per_job = 0.0
         self._stopped = False
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
     @property
     def waiting(self) -> int:
-        """Jobs that wait, those in the running round aside."""
+        """The number of waiting jobs, not counting those of the running round."""
         return max(self._submitted - self._ended - self._running, 0)
 
     def start(self) -> None:
-        """Starts the thread, unless it runs."""
+        """Starts the thread, unless it runs already."""
         if self._thread.ident is None:
             self._thread.start()
 
     def stop(self, seconds: float = 1.0) -> None:
-        """Fails the jobs that still wait, and ends the thread, which is given so many seconds."""
+        """Fails the jobs that still wait, and waits up to ``seconds`` for the thread to end."""
         self._stopped = True
         self._arrivals.put(None)
         if self._thread.is_alive():
             self._thread.join(seconds)
 
     async def process(self, job: Job) -> Job:
-        """Waits until a job is done. Called in an event loop; cancelling the call drops the job.
+        """Waits until a job is done. Cancelling the call drops the job.
 
         Raises:
-            QueueFullError: Too many wait.
+            QueueFullError: ``max_queue`` jobs are waiting.
             StoppedError: The batcher has been stopped.
-            ItemTooHeavyError: An item is heavier than may be.
-            Exception: Whatever ``run`` raised for this job.
+            Exception: Any exception that ``run`` raised for this job.
         """
         if self._stopped:
             raise StoppedError("the batcher has been stopped")
         if self.waiting >= self._max_queue:
-            raise QueueFullError(min(max(math.ceil(self._max_queue * self._seconds_each), 1), 60))
+            raise QueueFullError(min(max(math.ceil(self._max_queue * self._seconds_per_job), 1), 60))
         self.start()
         job._loop = asyncio.get_running_loop()
         job.future = job._loop.create_future()
@@ -130,73 +122,38 @@ class MicroBatcher:
     # In the thread ----------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        while True:
-            running = self._collect()
-            if not running:
-                break
+        while self._collect():
             try:
                 self._round()
-            except Exception as error:  # a fault of ours must not leave requests waiting for ever
+            except Exception as error:  # a defect of the batcher must not leave requests waiting forever
                 _logger.exception("a round of %s failed", self._thread.name)
                 self._fail_all(error)
         self._fail_all(StoppedError("the server is stopping"))
 
     def _collect(self) -> bool:
-        """Takes in what has arrived, waiting if there is nothing else to do; False to stop."""
-        fresh: list[Job] = []
+        """Queues the jobs that have arrived, and waits for one if there is no other work; False to stop."""
         while True:
             try:
-                job = self._arrivals.get(block=not (fresh or self._small or self._large))
+                job = self._arrivals.get(block=not (self._small or self._large))
             except Empty:
-                break
+                return True
             if job is None:
-                self._small.extend(fresh)
                 return False
             if job.future.cancelled():
                 self._ended += 1
             else:
-                fresh.append(job)
-        if fresh:
-            self._admit(fresh)
-        return True
-
-    def _admit(self, jobs: list[Job]) -> None:
-        items = [item for job in jobs for item in job.items]
-        try:
-            weights = [1] * len(items) if self._weigh is None else list(self._weigh(items))
-        except Exception as error:
-            if len(jobs) == 1:
-                self._finish([_failed(jobs[0], error)])
-                return
-            for job in jobs:
-                self._admit([job])
-            return
-        start = 0
-        for job in jobs:
-            job.weights = weights[start : start + len(job.items)]
-            start += len(job.items)
-            heaviest = max(job.weights)
-            # Items without weight are work too.
-            job.weight = sum(job.weights) + len(job.items)
-            if self._heaviest is not None and heaviest > self._heaviest:
-                self._finish([_failed(job, ItemTooHeavyError(job.weights.index(heaviest), heaviest))])
-            else:
                 (self._small if job.weight <= self._budget // 2 else self._large).append(job)
 
     def _round(self) -> None:
-        shares = self._shares()
+        shares = self._select()
         if not shares:
             return
         jobs = [job for job, _ in shares]
-        sizes = (
-            len(jobs),
-            sum(end - job.done for job, end in shares),
-            sum(sum(job.weights[job.done : end]) for job, end in shares),
-        )
+        sizes = len(jobs), sum(end - job.done for job, end in shares)
         self._running = len(jobs)
         started = time.perf_counter()
         try:
-            groups: dict[Hashable, list[tuple[Job, int]]] = {}
+            groups: dict[Hashable, list[_Share]] = {}
             for job, end in shares:
                 groups.setdefault(job.key, []).append((job, end))
             for group in groups.values():
@@ -205,21 +162,21 @@ class MicroBatcher:
             self._small.extend(jobs)
             self._running = 0
             raise
-        each = (time.perf_counter() - started) / len(jobs)
-        self._seconds_each += 0.1 * (each - self._seconds_each)
+        seconds = (time.perf_counter() - started) / len(jobs)
+        self._seconds_per_job += 0.1 * (seconds - self._seconds_per_job)
         ended = [job for job in jobs if job.error is not None or job.done == len(job.items)]
-        # Only the last can have more to do: it is the large one whose turn it is.
+        # Only the last job can have items left: it is the large one whose turn it is.
         if len(ended) < len(jobs):
             self._large.appendleft(jobs[-1])
         self._finish(ended, (jobs[0]._loop, sizes))
         self._running = 0
 
-    def _shares(self) -> list[tuple[Job, int]]:
-        """Who takes part in a round, each up to which item."""
-        shares: list[tuple[Job, int]] = []
+    def _select(self) -> list[_Share]:
+        """Selects the jobs of the next round, each with the end of the items to run."""
+        shares: list[_Share] = []
         room = self._budget
-        kept = self._budget // 2 if self._large else 0
-        while self._small and self._small[0].weight <= room - kept:
+        reserved = self._budget // 2 if self._large else 0
+        while self._small and self._small[0].weight <= room - reserved:
             job = self._small.popleft()
             if job.future.cancelled():
                 self._ended += 1
@@ -240,7 +197,7 @@ class MicroBatcher:
                 break
         return shares
 
-    def _run_group(self, group: list[tuple[Job, int]]) -> None:
+    def _run_group(self, group: list[_Share]) -> None:
         items = [item for job, end in group for item in job.items[job.done : end]]
         try:
             results = self._run(group[0][0].key, items)
@@ -269,19 +226,21 @@ class MicroBatcher:
                 jobs.append(job)
         self._finish([_failed(job, error) for job in jobs])
 
-    def _finish(self, jobs: list[Job], told: tuple[asyncio.AbstractEventLoop, _Sizes] | None = None) -> None:
-        """Hands jobs back to their event loops, one wake-up for all of a loop; one is told of the round."""
+    def _finish(
+        self, jobs: list[Job], observed: tuple[asyncio.AbstractEventLoop, _Sizes] | None = None
+    ) -> None:
+        """Returns jobs to their event loops, with one wake-up per loop; one loop also gets a round's sizes."""
         self._ended += len(jobs)
         by_loop: dict[asyncio.AbstractEventLoop, list[Job]] = {}
-        if told is not None:
-            by_loop[told[0]] = []
+        if observed is not None:
+            by_loop[observed[0]] = []
         for job in jobs:
             by_loop.setdefault(job._loop, []).append(job)
-        for loop, some in by_loop.items():
-            sizes = told[1] if told is not None and told[0] is loop else None
+        for loop, jobs_of_loop in by_loop.items():
+            sizes = observed[1] if observed is not None and observed[0] is loop else None
             try:
-                loop.call_soon_threadsafe(self._resolve, some, sizes)
-            except RuntimeError:  # the loop is closed: nobody waits
+                loop.call_soon_threadsafe(self._resolve, jobs_of_loop, sizes)
+            except RuntimeError:  # the loop is closed: no caller waits
                 continue
 
     def _resolve(self, jobs: list[Job], sizes: _Sizes | None) -> None:
@@ -297,6 +256,6 @@ class MicroBatcher:
 
 
 def _failed(job: Job, error: Exception) -> Job:
-    # A future takes any exception but this one.
+    # A future takes any exception but StopIteration.
     job.error = RuntimeError(str(error)) if isinstance(error, StopIteration) else error
     return job

@@ -1,4 +1,4 @@
-"""What a server can be told."""
+"""Server configuration."""
 
 from dataclasses import dataclass, field
 
@@ -8,17 +8,17 @@ class ServerConfig:
     """Address, key and limits of a server.
 
     Attributes:
-        host: Address to listen at; only this machine reaches the default.
-        port: Port to listen at; 0 takes a free one.
-        api_key: What clients must send as ``Authorization: Bearer KEY``; None lets everyone in.
-        max_batch_tokens: Tokens that go through an encoder together.
-        max_inputs: Texts in one request.
-        max_queue: Requests that wait for an encoder (or an index); further ones get 429.
-        max_body_bytes: Bytes of a request's body.
-        timeout: Seconds that a request may take, reading its body included.
-        grace: Seconds that requests in flight have to finish when the server is told to stop.
-        truncate: Cut texts that are longer than the encoder takes, rather than refuse them.
-        log_json: Log JSON objects, a line each.
+        host: Address to listen on; the default can be reached from this machine only.
+        port: Port to listen on; 0 takes a free one.
+        api_key: The key that clients must send as ``Authorization: Bearer KEY``; None admits all clients.
+        max_batch_tokens: Tokens that are encoded together, estimated at four bytes each.
+        max_inputs: Maximum number of texts in a request.
+        max_queue: Maximum number of requests that wait for an encoder (or an index); further ones get 429.
+        max_body_bytes: Maximum number of bytes in a request's body.
+        timeout: Seconds that a request may take, including reading its body.
+        grace: Seconds in which requests in flight must finish when the server is stopped.
+        truncate: Cut texts that are longer than the encoder's ``max_tokens``, rather than refuse them.
+        log_json: Log one JSON object per line.
 
     Raises:
         ValueError: A value is out of range.

@@ -1,4 +1,4 @@
-"""The demo's content: a collection that ships in the package, indexed in memory under two encoders."""
+"""The demo's content: a collection that ships in the package, indexed in memory by two encoders."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,11 +18,11 @@ MODEL = "cse-en"
 
 @dataclass(frozen=True)
 class Demo:
-    """What the server needs to show the collection, by name.
+    """Encoders and indexes of the demo server, by name.
 
     Attributes:
-        encoders: ``cse-en``, and ``cse-en-words``: the same model without its n-gram path.
-        indexes: ``factbook`` and ``factbook-words``: the same sentences, an index for each encoder.
+        encoders: ``cse-en``, and ``cse-en-words``, the same model without its n-gram path.
+        indexes: ``factbook`` and ``factbook-words``, indexes of the same sentences by these encoders.
     """
 
     encoders: dict[str, "Encoder"]
@@ -30,7 +30,10 @@ class Demo:
 
 
 def build_demo() -> Demo:
-    """Encodes the collection with both encoders; a second or two, and no file or connection is opened."""
+    """Encodes the collection with both encoders, in a second or two.
+
+    It reads the model and the collection from the package, writes no file and opens no connection.
+    """
     from sentenc.retrieval import Index
 
     passages = read_collection(COLLECTION)

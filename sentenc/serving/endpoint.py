@@ -1,4 +1,4 @@
-"""One request: its body read within limits, its JSON parsed, its time bounded, its answer sent."""
+"""The ASGI application of one path: parses a request within limits, calls its handler, sends the answer."""
 
 import asyncio
 import json
@@ -15,26 +15,27 @@ if TYPE_CHECKING:
 
 Handler = Callable[[dict[str, Any]], Awaitable[bytes]]
 
-# A request that takes this long is worth a task that watches for its client going away.
-_WATCH_AFTER = 0.1
-# What a client still sends after its request was refused is thrown away, up to a point, so that it gets
-# to see the answer rather than a broken connection.
+# Only for requests that take this long, a task watches whether the client disconnects.
+_WATCH_AFTER_SECONDS = 0.1
+# The rest of a refused request is read and discarded within these limits, so that the client sees the
+# answer rather than a broken connection.
 _LINGER_SECONDS, _LINGER_BYTES = 2.0, 1 << 25
+_MAX_QUERY_FIELDS = 100
 
 
 class ClientGoneError(ServerError):
-    """Nobody waits for the answer any more."""
+    """The client has disconnected and waits for no answer."""
 
 
 class Endpoint:
-    """An ASGI application for one path: a handler from a request's fields to the bytes of an answer.
+    """An ASGI application for one path. Its handlers map the fields of a request to the bytes of an answer.
 
     Args:
-        get: Handles GET, with the fields of the query string.
+        get: Handles GET and HEAD, with the fields of the query string.
         post: Handles POST, with the fields of a JSON object.
-        max_body_bytes: Larger bodies get 413.
-        timeout: Seconds for all of it; after that the answer is 504.
-        content_type: Of the answer.
+        max_body_bytes: Maximum number of bytes in a body; larger ones get 413.
+        timeout: Seconds for reading and answering a request; after that it gets 504.
+        content_type: Content type of the answers.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class Endpoint:
             async with asyncio.timeout(self._timeout):
                 answer = await self._answer(scope, receive, watch)
         except ApiError as error:
-            # Where a body is left unread.
+            # The body has not been read.
             lingers = error.headers.get("connection") == "close"
             await send_error(send, error, more=lingers)
             if lingers:
@@ -70,7 +71,7 @@ class Endpoint:
             return
         except asyncio.CancelledError:
             if not watch.gone:
-                # The server has waited for us long enough.
+                # The server's grace period is over.
                 await send_error(send, stopping())
         else:
             await send_bytes(send, 200, answer, self._content_type)
@@ -93,14 +94,14 @@ class Endpoint:
 async def send_bytes(
     send: "Send", status: int, body: bytes, content_type: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()
 ) -> None:
-    """Sends a whole answer."""
+    """Sends an answer in one piece."""
     head = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *headers]
     await send({"type": "http.response.start", "status": status, "headers": head})
     await send({"type": "http.response.body", "body": body})
 
 
 async def send_error(send: "Send", error: ApiError, *, more: bool = False) -> None:
-    """Sends an error in OpenAI's shape; with ``more``, the answer is left to be ended by the caller."""
+    """Sends an error in OpenAI's format; with ``more``, the caller must end the answer."""
     body = error.body()
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     headers += [(name.encode(), value.encode()) for name, value in error.headers.items()]
@@ -109,11 +110,11 @@ async def send_error(send: "Send", error: ApiError, *, more: bool = False) -> No
 
 
 async def read_body(scope: "Scope", receive: "Receive", limit: int) -> bytes:
-    """The body of a request with JSON.
+    """Reads the body of a JSON request.
 
     Raises:
-        ApiError: It is of another type (415), or larger than ``limit`` (413); that is told from the
-            headers, or as soon as so much has come.
+        ApiError: The content type is not JSON (415), or the body is larger than ``limit`` bytes (413). The
+            size is checked in the headers, and again while the body arrives.
         ClientGoneError: The client has closed the connection.
     """
     content_type, length = b"", None
@@ -145,16 +146,16 @@ async def read_body(scope: "Scope", receive: "Receive", limit: int) -> bytes:
 
 
 def parse_json(body: bytes) -> dict[str, Any]:
-    """The fields of a JSON object.
+    """Parses the fields of a JSON object.
 
     Raises:
-        ApiError: It is not one (400).
+        ApiError: The body is not a JSON object (400).
     """
     try:
         fields = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        what = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise ApiError(400, f"the body is not JSON: {what}", code="invalid_json") from None
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise ApiError(400, f"the body is not JSON: {reason}", code="invalid_json") from None
     if not isinstance(fields, dict):
         raise ApiError(
             400, f"the body is a JSON {_json_type(fields)}, expected an object", code="invalid_json"
@@ -163,20 +164,20 @@ def parse_json(body: bytes) -> dict[str, Any]:
 
 
 def parse_query(query: bytes) -> dict[str, Any]:
-    """The fields of a query string; the last one counts if a name comes twice.
+    """Parses the fields of a query string; the last value counts if a name is repeated.
 
     Raises:
-        ApiError: There are too many (400).
+        ApiError: The query string has more than 100 fields (400).
     """
     try:
-        pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=100)
+        pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MAX_QUERY_FIELDS)
     except ValueError as error:
         raise ApiError(400, f"the query string is not well-formed: {error}") from None
     return dict(pairs)
 
 
 class _DisconnectWatch:
-    # Cancels the running task when the client of a long request goes away.
+    # Cancels the running task if the client of a long request disconnects.
 
     def __init__(self, receive: "Receive") -> None:
         self.gone = False
@@ -185,7 +186,7 @@ class _DisconnectWatch:
 
     def __enter__(self) -> Self:
         self._task = asyncio.current_task()
-        self._timer = asyncio.get_running_loop().call_later(_WATCH_AFTER, self._start)
+        self._timer = asyncio.get_running_loop().call_later(_WATCH_AFTER_SECONDS, self._start)
         return self
 
     def __exit__(

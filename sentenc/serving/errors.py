@@ -1,4 +1,4 @@
-"""Errors as a client sees them: a status, and a body in OpenAI's shape."""
+"""Errors that are sent to clients: a status, and a body in OpenAI's format."""
 
 import json
 from typing import Any
@@ -15,14 +15,14 @@ _TYPES = {
 
 
 class ApiError(ServerError):
-    """An answer other than the one that was asked for.
+    """An error that is answered to the client.
 
     Args:
         status: HTTP status.
-        message: What was got and what was expected.
-        param: The field of the request that is wrong, if one is.
-        code: A word for programs, if there is one.
-        headers: Further headers, lower-case names.
+        message: The message for the reader, with the value and the expected one.
+        param: The field of the request that is wrong, if it is a field.
+        code: A machine-readable code.
+        headers: Further headers, with lower-case names.
     """
 
     def __init__(
@@ -42,14 +42,14 @@ class ApiError(ServerError):
         self.headers = headers or {}
 
     def body(self) -> bytes:
-        """``{"error": {"message", "type", "param", "code"}}``."""
+        """Returns the body: ``{"error": {"message", "type", "param", "code"}}``."""
         kind = _TYPES.get(self.status, "invalid_request_error")
         error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
         return json.dumps({"error": error}).encode()
 
 
 def overloaded(seconds: int) -> ApiError:
-    """The queue is full; try again in so many seconds."""
+    """Returns the error of a full queue, with the number of seconds to wait."""
     return ApiError(
         429, f"the server is busy: its queue is full; try again in {seconds} s", code="queue_full",
         headers={"retry-after": str(seconds)},
@@ -57,7 +57,7 @@ def overloaded(seconds: int) -> ApiError:
 
 
 def stopping() -> ApiError:
-    """The server takes no more requests."""
+    """Returns the error of a server that takes no more requests."""
     return ApiError(
         503, "the server is stopping and takes no more requests", code="stopping",
         headers={"retry-after": "1", "connection": "close"},
@@ -65,18 +65,19 @@ def stopping() -> ApiError:
 
 
 def timed_out(seconds: float) -> ApiError:
-    """The request has taken longer than is allowed."""
+    """Returns the error of a request that took longer than the timeout in seconds."""
     return ApiError(504, f"the request took longer than {seconds:g} s, the server's timeout", code="timeout")
 
 
 def internal(request_id: str) -> ApiError:
-    """Something failed here; what, is in the log."""
+    """Returns the error of an unexpected exception, whose details are only logged."""
     return ApiError(
-        500, f"the server failed at this; its log says more (request {request_id})", code="internal_error"
-    )
+        500, f"internal error; the details of request {request_id} are in the server's log",
+        code="internal_error",
+    )  # fmt: skip
 
 
 def shown(value: Any) -> str:
-    """A value of a request for an error message, no longer than a line."""
+    """Formats a value of a request for an error message, cut to 80 characters."""
     text = repr(value) if isinstance(value, str) else f"{type(value).__name__} ({value!r})"
     return text if len(text) <= 80 else f"{text[:79]}…"

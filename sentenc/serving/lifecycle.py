@@ -1,20 +1,20 @@
-"""Whether a server is ready, how much it has to do, and when it is done."""
+"""The states of a server: starting, ready, draining, stopped."""
 
 import asyncio
 import logging
 
+from sentenc.serving.catalog import Catalog
 from sentenc.serving.errors import ApiError
 from sentenc.serving.metrics import Metrics
-from sentenc.serving.services import Catalog
 
 _logger = logging.getLogger("sentenc.serving")
 
 
-class State:
-    """From starting through ready to draining.
+class Lifecycle:
+    """Starts, drains and stops a server, and answers its probes.
 
     Attributes:
-        in_flight: Requests being answered, probes and scrapes of ``/metrics`` aside.
+        in_flight: Requests that are being answered, not counting probes and reads of ``/metrics``.
         draining: No more requests are taken; those in flight are finished.
     """
 
@@ -28,7 +28,7 @@ class State:
         metrics.in_flight.watch((), lambda: self.in_flight)
 
     def start(self) -> None:
-        """Starts all threads, and has every model, index and classifier do something once: the first time is slow."""
+        """Starts all threads, and uses every model, index and classifier once, because the first use is slow."""
         self.started = True
         self.catalog.start()
         self._warming = asyncio.get_running_loop().create_task(self._warm_up())
@@ -41,10 +41,10 @@ class State:
         self.catalog.stop()
 
     async def ready(self, fields: dict[str, str]) -> bytes:
-        """The answer of ``/ready``.
+        """Answers ``/ready``.
 
         Raises:
-            ApiError: Not yet, or not any more (503).
+            ApiError: The server is starting or stopping (503).
         """
         if self.draining:
             raise ApiError(503, "the server is stopping", code="stopping")
@@ -53,23 +53,23 @@ class State:
         return b'{"status":"ready"}'
 
     async def health(self, fields: dict[str, str]) -> bytes:
-        """The answer of ``/health``."""
+        """Answers ``/health``."""
         return b'{"status":"alive"}'
 
     async def exposition(self, fields: dict[str, str]) -> bytes:
-        """The answer of ``/metrics``."""
+        """Answers ``/metrics``."""
         return self.metrics.exposition()
 
     async def _warm_up(self) -> None:
         try:
             for model in self.catalog.models.values():
                 await model.encode(["ready"], "text")
-            for served in self.catalog.indexes.values():
-                vectors, _ = await served.model.encode(["ready"], "text", dimensions=served.index.dim)
-                await served.search(vectors, 1)
+            for index in self.catalog.indexes.values():
+                vectors, _ = await index.model.encode(["ready"], "text", dimensions=index.index.dim)
+                await index.search(vectors, 1)
             for classifier in self.catalog.classifiers.values():
                 await classifier.results(["ready" if classifier.takes == "texts" else ("ready", "ready")], 1)
         except Exception:
-            # Requests will tell what is wrong, one by one.
+            # The requests that use it will report the error to their clients.
             _logger.exception("the first use of a model, index or classifier failed")
         self._warm = True

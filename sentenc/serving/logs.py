@@ -1,19 +1,19 @@
-"""Log lines of a server on standard error, for people or for programs."""
+"""Logging of a server to standard error, as plain text or JSON lines."""
 
 import json
 import logging
 import sys
 from datetime import UTC, datetime
 
-# Ours, and the HTTP server's own.
+# The package's own logger, and that of the HTTP server.
 _LOGGERS = ("sentenc", "uvicorn")
 
 
 class JsonFormatter(logging.Formatter):
-    """A JSON object for each record: time, level, logger, message, and a traceback if there is one."""
+    """Formats a record as a JSON object: time, level, logger, message, and the traceback if there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as a line."""
+        """Returns the record as one line of JSON."""
         content = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -26,7 +26,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def log_to_stderr(as_json: bool) -> None:
-    """Sends our log and the HTTP server's to standard error; leaves the root logger alone."""
+    """Sends the log of sentenc and of the HTTP server to standard error; the root logger is not changed."""
     handler = logging.StreamHandler(sys.stderr)
     plain = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
     handler.setFormatter(JsonFormatter() if as_json else plain)
@@ -35,5 +35,5 @@ def log_to_stderr(as_json: bool) -> None:
         logger.handlers[:] = [handler]
         logger.propagate = False
     logging.getLogger("sentenc").setLevel(logging.INFO)
-    # It tells of every start and stop; we say that ourselves.
+    # It logs every start and stop, which sentenc reports itself.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)

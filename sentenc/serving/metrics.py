@@ -1,4 +1,4 @@
-"""Counters and histograms in Prometheus' text format. All of them belong to the event loop's thread."""
+"""Counters, gauges and histograms in Prometheus' text format, for use in the event loop's thread only."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
@@ -23,13 +23,13 @@ class Counter:
         self._values[labels] = self._values.get(labels, 0) + amount
 
     def lines(self) -> Iterable[str]:
-        """A line for each combination that has been seen."""
+        """Yields a line for each combination of label values."""
         for values, amount in sorted(self._values.items()):
             yield f"{self.name}{_braces(self.labels, values)} {amount!r}"
 
 
 class Gauge:
-    """Values that are asked for when they are needed."""
+    """A value for each combination of labels, read from a function when the metrics are requested."""
 
     kind = "gauge"
 
@@ -38,17 +38,17 @@ class Gauge:
         self._sources: dict[Labels, Callable[[], float]] = {}
 
     def watch(self, labels: Labels, source: Callable[[], float]) -> None:
-        """``source()`` is the value for these labels."""
+        """Sets the function whose result is the value for these labels."""
         self._sources[labels] = source
 
     def lines(self) -> Iterable[str]:
-        """A line for each source."""
+        """Yields a line for each source."""
         for values, source in self._sources.items():
             yield f"{self.name}{_braces(self.labels, values)} {source()!r}"
 
 
 class Histogram:
-    """How many values were at most so large, for each combination of labels."""
+    """The number of values below each bound, for each combination of labels."""
 
     kind = "histogram"
 
@@ -66,7 +66,7 @@ class Histogram:
         self._sums[labels] = self._sums.get(labels, 0.0) + value
 
     def lines(self) -> Iterable[str]:
-        """Cumulative buckets, sum and count for each combination that has been seen."""
+        """Yields the cumulative buckets, sum and count of each combination of label values."""
         names = (*self.labels, "le")
         for values, counts in sorted(self._counts.items()):
             total = 0
@@ -78,7 +78,7 @@ class Histogram:
 
 
 class Metrics:
-    """Everything that the server counts."""
+    """All metrics of the server."""
 
     def __init__(self) -> None:
         self.requests = Counter("sentenc_requests_total", "Requests answered.", ("route", "status"))
@@ -86,21 +86,21 @@ class Metrics:
             "sentenc_request_seconds", "Time from a request's arrival to its answer.", ("route",), _SECONDS
         )
         self.in_flight = Gauge(
-            "sentenc_requests_in_flight", "Requests being answered, probes and scrapes aside.", ()
+            "sentenc_requests_in_flight", "Requests being answered, without probes and scrapes.", ()
         )
-        self.queue = Gauge("sentenc_queue_requests", "Requests that wait for their turn.", ("queue", "name"))
+        self.queue = Gauge("sentenc_queue_requests", "Requests that wait in a queue.", ("queue", "name"))
         self.batch_requests = Histogram(
-            "sentenc_batch_requests", "Requests that went through together.", ("queue", "name"), _SIZES
+            "sentenc_batch_requests", "Requests of a batch.", ("queue", "name"), _SIZES
         )
         self.batch_items = Histogram(
-            "sentenc_batch_items", "Texts or queries that went through together.", ("queue", "name"), _SIZES
+            "sentenc_batch_items", "Texts or queries of a batch.", ("queue", "name"), _SIZES
         )
-        self.tokens = Counter("sentenc_tokens_total", "Tokens encoded.", ("model",))
+        self.tokens = Counter("sentenc_tokens_total", "Tokens of the encoded texts.", ("model",))
         self.texts = Counter("sentenc_texts_total", "Texts encoded.", ("model",))
         self.index_items = Gauge("sentenc_index_items", "Items of an index.", ("index",))
 
     def exposition(self) -> bytes:
-        """All of it, as Prometheus reads it."""
+        """Returns all metrics in Prometheus' text format."""
         lines: list[str] = []
         for metric in vars(self).values():
             lines += [f"# HELP {metric.name} {metric.text}", f"# TYPE {metric.name} {metric.kind}"]

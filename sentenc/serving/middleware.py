@@ -1,4 +1,4 @@
-"""What every request passes: the key, the count, the clock, and the net under faults of ours."""
+"""ASGI middleware: API-key check, request metrics, and a handler for unexpected exceptions."""
 
 import hmac
 import logging
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sentenc.serving.endpoint import send_error
 from sentenc.serving.errors import ApiError, internal, stopping
-from sentenc.serving.lifecycle import State
+from sentenc.serving.lifecycle import Lifecycle
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,25 +16,26 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("sentenc.serving")
 
 _PROBES = ("/health", "/ready")
-_WATCHING = (*_PROBES, "/metrics")  # no work: not in flight, and no drain waits for it
-_COUNTED = (
+# These do no work: they do not count as in flight, and draining does not wait for them.
+_MONITORING = (*_PROBES, "/metrics")
+_LABELED_PATHS = (
     "/v1/embeddings", "/v1/models", "/classify", "/classifiers", "/search", "/similarity", "/indexes", "/metrics",
     "/", *_PROBES,
 )  # fmt: skip
-_NO_ANSWER = 499  # what nginx logs when the client went away
+_NO_ANSWER = 499  # the status that nginx logs when the client has disconnected
 
 
 class RequestMiddleware:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: "ASGIApp", state: State, api_key: str | None) -> None:
-        self._app, self._state = app, state
+    def __init__(self, app: "ASGIApp", lifecycle: Lifecycle, api_key: str | None) -> None:
+        self._app, self._lifecycle = app, lifecycle
         self._key = None if api_key is None else api_key.encode()
         self._numbers = count(1)
         self._run = f"{time.time_ns() // 1_000_000:x}"
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
-        """Passes a request on, or refuses it."""
+        """Passes a request to the application, or refuses it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -54,8 +55,8 @@ class RequestMiddleware:
                 ]
             await send(message)
 
-        works = path not in _WATCHING
-        self._state.in_flight += works
+        works = path not in _MONITORING
+        self._lifecycle.in_flight += works
         try:
             await self._pass(path, scope, receive, observed)
         except Exception:
@@ -63,27 +64,27 @@ class RequestMiddleware:
             if status == _NO_ANSWER:
                 await send_error(observed, internal(request_id))
             else:
-                # The answer has begun: the client must not take what it has for the whole.
+                # Part of the answer has been sent: the client must not take that part for the whole.
                 raise
         finally:
-            self._state.in_flight -= works
+            self._lifecycle.in_flight -= works
             label = _label(path)
-            metrics = self._state.metrics
+            metrics = self._lifecycle.metrics
             metrics.requests.add((label, str(status)))
             metrics.seconds.observe((label,), time.perf_counter() - started)
 
     async def _pass(self, path: str, scope: "Scope", receive: "Receive", send: "Send") -> None:
-        if not self._state.started:
-            # Mounted in another application, nobody told us of the start.
-            self._state.start()
-        if self._key is not None and not _is_public(path) and not self._knows_key(scope):
-            await send_error(send, _UNAUTHORISED)
-        elif self._state.draining and path not in _PROBES:
+        if not self._lifecycle.started:
+            # An application that is mounted in another one gets no startup event.
+            self._lifecycle.start()
+        if self._key is not None and not _is_public(path) and not self._has_key(scope):
+            await send_error(send, _UNAUTHORIZED)
+        elif self._lifecycle.draining and path not in _PROBES:
             await send_error(send, stopping())
         else:
             await self._app(scope, receive, send)
 
-    def _knows_key(self, scope: "Scope") -> bool:
+    def _has_key(self, scope: "Scope") -> bool:
         for name, value in scope["headers"]:
             if name == b"authorization":
                 scheme, _, key = value.partition(b" ")
@@ -92,7 +93,7 @@ class RequestMiddleware:
         return False
 
 
-_UNAUTHORISED = ApiError(
+_UNAUTHORIZED = ApiError(
     401, "the API key is missing or wrong, expected the header Authorization: Bearer KEY",
     code="invalid_api_key", headers={"www-authenticate": "Bearer"},
 )  # fmt: skip
@@ -103,8 +104,8 @@ def _is_public(path: str) -> bool:
 
 
 def _label(path: str) -> str:
-    # Few labels, whatever is asked for.
-    if path in _COUNTED:
+    # There are few labels, whatever paths clients request.
+    if path in _LABELED_PATHS:
         return path
     if path.startswith("/v1/models/"):
         return "/v1/models/{model}"

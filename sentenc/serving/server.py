@@ -1,4 +1,4 @@
-"""Running the application: a port, signals, and an orderly end."""
+"""Runs the application: binds a port, handles signals, and shuts down in order."""
 
 import errno
 import importlib.util
@@ -12,29 +12,29 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from sentenc.errors import MissingExtraError
-from sentenc.serving.lifecycle import State
-from sentenc.serving.settings import ServerConfig
+from sentenc.serving.config import ServerConfig
+from sentenc.serving.lifecycle import Lifecycle
 
 if TYPE_CHECKING:
     import uvicorn
-    from fastapi import FastAPI
+    from starlette.applications import Starlette
 
 _logger = logging.getLogger("sentenc.serving")
 
-# Longer than load balancers keep idle connections, so that it is they who close them.
+# Longer than load balancers keep idle connections, so that the balancers close them.
 _KEEP_ALIVE_SECONDS = 75
-# uvloop takes one new connection for each time that it looks at a socket. Under load it looks rarely, and
-# clients that come last would wait for seconds: so it is given the same socket several times.
-_ACCEPTED_AT_ONCE = 16
+# uvloop accepts one new connection each time it polls a socket. Under load it polls rarely, and the last
+# clients would wait for seconds. So it gets several duplicates of the socket.
+_LISTENERS = 16
 
 
-def bind(settings: ServerConfig) -> socket.socket:
-    """The socket that a server is to listen at; taken before models are loaded, to fail at once.
+def bind(config: ServerConfig) -> socket.socket:
+    """Binds the server's socket; called before models are loaded, to fail early.
 
     Raises:
-        OSError: The address is in use, unknown, or not ours to take; the message says which.
+        OSError: The address is in use, unknown or not permitted; the message has the reason.
     """
-    host, port = settings.host, settings.port
+    host, port = config.host, config.port
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -45,60 +45,60 @@ def bind(settings: ServerConfig) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        # Only a listening socket keeps others from the port.
+        # Only a listening socket keeps other processes from the port.
         listener.listen(2048)
     except OSError as error:
         listener.close()
         reasons = {
-            errno.EADDRINUSE: "something listens there already: choose another with --port, or 0 for a free one",
-            errno.EACCES: "only an administrator may take it: choose one of 1024 or above with --port",
-            errno.EADDRNOTAVAIL: "it is not an address of this machine",
+            errno.EADDRINUSE: "it is in use: choose another port, or 0 for a free one",
+            errno.EACCES: "permission denied: choose a port of 1024 or above",
+            errno.EADDRNOTAVAIL: "the host is not an address of this machine",
         }
         reason = reasons.get(error.errno or 0, str(error))
-        raise OSError(f"cannot listen at port {port} of {host}: {reason}") from error
+        raise OSError(f"cannot listen on port {port} of {host}: {reason}") from error
     return listener
 
 
 def address(listener: socket.socket, host: str) -> str:
-    """The URL of a bound socket."""
+    """Returns the URL of a bound socket."""
     port = listener.getsockname()[1]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def serve(
-    app: "FastAPI",
-    settings: ServerConfig | None = None,
+    app: "Starlette",
+    config: ServerConfig | None = None,
     *,
     listener: socket.socket | None = None,
     on_listening: Callable[[str], None] | None = None,
 ) -> None:
     """Runs an application of :func:`create_app` until SIGTERM or SIGINT.
 
-    Then ``/ready`` turns 503, new requests get 503, those in flight are finished within
-    ``settings.grace`` seconds, and the call returns. A second signal ends it at once.
+    After the signal, ``/ready`` and new requests get 503, requests in flight are finished within
+    ``config.grace`` seconds, and the call returns. A second signal ends it at once.
 
     Args:
         app: The application.
-        settings: Its address and grace.
-        listener: What :func:`bind` gave; bound here otherwise.
-        on_listening: Called with the URL once requests are taken.
+        config: Its address and grace period.
+        listener: A socket of :func:`bind`; bound here if it is None.
+        on_listening: Called with the URL when the server accepts requests.
 
     Raises:
         MissingExtraError: The extra ``serve`` is not installed.
-        OSError: The address cannot be taken.
+        OSError: The address cannot be bound.
     """
     try:
         import uvicorn
     except ImportError as error:
         raise MissingExtraError("serve", "uvicorn", "the server") from error
-    settings = settings or ServerConfig()
-    grace = settings.grace
-    listener = listener or bind(settings)
-    url = address(listener, settings.host)
-    state: State = app.state.sentenc
+    config = config or ServerConfig()
+    grace = config.grace
+    listener = listener or bind(config)
+    url = address(listener, config.host)
+    lifecycle: Lifecycle = app.state.sentenc
 
     class Server(uvicorn.Server):
-        # uvicorn ends when it is told to; this one first finishes what it has.
+        # uvicorn ends at the first signal; this one finishes the requests in flight before.
 
         _deadline: float | None = None
 
@@ -108,31 +108,32 @@ def serve(
                 on_listening(url)
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            # Not passed on: it would be raised again at the end, and the exit code not be 0.
+            # The signal is not passed to uvicorn, which would raise it again at the end and spoil the exit code.
             if self._deadline is None:
-                state.draining = True
+                lifecycle.draining = True
                 self._deadline = time.monotonic() + grace
-                _logger.info("%s: finishing %d requests", signal.Signals(sig).name, state.in_flight)
+                _logger.info(
+                    "%s: finishing %d requests in flight", signal.Signals(sig).name, lifecycle.in_flight
+                )
             else:
                 self.should_exit = self.force_exit = True
 
         async def on_tick(self, counter: int) -> bool:
-            if self._deadline is not None and (state.in_flight == 0 or time.monotonic() > self._deadline):
+            if self._deadline is not None and (lifecycle.in_flight == 0 or time.monotonic() > self._deadline):
                 self.should_exit = True
             return await super().on_tick(counter)
 
-    config = _config(uvicorn.Config, app)
     with ExitStack() as stack:
         sockets = [stack.enter_context(listener)]
         if importlib.util.find_spec("uvloop") is not None:
-            sockets += [stack.enter_context(listener.dup()) for _ in range(_ACCEPTED_AT_ONCE - 1)]
-        Server(config).run(sockets=sockets)
+            sockets += [stack.enter_context(listener.dup()) for _ in range(_LISTENERS - 1)]
+        Server(_uvicorn_config(uvicorn.Config, app)).run(sockets=sockets)
 
 
-def _config(make: "type[uvicorn.Config]", app: "FastAPI") -> "uvicorn.Config":
+def _uvicorn_config(make: "type[uvicorn.Config]", app: "Starlette") -> "uvicorn.Config":
     return make(
         app, log_config=None, access_log=False, server_header=False, proxy_headers=False, ws="none",
         lifespan="on", timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        # Requests had their time before: what is left is answers that clients are slow to take.
+        # Requests have had their grace period; only answers that clients read slowly are left.
         timeout_graceful_shutdown=1,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Fields of a request, checked."""
+"""Reads and checks the fields of a request."""
 
 from typing import Any
 
@@ -7,10 +7,15 @@ from sentenc.texts import replace_lone_surrogates
 
 
 def texts(fields: dict[str, Any], name: str, max_inputs: int) -> list[str]:
-    """A field that is a text or a list of texts, as a list.
+    """Reads a field that is a text or a list of texts, as a list.
+
+    Args:
+        fields: The fields of the request.
+        name: Name of the field.
+        max_inputs: Maximum number of texts.
 
     Raises:
-        ApiError: It is something else or has an empty text in it (400), or too many texts (422).
+        ApiError: The field has another type or an empty text (400), or too many texts (422).
     """
     value = fields.get(name)
     if value is None:
@@ -37,10 +42,15 @@ def texts(fields: dict[str, Any], name: str, max_inputs: int) -> list[str]:
 
 
 def pairs(fields: dict[str, Any], name: str, max_inputs: int) -> list[tuple[str, str]]:
-    """A field that is a list of pairs of texts.
+    """Reads a field that is a list of pairs of texts.
+
+    Args:
+        fields: The fields of the request.
+        name: Name of the field.
+        max_inputs: Maximum number of texts, two for each pair.
 
     Raises:
-        ApiError: It is something else or has an empty text in it (400), or too many texts (422).
+        ApiError: The field has another type or an empty text (400), or too many texts (422).
     """
     value = fields.get(name)
     if value is None:
@@ -60,10 +70,10 @@ def pairs(fields: dict[str, Any], name: str, max_inputs: int) -> list[tuple[str,
 
 
 def integer(fields: dict[str, Any], name: str, low: int, high: int, *, status: int = 422) -> int | None:
-    """A field that is an integer of a range, or None if it is not there.
+    """Reads a field that is an integer from ``low`` to ``high``; None if it is missing.
 
     Raises:
-        ApiError: It is no integer (400), or out of range (``status``).
+        ApiError: The field is not an integer (400), or out of range (``status``).
     """
     value = fields.get(name)
     if value is None:

@@ -1,4 +1,4 @@
-"""Applications of tiny encoders, asked in this process; and connections to this machine alone."""
+"""Applications of tiny encoders, called in this process. Tests can connect to this machine only."""
 
 import socket
 from contextlib import ExitStack
@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.models import make_cse
 
-pytest.importorskip("fastapi")
+pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 httpx = pytest.importorskip("httpx")
 
@@ -33,6 +33,12 @@ def _no_network(monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", only_loopback)
 
 
+@pytest.fixture
+def anyio_backend():
+    """The event loop of tests that are marked with ``anyio``."""
+    return "asyncio"
+
+
 @pytest.fixture(scope="session")
 def tiny():
     return make_cse()
@@ -40,7 +46,7 @@ def tiny():
 
 @pytest.fixture
 def client_of():
-    """Starts an application and gives a client that asks it without a network."""
+    """Returns a function that starts an application and returns a client of it, without a network."""
     from starlette.testclient import TestClient
 
     from sentenc.serving import ServerConfig, create_app

@@ -1,30 +1,28 @@
-"""Micro-batching: what goes together, what is dropped, and who fails."""
+"""Micro-batching: which jobs run together, which are dropped, and which fail."""
 
 import asyncio
 
 import numpy as np
 import pytest
 
-from sentenc import ItemTooHeavyError, QueueFullError, StoppedError
+from sentenc import QueueFullError, StoppedError
 from sentenc.serving.batcher import Job, MicroBatcher
+from sentenc.tokenization.tokenizer import Tokenizer
 from tests.support.doubles import Gated
+from tests.support.models import make_cse, make_tinybert
 
 
 class Doubler:
-    """Doubles numbers, in rounds that can be held up."""
+    """Doubles numbers, in rounds that wait for a gate. A number's weight is its absolute value."""
 
     def __init__(self, **options):
         self.gate = asyncio.Event()
         self.rounds = []
-        self.told = []
+        self.observed = []
         self._loop = asyncio.get_running_loop()
-        options = {
-            "budget": 20,
-            "max_queue": 100,
-            "weigh": lambda items: [abs(item) for item in items],
-        } | options
+        options = {"budget": 20, "max_queue": 100} | options
         self.batcher = MicroBatcher(
-            "doubler", self._run, observe=lambda *sizes: self.told.append(sizes), **options
+            "doubler", self._run, observe=lambda *sizes: self.observed.append(sizes), **options
         )
 
     def _run(self, key, items):
@@ -42,16 +40,16 @@ class Doubler:
         return asyncio.create_task(self._process(items, key))
 
     async def _process(self, items, key):
-        job = await self.batcher.process(Job(items, key))
+        job = await self.batcher.process(Job(items, key, [abs(item) for item in items]))
         return [result for part in job.parts for result in part]
 
     async def release(self):
-        """Lets rounds go on, after everything that was submitted before has arrived."""
+        """Opens the gate, after all jobs that were submitted before have arrived."""
         await asyncio.sleep(0)
         self.gate.set()
 
     async def hold(self):
-        """A first job that occupies the thread until the gate opens."""
+        """Submits a first job that occupies the thread until the gate opens."""
         task = self.submit(1)
         await asyncio.sleep(0)
         while self.batcher.waiting:
@@ -59,42 +57,36 @@ class Doubler:
         return task
 
 
-def in_loop(test):
-    async def bounded():
-        doubler = None
+@pytest.fixture
+async def make_doubler():
+    made = []
 
-        def make(**options):
-            nonlocal doubler
-            doubler = Doubler(**options)
-            return doubler
+    def make(**options):
+        made.append(Doubler(**options))
+        return made[-1]
 
-        try:
-            await asyncio.wait_for(test(make), 60)
-        finally:
-            if doubler is not None:
-                doubler.gate.set()
-                await asyncio.to_thread(doubler.batcher.stop)
-
-    bounded.__name__ = test.__name__
-    return bounded
+    yield make
+    for doubler in made:
+        doubler.gate.set()
+        await asyncio.to_thread(doubler.batcher.stop)
 
 
-@in_loop
-async def _waiting_jobs_go_together(make):
-    d = make()
+@pytest.mark.anyio
+async def test_waiting_jobs_run_together(make_doubler):
+    d = make_doubler()
     first = await d.hold()
     tasks = [d.submit(i, i + 1) for i in range(1, 4)]
     await d.release()
     assert await first == [2]
     assert await asyncio.gather(*tasks) == [[2, 4], [4, 6], [6, 8]]
-    # With one for each item, the weights are 5, 7 and 9: the third is one too many for 20.
+    # With one more for each item, the jobs weigh 5, 7 and 9: the third exceeds the budget of 20.
     assert d.rounds == [[1], [1, 2, 2, 3], [3, 4]]
-    assert d.told == [(1, 1, 1), (2, 4, 8), (1, 2, 7)]
+    assert d.observed == [(1, 1), (2, 4), (1, 2)]
 
 
-@in_loop
-async def _large_and_small_jobs_do_not_hold_up_each_other(make):
-    d = make()
+@pytest.mark.anyio
+async def test_large_and_small_jobs_do_not_hold_up_each_other(make_doubler):
+    d = make_doubler()
     first = await d.hold()
     large = [d.submit(*[4] * 6), d.submit(*[2] * 5)]
     small = [d.submit(i) for i in (7, 8, 9)]
@@ -102,13 +94,13 @@ async def _large_and_small_jobs_do_not_hold_up_each_other(make):
     assert await first == [2]
     assert await asyncio.gather(*small) == [[14], [16], [18]]
     assert await asyncio.gather(*large) == [[8] * 6, [4] * 5]
-    # Half the room is for small ones, the rest for the large one whose turn it is.
+    # Half the room is for small jobs, the rest for the large one whose turn it is.
     assert d.rounds == [[1], [7, 4, 4], [8, 4, 4], [9, 4, 4], [2] * 5]
 
 
-@in_loop
-async def _item_above_the_budget_goes_all_the_same(make):
-    d = make()
+@pytest.mark.anyio
+async def test_item_above_the_budget_runs_alone(make_doubler):
+    d = make_doubler()
     first = await d.hold()
     tasks = [d.submit(3), d.submit(50, 2), d.submit(4)]
     await d.release()
@@ -117,9 +109,9 @@ async def _item_above_the_budget_goes_all_the_same(make):
     assert d.rounds == [[1], [3, 4, 50], [2]]
 
 
-@in_loop
-async def _keys_are_kept_apart(make):
-    d = make()
+@pytest.mark.anyio
+async def test_different_keys_are_not_mixed(make_doubler):
+    d = make_doubler()
     first = await d.hold()
     tasks = [d.submit(1, key="a"), d.submit(2, key="b"), d.submit(3, key="a")]
     await d.release()
@@ -128,9 +120,9 @@ async def _keys_are_kept_apart(make):
     assert d.rounds == [[1], [1, 3], [2]]
 
 
-@in_loop
-async def _only_the_one_at_fault_fails(make):
-    d = make()
+@pytest.mark.anyio
+async def test_only_the_job_at_fault_fails(make_doubler):
+    d = make_doubler()
     first = await d.hold()
     tasks = [d.submit(1), d.submit(-1), d.submit(2), d.submit(-2), d.submit(-3)]
     await d.release()
@@ -139,27 +131,28 @@ async def _only_the_one_at_fault_fails(make):
     assert results[0] == [2]
     assert results[2] == [4]
     assert str(results[1]) == "minus one"
+    assert isinstance(results[3], RuntimeError)
     assert "0 results for 1 items" in str(results[3])
     assert isinstance(results[4], RuntimeError)
 
 
-@in_loop
-async def _cancelled_jobs_are_dropped(make):
-    d = make()
+@pytest.mark.anyio
+async def test_cancelled_jobs_are_dropped(make_doubler):
+    d = make_doubler()
     first = await d.hold()
-    gone, kept = d.submit(7), d.submit(2)
+    cancelled, other = d.submit(7), d.submit(2)
     await asyncio.sleep(0)
-    gone.cancel()
+    cancelled.cancel()
     await d.release()
     await first
-    assert await kept == [4]
+    assert await other == [4]
     assert d.rounds == [[1], [2]]
     assert d.batcher.waiting == 0
 
 
-@in_loop
-async def _full_queue_refuses(make):
-    d = make(max_queue=2)
+@pytest.mark.anyio
+async def test_full_queue_refuses(make_doubler):
+    d = make_doubler(max_queue=2)
     first = await d.hold()
     tasks = [d.submit(i) for i in (1, 2)]
     await asyncio.sleep(0)
@@ -173,9 +166,9 @@ async def _full_queue_refuses(make):
     assert d.batcher.waiting == 0
 
 
-@in_loop
-async def _large_jobs_count_until_they_are_done(make):
-    d = make(max_queue=2)
+@pytest.mark.anyio
+async def test_large_jobs_count_until_they_are_done(make_doubler):
+    d = make_doubler(max_queue=2)
     first = await d.hold()
     tasks = [d.submit(*[9] * 8) for _ in range(2)]
     await asyncio.sleep(0)
@@ -187,27 +180,9 @@ async def _large_jobs_count_until_they_are_done(make):
     assert d.batcher.waiting == 0
 
 
-@in_loop
-async def _heavy_items_and_failing_weights(make):
-    def weigh(items):
-        if 13 in items:
-            raise ValueError("thirteen")
-        return list(items)
-
-    d = make(weigh=weigh, heaviest=8)
-    d.gate.set()
-    tasks = [d.submit(1, 2), d.submit(1, 9), d.submit(13), d.submit(8)]
-    results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert results[0] == [2, 4]
-    assert isinstance(results[1], ItemTooHeavyError)
-    assert (results[1].index, results[1].weight) == (1, 9)
-    assert str(results[2]) == "thirteen"
-    assert results[3] == [16]
-
-
-@in_loop
-async def _stopping_fails_what_waits(make):
-    d = make()
+@pytest.mark.anyio
+async def test_stopping_fails_what_waits(make_doubler):
+    d = make_doubler()
     first = await d.hold()
     waiting = d.submit(2)
     await asyncio.sleep(0)
@@ -220,47 +195,70 @@ async def _stopping_fails_what_waits(make):
         await waiting
 
 
-@pytest.mark.parametrize(
-    "test",
-    [
-        _waiting_jobs_go_together,
-        _large_and_small_jobs_do_not_hold_up_each_other,
-        _item_above_the_budget_goes_all_the_same,
-        _keys_are_kept_apart,
-        _only_the_one_at_fault_fails,
-        _cancelled_jobs_are_dropped,
-        _full_queue_refuses,
-        _large_jobs_count_until_they_are_done,
-        _heavy_items_and_failing_weights,
-        _stopping_fails_what_waits,
-    ],
-    ids=lambda test: test.__name__.strip("_"),
-)
-def test_batcher(test):
-    asyncio.run(test())
-
-
-def test_requests_of_an_application_go_together(tiny):
-    """Requests that wait are encoded in one call, normalized or not as each asked."""
+@pytest.mark.anyio
+async def test_waiting_requests_are_encoded_in_one_call(tiny):
+    """Requests are encoded together, whether they want unit vectors or not."""
+    from sentenc.serving.config import ServerConfig
     from sentenc.serving.metrics import Metrics
     from sentenc.serving.services import ServedModel
-    from sentenc.serving.settings import ServerConfig
 
     encoder = Gated(tiny)
     texts = ["a man", "dog and cat", "the stock market fell"]
-
-    async def main():
-        served = ServedModel("tiny", encoder, ServerConfig(), Metrics())
-        encoder.open.clear()
-        first = asyncio.create_task(served.encode(["hello world"], "input"))
-        await asyncio.to_thread(encoder.entered.wait, 60)
-        tasks = [asyncio.create_task(served.encode([text], "input", normalize=True)) for text in texts]
-        await asyncio.sleep(0)
-        encoder.open.set()
-        await first
-        rows = [vectors[0] for vectors, _ in await asyncio.gather(*tasks)]
-        await asyncio.to_thread(served.stop)
-        return np.array(rows)
-
-    assert np.array_equal(asyncio.run(main()), tiny.encode(texts, normalize_embeddings=True))
+    served = ServedModel("tiny", encoder, ServerConfig(), Metrics())
+    encoder.open.clear()
+    first = asyncio.create_task(served.encode(["hello world"], "input"))
+    await asyncio.to_thread(encoder.entered.wait, 60)
+    tasks = [asyncio.create_task(served.encode([text], "input", normalize=True)) for text in texts]
+    await asyncio.sleep(0)
+    encoder.open.set()
+    await first
+    vectors = np.concatenate([vectors for vectors, _ in await asyncio.gather(*tasks)])
+    await asyncio.to_thread(served.stop)
+    assert np.array_equal(vectors, tiny.encode(texts, normalize_embeddings=True))
     assert encoder.batches == [["hello world"], texts]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("make_encoder", [make_cse, make_tinybert])
+async def test_each_text_is_tokenized_once(make_encoder, monkeypatch):
+    """The texts of a request are tokenized by the encoder alone, and counted there."""
+    from sentenc.serving.config import ServerConfig
+    from sentenc.serving.metrics import Metrics
+    from sentenc.serving.services import ServedModel
+
+    encoder = make_encoder()
+    texts = ["a man", "dog and cat", "東京 the stock market fell", "word " * 200]
+    counts = np.minimum(encoder.count_tokens(texts), encoder.max_tokens)
+    tokenized = []
+    convert = Tokenizer.bytes_and_offsets
+    monkeypatch.setattr(
+        Tokenizer,
+        "bytes_and_offsets",
+        lambda self, texts: tokenized.extend(texts) or convert(self, texts),
+    )
+    served = ServedModel("tiny", encoder, ServerConfig(truncate=True), Metrics())
+    vectors, tokens = await served.encode(texts, "input")
+    await asyncio.to_thread(served.stop)
+    assert tokenized == texts
+    assert tokens == counts.sum()
+    assert np.array_equal(vectors, encoder.encode(texts, on_overflow="ignore"))
+
+
+@pytest.mark.anyio
+async def test_too_long_text_is_refused_wherever_it_is_in_a_large_request(tiny):
+    from sentenc.serving.config import ServerConfig
+    from sentenc.serving.errors import ApiError
+    from sentenc.serving.metrics import Metrics
+    from sentenc.serving.services import ServedModel
+
+    metrics = Metrics()
+    served = ServedModel("tiny", tiny, ServerConfig(max_batch_tokens=50), metrics)
+    texts = ["dog and cat"] * 100
+    texts[70] = "man " * 99
+    with pytest.raises(ApiError, match=r"input\[70\] has 99 tokens.*at most 64") as caught:
+        await served.encode(texts, "input")
+    assert caught.value.status == 400
+    assert b"sentenc_tokens_total{" not in metrics.exposition()
+    _, tokens = await served.encode(texts[:70], "input")
+    await asyncio.to_thread(served.stop)
+    assert f'sentenc_tokens_total{{model="tiny"}} {tokens}'.encode() in metrics.exposition()

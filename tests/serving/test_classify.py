@@ -149,7 +149,7 @@ def test_a_classifier_alone_brings_its_encoder(client_of, tiny, fitted):
 
 
 def test_same_name_for_two_encoders(tiny, fitted):
-    with pytest.raises(ValueError, match="give one of them another name"):
+    with pytest.raises(ValueError, match="'odd'"):
         create_app({"odd": tiny}, classifiers={"odd": fitted["odd"]})
 
 

@@ -37,9 +37,7 @@ def serve(*arguments):
 def test_busy_port(models):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(
-            OSError, match=f"cannot listen at port {port} of 127.0.0.1: something listens there"
-        ):
+        with pytest.raises(OSError, match=f"port {port} of 127.0.0.1.*in use"):
             serve(models / "tiny", "--port", port)
 
 
@@ -60,20 +58,20 @@ def test_port_that_is_not_ours(monkeypatch):
         raise OSError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(socket.socket, "bind", refuse)
-    with pytest.raises(OSError, match="only an administrator may take it"):
+    with pytest.raises(OSError, match=r"port 80 .*permission denied"):
         bind(ServerConfig(port=80))
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ([], click.UsageError, "neither a MODEL nor an --index"),
-        (["nobody"], sentenc.ModelNotFoundError, "no model 'nobody'"),
-        (["tiny", "tiny"], click.UsageError, "two models are called 'tiny'"),
-        (["--index", "texts", "--index", "texts"], click.UsageError, "two indexes are called 'texts'"),
+        ([], click.UsageError, "MODEL, --index or --classifier"),
+        (["nobody"], sentenc.ModelNotFoundError, "'nobody'"),
+        (["tiny", "tiny"], click.UsageError, "models.*'tiny'"),
+        (["--index", "texts", "--index", "texts"], click.UsageError, "indexes.*'texts'"),
         (["--classifier", "tiny"], sentenc.CheckpointError, "classifier"),
-        (["--index", "tiny"], sentenc.IndexFormatError, "is not an index"),
-        (["--index", "bare"], click.UsageError, "does not say by what it was built"),
+        (["--index", "tiny"], sentenc.IndexFormatError, "tiny"),
+        (["--index", "bare"], click.UsageError, "bare.*MODEL"),
         (["tiny", "--api-key", " "], ValueError, "api_key is empty"),
         (["tiny", "--port", "70000"], click.BadParameter, "70000"),
         (["tiny", "--timeout", "0"], click.BadParameter, "not in the range"),
@@ -120,5 +118,5 @@ def test_classifiers(models, monkeypatch, tmp_path, threads):
     assert {one.model.name for one in served.values()} == {"tiny"}
     if threads:
         assert served["topics"].estimator.encoder_.threads == 1
-    with pytest.raises(click.UsageError, match="two classifiers are called 'topics'"):
+    with pytest.raises(click.UsageError, match=r"classifiers.*'topics'"):
         serve("--classifier", folder, "--classifier", folder, "--port", 0)

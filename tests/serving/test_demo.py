@@ -137,7 +137,7 @@ def test_the_page_offers_examples_that_find_something(demo):
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_command_serves_the_page(stop):
-    pytest.importorskip("fastapi")
+    pytest.importorskip("starlette")
     pytest.importorskip("uvicorn")
     command = [
         sys.executable,
@@ -214,7 +214,7 @@ def test_the_browser_is_shown_the_page(monkeypatch):
 
 
 def test_a_missing_extra_is_named():
-    code = "import sys\nsys.modules['fastapi'] = None\nfrom sentenc.cli import main\nsys.argv[1:] = ['demo', '--port', '0']\nmain()"
+    code = "import sys\nsys.modules['starlette'] = None\nfrom sentenc.cli import main\nsys.argv[1:] = ['demo', '--port', '0']\nmain()"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
     )

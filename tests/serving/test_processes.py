@@ -100,7 +100,7 @@ def test_the_openai_client(server, models):
         assert client.models.retrieve("words").id == "words"
         with pytest.raises(openai.NotFoundError, match="no model 'other'"):
             client.embeddings.create(model="other", input="a")
-        with pytest.raises(openai.BadRequestError, match="tokens are not taken"):
+        with pytest.raises(openai.BadRequestError, match="token ids"):
             client.embeddings.create(model="tiny", input=[1, 2])
         with pytest.raises(openai.UnprocessableEntityError):
             client.embeddings.create(model="tiny", input=["a"] * 3000)

@@ -24,8 +24,6 @@ class Gated(Encoder):
         return self.inner.max_tokens
 
     def count_tokens(self, texts):
-        if any("uncountable" in text for text in texts):
-            raise RuntimeError("cannot count this")
         return self.inner.count_tokens(texts)
 
     def save(self, folder):

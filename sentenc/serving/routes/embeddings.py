@@ -1,4 +1,4 @@
-"""OpenAI's embeddings and models, as its clients speak them."""
+"""OpenAI-compatible routes of embeddings and models."""
 
 import asyncio
 import json
@@ -9,19 +9,21 @@ from typing import Any
 import numpy as np
 
 from sentenc.encoders.base import Vectors
+from sentenc.serving.catalog import Catalog
 from sentenc.serving.errors import ApiError, shown
-from sentenc.serving.services import Catalog, ServedModel
+from sentenc.serving.responses import json_rows
+from sentenc.serving.services import ServedModel
 from sentenc.serving.validation import integer, texts
 
-# Writing more numbers than this takes long enough to be done beside the event loop.
-_MANY_NUMBERS = 1 << 15
+# Above this number of values, formatting them would hold up the event loop.
+_VALUES_IN_LOOP = 1 << 15
 
 
-class OpenAI:
+class EmbeddingRoutes:
     """``POST /v1/embeddings`` and ``GET /v1/models``.
 
-    Vectors are of unit length, as OpenAI's are (an unknown text's stays zero); ``dimensions`` keeps the
-    first so many and scales them to unit length again.
+    Vectors have unit length, as OpenAI's have; a text without a known token has the zero vector. With
+    ``dimensions``, the first components are kept and scaled to unit length again.
     """
 
     def __init__(self, catalog: Catalog, max_inputs: int) -> None:
@@ -29,36 +31,44 @@ class OpenAI:
         self._created = int(time.time())
 
     async def embeddings(self, fields: dict[str, Any]) -> bytes:
-        """The vectors of ``input``, in ``encoding_format`` float or base64 (little-endian float32)."""
+        """Answers the vectors of ``input``, in ``encoding_format`` float or base64 (little-endian float32).
+
+        Raises:
+            ApiError: A field is wrong (400, 422), or the model is unknown (404).
+        """
         model = self._catalog.model(fields.get("model"))
         inputs = fields.get("input")
         if isinstance(inputs, list) and inputs and isinstance(inputs[0], int | list):
             raise ApiError(
-                400, f"input[0] is {shown(inputs[0])}: tokens are not taken, expected text", param="input"
-            )
+                400, f"input[0] is {shown(inputs[0])}: token ids are not supported, expected text", param="input"
+            )  # fmt: skip
         items = texts(fields, "input", self._max_inputs)
-        layout = fields.get("encoding_format")
-        if layout not in (None, "float", "base64"):
+        encoding = fields.get("encoding_format")
+        if encoding not in (None, "float", "base64"):
             raise ApiError(
                 400,
-                f"encoding_format is {shown(layout)}, expected 'float' or 'base64'",
+                f"encoding_format is {shown(encoding)}, expected 'float' or 'base64'",
                 param="encoding_format",
             )
         dimensions = integer(fields, "dimensions", 1, model.encoder.dim, status=400)
         vectors, tokens = await model.encode(items, "input", normalize=True, dimensions=dimensions)
-        if layout == "base64":
+        if encoding == "base64":
             return _answer(_base64_rows(vectors), model.name, tokens)
-        if vectors.size <= _MANY_NUMBERS:
-            return _answer(number_rows(vectors), model.name, tokens)
-        return await asyncio.to_thread(lambda: _answer(number_rows(vectors), model.name, tokens))
+        if vectors.size <= _VALUES_IN_LOOP:
+            return _answer(json_rows(vectors), model.name, tokens)
+        return await asyncio.to_thread(lambda: _answer(json_rows(vectors), model.name, tokens))
 
     async def models(self, fields: dict[str, Any]) -> bytes:
-        """All models that are served."""
+        """Lists all models."""
         data = [self._describe(model) for model in self._catalog.models.values()]
         return json.dumps({"object": "list", "data": data}).encode()
 
-    async def one_model(self, name: str) -> bytes:
-        """A model by its name."""
+    async def model(self, name: str) -> bytes:
+        """Answers the description of one model.
+
+        Raises:
+            ApiError: The model is unknown (404).
+        """
         return json.dumps(self._describe(self._catalog.model(name))).encode()
 
     def _describe(self, model: ServedModel) -> dict[str, Any]:
@@ -68,20 +78,14 @@ class OpenAI:
         }  # fmt: skip
 
 
-def number_rows(matrix: Vectors) -> list[bytes]:
-    """Each row of a matrix (n, d) as a JSON array; nine digits give every float32 back exactly."""
-    layout = "[" + ",".join(["%.9g"] * matrix.shape[1]) + "]"
-    return [(layout % tuple(row.tolist())).encode() for row in matrix]
-
-
 def _base64_rows(matrix: Vectors) -> list[bytes]:
-    rows = np.ascontiguousarray(matrix, "<f4")
-    return [b'"%b"' % b64encode(row) for row in rows]
+    return [b'"%b"' % b64encode(row) for row in np.ascontiguousarray(matrix, "<f4")]
 
 
-def _answer(rows: list[bytes], model: str, tokens: int) -> bytes:
+def _answer(embeddings: list[bytes], model: str, tokens: int) -> bytes:
     data = b",".join(
-        [b'{"object":"embedding","index":%d,"embedding":%b}' % (i, row) for i, row in enumerate(rows)]
+        b'{"object":"embedding","index":%d,"embedding":%b}' % (i, embedding)
+        for i, embedding in enumerate(embeddings)
     )
     return b'{"object":"list","data":[%b],"model":%b,"usage":{"prompt_tokens":%d,"total_tokens":%d}}' % (
         data, json.dumps(model).encode(), tokens, tokens,

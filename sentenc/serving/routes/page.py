@@ -1,4 +1,4 @@
-"""The page's files, served from memory."""
+"""Serves the page's files from memory."""
 
 import hashlib
 from pathlib import Path
@@ -29,7 +29,7 @@ _HEADERS = [
         b"default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     ),
     (b"referrer-policy", b"no-referrer"),
-    # Browsers ask every time, and get 304 while nothing has changed.
+    # Browsers revalidate every time, and get 304 while the file is unchanged.
     (b"cache-control", b"no-cache"),
 ]
 
@@ -41,9 +41,9 @@ class _File(NamedTuple):
 
 
 class PageFiles:
-    """An ASGI application: ``index.html`` at ``/``, everything by its name at ``/page/``.
+    """An ASGI application that serves ``index.html`` at ``/`` and every file by its name under ``/page/``.
 
-    Files are read when the server starts; no path of a request ever reaches the file system.
+    The files are read when the server starts. No path of a request ever reaches the file system.
     """
 
     def __init__(self, folder: Path = FOLDER) -> None:
@@ -66,15 +66,15 @@ class PageFiles:
                 ApiError(405, f"{scope['method']} is not allowed here, expected GET or HEAD", headers=allow),
             )
             return
-        found = self._files.get(scope["path"].removeprefix(scope.get("root_path", "")))
-        if found is None:
-            await send_error(send, ApiError(404, "there is no such file", code="not_found"))
+        file = self._files.get(scope["path"].removeprefix(scope.get("root_path", "")))
+        if file is None:
+            await send_error(send, ApiError(404, f"there is no file {scope['path']}", code="not_found"))
             return
-        known = any(name == b"if-none-match" and found.etag in value for name, value in scope["headers"])
-        headers = [(b"etag", found.etag), *_HEADERS]
+        known = any(name == b"if-none-match" and file.etag in value for name, value in scope["headers"])
+        headers = [(b"etag", file.etag), *_HEADERS]
         if not known:
             headers += [
-                (b"content-type", found.content_type), (b"content-length", b"%d" % len(found.body)),
+                (b"content-type", file.content_type), (b"content-length", b"%d" % len(file.body)),
             ]  # fmt: skip
         await send({"type": "http.response.start", "status": 304 if known else 200, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if known else found.body})
+        await send({"type": "http.response.body", "body": b"" if known else file.body})

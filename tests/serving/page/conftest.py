@@ -40,7 +40,7 @@ KEY = "a-key-of-the-test"
 @pytest.fixture(scope="module")
 def servers():
     """Starts an app on a free port of 127.0.0.1, in a thread; gives its address."""
-    pytest.importorskip("fastapi")
+    pytest.importorskip("starlette")
     uvicorn = pytest.importorskip("uvicorn")
     running = []
 

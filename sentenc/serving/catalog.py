@@ -1,0 +1,152 @@
+"""The models, indexes and classifiers of a server, looked up by the names that clients use."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sentenc.encoders.base import Encoder
+from sentenc.serving.config import ServerConfig
+from sentenc.serving.errors import ApiError, shown
+from sentenc.serving.metrics import Metrics
+from sentenc.serving.services import ServedClassifier, ServedIndex, ServedModel
+
+if TYPE_CHECKING:
+    from sentenc.retrieval import Index
+
+_Service = TypeVar("_Service", ServedModel, ServedIndex, ServedClassifier)
+
+
+class Catalog:
+    """The models, indexes and classifiers of a server.
+
+    Args:
+        encoders: By the names that clients use.
+        indexes: By name. The encoder with an index's fingerprint encodes its queries; if ``encoders`` does
+            not contain it, the index's own encoder is served too.
+        config: The limits of the server.
+        metrics: Counts the work.
+        classifiers: By name. The encoder of each is served too, under the classifier's name, unless an
+            encoder with the same fingerprint is already served.
+
+    Raises:
+        ValueError: There is nothing to serve, an index has no encoder, or names collide.
+    """
+
+    def __init__(
+        self,
+        encoders: Mapping[str, Encoder],
+        indexes: "Mapping[str, Index]",
+        config: ServerConfig,
+        metrics: Metrics,
+        classifiers: Mapping[str, Any] | None = None,
+    ) -> None:
+        named = dict(encoders)
+        classifiers = classifiers or {}
+        index_models = {name: _model_of_index(name, index, named) for name, index in indexes.items()}
+        classifier_models = {
+            name: _model_of_classifier(name, estimator.encoder_, named)
+            for name, estimator in classifiers.items()
+        }
+        if not named:
+            raise ValueError("nothing to serve: pass at least one encoder, index or classifier")
+        self.models = {name: ServedModel(name, encoder, config, metrics) for name, encoder in named.items()}
+        self.indexes = {
+            name: ServedIndex(name, index, self.models[index_models[name]], config, metrics)
+            for name, index in indexes.items()
+        }
+        self.classifiers = {
+            name: ServedClassifier(name, estimator, self.models[classifier_models[name]])
+            for name, estimator in classifiers.items()
+        }
+
+    def model(self, name: Any, *, default: bool = False) -> ServedModel:
+        """Returns the model of a request; the first one if ``default`` and the name is None.
+
+        Raises:
+            ApiError: No model of that name is served (404), or the name is missing or not a str (400).
+        """
+        if name is None and not default:
+            raise ApiError(400, f"model is missing, expected one of {', '.join(self.models)}", param="model")
+        return _look_up(self.models, name, "model", "model")
+
+    def index(self, name: Any) -> ServedIndex:
+        """Returns the index of a request; the first one if the name is None.
+
+        Raises:
+            ApiError: No index of that name is served (404), or the name is not a str (400).
+        """
+        return _look_up(self.indexes, name, "index", "index")
+
+    def classifier(self, name: Any) -> ServedClassifier:
+        """Returns the classifier of a request; the first one if the name is None.
+
+        Raises:
+            ApiError: No classifier of that name is served (404), or the name is not a str (400).
+        """
+        return _look_up(self.classifiers, name, "classifier", "model")
+
+    def start(self) -> None:
+        """Starts all threads."""
+        for service in self._threads():
+            service.start()
+
+    def stop(self) -> None:
+        """Ends all threads."""
+        for service in self._threads():
+            service.stop()
+
+    def _threads(self) -> Iterator[ServedModel | ServedIndex]:
+        yield from self.models.values()
+        yield from self.indexes.values()
+
+
+def _look_up(services: dict[str, _Service], name: Any, kind: str, param: str) -> _Service:
+    code = f"{param}_not_found"
+    if not services:
+        raise ApiError(404, f"no {kind} is served here", param=param, code=code)
+    if name is None:
+        return next(iter(services.values()))
+    if not isinstance(name, str):
+        raise ApiError(400, f"{param} is {shown(name)}, expected a str", param=param)
+    if name not in services:
+        raise ApiError(
+            404, f"there is no {kind} {shown(name)} here, expected one of {', '.join(services)}",
+            param=param, code=code,
+        )  # fmt: skip
+    return services[name]
+
+
+def _model_of_index(name: str, index: "Index", encoders: dict[str, Encoder]) -> str:
+    """Returns the name of the encoder of an index's queries, which is added to ``encoders`` if it is missing."""
+    for model, encoder in encoders.items():
+        if encoder is index.encoder:
+            return model
+    info = index.info()
+    for model, encoder in encoders.items():
+        if info["fingerprint"] is not None and encoder.fingerprint() == info["fingerprint"]:
+            return model
+    if index.encoder is None:
+        raise ValueError(f"index {name!r} has no encoder, expected one to encode queries with")
+    # A folder is named by its last part: clients need not know where it is.
+    built_by = info["encoder"] or name
+    model = Path(built_by).name if Path(built_by).is_absolute() else str(built_by)
+    if model in encoders:
+        raise ValueError(
+            f"index {name!r} was built by a model named {model!r} that differs from the served one: "
+            "rename one of them"
+        )
+    encoders[model] = index.encoder
+    return model
+
+
+def _model_of_classifier(name: str, encoder: Encoder, encoders: dict[str, Encoder]) -> str:
+    """Returns the name of a classifier's encoder, which is added to ``encoders`` if it is missing."""
+    for model, other in encoders.items():
+        if other is encoder or other.fingerprint() == encoder.fingerprint():
+            return model
+    if name in encoders:
+        raise ValueError(
+            f"classifier {name!r} has the name of a model with other weights: rename one of them"
+        )
+    encoders[name] = encoder
+    return name
