@@ -208,9 +208,7 @@ class TrainableBert(TrainableEncoder):
         The ``save`` of either writes a folder that sentence-transformers takes too.
         """
         if isinstance(self._encoder, BertEncoder):
-            from sentenc.encoders.bert.torch_conversion import from_torch
-
-            return from_torch(self._student.module.model, self._encoder)
+            return self._encoder.with_torch_weights(self._student.module.model)
         self._student.to("cpu")
         return self._student.encoder()
 

@@ -1,4 +1,4 @@
-"""A TinyBERT as an ONNX file, and the gate before it."""
+"""A BERT as an ONNX file, and the comparison before it is written."""
 
 import itertools
 import json
@@ -6,7 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from sentenc.encoders.bert import onnx_export as bert_export
+from sentenc import BertEncoder
+from sentenc.encoders.bert.onnx_export import export_model
+from sentenc.training.recipes.dev_score import sts_score
 from tests.support.models import WORDS, make_tinybert, random_bert_weights
 
 TEXTS = [
@@ -45,28 +47,33 @@ def test_an_onnx_file_gives_the_vectors(tmp_path, compute):
     vocabulary = encoder.tokenizer.vocabulary
     ids = np.array([[vocabulary[token] for token in ("[CLS]", "dog", "cat", "[SEP]")]])
     found = session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0]
-    np.testing.assert_allclose(found[0], encoder.computing(compute).encode("dog cat"), **CLOSE)
+    np.testing.assert_allclose(found[0], encoder.with_compute(compute).encode("dog cat"), **CLOSE)
 
 
-def test_an_onnx_file_is_refused_if_it_is_not_good_enough(tmp_path, monkeypatch):
+def test_an_onnx_file_is_written_if_its_score_does_not_drop(tmp_path):
     encoder = make_tinybert()
-    sts = pairs_file(tmp_path / "sts.tsv", encoder)
-    report = encoder.export_onnx(tmp_path / "good.onnx", sts=sts)
-    assert report["spearman"] == pytest.approx(report["spearman_float32"])
+    score = sts_score(pairs_file(tmp_path / "sts.tsv", encoder))
+    report = encoder.export_onnx(tmp_path / "good.onnx", score=score)
+    assert report["score"] == pytest.approx(report["score_float32"])
     assert report["drop"] == pytest.approx(0)
 
-    def another(config, weights, *, compute):
-        return original(config, random_bert_weights(config, 1), compute=compute)
 
-    original = bert_export.bert_graph
-    monkeypatch.setattr(bert_export, "bert_graph", another)
-    with pytest.raises(
-        ValueError, match=r'"mean_cosine": -?0\.\d+.* expected a mean cosine of at least 0\.99'
-    ):
-        encoder.export_onnx(tmp_path / "bad.onnx")
-    monkeypatch.setattr(bert_export, "LEAST_COSINE", -1)
-    with pytest.raises(ValueError, match=r'"drop": \d+.* a drop of at most 0\.5'):
-        encoder.export_onnx(tmp_path / "bad.onnx", sts=sts)
-    assert not list(tmp_path.glob("bad*"))
+def test_an_onnx_file_is_refused_if_its_score_drops(tmp_path):
+    scores = iter([80.0, 79.0])
+    with pytest.raises(ValueError, match=r'bad\.onnx.*"drop": 1\.0.*drop <= 0\.5'):
+        make_tinybert().export_onnx(tmp_path / "bad.onnx", score=lambda _: next(scores))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_is_refused_if_its_vectors_differ(tmp_path):
+    encoder = make_tinybert()
+    other = BertEncoder(encoder.config, random_bert_weights(encoder.config, 1), encoder.tokenizer)
+    with pytest.raises(ValueError, match=r'"mean_cosine": -?0\.\d+.* mean_cosine >= 0\.99'):
+        export_model(b"model", tmp_path / "bad.onnx", reference=encoder, candidate=other, description={})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_texts_without_a_known_token_cannot_be_compared(tmp_path):
     with pytest.raises(ValueError, match="none of 2 texts has a known token"):
-        encoder.export_onnx(tmp_path / "bad.onnx", texts=["", "☃"])
+        make_tinybert().export_onnx(tmp_path / "bad.onnx", texts=["", "☃"])
+    assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,8 @@ import pytest
 from sentenc.encoders.bert.config import BertConfig
 from sentenc.encoders.bert.onnx_graph import bert_graph
 from sentenc.encoders.bert.onnx_writer import OnnxGraph
-from sentenc.encoders.bert.quantization import dense_weight, dequantized, quantized, quantized_matrix
+from sentenc.encoders.bert.quantization import dequantized, quantized, quantized_matrix
+from sentenc.encoders.weights import dense_weight
 
 TINY = BertConfig(
     vocab_size=50, hidden_size=24, num_hidden_layers=2, num_attention_heads=4, intermediate_size=40,
@@ -217,7 +218,7 @@ def test_int8_products_do_not_saturate():
 
 def test_steps_of_the_model_are_within_what_does_not_saturate():
     matrix = np.random.default_rng(0).standard_normal((30, 40)).astype(np.float32)
-    steps, _ = quantized_matrix(matrix, largest=64)
+    steps, _ = quantized_matrix(matrix, max_step=64)
     assert np.abs(steps.astype(int)).max() == 64
     assert 2 * 255 * 64 < 2**15
 

@@ -89,14 +89,14 @@ def test_batches_are_of_like_length_and_bounded():
 def test_vectors_do_not_depend_on_threads(compute):
     texts = [TEXTS[i % len(TEXTS)] + " cat" * (i % 11) for i in range(300)]
     encoder = make_tinybert(compute)
-    expected = encoder.computing(compute, threads=1).encode(texts, batch_size=4)
+    expected = encoder.with_compute(compute, threads=1).encode(texts, batch_size=4)
     for threads in (2, 5):
-        many = encoder.computing(compute, threads=threads)
+        many = encoder.with_compute(compute, threads=threads)
         np.testing.assert_array_equal(many.encode(texts, batch_size=4), expected)
 
 
 def test_an_error_in_a_thread_is_raised():
-    encoder = make_tinybert().computing("float32", threads=3)
+    encoder = make_tinybert().with_compute("float32", threads=3)
 
     class Broken:
         def run(self, *_):
@@ -233,7 +233,7 @@ def test_fingerprints_are_of_values_however_stored(tmp_path):
     full = BertEncoder(
         encoder.config, {n: v.astype(np.float32) for n, v in halves.items()}, encoder.tokenizer.spec
     )
-    others = [encoder, encoder.compressed(), encoder.computing("int8"), make_tinybert(normalize=False)]
+    others = [encoder, encoder.compressed(), encoder.with_compute("int8"), make_tinybert(normalize=False)]
     assert half.fingerprint() == full.fingerprint()
     assert len({half.fingerprint(), *(other.fingerprint() for other in others)}) == 5
     np.testing.assert_allclose(half.encode(TEXTS), full.encode(TEXTS), **CLOSE)
@@ -260,7 +260,7 @@ def test_it_is_tuned_and_still_fast():
     torch = pytest.importorskip("torch")
     from sentenc.downstream.trainable_encoder import random_encoder, tunable
 
-    encoder, rng = make_tinybert().computing("float32", threads=2), np.random.default_rng(0)
+    encoder, rng = make_tinybert().with_compute("float32", threads=2), np.random.default_rng(0)
     form = tunable(encoder, KNOWN, rng=rng)
     with torch.no_grad():
         np.testing.assert_allclose(form.vectors(form.prepare(TEXTS)).numpy(), encoder.encode(TEXTS), **CLOSE)
@@ -326,14 +326,14 @@ def test_bad_options_are_named(tmp_path):
     config, weights, tokenizer = encoder.config, encoder._weights, encoder.tokenizer
     with pytest.raises(ValueError, match="compute is 'int4', expected 'float32' or 'int8'"):
         BertEncoder(config, weights, tokenizer, compute="int4")
-    with pytest.raises(ValueError, match="threads is 0, expected 1 or more"):
+    with pytest.raises(ValueError, match="threads is 0, expected an integer >= 1"):
         BertEncoder(config, weights, tokenizer, threads=0)
     with pytest.raises(ValueError, match="skip_unknown is True, expected False"):
         BertEncoder(config, weights, sentenc.tokenization.tokenizer.Tokenizer(wordpiece_spec()))
     with pytest.raises(CheckpointError, match=r"lacks \[CLS\], expected a BERT's special tokens"):
         BertEncoder(config, weights, wordpiece_spec().replace("[CLS]", "[cls]"))
     small = BertConfig.from_dict(config.to_dict() | {"vocab_size": 10})
-    with pytest.raises(CheckpointError, match="expected fewer than vocab_size 10"):
+    with pytest.raises(CheckpointError, match=r"ids up to .* vocab_size 10"):
         BertEncoder(small, weights, tokenizer)
     encoder.save_compact(tmp_path / "compact")
     make_cse().save(tmp_path / "cse")
@@ -410,7 +410,7 @@ def test_compute_on_the_command_line(tmp_path):
     ]
     result = CliRunner().invoke(cli, [*call, "-m", str(tmp_path / "bert")])
     assert result.exit_code == 0, result.output
-    expected = bert.compressed().computing("int8").encode(["the dog runs", "hello world"])
+    expected = bert.compressed().with_compute("int8").encode(["the dog runs", "hello world"])
     np.testing.assert_allclose(np.load(tmp_path / "vectors.npy"), expected, rtol=0, atol=1e-6)
     result = CliRunner().invoke(cli, [*call, "-m", str(tmp_path / "cse")])
     assert result.exit_code == 2

@@ -1,62 +1,69 @@
-"""TinyBERT, a small BERT with mean pooling, in the form that encodes: ONNX Runtime and no torch."""
+"""A BERT sentence encoder that computes with ONNX Runtime, without torch."""
 
 import json
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from sentenc.checkpoint import Checkpoint, write_checkpoint
-from sentenc.encoders.base import digest
+from sentenc.encoders.base import Encoder, digest
 from sentenc.encoders.bert.batching import Ids, between_special_tokens, spans_with_words, token_batches
-from sentenc.encoders.bert.config import BertConfig, Compute
-from sentenc.encoders.bert.quantization import dense_weight, dequantized, quantized
+from sentenc.encoders.bert.config import LINEAR, BertConfig, Compute
+from sentenc.encoders.bert.quantization import dequantized, quantized
 from sentenc.encoders.bert.tokenizer_files import CLS, PAD, SEP, check_tokenizer
 from sentenc.encoders.golden import golden_vectors
 from sentenc.encoders.transformer import TransformerEncoder
+from sentenc.encoders.weights import Weights, check_weights, dense_weight
 from sentenc.errors import CheckpointError
 from sentenc.io.atomic import replacing_folder
 from sentenc.texts import as_text_list
 from sentenc.threads import usable_cores
 from sentenc.tokenization.tokenizer import Tokenizer
+from sentenc.validation import check_choice, check_integer
 
 KIND = "tinybert"
 _OUTPUT = "sentence_embedding"
-# Padded tokens in a batch, for each text of ``batch_size``: a core is busy from some hundred tokens on,
-# and beyond its caches with many more.
+# Padded tokens in a batch, for each text of ``batch_size``. A core is busy from some hundred tokens on, and
+# many more no longer fit into its caches.
 _TOKENS_PER_TEXT = 8
-_BLOCK = 4096
+# Texts that are tokenized together where only their numbers of tokens are needed.
+_TEXTS_PER_COUNT = 4096
 
 
 class BertEncoder(TransformerEncoder):
-    """A small BERT with mean pooling (TinyBERT: Jiao et al., Findings of EMNLP 2020), or any other BERT.
+    """A BERT with mean pooling, such as TinyBERT (Jiao et al., Findings of EMNLP 2020).
 
     Args:
         config: The model's shape.
-        weights: Every weight of ``config.shapes()``, float16 or float32; a matrix may be int8 with its
-            scales (rows,) beside it, as ``<name>.scale``.
-        tokenizer: One that keeps unknown words, or the content of a ``tokenizer.json``. The special
-            tokens are added here.
-        compute: What matrices are multiplied in: ``"float32"``, or ``"int8"`` (vectors differ by about a
-            hundredth).
-        threads: Batches that are computed at a time; all cores that the process may use by default.
-        metadata: Name, sources, scores; kept in the folder.
-        card: The model card.
+        weights: Every weight of ``config.shapes()``, float16 or float32. A matrix may be int8 and then
+            comes with its scales (rows,), named ``<name>.scale``.
+        tokenizer: A tokenizer that keeps unknown words, or the content of a ``tokenizer.json``. The encoder
+            adds the special tokens.
+        compute: The type in which matrices are multiplied: ``"float32"``, or ``"int8"`` (the vectors differ by
+            about a hundredth).
+        threads: The number of batches that are computed at a time. By default all cores that the process
+            may use.
+        metadata: Name, sources and scores, stored in the model folder.
+        card: The model card, Markdown.
 
     Raises:
         CheckpointError: A weight is missing, unexpected, misshapen or not finite, or a special token is
             not in the vocabulary.
+        TypeError: ``threads`` is no integer.
+        ValueError: An option is out of range, or the tokenizer leaves unknown words out.
     """
 
     def __init__(
         self,
         config: BertConfig,
-        weights: Mapping[str, npt.NDArray[Any]],
+        weights: Weights,
         tokenizer: Tokenizer | str,
         *,
         compute: Compute = "float32",
@@ -64,26 +71,25 @@ class BertEncoder(TransformerEncoder):
         metadata: dict[str, Any] | None = None,
         card: str | None = None,
     ) -> None:
-        if compute not in ("float32", "int8"):
-            raise ValueError(f"compute is {compute!r}, expected 'float32' or 'int8'")
-        if threads is not None and threads < 1:
-            raise ValueError(f"threads is {threads}, expected 1 or more")
+        check_choice("compute", compute, get_args(Compute))
         if isinstance(tokenizer, str):
             tokenizer = Tokenizer(tokenizer, skip_unknown=False)
         if tokenizer.skip_unknown:
             raise ValueError(
-                "tokenizer.skip_unknown is True, expected False: a BERT has a row for unknown words"
+                "tokenizer.skip_unknown is True, expected False: a BERT has an embedding for unknown words"
             )
         check_tokenizer(tokenizer)
         if tokenizer.vocab_size > config.vocab_size:
             raise CheckpointError(
-                f"tokenizer.json has ids up to {tokenizer.vocab_size - 1}, expected fewer than vocab_size {config.vocab_size}"
+                f"tokenizer.json has ids up to {tokenizer.vocab_size - 1}, "
+                f"expected ids below vocab_size {config.vocab_size}"
             )
-        check_bert_weights(config, weights)
+        shapes = config.shapes()
+        check_weights(weights, shapes, {name for name, shape in shapes.items() if len(shape) == 2})
         self.config = config
         self.tokenizer = tokenizer
         self.compute: Compute = compute
-        self.threads = threads or usable_cores()
+        self.threads = usable_cores() if threads is None else check_integer("threads", threads)
         self.metadata = metadata or {}
         self.card = card
         self._weights = dict(weights)
@@ -97,7 +103,11 @@ class BertEncoder(TransformerEncoder):
     def from_checkpoint(
         cls, checkpoint: Checkpoint, *, compute: Compute | None = None, threads: int | None = None
     ) -> "BertEncoder":
-        """The model in a folder's content; it says itself what it computes in, unless that is given."""
+        """Creates the encoder from the content of a model folder, in the stored ``compute`` by default.
+
+        Raises:
+            CheckpointError: The configuration or a weight is missing or damaged.
+        """
         values = dict(checkpoint.config)
         try:
             stored = values.pop("compute")
@@ -113,39 +123,40 @@ class BertEncoder(TransformerEncoder):
     def from_folder(
         cls, folder: str | os.PathLike[str], *, compute: Compute | None = None, threads: int | None = None
     ) -> "BertEncoder":
-        """The model in a Hugging Face or sentence-transformers folder.
+        """Reads the model in a Hugging Face or sentence-transformers folder.
 
         Raises:
-            NotBertError: It holds another kind of model than a BERT with mean pooling.
+            NotBertError: The folder contains another kind of model than a BERT with mean pooling.
             CheckpointError: A file is missing or damaged.
             MissingExtraError: The weights are a ``pytorch_model.bin``, and torch is not installed.
         """
         from sentenc.encoders.bert.reading import read_bert_folder
 
-        found = read_bert_folder(Path(folder))
+        model = read_bert_folder(Path(folder))
         return cls(
-            found.config, found.weights, found.tokenizer, compute=compute or found.compute, threads=threads,
-            metadata=found.metadata, card=found.card,
+            model.config, model.weights, model.tokenizer, compute=compute or model.compute, threads=threads,
+            metadata=model.metadata, card=model.card,
         )  # fmt: skip
 
     @property
     def dim(self) -> int:
-        """Length of the vectors: the hidden size."""
+        """The number of components of a vector: the hidden size."""
         return self.config.hidden_size
 
     @property
     def max_tokens(self) -> int:
-        """Tokens of a text that are used, special tokens included."""
+        """The number of tokens of a text that are used, special tokens included."""
         return self.config.max_tokens
 
     def count_tokens(self, texts: Any) -> npt.NDArray[np.int64]:
-        """Counts the tokens of each text, [CLS] and [SEP] included: (n,) int64."""
+        """Counts the tokens of each text, [CLS] and [SEP] included: shape (n,), int64."""
         items = [texts] if isinstance(texts, str) else as_text_list(texts)
-        counts = [self.tokenizer.encode(items[i : i + _BLOCK])[2] + 2 for i in range(0, len(items), _BLOCK)]
+        starts = range(0, len(items), _TEXTS_PER_COUNT)
+        counts = [self.tokenizer.encode(items[i : i + _TEXTS_PER_COUNT])[2] + 2 for i in starts]
         return np.concatenate(counts) if counts else np.zeros(0, np.int64)
 
     def fingerprint(self) -> str:
-        """A short hash of configuration, tokenizer and weights; the same however the weights are stored."""
+        """Returns a short hash of configuration, tokenizer and dense weights, in whichever type they are stored."""
         if self._fingerprint is None:
             spec = json.dumps(json.loads(self.tokenizer.spec), sort_keys=True)
             parts = [json.dumps(self._settings(), sort_keys=True).encode(), spec.encode()]
@@ -155,27 +166,30 @@ class BertEncoder(TransformerEncoder):
         return self._fingerprint
 
     def weight(self, name: str) -> npt.NDArray[np.float32]:
-        """A weight of ``config.shapes()`` in float32, whatever it is stored in."""
+        """Returns a weight of ``config.shapes()`` in float32."""
         return dense_weight(self._weights, name)
 
-    def computing(self, compute: Compute, *, threads: int | None = None) -> "BertEncoder":
-        """The same model, with matrices multiplied in float32 or int8."""
+    def with_compute(self, compute: Compute, *, threads: int | None = None) -> "BertEncoder":
+        """Returns the same model, with matrices multiplied in float32 or int8."""
         return BertEncoder(
             self.config, self._weights, self.tokenizer, compute=compute, threads=threads or self.threads,
             metadata=self.metadata, card=self.card,
         )  # fmt: skip
 
     def compressed(self) -> "BertEncoder":
-        """The same model with its matrices in int8 (a scale per row): a quarter the size."""
+        """Returns the same model with its matrices in int8, one scale per row: a quarter of the size."""
         return BertEncoder(
             self.config, quantized(self._weights), self.tokenizer, compute=self.compute, threads=self.threads,
             metadata=self.metadata, card=self.card,
         )  # fmt: skip
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes a folder that transformers, sentence-transformers and :func:`sentenc.load` read, all or nothing.
+        """Writes a folder that transformers, sentence-transformers and :func:`sentenc.load` can read.
 
-        Weights are float32 there.
+        The weights are written in float32. The folder is replaced completely or not at all.
+
+        Raises:
+            CheckpointError: ``folder`` exists and is not a model folder.
         """
         from sentenc.encoders.bert.writing import write_bert_folder
 
@@ -186,17 +200,21 @@ class BertEncoder(TransformerEncoder):
             )  # fmt: skip
 
     def save_compact(self, folder: str | os.PathLike[str]) -> None:
-        """Writes a folder of sentenc's own, with int8 matrices and golden vectors; all of it, or nothing.
+        """Writes a folder of sentenc's own format, with int8 matrices and golden vectors.
 
-        The golden vectors are those of ``compute="float32"``: rounding to int8 on the way hangs on the
-        last bits of a sum, and those on the processor.
+        The golden vectors are those of ``compute="float32"``. Rounding activations to int8 depends on the
+        last bits of a sum, and these depend on the processor. The folder is replaced completely or not at
+        all.
+
+        Raises:
+            CheckpointError: ``folder`` exists and is not a model folder.
         """
         compact = self.compressed()
         write_checkpoint(
             folder,
             Checkpoint(
                 kind=KIND, config=compact._settings(), tensors=compact._weights, tokenizer=self.tokenizer.spec,
-                golden=golden_vectors(compact.computing("float32")), metadata=self.metadata, card=self.card,
+                golden=golden_vectors(compact.with_compute("float32")), metadata=self.metadata, card=self.card,
             ),
         )  # fmt: skip
 
@@ -206,39 +224,68 @@ class BertEncoder(TransformerEncoder):
         *,
         compute: Compute = "float32",
         texts: list[str] | None = None,
-        sts: str | os.PathLike[str] | None = None,
+        score: Callable[[Encoder], float] | None = None,
     ) -> dict[str, Any]:
-        """Writes the model as an ONNX file, with ``<path>.json`` beside it that says what it is worth.
+        """Writes the model as an ONNX file, and a report of its accuracy as ``<path>.json``.
 
-        Inputs are ``input_ids`` and ``attention_mask`` (B, L) int64, [CLS] and [SEP] included; the output
+        Inputs are ``input_ids`` and ``attention_mask`` (B, L) int64, [CLS] and [SEP] included. The output
         is ``sentence_embedding`` (B, dim) float32.
 
         Args:
-            path: Where to.
-            compute: What the file's matrices are multiplied in.
-            texts: Texts on which its vectors are compared with the model's own in float32.
-            sts: TSV of score, text, text: pairs on which Spearman's correlation must not suffer.
+            path: The file to write.
+            compute: The type in which the file multiplies matrices.
+            texts: Texts on which its vectors are compared with those of float32. A few by default.
+            score: Scores an encoder, x 100, and higher is better: the correlation with an STS set, say. It
+                is called with both encoders.
 
         Returns:
-            What stands in the JSON file.
+            The content of the report.
 
         Raises:
-            ValueError: The mean cosine is below 0.99, or the correlation (x 100) drops by more than 0.5;
-                nothing is written then.
+            ValueError: The mean cosine is below 0.99, or the score drops by more than 0.5. No file is
+                written then.
         """
-        from sentenc.encoders.bert.onnx_export import export
+        from sentenc.encoders.bert.onnx_export import export_model
+        from sentenc.encoders.bert.onnx_graph import bert_graph
 
-        return export(self, Path(path), compute, texts, None if sts is None else Path(sts))
+        model = bert_graph(self.config, self._weights, compute=compute)
+        candidate = self.with_compute(compute)
+        candidate._session = _session(model)
+        description = {
+            "inputs": ["input_ids", "attention_mask"],
+            "output": _OUTPUT,
+            "dim": self.dim,
+            "max_tokens": self.max_tokens,
+            "normalize": self.normalize,
+            "compute": compute,
+        }
+        return export_model(
+            model, Path(path), reference=self.with_compute("float32"), candidate=candidate,
+            description=description, texts=texts, score=score,
+        )  # fmt: skip
 
     def torch_model(self) -> tuple[Any, Any]:
-        """A ``transformers.BertModel`` in evaluation mode, and its ``PreTrainedTokenizerFast``.
+        """Returns a ``transformers.BertModel`` in evaluation mode, and its ``PreTrainedTokenizerFast``.
 
         Raises:
             MissingExtraError: torch or transformers is not installed.
         """
-        from sentenc.encoders.bert.torch_conversion import torch_model
+        from sentenc.encoders.bert.torch_conversion import to_torch
 
-        return torch_model(self)
+        return to_torch(self.config, self._weights, self.tokenizer)
+
+    def with_torch_weights(self, model: Any) -> "BertEncoder":
+        """Returns an encoder with the weights of a fine-tuned :meth:`torch_model`, otherwise like this one.
+
+        Args:
+            model: A ``transformers.BertModel`` of the same shape. Its pooler is left out.
+        """
+        from sentenc.encoders.bert.torch_conversion import from_torch
+
+        weights = from_torch(model, self.config)
+        if self.config.linear:
+            weights[LINEAR] = self.weight(LINEAR)
+        return BertEncoder(self.config, weights, self.tokenizer, compute=self.compute, threads=self.threads)
 
     @property
     def vocabulary(self) -> dict[str, int]:
@@ -260,10 +307,10 @@ class BertEncoder(TransformerEncoder):
             raise ValueError("the BERT has a linear map after pooling, expected mean pooling alone")
 
     def encode_tokens(self, ids: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """Vectors of n single tokens, each between [CLS] and [SEP].
+        """Encodes n single tokens, each between [CLS] and [SEP].
 
         Args:
-            ids: (n,) token ids.
+            ids: Token ids, shape (n,).
 
         Returns:
             Shape (n, dim), float32.
@@ -290,12 +337,12 @@ class BertEncoder(TransformerEncoder):
         self, ids: npt.NDArray[np.integer], starts: Ids, ends: Ids, rows: Ids, batch_size: int,
         out: npt.NDArray[np.float32],
     ) -> None:  # fmt: skip
-        # Texts of like length go together, the longest first, so that no thread is left with them in the end.
+        # Texts of similar length go together, the longest first, so that no thread is left with them at the end.
         rows = rows[np.argsort(starts[rows] - ends[rows], kind="stable")]
         batches = token_batches((ends - starts)[rows] + 2, batch_size * _TOKENS_PER_TEXT)
         if not batches:
             return
-        session = self._started()
+        session = self._open_session()
 
         def encode_batch(part: slice) -> None:
             chosen = rows[part]
@@ -309,10 +356,10 @@ class BertEncoder(TransformerEncoder):
             return
         with ThreadPoolExecutor(min(self.threads, len(batches))) as pool:
             for _ in pool.map(encode_batch, batches):
-                pass  # pass on what a thread raised
+                pass  # raises the exception of a thread, if there is one
 
-    def _started(self) -> Any:
-        # The runtime is imported, and the graph built, when the first text is encoded.
+    def _open_session(self) -> Any:
+        # The runtime is imported, and the graph is built, when the first text is encoded.
         with self._lock:
             if self._session is None:
                 from sentenc.encoders.bert.onnx_graph import bert_graph
@@ -320,68 +367,23 @@ class BertEncoder(TransformerEncoder):
                 self._session = _session(bert_graph(self.config, self._weights, compute=self.compute))
             return self._session
 
-    def _use(self, model: bytes) -> None:
-        # Encodes with this very model, to see what it is worth.
-        self._session = _session(model)
-
     def __reduce__(self) -> tuple[Any, ...]:
-        arguments = (
-            self.config,
-            self._weights,
-            self.tokenizer,
-            self.compute,
-            self.threads,
-            self.metadata,
-            self.card,
-        )
-        return _rebuild, arguments
+        # The session and the lock cannot be pickled; the constructor makes new ones.
+        options: dict[str, Any] = {
+            "compute": self.compute,
+            "threads": self.threads,
+            "metadata": self.metadata,
+            "card": self.card,
+        }
+        return partial(BertEncoder, **options), (self.config, self._weights, self.tokenizer)
 
 
 def _session(model: bytes) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    # Threads of ours each run a batch: they neither wait for each other, nor change how a sum is split.
+    # Each of the encoder's own threads runs a batch, so a sum is split the same way for any number of them.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    # Only errors, which it raises as well.
+    # Log only errors, which the runtime raises as well.
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
-def check_bert_weights(config: BertConfig, weights: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Raises ``CheckpointError`` unless there is every weight of a configuration, well-formed, and no other."""
-    expected = config.shapes()
-    for name, shape in list(expected.items()):
-        if len(shape) == 2 and name in weights and weights[name].dtype == np.int8:
-            expected[f"{name}.scale"] = shape[:1]
-    missing, unexpected = sorted(set(expected) - set(weights)), sorted(set(weights) - set(expected))
-    if missing or unexpected:
-        raise CheckpointError(
-            f"model.safetensors has weights missing: {missing[:5]}, unexpected: {unexpected[:5]}"
-        )
-    for name, shape in expected.items():
-        value = weights[name]
-        if value.shape != shape:
-            raise CheckpointError(f"model.safetensors has {name} of shape {value.shape}, expected {shape}")
-        if value.dtype == np.int8 and len(shape) == 2:
-            continue
-        if value.dtype not in (np.float16, np.float32):
-            raise CheckpointError(
-                f"model.safetensors has {name} of dtype {value.dtype}, expected float16 or float32"
-            )
-        if not np.isfinite(value).all():
-            raise CheckpointError(f"model.safetensors has values in {name} that are not finite")
-
-
-def _rebuild(
-    config: BertConfig,
-    weights: dict[str, npt.NDArray[Any]],
-    tokenizer: Tokenizer,
-    compute: Compute,
-    threads: int,
-    metadata: dict[str, Any],
-    card: str | None,
-) -> BertEncoder:
-    return BertEncoder(
-        config, weights, tokenizer, compute=compute, threads=threads, metadata=metadata, card=card
-    )

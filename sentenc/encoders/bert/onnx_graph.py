@@ -1,17 +1,15 @@
 """BERT with mean pooling as an ONNX model, written from its weights (Devlin et al., NAACL 2019)."""
 
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.bert.config import LINEAR, BertConfig, Compute
 from sentenc.encoders.bert.onnx_writer import OnnxGraph
-from sentenc.encoders.bert.quantization import dense_weight, quantized_matrix
-
-Weights = Mapping[str, npt.NDArray[Any]]
+from sentenc.encoders.bert.quantization import quantized_matrix
+from sentenc.encoders.weights import Weights, dense_weight
 
 # Gelu is a standard operator from 20 on.
 _OPSET = 20

@@ -1,63 +1,67 @@
-"""BERT weights in int8: rounded to nearest, symmetric, a scale per row (an output channel, or a token)."""
+"""Int8 quantization of BERT weights: symmetric, rounded to the nearest step, one scale per row.
 
-from collections.abc import Mapping
+A row is an output channel of a dense layer, or a token of an embedding.
+"""
+
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Weights = Mapping[str, npt.NDArray[Any]]
+from sentenc.encoders.weights import Weights, dense_weight
 
-_LARGEST = 127
+_MAX_STEP = 127
 
 
 def quantized(weights: Weights) -> dict[str, npt.NDArray[Any]]:
-    """Weights with every matrix in int8 and its scales (rows,) float32 beside it, as ``<name>.scale``.
+    """Returns the weights with every matrix in int8, and its scales (rows,) float32 as ``<name>.scale``.
 
-    What has one dimension (biases, layer norms) stays as it is, and so does what is int8 already.
+    Vectors (biases, layer norms) and matrices that are already int8 are not changed.
 
     Args:
         weights: Matrices (rows, columns) and vectors by name, float16 or float32.
 
-    Returns:
-        New weights of the same names, and the scales.
-
     Raises:
         ValueError: A matrix has values that are not finite.
     """
-    found: dict[str, npt.NDArray[Any]] = {}
+    stored: dict[str, npt.NDArray[Any]] = {}
     for name, value in weights.items():
         if value.ndim == 2 and value.dtype != np.int8:
-            found[name], found[f"{name}.scale"] = quantized_matrix(value, name)
+            stored[name], stored[f"{name}.scale"] = quantized_matrix(value, name)
         else:
-            found[name] = value
-    return found
+            stored[name] = value
+    return stored
 
 
 def dequantized(weights: Weights) -> dict[str, npt.NDArray[np.float32]]:
-    """Weights in float32: int8 rows times their scales, which are themselves left out."""
+    """Returns the weights in float32, without scales: int8 rows are multiplied by theirs."""
     return {name: dense_weight(weights, name) for name in weights if not is_scale(weights, name)}
 
 
-def dense_weight(weights: Weights, name: str) -> npt.NDArray[np.float32]:
-    """A weight in float32, whatever it is stored in; int8 rows are multiplied by their scales."""
-    value = weights[name]
-    dense: npt.NDArray[np.float32] = value.astype(np.float32)
-    return dense * weights[f"{name}.scale"][:, None] if value.dtype == np.int8 else dense
-
-
 def is_scale(weights: Weights, name: str) -> bool:
-    """Whether a name is that of another weight's scales."""
+    """Returns whether a name belongs to the scales of another weight."""
     return name.endswith(".scale") and name.removesuffix(".scale") in weights
 
 
 def quantized_matrix(
-    matrix: npt.NDArray[Any], name: str = "matrix", largest: int = _LARGEST
+    matrix: npt.NDArray[Any], name: str = "matrix", max_step: int = _MAX_STEP
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """Rows in whole steps from -largest to largest, and the step of each row; a row of zeros has step 0."""
+    """Returns the rows in whole steps from -max_step to max_step, and the scale of each row.
+
+    Args:
+        matrix: Shape (rows, columns).
+        name: The name of the matrix in the error message.
+        max_step: The largest step, at most 127.
+
+    Returns:
+        Steps (rows, columns) int8 and scales (rows,) float32. A row of zeros has scale 0.
+
+    Raises:
+        ValueError: The matrix has values that are not finite.
+    """
     if not np.isfinite(matrix).all():
-        raise ValueError(f"{name} has values that are not finite, expected finite ones")
+        raise ValueError(f"{name} has values that are not finite")
     values = matrix.astype(np.float32)
-    scale: npt.NDArray[np.float32] = np.abs(values).max(axis=1, initial=0) / np.float32(largest)
-    steps = np.rint(values / np.where(scale > 0, scale, 1)[:, None]).clip(-largest, largest)
+    scale: npt.NDArray[np.float32] = np.abs(values).max(axis=1, initial=0) / np.float32(max_step)
+    steps = np.rint(values / np.where(scale > 0, scale, 1)[:, None]).clip(-max_step, max_step)
     return steps.astype(np.int8), scale

@@ -2,9 +2,9 @@
 
 import json
 import os
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +12,14 @@ import numpy.typing as npt
 from sentenc.checkpoint import Checkpoint, write_checkpoint
 from sentenc.encoders.base import Encoder, digest
 from sentenc.encoders.cse.config import CSEConfig
-from sentenc.encoders.cse.tables import ROWS, dense_weight, fold_tables, quantized_rows
+from sentenc.encoders.cse.tables import ROWS, fold_tables, quantized_rows
 from sentenc.encoders.golden import golden_vectors
+from sentenc.encoders.weights import Weights, check_weights, dense_weight
 from sentenc.errors import CheckpointError
 from sentenc.texts import as_text_list
 from sentenc.threads import usable_cores
 from sentenc.tokenization.tokenizer import Tokenizer
+from sentenc.validation import check_choice, check_integer
 
 Tables = Literal["int8", "float32"]
 
@@ -50,7 +52,7 @@ class CSE(Encoder):
     def __init__(
         self,
         config: CSEConfig,
-        weights: Mapping[str, npt.NDArray[Any]],
+        weights: Weights,
         tokenizer: Tokenizer,
         *,
         tables: Tables = "int8",
@@ -58,23 +60,22 @@ class CSE(Encoder):
         metadata: dict[str, Any] | None = None,
         card: str | None = None,
     ) -> None:
-        if tables not in ("int8", "float32"):
-            raise ValueError(f"tables is {tables!r}, expected 'int8' or 'float32'")
-        if threads is not None and threads < 1:
-            raise ValueError(f"threads is {threads}, expected 1 or more")
+        check_choice("tables", tables, get_args(Tables))
         if tokenizer.vocab_size > config.vocab_size:
             raise CheckpointError(
-                f"tokenizer.json has ids up to {tokenizer.vocab_size - 1}, expected fewer than vocab_size {config.vocab_size}"
+                f"tokenizer.json has ids up to {tokenizer.vocab_size - 1}, "
+                f"expected ids below vocab_size {config.vocab_size}"
             )
         if tokenizer.skip_unknown != (config.unknown == "skip"):
             raise ValueError(
                 f"tokenizer.skip_unknown is {tokenizer.skip_unknown}, but unknown={config.unknown!r}"
             )
-        check_weights(config, weights)
+        shapes = config.shapes()
+        check_weights(weights, shapes, {name for name in ROWS if name in shapes})
         self.config = config
         self.tokenizer = tokenizer
         self.tables: Tables = tables
-        self.threads = threads or usable_cores()
+        self.threads = usable_cores() if threads is None else check_integer("threads", threads)
         self.metadata = metadata or {}
         self.card = card
         self._weights = dict(weights)
@@ -198,47 +199,11 @@ class CSE(Encoder):
         )  # fmt: skip
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The folded tables are several times the weights, and quickly made again.
-        arguments = (
-            self.config,
-            self._weights,
-            self.tokenizer,
-            self.tables,
-            self.threads,
-            self.metadata,
-            self.card,
-        )
-        return _rebuild, arguments
-
-
-def check_weights(config: CSEConfig, weights: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Raises ``CheckpointError`` unless there is every weight of a configuration, well-formed, and no other."""
-    expected = config.shapes()
-    for name in ROWS:
-        if name in weights and weights[name].dtype == np.int8:
-            expected[f"{name}.scale"] = (config.vocab_size,)
-    missing, unexpected = sorted(set(expected) - set(weights)), sorted(set(weights) - set(expected))
-    if missing or unexpected:
-        raise CheckpointError(f"model.safetensors has weights missing: {missing}, unexpected: {unexpected}")
-    for name, shape in expected.items():
-        value = weights[name]
-        if value.shape != shape:
-            raise CheckpointError(f"model.safetensors has {name} of shape {value.shape}, expected {shape}")
-        if value.dtype not in (np.float16, np.float32) and not (name in ROWS and value.dtype == np.int8):
-            raise CheckpointError(
-                f"model.safetensors has {name} of dtype {value.dtype}, expected float16 or float32"
-            )
-        if value.dtype != np.int8 and not np.isfinite(value).all():
-            raise CheckpointError(f"model.safetensors has values in {name} that are not finite")
-
-
-def _rebuild(
-    config: CSEConfig,
-    weights: dict[str, npt.NDArray[Any]],
-    tokenizer: Tokenizer,
-    tables: Tables,
-    threads: int,
-    metadata: dict[str, Any],
-    card: str | None,
-) -> CSE:
-    return CSE(config, weights, tokenizer, tables=tables, threads=threads, metadata=metadata, card=card)
+        # The folded tables are several times as large as the weights, and quickly made again.
+        options: dict[str, Any] = {
+            "tables": self.tables,
+            "threads": self.threads,
+            "metadata": self.metadata,
+            "card": self.card,
+        }
+        return partial(CSE, **options), (self.config, self._weights, self.tokenizer)

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.cse.config import CSEConfig
+from sentenc.encoders.weights import Weights, dense_weight
 
 _PHI = {"identity": 0, "tanh": 1, "relu": 2, "gelu": 3}
 _POOLING = {"mean": 0, "sum": 1, "max": 2}
@@ -44,9 +45,7 @@ class NgramTable(NamedTuple):
     projection: npt.NDArray[np.float32]  # (K, D), or (0, 0) to concatenate alone
 
 
-def fold_tables(
-    config: CSEConfig, weights: Mapping[str, npt.NDArray[Any]], tables: str
-) -> tuple[WordTable, NgramTable]:
+def fold_tables(config: CSEConfig, weights: Weights, tables: str) -> tuple[WordTable, NgramTable]:
     """The tables of a model, in ``tables`` = ``"int8"`` or ``"float32"``."""
     embeddings = dense_weight(weights, "embeddings")
     dense = {name: dense_weight(weights, name) for name in config.shapes() if name not in ROWS}
@@ -54,12 +53,6 @@ def fold_tables(
         _word_table(config, weights, embeddings, dense, tables),
         _ngram_table(config, embeddings, dense, tables),
     )
-
-
-def dense_weight(weights: Mapping[str, npt.NDArray[Any]], name: str) -> npt.NDArray[np.float32]:
-    """A weight in float32; int8 rows are multiplied by their scales."""
-    value = weights[name].astype(np.float32)
-    return value * weights[f"{name}.scale"][:, None] if weights[name].dtype == np.int8 else value
 
 
 def quantized_rows(values: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
@@ -70,7 +63,7 @@ def quantized_rows(values: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8
 
 def _word_table(
     config: CSEConfig,
-    weights: Mapping[str, npt.NDArray[Any]],
+    weights: Weights,
     embeddings: npt.NDArray[np.float32],
     dense: Mapping[str, npt.NDArray[np.float32]],
     tables: str,
@@ -90,7 +83,7 @@ def _word_table(
 
 
 def _rows(
-    weights: Mapping[str, npt.NDArray[Any]], name: str, values: npt.NDArray[np.float32] | None, tables: str
+    weights: Weights, name: str, values: npt.NDArray[np.float32] | None, tables: str
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
     # A table's rows and their scales: as they are stored where that is possible, so that it is lossless.
     stored = weights[name]
