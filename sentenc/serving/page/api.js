@@ -1,9 +1,9 @@
-// Talks to the server that this page came from, and to no other.
+// Requests to the server that this page came from, and to no other.
 
 const ROOT = new URL("../", import.meta.url);
 const KEY = "sentenc-api-key";
 
-let memoryKey = null; // when the browser keeps no storage
+let memoryKey = null; // used if the browser's storage is switched off
 let askForKey = null;
 let asking = null;
 let declined = false;
@@ -35,7 +35,7 @@ export function storeKey(key) {
   }
 }
 
-// `handler(wasRefused)` resolves to a key, or to null when the reader does not give one.
+// Sets a handler: `handler(wasRefused)` resolves to a key, or to null if the user enters none.
 export function onKeyNeeded(handler) {
   askForKey = handler;
 }
@@ -46,7 +46,7 @@ export function askAgain() {
 
 async function obtainKey(used) {
   if (declined || !askForKey) return null;
-  // Several requests may be refused at once; the reader is asked once.
+  // Several requests may be refused at once; the user is asked once.
   asking ??= askForKey(used !== null).finally(() => {
     asking = null;
   });
@@ -68,7 +68,7 @@ export async function request(path, { body, signal } = {}) {
     const response = await send(path, body, key, signal);
     if (response.ok) return readAnswer(response);
     if (response.status === 401) {
-      // Another request may have brought a key meanwhile.
+      // Another request may have obtained a key in the meantime.
       if (storedKey() !== key || (await obtainKey(key))) continue;
     }
     throw await failure(response);
@@ -108,7 +108,7 @@ async function failure(response) {
     const answer = await response.json();
     message = String(answer?.error?.message ?? "");
   } catch {
-    // A proxy's error page, most likely: the status says enough.
+    // Most likely a proxy's error page: the status is enough.
   }
   const seconds = Number.parseFloat(response.headers.get("Retry-After"));
   return new ApiError(kindOf(response.status), message, {

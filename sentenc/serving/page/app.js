@@ -1,4 +1,4 @@
-// The page: views, what they share, the address, the keyboard.
+// The page: its views, their shared state, the address and the keyboard.
 
 import { onKeyNeeded, request, storeKey, storedKey } from "./api.js";
 import { CompareView } from "./compare.js";
@@ -11,8 +11,8 @@ import { COUNTS, SearchView } from "./search.js";
 
 const TABS = ["search", "compare", "heatmap"];
 const START = { tab: "search", q: "", k: 10, index: "", a: "", b: "", model: "", texts: "", group: false };
-const LONGEST_HASH = 6000; // characters; sentences beyond that stay out of the address
-const MOST_WORDS = 100; // of a text that becomes a query
+const MAX_HASH_CHARACTERS = 6000; // longer states are not kept in the address
+const MAX_QUERY_WORDS = 100; // of a result's text that is used as a query
 const SHARED = {
   search: ["q", "k", "index"],
   compare: ["q", "k", "a", "b"],
@@ -38,19 +38,19 @@ class App {
     this.inventory.request({ now: true });
   }
 
-  // Takes a new value of part of the state, keeps it in the address and shows it.
+  // Changes part of the state, updates the address and the view.
   change(values, { push = false, now = false } = {}) {
     Object.assign(this.state, values);
     this.#keep(push);
     this.#update(now);
   }
 
-  // Searches for what is like a result, and goes to the first of what is found.
+  // Searches for items similar to a result, and moves the focus to the first one.
   moreLike(hit, list) {
     focusFirst(list);
     window.scrollTo({ top: 0 });
-    // A whole page of text may be more than the model takes; its beginning says what it is about.
-    const q = hit.text.trim().split(/\s+/).slice(0, MOST_WORDS).join(" ");
+    // A long text may exceed the model's limit; its beginning is enough to find similar ones.
+    const q = hit.text.trim().split(/\s+/).slice(0, MAX_QUERY_WORDS).join(" ");
     this.change({ q }, { push: true, now: true });
   }
 
@@ -67,7 +67,7 @@ class App {
     this.ready = true;
     byId("key-button").hidden = !storedKey();
     const items = indexes.map(({ name, items: number }) => `${name}, ${count(number, "item", "items")}`);
-    byId("about").textContent = `${[...items, `${count(models.length, "model", "models")}: ${models.join(", ")}`].join(" · ")}. Texts and queries stay between this page and its server.`;
+    byId("about").textContent = `${[...items, `${count(models.length, "model", "models")}: ${models.join(", ")}`].join(" · ")}. Texts and queries are sent to this server only.`;
     this.#update(true);
   }
 
@@ -82,7 +82,7 @@ class App {
 
   #keep(push) {
     const address = `#${toHash(this.state)}`;
-    if (address === location.hash || address.length > LONGEST_HASH) return;
+    if (address === location.hash || address.length > MAX_HASH_CHARACTERS) return;
     if (push) history.pushState(null, "", address);
     else history.replaceState(null, "", address);
   }
@@ -123,7 +123,7 @@ class App {
     }
     document.querySelector('[role="tablist"]').addEventListener("keydown", (event) => this.#alongTabs(event));
     document.addEventListener("keydown", (event) => this.#shortcut(event));
-    // Also what "back" and "forward" bring; a link to #main is no state.
+    // "Back" and "forward" change the state too; a link to #main does not.
     window.addEventListener("popstate", () => {
       this.state = { ...START, ...fromHash() };
       this.#show({ focus: false });
@@ -196,31 +196,31 @@ function listenToTheme() {
   name();
 }
 
-let giveKey = null;
+let resolveKey = null;
 
-// Resolves to the key, or to null when the reader closes the dialog.
+// Resolves to the key, or to null if the user closes the dialog.
 function askKey(wasRefused, isChange = false) {
-  byId("key-title").textContent = isChange ? "Another API key" : "This server asks for an API key";
+  byId("key-title").textContent = isChange ? "Change the API key" : "This server requires an API key";
   byId("key-text").textContent = wasRefused ? "The key was not accepted." : "";
   byId("key").value = "";
   byId("key-dialog").showModal();
   return new Promise((resolve) => {
-    giveKey = resolve;
+    resolveKey = resolve;
   });
 }
 
-function listenForKey(given) {
+function listenForKey(onKey) {
   const dialog = byId("key-dialog");
   onKeyNeeded(askKey);
   byId("key-cancel").addEventListener("click", () => dialog.close());
-  byId("key-form").addEventListener("submit", () => dialog.close("given"));
+  byId("key-form").addEventListener("submit", () => dialog.close("entered"));
   dialog.addEventListener("close", () => {
-    const key = dialog.returnValue === "given" ? byId("key").value.trim() : "";
+    const key = dialog.returnValue === "entered" ? byId("key").value.trim() : "";
     dialog.returnValue = "";
     byId("key").value = "";
-    if (key) given();
-    giveKey?.(key || null);
-    giveKey = null;
+    if (key) onKey();
+    resolveKey?.(key || null);
+    resolveKey = null;
   });
 }
 

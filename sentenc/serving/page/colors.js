@@ -15,7 +15,7 @@ function luminance(rgb) {
   return 0.2126 * r + 0.7152 * g + 0.0722 * b;
 }
 
-// {background, text} for a cosine; of black and white, the one that stands out more (4.5:1 at the least).
+// Returns {background, text} for a cosine: black or white text, with a contrast of at least 4.5:1.
 export function colors(value, isDark) {
   const stops = isDark ? STOPS.dark : STOPS.light;
   const cosine = Math.min(Math.max(value, -1), 1);

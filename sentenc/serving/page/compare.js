@@ -67,7 +67,7 @@ export class CompareView {
     this.live.request({ now });
   }
 
-  // The index of a side: the one that was chosen, or the first (A) and the second (B).
+  // The index of a side: the chosen one; by default the first for A and the second for B.
   #name(side) {
     const { state, indexes } = this.app;
     const chosen = indexes.find(({ name }) => name === state[side]);
@@ -106,12 +106,12 @@ export class CompareView {
     const both = [...ranks.a.keys()].filter((key) => ranks.b.has(key));
     const moved = both.filter((key) => ranks.a.get(key) !== ranks.b.get(key)).length;
     byId("compare-status").replaceChildren(
-      el("strong", {}, `${both.length} of ${Math.max(ranks.a.size, ranks.b.size)} found by both`),
+      el("strong", {}, `${both.length} of ${Math.max(ranks.a.size, ranks.b.size)} in both`),
       el("span", { class: "timing" }, both.length ? `${both.length - moved} at the same rank` : ""),
     );
   }
 
-  // Shows where the item under the pointer, or in focus, stands on the other side.
+  // Highlights the item under the pointer or in focus on both sides.
   #point(event) {
     const key = event?.target.closest(".hit")?.dataset.identity;
     for (const hit of byId("columns").querySelectorAll(".hit")) {
@@ -119,7 +119,7 @@ export class CompareView {
     }
   }
 
-  // Left and right change the column at the same rank.
+  // The left and right arrow keys move to the other column at the same rank.
   #cross(event, side) {
     const other = { ArrowRight: "b", ArrowLeft: "a" }[event.key];
     if (!other || other === side) return;
@@ -137,7 +137,7 @@ export class CompareView {
       "div",
       { class: "empty" },
       el("h2", {}, "One query, two encoders"),
-      el("p", {}, "What both find is marked, with its rank on the other side."),
+      el("p", {}, "Results of both sides are marked with their rank on the other side."),
       chips ? el("p", { class: "lead" }, "For example") : null,
       chips,
     );
@@ -158,8 +158,8 @@ function onlyOne() {
     "div",
     { class: "empty" },
     el("h2", {}, "One index is loaded; comparing needs two"),
-    el("p", {}, "Give --index twice, for instance with the same texts under two models:"),
+    el("p", {}, "Start the server with two indexes, for example of the same texts by two models:"),
     el("pre", {}, el("code", {}, "sentenc serve cse-en --index my-index --index my-other-index")),
-    el("p", {}, "“sentenc demo” has two to compare."),
+    el("p", {}, "“sentenc demo” serves two indexes to compare."),
   );
 }

@@ -1,4 +1,4 @@
-// Elements without HTML strings: whatever comes from a text stays text.
+// Creates elements without HTML strings, so that a text is never interpreted as HTML.
 
 export const byId = (id) => document.getElementById(id);
 
@@ -26,7 +26,7 @@ export function fillSelect(select, options, chosen) {
 export const count = (number, one, many) =>
   `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
 
-// A number with a true minus sign, and no minus before what rounds to nothing.
+// Formats a number with a real minus sign, and without one if it rounds to zero.
 export function signed(value, digits) {
   const text = value.toFixed(digits);
   return /[1-9]/.test(text) ? text.replace("-", "−") : text.replace("-", "");

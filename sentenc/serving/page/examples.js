@@ -1,4 +1,4 @@
-// Things to try. Queries belong to an index by its name; sentences fit any model.
+// Examples: queries by the name of their index, and sentences for any model.
 
 const FACTBOOK = [
   "elephants are hunted illegally",

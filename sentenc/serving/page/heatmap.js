@@ -1,4 +1,4 @@
-// The heat map view: how alike are these sentences?
+// The heat map view: the similarities of sentences with each other.
 
 import { request } from "./api.js";
 import { colors, drawLegend } from "./colors.js";
@@ -7,11 +7,12 @@ import { SENTENCES } from "./examples.js";
 import { Live } from "./live.js";
 import { clearNotice, showNotice } from "./notice.js";
 
-export const MOST = 40;
-const CELL_WITH_VALUE = 30; // px; smaller cells show their color only
-const CELL_ROOMY = 44; // smaller ones have smaller figures
-const CELL_LARGEST = 88;
-const CELL_SMALLEST = 16;
+const MAX_SENTENCES = 40;
+// Sizes of a cell in pixels.
+const MIN_CELL_WITH_VALUE = 30; // smaller cells show their color only
+const MIN_CELL_WITH_LARGE_FIGURES = 44;
+const MAX_CELL = 88;
+const MIN_CELL = 16;
 
 export class HeatmapView {
   constructor(app) {
@@ -24,7 +25,7 @@ export class HeatmapView {
     this.live = new Live({
       delay: 250,
       work: async (signal) => {
-        const texts = this.#texts().slice(0, MOST);
+        const texts = this.#texts().slice(0, MAX_SENTENCES);
         const started = performance.now();
         const answer = await request("similarity", { body: { texts, model: this.#model() }, signal });
         return { texts, model: answer.model, matrix: answer.similarities, roundTrip: performance.now() - started };
@@ -78,9 +79,8 @@ export class HeatmapView {
       clearNotice(byId("heatmap-notice"));
       return;
     }
-    const known = this.answer;
-    const first = texts.slice(0, MOST);
-    if (known?.model === this.#model() && same(known.texts, first)) {
+    const compared = texts.slice(0, MAX_SENTENCES);
+    if (this.answer?.model === this.#model() && same(this.answer.texts, compared)) {
       this.#draw();
       return;
     }
@@ -116,7 +116,7 @@ export class HeatmapView {
     drawLegend(byId("legend"), isDark);
     this.#size();
     const all = this.#texts().length;
-    byId("heatmap-status").textContent = all > MOST ? tooMany(all) : `${count(texts.length, "sentence", "sentences")} · round trip ${milliseconds(roundTrip)}`;
+    byId("heatmap-status").textContent = all > MAX_SENTENCES ? tooMany(all) : `${count(texts.length, "sentence", "sentences")} · round trip ${milliseconds(roundTrip)}`;
     this.#read(null);
   }
 
@@ -136,12 +136,12 @@ export class HeatmapView {
     const names = width < 560 ? 24 : Math.min(300, width * 0.34);
     const gaps = 2 * (number + 2) + 6; // border-spacing and the padding around the table
     const size = Math.floor((width - names - gaps) / number);
-    const cell = Math.min(Math.max(size, CELL_SMALLEST), CELL_LARGEST);
+    const cell = Math.min(Math.max(size, MIN_CELL), MAX_CELL);
     this.table.style.setProperty("--cell", `${cell}px`);
     this.table.style.setProperty("--names", `${names}px`);
     this.table.classList.toggle("narrow", width < 560);
-    this.table.classList.toggle("tight", cell < CELL_ROOMY);
-    this.table.classList.toggle("small", cell < CELL_WITH_VALUE);
+    this.table.classList.toggle("tight", cell < MIN_CELL_WITH_LARGE_FIGURES);
+    this.table.classList.toggle("small", cell < MIN_CELL_WITH_VALUE);
   }
 
   #listen() {
@@ -167,7 +167,7 @@ export class HeatmapView {
     });
   }
 
-  // Says in words what a cell stands for, and marks its row and column.
+  // Shows the value and the two sentences of a cell, and highlights its row and column.
   #read(cell) {
     for (const marked of this.table.querySelectorAll(".on")) marked.classList.remove("on");
     const place = byId("reading");
@@ -192,12 +192,12 @@ const clamp = (value, last) => Math.min(Math.max(value, 0), last);
 const same = (a, b) => a.length === b.length && a.every((value, i) => value === b[i]);
 
 function tooMany(number) {
-  if (number > MOST) return `${number} sentences: the first ${MOST} are shown, a larger matrix could not be read.`;
-  return number === 1 ? "One sentence: a second one makes a comparison." : "";
+  if (number > MAX_SENTENCES) return `${number} sentences: only the first ${MAX_SENTENCES} are shown.`;
+  return number === 1 ? "Add a second sentence to compare with." : "";
 }
 
-// An order that keeps like with like: starts at the sentence nearest to all, then always goes on to the
-// nearest that is left.
+// Orders sentences so that similar ones are neighbors: starts with the sentence that is most similar to all,
+// then always continues with the remaining one that is most similar to the last.
 function grouped(matrix) {
   const left = new Set(matrix.keys());
   const total = (row) => matrix[row].reduce((sum, value) => sum + value, 0);

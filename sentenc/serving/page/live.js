@@ -1,15 +1,15 @@
-// Requests that follow what someone types: waits for a pause, drops what is outdated, tries again when
-// the server asks for patience.
+// Requests while the user types: waits for a pause, cancels outdated requests, and retries while the server
+// is busy or starting.
 
 import { ApiError } from "./api.js";
 
 const TRANSIENT = new Set(["busy", "starting", "offline"]);
-const PATIENCE = 2; // seconds, when the server does not say
-const TRIES = 30;
+const RETRY_SECONDS = 2; // if the server sends no Retry-After
+const MAX_TRIES = 30;
 
 export class Live {
-  // `work(signal)` fetches, `done(answer)` shows, `failed(error, retryIn)` tells (retryIn: seconds or
-  // null), `busy(isBusy)` is called when a request has taken long enough to be noticed, and at its end.
+  // `work(signal)` fetches the answer, and `done(answer)` shows it. `failed(error, retryIn)` shows an error;
+  // `retryIn` is in seconds, or null. `busy(isBusy)` is called when a request is noticeably slow, and at its end.
   constructor({ work, done, failed, busy = () => {}, delay = 110 }) {
     Object.assign(this, { work, done, failed, busy, delay });
     this.timer = null;
@@ -56,11 +56,11 @@ export class Live {
 
   #fail(error) {
     this.tries += 1;
-    if (!TRANSIENT.has(error.kind) || this.tries > TRIES) {
+    if (!TRANSIENT.has(error.kind) || this.tries > MAX_TRIES) {
       this.failed(error, null);
       return;
     }
-    const seconds = error.retryAfter ?? PATIENCE;
+    const seconds = error.retryAfter ?? RETRY_SECONDS;
     this.failed(error, seconds);
     this.timer = setTimeout(() => this.#run(), seconds * 1000);
   }
@@ -73,5 +73,5 @@ export class Live {
 
 function unexpected(error) {
   console.error(error);
-  return new ApiError("broken", "The answer is not what this page expects.");
+  return new ApiError("broken", "This page cannot read the server's answer.");
 }

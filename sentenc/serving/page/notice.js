@@ -1,15 +1,15 @@
-// What went wrong, in words, and what to do about it.
+// Notices about errors: what went wrong and what the user can do.
 
 import { askAgain } from "./api.js";
 import { el } from "./dom.js";
 
 const WORDS = {
-  offline: ["The server does not answer", "Is it still running? Its terminal says so. What you typed is kept."],
-  key: ["The server asks for an API key", "It was started with --api-key. Nothing is shown without the key."],
-  busy: ["The server is busy", "What you asked is kept, and sent again."],
-  starting: ["The server is not ready", "What you asked is kept, and sent again."],
-  slow: ["This took too long", "The server gave up on it. A moment later it may be quicker."],
-  refused: ["The server refused this", ""],
+  offline: ["The server does not answer", "Check whether it is still running. Your input is kept."],
+  key: ["The server requires an API key", "It was started with --api-key and refuses requests without the key."],
+  busy: ["The server is busy", "Your request is kept and will be sent again."],
+  starting: ["The server is not ready", "Your request is kept and will be sent again."],
+  slow: ["This took too long", "The request exceeded the server's timeout. Please try again later."],
+  refused: ["The server refused the request", ""],
   broken: ["Something went wrong on the server", "Its log has the details."],
 };
 
@@ -38,7 +38,7 @@ export function showNotice(place, error, { retryIn = null, retry }) {
     error.kind === "key" ? "Enter the key" : "Try again",
   );
   const shown = place.firstElementChild;
-  // The same trouble again (a retry that failed) is not announced again.
+  // A retry that fails with the same error is not announced again.
   if (shown?.dataset.kind === error.kind) {
     shown.querySelector("p").replaceWith(body);
     return;

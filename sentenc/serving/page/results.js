@@ -1,20 +1,19 @@
-// One list of results: score with its bar, text, payload.
+// A list of results, each with its score, a bar, its text and its payload.
 
 import { el, signed } from "./dom.js";
 
-const LONGEST = 600; // characters shown of a text at first
-const LABELS = 6;
+const MAX_CHARACTERS = 600; // of a text before “Show all” is pressed
+const MAX_LABELS = 6;
 
-// Items are the same when their texts are (two indexes number them as they like), or their ids where
-// there is no text.
+// Identifies an item by its text, because two indexes may give it different ids; by its id if it has no text.
 export const identity = (hit) => (hit.text === null ? `id ${hit.id}` : `text ${hit.text}`);
 
-// Focus stays at its rank when other results take the place.
+// Shows results in a list; the focus stays at its rank.
 export function showResults(list, hits, { metric, query, onSimilar, describe = () => null }) {
   const focused = similarButtons(list).indexOf(document.activeElement);
   const words = contentWords(query);
   const top = Math.max(...hits.map((hit) => Math.abs(hit.score)), 1e-9);
-  const scale = metric === "cosine" ? 1 : top; // dot products have no ceiling
+  const scale = metric === "cosine" ? 1 : top; // dot products have no upper bound
   list.replaceChildren(
     ...hits.map((hit, rank) => item(hit, rank, { scale, words, onSimilar, note: describe(hit, rank) })),
   );
@@ -60,12 +59,12 @@ function item(hit, rank, { scale, words, onSimilar, note }) {
 
 function textOf(hit, words) {
   if (hit.text === null) {
-    return el("p", { class: "text no-text" }, `Item ${hit.id}: the index keeps a vector of it, and no text.`);
+    return el("p", { class: "text no-text" }, `Item ${hit.id}: the index contains its vector, but not its text.`);
   }
-  if (hit.text === "") return el("p", { class: "text no-text" }, "An empty text.");
-  const text = el("p", { class: "text", dir: "auto" }, ...marked(hit.text.slice(0, LONGEST), words));
-  if (hit.text.length > LONGEST) {
-    const more = el("button", { type: "button", class: "link" }, "Show all of it");
+  if (hit.text === "") return el("p", { class: "text no-text" }, "This text is empty.");
+  const text = el("p", { class: "text", dir: "auto" }, ...marked(hit.text.slice(0, MAX_CHARACTERS), words));
+  if (hit.text.length > MAX_CHARACTERS) {
+    const more = el("button", { type: "button", class: "link" }, "Show all");
     more.addEventListener("click", () => text.replaceChildren(...marked(hit.text, words)));
     text.append("… ", more);
   }
@@ -74,7 +73,7 @@ function textOf(hit, words) {
 
 function labels(hit) {
   const entries = Object.entries(hit.payload ?? {});
-  const shown = entries.slice(0, LABELS).map(([name, value]) => {
+  const shown = entries.slice(0, MAX_LABELS).map(([name, value]) => {
     const words = typeof value === "object" && value !== null ? JSON.stringify(value) : String(value);
     return el(
       "span",
@@ -84,12 +83,12 @@ function labels(hit) {
       words.length > 60 ? `${words.slice(0, 60)}…` : words,
     );
   });
-  if (entries.length > LABELS) shown.push(el("span", { class: "label" }, `and ${entries.length - LABELS} more`));
+  if (entries.length > MAX_LABELS) shown.push(el("span", { class: "label" }, `and ${entries.length - MAX_LABELS} more`));
   if (typeof hit.id === "string") shown.unshift(el("span", { class: "label" }, el("span", { class: "name" }, "id"), ` ${hit.id}`));
   return shown;
 }
 
-// Words of the query that a text shares are marked: what has none was found by meaning alone.
+// Words that a text shares with the query are marked: a result without any was found by meaning alone.
 const COMMON = new Set(
   "a an and are as at be been but by for from has have he her his in into is it its no not of on or our she that the their them there they this to was we were what when where which who why will with you your".split(" "),
 );
@@ -106,7 +105,7 @@ function marked(text, words) {
     .map((part) => (words.has(part.toLowerCase()) ? el("mark", {}, part) : part));
 }
 
-// Arrow keys: from the box into a list, along it, and back.
+// Lets the arrow keys move along a list, and from its top back to the query box.
 export function moveThrough(list, box) {
   list.addEventListener("focusin", (event) => {
     if (!event.target.matches(".similar")) return;

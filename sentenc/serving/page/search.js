@@ -1,4 +1,4 @@
-// The search view: one index, results as one types.
+// The search view: results of one index, updated while the user types.
 
 import { address, request } from "./api.js";
 import { byId, chip, count, el, fillSelect, milliseconds } from "./dom.js";
@@ -9,7 +9,7 @@ import { focusFirst, moveThrough, showResults } from "./results.js";
 
 export const COUNTS = [5, 10, 20, 50, 100];
 
-// One query on one index: the answer, and how long it took from here.
+// Searches one index; returns the answer with the time of the round trip in milliseconds.
 export async function ask(query, index, k, signal) {
   const started = performance.now();
   const answer = await request("search", { body: { query, k, index }, signal });
@@ -38,7 +38,7 @@ export class SearchView {
       failed: (error, retryIn) => {
         showNotice(byId("search-notice"), error, { retryIn, retry: () => this.live.request({ now: true }) });
         byId("search-status").textContent = "";
-        this.list.classList.add("waiting"); // they answer an older query
+        this.list.classList.add("waiting"); // the results shown belong to an older query
       },
       busy: (isBusy) => app.working(isBusy, this.list),
     });
@@ -105,18 +105,18 @@ export class SearchView {
 
   #invitation() {
     const name = this.#name();
-    const index = this.app.indexes.find((one) => one.name === name);
+    const index = this.app.indexes.find((candidate) => candidate.name === name);
     const chips = exampleChips(name, (q) => this.app.change({ q }, { push: true, now: true }));
     return el(
       "div",
       { class: "empty" },
-      el("h2", {}, index.items ? `Search ${count(index.items, "text", "texts")} by what they mean` : "The index is empty"),
+      el("h2", {}, index.items ? `Search ${count(index.items, "text", "texts")} by meaning` : "The index is empty"),
       el(
         "p",
         {},
         index.items
-          ? "Ask in your own words: results need not share a single one with the query. Words that they do share are underlined."
-          : "Add texts with “sentenc index add”, and load it again.",
+          ? "Use your own words: a result need not contain any word of the query. Shared words are underlined."
+          : "Add texts with “sentenc index add” and restart the server.",
       ),
       chips ? el("p", { class: "lead" }, "For example") : null,
       chips,
@@ -129,18 +129,18 @@ function nothingFound(index) {
     "div",
     { class: "empty" },
     el("h2", {}, index?.items ? "Nothing found" : "The index is empty"),
-    el("p", {}, "Try other words: a query with no word that the model knows finds nothing."),
+    el("p", {}, "Try other words: a query without any word known to the model has no results."),
   );
 }
 
-export function withoutIndex(what = "search") {
+export function withoutIndex(action = "search") {
   return el(
     "div",
     { class: "empty" },
     el("h2", {}, "No index is loaded"),
-    el("p", {}, `To ${what}, make an index of your texts and start the server with it:`),
+    el("p", {}, `To ${action}, build an index of your texts and start the server with it:`),
     el("pre", {}, el("code", {}, "sentenc index build texts.txt -o my-index\nsentenc serve cse-en --index my-index")),
-    el("p", {}, "Or look around in a collection that comes with the package:"),
+    el("p", {}, "Or try the collection that ships with the package:"),
     el("pre", {}, el("code", {}, "sentenc demo")),
     el("p", {}, "The heat map needs no index."),
   );

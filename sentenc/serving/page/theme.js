@@ -1,4 +1,4 @@
-// Loaded before anything is drawn, so that a chosen theme does not flash. Modules use window.sentencTheme.
+// Loaded before the page is drawn, so that it never flashes in another theme. Modules use window.sentencTheme.
 (() => {
   const KEY = "sentenc-theme";
   const CHOICES = ["auto", "light", "dark"];
@@ -32,7 +32,7 @@
       try {
         localStorage.setItem(KEY, choice);
       } catch {
-        // It then holds for this visit.
+        // Without storage, the choice lasts until the page is closed.
       }
       apply();
     },

@@ -1,4 +1,4 @@
-"""Chromium at an app's page. Skipped where Chromium, playwright or the server's packages are missing."""
+"""Chromium on the page of an application. Skipped if Chromium, playwright or the server's packages are missing."""
 
 import shutil
 import socket
@@ -39,16 +39,16 @@ KEY = "a-key-of-the-test"
 
 @pytest.fixture(scope="module")
 def servers():
-    """Starts an app on a free port of 127.0.0.1, in a thread; gives its address."""
+    """Returns a function that starts an application in a thread, on a free port, and returns its address."""
     pytest.importorskip("starlette")
     uvicorn = pytest.importorskip("uvicorn")
     running = []
 
-    def start(encoders, indexes, **settings):
+    def start(encoders, indexes, **config):
         from sentenc.serving import ServerConfig, create_app
 
         listener = socket.create_server(("127.0.0.1", 0))
-        app = create_app(encoders, indexes, ServerConfig(**settings))
+        app = create_app(encoders, indexes, ServerConfig(**config))
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
@@ -94,7 +94,7 @@ def browser():
 
 @pytest.fixture
 def open_page(browser):
-    """Opens a page in a fresh context; afterwards nothing may have gone wrong or elsewhere."""
+    """Opens a page in a new context; checks in the end for errors in the console and requests to other servers."""
     opened = []
 
     def open_at(url, expect=(), **options):
@@ -116,7 +116,7 @@ def open_page(browser):
         assert page.evaluate("window.wasRun") is None
         assert [line for line in complaints if not any(words in line for words in expect)] == []
         origin = url.split("/", 3)[2]
-        assert [one for one in requests if one.split("/", 3)[2] != origin] == []
+        assert [request for request in requests if request.split("/", 3)[2] != origin] == []
         context.close()
 
 
@@ -129,7 +129,7 @@ def ready(page):
 
 
 def shown(page, query):
-    """Waits until the results are those of a query, given as it stands in an address."""
+    """Waits for the results of a query, which is URL-encoded."""
     page.locator("#curl", has_text=f"q={query}&").wait_for(state="attached")
 
 

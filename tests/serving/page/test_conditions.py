@@ -1,4 +1,4 @@
-"""The page under all conditions: phones, themes, keys, errors, and servers with little to show."""
+"""The page on phones, in both themes, with API keys, with errors, and without indexes."""
 
 import json
 
@@ -19,7 +19,7 @@ def test_fits_a_phone(open_page, address, view):
     if view:
         page.locator(".hit:visible, #matrix td").first.wait_for()
     assert fits(page)
-    # Nothing that is meant for fingers lies outside.
+    # Every control lies within the screen.
     for box in page.locator("button:visible, select:visible, input:visible, textarea:visible").all():
         place = box.bounding_box()
         assert place["x"] >= 0
@@ -44,7 +44,7 @@ selectors => selectors.flatMap(selector => [...document.querySelectorAll(selecto
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_contrast(open_page, address, scheme):
-    # Without motion: a color read halfway through a transition is none that a reader sees for long.
+    # Without motion, because a color read during a transition is not a final one.
     page = open_page(f"{address}#compare?q=dog", color_scheme=scheme, reduced_motion="reduce")
     hits(page, "#results-b").first.wait_for()
     selectors = [".text", ".label", ".label .name", ".number", ".found", ".status", "[role=tab]", "footer p",
@@ -77,13 +77,13 @@ def test_theme_is_kept(open_page, address):
     assert luminance(page.evaluate(ground)) < 0.1
 
 
-def test_nothing_moves_for_those_who_want_it_so(open_page, address):
+def test_reduced_motion_is_respected(open_page, address):
     motion = "[getComputedStyle(document.querySelector('#working'), '::after').animationName, getComputedStyle(document.querySelector('.chip')).transitionDuration]"
     assert open_page(address).evaluate(motion) == ["slide", "0.15s, 0.15s, 0.15s, 0.15s"]
     assert open_page(address, reduced_motion="reduce").evaluate(motion) == ["none", "0s"]
 
 
-def test_key_is_asked_for_and_sent(open_page, servers, encoders):
+def test_key_is_requested_and_sent(open_page, servers, encoders):
     index = Index(encoders["tiny"])
     index.add(TEXTS[:3])
     address = servers(encoders, {"texts": index}, api_key=KEY)
@@ -94,7 +94,7 @@ def test_key_is_asked_for_and_sent(open_page, servers, encoders):
     page.keyboard.press("Enter")
     page.get_by_text("The key was not accepted.").wait_for()
     page.keyboard.press("Escape")
-    page.get_by_role("alert").get_by_text("asks for an API key").wait_for()
+    page.get_by_role("alert").get_by_text("requires an API key").wait_for()
     page.get_by_role("button", name="Enter the key").click()
     dialog.wait_for()
     page.fill("#key", KEY)
@@ -117,7 +117,7 @@ def error(status, message, headers=None):
     }
 
 
-def test_a_busy_server_is_asked_again(open_page, address):
+def test_requests_to_a_busy_server_are_retried(open_page, address):
     page = open_page(address, expect=["429", "503"])
     ready(page)
     answers = [
@@ -131,12 +131,12 @@ def test_a_busy_server_is_asked_again(open_page, address):
     assert "The queue is full." in notice.inner_text()
     assert "Trying again in 60 s" in notice.inner_text()
     notice.get_by_role("button").click()
-    hits(page).first.wait_for()  # the second refusal was waited for
+    hits(page).first.wait_for()  # after the second refusal and its delay
     assert notice.count() == 0
     assert not answers
 
 
-def test_other_errors_are_told(open_page, address):
+def test_other_errors_are_shown(open_page, address):
     page = open_page(address, expect=["413", "500", "ERR_FAILED"])
     ready(page)
     page.route("**/search", lambda route: route.fulfill(**error(413, "the query has 9 bytes, expected 8")))
@@ -173,7 +173,7 @@ def test_one_index_and_the_other_kinds_of_item(open_page, servers, encoders):
     vectors.add(vectors=encoders["tiny"].encode(TEXTS[:3]), ids=["first", "second", "third"])
     page = open_page(servers(encoders, {"vectors": vectors}) + "#search?q=guitar")
     hits(page).nth(2).wait_for()
-    assert "the index keeps a vector of it, and no text" in hits(page).first.inner_text()
+    assert "not its text" in hits(page).first.inner_text()
     assert page.locator("#index-choice").is_hidden()
     page.locator("#tab-compare").click()
     page.get_by_text("comparing needs two").wait_for()

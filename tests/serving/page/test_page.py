@@ -1,4 +1,4 @@
-"""What the page does, in a real browser: search, compare, heat map, keyboard, address."""
+"""The page in a real browser: search, compare, heat map, keyboard, address."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.serving.page.conftest import SCRIPT, TEXTS, fits, hits, ready, shown
 
 def test_results_follow_the_typing(open_page, address, encoders):
     page = open_page(address)
-    page.get_by_text("Search 10 texts by what they mean").wait_for()
+    page.get_by_text("Search 10 texts by meaning").wait_for()
     page.locator("#query").press_sequentially("the dog runs in the park", delay=5)
     page.locator(".hit .number", has_text="1.000").wait_for()
     first = hits(page).first
@@ -45,7 +45,7 @@ def test_the_last_query_wins(open_page, address):
     assert given_up.value.failure == "net::ERR_ABORTED"
     hits(page).first.get_by_text("the stock market fell", exact=True).wait_for()
     page.fill("#query", "")
-    page.get_by_text("Search 10 texts by what they mean").wait_for()
+    page.get_by_text("Search 10 texts by meaning").wait_for()
     assert hits(page).count() == 0
 
 
@@ -63,7 +63,7 @@ def test_texts_stay_texts(open_page, address):
 def test_long_texts_are_cut_and_can_be_read(open_page, address):
     page = open_page(address + "#search?q=words")
     first = hits(page).first
-    first.get_by_role("button", name="Show all of it").click()
+    first.get_by_role("button", name="Show all").click()
     assert len(first.locator(".text").inner_text()) > 850
 
 
@@ -127,11 +127,11 @@ def test_the_address_keeps_the_state(open_page, address):
 
 def test_compare(open_page, address):
     page = open_page(address + "#compare?q=the+dog+in+the+park&k=5")
-    page.locator("#compare-status", has_text="found by both").wait_for()
+    page.locator("#compare-status", has_text="in both").wait_for()
     texts = {side: page.locator(f"#results-{side} .text").all_inner_texts() for side in "ab"}
     assert len(texts["a"]) == len(texts["b"]) == 5
     both = [text for text in texts["a"] if text in texts["b"]]
-    assert f"{len(both)} of 5 found by both" in page.locator("#compare-status").inner_text()
+    assert f"{len(both)} of 5 in both" in page.locator("#compare-status").inner_text()
     for here, there in ["ab", "ba"]:
         for rank, text in enumerate(texts[here]):
             hit = hits(page, f"#results-{here}").nth(rank)
@@ -152,7 +152,7 @@ def test_compare(open_page, address):
     page.keyboard.press("ArrowRight")
     assert page.evaluate("document.activeElement.closest('ol').id") == "results-b"
     page.locator("#index-b").select_option("texts")
-    page.locator("#compare-status", has_text="5 of 5 found by both").wait_for()
+    page.locator("#compare-status", has_text="5 of 5 in both").wait_for()
     assert page.url.endswith("#compare?q=the+dog+in+the+park&k=5&b=texts")
 
 
@@ -187,9 +187,18 @@ def test_heat_map(open_page, address, encoders):
 def test_heat_map_takes_forty(open_page, address):
     page = open_page(address + "#heatmap")
     page.fill("#sentences", "a dog")
-    page.locator("#heatmap-status", has_text="a second one").wait_for()
+    page.locator("#heatmap-status", has_text="second sentence").wait_for()
     page.fill("#sentences", "\n".join(f"word {'dog ' * (i % 5)}" for i in range(43)))
-    page.locator("#heatmap-status", has_text="43 sentences: the first 40 are shown").wait_for()
+    page.locator("#heatmap-status", has_text="first 40").wait_for()
     page.locator("#matrix td").nth(1599).wait_for()
     assert page.locator("#matrix td").count() == 1600
     assert fits(page)
+
+
+def test_panels_and_dialog_have_accessible_names(open_page, address):
+    page = open_page(address)
+    for name, panel in [("Search", "search"), ("Compare", "compare"), ("Heat map", "heatmap")]:
+        page.get_by_role("tab", name=name).click()
+        assert page.get_by_role("tabpanel", name=name).get_attribute("id") == f"panel-{panel}"
+    page.evaluate("document.getElementById('key-dialog').showModal()")
+    assert page.get_by_role("dialog", name="This server requires an API key").count() == 1
