@@ -14,7 +14,6 @@ import sentenc  # noqa: E402 (needs the extra)
 from sentenc.training.config.pretraining import parse_run  # noqa: E402
 from sentenc.training.engine.run_log import read_log  # noqa: E402
 from sentenc.training.recipes.pretraining import run  # noqa: E402
-from sentenc.training.teachers.sanity_check import check_teacher  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -131,31 +130,3 @@ def test_states_of_a_cse_are_refused(folder):
     content["losses"] = content["losses"][1:]
     with pytest.raises(ValueError, match=r"transformer_distillation is for student\.kind 'bert', got 'cse'"):
         trained(folder, "cse", content)
-
-
-class Teacher:
-    """Vectors of probe texts by a rule."""
-
-    def __init__(self, rule):
-        self.rule = rule
-
-    def encode(self, texts, normalize_embeddings):
-        vectors = np.array([self.rule(text) for text in texts], np.float32)
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-
-def test_teachers_are_probed(folder):
-    check_teacher(sentenc.load(folder / "teacher"))
-    noise = np.random.default_rng(0)
-    rules = {
-        "not finite": lambda _: [np.nan, 1],
-        "dropout": lambda text: [len(text), *noise.normal(size=8)],
-        "tells nothing apart": lambda text: [1, 1e-4 * len(text)],
-        "expected the first to be higher": lambda text: [
-            1,
-            5 * (-1) ** text.startswith(("A man is", "The", "She")),
-        ],
-    }
-    for message, rule in rules.items():
-        with pytest.raises(ValueError, match=message):
-            check_teacher(Teacher(rule))

@@ -170,7 +170,7 @@ def test_nothing_here_needs_torch():
         "import sys; sys.modules['torch'] = None; sys.modules['gensim'] = None\n"
         "from sentenc.training.data import vocabulary, words\n"
         "from sentenc.training.initialization import cse, word_vectors\n"
-        "from sentenc.training.teachers import embedding_cache\n"
+        "from sentenc.training.teachers import ensemble, teacher_cache\n"
         "assert words.word_splitter(True)('A dog.') == ['a', 'dog', '.']"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)

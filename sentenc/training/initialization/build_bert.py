@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sentenc.encoders.base import Encoder
 from sentenc.encoders.bert.tokenizer_files import plain_spec
 from sentenc.errors import CheckpointError
 from sentenc.io.atomic import replacing_folder
@@ -25,6 +24,7 @@ from sentenc.training.initialization.bert_layers import (
     student_from_teacher,
 )
 from sentenc.training.students.bert import BertStudent
+from sentenc.training.teachers.base import Teacher
 from sentenc.training.teachers.ensemble import first_transformer
 
 # Settings that a BERT does not have.
@@ -40,7 +40,7 @@ _FOREIGN = (
 
 
 def make_bert_student(
-    run: RunConfig, texts: Callable[[], Iterable[str]], teacher: Callable[[], Encoder], kept: Path
+    run: RunConfig, texts: Callable[[], Iterable[str]], teacher: Callable[[], Teacher], kept: Path
 ) -> BertStudent:
     """Builds the student; see :func:`sentenc.training.initialization.build_cse.make_student`.
 
@@ -107,7 +107,7 @@ def _loaded(settings: StudentConfig, seed: int) -> tuple[Any, Any]:
 def _kept_start(
     settings: StudentConfig,
     texts: Callable[[], Iterable[str]],
-    teacher: Callable[[], Encoder],
+    teacher: Callable[[], Teacher],
     folder: Path,
 ) -> tuple[Any, Any]:
     # Counting tokens and fitting takes minutes: it is done once a run.
@@ -123,7 +123,7 @@ def _kept_start(
 
 
 def _from_teacher(
-    settings: StudentConfig, texts: Callable[[], Iterable[str]], teacher: Encoder
+    settings: StudentConfig, texts: Callable[[], Iterable[str]], teacher: Teacher
 ) -> tuple[Any, Any]:
     model, tokenizer = first_transformer(teacher).torch_model()
     rows, kept = None, tokenizer

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sentenc.encoders.base import Encoder
 from sentenc.encoders.cse.config import CSEConfig
 from sentenc.encoders.cse.encoder import CSE
 from sentenc.errors import CheckpointError
@@ -30,6 +29,7 @@ from sentenc.training.initialization.cse_pruning import shrunk
 from sentenc.training.initialization.word_vectors import load_word_vectors
 from sentenc.training.students.base import Student
 from sentenc.training.students.cse import CSEStudent
+from sentenc.training.teachers.base import Teacher
 
 _RATES = ("dropout", "word_dropout", "ngram_warmup")
 _NORMS = ("sentence_norm", "average_norm", "ngram_norm")
@@ -39,7 +39,7 @@ _SHRINKING = ("embedding_dim", "num_filters", "average_dim")
 
 
 def make_student(
-    run: RunConfig, texts: Callable[[], Iterable[str]], teacher: Callable[[], Encoder], about: str
+    run: RunConfig, texts: Callable[[], Iterable[str]], teacher: Callable[[], Teacher], about: str
 ) -> Student:
     """Builds the student; what takes long is kept in the run's work folder and used again.
 
@@ -108,7 +108,7 @@ def _kept_start(
     run: RunConfig,
     config: CSEConfig,
     texts: Callable[[], Iterable[str]],
-    teacher: Callable[[], Encoder],
+    teacher: Callable[[], Teacher],
     about: str,
 ) -> _Parts:
     # A teacher takes minutes for the tokens of a vocabulary: they are computed once a run.
@@ -133,7 +133,7 @@ def _kept_start(
 
 
 def _start(
-    run: RunConfig, config: CSEConfig, texts: Callable[[], Iterable[str]], teacher: Callable[[], Encoder]
+    run: RunConfig, config: CSEConfig, texts: Callable[[], Iterable[str]], teacher: Callable[[], Teacher]
 ) -> _Parts:
     settings = run.student
     tokenizer = _tokenizer(

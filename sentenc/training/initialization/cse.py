@@ -7,11 +7,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.encoders.base import Encoder
 from sentenc.encoders.transformer import TransformerEncoder
 from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.data.words import splitter_spec
 from sentenc.training.initialization.word_vectors import WordVectors
+from sentenc.training.teachers.base import Teacher
+from sentenc.training.teachers.ensemble import TeacherEnsemble, first_transformer
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -107,7 +108,7 @@ def start_from_words(
 
 
 def start_from_teacher(
-    teacher: Encoder | str | os.PathLike[str],
+    teacher: Teacher | str | os.PathLike[str],
     tokenizer: Tokenizer,
     frequencies: npt.NDArray[np.integer] | None,
     dim: int,
@@ -129,7 +130,7 @@ def start_from_teacher(
     """
     if frequencies is not None and frequencies.shape != (tokenizer.vocab_size,):
         raise ValueError(f"frequencies has shape {frequencies.shape}, expected ({tokenizer.vocab_size},)")
-    if not isinstance(teacher, Encoder):
+    if isinstance(teacher, str | os.PathLike):
         from sentenc.registry import load
 
         teacher = load(teacher)
@@ -143,17 +144,14 @@ def start_from_teacher(
     return Start(tokenizer, principal_embeddings(found, dim), weights)
 
 
-def token_vectors(teacher: Encoder, tokens: list[str]) -> FloatArray:
+def token_vectors(teacher: Teacher, tokens: list[str]) -> FloatArray:
     """Returns a teacher's vectors of n single tokens: (n, t) float32.
 
     If a transformer has the token in its vocabulary, the token is encoded between the special tokens.
     Any other token, and every token of another kind of teacher, is encoded as a text.
     """
-    # It imports torch, which word vectors do without.
-    from sentenc.training.teachers.ensemble import TeacherEnsemble
-
     if isinstance(teacher, TeacherEnsemble):
-        return teacher.beside([token_vectors(encoder, tokens) for encoder in teacher.encoders])
+        return teacher.concatenate([token_vectors(encoder, tokens) for encoder in teacher.encoders])
     vectors = np.zeros((len(tokens), teacher.dim), np.float32)
     rest = np.arange(len(tokens))
     if isinstance(teacher, TransformerEncoder):
@@ -167,7 +165,7 @@ def token_vectors(teacher: Encoder, tokens: list[str]) -> FloatArray:
     return vectors
 
 
-def average_from_teacher(teacher: Encoder, tokenizer: Tokenizer, dim: int) -> FloatArray:
+def average_from_teacher(teacher: Teacher, tokenizer: Tokenizer, dim: int) -> FloatArray:
     """Returns rows of a plain average, (V, dim) float32: a transformer's input embeddings on their principal axes.
 
     Of several teachers, the first is used. Tokens that the teacher's vocabulary lacks get zero rows.
@@ -176,8 +174,6 @@ def average_from_teacher(teacher: Encoder, tokenizer: Tokenizer, dim: int) -> Fl
         ValueError: The teacher has no input embeddings, or none of any token here, or they are shorter
             than ``dim``.
     """
-    from sentenc.training.teachers.ensemble import first_transformer
-
     try:
         transformer = first_transformer(teacher)
     except ValueError as error:

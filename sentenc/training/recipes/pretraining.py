@@ -16,7 +16,6 @@ import numpy.typing as npt
 import torch
 
 from sentenc.embedding_cache import EmbeddingCache
-from sentenc.encoders.base import Encoder
 from sentenc.encoders.cse.encoder import CSE
 from sentenc.errors import MissingExtraError
 from sentenc.io.atomic import replacing_file
@@ -36,12 +35,13 @@ from sentenc.training.recipes.dev_score import sts_score
 from sentenc.training.recipes.model_card import model_card
 from sentenc.training.students.base import Student
 from sentenc.training.students.bert import BertStudent
+from sentenc.training.teachers.base import Teacher
+from sentenc.training.teachers.batched import batch_on_gpu
 from sentenc.training.teachers.ensemble import (
     TeacherEnsemble,
     first_transformer,
-    for_many_texts,
-    load_teacher,
 )
+from sentenc.training.teachers.loading import load_teacher
 from sentenc.training.teachers.sanity_check import check_teacher
 from sentenc.training.teachers.teacher_cache import fill_teacher_cache, open_teacher_cache
 
@@ -164,9 +164,9 @@ class _Preparation:
                     "'principal'), expected one without the other"
                 )
 
-    def _load_teacher(self) -> Encoder:
+    def _load_teacher(self) -> Teacher:
         settings = self.config.teacher or TeacherConfig()
-        return load_teacher(settings.models, settings.weights)
+        return load_teacher(settings.models, settings.weights, self.them.device)
 
     def _taught(self) -> list[str]:
         # Corpora of the objectives that need a teacher.
@@ -184,7 +184,7 @@ class _Preparation:
             return None
         # A run that goes on must have the texts that it began with.
         fill = fill and not self.resumes and bool(settings.models) and settings.max_minutes != 0
-        teacher = for_many_texts(self.load_teacher()) if fill else None
+        teacher = batch_on_gpu(self.load_teacher(), self.them.device) if fill else None
         found = open_teacher_cache(settings.cache, teacher)
         if teacher is not None:
             for corpus in corpora:

@@ -1,50 +1,55 @@
-"""A look at a teacher before much time is spent on it."""
+"""A quick check of a teacher before a long run."""
 
 import numpy as np
 
-from sentenc.encoders.base import Encoder
+from sentenc.training.teachers.base import Teacher
 
-# Pairs that mean the same, and share words; every text is unlike those of the other pairs.
+# Paraphrases that share words. No text resembles those of another pair.
 _PAIRS = (
     ("A man is playing the guitar.", "A man plays a guitar."),
     ("The stock market fell sharply today.", "Today the stock market fell."),
     ("She cooked rice and vegetables for dinner.", "For dinner she cooked vegetables and rice."),
     ("The children are running in the park.", "Children run in a park."),
 )
-# Cosine at which different texts count as one: weights that were never loaded, or a collapsed model.
-_SAME = 0.999
+# Different texts have cosines above this only if weights were not loaded, or the model has collapsed.
+_IDENTICAL_COSINE = 0.999
 
 
-def check_teacher(teacher: Encoder) -> None:
-    """Refuses a teacher that cannot be one.
+def check_teacher(teacher: Teacher) -> None:
+    """Checks that a teacher encodes eight short texts plausibly.
 
-    Its vectors of eight short texts must be finite, the same when they are asked for again (no dropout),
-    different for different texts, and nearer within pairs of the same meaning and words than between pairs.
+    The vectors must be finite, equal when computed twice (no dropout), different for different texts, and
+    more similar within pairs of paraphrases than between pairs.
 
     Raises:
-        ValueError: One of these does not hold; the message has the numbers.
+        ValueError: One of these conditions does not hold; the message contains the numbers.
     """
     texts = [text for pair in _PAIRS for text in pair]
-    first = teacher.encode(texts, normalize_embeddings=True).astype(np.float64)
+    first, second = (
+        teacher.encode(texts, normalize_embeddings=True, on_overflow="ignore").astype(np.float64)
+        for _ in range(2)
+    )
     if not np.isfinite(first).all():
         bad = int((~np.isfinite(first).all(1)).sum())
-        raise ValueError(f"the teacher's vectors of {bad} of {len(texts)} probe texts are not finite")
-    off = float(np.abs(first - teacher.encode(texts, normalize_embeddings=True)).max())
-    if off > 1e-4:
+        raise ValueError(f"the teacher returned NaN or infinity for {bad} of {len(texts)} probe texts")
+    difference = float(np.abs(first - second).max())
+    if difference > 1e-4:
         raise ValueError(
-            f"the teacher's vectors of the same texts differ by {off:.2g}, expected none: dropout?"
+            f"the teacher's vectors of the same texts differ by {difference:.2g} between two calls, expected no "
+            "difference: check that dropout is off"
         )
     cosines = first @ first.T
     pairs = np.arange(len(texts)) // 2
     within = (pairs[:, None] == pairs) & ~np.eye(len(texts), dtype=bool)
     between = pairs[:, None] != pairs
-    near, far = float(cosines[within].mean()), float(cosines[between].mean())
-    if cosines[between].min() > _SAME:
+    mean_within, mean_between = float(cosines[within].mean()), float(cosines[between].mean())
+    if cosines[between].min() > _IDENTICAL_COSINE:
         raise ValueError(
-            f"the teacher's vectors of unlike texts all have cosines above {_SAME}: it tells nothing apart"
+            f"the teacher's vectors of unrelated texts all have cosines above {_IDENTICAL_COSINE}: it does not "
+            "distinguish texts"
         )
-    if not near > far:
+    if not mean_within > mean_between:
         raise ValueError(
-            f"the teacher's vectors of like texts have a mean cosine of {near:.3f}, of unlike ones {far:.3f}, "
-            "expected the first to be higher"
+            f"the teacher's mean cosine is {mean_within:.3f} for paraphrases and {mean_between:.3f} for unrelated "
+            "texts, expected a higher one for paraphrases"
         )

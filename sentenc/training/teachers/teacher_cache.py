@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.embedding_cache import EmbeddingCache
-from sentenc.encoders.base import Encoder
 from sentenc.io.progress import progress_bar
+from sentenc.training.teachers.base import Teacher
 
 
-def open_teacher_cache(folder: str | Path, teacher: Encoder | None) -> EmbeddingCache:
+def open_teacher_cache(folder: str | Path, teacher: Teacher | None) -> EmbeddingCache:
     """Opens the cache of a teacher's unit vectors, stored as float16.
 
     Args:
@@ -26,7 +26,7 @@ def open_teacher_cache(folder: str | Path, teacher: Encoder | None) -> Embedding
 
 def fill_teacher_cache(
     cache: EmbeddingCache,
-    teacher: Encoder,
+    teacher: Teacher,
     texts: Iterable[str],
     max_minutes: float | None = None,
     show_progress_bar: bool = True,

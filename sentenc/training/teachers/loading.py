@@ -1,0 +1,42 @@
+"""Loads the teachers of a run file."""
+
+from collections.abc import Sequence
+
+import torch
+
+from sentenc.checkpoint import is_checkpoint
+from sentenc.encoders.base import Encoder
+from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
+from sentenc.registry import find, load
+from sentenc.training.teachers.base import Teacher
+from sentenc.training.teachers.ensemble import TeacherEnsemble
+
+
+def load_teacher(
+    models: Sequence[str], weights: Sequence[float] = (), device: str | torch.device = "cpu"
+) -> Teacher:
+    """Loads one teacher, or an ensemble of several.
+
+    Args:
+        models: One or more arguments of :func:`sentenc.load`.
+        weights: The weight of each model, see :class:`TeacherEnsemble`.
+        device: The device on which a PyTorch model computes. Models of sentenc and ONNX models always
+            compute on the CPU.
+
+    Raises:
+        ValueError: ``models`` is empty, or the number of weights differs.
+        SentencError: A model cannot be loaded; see :func:`sentenc.load`.
+    """
+    if not models:
+        raise ValueError("no teacher configured: set teacher.models in the run file")
+    encoders = [_load_on_device(model, torch.device(device)) for model in models]
+    return TeacherEnsemble(encoders, weights) if len(encoders) > 1 or weights else encoders[0]
+
+
+def _load_on_device(model: str, device: torch.device) -> Encoder:
+    # On a CPU, ONNX Runtime computes a BERT twice as fast as PyTorch. Only PyTorch computes on a GPU.
+    on_gpu = device.type == "cuda" and not is_checkpoint(find(model))
+    encoder = load(model, backend="torch") if on_gpu else load(model)
+    if isinstance(encoder, SentenceTransformerEncoder):
+        encoder.model.to(device)
+    return encoder
