@@ -34,7 +34,7 @@ from sentenc.io.text import open_text
 from sentenc.training.data.batching import batches
 from sentenc.training.data.corpus import Corpus, Source
 from sentenc.training.data.words import word_splitter
-from sentenc.training.engine.loss_terms import Task
+from sentenc.training.engine.loss_terms import LossTerm
 from sentenc.training.engine.run_log import read_log
 from sentenc.training.engine.trainer import Trainer, TrainerConfig
 from sentenc.training.initialization.cse import Start, start_from_words
@@ -156,9 +156,9 @@ def trained(
     objective = make_loss(
         "paraphrase_margin", {"margin": MARGIN, "negatives": "max", "scramble": cell.scramble}, dim=config.dim
     )
-    task = Task(
+    term = LossTerm(
         name="pairs",
-        objective=objective,
+        loss=objective,
         batches=lambda epoch, skipped: batches(pairs, settings["batch"], seed, skipped, epoch=epoch),
     )
     training = TrainerConfig(
@@ -167,7 +167,7 @@ def trained(
         seed=seed, device="cpu",
     )  # fmt: skip
     same = {key: value for key, value in settings.items() if key not in ("steps", "minutes_a_cell")}
-    result = Trainer(student, [task], training, folder, settings=same | {"cell": cell.name}).run()
+    result = Trainer(student, [term], training, folder, identity=same | {"cell": cell.name}).run()
     rows = [row for row in read_log(folder / "log.jsonl") if "loss" in row]
     seconds = round(60 * result.minutes, 1)
     return student, {"steps": result.steps, "seconds": seconds, "last_loss": rows[-1]["loss"]}

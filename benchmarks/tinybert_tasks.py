@@ -32,7 +32,7 @@ from sentenc.evaluation import senteval_tasks
 from sentenc.figures import BLACK, BLUE, new_figure, save_figure
 from sentenc.io.atomic import write_text
 from sentenc.training.config.task_distillation import parse_task_run
-from sentenc.training.engine.distributed import alone
+from sentenc.training.engine.distributed import single_process
 from sentenc.training.recipes.task_distillation import run_task
 
 FOLDER = machine.RESULTS / "tinybert"
@@ -260,7 +260,7 @@ def main() -> None:
     tasks = options.tasks.split(",")
     if unknown := [task for task in tasks if task not in TASKS]:
         raise SystemExit(f"--tasks has {unknown[0]!r}, expected some of {', '.join(TASKS)}")
-    device = alone(options.device).device
+    device = single_process(options.device).device
     settings = {name: getattr(options, name) for name in SETTINGS}
     settings |= {
         name: Path(getattr(options, name) or "").name for name in ("teacher", "word_vectors", "masked_lm")

@@ -1,4 +1,4 @@
-"""A student, tasks and a trainer that take milliseconds a step, for the tests of training."""
+"""A student, loss terms and a trainer that take milliseconds a step, for the tests of training."""
 
 import json
 from itertools import count
@@ -8,7 +8,7 @@ import torch
 
 from sentenc import CSEConfig
 from sentenc.tokenization.tokenizer import Tokenizer
-from sentenc.training.engine.trainer import Task, Trainer, TrainerConfig
+from sentenc.training.engine.trainer import LossTerm, Trainer, TrainerConfig
 from sentenc.training.losses import make_loss
 from sentenc.training.students.cse import CSEStudent
 from tests.support.models import WORDS, wordpiece_spec
@@ -49,7 +49,7 @@ def trainer(
     evaluate=None,
     batches=None,
     student=None,
-    settings=None,
+    identity=None,
     processes=None,
     dropout=0.1,
     **changes,
@@ -62,18 +62,18 @@ def trainer(
     student = student or CSEStudent(
         config, tokenizer, generator=generator, dropout=dropout, ngram_warmup=0.4, sparse_embeddings=sparse,
     )  # fmt: skip
-    tasks = [
-        Task(
+    loss_terms = [
+        LossTerm(
             name="distill",
-            objective=make_loss(
+            loss=make_loss(
                 "embedding_distillation", {}, dim=16, teacher_dim=TEACHER_DIM, generator=generator
             ),
             batches=batches or stream(1),
-            teacher=teacher,
+            targets=teacher,
         ),
-        Task(
+        LossTerm(
             name="margin",
-            objective=make_loss(
+            loss=make_loss(
                 "paraphrase_margin", {"mega_batch": 3, "negatives": "mix", "scramble": 0.5}, dim=16
             ),
             batches=stream(2),
@@ -82,7 +82,7 @@ def trainer(
     ]
     options = {"steps": 14, "warmup": 3, "log_every": 4, "evaluate_every": 6, "device": "cpu"} | changes
     return Trainer(
-        student, tasks, TrainerConfig(**options), folder, evaluate, processes=processes, settings=settings,
+        student, loss_terms, TrainerConfig(**options), folder, evaluate, processes=processes, identity=identity,
         show_progress_bar=False,
     )  # fmt: skip
 
@@ -92,7 +92,7 @@ def score(encoder):
 
 
 def weights(trained):
-    modules = (trained.student, trained.objectives)
+    modules = (trained.student, trained.losses)
     return {f"{i}.{name}": value for i, m in enumerate(modules) for name, value in m.state_dict().items()}
 
 

@@ -86,10 +86,10 @@ def test_stopped_and_resumed_is_uninterrupted(folder):
     content = table()
     content["training"] = content["training"] | {"steps": 12}
     first = parse_run(content | {"output": "model-parts", "work": "work-parts"}, folder)
-    from sentenc.training.engine.distributed import processes
+    from sentenc.training.engine.distributed import process_group
     from sentenc.training.recipes.pretraining import _Preparation
 
-    with processes("cpu") as them:
+    with process_group("cpu") as them:
         _Preparation(first, them, True, False).trainer().run(stop_at=5)
     resumed = run(first, show_progress_bar=False)
     texts = ["the dog runs in the park", "stock market"]

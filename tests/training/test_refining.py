@@ -41,7 +41,7 @@ def test_the_model_that_is_evaluated_is_the_finished_one(tmp_path):
     whole = trainer(tmp_path, student=wide_student(sentence_norm=3.0, average_norm=0.5), dropout=0.0)
     options = {"show_progress_bar": False, "rotate_on": TEXTS}
     config = TrainerConfig(steps=1, device="cpu", evaluate_every=1)
-    Trainer(whole.student, whole.tasks[1:], config, tmp_path, evaluate, **options).run()
+    Trainer(whole.student, whole.loss_terms[1:], config, tmp_path, evaluate, **options).run()
     assert len(seen) == 2
     for found in seen:
         lengths = [np.sqrt((part**2).sum(1).mean()) for part in (found[:, :16], found[:, 16:21])]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sentenc.errors import CheckpointError
-from sentenc.training.engine.trainer import Task, Trainer, TrainerConfig
+from sentenc.training.engine.trainer import LossTerm, Trainer, TrainerConfig
 from sentenc.training.losses import make_loss
 from tests.support.training import (
     TEACHER_DIM,
@@ -22,11 +22,11 @@ from tests.support.training import (
 )
 
 SPARSE = {"sparse_embeddings": True, "accumulate": 2}
-REGULARISED = {"regularization": {"embeddings": 0.1, "ngrams": 0.1}}
+REGULARIZED = {"regularization": {"embeddings": 0.1, "ngrams": 0.1}}
 
 
 # Step 1 is in the middle of the first mega-batch, 5 ends an epoch, 7 is past an evaluation.
-@pytest.mark.parametrize(("changes", "stop"), [({}, 1), ({}, 7), (SPARSE, 5), (REGULARISED, 7)])
+@pytest.mark.parametrize(("changes", "stop"), [({}, 1), ({}, 7), (SPARSE, 5), (REGULARIZED, 7)])
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, changes, stop):
     whole = trainer(tmp_path / "whole", evaluate=score, **changes)
     expected = whole.run()
@@ -120,24 +120,24 @@ def test_a_finished_run_is_not_evaluated_again_and_can_be_extended(tmp_path):
 
 
 def test_other_settings_and_damaged_states_are_refused(tmp_path):
-    trainer(tmp_path, settings={"corpora": {"text": "abc"}}).run(stop_at=2)
+    trainer(tmp_path, identity={"corpora": {"text": "abc"}}).run(stop_at=2)
     with pytest.raises(ValueError, match=r"training\.learning_rate was 0\.003 and is 0\.1"):
-        trainer(tmp_path, settings={"corpora": {"text": "abc"}}, learning_rate=0.1).run()
+        trainer(tmp_path, identity={"corpora": {"text": "abc"}}, learning_rate=0.1).run()
     free = {"steps": 4, "save_minutes": 9.0, "keep": "last", "max_minutes": 60.0}
-    assert trainer(tmp_path, settings={"corpora": {"text": "abc"}}, **free).run().steps == 4
+    assert trainer(tmp_path, identity={"corpora": {"text": "abc"}}, **free).run().steps == 4
     with pytest.raises(ValueError, match=r"corpora\.text was 'abc' and is 'abd'"):
-        trainer(tmp_path, settings={"corpora": {"text": "abd"}}).run()
+        trainer(tmp_path, identity={"corpora": {"text": "abd"}}).run()
     path = tmp_path / "state.pt"
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(CheckpointError, match=r"state\.pt is no state of a training run, or damaged"):
-        trainer(tmp_path, settings={"corpora": {"text": "abc"}}).run()
+    with pytest.raises(CheckpointError, match=r"state\.pt is damaged"):
+        trainer(tmp_path, identity={"corpora": {"text": "abc"}}).run()
 
 
 def test_a_loss_that_is_not_finite_leaves_its_texts_and_the_last_state(tmp_path):
     trainer(tmp_path).run(stop_at=4)
     before = (tmp_path / "state.pt").read_bytes()
     broken = trainer(tmp_path)
-    broken.tasks[0].objective.register_forward_hook(
+    broken.loss_terms[0].loss.register_forward_hook(
         lambda _module, _inputs, loss: loss * (float("nan") if broken.step == 5 else 1)
     )
     with pytest.raises(
@@ -165,26 +165,26 @@ def test_a_limit_of_time_squeezes_the_schedule(tmp_path, monkeypatch):
     assert found[14]["rate"] == pytest.approx(0.003 * (1 - found[14]["progress"]), rel=1e-4)
 
 
-def test_tasks_that_do_not_fit_are_refused(tmp_path):
+def test_loss_terms_that_do_not_fit_are_refused(tmp_path):
     whole = trainer(tmp_path)
-    distill = whole.tasks[0]
+    distill = whole.loss_terms[0]
     config = TrainerConfig(steps=1, device="cpu")
-    lonely = Task(name="a", objective=distill.objective, batches=stream(1))
-    for tasks, message in (
-        ([], "tasks is empty"),
-        ([lonely], "needs a teacher"),
+    without_targets = LossTerm(name="a", loss=distill.loss, batches=stream(1))
+    for loss_terms, message in (
+        ([], "loss_terms is empty"),
+        ([without_targets], "needs a teacher"),
         ([distill, distill], "different names"),
         (
-            [distill, Task(name="b", objective=distill.objective, batches=stream(1), teacher=teacher)],
+            [distill, LossTerm(name="b", loss=distill.loss, batches=stream(1), targets=teacher)],
             "at most one",
         ),
     ):
         with pytest.raises(ValueError, match=message):
-            Trainer(whole.student, tasks, config, tmp_path)
+            Trainer(whole.student, loss_terms, config, tmp_path)
     for changes, message in (
-        ({"learning_rates": {"filters": 0.1}}, "learning_rates names filters, expected .*embeddings, ngrams, losses"),
+        ({"learning_rates": {"filters": 0.1}}, r"learning_rates names filters, expected .*embeddings, ngrams, losses"),
         ({"regularization": {"filters": 0.1}}, "regularization names filters"),
-        ({"sparse_embeddings": True, "regularization": {"embeddings": 0.1}}, "one without the other"),
+        ({"sparse_embeddings": True, "regularization": {"embeddings": 0.1}}, r"regularization\.embeddings is 0\.1 with sparse_embeddings"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             trainer(tmp_path, **changes)
@@ -206,12 +206,12 @@ def test_accumulated_batches_are_averaged(tmp_path):
 
         whole = trainer(tmp_path / name, dropout=0.0)
         generator = torch.Generator().manual_seed(1)
-        task = Task(
-            name="cosine", batches=batches, teacher=teacher,
-            objective=make_loss("embedding_distillation", {"relation_weight": 0.0}, dim=16, teacher_dim=TEACHER_DIM, generator=generator),
+        term = LossTerm(
+            name="cosine", batches=batches, targets=teacher,
+            loss=make_loss("embedding_distillation", {"relation_weight": 0.0}, dim=16, teacher_dim=TEACHER_DIM, generator=generator),
         )  # fmt: skip
         config = TrainerConfig(steps=3, accumulate=accumulate, device="cpu", warmup=0)
-        result[name] = Trainer(whole.student, [task], config, tmp_path / name, show_progress_bar=False)
+        result[name] = Trainer(whole.student, [term], config, tmp_path / name, show_progress_bar=False)
         result[name].run()
     for name, value in weights(result["one"]).items():
         torch.testing.assert_close(value, weights(result["two"])[name], rtol=1e-4, atol=1e-5)
@@ -219,5 +219,5 @@ def test_accumulated_batches_are_averaged(tmp_path):
 
 def test_batches_that_end_are_an_error(tmp_path):
     whole = trainer(tmp_path, batches=lambda epoch, start: iter([(0, [("a man",), ("a dog",)])]))
-    with pytest.raises(ValueError, match="batches of task distill have ended"):
+    with pytest.raises(ValueError, match="loss term distill"):
         whole.run()

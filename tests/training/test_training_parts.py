@@ -16,21 +16,21 @@ from sentenc.training.config.toml_writer import toml_text
 from sentenc.training.config.trainer import TrainerConfig
 from sentenc.training.data.prefetch import Prefetched
 from sentenc.training.engine.checkpointing import differences
-from sentenc.training.engine.optimizer import Optimizers, clip_gradients
-from sentenc.training.engine.run_log import LossWindow, TrainingLog, plot_curve, read_log, training_bar
+from sentenc.training.engine.optimizer import Optimizer, clip_gradients
+from sentenc.training.engine.run_log import LossWindow, RunLog, plot_curve, read_log, training_bar
 from sentenc.training.recipes.dev_score import sts_score
 from tests.support.models import make_cse
 
-# Optimizers -----------------------------------------------------------------------------------------
+# Optimizer ------------------------------------------------------------------------------------------
 
 
 def test_groups_have_their_own_rates():
     one, two = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2))
     config = TrainerConfig(steps=1, learning_rate=0.1, learning_rates={"two": 0.01})
-    optimizers = Optimizers({"one": [one], "two": [two]}, [], config)
+    optimizer = Optimizer({"one": [one], "two": [two]}, [], config)
     for parameter in (one, two):
         parameter.grad = torch.tensor([3.0, -4.0])
-    optimizers.step(0.5)
+    optimizer.step(0.5)
     # Adam's first step is the rate, whatever the gradient's size.
     torch.testing.assert_close(one.detach(), torch.tensor([-0.05, 0.05]))
     torch.testing.assert_close(two.detach(), torch.tensor([-0.005, 0.005]))
@@ -41,11 +41,11 @@ def test_sparse_gradients_move_only_their_rows():
     table = nn.Parameter(torch.ones(4, 2))
     rest = nn.Parameter(torch.ones(1))
     config = TrainerConfig(steps=1, learning_rate=0.1, weight_decay=0.5)
-    optimizers = Optimizers({"all": [table, rest]}, [table], config)
+    optimizer = Optimizer({"all": [table, rest]}, [table], config)
     nn.functional.embedding(torch.tensor([2, 0, 2]), table, sparse=True).sum().backward()
     rest.grad = torch.ones(1)
     assert clip_gradients([table, rest], None) == pytest.approx((2 * 1 + 2 * 4 + 1) ** 0.5)
-    optimizers.step(1.0)
+    optimizer.step(1.0)
     expected = torch.tensor([[0.9, 0.9], [1, 1], [0.9, 0.9], [1, 1]])
     torch.testing.assert_close(table.detach(), expected)
     # Decay: 0.1 * 0.5 of 1; Adam: 0.1.
@@ -111,14 +111,14 @@ def test_closing_ends_the_thread():
 
 
 def test_a_log_is_cut_back_to_a_step(tmp_path):
-    log = TrainingLog(tmp_path / "work" / "log.jsonl")
-    log.cut(3)
+    log = RunLog(tmp_path / "work" / "log.jsonl")
+    log.truncate(3)
     for step in (2, 4, 6):
         log.add({"step": step})
     with open(log.path, "a") as file:
         file.write('{"step": 8, "lo')
     assert [row["step"] for row in read_log(log.path)] == [2, 4, 6]
-    log.cut(4)
+    log.truncate(4)
     log.add({"step": 5})
     assert [json.loads(line)["step"] for line in log.path.read_text().splitlines()] == [2, 4, 5]
 

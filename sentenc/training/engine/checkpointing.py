@@ -1,4 +1,4 @@
-"""The state of a training run on disk: whole or not there, and of the same run or refused."""
+"""Saves and loads the state of a training run, and refuses the state of a run with other settings."""
 
 import json
 import pickle
@@ -12,49 +12,49 @@ import torch
 from sentenc.errors import CheckpointError
 from sentenc.io.atomic import replacing_file
 
-# Raised when the content changes so that older states cannot be read.
+# Increased if a change of the content makes older states unreadable.
 _VERSION = 1
 
 
 def save_state(path: Path, state: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    """Writes a state, atomically.
+    """Writes a state atomically.
 
     Args:
         path: The file.
-        state: Tensors, numbers, text, and lists and dicts of them.
-        settings: JSON values; what :func:`load_state` compares.
+        state: Tensors, numbers, strings, and lists and dicts of these.
+        settings: JSON values that identify the run; :func:`load_state` compares them.
     """
     with replacing_file(path) as temporary:
         torch.save({"version": _VERSION, "settings": json.dumps(settings), "state": dict(state)}, temporary)
 
 
 def load_state(path: Path, settings: Mapping[str, Any], free: Collection[str] = ()) -> dict[str, Any]:
-    """Reads a state, on the CPU.
+    """Reads a state into tensors on the CPU.
 
     Args:
         path: The file.
-        settings: Those of the run that wants to go on.
-        free: Settings that may differ: "section.key".
+        settings: The settings of the run that resumes.
+        free: Settings that may differ, each as "section.key".
 
     Raises:
-        CheckpointError: The file is damaged, or of another version.
-        ValueError: The settings differ; the message says in what.
+        CheckpointError: The file is damaged, or has another version.
+        ValueError: The settings differ; the message names each difference.
     """
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-        version, known = found["version"], json.loads(found["settings"])
-        state: dict[str, Any] = found["state"]
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        version, saved_settings = content["version"], json.loads(content["settings"])
+        state: dict[str, Any] = content["state"]
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise CheckpointError(
-            f"{path} is no state of a training run, or damaged ({error}): delete it to begin again"
+            f"{path} is damaged, or not the state of a training run ({error}): delete it to start again"
         ) from error
     if version != _VERSION:
-        raise CheckpointError(f"{path} is a state of version {version}, expected {_VERSION}")
-    changes = differences(known, json.loads(json.dumps(settings)), free)
+        raise CheckpointError(f"{path} has version {version}, expected {_VERSION}")
+    changes = differences(saved_settings, json.loads(json.dumps(settings)), free)
     if changes:
         raise ValueError(
             f"{path} is the state of a run with other settings: {'; '.join(changes)}. Only "
-            f"{', '.join(free) or 'nothing'} may change; undo it, or choose another folder or a fresh start"
+            f"{', '.join(free) or 'nothing'} may change: undo the changes, choose another work folder, or start afresh"
         )
     return state
 
@@ -62,29 +62,29 @@ def load_state(path: Path, settings: Mapping[str, Any], free: Collection[str] = 
 def differences(
     before: Mapping[str, Any], after: Mapping[str, Any], free: Collection[str] = (), prefix: str = ""
 ) -> list[str]:
-    """In words, where two trees of JSON values differ, but for free keys: "training.seed was 1 and is 2"."""
-    found: list[str] = []
+    """Lists the differences of two trees of JSON values, free keys excepted: "training.seed was 1 and is 2"."""
+    changes: list[str] = []
     for key in sorted({*before, *after}):
         old, new = before.get(key, "absent"), after.get(key, "absent")
         if f"{prefix}{key}" in free:
             continue
         if isinstance(old, dict) and isinstance(new, dict):
-            found += differences(old, new, free, f"{prefix}{key}.")
+            changes += differences(old, new, free, f"{prefix}{key}.")
         elif old != new:
-            found.append(f"{prefix}{key} was {old!r} and is {new!r}")
-    return found
+            changes.append(f"{prefix}{key} was {old!r} and is {new!r}")
+    return changes
 
 
 def random_state(device: torch.device) -> dict[str, torch.Tensor]:
-    """The state of torch's own generators, on the CPU and on a GPU."""
-    found = {"cpu": torch.get_rng_state()}
+    """Returns the state of torch's default generators: on the CPU, and on the GPU if ``device`` is one."""
+    state = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
-        found["cuda"] = torch.cuda.get_rng_state(device)
-    return found
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
 
 
 def set_random_state(state: Mapping[str, torch.Tensor], device: torch.device) -> None:
-    """Goes back to a state of :func:`random_state`."""
+    """Restores a state that :func:`random_state` returned."""
     torch.set_rng_state(state["cpu"])
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], device)

@@ -1,4 +1,4 @@
-"""Several processes that train one model: torchrun starts them, each takes its share of every batch."""
+"""Training by several processes that torchrun starts: each encodes its shard of every batch."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -10,17 +10,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-# The others wait while the first process fills a teacher's cache.
-_PATIENCE = timedelta(days=2)
+# The other processes wait while the first one fills the teacher's cache.
+_TIMEOUT = timedelta(days=2)
 
 
 class Processes:
-    """This process among those of a run.
+    """The processes of a run, seen from one of them.
 
     Args:
-        rank: Number of this process.
-        count: Processes of the run.
-        device: Where this process computes.
+        rank: Number of this process, from 0.
+        count: Number of processes.
+        device: The device that this process computes on.
     """
 
     def __init__(self, rank: int, count: int, device: torch.device) -> None:
@@ -28,28 +28,28 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that writes files and evaluates."""
+        """Whether this is the process that writes files and evaluates, rank 0."""
         return self.rank == 0
 
     def shard(self, size: int) -> slice:
-        """The part of a global batch that is this process's.
+        """Returns the part of a batch of ``size`` examples that belongs to this process.
 
         Raises:
-            ValueError: It cannot be shared out evenly.
+            ValueError: ``size`` is not a multiple of the number of processes.
         """
         if size % self.count:
             raise ValueError(
-                f"a batch of {size} examples cannot be shared by {self.count} processes, expected a multiple"
+                f"batch_size is {size}, expected a multiple of the number of processes, {self.count}"
             )
         part = size // self.count
         return slice(self.rank * part, (self.rank + 1) * part)
 
     def gather(self, vectors: Tensor) -> Tensor:
-        """The vectors of all processes, (count * B, d), from this one's (B, d), differentiable.
+        """Gathers the vectors (B, d) of all processes into (count * B, d), differentiably.
 
-        Every process must then compute the same loss of all of them: the gradient that reaches this
-        process's vectors is scaled by ``count``, so that the mean over the processes of any gradient,
-        be it of weights before or after the gathering, is the gradient of the loss.
+        Every process must then compute the same loss from all vectors. The gradient that reaches this
+        process's vectors is scaled by ``count``. The mean over the processes is then the gradient of the
+        loss, for weights before the gathering as well as after it.
         """
         if self.count == 1:
             return vectors
@@ -68,7 +68,7 @@ class Processes:
         dense = [gradient for gradient in gradients if not gradient.is_sparse]
         if not dense:
             return
-        # One message for all: a small one costs as much time as a large one.
+        # One message for all gradients: a small message takes as much time as a large one.
         flat = torch.cat([gradient.reshape(-1) for gradient in dense])
         dist.all_reduce(flat)
         flat /= self.count
@@ -77,16 +77,16 @@ class Processes:
             gradient.copy_(values.view_as(gradient))
 
     def all_reduce_max(self, *values: float) -> list[float]:
-        """The largest of each value over the processes, the same for all of them."""
+        """Returns the maximum of each value over the processes."""
         if self.count == 1:
             return list(values)
         row = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(row, op=dist.ReduceOp.MAX)
-        found: list[float] = row.tolist()
-        return found
+        maxima: list[float] = row.tolist()
+        return maxima
 
     def gather_objects(self, value: Any) -> list[Any]:
-        """One value of each process, by rank."""
+        """Returns the values of all processes, in the order of their ranks."""
         if self.count == 1:
             return [value]
         values: list[Any] = [None] * self.count
@@ -94,11 +94,20 @@ class Processes:
         return values
 
     def barrier(self) -> None:
-        """Waits until every process has come here."""
+        """Waits until every process has reached this call."""
         self.broadcast(None)
 
+    @contextmanager
+    def first_process_first(self) -> Iterator[None]:
+        """Runs the body in the first process before the others, which can then read the files that it wrote."""
+        if not self.is_first:
+            self.barrier()
+        yield
+        if self.is_first:
+            self.barrier()
+
     def broadcast(self, value: Any) -> Any:
-        """The first process's value, for all of them."""
+        """Returns the first process's value in every process."""
         if self.count == 1:
             return value
         box = [value]
@@ -116,25 +125,25 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None]:
-        # Every process holds the whole gradient already.
+        # Every process has computed the whole gradient.
         start = ctx.processes.rank * ctx.size
         return gradients[0][start : start + ctx.size] * ctx.processes.count, None
 
 
-def alone(device: str = "auto") -> Processes:
-    """This process as the only one."""
+def single_process(device: str = "auto") -> Processes:
+    """Returns a run of this process only. Arguments and errors are those of :func:`process_group`."""
     return Processes(0, 1, _device(device, 0))
 
 
 @contextmanager
-def processes(device: str = "auto") -> Iterator[Processes]:
-    """Joins the processes that torchrun started, or stands for the only one.
+def process_group(device: str = "auto") -> Iterator[Processes]:
+    """Joins the processes that torchrun started; without torchrun, this process is the only one.
 
     Args:
-        device: "auto" for a GPU if there is one, of its own for each process; or torch's name of one.
+        device: The name of a torch device, or "auto": a GPU if there is one (each process its own), else the CPU.
 
     Raises:
-        ValueError: torch knows no such device, or it is not there.
+        ValueError: The device is unknown to torch or not available.
     """
     count, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
     chosen = _device(device, local)
@@ -143,7 +152,7 @@ def processes(device: str = "auto") -> Iterator[Processes]:
         return
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_PATIENCE)
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_TIMEOUT)
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), chosen)
     finally:
@@ -159,5 +168,5 @@ def _device(name: str, local: int) -> torch.device:
             device = torch.device("cuda", local)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device is {name!r}, expected one that is there, such as cpu: {error}") from error
+        raise ValueError(f"device is {name!r}, expected an available one, such as 'cpu': {error}") from error
     return device

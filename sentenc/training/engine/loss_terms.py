@@ -1,4 +1,4 @@
-"""What is trained on what: an objective with its stream of batches, which can be stopped and gone on with."""
+"""Pairs each training loss with a resumable stream of batches."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -9,49 +9,50 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from sentenc.training.data.examples import Example
 from sentenc.training.data.prefetch import Prefetched
-from sentenc.training.losses.base import Encode, Example, Loss
+from sentenc.training.losses.base import Encode, Loss
 
-# Batches that a thread holds ready.
-_AHEAD = 4
+# Batches that a thread prepares ahead of the training.
+_BATCHES_AHEAD = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
-    """An objective, its data, and what it weighs.
+class LossTerm:
+    """A loss, its data, and its weight in the sum that is minimized.
 
     Attributes:
-        name: In the log.
-        objective: The loss.
-        batches: From an epoch and a number of batches to leave out of it, an endless iterator of
-            (epoch, examples), always the same ones; see :func:`sentenc.training.data.batching.batches`.
-        weight: Factor of its loss.
-        teacher: From n texts to a teacher's unit vectors (n, t), if the objective needs them.
+        name: The term's name in the log.
+        loss: The loss.
+        batches: Returns an endless iterator of (epoch, examples), given an epoch and the number of its batches
+            to skip. Equal arguments must yield equal batches; see :func:`sentenc.training.data.batching.batches`.
+        weight: Factor of the loss.
+        targets: Returns the targets (n, t) of n texts, such as a teacher's unit vectors, if the loss needs them.
     """
 
     name: str
-    objective: Loss
+    loss: Loss
     batches: Callable[[int, int], Iterator[tuple[int, list[Example]]]]
     weight: float = 1.0
-    teacher: Callable[[list[str]], npt.NDArray[np.float32]] | None = None
+    targets: Callable[[list[str]], npt.NDArray[np.float32]] | None = None
 
 
-def check_tasks(tasks: Sequence[Task]) -> None:
-    """Checks that tasks can be trained together.
+def check_loss_terms(terms: Sequence[LossTerm]) -> None:
+    """Checks that loss terms can be trained together.
 
     Raises:
-        ValueError: There is none, two have one name, one lacks its teacher, or two learn an output map.
+        ValueError: There are no terms, two have the same name, one lacks its targets, or two learn an output map.
     """
-    if not tasks:
-        raise ValueError("tasks is empty, expected at least one")
-    names = [task.name for task in tasks]
+    if not terms:
+        raise ValueError("loss_terms is empty, expected at least one")
+    names = [term.name for term in terms]
     if len(set(names)) != len(names):
-        raise ValueError(f"tasks are called {', '.join(names)}, expected different names")
-    for task in tasks:
-        if task.objective.needs_teacher and task.teacher is None:
-            raise ValueError(f"the objective of task {task.name} needs a teacher, and the task has none")
-    if sum(task.objective.output_map() is not None for task in tasks) > 1:
-        raise ValueError("several objectives learn a map from student to teacher, expected at most one")
+        raise ValueError(f"the names of loss_terms are {', '.join(names)}, expected different names")
+    for term in terms:
+        if term.loss.needs_teacher and term.targets is None:
+            raise ValueError(f"the loss term {term.name} has no targets, and its loss needs a teacher")
+    if sum(term.loss.output_map() is not None for term in terms) > 1:
+        raise ValueError("several losses learn a map from student to teacher, expected at most one")
 
 
 @dataclass(frozen=True)
@@ -59,60 +60,61 @@ class Batch:
     """A batch ready for the student.
 
     Attributes:
-        epoch: Its epoch.
-        examples: All of it, as the objective prepared them.
-        ids: (c * b, L) token ids of this process's b examples, column by column.
-        lengths: (c * b,) tokens of each.
-        teacher: (B, t) teacher's vectors of column 0 of all examples, or None.
+        epoch: The number of its epoch, from 0.
+        examples: The B examples of all processes, as the loss prepared them.
+        ids: (c * b, L) token ids of this process's b examples with c texts each, column by column.
+        lengths: (c * b,) number of tokens of each text.
+        targets: (B, t) targets of column 0 of all examples, or None.
     """
 
     epoch: int
-    examples: list[tuple[str, ...]]
+    examples: list[Example]
     ids: Tensor
     lengths: Tensor
-    teacher: npt.NDArray[np.float32] | None
+    targets: npt.NDArray[np.float32] | None
 
 
-class Stream:
-    """The batches of a task, prepared, with a position that can be saved.
+class BatchStream:
+    """The prepared batches of a loss term, with a position that can be saved.
 
     Args:
-        task: Whose.
-        tokenize: Texts to ids and lengths.
-        share: From the size of a batch to the part of it that this process encodes.
-        seed: Of the objective's random choices.
+        term: The loss term.
+        tokenize: Returns token ids (n, L) and lengths (n,) of n texts.
+        shard: Returns the part of a batch that this process encodes, given the batch's size.
+        seed: Seed of the loss's random choices.
     """
 
     def __init__(
         self,
-        task: Task,
+        term: LossTerm,
         tokenize: Callable[[list[str]], tuple[Tensor, Tensor]],
-        share: Callable[[int], slice],
+        shard: Callable[[int], slice],
         seed: list[int],
     ) -> None:
-        self.task = task
-        self._tokenize, self._share = tokenize, share
+        self.term = term
+        self._tokenize, self._shard = tokenize, shard
         self._rng = np.random.default_rng(seed)
+        # The epoch of the last batch that was drawn, and the number of batches drawn from it.
         self._epoch = self._drawn = 0
-        # Examples that were prepared together with earlier ones, and their epochs.
-        self._pending: list[tuple[int, list[tuple[str, ...]]]] = []
-        # An objective that leaves examples as they are needs no weights: all can be done ahead of time.
-        self._is_plain = _is_plain(task.objective)
+        # Batches that were prepared together with earlier ones, and their epochs.
+        self._pending: list[tuple[int, list[Example]]] = []
+        # A loss that leaves its examples unchanged needs no weights for it: the thread can do all the preparation.
+        self._prepares_nothing = _prepares_nothing(term.loss)
         self._source: Prefetched[Any] | None = None
 
     def next(self, encode: Encode) -> Batch:
-        """The next batch; ``encode`` is for the objective's choices."""
-        if self._is_plain:
+        """Returns the next batch; a loss that chooses examples by their vectors calls ``encode``."""
+        if self._prepares_nothing:
             batch: Batch = self._draw()
             return batch
         if not self._pending:
-            drawn = [self._draw() for _ in range(self.task.objective.lookahead)]
-            prepared = self.task.objective.prepare([examples for _, examples in drawn], encode, self._rng)
-            self._pending = [(epoch, batch) for (epoch, _), batch in zip(drawn, prepared, strict=True)]
+            drawn = [self._draw() for _ in range(self.term.loss.lookahead)]
+            prepared = self.term.loss.prepare([examples for _, examples in drawn], encode, self._rng)
+            self._pending = [(epoch, examples) for (epoch, _), examples in zip(drawn, prepared, strict=True)]
         return self._collate(*self._pending.pop(0))
 
     def state(self) -> str:
-        """Position and random state, as JSON."""
+        """Returns the position and the random state, as JSON."""
         return json.dumps(
             {
                 "epoch": self._epoch,
@@ -123,43 +125,48 @@ class Stream:
         )
 
     def load_state(self, state: str) -> None:
-        """Goes back to a position."""
+        """Restores a position that :meth:`state` returned."""
         self.close()
-        found = json.loads(state)
-        self._epoch, self._drawn = found["epoch"], found["drawn"]
-        self._pending = [(epoch, [tuple(example) for example in batch]) for epoch, batch in found["pending"]]
-        self._rng.bit_generator.state = found["rng"]
+        values = json.loads(state)
+        self._epoch, self._drawn = values["epoch"], values["drawn"]
+        self._pending = [(epoch, [tuple(example) for example in batch]) for epoch, batch in values["pending"]]
+        self._rng.bit_generator.state = values["rng"]
 
     def close(self) -> None:
-        """Ends the reading; the next batch begins it again where it was."""
+        """Stops reading; :meth:`next` resumes at the same position."""
         if self._source is not None:
             self._source.close()
             self._source = None
 
     def _draw(self) -> Any:
+        # Returns a Batch if the loss prepares nothing, else (epoch, examples).
         if self._source is None:
-            raw = self.task.batches(self._epoch, self._drawn)
-            made: Iterator[Any] = (self._collate(*item) for item in raw) if self._is_plain else raw
-            self._source = Prefetched(made, _AHEAD)
+            drawn = self.term.batches(self._epoch, self._drawn)
+            items: Iterator[Any] = drawn
+            if self._prepares_nothing:
+                items = (self._collate(epoch, examples) for epoch, examples in drawn)
+            self._source = Prefetched(items, _BATCHES_AHEAD)
         item = next(self._source, None)
         if item is None:
-            raise ValueError(f"the batches of task {self.task.name} have ended, expected them to have no end")
+            raise ValueError(
+                f"the batches of loss term {self.term.name} have ended, expected an endless iterator"
+            )
         epoch = item.epoch if isinstance(item, Batch) else item[0]
         self._drawn = self._drawn + 1 if epoch == self._epoch else 1
         self._epoch = epoch
         return item
 
-    def _collate(self, epoch: int, examples: list[tuple[str, ...]]) -> Batch:
-        own = examples[self._share(len(examples))]
-        ids, lengths = self._tokenize([text for column in zip(*own, strict=True) for text in column])
-        teacher = None
-        if self.task.objective.needs_teacher and self.task.teacher is not None:
-            teacher = self.task.teacher([example[0] for example in examples])
-        return Batch(epoch, examples, ids, lengths, teacher)
+    def _collate(self, epoch: int, examples: list[Example]) -> Batch:
+        shard = examples[self._shard(len(examples))]
+        ids, lengths = self._tokenize([text for column in zip(*shard, strict=True) for text in column])
+        targets = None
+        if self.term.loss.needs_teacher and self.term.targets is not None:
+            targets = self.term.targets([example[0] for example in examples])
+        return Batch(epoch, examples, ids, lengths, targets)
 
 
-def _is_plain(objective: Loss) -> bool:
-    inner = getattr(objective, "inner", None)
+def _prepares_nothing(loss: Loss) -> bool:
+    inner = getattr(loss, "inner", None)
     if isinstance(inner, Loss):
-        return _is_plain(inner)
-    return type(objective).prepare is Loss.prepare
+        return _prepares_nothing(inner)
+    return type(loss).prepare is Loss.prepare

@@ -1,4 +1,4 @@
-"""Adam for dense and for sparse gradients behind one object, and clipping that knows both."""
+"""AdamW for dense and SparseAdam for sparse gradients behind one object, and gradient clipping for both."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -9,16 +9,16 @@ from torch import Tensor, nn
 from sentenc.training.config.trainer import TrainerConfig
 
 
-class Optimizers:
-    """AdamW for all parameters, SparseAdam for those with sparse gradients, with one schedule.
+class Optimizer:
+    """AdamW, and SparseAdam for parameters with sparse gradients, with one learning rate schedule.
 
     Args:
         groups: Parameters by the name of their group.
-        sparse: Those among them whose gradients are sparse tensors.
-        config: Rates, decay and betas.
+        sparse: Those of the parameters whose gradients are sparse tensors.
+        config: Learning rates, weight decay and betas.
 
     Raises:
-        ValueError: ``config.learning_rates`` names a group that is not there.
+        ValueError: ``config.learning_rates`` names an unknown group.
     """
 
     def __init__(
@@ -30,61 +30,61 @@ class Optimizers:
         unknown = sorted(set(config.learning_rates) - set(groups))
         if unknown:
             raise ValueError(
-                f"learning_rates names {', '.join(unknown)}, expected groups of {', '.join(groups)}"
+                f"learning_rates names {', '.join(unknown)}, expected some of {', '.join(groups)}"
             )
         is_sparse = {id(parameter) for parameter in sparse}
         dense_groups: list[dict[str, Any]] = []
         sparse_groups: list[dict[str, Any]] = []
         for name, parameters in groups.items():
             peak = config.learning_rates.get(name, config.learning_rate)
-            for found, wanted in ((dense_groups, False), (sparse_groups, True)):
-                chosen = [p for p in parameters if (id(p) in is_sparse) == wanted]
+            for optimizer_groups, for_sparse in ((dense_groups, False), (sparse_groups, True)):
+                chosen = [p for p in parameters if (id(p) in is_sparse) == for_sparse]
                 if chosen:
-                    found.append({"params": chosen, "lr": peak, "peak": peak})
-        self.all: list[torch.optim.Optimizer] = []
+                    optimizer_groups.append({"params": chosen, "lr": peak, "peak": peak})
+        self.optimizers: list[torch.optim.Optimizer] = []
         if dense_groups:
-            self.all.append(
+            self.optimizers.append(
                 torch.optim.AdamW(
                     dense_groups, betas=config.betas, weight_decay=config.weight_decay, fused=True
                 )
             )
         if sparse_groups:
-            self.all.append(torch.optim.SparseAdam(sparse_groups, betas=config.betas))
+            self.optimizers.append(torch.optim.SparseAdam(sparse_groups, betas=config.betas))
 
     def step(self, rate: float) -> None:
-        """Updates the weights with ``rate`` times the peak learning rates, and drops the gradients."""
-        for optimizer in self.all:
+        """Updates the weights with ``rate`` times the peak learning rates, and clears the gradients."""
+        for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * rate
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
     def state(self) -> list[dict[str, Any]]:
-        """What :meth:`load_state` takes."""
-        return [optimizer.state_dict() for optimizer in self.all]
+        """Returns the state of the optimizers, for :meth:`load_state`."""
+        return [optimizer.state_dict() for optimizer in self.optimizers]
 
     def load_state(self, states: list[dict[str, Any]]) -> None:
-        """Goes back to a state of the same parameters."""
-        for optimizer, state in zip(self.all, states, strict=True):
+        """Restores a state that :meth:`state` returned for the same parameters."""
+        for optimizer, state in zip(self.optimizers, states, strict=True):
             optimizer.load_state_dict(state)
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], limit: float | None) -> float:
-    """Scales all gradients down to a norm of ``limit`` together, if theirs is larger.
+    """Scales all gradients by one factor so that their joint norm is at most ``limit``.
 
     Args:
-        parameters: Any; those without a gradient count nothing. Sparse gradients are coalesced.
-        limit: None to leave them.
+        parameters: Those without a gradient are skipped. Sparse gradients are coalesced.
+        limit: None leaves the gradients unchanged.
 
     Returns:
-        The norm (Euclidean, over all) before.
+        The Euclidean norm of all gradients together, before clipping.
     """
     values: list[Tensor] = []
     for parameter in parameters:
         if parameter.grad is None:
             continue
         if parameter.grad.is_sparse:
-            # A row that a batch uses twice is in an uncoalesced gradient twice.
+            # An uncoalesced gradient contains a row twice if the batch uses it twice.
             parameter.grad = parameter.grad.coalesce()
             values.append(parameter.grad.values())
         else:

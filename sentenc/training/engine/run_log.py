@@ -1,4 +1,4 @@
-"""What a training run tells: a log as JSON lines, a bar, and a picture of the curve."""
+"""Training logs: JSON lines, a progress bar and a plot of the learning curves."""
 
 import json
 import math
@@ -13,17 +13,17 @@ from typing import Any, Protocol
 from sentenc.figures import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, YELLOW, new_figure, save_figure
 from sentenc.io.atomic import replacing_file
 
-_COLOURS = (BLUE, GREEN, PINK, YELLOW, SKY, BLACK)
-_DEV_COLOUR = ORANGE
-# Parts of the bar: it shows progress, which goes by time where there is a limit.
-_PARTS = 10_000
+_LOSS_COLORS = (BLUE, GREEN, PINK, YELLOW, SKY, BLACK)
+_DEV_COLOR = ORANGE
+# Steps of the progress bar. It shows the share of the training that is over, which depends on time if that is limited.
+_BAR_STEPS = 10_000
 
 
-class TrainingLog:
-    """Rows of JSON in a file.
+class RunLog:
+    """The log of a training run: a file of JSON lines.
 
     Args:
-        path: The file; made with its folder.
+        path: The file. It and its folder are created if necessary.
     """
 
     def __init__(self, path: Path) -> None:
@@ -31,12 +31,12 @@ class TrainingLog:
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def add(self, row: dict[str, Any]) -> None:
-        """Appends a row."""
+        """Appends a row to the file."""
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
-    def cut(self, step: int) -> None:
-        """Drops the rows after a step: those that a run wrote after the state it now goes on from."""
+    def truncate(self, step: int) -> None:
+        """Removes the rows after a step, which were written later than the state that the run resumes from."""
         if not self.path.exists():
             return
         rows = [row for row in read_log(self.path) if row["step"] <= step]
@@ -45,7 +45,7 @@ class TrainingLog:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The rows of a log; what a killed process left unfinished at the end is left out."""
+    """Returns the rows of a log. A line that a killed process left unfinished is skipped."""
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
@@ -57,17 +57,17 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 @dataclass
 class LossWindow:
-    """Sums over the steps since the last row of the log.
+    """Accumulates losses over the steps since the last row of the log.
 
     Attributes:
-        since: Seconds of training when it was opened.
-        steps: Updates in it.
-        examples: Examples in it.
+        since: Seconds of training before the window's first step.
+        steps: Number of updates.
+        examples: Number of examples.
         total: Sum of the weighted losses.
-        losses: Sums of the losses by task.
-        norm: Sum of the norms of the gradient, before clipping.
-        last: The last weighted loss.
-        epoch: Of the last batch.
+        losses: Sum of each loss term, by name.
+        norm: Sum of the gradient norms before clipping.
+        last: Weighted loss of the last update.
+        epoch: Epoch of the last batch.
     """
 
     since: float = 0.0
@@ -80,7 +80,7 @@ class LossWindow:
     epoch: int = 0
 
     def add(self, total: float, losses: dict[str, float], norm: float, examples: int, epoch: int) -> None:
-        """Counts an update."""
+        """Adds an update."""
         self.steps += 1
         self.examples += examples
         self.total += total
@@ -90,7 +90,7 @@ class LossWindow:
         self.last, self.epoch = total, epoch
 
     def row(self, seconds: float) -> dict[str, Any]:
-        """Means, for the log; nothing of a window without updates."""
+        """Returns the means over the window as a row of the log; an empty row if there were no updates."""
         if not self.steps:
             return {}
         return {
@@ -103,10 +103,10 @@ class LossWindow:
 
 
 class TrainingBar(Protocol):
-    """Where a run reports how far it is."""
+    """Displays the progress of a run."""
 
     def show(self, progress: float, loss: float) -> None:
-        """Moves the bar to a share of the training, 0 to 1."""
+        """Moves the bar to a share of the training, from 0 to 1."""
 
 
 class _NoBar:
@@ -119,7 +119,7 @@ class _Bar:
         self._bar, self._place = bar, 0
 
     def show(self, progress: float, loss: float) -> None:
-        place = int(progress * _PARTS)
+        place = int(progress * _BAR_STEPS)
         if place > self._place:
             self._bar.update(place - self._place, loss)
             self._place = place
@@ -127,27 +127,27 @@ class _Bar:
 
 @contextmanager
 def training_bar(show: bool) -> Iterator[TrainingBar]:
-    """A bar with the time left and the loss, on a terminal; one that does nothing elsewhere."""
+    """Draws a bar with the remaining time and the loss on a terminal, and nothing elsewhere."""
     if not show or not sys.stderr.isatty():
         yield _NoBar()
         return
     import click
 
-    def loss_of(loss: float | None) -> str:
+    def format_loss(loss: float | None) -> str:
         return "" if loss is None else f"loss {loss:.4f}"
 
     with click.progressbar(
-        length=_PARTS, label="training", file=sys.stderr, item_show_func=loss_of, show_percent=True
+        length=_BAR_STEPS, label="training", file=sys.stderr, item_show_func=format_loss, show_percent=True
     ) as bar:
         yield _Bar(bar)
 
 
 def plot_curve(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str]) -> None:
-    """Draws losses, and dev scores where there are any, over steps.
+    """Plots losses, and dev scores if there are any, over the steps.
 
     Args:
-        rows: Those of a log.
-        path: Image file; the suffix decides the format.
+        rows: The rows of a log.
+        path: Image file; its suffix selects the format.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -156,12 +156,14 @@ def plot_curve(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str]) -> 
     losses = [row for row in rows if row.get("losses")]
     scores = [row for row in rows if row.get("dev") is not None]
     if not losses:
-        raise ValueError("the log has no row with a loss, nothing to draw")
+        raise ValueError("the log has no row with a loss, expected at least one")
     figure = new_figure(8.0, 4.2, extra="eval", feature="drawing the training curve")
     left = figure.subplots()
     for index, name in enumerate(losses[0]["losses"]):
         points = [(row["step"], row["losses"][name]) for row in losses if name in row["losses"]]
-        left.plot(*zip(*points, strict=True), color=_COLOURS[index % len(_COLOURS)], label=f"loss: {name}")
+        left.plot(
+            *zip(*points, strict=True), color=_LOSS_COLORS[index % len(_LOSS_COLORS)], label=f"loss: {name}"
+        )
     left.set_xlabel("step")
     left.set_ylabel("loss")
     left.grid(color="#e5e5e5")
@@ -170,9 +172,9 @@ def plot_curve(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str]) -> 
     if scores:
         right = left.twinx()
         points = [(row["step"], row["dev"]) for row in scores]
-        right.plot(*zip(*points, strict=True), color=_DEV_COLOUR, marker="o", markersize=4, label="dev score")
-        right.set_ylabel("dev score", color=_DEV_COLOUR)
-        right.tick_params(axis="y", colors=_DEV_COLOUR)
+        right.plot(*zip(*points, strict=True), color=_DEV_COLOR, marker="o", markersize=4, label="dev score")
+        right.set_ylabel("dev score", color=_DEV_COLOR)
+        right.tick_params(axis="y", colors=_DEV_COLOR)
         right.spines[["top"]].set_visible(False)
         more = right.get_legend_handles_labels()
         handles, labels = handles + more[0], labels + more[1]

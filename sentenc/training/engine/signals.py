@@ -1,4 +1,4 @@
-"""Ctrl-C and a scheduler's SIGTERM as a wish that is granted at the next good moment."""
+"""Turns SIGINT and SIGTERM into a stop request that the trainer honors at the next safe point."""
 
 import signal
 import threading
@@ -9,35 +9,35 @@ from types import FrameType
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Interruption:
-    """Whether somebody wants the work to stop.
+class StopRequest:
+    """A request to stop, made by a signal.
 
     Attributes:
-        is_wanted: Becomes True with the first signal.
+        is_made: False until the first signal arrives.
     """
 
     def __init__(self) -> None:
-        self.is_wanted = False
+        self.is_made = False
 
-    def _note(self, _number: int, _frame: FrameType | None) -> None:
-        if self.is_wanted:
+    def _receive(self, _number: int, _frame: FrameType | None) -> None:
+        if self.is_made:
             raise KeyboardInterrupt("interrupted twice")
-        self.is_wanted = True
+        self.is_made = True
 
 
 @contextmanager
-def interruption() -> Iterator[Interruption]:
-    """Notes SIGINT and SIGTERM instead of letting them break in; a second one breaks in all the same.
+def catch_stop_signals() -> Iterator[StopRequest]:
+    """Records the first SIGINT or SIGTERM instead of interrupting; the second one interrupts.
 
-    Only a main thread can do this; in any other nothing is noted.
+    Only a main thread can handle signals: in any other thread the request is never made.
     """
-    found = Interruption()
+    request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
-        yield found
+        yield request
         return
-    before = {number: signal.signal(number, found._note) for number in _SIGNALS}
+    handlers = {number: signal.signal(number, request._receive) for number in _SIGNALS}
     try:
-        yield found
+        yield request
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)

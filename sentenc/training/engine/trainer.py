@@ -1,4 +1,4 @@
-"""The training loop: batches of every task, one step of the weights, and a state to go on from."""
+"""The training loop: minimizes a weighted sum of losses, evaluates, and saves a resumable state."""
 
 import json
 import math
@@ -15,34 +15,36 @@ from torch import Tensor, nn
 from sentenc.encoders.base import Encoder
 from sentenc.training.config.trainer import TrainerConfig
 from sentenc.training.engine.checkpointing import load_state, random_state, save_state, set_random_state
-from sentenc.training.engine.distributed import Processes, alone
-from sentenc.training.engine.loss_terms import Batch, Stream, Task, check_tasks
-from sentenc.training.engine.optimizer import Optimizers, clip_gradients
-from sentenc.training.engine.run_log import LossWindow, TrainingBar, TrainingLog, training_bar
-from sentenc.training.engine.signals import Interruption, interruption
+from sentenc.training.engine.distributed import Processes, single_process
+from sentenc.training.engine.loss_terms import Batch, BatchStream, LossTerm, check_loss_terms
+from sentenc.training.engine.optimizer import Optimizer, clip_gradients
+from sentenc.training.engine.run_log import LossWindow, RunLog, TrainingBar, training_bar
+from sentenc.training.engine.signals import StopRequest, catch_stop_signals
 from sentenc.training.losses.l2_sp import L2SP
 from sentenc.training.students.base import Student
 
-__all__ = ["Result", "Task", "Trainer", "TrainerConfig"]
+__all__ = ["LossTerm", "Result", "Trainer", "TrainerConfig"]
 
 _STATE = "state.pt"
 _LOG = "log.jsonl"
-# Texts that are encoded at a time where an objective asks for vectors.
-_BLOCK = 512
-# May change between two sessions of a run.
-_FREE = tuple(f"training.{name}" for name in ("steps", "max_minutes", "save_minutes", "device", "keep"))
+# Texts that the student encodes at a time if a loss chooses examples by their vectors.
+_TEXTS_PER_CALL = 512
+# Settings that may change when a run is resumed.
+_FREE_SETTINGS = tuple(
+    f"training.{name}" for name in ("steps", "max_minutes", "save_minutes", "device", "keep")
+)
 
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended.
+    """The result of a run.
 
     Attributes:
-        steps: Updates made.
-        minutes: Time spent, in all sessions.
-        best_step: Step of the best evaluation, None without any.
-        best_score: Its score.
-        finished: Whether the training is over, not merely stopped.
+        steps: Number of updates.
+        minutes: Training time, earlier sessions included.
+        best_step: Step of the best evaluation; None if there was no evaluation.
+        best_score: Score of the best evaluation.
+        finished: False if the training was stopped and can be resumed.
     """
 
     steps: int
@@ -53,96 +55,96 @@ class Result:
 
 
 class Trainer:
-    """Trains a student on tasks; stopped in whatever way, the same call goes on where its state is.
+    """Trains a student on loss terms. After any interruption, the same call resumes from the saved state.
 
     Args:
-        student: What is trained, in place.
-        tasks: What on; each step draws a batch of every one.
-        config: How.
-        folder: Where state, log and the texts of a batch that failed are kept.
-        evaluate: From the student as an encoder to a score, the higher the better.
-        rotate_on: See :meth:`Student.encoder <sentenc.training.students.cse.Student.encoder>`: what is evaluated is
-            the model as it will be finished.
-        processes: Those that train together; by default this one alone.
-        settings: JSON values that identify the run (data, model) beside ``config``: a state of other
-            settings is refused.
+        student: The student, trained in place.
+        loss_terms: The losses and their data; each step draws a batch of every term.
+        config: The training configuration.
+        folder: Folder of the state, the log, and the texts of a batch that failed.
+        evaluate: Returns the score of an encoder; higher is better.
+        rotate_on: Passed to :meth:`Student.encoder <sentenc.training.students.base.Student.encoder>`, so that
+            the evaluated encoder is the finished model.
+        processes: The processes that train together; by default this process only.
+        identity: JSON values that identify the data and the model. A saved state with another identity or
+            ``config`` is refused.
         show_progress_bar: Draw a bar on standard error.
 
     Raises:
-        ValueError: Tasks, student and configuration do not fit together.
+        ValueError: Loss terms, student and configuration do not fit together.
     """
 
     def __init__(
         self,
         student: Student,
-        tasks: Sequence[Task],
+        loss_terms: Sequence[LossTerm],
         config: TrainerConfig,
         folder: Path,
         evaluate: Callable[[Encoder], float] | None = None,
         *,
         rotate_on: list[str] | None = None,
         processes: Processes | None = None,
-        settings: dict[str, Any] | None = None,
+        identity: dict[str, Any] | None = None,
         show_progress_bar: bool = True,
     ) -> None:
-        check_tasks(tasks)
+        check_loss_terms(loss_terms)
         self.rotate_on = rotate_on
-        self.processes = alone(config.device) if processes is None else processes
+        self.processes = single_process(config.device) if processes is None else processes
         self.student = student.to(self.processes.device)
-        self.tasks, self.config, self.folder, self.evaluate = tuple(tasks), config, folder, evaluate
-        self.objectives = nn.ModuleList([task.objective for task in tasks]).to(self.processes.device)
+        self.loss_terms = tuple(loss_terms)
+        self.config, self.folder, self.evaluate = config, folder, evaluate
+        self.losses = nn.ModuleList([term.loss for term in loss_terms]).to(self.processes.device)
         groups = dict(student.groups())
         self.regularization = L2SP(groups, config.regularization)
         sparse = student.sparse_parameters()
         _check_sparse(config, groups, sparse)
-        if own := list(self.objectives.parameters()):
-            groups["losses"] = own
+        if loss_parameters := list(self.losses.parameters()):
+            groups["losses"] = loss_parameters
         self.parameters = [parameter for group in groups.values() for parameter in group]
-        self.optimizers = Optimizers(groups, sparse, config)
-        # The first use of a transformer's tokenizer may change it, which two threads must not do at once.
+        self.optimizer = Optimizer(groups, sparse, config)
+        # The first call of a transformer's tokenizer may modify it, which two threads must not do at once.
         student.tokenize(["a"])
         self.streams = [
-            Stream(task, student.tokenize, self.processes.shard, [config.seed, number])
-            for number, task in enumerate(tasks)
+            BatchStream(term, student.tokenize, self.processes.shard, [config.seed, number])
+            for number, term in enumerate(loss_terms)
         ]
         self.step, self.seconds = 0, 0.0
         self._best: dict[str, Any] | None = None
         self._evaluated = -1
         self._window = LossWindow()
-        self._settings = {"training": asdict(config), "processes": self.processes.count} | (settings or {})
-        self._log = TrainingLog(folder / _LOG)
+        self._identity = {"training": asdict(config), "processes": self.processes.count} | (identity or {})
+        self._log = RunLog(folder / _LOG)
         self._shows_bar = show_progress_bar and self.processes.is_first
 
     @property
     def state_file(self) -> Path:
-        """Where the state is kept."""
+        """Path of the saved state."""
         return self.folder / _STATE
 
     def output_map(self) -> Tensor | None:
-        """The linear map that an objective has learned after the student, if one has."""
-        maps = [found for task in self.tasks if (found := task.objective.output_map()) is not None]
-        return maps[0] if maps else None
+        """Returns the linear map (dim, t) that a loss has learned to apply to the student's vectors, if any."""
+        return next((m for term in self.loss_terms if (m := term.loss.output_map()) is not None), None)
 
     def run(self, stop_at: int | None = None) -> Result:
-        """Trains to the last step or to the end of the time, from wherever the folder's state is.
+        """Trains from the saved state, if there is one, to the last step or until the time is up.
 
         Args:
-            stop_at: Save and return when so many steps have been made, the schedule being that of all.
+            stop_at: Save the state and return after this step. The schedule does not change.
 
         Returns:
-            How it ended; the student then has the best or the last weights, as configured.
+            The result of the run. The student then has its best or its last weights, as ``config.keep`` says.
 
         Raises:
-            KeyboardInterrupt: SIGINT or SIGTERM came; the state is saved.
-            FloatingPointError: A loss or gradient is not finite. The state of the last save stays.
-            CheckpointError: The state is damaged.
-            ValueError: The state is of other settings.
+            KeyboardInterrupt: SIGINT or SIGTERM arrived; the state has been saved.
+            FloatingPointError: A loss or gradient is not finite. The last saved state is kept.
+            CheckpointError: The saved state is damaged.
+            ValueError: The saved state has other settings.
         """
         try:
             with _own_randomness(self.config.seed + self.processes.rank, self.processes.device):
                 self._resume()
-                with interruption() as wish, training_bar(self._shows_bar) as bar:
-                    finished = self._train(wish, bar, stop_at)
+                with catch_stop_signals() as request, training_bar(self._shows_bar) as bar:
+                    finished = self._train(request, bar, stop_at)
         finally:
             for stream in self.streams:
                 stream.close()
@@ -156,14 +158,14 @@ class Trainer:
             finished,
         )
 
-    def _train(self, wish: Interruption, bar: TrainingBar, stop_at: int | None) -> bool:
+    def _train(self, request: StopRequest, bar: TrainingBar, stop_at: int | None) -> bool:
         started = time.monotonic() - self.seconds
         saved = self.seconds
         self.student.train()
         while True:
             own = time.monotonic() - started
-            # All processes must take every decision alike.
-            self.seconds, stops = self.processes.all_reduce_max(own, float(wish.is_wanted))
+            # All processes must make the same decisions.
+            self.seconds, stops = self.processes.all_reduce_max(own, float(request.is_made))
             progress = self._progress()
             if self._evaluated < self.step and (self._is_due() or progress >= 1):
                 self._report()
@@ -177,7 +179,7 @@ class Trainer:
                 if stops:
                     raise KeyboardInterrupt(
                         f"stopped at step {self.step} of {self.config.steps}; the state is in {self.folder}, and "
-                        "the same run goes on from it"
+                        "the same command resumes the run"
                     )
                 return False
             if self.seconds - saved > 60 * self.config.save_minutes:
@@ -196,64 +198,64 @@ class Trainer:
 
     def _update(self, progress: float) -> None:
         self.student.set_progress(progress)
-        used: dict[str, list[Batch]] = {task.name: [] for task in self.tasks}
+        used: dict[str, list[Batch]] = {term.name: [] for term in self.loss_terms}
         losses = dict.fromkeys(used, 0.0)
         for _ in range(self.config.accumulate):
-            for task, stream in zip(self.tasks, self.streams, strict=True):
+            for term, stream in zip(self.loss_terms, self.streams, strict=True):
                 batch = stream.next(self._encode)
-                used[task.name].append(batch)
-                loss = self._loss(task, batch)
+                used[term.name].append(batch)
+                loss = self._loss(term, batch)
                 value = float(loss.detach())
                 if not math.isfinite(value):
-                    self._fail(f"the loss of {task.name} is {value}", {task.name: [batch]})
-                for name, part in ({task.name: value} | _parts(task)).items():
+                    self._fail(f"the loss of {term.name} is {value}", {term.name: [batch]})
+                for name, part in ({term.name: value} | _loss_parts(term)).items():
                     losses[name] = losses.get(name, 0.0) + part / self.config.accumulate
-                (loss * (task.weight / self.config.accumulate)).backward()  # type: ignore[no-untyped-call]
+                (loss * (term.weight / self.config.accumulate)).backward()  # type: ignore[no-untyped-call]
         if self.regularization:
             self.regularization.penalty().backward()  # type: ignore[no-untyped-call]
         self.processes.average_gradients(self.parameters)
         norm = clip_gradients(self.parameters, self.config.clip)
         if not math.isfinite(norm):
             self._fail(f"the norm of the gradient is {norm}", used)
-        self.optimizers.step(self.config.rate(self.step, progress))
-        total = sum(task.weight * losses[task.name] for task in self.tasks)
+        self.optimizer.step(self.config.rate(self.step, progress))
+        total = sum(term.weight * losses[term.name] for term in self.loss_terms)
         examples = sum(len(batch.examples) for group in used.values() for batch in group)
-        self._window.add(total, losses, norm, examples, used[self.tasks[0].name][-1].epoch)
+        self._window.add(total, losses, norm, examples, used[self.loss_terms[0].name][-1].epoch)
 
-    def _loss(self, task: Task, batch: Batch) -> Tensor:
+    def _loss(self, term: LossTerm, batch: Batch) -> Tensor:
         device = self.processes.device
-        if task.objective.needs_states:
-            return self._loss_of_states(task, batch)
+        if term.loss.needs_states:
+            return self._loss_of_states(term, batch)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             vectors = self.student(batch.ids.to(device), batch.lengths.to(device))
         columns = vectors[:, : self.student.loss_dim].chunk(len(batch.examples[0]))
-        teacher = None if batch.teacher is None else torch.from_numpy(batch.teacher).to(device)
-        loss: Tensor = task.objective([self.processes.gather(column) for column in columns], teacher)
+        targets = None if batch.targets is None else torch.from_numpy(batch.targets).to(device)
+        loss: Tensor = term.loss([self.processes.gather(column) for column in columns], targets)
         return loss
 
-    def _loss_of_states(self, task: Task, batch: Batch) -> Tensor:
-        # Each process has its share's mean; the mean of their gradients is that of the batch.
+    def _loss_of_states(self, term: LossTerm, batch: Batch) -> Tensor:
+        # Each process computes the mean loss of its shard; the mean of the gradients is that of the batch.
         device = self.processes.device
         with torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             states = self.student.states(batch.ids.to(device), batch.lengths.to(device))
-            return task.objective.state_loss(states)
+            return term.loss.state_loss(states)
 
     @torch.no_grad()
     def _encode(self, texts: list[str]) -> Tensor:
         device = self.processes.device
-        found = torch.empty(len(texts), self.student.loss_dim, device=device)
+        vectors = torch.empty(len(texts), self.student.loss_dim, device=device)
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         self.student.eval()
-        for start in range(0, len(order), _BLOCK):
-            rows = order[start : start + _BLOCK]
+        for start in range(0, len(order), _TEXTS_PER_CALL):
+            rows = order[start : start + _TEXTS_PER_CALL]
             ids, lengths = self.student.tokenize([texts[i] for i in rows])
-            vectors = self.student(ids.to(device), lengths.to(device))
-            found[rows] = vectors[:, : self.student.loss_dim].float()
+            encoded = self.student(ids.to(device), lengths.to(device))
+            vectors[rows] = encoded[:, : self.student.loss_dim].float()
         self.student.train()
-        return found
+        return vectors
 
     def _report(self) -> None:
-        # An evaluation, and the row of the log that it is in.
+        # Evaluates the student and writes a row of the log.
         self._evaluated = self.step
         if self.evaluate is None:
             if self._window.steps:
@@ -286,12 +288,12 @@ class Trainer:
                 json.dumps({"step": self.step, "what": what, "examples": examples}, indent=1), "utf-8"
             )
         raise FloatingPointError(
-            f"{what} at step {self.step}, expected a finite number; the texts are in {path}, and the state "
-            f"before is in {self.state_file} if there was time to save one"
+            f"{what} at step {self.step}, expected a finite number; the texts of the batch are in {path}, and an "
+            f"earlier state, if one was saved, is in {self.state_file}"
         )
 
     def _weights(self) -> dict[str, Any]:
-        modules = {"student": self.student, "losses": self.objectives}
+        modules = {"student": self.student, "losses": self.losses}
         return {
             name: {key: value.detach().cpu().clone() for key, value in module.state_dict().items()}
             for name, module in modules.items()
@@ -299,7 +301,7 @@ class Trainer:
 
     def _load_weights(self, weights: dict[str, Any]) -> None:
         self.student.load_state_dict(weights["student"])
-        self.objectives.load_state_dict(weights["losses"])
+        self.losses.load_state_dict(weights["losses"])
 
     def _save(self) -> None:
         random = self.processes.gather_objects(random_state(self.processes.device))
@@ -309,42 +311,42 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
             "student": self.student.state_dict(),
-            "losses": self.objectives.state_dict(),
+            "losses": self.losses.state_dict(),
             "regularization": self.regularization.state_dict(),
-            "optimizers": self.optimizers.state(),
+            "optimizer": self.optimizer.state(),
             "streams": [stream.state() for stream in self.streams],
             "random": random,
             "best": self._best,
             "evaluated": self._evaluated,
             "window": asdict(self._window),
         }
-        save_state(self.state_file, state, self._settings)
+        save_state(self.state_file, state, self._identity)
 
     def _resume(self) -> None:
         if not self.state_file.exists():
             if self.processes.is_first:
-                self._log.cut(-1)
+                self._log.truncate(-1)
             return
-        state = load_state(self.state_file, self._settings, _FREE)
+        state = load_state(self.state_file, self._identity, _FREE_SETTINGS)
         self._load_weights(state)
         self.regularization.load_state_dict(state["regularization"])
-        self.optimizers.load_state(state["optimizers"])
+        self.optimizer.load_state(state["optimizer"])
         for stream, position in zip(self.streams, state["streams"], strict=True):
             stream.load_state(position)
         set_random_state(state["random"][self.processes.rank], self.processes.device)
         self.step, self.seconds, self._best = state["step"], state["seconds"], state["best"]
         self._evaluated, self._window = state["evaluated"], LossWindow(**state["window"])
         if self.processes.is_first:
-            self._log.cut(self.step)
+            self._log.truncate(self.step)
 
 
-def _parts(task: Task) -> dict[str, float]:
-    return {f"{task.name}.{name}": value for name, value in task.objective.parts.items()}
+def _loss_parts(term: LossTerm) -> dict[str, float]:
+    return {f"{term.name}.{name}": value for name, value in term.loss.parts.items()}
 
 
 @contextmanager
 def _own_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    # Dropout draws from torch's own generator: its state is the run's for as long as it runs, then the caller's.
+    # Dropout draws from torch's default generator: the run seeds it, and the caller's state is restored afterwards.
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
@@ -356,12 +358,12 @@ def _check_sparse(
     if config.sparse_embeddings != bool(sparse):
         raise ValueError(
             f"sparse_embeddings is {config.sparse_embeddings}, but the student has {len(sparse)} parameters with "
-            "sparse gradients: make both agree"
+            "sparse gradients: pass the same setting to both"
         )
     is_sparse = {id(parameter) for parameter in sparse}
     for group, strength in config.regularization.items():
         if strength and any(id(parameter) in is_sparse for parameter in groups.get(group, ())):
             raise ValueError(
-                f"regularization.{group} is {strength} with sparse_embeddings, expected one without the other: "
-                "the penalty has a gradient for every row"
+                f"regularization.{group} is {strength} with sparse_embeddings: use only one of them, because the "
+                "penalty has a gradient for every row"
             )

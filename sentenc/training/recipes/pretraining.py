@@ -23,8 +23,8 @@ from sentenc.io.progress import progress_bar
 from sentenc.training.config.pretraining import LossConfig, RunConfig, TeacherConfig
 from sentenc.training.config.toml_writer import toml_text
 from sentenc.training.data.batching import Example, batches
-from sentenc.training.engine.distributed import Processes, processes
-from sentenc.training.engine.loss_terms import Task
+from sentenc.training.engine.distributed import Processes, process_group
+from sentenc.training.engine.loss_terms import LossTerm
 from sentenc.training.engine.run_log import plot_curve, read_log
 from sentenc.training.engine.trainer import Result, Trainer
 from sentenc.training.initialization.build_cse import make_student
@@ -82,7 +82,7 @@ def run(
     """
     if max_minutes is not None:
         config = replace(config, training=replace(config.training, max_minutes=max_minutes))
-    with processes(config.training.device) as them:
+    with process_group(config.training.device) as them:
         prepared = _Preparation(config, them, resume, show_progress_bar)
         trainer = prepared.trainer()
         result = trainer.run()
@@ -135,7 +135,7 @@ class _Preparation:
             self.score,
             rotate_on=self.rotation_texts(),
             processes=self.them,
-            settings=self._settings(),
+            identity=self._settings(),
             show_progress_bar=self.bars,
         )
 
@@ -211,7 +211,7 @@ class _Preparation:
             self.corpora[corpus].fingerprint(),
         )
 
-    def _task(self, number: int, settings: LossConfig) -> Task:
+    def _task(self, number: int, settings: LossConfig) -> LossTerm:
         corpus, seed = self.corpora[settings.corpus], self.config.seed + number
         objective = self._objective(settings, seed)
         if objective.columns != corpus.columns:
@@ -227,7 +227,7 @@ class _Preparation:
         kinds = [other.kind for other in self.config.objectives]
         name = settings.kind if kinds.count(settings.kind) == 1 else f"{settings.kind}-{number + 1}"
         lookup = None if self.vectors is None else self.vectors.lookup
-        return Task(name=name, objective=objective, batches=stream, weight=settings.weight, teacher=lookup)
+        return LossTerm(name=name, loss=objective, batches=stream, weight=settings.weight, targets=lookup)
 
     def _objective(self, settings: LossConfig, seed: int) -> Loss:
         axes = None

@@ -24,8 +24,8 @@ from sentenc.training.config.toml_writer import toml_text
 from sentenc.training.data.batching import batches
 from sentenc.training.data.labeled import baseline, joined, read_task_data, task_score
 from sentenc.training.engine.checkpointing import differences
-from sentenc.training.engine.distributed import alone
-from sentenc.training.engine.loss_terms import Task
+from sentenc.training.engine.distributed import single_process
+from sentenc.training.engine.loss_terms import LossTerm
 from sentenc.training.engine.trainer import Trainer, TrainerConfig
 from sentenc.training.initialization.build_classifier import base, finetuned, first_student, load_weights
 from sentenc.training.losses.base import Loss
@@ -118,7 +118,7 @@ class _Run:
         self, config: TaskRunConfig, max_minutes: float | None, resume: bool, show_progress_bar: bool
     ) -> None:
         self.config, self.max_minutes, self.bars = config, max_minutes, show_progress_bar
-        self.processes = alone(config.device)
+        self.processes = single_process(config.device)
         self.work = Path(config.work)
         task = config.task
         self.train = read_task_data(task.train, task).sample(task.limit, config.seed)
@@ -252,18 +252,18 @@ class _Run:
             self.outcomes[name] = told["outcome"]
             return
         size = min(settings.batch_size, len(texts))
-        task = Task(
+        term = LossTerm(
             name=name,
-            objective=objective,
+            loss=objective,
             batches=lambda epoch, start: batches(
                 HeldExamples(texts), size, self.config.seed, start, epoch=epoch
             ),
-            teacher=None if targets is None else targets.lookup,
+            targets=None if targets is None else targets.lookup,
         )
         evaluate = self.score if targets is not None else None
         training = self._training(name, settings, len(texts) // size, evaluate)
         trainer = Trainer(
-            student, [task], training, folder, evaluate, processes=self.processes, settings=identity,
+            student, [term], training, folder, evaluate, processes=self.processes, identity=identity,
             show_progress_bar=self.bars,
         )  # fmt: skip
         result = trainer.run()
