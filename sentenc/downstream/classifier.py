@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.downstream.estimator import ClassifierMixin, Floats, Matrix, SentenceEstimator, is_number
-from sentenc.downstream.head import HeadKind
 from sentenc.downstream.labels import Labels, ParsedLabels, parse_labels
+from sentenc.solvers.losses import OutputKind
 
 
 class LabeledEstimator(ClassifierMixin, SentenceEstimator):  # type: ignore[misc, unused-ignore]
@@ -32,7 +32,7 @@ class LabeledEstimator(ClassifierMixin, SentenceEstimator):  # type: ignore[misc
         parsed = parse_labels(y)
         _check_classes(parsed)
         weights = _class_weights(self.class_weight, parsed)
-        kind: HeadKind = "sigmoid" if parsed.multi_label else "softmax"
+        kind: OutputKind = "sigmoid" if parsed.multi_label else "softmax"
         self._fit(texts, parsed.targets, kind, sample_weight, weights)
         self._set_labels(Labels(parsed.classes, parsed.multi_label, parsed.indicator))
         self.metrics_["n_classes"] = len(self.classes_)
@@ -75,7 +75,7 @@ class LabeledEstimator(ClassifierMixin, SentenceEstimator):  # type: ignore[misc
     def _labels_to_json(self) -> dict[str, Any]:
         return self._labels.to_json()
 
-    def _set_labels_from_json(self, value: dict[str, Any]) -> tuple[int, HeadKind]:
+    def _set_labels_from_json(self, value: dict[str, Any]) -> tuple[int, OutputKind]:
         self._set_labels(Labels.from_json(value))
         return len(self.classes_), "sigmoid" if self.multi_label_ else "softmax"
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from sentenc.downstream.features import pair_features
 from sentenc.downstream.fine_tuning_config import FineTuningConfig
-from sentenc.downstream.head import HeadKind, LinearHead, log_losses, probabilities
+from sentenc.downstream.head import LinearHead
 from sentenc.downstream.head_solver import fit_head, hits
 from sentenc.downstream.labels import parse_texts
 from sentenc.downstream.persistence import (
@@ -27,6 +27,7 @@ from sentenc.encoders.base import Encoder
 from sentenc.errors import CheckpointError, MissingExtraError
 from sentenc.registry import available_models
 from sentenc.registry import load as load_encoder
+from sentenc.solvers.losses import OutputKind, log_losses, probabilities
 from sentenc.splits import Rows, strata, validation_rows
 
 try:
@@ -152,14 +153,14 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
     def _labels_to_json(self) -> dict[str, Any]:
         raise NotImplementedError
 
-    def _set_labels_from_json(self, value: dict[str, Any]) -> tuple[int, HeadKind]:
+    def _set_labels_from_json(self, value: dict[str, Any]) -> tuple[int, OutputKind]:
         # Returns the number of outputs and the kind of the head that belong to these labels.
         raise NotImplementedError
 
     # The fit ------------------------------------------------------------------------------------
 
     def _fit(
-        self, texts: Any, targets: Matrix, kind: HeadKind, sample_weight: Any, class_weights: Matrix | None
+        self, texts: Any, targets: Matrix, kind: OutputKind, sample_weight: Any, class_weights: Matrix | None
     ) -> HeldOut:
         # The rows that were held out, and their probabilities.
         started = time.perf_counter()
@@ -184,7 +185,7 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
         encoder: Encoder,
         columns: list[list[str]],
         targets: Matrix,
-        kind: HeadKind,
+        kind: OutputKind,
         weights: Matrix,
         rng: np.random.Generator,
     ) -> HeldOut:
@@ -199,14 +200,14 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
         )  # fmt: skip
         self.encoder_, self.head_, self.C_ = encoder, found.head, found.C
         self.metrics_, self.history_, self.n_iter_ = dict(found.validation), [], 1
-        return found.held_out
+        return found.validation_predictions
 
     def _fit_all(
         self,
         encoder: Encoder,
         columns: list[list[str]],
         targets: Matrix,
-        kind: HeadKind,
+        kind: OutputKind,
         weights: Matrix,
         rng: np.random.Generator,
     ) -> HeldOut:

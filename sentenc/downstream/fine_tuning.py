@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.downstream.fine_tuning_config import FineTuningConfig
-from sentenc.downstream.head import HeadKind, LinearHead
+from sentenc.downstream.head import LinearHead
 from sentenc.downstream.head_solver import hits
 from sentenc.downstream.trainable_encoder import Ids, Init, TrainableEncoder, tunable
 from sentenc.encoders.base import Encoder
 from sentenc.io.progress import progress_bar
+from sentenc.solvers.losses import OutputKind
 
 # After sentenc.downstream.trainable_encoder, which says so if torch is missing.
 import torch  # isort: skip
@@ -62,7 +63,7 @@ def tune_end_to_end(
     encoder: Encoder,
     columns: Sequence[Sequence[str]],
     targets: Matrix,
-    kind: HeadKind,
+    kind: OutputKind,
     *,
     config: FineTuningConfig,
     init: Init = "pretrained",
@@ -116,7 +117,7 @@ def tune_end_to_end(
 
 class _Run:
     def __init__(
-        self, encoder: Encoder, columns: Sequence[Sequence[str]], targets: Matrix, kind: HeadKind,
+        self, encoder: Encoder, columns: Sequence[Sequence[str]], targets: Matrix, kind: OutputKind,
         config: FineTuningConfig, init: Init, weights: Matrix, rows: Rows, validation: Rows, rng: np.random.Generator,
         head_start: LinearHead | None,
     ) -> None:  # fmt: skip

@@ -7,8 +7,8 @@ import numpy.typing as npt
 
 from sentenc.downstream.classifier import LabeledEstimator
 from sentenc.downstream.estimator import Matrix, RegressorMixin, SentenceEstimator, is_number
-from sentenc.downstream.head import HeadKind
 from sentenc.downstream.labels import parse_pairs, parse_scores
+from sentenc.solvers.losses import OutputKind
 
 # Steps of a score: fewer are no score, and more are better divided by something.
 _MOST_STEPS = 101
@@ -105,7 +105,7 @@ class SentencePairRegressor(RegressorMixin, SentenceEstimator):  # type: ignore[
     def _labels_to_json(self) -> dict[str, Any]:
         return {"steps": self.steps_.tolist()}
 
-    def _set_labels_from_json(self, value: dict[str, Any]) -> tuple[int, HeadKind]:
+    def _set_labels_from_json(self, value: dict[str, Any]) -> tuple[int, OutputKind]:
         steps = value["steps"]
         if any(type(step) is not int for step in steps) or steps != list(range(steps[0], steps[-1] + 1)):
             raise ValueError(f"steps are {steps}, expected consecutive whole numbers")

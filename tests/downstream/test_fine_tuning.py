@@ -23,8 +23,9 @@ from sentenc.downstream import fine_tuning
 from sentenc.downstream.features import pair_features
 from sentenc.downstream.fine_tuning import tune_end_to_end
 from sentenc.downstream.fine_tuning_config import FineTuningConfig
-from sentenc.downstream.head import LinearHead, log_losses
+from sentenc.downstream.head import LinearHead
 from sentenc.downstream.head_solver import fit_head
+from sentenc.solvers.losses import log_losses
 from sentenc.training.losses.l2_sp import L2SP
 from tests.support.labeled import labeled, scored_pairs
 

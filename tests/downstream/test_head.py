@@ -1,7 +1,5 @@
 """The head: numbers by hand, and its fit against scikit-learn's."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
 
@@ -10,9 +8,10 @@ pytest.importorskip("sklearn")
 from sklearn.linear_model import LogisticRegression
 
 from sentenc.downstream.features import pair_features
-from sentenc.downstream.head import LinearHead, log_losses, probabilities
+from sentenc.downstream.head import LinearHead
 from sentenc.downstream.head_solver import fit_head, hits
 from sentenc.errors import CheckpointError
+from sentenc.solvers.losses import log_losses, probabilities
 
 HUGE = 1e4
 
@@ -324,9 +323,7 @@ def test_the_number_of_threads_changes_nothing(monkeypatch, random_problem, kind
     features, labels = random_problem(3001, 20, 3)
     heads = []
     for cores in (1, 4):
-        monkeypatch.setattr(
-            "sentenc.downstream.head_solver.ThreadPoolExecutor", lambda _, n=cores: ThreadPoolExecutor(n)
-        )
+        monkeypatch.setattr("sentenc.threads.usable_cores", lambda n=cores: n)
         heads.append(fit_head(features, np.eye(3)[labels], kind, C=4.0, rng=rng()).head)
     np.testing.assert_array_equal(heads[0].weights, heads[1].weights)
     np.testing.assert_array_equal(heads[0].bias, heads[1].bias)

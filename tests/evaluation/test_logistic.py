@@ -6,8 +6,8 @@ from sklearn.linear_model import LogisticRegression
 
 from sentenc import NotConvergedWarning
 from sentenc.evaluation.probes.base import Labeled, LogisticProbe, Split
-from sentenc.evaluation.probes.lbfgs import minimize
-from sentenc.evaluation.probes.logistic import Design, predict, solve_path
+from sentenc.solvers.lbfgs import minimize
+from sentenc.solvers.logistic_folds import Design, predict, solve_path
 from sentenc.threads import worker_threads
 
 GRID = (0.25, 2.0, 8.0)
@@ -118,6 +118,6 @@ def test_not_converging_is_said(monkeypatch):
     solution, converged = minimize(bowl, Identity(), start)
     assert converged
     np.testing.assert_allclose(solution, 0, atol=1e-8)
-    monkeypatch.setattr("sentenc.evaluation.probes.lbfgs._MOST_STEPS", 2)
+    monkeypatch.setattr("sentenc.solvers.lbfgs._MAX_STEPS", 2)
     with pytest.warns(NotConvergedWarning, match="1 problems did not converge in 2 steps"):
         minimize(bowl, Identity(), start)

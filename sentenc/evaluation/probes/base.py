@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.evaluation.probes.logistic import Design, predict, solve_path
+from sentenc.solvers.logistic_folds import Design, predict, solve_path
 from sentenc.threads import worker_threads
 
 Labels = npt.NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""The Hessian of a logistic regression on all rows, factored: the preconditioner of every fold's problem."""
+"""The factored Hessian of a logistic regression on all rows, used as the preconditioner for each fold."""
 
 from collections.abc import Iterable
 from concurrent.futures import Executor
@@ -7,25 +7,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sentenc.solvers.losses import probabilities
+
 Floats = npt.NDArray[np.float64]
 
-_BLOCK_ROWS = 4096
-# Above so many weights the coupling between classes is left out (the Hessian has their square), and above
-# so many classes they share one block.
-_MOST_COUPLED_WEIGHTS = 6000
-_MOST_OWN_BLOCKS = 32
+_ROWS_PER_BLOCK = 4096
+# With more weights, the blocks between classes are left out, because the Hessian has the square of that number of
+# elements. With more classes, all classes share one block.
+_MAX_COUPLED_WEIGHTS = 6000
+_MAX_CLASS_BLOCKS = 32
 
 
-class Curvature:
-    """``I + C * X' S X`` at some weights, S being the curvature of the loss in each row's scores.
+class HessianPreconditioner:
+    """The Hessian ``I + C * X' S X`` at given weights, where S is the second derivative of the loss by the scores.
 
     Args:
-        features: Shape (n, d), the last column being the intercept's, which has no penalty.
-        mask: Shape (n,): rows that count.
+        features: Shape (n, d); the last column belongs to the intercept, which has no penalty.
+        mask: Shape (n,): the rows to include.
         weights: Shape (k, d); k = 1 is the binary model.
-        strength: C.
+        strength: C, the inverse strength of the penalty.
         pool: Threads to work in.
-        coupled: Whether to keep the blocks between classes, where they are not too large.
+        coupled: Whether to include the blocks between classes, unless they are too large.
     """
 
     def __init__(
@@ -38,18 +40,18 @@ class Curvature:
         coupled: bool = True,
     ) -> None:
         k = len(weights)
-        shares = _shares(features, weights, mask)
-        if coupled and weights.size <= _MOST_COUPLED_WEIGHTS:
+        p = probabilities(weights @ features.T, "sigmoid" if k == 1 else "softmax", axis=0)
+        if coupled and weights.size <= _MAX_COUPLED_WEIGHTS:
             pairs = [(i, j) for i in range(k) for j in range(i + 1)]
-            columns: Iterable[Floats] = (shares[i] * ((i == j) - shares[j]) for i, j in pairs)
+            columns: Iterable[Floats] = (p[i] * ((i == j) - p[j]) for i, j in pairs)
             blocks = _weighted_grams(features, [c * mask for c in columns], pool)
             matrix = np.empty((k, features.shape[1], k, features.shape[1]))
             for (i, j), block in zip(pairs, blocks, strict=True):
                 matrix[i, :, j] = matrix[j, :, i] = block
             matrices = [matrix.reshape(k * features.shape[1], -1)]
         else:
-            own = shares * (1.0 - shares) * mask
-            own = own if k <= _MOST_OWN_BLOCKS else own.mean(axis=0, keepdims=True)
+            own = p * (1.0 - p) * mask
+            own = own if k <= _MAX_CLASS_BLOCKS else own.mean(axis=0, keepdims=True)
             matrices = _weighted_grams(features, list(own), pool)
         self._factors = [_factor(matrix, strength, features.shape[1]) for matrix in matrices]
 
@@ -69,26 +71,15 @@ class Curvature:
         return np.ascontiguousarray(solved).reshape(p, k, d)
 
 
-def _shares(features: Floats, weights: Floats, mask: npt.NDArray[np.bool_]) -> Floats:
-    """Probabilities of the outputs, shape (k, n)."""
-    scores = weights @ features.T
-    if len(scores) == 1:
-        decay = np.exp(-np.abs(scores))
-        return np.asarray(np.where(scores >= 0, 1.0, decay) / (1.0 + decay))
-    scores -= scores.max(axis=0)
-    np.exp(scores, out=scores)
-    return np.asarray(scores / scores.sum(axis=0))
-
-
 def _weighted_grams(features: Floats, columns: list[Floats], pool: Executor) -> list[Floats]:
-    """``X' diag(w) X`` for several w (n,); the sums are the same for any number of threads."""
+    """Returns ``X' diag(w) X`` for several w (n,). The result does not depend on the number of threads."""
     n, d = features.shape
-    starts = range(0, n, _BLOCK_ROWS)
+    starts = range(0, n, _ROWS_PER_BLOCK)
 
     def piece(job: tuple[int, int]) -> Floats:
         at, start = job
-        rows = features[start : start + _BLOCK_ROWS]
-        return np.asarray((rows * columns[at][start : start + _BLOCK_ROWS, None]).T @ rows)
+        rows = features[start : start + _ROWS_PER_BLOCK]
+        return np.asarray((rows * columns[at][start : start + _ROWS_PER_BLOCK, None]).T @ rows)
 
     grams = [np.zeros((d, d)) for _ in columns]
     jobs = [(at, start) for at in range(len(columns)) for start in starts]
@@ -103,8 +94,8 @@ def _factor(matrix: Floats, strength: float, d: int) -> Any:
     matrix *= strength
     diagonal = np.einsum("ii->i", matrix)
     penalty = np.ones(d)
-    # Without a penalty an intercept may have next to no curvature: enough is added to factor by.
+    # An intercept has no penalty and may have next to no curvature. A little is added to keep the matrix positive.
     penalty[-1] = 1e-3
-    # So is the rounding error of the largest entry, which features of large scale can make matter.
+    # So is the rounding error of the largest element, which matters for features of large scale.
     diagonal += np.tile(penalty, len(matrix) // d) + 1e-13 * diagonal.max(initial=0.0)
     return cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
