@@ -14,17 +14,16 @@ TRANSFER = ("MR", "CR", "SUBJ", "MPQA", "SST2", "TREC", "MRPC")
 
 
 def transfer_summary(data: Any) -> str:
+    groups = ((STS, "STS avg"), (TRANSFER, "transfer avg"))
+    return "\n".join(scores(data["encoders"], tasks, average) for tasks, average in groups)
+
+
+def scores(encoders: Any, tasks: tuple[str, ...], average: str) -> str:
     rows = [
-        [
-            name,
-            *(f"{encoder['scores'][task]:.1f}" for task in STS),
-            f"{encoder['averages']['STS avg']:.1f}",
-            *(f"{encoder['scores'][task]:.1f}" for task in TRANSFER),
-            f"{encoder['averages']['transfer avg']:.1f}",
-        ]
-        for name, encoder in data["encoders"].items()
+        [name, *(f"{encoder['scores'][task]:.1f}" for task in tasks), f"{encoder['averages'][average]:.1f}"]
+        for name, encoder in encoders.items()
     ]
-    return table(["", *STS, "STS mean", *TRANSFER, "transfer mean"], rows)
+    return table(["", *tasks, "mean"], rows)
 
 
 def transfer_agreement(data: Any) -> str:
@@ -50,6 +49,34 @@ def encode_memory(data: Any) -> str:
     return table([f"{data['texts']:,} texts", "size of the output, MiB", "memory added, MiB"], rows)
 
 
+def retrieval(data: Any) -> str:
+    rows = [[name, f"{s['nDCG@10']:.1f}", f"{s['recall@100']:.1f}"] for name, s in data["systems"].items()]
+    return table(["", "nDCG@10", "recall@100"], rows)
+
+
+def index_speed(data: Any) -> str:
+    rows = []
+    for size, systems in data["sizes"].items():
+        for name, system in systems.items():
+            # FAISS's own indexes choose no effort: the last point is the one of highest recall.
+            point = next((p for p in system["points"] if p.get("chosen")), system["points"][-1])
+            rows.append([
+                name, f"{int(size):,}", f"{sum(system['seconds'].values()):.1f}", system.get("MB on disk", ""),
+                f"{point['recall@10']:.3f}", f"{point['queries/s, 1,000 at once']:,.0f}", f"{point['ms, one alone']:.1f}",
+            ])  # fmt: skip
+    header = ["kind/store", "items", "build, s", "MB on disk", "recall@10", "queries/s, 1,000 at once", "ms, one alone"]
+    return table(header, rows)
+
+
+def server_load(data: Any) -> str:
+    rows = [
+        [one["concurrency"], f"{one['requests_per_second']:,.0f}", f"{one['p50_ms']:.1f}", f"{one['p99_ms']:.1f}",
+         f"{many['texts_per_second']:,.0f}"]
+        for one, many in zip(data["one_text"], data["32_texts"], strict=True)
+    ]  # fmt: skip
+    return table(["clients", "requests/s, one text each", "p50, ms", "p99, ms", "texts/s, 32 a request"], rows)
+
+
 def table(header: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
     """A Markdown table with a right-aligned column for each but the first."""
     cells = [[str(cell) for cell in row] for row in (header, *rows)]
@@ -62,6 +89,9 @@ TABLES: dict[str, Callable[[Any], str]] = {
     "transfer_agreement": transfer_agreement,
     "transfer_speed": transfer_speed,
     "encode_memory": encode_memory,
+    "retrieval": retrieval,
+    "index_speed": index_speed,
+    "server_load": server_load,
 }
 
 

@@ -1,0 +1,35 @@
+"""The files that the documentation site includes are up to date."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_tables_are_those_of_the_results(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import tables
+
+    for name in tables.TABLES:
+        path = ROOT / "benchmarks/results" / f"{name}.md"
+        assert path.read_text(encoding="utf-8") == tables.render(name), f"run: {sys.executable} benchmarks/tables.py"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/models.md"])
+def test_scores_of_models_are_those_of_the_results(page):
+    encoders = json.loads((ROOT / "benchmarks/results/transfer/summary.json").read_text(encoding="utf-8"))["encoders"]
+    rows = re.findall(r"^\| [`*]*([\w-]+)[`*]* \|(.*)\|$", (ROOT / page).read_text(encoding="utf-8"), re.M)
+    shown = {name: cells.split("|") for name, cells in rows if name in encoders}
+    assert {"cse-en", "cse-en-tiny", "tinybert4-en"} <= shown.keys()
+    for name, cells in shown.items():
+        averages = encoders[name]["averages"]
+        for key in ("STS avg", "transfer avg"):
+            assert f"{averages[key]:.1f}" in [cell.strip() for cell in cells], (name, key)
+
+
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_bytes()) < 8_000
