@@ -64,7 +64,15 @@ def index_speed(data: Any) -> str:
                 name, f"{int(size):,}", f"{sum(system['seconds'].values()):.1f}", system.get("MB on disk", ""),
                 f"{point['recall@10']:.3f}", f"{point['queries/s, 1,000 at once']:,.0f}", f"{point['ms, one alone']:.1f}",
             ])  # fmt: skip
-    header = ["kind/store", "items", "build, s", "MB on disk", "recall@10", "queries/s, 1,000 at once", "ms, one alone"]
+    header = [
+        "kind/store",
+        "items",
+        "build, s",
+        "MB on disk",
+        "recall@10",
+        "queries/s, 1,000 at once",
+        "ms, one alone",
+    ]
     return table(header, rows)
 
 
@@ -74,7 +82,9 @@ def server_load(data: Any) -> str:
          f"{many['texts_per_second']:,.0f}"]
         for one, many in zip(data["one_text"], data["32_texts"], strict=True)
     ]  # fmt: skip
-    return table(["clients", "requests/s, one text each", "p50, ms", "p99, ms", "texts/s, 32 a request"], rows)
+    return table(
+        ["clients", "requests/s, one text each", "p50, ms", "p99, ms", "texts/s, 32 a request"], rows
+    )
 
 
 def table(header: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:

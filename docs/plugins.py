@@ -25,7 +25,8 @@ def with_fenced_examples(text: str) -> str:
     """Puts a code fence around each paragraph that starts with ``>>>``."""
     paragraphs = re.split(r"\n[ ]*\n", text)
     fenced = [
-        f"```pycon\n{inspect.cleandoc(part)}\n```" if part.lstrip().startswith(">>>") else part for part in paragraphs
+        f"```pycon\n{inspect.cleandoc(part)}\n```" if part.lstrip().startswith(">>>") else part
+        for part in paragraphs
     ]
     return "\n\n".join(fenced)
 

@@ -18,7 +18,9 @@ from sentenc.cli import cli
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>[^>]+) -->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```", re.M | re.S)
+BLOCK = re.compile(
+    r"(?:<!-- not run: (?P<reason>[^>]+) -->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```", re.M | re.S
+)
 LANGUAGES = {"python", "bash", "toml", "text", "json", "html"}
 # Commands of a shell, as opposed to one plain command that can run in this process.
 SHELL = re.compile(r"[|<>;&$`\n]")
@@ -33,7 +35,9 @@ class Block(NamedTuple):
 
 
 def blocks(page: Path) -> list[Block]:
-    return [Block(m["reason"], m["language"], m["code"]) for m in BLOCK.finditer(page.read_text(encoding="utf-8"))]
+    return [
+        Block(m["reason"], m["language"], m["code"]) for m in BLOCK.finditer(page.read_text(encoding="utf-8"))
+    ]
 
 
 def with_blocks() -> list[Path]:
@@ -80,13 +84,30 @@ def run_python(code: str, names: dict[str, object]) -> str:
 
 
 def run_bash(code: str) -> str:
-    lines = code.strip()
-    if lines.startswith("sentenc ") and not SHELL.search(lines):
+    return "".join(run_command(command) for command in commands(code))
+
+
+def commands(code: str) -> list[str]:
+    """The commands of a script; a here-document and a loop belong to their command."""
+    scripts, lines = [], iter(code.splitlines())
+    for line in lines:
+        end = re.search(r"<<'(\w+)'", line)
+        closing = end[1] if end else "done" if line.startswith("for ") else None
+        command = [line]
+        while closing and command[-1].split(" >")[0] != closing:
+            command.append(next(lines))
+        scripts.append("\n".join(command))
+    return [command for command in scripts if command.strip()]
+
+
+def run_command(command: str) -> str:
+    if command.startswith("sentenc ") and not SHELL.search(command):
+        # In this process, which is several times as fast as a new one.
         output = io.StringIO()
         with contextlib.redirect_stdout(output):
-            cli(shlex.split(lines, comments=True)[1:], standalone_mode=False)
+            cli(shlex.split(command, comments=True)[1:], standalone_mode=False)
         return output.getvalue()
-    script = f'sentenc() {{ "{sys.executable}" -m sentenc "$@"; }}\n{code}'
+    script = f'sentenc() {{ "{sys.executable}" -m sentenc "$@"; }}\n{command}'
     result = subprocess.run(["bash", "-euo", "pipefail", "-c", script], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return result.stdout
@@ -108,7 +129,11 @@ def check_options(command: click.Command, words: list[str]) -> None:
         inner = command.get_command(context, words[0])
         assert inner is not None, f"no command {words[0]!r}"
         return check_options(inner, words[1:])
-    options = {name for parameter in command.get_params(context) for name in (*parameter.opts, *parameter.secondary_opts)}
+    options = {
+        name
+        for parameter in command.get_params(context)
+        for name in (*parameter.opts, *parameter.secondary_opts)
+    }
     for word in words:
         if word.startswith("-") and word != "-":
             assert word.split("=")[0] in options, f"{command.name} has no option {word}"

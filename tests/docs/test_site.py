@@ -16,12 +16,16 @@ def test_tables_are_those_of_the_results(monkeypatch):
 
     for name in tables.TABLES:
         path = ROOT / "benchmarks/results" / f"{name}.md"
-        assert path.read_text(encoding="utf-8") == tables.render(name), f"run: {sys.executable} benchmarks/tables.py"
+        assert path.read_text(encoding="utf-8") == tables.render(name), (
+            f"run: {sys.executable} benchmarks/tables.py"
+        )
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/models.md"])
 def test_scores_of_models_are_those_of_the_results(page):
-    encoders = json.loads((ROOT / "benchmarks/results/transfer/summary.json").read_text(encoding="utf-8"))["encoders"]
+    encoders = json.loads((ROOT / "benchmarks/results/transfer/summary.json").read_text(encoding="utf-8"))[
+        "encoders"
+    ]
     rows = re.findall(r"^\| [`*]*([\w-]+)[`*]* \|(.*)\|$", (ROOT / page).read_text(encoding="utf-8"), re.M)
     shown = {name: cells.split("|") for name, cells in rows if name in encoders}
     assert {"cse-en", "cse-en-tiny", "tinybert4-en"} <= shown.keys()
