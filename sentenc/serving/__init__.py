@@ -1,4 +1,4 @@
-"""The HTTP server (extra ``serve``): OpenAI-compatible embeddings, search over indexes, and a page."""
+"""The HTTP server (extra ``serve``): OpenAI-compatible embeddings, search, classification and a page."""
 
 from sentenc.serving.app import create_app
 from sentenc.serving.config import ServerConfig

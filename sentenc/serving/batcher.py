@@ -74,7 +74,7 @@ class MicroBatcher:
         self._arrivals: SimpleQueue[Job | None] = SimpleQueue()
         self._small: deque[Job] = deque()
         self._large: deque[Job] = deque()
-        # Each counter is written by one thread only: the first by the event loop's, the others by the batcher's.
+        # The event loop's thread writes the first counter, the batcher's thread the others.
         self._submitted = 0
         self._ended = 0
         self._running = 0

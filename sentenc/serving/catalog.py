@@ -117,7 +117,7 @@ def _look_up(services: dict[str, _Service], name: Any, kind: str, param: str) ->
 
 
 def _model_of_index(name: str, index: "Index", encoders: dict[str, Encoder]) -> str:
-    """Returns the name of the encoder of an index's queries, which is added to ``encoders`` if it is missing."""
+    """Returns the name of an index's encoder, which is added to ``encoders`` if it is missing."""
     for model, encoder in encoders.items():
         if encoder is index.encoder:
             return model

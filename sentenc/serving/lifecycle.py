@@ -28,7 +28,7 @@ class Lifecycle:
         metrics.in_flight.watch((), lambda: self.in_flight)
 
     def start(self) -> None:
-        """Starts all threads, and uses every model, index and classifier once, because the first use is slow."""
+        """Starts all threads, and uses everything that is served once, because the first use is slow."""
         self.started = True
         self.catalog.start()
         self._warming = asyncio.get_running_loop().create_task(self._warm_up())

@@ -108,7 +108,7 @@ def serve(
                 on_listening(url)
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            # The signal is not passed to uvicorn, which would raise it again at the end and spoil the exit code.
+            # uvicorn would raise the signal again at the end, and the exit code would not be 0.
             if self._deadline is None:
                 lifecycle.draining = True
                 self._deadline = time.monotonic() + grace

@@ -1,6 +1,7 @@
 """Applications of tiny encoders, called in this process. Tests can connect to this machine only."""
 
 import socket
+import time
 from contextlib import ExitStack
 
 import pytest
@@ -31,6 +32,18 @@ def _no_network(monkeypatch):
         return connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", only_loopback)
+
+
+def wait_until(condition):
+    """Waits until a condition holds, for at most a minute."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def wait_until_ready(client):
+    wait_until(lambda: client.get("/ready").status_code == 200)
 
 
 @pytest.fixture

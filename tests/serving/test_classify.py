@@ -1,4 +1,4 @@
-"""``/classify`` and ``/classifiers``."""
+"""The routes ``/classify`` and ``/classifiers``."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ pytest.importorskip("sklearn")
 
 from sentenc import SentenceClassifier, SentencePairClassifier, SentencePairRegressor
 from sentenc.serving import create_app
-from tests.serving.conftest import SENTENCES
+from tests.serving.conftest import SENTENCES, wait_until, wait_until_ready
 from tests.serving.test_embeddings import refusal
 from tests.support.doubles import Gated
 from tests.support.labeled import labeled, scored_pairs
@@ -52,7 +52,7 @@ def test_one_text_and_many(client, fitted):
     proba = fitted["topics"].predict_proba(SENTENCES)
     answer = ask(client, model="topics", texts=SENTENCES)
     assert answer["model"] == "topics"
-    assert [one["label"] for one in answer["results"]] == fitted["topics"].predict(SENTENCES).tolist()
+    assert [result["label"] for result in answer["results"]] == fitted["topics"].predict(SENTENCES).tolist()
     for result, row in zip(answer["results"], proba, strict=True):
         assert result["probability"] == pytest.approx(row.max(), abs=1e-6)
         expected = dict(zip(fitted["topics"].classes_.tolist(), row.tolist(), strict=True))
@@ -60,7 +60,7 @@ def test_one_text_and_many(client, fitted):
         assert list(result["probabilities"].values()) == sorted(
             result["probabilities"].values(), reverse=True
         )
-    # The first classifier, by default; a text alone is a list of one.
+    # The first classifier is the default, and a single text counts as a list of one.
     (first,) = ask(client, texts=SENTENCES[0])["results"]
     assert first["label"] == answer["results"][0]["label"]
     assert first["probabilities"] == pytest.approx(answer["results"][0]["probabilities"], abs=1e-6)
@@ -80,29 +80,29 @@ def test_labels_that_are_not_strings(client, fitted):
 def test_several_labels(client, fitted):
     texts = ["dog cat stock market", "dog dog dog", "the"]
     results = ask(client, model="several", texts=texts)["results"]
-    assert [set(one["labels"]) for one in results] == [set(x) for x in fitted["several"].predict(texts)]
+    assert [set(result["labels"]) for result in results] == [set(x) for x in fitted["several"].predict(texts)]
     assert len(results[0]["probabilities"]) == 3
 
 
 def test_pairs_and_scores(client, fitted):
     pairs = [["dog cat park", "dog cat park"], ["dog", "market"]]
     results = ask(client, model="pairs", pairs=pairs)["results"]
-    assert [one["label"] for one in results] == fitted["pairs"].predict(pairs).tolist()
-    scores = [one["score"] for one in ask(client, model="scores", pairs=pairs)["results"]]
+    assert [result["label"] for result in results] == fitted["pairs"].predict(pairs).tolist()
+    scores = [result["score"] for result in ask(client, model="scores", pairs=pairs)["results"]]
     np.testing.assert_allclose(scores, fitted["scores"].predict(pairs), atol=1e-5)
 
 
-def test_what_is_there(client, fitted):
-    described = {one["name"]: one for one in client.get("/classifiers").json()["classifiers"]}
+def test_classifiers_are_described(client, fitted):
+    described = {entry["name"]: entry for entry in client.get("/classifiers").json()["classifiers"]}
     assert described["topics"] == {
         "name": "topics", "model": "tiny", "takes": "texts", "predicts": "label",
         "labels": ["market", "music", "pets"],
     }  # fmt: skip
-    # Its encoder is another one, and served under the classifier's name.
+    # Its encoder is another one, which is served under the classifier's name.
     assert described["odd"]["model"] == "odd"
     assert (described["scores"]["predicts"], described["scores"]["takes"]) == ("score", "pairs")
     assert described["several"]["predicts"] == "multi-label"
-    models = [one["id"] for one in client.get("/v1/models").json()["data"]]
+    models = [model["id"] for model in client.get("/v1/models").json()["data"]]
     assert models == ["tiny", "odd"]
 
 
@@ -130,12 +130,12 @@ def test_what_is_there(client, fitted):
         ({"model": "pairs", "pairs": [["a", "b"]] * 11}, 422, "pairs has 22 texts, expected at most 20"),
     ],
 )
-def test_what_is_refused(client_of, tiny, fitted, fields, status, words):
+def test_wrong_fields_are_refused(client_of, tiny, fitted, fields, status, words):
     client = client_of({"tiny": tiny}, classifiers=fitted, max_inputs=20)
     assert words in refusal(client.post("/classify", json=fields), status)["message"]
 
 
-def test_none_is_served(client_of, tiny):
+def test_server_without_classifiers(client_of, tiny):
     client = client_of({"tiny": tiny})
     assert "no classifier" in refusal(client.post("/classify", json={"texts": "a"}), 404)["message"]
     assert client.get("/classifiers").json() == {"classifiers": []}
@@ -167,9 +167,7 @@ def test_requests_are_encoded_together(client_of, fitted):
     encoder = Gated(fitted["topics"].encoder_)
     client = client_of({"gated": encoder}, classifiers={"topics": fitted["topics"]})
     texts = ["dog", "cat", "market", "guitar", "stock park"]
-    client.get("/ready")
-    while client.get("/ready").status_code != 200:
-        pass
+    wait_until_ready(client)
     encoder.batches.clear()
     encoder.entered.clear()
     encoder.open.clear()
@@ -184,9 +182,8 @@ def test_requests_are_encoded_together(client_of, fitted):
     assert encoder.entered.wait(60)
     for thread in threads[1:]:
         thread.start()
-    model = client.app.state.sentenc.catalog.models["gated"]
-    while model._batcher.waiting < 4:
-        pass
+    waiting = 'sentenc_queue_requests{queue="encode",name="gated"} 4'
+    wait_until(lambda: waiting in client.get("/metrics").text)
     encoder.open.set()
     for thread in threads:
         thread.join()
@@ -195,7 +192,7 @@ def test_requests_are_encoded_together(client_of, fitted):
     assert [answers[text]["label"] for text in texts] == expected
 
 
-def test_many_labels_are_answered_whole(fitted):
+def test_answer_of_many_labels_is_complete(fitted):
     from sentenc.serving.services import ServedClassifier
 
     class Head:

@@ -1,4 +1,4 @@
-"""What ``sentenc serve`` refuses, before it listens."""
+"""``sentenc serve``: its arguments, and the errors before it listens."""
 
 import errno
 import socket
@@ -46,12 +46,12 @@ def test_addresses():
 
     with pytest.raises(OSError, match="expected an address of this machine"):
         bind(ServerConfig(host="no such host"))
-    # Set aside for documentation: nobody has it.
+    # This address is reserved for documentation, so no machine has it.
     with pytest.raises(OSError, match="not an address of this machine"):
         bind(ServerConfig(host="192.0.2.1"))
 
 
-def test_port_that_is_not_ours(monkeypatch):
+def test_port_without_permission(monkeypatch):
     from sentenc.serving import ServerConfig, bind
 
     def refuse(self, address):
@@ -77,7 +77,7 @@ def test_port_that_is_not_ours(monkeypatch):
         (["tiny", "--timeout", "0"], click.BadParameter, "not in the range"),
     ],
 )
-def test_arguments(models, monkeypatch, arguments, error, words):
+def test_wrong_arguments(models, monkeypatch, arguments, error, words):
     monkeypatch.chdir(models)
     with pytest.raises(error, match=words):
         serve(*arguments, *([] if "--port" in arguments else ["--port", "0"]))
@@ -114,8 +114,8 @@ def test_classifiers(models, monkeypatch, tmp_path, threads):
     folder = tmp_path / "topics"
     serve("--classifier", folder, "--classifier", f"other={folder}", models / "tiny", "--port", 0, *threads)
     assert list(served) == ["topics", "other"]
-    # One thread encodes for both of them, and for those who ask for vectors.
-    assert {one.model.name for one in served.values()} == {"tiny"}
+    # One model encodes for both of them, and for /v1/embeddings.
+    assert {classifier.model.name for classifier in served.values()} == {"tiny"}
     if threads:
         assert served["topics"].estimator.encoder_.threads == 1
     with pytest.raises(click.UsageError, match=r"classifiers.*'topics'"):

@@ -1,4 +1,4 @@
-"""``/v1/embeddings`` and ``/v1/models``: OpenAI's shapes, our vectors."""
+"""The routes ``/v1/embeddings`` and ``/v1/models``, in OpenAI's format."""
 
 import base64
 import json
@@ -35,7 +35,7 @@ def refusal(answer, status):
 
 @pytest.mark.parametrize("layout", [None, "float", "base64"])
 @pytest.mark.parametrize("dimensions", [None, 7])
-def test_list_gives_the_encoders_own_vectors_of_unit_length(client, tiny, layout, dimensions):
+def test_list_returns_unit_vectors_of_the_encoder(client, tiny, layout, dimensions):
     answer = ask(client, input=SENTENCES, encoding_format=layout, dimensions=dimensions)
     expected = tiny.encode(SENTENCES, normalize_embeddings=True, truncate_dim=dimensions)
     assert np.array_equal(vectors(answer), expected)
@@ -52,11 +52,11 @@ def test_one_text(client, tiny):
     assert np.array_equal(vectors(answer), tiny.encode(SENTENCES[:1], normalize_embeddings=True))
 
 
-def test_text_of_unknown_words_is_the_zero_vector(client):
+def test_text_of_unknown_words_has_the_zero_vector(client):
     assert not vectors(ask(client, input="☃ ☃")).any()
 
 
-def test_lone_surrogate_is_a_replacement_character(client, tiny):
+def test_lone_surrogate_becomes_a_replacement_character(client, tiny):
     answer = client.post(
         ROUTE,
         content=json.dumps({"model": "tiny", "input": "a man \ud800"}),
@@ -69,7 +69,7 @@ def test_user_and_unknown_fields_are_ignored(client):
     assert ask(client, input="a man", user="someone", mystery=[1, {"a": None}]).status_code == 200
 
 
-def test_many_numbers_are_all_there(client_of, tiny):
+def test_large_answer_is_complete(client_of, tiny):
     texts = [f"{SENTENCES[i % 6]} {i}" for i in range(2000)]
     client = client_of({"tiny": tiny}, max_batch_tokens=1000)
     assert np.array_equal(vectors(ask(client, input=texts)), tiny.encode(texts, normalize_embeddings=True))
@@ -97,7 +97,7 @@ def test_many_numbers_are_all_there(client_of, tiny):
         ({"input": "a", "model": None}, "model", "model is missing"),
     ],
 )
-def test_what_is_refused(client, fields, param, words):
+def test_wrong_fields_are_refused(client, fields, param, words):
     error = refusal(ask(client, **fields), 400)
     assert error["param"] == param
     assert words in error["message"]
@@ -118,7 +118,7 @@ def test_too_long_text_is_refused_with_its_count(client):
     assert "at most 64" in error["message"]
 
 
-def test_too_long_text_is_cut_where_that_was_asked_for(client_of, tiny):
+def test_too_long_text_is_cut_with_truncate(client_of, tiny):
     answer = ask(client_of({"tiny": tiny}, truncate=True), input="man " * 70)
     expected = tiny.encode(["man " * 70], normalize_embeddings=True, on_overflow="ignore")
     assert np.array_equal(vectors(answer), expected)

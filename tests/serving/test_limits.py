@@ -1,11 +1,11 @@
-"""What is refused, and how: always in OpenAI's shape, never with a traceback."""
+"""Refusals and limits. Errors have OpenAI's format and never contain a traceback."""
 
 import json
 import logging
 
 import pytest
 
-from tests.serving.conftest import SENTENCES
+from tests.serving.conftest import SENTENCES, wait_until_ready
 from tests.serving.test_embeddings import ROUTE, ask, refusal
 from tests.support.doubles import Gated
 
@@ -29,7 +29,7 @@ GOOD = json.dumps({"model": "tiny", "input": "a man"})
         b'{"model": "tiny", "input": "\xff"}',
     ],
 )
-def test_what_is_no_json_object(client, body):
+def test_body_that_is_not_a_json_object(client, body):
     error = refusal(client.post(ROUTE, content=body, headers=JSON), 400)
     assert error["code"] == "invalid_json"
 
@@ -106,7 +106,7 @@ def test_wrong_key(client_of, tiny, header):
         assert "sesame" not in answer.text
 
 
-def test_right_key_and_open_routes(client_of, tiny):
+def test_right_key_and_public_routes(client_of, tiny):
     client = client_of({"tiny": tiny}, api_key="sésame")
     headers = {"authorization": "bearer sésame".encode()}
     assert client.post(ROUTE, json=json.loads(GOOD), headers=headers).status_code == 200
@@ -114,25 +114,25 @@ def test_right_key_and_open_routes(client_of, tiny):
         assert client.get(path).status_code in (200, 503)
 
 
-def test_key_is_not_shown():
+def test_repr_hides_the_key():
     from sentenc.serving import ServerConfig
 
     assert "sesame" not in repr(ServerConfig(api_key="sesame"))
 
 
 @pytest.mark.parametrize(
-    "setting",
+    "option",
     [{"max_queue": 0}, {"max_inputs": True}, {"port": 70_000}, {"timeout": 0}, {"timeout": float("nan")},
      {"grace": -1}, {"api_key": " "}, {"host": ""}, {"max_body_bytes": 1.5}],
 )  # fmt: skip
-def test_settings_out_of_range(setting):
+def test_config_out_of_range(option):
     from sentenc.serving import ServerConfig
 
-    with pytest.raises(ValueError, match=next(iter(setting))):
-        ServerConfig(**setting)
+    with pytest.raises(ValueError, match=next(iter(option))):
+        ServerConfig(**option)
 
 
-def test_failure_of_the_encoder_is_told_to_the_log_alone(client_of, tiny, caplog):
+def test_failure_of_the_encoder_is_only_logged(client_of, tiny, caplog):
     client = client_of({"tiny": Gated(tiny)})
     with caplog.at_level(logging.ERROR, "sentenc.serving"):
         answer = ask(client, input="poison")
@@ -149,8 +149,7 @@ def test_failure_of_the_encoder_is_told_to_the_log_alone(client_of, tiny, caplog
 def test_timeout(client_of, tiny):
     encoder = Gated(tiny)
     client = client_of({"tiny": encoder}, timeout=0.2)
-    while client.get("/ready").status_code != 200:
-        pass
+    wait_until_ready(client)
     encoder.open.clear()
     error = refusal(ask(client, input="a man"), 504)
     assert error["type"] == "timeout_error"

@@ -1,4 +1,4 @@
-"""What those who run a server see: probes, metrics, logs, the page's files."""
+"""Operation of a server: probes, metrics, logs, the page's files, mounting."""
 
 import json
 import logging
@@ -8,17 +8,12 @@ import sys
 import pytest
 
 from sentenc import Index
-from tests.serving.conftest import SENTENCES
+from tests.serving.conftest import SENTENCES, wait_until_ready
 from tests.serving.test_embeddings import ask, refusal
 from tests.support.doubles import Gated
 
 
-def wait_until_ready(client):
-    while client.get("/ready").status_code != 200:
-        pass
-
-
-def test_ready_when_every_model_has_worked_once(client_of, tiny):
+def test_server_is_ready_after_every_model_was_used(client_of, tiny):
     encoder = Gated(tiny)
     encoder.open.clear()
     client = client_of({"tiny": encoder})
@@ -74,32 +69,32 @@ def test_metrics(client_of, tiny):
 def samples(client):
     answer = client.get("/metrics")
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-    found = {}
+    values = {}
     for line in answer.text.splitlines():
         if line.startswith("#"):
             assert re.fullmatch(r"# (HELP \w+ .+|TYPE \w+ (counter|gauge|histogram))", line)
             continue
         name, value = re.fullmatch(r'(\w+(?:\{(?:\w+="(?:[^"\\]|\\.)*",?)*\})?) (\S+)', line).groups()
-        found[name] = float(value)
-    return found
+        values[name] = float(value)
+    return values
 
 
 def test_page_files(client):
     answer = client.get("/")
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     for name in set(re.findall(r'(?:src|href)="(page/[^"]+)"', answer.text)) | {"page/index.html"}:
-        found = client.get(f"/{name}")
-        assert found.status_code == 200
-        assert found.headers["x-content-type-options"] == "nosniff"
-        assert found.headers["content-security-policy"].startswith("default-src 'self';")
-        assert "unsafe" not in found.headers["content-security-policy"]
-        again = client.get(f"/{name}", headers={"if-none-match": found.headers["etag"]})
+        file = client.get(f"/{name}")
+        assert file.status_code == 200
+        assert file.headers["x-content-type-options"] == "nosniff"
+        assert file.headers["content-security-policy"].startswith("default-src 'self';")
+        assert "unsafe" not in file.headers["content-security-policy"]
+        again = client.get(f"/{name}", headers={"if-none-match": file.headers["etag"]})
         assert (again.status_code, again.content) == (304, b"")
     assert client.get("/page/app.js").headers["content-type"] == "text/javascript; charset=utf-8"
     assert client.head("/").headers["content-length"] == str(len(answer.content))
 
 
-def test_page_of_a_folder_that_is_not_there(tmp_path):
+def test_page_of_a_missing_folder(tmp_path):
     import asyncio
 
     from sentenc.serving.routes.page import PageFiles

@@ -1,4 +1,4 @@
-"""The server as it is run: as a process, asked over sockets."""
+"""The server as a process, called over sockets."""
 
 import base64
 import json
@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 
 import sentenc
-from tests.serving.conftest import SENTENCES
+from tests.serving.conftest import SENTENCES, wait_until
 from tests.serving.test_embeddings import vectors
 from tests.support.models import make_cse
 from tests.support.processes import COMMAND, ended, running
@@ -47,24 +46,17 @@ def server(models, index):
         ended(process)
 
 
-def gated(tmp_path, **settings):
-    return running([*GATED, tmp_path / "gate", json.dumps({"port": 0, **settings})])
+def gated(tmp_path, **config):
+    return running([*GATED, tmp_path / "gate", json.dumps({"port": 0, **config})])
 
 
 def get(url, **options):
-    # Reading the system's certificates takes longer than all the rest.
+    # Without verify=False, reading the system's certificates would take longest.
     return httpx.get(url, timeout=60, verify=False, **options)
 
 
 def post(url, timeout=60, **fields):
     return httpx.post(f"{url}/v1/embeddings", json={"model": "tiny", **fields}, timeout=timeout, verify=False)
-
-
-def until(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def in_flight(url):
@@ -85,16 +77,16 @@ def test_the_openai_client(server, models):
         ]:
             answer = client.embeddings.create(model="tiny", input=texts, **options)
             if options.get("encoding_format") == "base64":
-                found = np.array(
+                embeddings = np.array(
                     [np.frombuffer(base64.b64decode(entry.embedding), "<f4") for entry in answer.data]
                 )
             else:
-                found = np.array([entry.embedding for entry in answer.data], np.float32)
+                embeddings = np.array([entry.embedding for entry in answer.data], np.float32)
             expected = tiny.encode(
                 [texts] if isinstance(texts, str) else texts,
                 normalize_embeddings=True, truncate_dim=options.get("dimensions"),
             )  # fmt: skip
-            assert np.array_equal(found, expected)
+            assert np.array_equal(embeddings, expected)
             assert answer.usage.prompt_tokens == tiny.count_tokens(texts).sum()
         assert [model.id for model in client.models.list()] == ["tiny", "words"]
         assert client.models.retrieve("words").id == "words"
@@ -111,7 +103,7 @@ def test_the_openai_client(server, models):
         stranger.embeddings.create(model="tiny", input="a")
 
 
-def test_eight_threads_get_their_own(server, models):
+def test_each_of_eight_threads_gets_its_own_answers(server, models):
     encoders = {name: sentenc.load(models / name) for name in ("tiny", "words")}
     words = " ".join(SENTENCES).split()
 
@@ -127,11 +119,13 @@ def test_eight_threads_get_their_own(server, models):
                     "dimensions": int(rng.integers(1, 25)),
                     "encoding_format": ("float", "base64")[rng.integers(2)],
                 }
-                found = vectors(client.post("/v1/embeddings", json={"model": name, "input": texts, **fields}))
+                embeddings = vectors(
+                    client.post("/v1/embeddings", json={"model": name, "input": texts, **fields})
+                )
                 expected = encoders[name].encode(
                     texts, normalize_embeddings=True, truncate_dim=fields["dimensions"]
                 )
-                assert np.array_equal(found, expected)
+                assert np.array_equal(embeddings, expected)
                 hits = client.post("/search", json={"query": texts[0], "k": 1}).json()["results"]
                 assert len(hits) == 1
         return seed
@@ -140,7 +134,7 @@ def test_eight_threads_get_their_own(server, models):
         assert list(pool.map(ask, range(8))) == list(range(8))
 
 
-def test_large_body_is_refused_before_it_has_all_come(server):
+def test_large_body_is_refused_before_all_of_it_has_arrived(server):
     address = server.url.removeprefix("http://").split(":")
     head = (
         b"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\nauthorization: Bearer sesame\r\n"
@@ -158,7 +152,7 @@ def test_large_body_is_refused_before_it_has_all_come(server):
         assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
 
 
-def test_body_that_does_not_come(tmp_path):
+def test_body_that_does_not_arrive(tmp_path):
     with gated(tmp_path, timeout=0.2) as process:
         address = process.url.removeprefix("http://").split(":")
         with socket.create_connection((address[0], int(address[1])), timeout=60) as connection:
@@ -170,13 +164,13 @@ def test_body_that_does_not_come(tmp_path):
         ended(process)
 
 
-def test_sigterm_finishes_what_is_in_flight(tmp_path):
+def test_sigterm_finishes_requests_in_flight(tmp_path):
     with gated(tmp_path) as process, ThreadPoolExecutor(1) as pool:
-        until(lambda: get(f"{process.url}/ready").status_code == 200)
+        wait_until(lambda: get(f"{process.url}/ready").status_code == 200)
         slow = pool.submit(post, process.url, input="slow dog")
-        until(lambda: in_flight(process.url) == 1)
+        wait_until(lambda: in_flight(process.url) == 1)
         process.send_signal(signal.SIGTERM)
-        until(lambda: get(f"{process.url}/ready").status_code == 503)
+        wait_until(lambda: get(f"{process.url}/ready").status_code == 503)
         assert get(f"{process.url}/health").status_code == 200
         assert post(process.url, input="dog").status_code == 503
         (tmp_path / "gate").touch()
@@ -188,7 +182,7 @@ def test_sigterm_finishes_what_is_in_flight(tmp_path):
 def test_grace_ends(tmp_path):
     with gated(tmp_path, grace=0.1) as process, ThreadPoolExecutor(1) as pool:
         slow = pool.submit(post, process.url, input="slow dog")
-        until(lambda: in_flight(process.url) == 1)
+        wait_until(lambda: in_flight(process.url) == 1)
         process.send_signal(signal.SIGTERM)
         ended(process)
         answer = slow.result(60)
@@ -196,12 +190,12 @@ def test_grace_ends(tmp_path):
         assert answer.json()["error"]["code"] == "stopping"
 
 
-def test_client_that_leaves_is_not_waited_for(tmp_path):
+def test_work_for_a_disconnected_client_is_dropped(tmp_path):
     with gated(tmp_path) as process:
         with pytest.raises(httpx.ReadTimeout):
             post(process.url, input="slow dog", timeout=0.3)
-        # Before it is counted here, the request may not even have been read.
-        until(lambda: 'status="499"' in get(f"{process.url}/metrics").text)
+        # The request may not have been read before it is counted here.
+        wait_until(lambda: 'status="499"' in get(f"{process.url}/metrics").text)
         assert in_flight(process.url) == 0
         (tmp_path / "gate").touch()
         assert post(process.url, input="dog").status_code == 200
@@ -213,11 +207,11 @@ def test_overload(tmp_path):
     many, room = 40, 5
     tiny = make_cse()
     with gated(tmp_path, max_queue=room) as process, ThreadPoolExecutor(many) as pool:
-        until(lambda: get(f"{process.url}/ready").status_code == 200)
+        wait_until(lambda: get(f"{process.url}/ready").status_code == 200)
         first = pool.submit(post, process.url, input="slow dog")
-        # In flight it is before its body has come; then others could go first.
-        until((tmp_path / "gate.reached").exists)
-        until(
+        # A request is in flight before its body has arrived; then others could overtake it.
+        wait_until((tmp_path / "gate.reached").exists)
+        wait_until(
             lambda: (
                 in_flight(process.url) == 1
                 and 'sentenc_queue_requests{queue="encode",name="tiny"} 0'
@@ -225,7 +219,7 @@ def test_overload(tmp_path):
             )
         )
         rest = {f"cat {i}": pool.submit(post, process.url, input=f"cat {i}") for i in range(many - 1)}
-        until(lambda: sum(answer.done() for answer in rest.values()) == many - 1 - room)
+        wait_until(lambda: sum(answer.done() for answer in rest.values()) == many - 1 - room)
         (tmp_path / "gate").touch()
         answers = {text: answer.result(60) for text, answer in {"slow dog": first, **rest}.items()}
         accepted = {text: answer for text, answer in answers.items() if answer.status_code == 200}
@@ -245,13 +239,13 @@ def test_start_needs_no_torch(models):
     code = (
         "import sys, threading, os, signal\n"
         "import sentenc.serving, sentenc.serving.app\n"
-        "kept = sentenc.serving.serve\n"
+        "original = sentenc.serving.serve\n"
         "import sentenc.serving as s\n"
-        "def serve(app, settings, listener, on_listening):\n"
+        "def serve(app, config, listener, on_listening):\n"
         "    def listening(url):\n"
         "        print(sorted({'torch', 'transformers', 'faiss', 'sentence_transformers'} & set(sys.modules)), flush=True)\n"
         "        os.kill(os.getpid(), signal.SIGTERM)\n"
-        "    kept(app, settings, listener=listener, on_listening=listening)\n"
+        "    original(app, config, listener=listener, on_listening=listening)\n"
         "s.serve = serve\n"
         "from sentenc.cli import main; main()"
     )
@@ -261,12 +255,12 @@ def test_start_needs_no_torch(models):
     assert result.stdout.strip() == "[]"
 
 
-def test_names_and_the_environment(models, index):
+def test_names_of_models_and_key_of_the_environment(models, index):
     command = [*COMMAND, "serve", f"small={models / 'words'}", "--index", f"stories={index}", "--port", "0"]
     with running(command, env={"SENTENC_API_KEY": "from the environment"}) as process:
         headers = {"authorization": "Bearer from the environment"}
         assert get(f"{process.url}/indexes").status_code == 401
-        found = get(f"{process.url}/indexes", headers=headers).json()["indexes"][0]
-        assert (found["name"], found["model"]) == ("stories", "small")
+        described = get(f"{process.url}/indexes", headers=headers).json()["indexes"][0]
+        assert (described["name"], described["model"]) == ("stories", "small")
         process.send_signal(signal.SIGTERM)
         ended(process)

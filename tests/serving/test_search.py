@@ -1,4 +1,4 @@
-"""``/search``, ``/indexes`` and ``/similarity``."""
+"""The routes ``/search``, ``/indexes`` and ``/similarity``."""
 
 import numpy as np
 import pytest
@@ -32,19 +32,19 @@ def client(client_of, tiny, word_path, index, dots):
     return client_of({"tiny": tiny, "words": word_path}, {"main": index, "dots": dots})
 
 
-def plain(hits):
+def as_dicts(hits):
     return [hit.to_dict() for hit in hits]
 
 
-def close(found, expected):
-    scores = [hit.pop("score") for hit in found], [hit.pop("score") for hit in expected]
+def assert_same_hits(results, expected):
+    scores = [hit.pop("score") for hit in results], [hit.pop("score") for hit in expected]
     np.testing.assert_allclose(*scores, atol=1e-6)
-    assert found == expected
+    assert results == expected
 
 
 def test_one_query(client, index):
     answer = client.post("/search", json={"query": "a man plays the guitar", "k": 3}).json()
-    close(answer["results"], plain(index.search("a man plays the guitar", 3)))
+    assert_same_hits(answer["results"], as_dicts(index.search("a man plays the guitar", 3)))
     assert (answer["index"], answer["model"]) == ("main", "tiny")
     assert answer["took_ms"]["encode"] > 0
     assert answer["took_ms"]["search"] > 0
@@ -53,18 +53,18 @@ def test_one_query(client, index):
 
 def test_by_url(client, dots):
     answer = client.get("/search", params={"q": "crème 東京 & more", "k": "2", "index": "dots"}).json()
-    close(answer["results"], plain(dots.search("crème 東京 & more", 2)))
+    assert_same_hits(answer["results"], as_dicts(dots.search("crème 東京 & more", 2)))
     assert answer["model"] == "words"
     assert len(client.get("/search?q=man").json()["results"]) == len(SENTENCES)
 
 
 def test_many_queries(client, dots):
     answer = client.post("/search", json={"queries": SENTENCES, "index": "dots", "k": 4}).json()
-    for found, expected in zip(answer["results"], dots.search(SENTENCES, 4), strict=True):
-        close(found, plain(expected))
+    for results, expected in zip(answer["results"], dots.search(SENTENCES, 4), strict=True):
+        assert_same_hits(results, as_dicts(expected))
 
 
-def test_many_hits(client_of, tiny):
+def test_answer_of_many_hits_is_complete(client_of, tiny):
     index = Index(tiny)
     index.add([f"{SENTENCES[i % 6]} {i}" for i in range(700)])
     answer = client_of({}, {"many": index}).post("/search", json={"query": "a man", "k": 600})
@@ -90,7 +90,7 @@ def test_many_hits(client_of, tiny):
         ({"queries": ["a"] * 101, "k": 1000}, 422, "expected at most 100000 items"),
     ],
 )
-def test_what_is_refused(client, fields, status, words):
+def test_wrong_fields_are_refused(client, fields, status, words):
     assert words in refusal(client.post("/search", json=fields), status)["message"]
 
 
@@ -100,7 +100,7 @@ def test_what_is_refused(client, fields, status, words):
      ("q=a&k=0", 422, "expected 1 to 1000"), ("q=a&k=" + "9" * 5000, 400, "expected an integer"),
      ("&".join(["q=a"] * 200), 400, "query string")],
 )  # fmt: skip
-def test_what_is_refused_by_url(client, query, status, words):
+def test_wrong_query_strings_are_refused(client, query, status, words):
     assert words in refusal(client.get(f"/search?{query}"), status)["message"]
 
 
@@ -123,7 +123,7 @@ def test_similarity(client, tiny, word_path):
     np.testing.assert_allclose(answer["similarities"], word_path.similarity(vectors, vectors), atol=1e-6)
 
 
-def test_similarity_refuses(client):
+def test_wrong_fields_of_similarity_are_refused(client):
     assert "str" in refusal(client.post("/similarity", json={"texts": "a"}), 400)["message"]
     assert "256" in refusal(client.post("/similarity", json={"texts": ["a"] * 257}), 422)["message"]
     assert (

@@ -1,4 +1,4 @@
-"""An encoder that tests can hold up and make fail."""
+"""An encoder that tests can block and make fail."""
 
 import threading
 
@@ -6,7 +6,7 @@ from sentenc import Encoder
 
 
 class Gated(Encoder):
-    """Another encoder behind a gate; fails where a text has "poison" in it."""
+    """Another encoder behind a gate; encoding fails if a text contains "poison"."""
 
     def __init__(self, inner):
         self.inner = inner

@@ -1,8 +1,8 @@
-"""A server whose encoder waits, where a text begins with "slow", until a file is there: for tests of its end.
+"""A server whose encoder waits for a file to exist before it encodes a text that begins with "slow".
 
-While it waits, or has waited, there is the file FILE.reached.
+When it begins to wait, it creates the file FILE.reached.
 
-python -m tests.support.gated_server FILE SETTINGS_AS_JSON
+python -m tests.support.gated_server FILE CONFIG_AS_JSON
 """
 
 import json
@@ -30,10 +30,10 @@ class FileGated(Gated):
 
 
 def main() -> None:
-    settings = ServerConfig(**json.loads(sys.argv[2]))
-    log_to_stderr(settings.log_json)
-    app = create_app({"tiny": FileGated(make_cse(), Path(sys.argv[1]))}, {}, settings)
-    serve(app, settings, listener=bind(settings), on_listening=lambda url: print(url, flush=True))
+    config = ServerConfig(**json.loads(sys.argv[2]))
+    log_to_stderr(config.log_json)
+    app = create_app({"tiny": FileGated(make_cse(), Path(sys.argv[1]))}, {}, config)
+    serve(app, config, listener=bind(config), on_listening=lambda url: print(url, flush=True))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Servers as processes of their own, on a free port."""
+"""Runs servers as processes, on a free port."""
 
 import os
 import re
@@ -13,7 +13,7 @@ COMMAND = [sys.executable, "-c", "from sentenc.cli import main; main()"]
 
 @contextmanager
 def running(command, **options):
-    """Starts a server; gives the process, which has its address as ``url``. Ended in any case."""
+    """Starts a server; yields the process with its address as ``url``, and ends it in any case."""
     path = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])
     process = subprocess.Popen(
         list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -21,9 +21,9 @@ def running(command, **options):
     )  # fmt: skip
     try:
         line = process.stdout.readline()
-        found = re.search(r"http://\S+", line)
-        assert found, line + process.stderr.read()
-        process.url = found[0]
+        address = re.search(r"http://\S+", line)
+        assert address, line + process.stderr.read()
+        process.url = address[0]
         yield process
     finally:
         if process.poll() is None:
@@ -32,7 +32,7 @@ def running(command, **options):
 
 
 def ended(process, seconds=60):
-    """What a server wrote to standard error until its end; its exit code must be 0."""
+    """Waits for a server to end with exit code 0; returns what it wrote to standard error."""
     _, errors = process.communicate(timeout=seconds)
     assert process.returncode == 0, errors
     assert "Traceback" not in errors

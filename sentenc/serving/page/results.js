@@ -51,7 +51,7 @@ function item(hit, rank, { scale, words, onSimilar, note }) {
       "div",
       { class: "what" },
       textOf(hit, words),
-      el("div", { class: "labels" }, ...labels(hit), note ? el("span", { class: "found" }, note.text) : null, similar),
+      el("div", { class: "labels" }, ...labels(hit), note ? el("span", { class: "other-rank" }, note.text) : null, similar),
     ),
   );
   return node;

@@ -36,7 +36,8 @@ class ClassifyRoutes:
         if top_k * len(items) > MAX_PROBABILITIES:
             raise ApiError(
                 422,
-                f"{len(items)} {classifier.takes} with {top_k} labels each, expected at most {MAX_PROBABILITIES} in all",
+                f"{len(items)} {classifier.takes} with {top_k} labels each, "
+                f"expected at most {MAX_PROBABILITIES} in all",
                 param="top_k",
             )
         results = await classifier.results(items, top_k)

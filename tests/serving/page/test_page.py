@@ -135,14 +135,14 @@ def test_compare(open_page, address):
     for here, there in ["ab", "ba"]:
         for rank, text in enumerate(texts[here]):
             hit = hits(page, f"#results-{here}").nth(rank)
-            found = hit.locator(".found").inner_text()
+            note = hit.locator(".other-rank").inner_text()
             if text not in texts[there]:
-                assert found == f"only in {here.upper()}"
+                assert note == f"only in {here.upper()}"
                 continue
             places = texts[there].index(text) - rank
             many = "1 place" if abs(places) == 1 else f"{abs(places)} places"
             direction = f"▲ {many} higher" if places < 0 else f"▼ {many} lower"
-            assert found == (
+            assert note == (
                 f"{direction} in {there.upper()}" if places else f"= same rank in {there.upper()}"
             )
     hits(page, "#results-a").nth(texts["a"].index(both[0])).hover()
