@@ -1,4 +1,4 @@
-"""Encode sentences and compare them. Needs nothing but the package: no network, no GPU, no torch."""
+"""Encodes sentences and compares them. Needs only the package: no network, no GPU, no PyTorch."""
 
 import sentenc
 
@@ -12,5 +12,5 @@ sentences = [
 encoder = sentenc.load("cse-en")
 vectors = encoder.encode(sentences)
 print(f"{vectors.shape[0]} vectors of {vectors.shape[1]} dimensions, {vectors.dtype}")
-for row, sentence in zip(encoder.similarity(vectors, vectors), sentences, strict=True):
-    print(" ".join(f"{value:6.3f}" for value in row), " ", sentence)
+for cosines, sentence in zip(encoder.similarity(vectors, vectors), sentences, strict=True):
+    print(" ".join(f"{cosine:6.3f}" for cosine in cosines), " ", sentence)

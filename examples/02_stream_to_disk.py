@@ -1,4 +1,4 @@
-"""Encode more text than fits in memory: from any iterable, straight into a file on disk."""
+"""Encodes more text than fits into memory, from an iterable straight into a file on disk."""
 
 import tempfile
 from pathlib import Path

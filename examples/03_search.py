@@ -1,4 +1,4 @@
-"""Semantic search: an index in memory, saved to a folder, opened again, changed, and asked."""
+"""Semantic search: builds an index, saves it, opens it again, changes it, and searches it."""
 
 import tempfile
 from pathlib import Path
@@ -19,6 +19,6 @@ with tempfile.TemporaryDirectory() as folder:
     index = sentenc.Index.open(Path(folder) / "countries")  # memory-mapped
     index.add(["The Moon has no atmosphere to speak of."], ids=["moon"])
     index.delete([0, 1, 2])
-    index.save()  # writes what is new; a run killed here leaves the last save
+    index.save()  # writes only the changes; if the process is killed here, the last save stays complete
 
     print(len(index), "items:", index.search("a world without air", k=1)[0].id)

@@ -1,4 +1,4 @@
-"""Near-duplicates and paraphrases in a pile of texts, and the groups that they form."""
+"""Finds near-duplicates and paraphrases in a list of texts, and the groups that they form."""
 
 import sentenc
 from sentenc.retrieval import group_pairs, mine_pairs

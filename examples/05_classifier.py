@@ -1,6 +1,8 @@
-"""A classifier from a CSV of your own: fitted, looked at, saved, loaded again, and served.
+"""Fits a classifier to a CSV file, reports on it, saves it, loads it again, and serves it.
 
-python examples/05_classifier.py [FILE.csv with the text in its first column and the label in its second]
+python examples/05_classifier.py [FILE.csv]
+
+The file has the text in its first column and the label in its second.
 """
 
 import csv
@@ -25,7 +27,7 @@ with open(path, encoding="utf-8", newline="") as file:
 texts = [row[0] for row in rows]
 labels = [row[1] for row in rows]
 
-# Every fifth message is held out; the file is in the order of its labels, so all of them have some.
+# Every fifth message is a test example. The file is ordered by label, so every label has some.
 train = [i for i in range(len(rows)) if i % 5]
 test = [i for i in range(len(rows)) if i % 5 == 0]
 
@@ -55,14 +57,14 @@ for label, probability in sorted(
 
 
 def ask(url, message):
-    """What a client does."""
+    """Sends one message to the server and returns its answer."""
     body = json.dumps({"texts": [message], "top_k": 2}).encode()
     request = urllib.request.Request(f"{url}/classify", body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=30) as answer:
         return json.load(answer)
 
 
-# The server, on a free port, in a thread. By itself it is: sentenc serve --classifier FOLDER
+# Runs the server on a free port in a thread. The command is: sentenc serve --classifier FOLDER
 if find_spec("uvicorn") and find_spec("starlette"):
     import uvicorn
 

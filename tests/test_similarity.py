@@ -47,7 +47,7 @@ def test_all_ways_give_the_same_number(make, encoder, tmp_path):
 
 @pytest.mark.parametrize("name", ["cse-en", "tiny"])
 def test_the_server_gives_the_same_number(name, encoder):
-    pytest.importorskip("fastapi")
+    pytest.importorskip("starlette")
     pytest.importorskip("httpx")
     from starlette.testclient import TestClient
 
