@@ -21,6 +21,7 @@ from sentenc.solvers.losses import OutputKind
 import torch  # isort: skip
 from torch import Tensor, nn  # isort: skip
 
+from sentenc.nn.seeding import seeded
 from sentenc.training.engine.optimizer import clip_gradients
 from sentenc.training.losses.l2_sp import L2SP
 
@@ -107,8 +108,7 @@ def tune_end_to_end(
     if not len(train_rows):
         raise ValueError("there are 0 examples of a weight above 0 to train on, expected at least one")
     # Modules are made, and dropout drawn, from torch's own generator.
-    with torch.random.fork_rng(range(torch.cuda.device_count())):
-        torch.manual_seed(int(rng.integers(2**31)))
+    with seeded(int(rng.integers(2**31)), torch.device("cuda" if torch.cuda.is_available() else "cpu")):
         run = _Run(
             encoder, columns, targets, kind, config, init, weights, train_rows, validation_rows, rng, head_start
         )  # fmt: skip

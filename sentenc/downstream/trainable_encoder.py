@@ -23,6 +23,7 @@ except ImportError as error:
     raise MissingExtraError("train", "torch", "tuning an encoder") from error
 
 from sentenc.nn.cse import CSEModule
+from sentenc.nn.seeding import seeded
 
 Init = Literal["pretrained", "random"]
 Ids = npt.NDArray[np.int64]
@@ -177,9 +178,7 @@ class TrainableBert(TrainableEncoder):
         encoder = _mean_pooled(encoder)
         model, tokenizer = encoder.torch_model()
         if init == "random":
-            # transformers draws from torch's own generator.
-            with torch.random.fork_rng(range(torch.cuda.device_count())):
-                torch.manual_seed(seed)
+            with seeded(seed):
                 model = type(model)(model.config)
         else:
             model = copy.deepcopy(model)

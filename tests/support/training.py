@@ -80,9 +80,10 @@ def trainer(
             weight=0.5,
         ),
     ]
+    encoded = None if evaluate is None else lambda output_map: evaluate(student.encoder(output_map))
     options = {"steps": 14, "warmup": 3, "log_every": 4, "evaluate_every": 6, "device": "cpu"} | changes
     return Trainer(
-        student, loss_terms, TrainerConfig(**options), folder, evaluate, processes=processes, identity=identity,
+        student, loss_terms, TrainerConfig(**options), folder, encoded, processes=processes, identity=identity,
         show_progress_bar=False,
     )  # fmt: skip
 

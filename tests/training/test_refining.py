@@ -34,14 +34,13 @@ def test_objectives_train_the_sentence_vector_and_not_the_average(tmp_path):
 def test_the_model_that_is_evaluated_is_the_finished_one(tmp_path):
     seen = []
 
-    def evaluate(encoder):
-        seen.append(encoder.encode(TEXTS))
+    def evaluate(output_map):
+        seen.append(whole.student.encoder(output_map, TEXTS).encode(TEXTS))
         return 0.0
 
     whole = trainer(tmp_path, student=wide_student(sentence_norm=3.0, average_norm=0.5), dropout=0.0)
-    options = {"show_progress_bar": False, "rotate_on": TEXTS}
     config = TrainerConfig(steps=1, device="cpu", evaluate_every=1)
-    Trainer(whole.student, whole.loss_terms[1:], config, tmp_path, evaluate, **options).run()
+    Trainer(whole.student, whole.loss_terms[1:], config, tmp_path, evaluate, show_progress_bar=False).run()
     assert len(seen) == 2
     for found in seen:
         lengths = [np.sqrt((part**2).sum(1).mean()) for part in (found[:, :16], found[:, 16:21])]

@@ -196,7 +196,7 @@ def test_layers_of_the_teacher_with_its_classifier(folder, tmp_path):
     teacher = finetuned(config.teacher.model, data, config)
     student = first_student(config, teacher, data)
     texts = data.texts[:8]
-    np.testing.assert_allclose(student.encoder().encode(texts), teacher.encoder().encode(texts), atol=1e-5)
+    np.testing.assert_allclose(student.logits(texts), teacher.logits(texts), atol=1e-5)
 
 
 def test_time_is_shared_by_the_examples_that_phases_see(folder, tmp_path):
@@ -207,20 +207,20 @@ def test_time_is_shared_by_the_examples_that_phases_see(folder, tmp_path):
     found = task_run._Run(config, 21.0, True, False)
     # 3 passes of n, 4 and 2 of 3 n.
     assert [found._share(name) for name in ("teacher", "intermediate", "prediction")] == [3.0, 12.0, 6.0]
-    assert found._training("prediction", config.prediction, 6, found.score).max_minutes == 0.5
-    assert found._training("teacher", config.teacher.finetune, 6, found.score).max_minutes == 3.0
+    assert found._training("prediction", config.prediction, 6, "best").max_minutes == 0.5
+    assert found._training("teacher", config.teacher.finetune, 6, "best").max_minutes == 3.0
     assert task_run._Run(config, None, True, False)._share("teacher") is None
 
 
 def test_classes_are_put_into_the_order_of_the_data(folder, tmp_path):
     config = settings(folder, tmp_path)
     data = read_task_data(config.task.train, config.task)
-    plain = finetuned(config.teacher.model, data, config).encoder().encode(data.texts[:4])
+    plain = finetuned(config.teacher.model, data, config).logits(data.texts[:4])
     turned = transformers.AutoModelForSequenceClassification.from_pretrained(folder / "tuned")
     turned.config.id2label, turned.config.label2id = {0: "1", 1: "0"}, {"1": 0, "0": 1}
     turned.save_pretrained(tmp_path / "turned")
     make_tokenizer().save_pretrained(tmp_path / "turned")
-    found = finetuned(str(tmp_path / "turned"), data, config).encoder().encode(data.texts[:4])
+    found = finetuned(str(tmp_path / "turned"), data, config).logits(data.texts[:4])
     np.testing.assert_array_equal(found, plain[:, ::-1])
     turned.config.id2label = {0: "good", 1: "bad"}
     turned.save_pretrained(tmp_path / "turned")
@@ -282,22 +282,22 @@ def test_refused_vocabularies(folder, tmp_path):
 def test_outputs_are_resumed_where_they_were_stopped(folder, tmp_path, monkeypatch):
     config = settings(folder, tmp_path)
     data = read_task_data(config.task.train, config.task)
-    teacher = finetuned(config.teacher.model, data, config).encoder()
+    teacher = finetuned(config.teacher.model, data, config)
     monkeypatch.setattr("sentenc.embedding_cache._TEXTS_PER_SHARD", 8)
     whole = outputs(teacher, data.texts, tmp_path / "whole", False).lookup(data.texts)
-    np.testing.assert_allclose(whole, teacher.encode(data.texts), atol=1e-5)
-    real, encoded = teacher.encode, []
+    np.testing.assert_allclose(whole, teacher.logits(data.texts), atol=1e-5)
+    real, encoded = teacher.logits, []
 
-    def stopping(texts, **options):
+    def stopping(texts):
         if len(encoded) == 16:
             raise KeyboardInterrupt
         encoded.extend(texts)
-        return real(texts, **options)
+        return real(texts)
 
-    monkeypatch.setattr(teacher, "encode", stopping)
+    monkeypatch.setattr(teacher, "logits", stopping)
     with pytest.raises(KeyboardInterrupt):
         outputs(teacher, data.texts, tmp_path / "parts", False)
-    monkeypatch.setattr(teacher, "encode", lambda texts, **more: encoded.extend(texts) or real(texts, **more))
+    monkeypatch.setattr(teacher, "logits", lambda texts: encoded.extend(texts) or real(texts))
     for _ in range(2):
         parts = outputs(teacher, data.texts, tmp_path / "parts", False)
         np.testing.assert_array_equal(parts.lookup(data.texts), whole)

@@ -49,9 +49,8 @@ def test_ids_and_logits_are_those_of_transformers(pairs, texts):
     with torch.inference_mode():
         logits = student(ids, lengths).numpy()
     np.testing.assert_allclose(logits, reference_logits(student, texts), atol=1e-5)
-    encoder = student.encoder()
-    np.testing.assert_allclose(encoder.encode(texts, on_overflow="ignore"), logits, atol=1e-5)
-    assert encoder.dim == student.dim == 3
+    np.testing.assert_allclose(student.logits(texts), logits, atol=1e-5)
+    assert student.dim == 3
 
 
 def test_transformer_of_pairs_finds_token_types_itself():
@@ -99,18 +98,20 @@ def test_longer_part_is_cut_first():
                 assert kept[1] <= second
 
 
-def test_encoder_counts_and_does_not_depend_on_the_batch():
-    student = make_student(pairs=True)
-    encoder = student.encoder()
-    assert encoder.count_tokens(PAIRS).tolist()[:3] == [11 + 1, 6, 5]
-    assert encoder.count_tokens(PAIRS)[3] > encoder.max_tokens == 16
-    many = encoder.encode(PAIRS, batch_size=64, on_overflow="ignore")
-    single = np.concatenate([encoder.encode([text], on_overflow="ignore") for text in PAIRS])
+def test_logits_do_not_depend_on_the_batch_or_on_dropout():
+    student = make_student(pairs=True).train()
+    assert student.count_tokens(PAIRS).tolist()[:3] == [11 + 1, 6, 5]
+    assert student.count_tokens(PAIRS)[3] > student.max_tokens == 16
+    many = student.logits(PAIRS)
+    assert student.training
+    single = np.concatenate([student.logits([text]) for text in PAIRS])
     np.testing.assert_allclose(many, single, atol=1e-5)
+    np.testing.assert_allclose(student.logits(PAIRS, batch_size=2), many, atol=1e-5)
+    assert student.logits([]).shape == (0, 3)
+    fingerprint = student.fingerprint()
     with torch.no_grad():
         next(student.parameters()).add_(1.0)
-    np.testing.assert_array_equal(encoder.encode(PAIRS, on_overflow="ignore"), many)
-    assert encoder.fingerprint() != student.encoder().fingerprint()
+    assert student.fingerprint() != fingerprint
 
 
 def test_folder_is_one_of_transformers(tmp_path):
@@ -125,7 +126,7 @@ def test_folder_is_one_of_transformers(tmp_path):
     inputs = tokenizer(TEXTS[:3], padding=True, return_tensors="pt")
     with torch.inference_mode():
         logits = model(**inputs).logits.numpy()
-    np.testing.assert_allclose(logits, student.encoder().encode(TEXTS[:3]), atol=1e-5)
+    np.testing.assert_allclose(logits, student.logits(TEXTS[:3]), atol=1e-5)
     other = tmp_path / "other"
     other.mkdir()
     (other / "mine.txt").write_text("x")
@@ -152,7 +153,3 @@ def test_refusals():
     tokenizer.sep_token = None
     with pytest.raises(ValueError, match=r"no \[CLS\] or no \[SEP\]"):
         BertClassifierStudent(make_model(), tokenizer, max_tokens=16)
-    with pytest.raises(ValueError, match="expected neither"):
-        make_student().encoder(rotate_on=["a"])
-    with pytest.raises(TypeError, match="encoder is int"):
-        make_student().save("nowhere", encoder=3)

@@ -38,12 +38,9 @@ def to_torch(config: BertConfig, weights: Weights, tokenizer: Tokenizer) -> tupl
     values = transformers_config(config, tokenizer)
     # from_pretrained sets these two; the constructor does not accept them.
     values = {name: value for name, value in values.items() if name not in ("architectures", "torch_dtype")}
-    state = torch.random.get_rng_state()
-    try:
+    # The random weights are replaced below, so they must not use up the caller's random numbers.
+    with torch.random.fork_rng([]):
         model = BertModel(TransformersConfig(**values), add_pooling_layer=False)
-    finally:
-        # The random weights are replaced below, so they must not use up the caller's random numbers.
-        torch.random.set_rng_state(state)
     tensors = {
         name: torch.from_numpy(value.copy()) for name, value in dequantized(weights).items() if name != LINEAR
     }

@@ -3,8 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sentenc.encoders.base import Encoder
+from sentenc.nn.seeding import seeded
 from sentenc.training.config.trainer import TrainerConfig
 from sentenc.training.engine.checkpointing import load_state, random_state, save_state, set_random_state
 from sentenc.training.engine.distributed import Processes, single_process
@@ -21,7 +20,7 @@ from sentenc.training.engine.optimizer import Optimizer, clip_gradients
 from sentenc.training.engine.run_log import LossWindow, RunLog, TrainingBar, training_bar
 from sentenc.training.engine.signals import StopRequest, catch_stop_signals
 from sentenc.training.losses.l2_sp import L2SP
-from sentenc.training.students.base import Student
+from sentenc.training.students.base import Student, TransformerStudent
 
 __all__ = ["LossTerm", "Result", "Trainer", "TrainerConfig"]
 
@@ -62,9 +61,8 @@ class Trainer:
         loss_terms: The losses and their data; each step draws a batch of every term.
         config: The training configuration.
         folder: Folder of the state, the log, and the texts of a batch that failed.
-        evaluate: Returns the score of an encoder; higher is better.
-        rotate_on: Passed to :meth:`Student.encoder <sentenc.training.students.base.Student.encoder>`, so that
-            the evaluated encoder is the finished model.
+        evaluate: Returns a score of the student; higher is better. It is called on the first process, in
+            evaluation mode, with the output of :meth:`output_map`.
         processes: The processes that train together; by default this process only.
         identity: JSON values that identify the data and the model. A saved state with another identity or
             ``config`` is refused.
@@ -80,15 +78,13 @@ class Trainer:
         loss_terms: Sequence[LossTerm],
         config: TrainerConfig,
         folder: Path,
-        evaluate: Callable[[Encoder], float] | None = None,
+        evaluate: Callable[[Tensor | None], float] | None = None,
         *,
-        rotate_on: list[str] | None = None,
         processes: Processes | None = None,
         identity: dict[str, Any] | None = None,
         show_progress_bar: bool = True,
     ) -> None:
         check_loss_terms(loss_terms)
-        self.rotate_on = rotate_on
         self.processes = single_process(config.device) if processes is None else processes
         self.student = student.to(self.processes.device)
         self.loss_terms = tuple(loss_terms)
@@ -141,7 +137,8 @@ class Trainer:
             ValueError: The saved state has other settings.
         """
         try:
-            with _own_randomness(self.config.seed + self.processes.rank, self.processes.device):
+            # Dropout draws from PyTorch's own generators.
+            with seeded(self.config.seed + self.processes.rank, self.processes.device):
                 self._resume()
                 with catch_stop_signals() as request, training_bar(self._shows_bar) as bar:
                     finished = self._train(request, bar, stop_at)
@@ -236,6 +233,10 @@ class Trainer:
     def _loss_of_states(self, term: LossTerm, batch: Batch) -> Tensor:
         # Each process computes the mean loss of its shard; the mean of the gradients is that of the batch.
         device = self.processes.device
+        if not isinstance(self.student, TransformerStudent):
+            raise TypeError(
+                f"the loss {term.name} compares layers, and {type(self.student).__name__} is not a transformer"
+            )
         with torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             states = self.student.states(batch.ids.to(device), batch.lengths.to(device))
             return term.loss.state_loss(states)
@@ -264,7 +265,7 @@ class Trainer:
         score: float | None = None
         if self.processes.is_first:
             self.student.eval()
-            score = float(self.evaluate(self.student.encoder(self.output_map(), self.rotate_on)))
+            score = float(self.evaluate(self.output_map()))
             self.student.train()
         score = self.processes.broadcast(score)
         if self._best is None or score > self._best["score"]:
@@ -342,14 +343,6 @@ class Trainer:
 
 def _loss_parts(term: LossTerm) -> dict[str, float]:
     return {f"{term.name}.{name}": value for name, value in term.loss.parts.items()}
-
-
-@contextmanager
-def _own_randomness(seed: int, device: torch.device) -> Iterator[None]:
-    # Dropout draws from torch's default generator: the run seeds it, and the caller's state is restored afterwards.
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
 
 
 def _check_sparse(

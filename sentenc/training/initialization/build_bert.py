@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from sentenc.encoders.bert.tokenizer_files import plain_spec
 from sentenc.errors import CheckpointError
 from sentenc.io.atomic import replacing_folder
+from sentenc.nn.seeding import seeded
 from sentenc.registry import find
 from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.config.pretraining import RunConfig, StudentConfig
@@ -93,9 +93,7 @@ def _loaded(settings: StudentConfig, seed: int) -> tuple[Any, Any]:
     tokenizer = AutoTokenizer.from_pretrained(
         find(settings.tokenizer or settings.init), local_files_only=True
     )
-    # transformers draws from torch's own generator.
-    with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         if settings.init == "random":
             config = BertConfig(**({"vocab_size": len(tokenizer)} | settings.config))
             return BertModel(config, add_pooling_layer=False), tokenizer

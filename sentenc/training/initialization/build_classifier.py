@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sentenc.errors import CheckpointError, ModelNotFoundError
+from sentenc.nn.seeding import seeded
 from sentenc.registry import find, load
 from sentenc.training.config.task_distillation import TaskRunConfig
 from sentenc.training.data.labeled import TaskData
@@ -62,7 +63,7 @@ def base(
 
     folder = find(model)
     if _config(folder).get("model_type") == "bert":
-        with quiet_transformers(), _readable(folder), _seeded(run.seed):
+        with quiet_transformers(), _readable(folder), seeded(run.seed):
             bert = BertModel.from_pretrained(folder, local_files_only=True)
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     else:
@@ -133,7 +134,7 @@ def _random(run: TaskRunConfig, teacher: BertClassifierStudent, data: TaskData) 
     from transformers import BertConfig, BertModel
 
     values = teacher.bert.config.to_dict() | run.student.config
-    with _seeded(run.seed):
+    with seeded(run.seed):
         bert = BertModel(BertConfig.from_dict(values))
     return _student(_with_classifier(bert, data, run.seed, {}), teacher.tokenizer, run)
 
@@ -148,7 +149,7 @@ def _with_classifier(bert: Any, data: TaskData, seed: int, changes: Mapping[str,
         "num_labels": data.outputs,
         "problem_type": "single_label_classification" if data.labels else "regression",
     }
-    with _seeded(seed):
+    with seeded(seed):
         module = BertForSequenceClassification(BertConfig.from_dict(values))
     # Without a pooler of its own it keeps the new one.
     weights = {name: value for name, value in bert.state_dict().items() if not name.endswith("_ids")}
@@ -206,11 +207,3 @@ def _readable(folder: Path) -> Iterator[None]:
         yield
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{folder} cannot be read as a BERT: {error}") from error
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    # transformers draws first weights from torch's own generator.
-    with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
-        yield

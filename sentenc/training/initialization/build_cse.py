@@ -27,7 +27,7 @@ from sentenc.training.initialization.cse import (
 )
 from sentenc.training.initialization.cse_pruning import shrunk
 from sentenc.training.initialization.word_vectors import load_word_vectors
-from sentenc.training.students.base import Student
+from sentenc.training.students.base import EncoderStudent
 from sentenc.training.students.cse import CSEStudent
 from sentenc.training.teachers.base import Teacher
 
@@ -40,7 +40,7 @@ _SHRINKING = ("embedding_dim", "num_filters", "average_dim")
 
 def make_student(
     run: RunConfig, texts: Callable[[], Iterable[str]], teacher: Callable[[], Teacher], about: str
-) -> Student:
+) -> EncoderStudent:
     """Builds the student; what takes long is kept in the run's work folder and used again.
 
     Args:

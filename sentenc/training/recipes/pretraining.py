@@ -16,7 +16,6 @@ import numpy.typing as npt
 import torch
 
 from sentenc.embedding_cache import EmbeddingCache
-from sentenc.encoders.cse.encoder import CSE
 from sentenc.errors import MissingExtraError
 from sentenc.io.atomic import replacing_file
 from sentenc.io.progress import progress_bar
@@ -33,7 +32,7 @@ from sentenc.training.losses.base import Loss
 from sentenc.training.losses.transformer_distillation import token_map
 from sentenc.training.recipes.dev_score import sts_score
 from sentenc.training.recipes.model_card import model_card
-from sentenc.training.students.base import Student
+from sentenc.training.students.base import EncoderStudent
 from sentenc.training.students.bert import BertStudent
 from sentenc.training.teachers.base import Teacher
 from sentenc.training.teachers.batched import batch_on_gpu
@@ -132,12 +131,18 @@ class _Preparation:
             [self._task(number, settings) for number, settings in enumerate(config.objectives)],
             training,
             self.work,
-            self.score,
-            rotate_on=self.rotation_texts(),
+            self._evaluate(),
             processes=self.them,
             identity=self._settings(),
             show_progress_bar=self.bars,
         )
+
+    def _evaluate(self) -> Callable[[torch.Tensor | None], float] | None:
+        # What is evaluated is the model as it will be finished.
+        score, rotation = self.score, self.rotation_texts()
+        if score is None:
+            return None
+        return lambda output_map: score(self.student.encoder(output_map, rotation))
 
     def texts(self, corpus: str, column: int | None = None) -> Iterator[str]:
         """Texts of the first epoch of a corpus: of one column, or of all."""
@@ -202,7 +207,7 @@ class _Preparation:
             return None
         return lambda examples: vectors.has([example[0] for example in examples])
 
-    def _student(self) -> Student:
+    def _student(self) -> EncoderStudent:
         corpus = self.config.objectives[0].corpus
         return make_student(
             self.config,
@@ -326,9 +331,7 @@ class _Texts:
 def _finish(prepared: _Preparation, trainer: Trainer, result: Result, command: str) -> None:
     config, student = prepared.config, prepared.student
     output_map, rotation = trainer.output_map(), prepared.rotation_texts()
-    encoder = student.encoder(output_map, rotation)
-    if isinstance(encoder, CSE):
-        encoder = encoder.compressed()
+    encoder = student.finished(output_map, rotation)
     output = Path(config.output)
     goes_back = config.training.keep == "best" and result.best_step is not None
     outcome = {
@@ -347,7 +350,7 @@ def _finish(prepared: _Preparation, trainer: Trainer, result: Result, command: s
         teacher_texts=None if prepared.vectors is None else len(prepared.vectors),
     )
     metadata = {"name": output.name, "trained_by": command, "outcome": outcome}
-    student.save(output, encoder=encoder, metadata=metadata, card=card)
+    student.save(output, output_map=output_map, rotate_on=rotation, metadata=metadata, card=card)
     with replacing_file(output / "run.toml") as temporary:
         temporary.write_text(toml_text(config.table), encoding="utf-8")
     log = prepared.work / "log.jsonl"

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from sentenc.training.augmentation.word_neighbors import WordNeighbors, nearest_
 from sentenc.training.config.task_distillation import AugmentationConfig
 from sentenc.training.data.labeled import Example, TaskData
 from sentenc.training.initialization.word_vectors import load_word_vectors
-from sentenc.training.students.bert_classifier import TaskEncoder
+from sentenc.training.students.bert_classifier import BertClassifierStudent
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -78,13 +77,13 @@ def augmented(
 
 
 def outputs(
-    teacher: TaskEncoder, texts: Sequence[str], folder: Path, show_progress_bar: bool
+    teacher: BertClassifierStudent, texts: Sequence[str], folder: Path, show_progress_bar: bool
 ) -> EmbeddingCache:
     """Returns a cache with the teacher's logits (C,) of every text, stored in a subfolder."""
     fingerprint = teacher.fingerprint()
     cache = EmbeddingCache(folder / f"outputs-{fingerprint}", fingerprint)
     with progress_bar(len(texts), "teacher", show_progress_bar) as bar:
-        cache.fill(texts, partial(teacher.encode, on_overflow="ignore"), bar=bar, source="the teacher")
+        cache.fill(texts, teacher.logits, bar=bar, source="the teacher")
     return cache
 
 

@@ -9,16 +9,15 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from sentenc.embedding_cache import EmbeddingCache
-from sentenc.encoders.base import Encoder
 from sentenc.training.config.task_distillation import IntermediateConfig, PhaseConfig, TaskRunConfig
 from sentenc.training.config.toml_writer import toml_text
 from sentenc.training.data.batching import batches
@@ -133,10 +132,10 @@ class _Run:
             for name in (TEACHER, INTERMEDIATE, PREDICTION):
                 shutil.rmtree(self.work / name, ignore_errors=True)
 
-    def score(self, encoder: Encoder) -> float:
-        """The task's metric on dev, x 100."""
-        found = encoder.encode(self.dev.texts, on_overflow="ignore")
-        return task_score(self.config.task.metric or "accuracy", found, self.dev.targets)
+    def score(self, student: BertClassifierStudent) -> float:
+        """Returns the task's metric on dev, x 100."""
+        logits = student.logits(self.dev.texts)
+        return task_score(self.config.task.metric or "accuracy", logits, self.dev.targets)
 
     def trained_student(self) -> BertClassifierStudent:
         """The student after all phases."""
@@ -172,7 +171,7 @@ class _Run:
             self._phase(TEACHER, found, objective, texts, Targets(texts, rows), settings.finetune)
         found.to(self.processes.device).eval()
         metric = self.config.task.metric or "accuracy"
-        score, least = self.score(found.encoder()), baseline(metric, self.dev)
+        score, least = self.score(found), baseline(metric, self.dev)
         if not score > least:
             raise ValueError(
                 f"the teacher's {metric} on dev is {score:.2f}, expected more than {least:.2f}, "
@@ -187,8 +186,8 @@ class _Run:
 
     def finish(self, student: BertClassifierStudent, command: str) -> None:
         """Writes the output folder."""
-        config, encoder = self.config, student.encoder()
-        self.scores["student"] = self.score(encoder)
+        config = self.config
+        self.scores["student"] = self.score(student)
         logs = {
             f"{name}.jsonl": (self.work / name / _LOG).read_text(encoding="utf-8")
             for name in (TEACHER, INTERMEDIATE, PREDICTION)
@@ -201,7 +200,7 @@ class _Run:
         )  # fmt: skip
         metadata = {"labels": list(self.train.labels), "metric": config.task.metric, "scores": self.scores}
         student.save(
-            config.output, encoder=encoder, metadata=metadata, card=card,
+            config.output, metadata=metadata, card=card,
             files={"run.toml": toml_text(config.table), **logs},
         )  # fmt: skip
         draw_curves(self.work / PREDICTION / _LOG, Path(config.output))
@@ -226,7 +225,7 @@ class _Run:
     def _targets(self, teacher: BertClassifierStudent, texts: list[str]) -> Targets | EmbeddingCache:
         if self.config.prediction.targets == "gold":
             return Targets(*self.train.gold())
-        return outputs(teacher.encoder(), texts, self.work, self.bars)
+        return outputs(teacher, texts, self.work, self.bars)
 
     def _phase(
         self,
@@ -260,8 +259,10 @@ class _Run:
             ),
             targets=None if targets is None else targets.lookup,
         )
-        evaluate = self.score if targets is not None else None
-        training = self._training(name, settings, len(texts) // size, evaluate)
+        evaluate = None if targets is None else lambda _output_map: self.score(student)
+        training = self._training(
+            name, settings, len(texts) // size, keep="last" if targets is None else "best"
+        )
         trainer = Trainer(
             student, [term], training, folder, evaluate, processes=self.processes, identity=identity,
             show_progress_bar=self.bars,
@@ -285,7 +286,7 @@ class _Run:
         name: str,
         settings: PhaseConfig,
         steps_an_epoch: int,
-        evaluate: Callable[[Encoder], float] | None,
+        keep: Literal["best", "last"],
     ) -> TrainerConfig:
         steps = max(1, math.ceil(settings.epochs * steps_an_epoch))
         evaluations = getattr(settings, "evaluations", 1)
@@ -299,7 +300,7 @@ class _Run:
             max_minutes=min(limits, default=None),
             evaluate_every=max(1, steps_an_epoch // evaluations),
             log_every=max(1, min(50, steps // 20)),
-            keep="last" if evaluate is None else "best",
+            keep=keep,
             seed=self.config.seed,
             device=self.config.device,
         )

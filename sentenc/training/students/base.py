@@ -1,4 +1,4 @@
-"""Interface of students: torch modules that are trained and become encoders."""
+"""Interfaces of students: PyTorch modules that are trained together with their tokenizer."""
 
 import os
 from abc import ABC, abstractmethod
@@ -11,55 +11,55 @@ from sentenc.nn.bert_states import BertStates
 
 
 class Student(nn.Module, ABC):
-    """A differentiable encoder of sentences with the tokenizer that belongs to it."""
+    """A module to train, with its tokenizer: from texts to padded token ids, and from these to vectors."""
 
     @property
     @abstractmethod
     def dim(self) -> int:
-        """Length of the vectors."""
+        """Number of components of an output vector."""
 
     @property
     def loss_dim(self) -> int:
-        """Components, from the first, that objectives see: all, unless others are by-products."""
+        """Number of leading components that the losses see; all of them, unless a subclass has by-products."""
         return self.dim
 
     @abstractmethod
     def tokenize(self, texts: list[str]) -> tuple[Tensor, Tensor]:
-        """Padded token ids (B, L) int64 and the tokens of each text (B,) int64, on the CPU; L is 1 or more."""
+        """Returns padded token ids (B, L) int64, L at least 1, and token counts (B,) int64, on the CPU."""
 
     @abstractmethod
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """Sentence vectors (B, dim) of what :meth:`tokenize` gives."""
-
-    def states(self, ids: Tensor, lengths: Tensor) -> BertStates:
-        """What a transformer computes on the way to the vectors of what :meth:`tokenize` gives.
-
-        Raises:
-            TypeError: The student is no transformer.
-        """
-        raise TypeError(f"{type(self).__name__} has no states of layers, expected a BERT student")
+        """Returns output vectors (B, dim) for the output of :meth:`tokenize`."""
 
     @abstractmethod
     def groups(self) -> dict[str, list[nn.Parameter]]:
-        """Every parameter once, under the name of the group that shares a learning rate."""
+        """Returns every trained parameter once, by the name of the group that shares a learning rate."""
 
     def set_progress(self, progress: float) -> None:
-        """Tells the share of the training that is over, 0 to 1."""
+        """Sets the training progress, from 0 to 1."""
 
     def sparse_parameters(self) -> list[nn.Parameter]:
-        """Parameters whose gradients are sparse tensors; none unless sparse gradients were asked for."""
+        """Returns the parameters whose gradients are sparse tensors; none by default."""
         return []
+
+
+class EncoderStudent(Student):
+    """A student that maps texts to sentence vectors, and can be turned into an :class:`~sentenc.Encoder`."""
 
     @abstractmethod
     def encoder(self, output_map: Tensor | None = None, rotate_on: list[str] | None = None) -> Encoder:
-        """The student as it is now, in the form that encodes.
+        """Returns an encoder with the current weights, in float32.
 
         Args:
-            output_map: A learned linear map M (dim, t) after the student; the encoder's dot products
-                are then those of the mapped vectors.
-            rotate_on: Texts on whose principal axes the output is turned, which changes no dot
-                product and lets ``truncate_dim`` keep the most of them.
+            output_map: A learned linear map M (dim, t) behind the student. The encoder's dot products are
+                those of the mapped vectors.
+            rotate_on: Texts whose principal axes become the axes of the output. A rotation changes no dot
+                product, and makes the leading components the most informative for ``truncate_dim``.
         """
+
+    def finished(self, output_map: Tensor | None = None, rotate_on: list[str] | None = None) -> Encoder:
+        """Returns the encoder as :meth:`save` writes it; the arguments are those of :meth:`encoder`."""
+        return self.encoder(output_map, rotate_on)
 
     @abstractmethod
     def save(
@@ -68,11 +68,23 @@ class Student(nn.Module, ABC):
         *,
         output_map: Tensor | None = None,
         rotate_on: list[str] | None = None,
-        encoder: Encoder | None = None,
         metadata: dict[str, Any] | None = None,
         card: str | None = None,
     ) -> None:
-        """Writes the finished model to a folder, atomically; arguments as in :meth:`encoder`.
+        """Writes the finished encoder to a folder, atomically.
 
-        ``encoder`` is what :meth:`encoder` gave before, for a caller that has it already.
+        Args:
+            folder: The model folder.
+            output_map: See :meth:`encoder`.
+            rotate_on: See :meth:`encoder`.
+            metadata: JSON values, stored with the model.
+            card: Content of ``README.md``.
         """
+
+
+class TransformerStudent(Student):
+    """A student that is a transformer, whose layers can be compared with a teacher's."""
+
+    @abstractmethod
+    def states(self, ids: Tensor, lengths: Tensor) -> BertStates:
+        """Returns embeddings, hidden states and attention scores for the output of :meth:`tokenize`."""

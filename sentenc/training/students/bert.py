@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from sentenc.encoders.base import Encoder, digest
+from sentenc.encoders.base import digest
 from sentenc.encoders.bert.tokenizer_files import write_json
 from sentenc.encoders.bert.writing import write_modules
 from sentenc.encoders.transformer import TransformerEncoder, single_token_batch
@@ -19,14 +19,14 @@ from sentenc.io.atomic import replacing_folder
 from sentenc.nn.bert import BertSentenceModule
 from sentenc.nn.bert_states import BertStates
 from sentenc.texts import as_text_list, replace_lone_surrogates
-from sentenc.training.students.base import Student
+from sentenc.training.students.base import EncoderStudent, TransformerStudent
 from sentenc.training.students.cse_rotation import map_root, principal_axes
 
 # Single tokens that go through the model together.
 _TOKENS_PER_BATCH = 256
 
 
-class BertStudent(Student):
+class BertStudent(EncoderStudent, TransformerStudent):
     """A transformer of the ``transformers`` library to train, with its own fast tokenizer.
 
     Args:
@@ -97,7 +97,6 @@ class BertStudent(Student):
         *,
         output_map: Tensor | None = None,
         rotate_on: list[str] | None = None,
-        encoder: Encoder | None = None,
         metadata: dict[str, Any] | None = None,
         card: str | None = None,
     ) -> None:
@@ -105,8 +104,7 @@ class BertStudent(Student):
 
         ``metadata`` goes to ``metadata.json``, ``card`` to ``README.md``.
         """
-        found = encoder if isinstance(encoder, TorchBertEncoder) else self.encoder(output_map, rotate_on)
-        found.save(folder, metadata=metadata, card=card)
+        self.encoder(output_map, rotate_on).save(folder, metadata=metadata, card=card)
 
 
 class TorchBertEncoder(TransformerEncoder):

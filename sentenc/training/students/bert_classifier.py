@@ -1,6 +1,5 @@
 """A BERT with a classifier as a student: texts or pairs of texts to logits."""
 
-import copy
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,17 +12,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from sentenc.encoders.base import Encoder
 from sentenc.errors import CheckpointError
 from sentenc.io.atomic import replacing_folder
 from sentenc.nn.bert_states import BertStates, bert_states
-from sentenc.texts import as_text_list, replace_lone_surrogates
+from sentenc.texts import replace_lone_surrogates
 from sentenc.training.data.labeled import SEPARATOR
-from sentenc.training.students.base import Student
+from sentenc.training.students.base import TransformerStudent
 from sentenc.training.students.bert import check_fit, hashed, padded
 
 # Marks a folder that may be replaced by another model.
 MARKER = "task.json"
+# Texts that are sorted by length together.
+_TEXTS_PER_BLOCK = 2048
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-class BertClassifierStudent(Student):
+class BertClassifierStudent(TransformerStudent):
     """A ``BertForSequenceClassification`` to train, with its own fast tokenizer.
 
     Its "vectors" are logits (B, C). For pairs a text is two with a tab between them, and becomes [CLS] a
@@ -114,26 +114,46 @@ class BertClassifierStudent(Student):
         """``"bert"`` and ``"classifier"``."""
         return {"bert": list(self.bert.parameters()), "classifier": list(self.module.classifier.parameters())}
 
-    def encoder(self, output_map: Tensor | None = None, rotate_on: list[str] | None = None) -> "TaskEncoder":
-        """A copy of the student as it is now, that gives logits.
+    def logits(self, texts: Sequence[str], *, batch_size: int = 64) -> npt.NDArray[np.float32]:
+        """Computes logits without dropout and without gradients.
 
-        Raises:
-            ValueError: A map or texts are given: logits are turned by nothing.
+        Args:
+            texts: n texts, or pairs with a tab between their two texts.
+            batch_size: Number of texts that go through the model together.
+
+        Returns:
+            Logits (n, C), float32.
         """
-        if output_map is not None or rotate_on is not None:
-            raise ValueError("got output_map or rotate_on, expected neither: logits are not to be turned")
-        module = copy.deepcopy(self.module).eval()
-        return TaskEncoder(
-            BertClassifierStudent(module, self.tokenizer, pairs=self.pairs, max_tokens=self.max_tokens)
-        )
+        out = np.empty((len(texts), self.dim), np.float32)
+        device = next(self.parameters()).device
+        training = self.training
+        self.eval()
+        try:
+            for start in range(0, len(texts), _TEXTS_PER_BLOCK):
+                rows = [row for row, _ in self._token_ids(texts[start : start + _TEXTS_PER_BLOCK])]
+                order = np.argsort([len(row) for row in rows], kind="stable")
+                for first in range(0, len(order), batch_size):
+                    chosen = order[first : first + batch_size]
+                    ids, lengths = padded([rows[row] for row in chosen])
+                    with torch.inference_mode():
+                        logits = self(ids.to(device), lengths.to(device)).float().cpu().numpy()
+                    out[start + chosen] = logits
+        finally:
+            self.train(training)
+        return out
+
+    def count_tokens(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Counts the tokens of n texts or pairs before any cut, special tokens included: (n,) int64."""
+        return np.array([count for _, count in self._token_ids(texts)], np.int64)
+
+    def fingerprint(self) -> str:
+        """Returns a short hash of weights, tokenizer and settings."""
+        return hashed(f"{self.max_tokens} {self.pairs}", self.tokenizer, self.module)
 
     def save(
         self,
         folder: str | os.PathLike[str],
         *,
-        output_map: Tensor | None = None,
-        rotate_on: list[str] | None = None,
-        encoder: Encoder | None = None,
         metadata: dict[str, Any] | None = None,
         card: str | None = None,
         files: Mapping[str, str] | None = None,
@@ -141,22 +161,23 @@ class BertClassifierStudent(Student):
         """Writes a Hugging Face folder with a sequence classifier, atomically.
 
         Args:
-            folder: Where; a model of this kind that is there is replaced.
-            output_map: None.
-            rotate_on: None.
-            encoder: None, or what :meth:`encoder` gave.
-            metadata: JSON values, for ``task.json``.
-            card: ``README.md``.
-            files: More text files by name.
+            folder: The model folder. A model of this kind that is there is replaced.
+            metadata: JSON values, stored in ``task.json``.
+            card: Content of ``README.md``.
+            files: Content of other text files, by name.
 
         Raises:
-            CheckpointError: The folder holds something else.
+            CheckpointError: The folder contains something else.
         """
-        if encoder is None:
-            encoder = self.encoder(output_map, rotate_on)
-        if not isinstance(encoder, TaskEncoder):
-            raise TypeError(f"encoder is {type(encoder).__name__}, expected TaskEncoder")
-        encoder.save(folder, metadata=metadata, card=card, files=files)
+        with replacing_folder(Path(folder), MARKER, CheckpointError, "a folder of a task's model") as staging:
+            with quiet_transformers():
+                self.module.save_pretrained(staging)
+            self.tokenizer.save_pretrained(staging)
+            values = {"pairs": self.pairs, "max_tokens": self.max_tokens} | (metadata or {})
+            (staging / MARKER).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+            for name, text in {"README.md": card, **(files or {})}.items():
+                if text is not None:
+                    (staging / name).write_text(text, encoding="utf-8")
 
     def _token_ids(self, texts: Sequence[str]) -> list[tuple[list[int], int]]:
         # Ids of each text, cut, and how many there were before.
@@ -178,69 +199,6 @@ class BertClassifierStudent(Student):
                 row += [*ids[:count], end]
             found.append((row, sum(lengths) + width + 1))
         return found
-
-
-class TaskEncoder(Encoder):
-    """A trained :class:`BertClassifierStudent` as what maps texts (of pairs: with a tab) to logits (n, C).
-
-    Args:
-        student: In evaluation mode; not to be trained any more.
-    """
-
-    def __init__(self, student: BertClassifierStudent) -> None:
-        self.student = student.eval()
-
-    @property
-    def dim(self) -> int:
-        """Logits C."""
-        return self.student.dim
-
-    @property
-    def max_tokens(self) -> int:
-        """Tokens of a text or pair that are used, special tokens included."""
-        return self.student.max_tokens
-
-    def count_tokens(self, texts: Any) -> npt.NDArray[np.int64]:
-        """Counts tokens, special ones included: shape (n,), int64."""
-        items = [texts] if isinstance(texts, str) else as_text_list(texts)
-        return np.array([count for _, count in self.student._token_ids(items)], np.int64)
-
-    def fingerprint(self) -> str:
-        """A short hash of weights, tokenizer and settings."""
-        student = self.student
-        return hashed(f"{student.max_tokens} {student.pairs}", student.tokenizer, student.module)
-
-    def save(
-        self,
-        folder: str | os.PathLike[str],
-        *,
-        metadata: dict[str, Any] | None = None,
-        card: str | None = None,
-        files: Mapping[str, str] | None = None,
-    ) -> None:
-        """Writes a Hugging Face folder; arguments as in :meth:`BertClassifierStudent.save`."""
-        with replacing_folder(Path(folder), MARKER, CheckpointError, "a folder of a task's model") as staging:
-            with quiet_transformers():
-                self.student.module.save_pretrained(staging)
-            self.student.tokenizer.save_pretrained(staging)
-            values = {"pairs": self.student.pairs, "max_tokens": self.max_tokens} | (metadata or {})
-            (staging / MARKER).write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-            for name, text in {"README.md": card, **(files or {})}.items():
-                if text is not None:
-                    (staging / name).write_text(text, encoding="utf-8")
-
-    def _encode_block(
-        self, texts: list[str], batch_size: int, out: npt.NDArray[np.float32]
-    ) -> npt.NDArray[np.int64]:
-        rows = self.student._token_ids(texts)
-        order = np.argsort([len(ids) for ids, _ in rows], kind="stable")
-        device = next(self.student.parameters()).device
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            ids, lengths = padded([rows[row][0] for row in chosen])
-            with torch.inference_mode():
-                out[chosen] = self.student(ids.to(device), lengths.to(device)).float().cpu().numpy()
-        return np.array([count for _, count in rows], np.int64)
 
 
 class _TokenTypes:

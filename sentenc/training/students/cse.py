@@ -8,18 +8,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from sentenc.encoders.base import Encoder
 from sentenc.encoders.cse.config import CSEConfig
 from sentenc.encoders.cse.encoder import CSE, Tables
 from sentenc.nn.cse import CSEModule
 from sentenc.tokenization.tokenizer import Tokenizer
-from sentenc.training.students.base import Student
+from sentenc.training.students.base import EncoderStudent
 from sentenc.training.students.cse_rotation import map_root, principal_axes, turned, with_features_of_length
 
 _WORDS = ("embeddings", "token_weights", "projection")
 
 
-class CSEStudent(Student):
+class CSEStudent(EncoderStudent):
     """A CSE model to train.
 
     Args:
@@ -193,8 +192,12 @@ class CSEStudent(Student):
         if output_map is not None:
             config, weights = turned(config, weights, map_root(output_map.detach().double().cpu().numpy()))
         if rotate_on and config.combine != "concat":
-            config, weights = self._finished(config, weights, rotate_on)
+            config, weights = self._rotated(config, weights, rotate_on)
         return CSE(config, weights, self.tokenizer, tables=tables)
+
+    def finished(self, output_map: Tensor | None = None, rotate_on: list[str] | None = None) -> CSE:
+        """Returns the encoder with int8 embeddings and float16 weights; arguments as in :meth:`encoder`."""
+        return self.encoder(output_map, rotate_on).compressed()
 
     def save(
         self,
@@ -202,16 +205,15 @@ class CSEStudent(Student):
         *,
         output_map: Tensor | None = None,
         rotate_on: list[str] | None = None,
-        encoder: Encoder | None = None,
         metadata: dict[str, Any] | None = None,
         card: str | None = None,
     ) -> None:
         """Writes a model folder with int8 embeddings and float16 weights."""
-        found = encoder if isinstance(encoder, CSE) else self.encoder(output_map, rotate_on).compressed()
-        found.metadata, found.card = metadata or {}, card
-        found.save(folder)
+        encoder = self.finished(output_map, rotate_on)
+        encoder.metadata, encoder.card = metadata or {}, card
+        encoder.save(folder)
 
-    def _finished(
+    def _rotated(
         self, config: CSEConfig, weights: dict[str, npt.NDArray[np.float32]], texts: list[str]
     ) -> tuple[CSEConfig, dict[str, npt.NDArray[np.float32]]]:
         # The output turned onto its principal axes, and vectors and features as long as they shall be.
