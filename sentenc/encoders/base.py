@@ -1,4 +1,4 @@
-"""The interface that every encoder has, and everything about it that does not depend on the model."""
+"""The base class of all encoders: their interface, and what does not depend on the model."""
 
 import hashlib
 import os
@@ -6,7 +6,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -14,40 +14,41 @@ import numpy.typing as npt
 from sentenc.errors import TextTooLongError, TruncationWarning
 from sentenc.io.progress import progress_bar
 from sentenc.texts import as_text_list, check_text, describe, iterate_texts
+from sentenc.validation import check_choice, check_integer
 
 Vectors = npt.NDArray[Any]
 OnOverflow = Literal["warn", "error", "ignore"]
 
 _DTYPES = ("float16", "float32", "float64")
 _BATCH_SIZE = 64
-# Batches in one block of ``encode_iter``: enough to sort by length within, small enough to hold.
+# The batches in one block: enough to sort texts by length within it, and small enough for memory.
 _BATCHES_PER_BLOCK = 32
 
 
 class Encoder(ABC):
-    """Turns texts into vectors. Subclasses say how; this class keeps the contract.
+    """Turns texts into vectors. Subclasses compute them; this class keeps the contract.
 
-    Same text, same vector: whatever the batch size, the order, the neighbors or the number of
-    threads (to 1e-5 in float32). An empty text, or one with no known token, gives the zero vector.
-    Encoders are safe to share between threads, can be pickled, and change no global state.
+    A text always has the same vector, for any batch size, order, neighbors and number of threads (to 1e-5
+    in float32). An empty text, or one without known tokens, has the zero vector. Encoders can be shared
+    between threads and pickled, and they change no global state.
     """
 
-    # What a subclass provides -------------------------------------------------------------------
+    # Subclasses implement these -----------------------------------------------------------------
 
     @property
     @abstractmethod
     def dim(self) -> int:
-        """Length of the vectors."""
+        """The number of components of a vector."""
 
     @property
     def similarity_dim(self) -> int:
-        """Number of leading components that a similarity compares; later ones are features for classifiers."""
+        """The number of leading components that a similarity compares; later ones are features for classifiers."""
         return self.dim
 
     @property
     @abstractmethod
     def max_tokens(self) -> int:
-        """Tokens of a text that are used, special tokens included; the rest is cut off."""
+        """The number of tokens of a text that are used, special tokens included; the rest is cut off."""
 
     @abstractmethod
     def count_tokens(self, texts: Any) -> npt.NDArray[np.int64]:
@@ -57,28 +58,32 @@ class Encoder(ABC):
             texts: One text or an ordered collection of n texts.
 
         Returns:
-            Shape (n,), int64; a text is cut when its count is above ``max_tokens``.
+            Shape (n,), int64. A text is cut if its count is above ``max_tokens``.
         """
 
     @abstractmethod
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes the model to ``folder``, atomically: all of it, or nothing."""
+        """Writes the model to a folder, which is replaced completely or not at all.
+
+        Raises:
+            CheckpointError: ``folder`` exists and is not a model folder.
+        """
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """A short hash of everything the vectors depend on: weights, tokenizer, settings."""
+        """Returns a short hash of everything that the vectors depend on: weights, tokenizer and settings."""
 
     @abstractmethod
     def _encode_block(
         self, texts: list[str], batch_size: int, out: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.int64]:
-        """Writes the raw vectors of ``texts`` into ``out`` (n, dim); returns the token counts (n,)."""
+        """Writes the raw vectors of ``texts`` into ``out`` (n, dim) and returns the token counts (n,)."""
 
     def _block_size(self, batch_size: int) -> int:
-        """Texts to hand to ``_encode_block`` at a time."""
+        """Returns the number of texts to pass to ``_encode_block`` at a time."""
         return batch_size * _BATCHES_PER_BLOCK
 
-    # What users call ----------------------------------------------------------------------------
+    # Users call these ---------------------------------------------------------------------------
 
     def encode(
         self,
@@ -101,35 +106,37 @@ class Encoder(ABC):
 
         Args:
             texts: A str, or any ordered collection or iterable of n str.
-            batch_size: Texts that go through the model together. Changes speed, never vectors.
+            batch_size: The number of texts that go through the model together. It changes the speed, never
+                the vectors.
             normalize_embeddings: Scale every vector to unit length (zero vectors stay zero).
-            truncate_dim: Keep the first so many dimensions.
+            truncate_dim: Keep the first ``truncate_dim`` components.
             dtype: ``"float32"``, ``"float16"`` or ``"float64"``.
-            on_overflow: What to do about texts beyond ``max_tokens``: ``"warn"`` once a call,
-                ``"error"`` before anything is encoded, or ``"ignore"``.
-            out: Array to write into, of shape (n, dim) and the asked dtype; may be a ``np.memmap``.
-            show_progress_bar: Draw a bar on standard error.
+            on_overflow: What happens if texts have more than ``max_tokens`` tokens: ``"warn"`` once a call,
+                ``"error"`` before any text is encoded, or ``"ignore"``.
+            out: The array to write into, of shape (n, dim) and of type ``dtype``. It may be a ``np.memmap``.
+            show_progress_bar: Draw a progress bar on standard error.
 
         Returns:
-            Shape (dim,) for a str, (n, dim) otherwise; ``out`` itself if that was given.
+            Shape (dim,) for a str, (n, dim) otherwise; ``out`` itself if it was passed.
 
         Raises:
-            TypeError: ``texts`` or one of its items is not text; the message has the index.
+            TypeError: ``texts`` or one of its items is not text (the message has the index), or an option
+                is of the wrong type.
             ValueError: An option is out of range, or ``out`` has another shape or dtype.
             TextTooLongError: A text is too long and ``on_overflow="error"``.
         """
         finish = _Finish(self.dim, batch_size, normalize_embeddings, truncate_dim, dtype, on_overflow)
         single = isinstance(texts, str)
         items = [texts] if single else as_text_list(texts)
-        # The shape of the answer tells one text from a list of one.
+        # One text has a vector of shape (dim,), and a list of one text has vectors of shape (1, dim).
         shape = (finish.dim,) if single else (len(items), finish.dim)
         out = _output(out, shape, finish.dtype)
-        rows = out[None] if single else out
+        vectors = out[None] if single else out
         overflow = _Overflow(self.max_tokens, on_overflow)
         if on_overflow == "error":
             overflow.add(self.count_tokens(items))
             overflow.report()
-        overflow.add(self._encode_all(items, batch_size, finish, rows, show_progress_bar))
+        overflow.add(self._encode_all(items, batch_size, finish, vectors, show_progress_bar))
         overflow.report()
         return out
 
@@ -170,21 +177,22 @@ class Encoder(ABC):
     ) -> Iterator[Vectors]:
         """Encodes a stream of any length in bounded memory.
 
-        Args are those of :meth:`encode`. With ``on_overflow="error"`` the blocks before the
-        offending one have been yielded already.
+        The options are those of :meth:`encode`. With ``on_overflow="error"``, the blocks before the one with
+        the long text are still yielded.
 
         Yields:
-            Arrays of shape (m, dim), in the order of the texts; m is the same for all but the last.
+            Arrays of shape (m, dim), in the order of the texts. All but the last have the same m.
+
+        Raises:
+            TypeError: ``texts`` is no iterable of str, or an option is of the wrong type.
+            ValueError: An option is out of range.
+            TextTooLongError: A text is too long and ``on_overflow="error"``.
         """
         if isinstance(texts, str):
             raise TypeError("texts is str, expected an iterable of str: use encode() for one text")
-        # Options and texts are checked now, not at the first next().
+        # Checks the options now, not at the first next().
         finish = _Finish(self.dim, batch_size, normalize_embeddings, truncate_dim, dtype, on_overflow)
         return self._blocks(iterate_texts(texts), batch_size, finish, on_overflow)
-
-    def __sklearn_clone__(self) -> "Encoder":
-        """Itself: an estimator that is cloned keeps its encoder, which nothing changes."""
-        return self
 
     def similarity(self, a: Any, b: Any) -> npt.NDArray[np.float32]:
         """Computes the cosine similarity of every text or vector in ``a`` with every one in ``b``.
@@ -213,7 +221,7 @@ class Encoder(ABC):
         cosines: npt.NDArray[np.float32] = np.clip(left @ right.T, -1.0, 1.0)
         return cosines
 
-    # How it is done -----------------------------------------------------------------------------
+    # Implementation -----------------------------------------------------------------------------
 
     def _similarity_part(self, texts_or_vectors: Any, name: str) -> npt.NDArray[np.float32]:
         """Returns the sentence vectors (n, similarity_dim) of texts or vectors, at unit length."""
@@ -285,12 +293,10 @@ class _Finish:
         dtype: npt.DTypeLike,
         on_overflow: str,
     ) -> None:
-        if not _is_int(batch_size) or batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size!r}, expected an integer of 1 or more")
-        if truncate_dim is not None and not (_is_int(truncate_dim) and 1 <= truncate_dim <= dim):
-            raise ValueError(f"truncate_dim is {truncate_dim!r}, expected an integer from 1 to {dim} (dim)")
-        if on_overflow not in ("warn", "error", "ignore"):
-            raise ValueError(f"on_overflow is {on_overflow!r}, expected 'warn', 'error' or 'ignore'")
+        check_integer("batch_size", batch_size)
+        if truncate_dim is not None:
+            check_integer("truncate_dim", truncate_dim, at_most=dim)
+        check_choice("on_overflow", on_overflow, get_args(OnOverflow))
         try:
             self.dtype = np.dtype(dtype)
         except TypeError:
@@ -311,7 +317,7 @@ class _Finish:
 
 
 class _Overflow:
-    """Counts the texts that are too long, to tell of them once."""
+    """Counts the texts that are too long, in order to report them once."""
 
     def __init__(self, max_tokens: int, mode: str) -> None:
         self._limit = max_tokens
@@ -328,12 +334,12 @@ class _Overflow:
     def report(self) -> None:
         if not self._cut or self._mode == "ignore":
             return
-        many = "1 text is" if self._cut == 1 else f"{self._cut} texts are"
-        what = f"{many} longer than max_tokens={self._limit} (the longest has {self._longest})"
+        texts = "1 text is" if self._cut == 1 else f"{self._cut} texts are"
+        fact = f"{texts} longer than max_tokens={self._limit} (the longest has {self._longest})"
         if self._mode == "error":
-            raise TextTooLongError(f"{what}; split them, or pass on_overflow='warn' or 'ignore' to cut them")
-        # From report() through encode() to the caller's own line.
-        warnings.warn(f"{what} and were cut", TruncationWarning, stacklevel=3)
+            raise TextTooLongError(f"{fact}: split them, or pass on_overflow='warn' or 'ignore' to cut them")
+        # The warning names the caller's line: report() is called by encode(), and encode() by the caller.
+        warnings.warn(f"{fact}; the rest of each was cut off", TruncationWarning, stacklevel=3)
 
 
 def _output(out: Vectors | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Vectors:
@@ -349,10 +355,10 @@ def _output(out: Vectors | None, shape: tuple[int, ...], dtype: np.dtype[Any]) -
 
 
 def unit_rows(vectors: npt.ArrayLike, name: str) -> npt.NDArray[np.float32]:
-    """Vectors (n, dim), or one (dim,), scaled to unit length, (n, dim) float32; zero vectors stay zero.
+    """Scales vectors (n, dim), or one (dim,), to unit length: (n, dim) float32. Zero vectors stay zero.
 
     Raises:
-        ValueError: They have another number of axes; the message has ``name``.
+        ValueError: The vectors have another number of axes; the message begins with ``name``.
     """
     rows = np.atleast_2d(np.asarray(vectors, np.float32))
     if rows.ndim != 2:
@@ -370,12 +376,8 @@ def _are_texts(value: Any) -> bool:
     return len(value) == 0 or any(isinstance(item, str) for item in value)
 
 
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
 def digest(parts: Sequence[bytes]) -> str:
-    """Sixteen hex digits that change when any of the parts does."""
+    """Returns 16 hexadecimal digits that change if any of the parts changes."""
     sha = hashlib.sha256()
     for part in parts:
         sha.update(len(part).to_bytes(8, "little"))

@@ -1,4 +1,4 @@
-"""The shape of a BERT with mean pooling: everything but its weights."""
+"""Configuration of a BERT with mean pooling: everything but its weights."""
 
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 from sentenc.validation import check_choice, check_integer, check_number, check_switch
 
 HiddenAct = Literal["gelu", "relu"]
-# What matrices are multiplied in.
+# The type in which matrices are multiplied.
 Compute = Literal["float32", "int8"]
 
 _POSITIVE = (
@@ -14,7 +14,7 @@ _POSITIVE = (
     "max_position_embeddings", "type_vocab_size",
 )  # fmt: skip
 _SWITCHES = ("normalize", "linear")
-# A text is cut to [CLS], at least one token of its own, [SEP].
+# A cut text has [CLS], at least one token of its own and [SEP].
 _MIN_TOKENS = 3
 
 LINEAR = "linear.weight"
@@ -24,21 +24,22 @@ LINEAR = "linear.weight"
 class BertConfig:
     """Configuration of a BERT sentence encoder (Devlin et al., NAACL 2019; TinyBERT: Jiao et al., 2020).
 
-    The vector of a text is the mean of its tokens' last hidden states, special tokens included.
+    The vector of a text is the mean of the last hidden states of its tokens, special tokens included.
 
     Attributes:
-        vocab_size: V, the rows of the word embeddings.
-        hidden_size: d, the length of a hidden state, and of the sentence vector.
-        num_hidden_layers: Transformer layers.
-        num_attention_heads: Heads of each; they share out d evenly.
-        intermediate_size: Width of the feed-forward network.
-        max_position_embeddings: Positions that have an embedding.
-        type_vocab_size: Rows of the token type embeddings; only the first is used.
-        layer_norm_eps: Added to the variance in every layer norm.
-        hidden_act: phi of the feed-forward network; ``"gelu"`` is the exact one, by the error function.
+        vocab_size: V, the number of rows of the word embeddings.
+        hidden_size: d, the number of components of a hidden state, and of the sentence vector.
+        num_hidden_layers: The number of transformer layers.
+        num_attention_heads: The number of heads of each layer. It divides d.
+        intermediate_size: The width of the feed-forward network.
+        max_position_embeddings: The number of positions that have an embedding.
+        type_vocab_size: The number of token type embeddings. Only the first is used.
+        layer_norm_eps: The number that every layer norm adds to the variance.
+        hidden_act: The activation of the feed-forward network. ``"gelu"`` is the exact one, by the error
+            function.
         normalize: Whether the mean is scaled to unit length.
-        max_tokens: Where a text is cut, special tokens included.
-        linear: Whether a matrix (d, d) without bias comes after all that.
+        max_tokens: The number of tokens at which a text is cut, special tokens included.
+        linear: Whether a matrix (d, d) without bias follows.
 
     Raises:
         TypeError: A value is of the wrong type. The message has the name, the value and what was expected.
@@ -79,13 +80,13 @@ class BertConfig:
             )
 
     def _set(self, name: str, value: Any) -> None:
-        # The way to set a field of a frozen dataclass: NumPy's numbers become Python's, which JSON can write.
+        # Sets a field of the frozen dataclass. NumPy's numbers have become Python's, which JSON can write.
         object.__setattr__(self, name, value)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name and shape of every weight, named as ``transformers.BertModel`` names them, (out, in).
+        """Returns the name, as in ``transformers.BertModel``, and the shape of every weight.
 
-        The matrix of ``linear`` is ``"linear.weight"``, (out, in) as well.
+        Matrices have shape (out, in). The matrix of ``linear`` is named ``"linear.weight"``.
         """
         d, wide = self.hidden_size, self.intermediate_size
         shapes: dict[str, tuple[int, ...]] = {
@@ -114,12 +115,17 @@ class BertConfig:
         return shapes
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Returns the fields as plain values, for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "BertConfig":
-        """The inverse of :meth:`to_dict`; refuses missing and unknown keys."""
+        """Creates a configuration from the output of :meth:`to_dict`.
+
+        Raises:
+            TypeError: A value is of the wrong type.
+            ValueError: A key is missing or unknown, or a value is out of range.
+        """
         known = {field.name for field in fields(cls)}
         if set(values) != known:
             missing, unexpected = sorted(known - set(values)), sorted(set(values) - known)

@@ -1,4 +1,4 @@
-"""The shape of a CSE model: everything but its weights."""
+"""Configuration of a CSE: everything but its weights."""
 
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
@@ -29,24 +29,26 @@ class CSEConfig:
     s_h = pool_i phi(sum_j x_{i+j} W_h^(j) + b_h), and the word path is u = sum_i a_i x_i / sum_i a_i.
 
     Attributes:
-        vocab_size: V, the rows of the embedding matrix.
-        embedding_dim: d, the length of a token embedding.
-        output_dim: D, the length of u P; None takes P as the identity (D = d).
-        widths: H, the n-gram widths, rising; empty for a pure word average.
-        num_filters: k, the filters of each width.
-        combine: ``"residual"``: e = u P + sum_h s_h Q_h; ``"concat"``: e = [u P; s_h for h in H];
+        vocab_size: V, the number of rows of the embedding matrix.
+        embedding_dim: d, the number of components of a token embedding.
+        output_dim: D, the number of components of u P. With None, P is the identity and D = d.
+        widths: H, the n-gram widths in rising order. Empty for an average of words without n-grams.
+        num_filters: k, the number of filters of each width.
+        combine: ``"residual"``: e = u P + sum_h s_h Q_h. ``"concat"``: e = [u P; s_h for h in H].
             ``"both"``: e = [u P + sum_h s_h Q_h; s_h for h in H], which keeps the features for a classifier.
-        phi: The non-linearity of the n-gram path. With ``"identity"`` and sum pooling the model is
-            all but a bag of words.
-        pooling: Over the windows of a sentence.
-        windows: ``"valid"``: those within the sentence, and one zero-padded on the right if it is
-            shorter than h; ``"padded"``: one begins at every token, h - 1 zero rows on the right.
-        average_dim: A, the length of a plain average beside the sentence vector: mean_i y_i, of rows y of a
-            V x A matrix, with no weights. It keeps what the weights a_i silence, function words above
-            all, for a classifier. It comes after u P + ..., before concatenated s_h.
-        word_path: Whether there is u. Without it ``combine`` must be ``"concat"``.
-        unknown: ``"skip"`` leaves unknown words out; ``"row"`` gives them the unknown token's row.
-        max_tokens: Where a text is cut. The model itself has no limit.
+        phi: The non-linearity of the n-gram path. With ``"identity"`` and sum pooling, the model is almost a
+            bag of words.
+        pooling: The pooling over the windows of a sentence.
+        windows: ``"valid"``: the windows within the sentence; a sentence shorter than h has one window,
+            zero-padded on the right. ``"padded"``: one window begins at every token, with h - 1 zero rows on
+            the right.
+        average_dim: A, the number of components of a plain average that follows the sentence vector:
+            mean_i y_i of the rows y of a V x A matrix, without weights. A classifier can use what the
+            weights a_i suppress, function words above all. It comes after u P + ..., and before concatenated
+            s_h.
+        word_path: Whether the model has u. Without it, ``combine`` is ``"concat"``.
+        unknown: ``"skip"`` leaves unknown words out. ``"row"`` uses the row of the unknown token for them.
+        max_tokens: The number of tokens at which a text is cut. The model itself has no limit.
 
     Raises:
         TypeError: A value is of the wrong type. The message has the name, the value and what was expected.
@@ -78,19 +80,20 @@ class CSEConfig:
             self._set("output_dim", check_integer("output_dim", self.output_dim))
         self._set("widths", tuple(check_integer("widths", width) for width in self.widths))
         if list(self.widths) != sorted(set(self.widths)):
-            raise ValueError(f"widths is {self.widths}, expected rising, distinct integers")
+            raise ValueError(f"widths is {self.widths}, expected distinct integers in rising order")
         if not self.word_path and (self.combine != "concat" or not self.widths):
-            raise ValueError("word_path is False, expected combine='concat' and at least one width then")
+            raise ValueError("word_path=False requires combine='concat' and at least one width")
 
     def _set(self, name: str, value: Any) -> None:
-        # The way to set a field of a frozen dataclass: NumPy's integers become Python's, which JSON can write.
+        # Sets a field of the frozen dataclass. NumPy's integers have become Python's, which JSON can write.
         object.__setattr__(self, name, value)
 
     @classmethod
     def paper(cls, vocab_size: int, **changes: Any) -> "CSEConfig":
-        """The model as its authors released it: 100 linear filters of widths 1, 2, 3, summed, concatenated.
+        """Returns the configuration that its authors released: 100 linear filters of widths 1, 2 and 3.
 
-        The released code lets the padding of a batch into the sum; this one does not.
+        Their windows are summed, and the sums of the widths concatenated. The released code adds the padding
+        of a batch to the sum; this one does not.
         """
         preset = cls(
             vocab_size=vocab_size, embedding_dim=300, widths=(1, 2, 3), num_filters=100, combine="concat",
@@ -100,27 +103,27 @@ class CSEConfig:
 
     @property
     def word_dim(self) -> int:
-        """Length of u P; 0 without the word path."""
+        """The number of components of u P; 0 without the word path."""
         return (self.output_dim or self.embedding_dim) if self.word_path else 0
 
     @property
     def num_features(self) -> int:
-        """Length of all s_h side by side."""
+        """The number of n-gram features of all widths."""
         return len(self.widths) * self.num_filters
 
     @property
     def dim(self) -> int:
-        """Length of the sentence vector e."""
+        """The number of components of the vector e."""
         return self.word_dim + self.average_dim + (self.num_features if self.combine != "residual" else 0)
 
     @property
     def sentence_dim(self) -> int:
-        """Length of the sentence vector alone: without a plain average, or features of ``"both"``, beside it."""
-        beside = self.combine == "both" or self.average_dim
-        return self.word_dim if beside and self.word_path else self.dim
+        """The number of leading components of e without a plain average, and without features of ``"both"``."""
+        has_more = self.combine == "both" or self.average_dim
+        return self.word_dim if has_more and self.word_path else self.dim
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name and shape of every weight: what a checkpoint must hold, no more and no less."""
+        """Returns the name and shape of every weight of a checkpoint."""
         v, d, k = self.vocab_size, self.embedding_dim, self.num_filters
         shapes: dict[str, tuple[int, ...]] = {"embeddings": (v, d)}
         if self.word_path:
@@ -137,14 +140,18 @@ class CSEConfig:
         return shapes
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Returns the fields as plain values, for JSON."""
         return asdict(self) | {"widths": list(self.widths)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "CSEConfig":
-        """The inverse of :meth:`to_dict`; refuses missing and unknown keys.
+        """Creates a configuration from the output of :meth:`to_dict`.
 
-        ``average_dim`` may be missing: models saved before there was one have none.
+        ``average_dim`` may be missing: older models have no plain average.
+
+        Raises:
+            TypeError: A value is of the wrong type.
+            ValueError: A key is missing or unknown, or a value is out of range.
         """
         values = {"average_dim": 0} | values
         known = {field.name for field in fields(cls)}

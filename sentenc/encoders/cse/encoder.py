@@ -1,4 +1,4 @@
-"""CSE, the n-gram CNN sentence encoder, in the form that encodes: look-up tables and no torch."""
+"""The CSE sentence encoder, an n-gram CNN that computes by table look-up, without torch."""
 
 import json
 import os
@@ -23,30 +23,33 @@ from sentenc.validation import check_choice, check_integer
 
 Tables = Literal["int8", "float32"]
 
-# Texts that a thread takes at a time; fewer than two such shares are not worth a second thread.
-_SHARE = 512
-_BLOCK = 16 * _SHARE
+# Texts that a thread encodes at a time. Fewer than twice as many are not worth a second thread.
+_TEXTS_PER_SLICE = 512
+_TEXTS_PER_BLOCK = 16 * _TEXTS_PER_SLICE
 
 
 class CSE(Encoder):
-    """The n-gram CNN sentence encoder of Jiao, Wang and Feng (COLING 2018), by table look-up.
+    """The n-gram CNN sentence encoder of Jiao, Wang and Feng (COLING 2018), computed by table look-up.
 
-    A token's embedding has no context, so its part in every filter is a row of a table computed
-    once (T_{h,j} = E W_h^(j)): an n-gram is h look-ups, an addition and phi.
+    A token's embedding has no context. Its part in every filter is therefore a row of a table that is
+    computed once (T_{h,j} = E W_h^(j)): an n-gram is h look-ups, an addition and phi.
 
     Args:
         config: The model's shape.
-        weights: Every weight of ``config.shapes()``, float16 or float32; ``embeddings`` and
-            ``average`` may be int8 with ``embeddings.scale`` (V,) and ``average.scale`` beside them.
-        tokenizer: Its vocabulary must fit ``config.vocab_size``.
-        tables: ``"int8"`` (a scale per token and per filter; small and fast), or ``"float32"``
-            (equal to the dense form to 1e-5).
-        threads: Threads that encode; all cores that the process may use by default.
-        metadata: Name, sources, scores; kept in the folder.
-        card: The model card.
+        weights: Every weight of ``config.shapes()``, float16 or float32. ``embeddings`` and ``average`` may
+            be int8 and then come with ``embeddings.scale`` and ``average.scale``, both (V,).
+        tokenizer: A tokenizer whose ids are below ``config.vocab_size``.
+        tables: ``"int8"`` (a scale per token and per filter; small and fast), or ``"float32"`` (equal to the
+            dense form to 1e-5).
+        threads: The number of threads that encode. By default all cores that the process may use.
+        metadata: Name, sources and scores, stored in the model folder.
+        card: The model card, Markdown.
 
     Raises:
         CheckpointError: A weight is missing, unexpected, misshapen or not finite.
+        TypeError: ``threads`` is no integer.
+        ValueError: An option is out of range, or the tokenizer treats unknown words in another way than
+            ``config``.
     """
 
     def __init__(
@@ -68,7 +71,8 @@ class CSE(Encoder):
             )
         if tokenizer.skip_unknown != (config.unknown == "skip"):
             raise ValueError(
-                f"tokenizer.skip_unknown is {tokenizer.skip_unknown}, but unknown={config.unknown!r}"
+                f"tokenizer.skip_unknown is {tokenizer.skip_unknown}, "
+                f"expected {config.unknown == 'skip'} for unknown={config.unknown!r}"
             )
         shapes = config.shapes()
         check_weights(weights, shapes, {name for name in ROWS if name in shapes})
@@ -83,7 +87,11 @@ class CSE(Encoder):
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, *, threads: int | None = None) -> "CSE":
-        """The model in a folder's content."""
+        """Creates the encoder from the content of a model folder.
+
+        Raises:
+            CheckpointError: The configuration or a weight is missing or damaged.
+        """
         values = dict(checkpoint.config)
         try:
             tables = values.pop("tables")
@@ -98,27 +106,28 @@ class CSE(Encoder):
 
     @property
     def dim(self) -> int:
-        """Length of the vectors."""
+        """The number of components of a vector."""
         return self.config.dim
 
     @property
     def similarity_dim(self) -> int:
-        """Dimensions of the sentence vector alone, without the plain average and the n-gram features."""
+        """The number of leading components without the plain average and the n-gram features."""
         return self.config.sentence_dim
 
     @property
     def max_tokens(self) -> int:
-        """Tokens of a text that are used; no special tokens are added."""
+        """The number of tokens of a text that are used. No special tokens are added."""
         return self.config.max_tokens
 
     def count_tokens(self, texts: Any) -> npt.NDArray[np.int64]:
-        """Counts the tokens of each text, unknown words aside if they are skipped: (n,) int64."""
+        """Counts the tokens of each text, without unknown words if they are skipped: shape (n,), int64."""
         items = [texts] if isinstance(texts, str) else as_text_list(texts)
-        counts = [self.tokenizer.encode(items[i : i + _BLOCK])[2] for i in range(0, len(items), _BLOCK)]
+        starts = range(0, len(items), _TEXTS_PER_BLOCK)
+        counts = [self.tokenizer.encode(items[i : i + _TEXTS_PER_BLOCK])[2] for i in starts]
         return np.concatenate(counts) if counts else np.zeros(0, np.int64)
 
     def fingerprint(self) -> str:
-        """A short hash of configuration, tokenizer and weights."""
+        """Returns a short hash of configuration, tokenizer and weights, as they are stored."""
         parts = [json.dumps(self._settings(), sort_keys=True).encode(), self.tokenizer.spec.encode()]
         for name in sorted(self._weights):
             value = self._weights[name]
@@ -126,7 +135,11 @@ class CSE(Encoder):
         return digest(parts)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes a model folder, with golden vectors; all of it, or nothing."""
+        """Writes a model folder with golden vectors. It is replaced completely or not at all.
+
+        Raises:
+            CheckpointError: ``folder`` exists and is not a model folder.
+        """
         write_checkpoint(
             folder,
             Checkpoint(
@@ -136,11 +149,11 @@ class CSE(Encoder):
         )  # fmt: skip
 
     def weight(self, name: str) -> npt.NDArray[np.float32]:
-        """A weight of ``config.shapes()`` in float32, whatever it is stored in."""
+        """Returns a weight of ``config.shapes()`` in float32."""
         return dense_weight(self._weights, name)
 
     def compressed(self) -> "CSE":
-        """The same model with int8 rows of tokens (a scale each) and float16 elsewhere: a quarter the size."""
+        """Returns the same model with int8 rows of tokens and float16 elsewhere: a quarter of the size."""
         weights: dict[str, npt.NDArray[Any]] = {}
         for name in self.config.shapes():
             if name in ROWS:
@@ -153,40 +166,44 @@ class CSE(Encoder):
         )  # fmt: skip
 
     def word_path(self) -> "CSE":
-        """The model without its n-gram path: the averages of words that are left."""
+        """Returns the model without its n-gram path, which averages words.
+
+        Raises:
+            ValueError: The model has no word path.
+        """
         if not self.config.word_path:
             raise ValueError("the model has no word path")
-        kept = {"embeddings", "embeddings.scale", "token_weights", "projection", "average", "average.scale"}
+        names = {"embeddings", "embeddings.scale", "token_weights", "projection", "average", "average.scale"}
         config = CSEConfig.from_dict(self.config.to_dict() | {"widths": [], "combine": "residual"})
-        weights = {name: value for name, value in self._weights.items() if name in kept}
+        weights = {name: value for name, value in self._weights.items() if name in names}
         return CSE(config, weights, self.tokenizer, tables=self.tables, threads=self.threads)
 
     def _settings(self) -> dict[str, Any]:
         return self.config.to_dict() | {"tables": self.tables}
 
     def _block_size(self, batch_size: int) -> int:
-        # Nothing is padded and nothing depends on the neighbors: small batches would only cost time.
-        return max(batch_size, _BLOCK)
+        # Texts are neither padded nor dependent on their neighbors, so small batches would only cost time.
+        return max(batch_size, _TEXTS_PER_BLOCK)
 
     def _encode_block(
         self, texts: list[str], batch_size: int, out: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.int64]:
         counts = np.zeros(len(texts), np.int64)
-        if self.threads == 1 or len(texts) < 2 * _SHARE:
-            self._encode_share(texts, out, counts)
+        if self.threads == 1 or len(texts) < 2 * _TEXTS_PER_SLICE:
+            self._encode_slice(texts, out, counts)
             return counts
-        starts = range(0, len(texts), _SHARE)
+        starts = range(0, len(texts), _TEXTS_PER_SLICE)
 
-        def encode_share(i: int) -> None:
-            end = i + _SHARE
-            self._encode_share(texts[i:end], out[i:end], counts[i:end])
+        def encode_slice(i: int) -> None:
+            end = i + _TEXTS_PER_SLICE
+            self._encode_slice(texts[i:end], out[i:end], counts[i:end])
 
         with ThreadPoolExecutor(min(self.threads, len(starts))) as pool:
-            for _ in pool.map(encode_share, starts):
-                pass  # pass on what a thread raised
+            for _ in pool.map(encode_slice, starts):
+                pass  # raises the exception of a thread, if there is one
         return counts
 
-    def _encode_share(
+    def _encode_slice(
         self, texts: list[str], out: npt.NDArray[np.float32], counts: npt.NDArray[np.int64]
     ) -> None:
         from sentenc.kernels.encode import encode

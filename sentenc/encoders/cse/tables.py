@@ -1,4 +1,4 @@
-"""Folding CSE's weights into the tables that the kernel looks up."""
+"""Computes the look-up tables of a CSE from its weights."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -11,17 +11,16 @@ from sentenc.encoders.weights import Weights, dense_weight
 
 _PHI = {"identity": 0, "tanh": 1, "relu": 2, "gelu": 3}
 _POOLING = {"mean": 0, "sum": 1, "max": 2}
-# The largest bias, in quantization steps, that sums in 16 bits can take: 32 windows of up to three taps of
-# 127 and a bias each come to 32 * (381 + 511) = 28,544.
+# The largest bias, in quantization steps, for sums in 16 bits: 32 windows, each of up to three taps of 127
+# and a bias, sum up to at most 32 * (381 + 511) = 28,544.
 INT16_BIAS = 511
 
-
-# Weights with a row a token, the bulk of a model: they may be stored in int8, with a scale a row.
+# Weights with one row per token, the bulk of a model. They may be stored in int8, with one scale per row.
 ROWS = ("embeddings", "average")
 
 
 class WordTable(NamedTuple):
-    """The word path and the plain average: row i times their scales is [a_i x_i P; y_i]."""
+    """The table of the word path and the plain average: row i times its scales is [a_i x_i P; y_i]."""
 
     rows: npt.NDArray[Any]  # (V, D + A) int8 or float32
     scales: npt.NDArray[np.float32]  # (V,) a_i times the quantization step of x_i P
@@ -31,22 +30,22 @@ class WordTable(NamedTuple):
 
 
 class NgramTable(NamedTuple):
-    """The n-gram path: all T_{h,j} of a token side by side, and what is done to their sums."""
+    """The table of the n-gram path: a row has all T_{h,j} of a token; the rest is applied to sums of them."""
 
     rows: npt.NDArray[Any]  # (V, k * sum of widths) int8 or float32
     scales: npt.NDArray[np.float32]  # (K,) quantization step of each filter
     biases: npt.NDArray[np.float32]  # (K,)
-    steps: npt.NDArray[np.int16]  # (K,) biases in whole quantization steps; none if sums are in float32
+    steps: npt.NDArray[np.int16]  # (K,) biases in whole quantization steps; empty if sums are in float32
     widths: npt.NDArray[np.int64]
     filters: int
     phi: int
     pooling: int
     padded: bool
-    projection: npt.NDArray[np.float32]  # (K, D), or (0, 0) to concatenate alone
+    projection: npt.NDArray[np.float32]  # (K, D), or (0, 0) if features are only concatenated
 
 
 def fold_tables(config: CSEConfig, weights: Weights, tables: str) -> tuple[WordTable, NgramTable]:
-    """The tables of a model, in ``tables`` = ``"int8"`` or ``"float32"``."""
+    """Returns the tables of a model in the type ``tables``: ``"int8"`` or ``"float32"``."""
     embeddings = dense_weight(weights, "embeddings")
     dense = {name: dense_weight(weights, name) for name in config.shapes() if name not in ROWS}
     return (
@@ -56,7 +55,7 @@ def fold_tables(config: CSEConfig, weights: Weights, tables: str) -> tuple[WordT
 
 
 def quantized_rows(values: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-    """Rows in int8 and the scale of each."""
+    """Returns rows (n, d) in int8, and the scale of each, (n,)."""
     scale = quantization_steps(np.abs(values).max(axis=1, initial=0))
     return quantized(values, scale[:, None]), scale
 
@@ -68,14 +67,14 @@ def _word_table(
     dense: Mapping[str, npt.NDArray[np.float32]],
     tables: str,
 ) -> WordTable:
-    nothing = np.zeros(len(embeddings), np.float32)
-    rows, scales, a = np.zeros((len(embeddings), 0), tables), nothing, nothing
+    no_scales = np.zeros(len(embeddings), np.float32)
+    rows, scales, a = np.zeros((len(embeddings), 0), tables), no_scales, no_scales
     if config.word_path:
-        # Only ratios of weights count; the highest is made 1, so that none overflows.
+        # Only the ratios of the weights matter. The highest is set to 1, so that none overflows.
         a = np.exp(dense["token_weights"] - dense["token_weights"].max())
         projected = embeddings @ dense["projection"] if "projection" in dense else None
         rows, scales = _rows(weights, "embeddings", projected, tables)
-    average_scales = nothing
+    average_scales = no_scales
     if config.average_dim:
         average, average_scales = _rows(weights, "average", None, tables)
         rows = np.concatenate([rows, average], axis=1)
@@ -85,7 +84,7 @@ def _word_table(
 def _rows(
     weights: Weights, name: str, values: npt.NDArray[np.float32] | None, tables: str
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
-    # A table's rows and their scales: as they are stored where that is possible, so that it is lossless.
+    # Returns the rows of a table and their scales. Rows stored in int8 are taken as they are, without loss.
     stored = weights[name]
     if tables == "float32":
         dense = dense_weight(weights, name) if values is None else values
@@ -107,7 +106,7 @@ def _ngram_table(
     rows: npt.NDArray[Any] = embeddings @ filters
     scales = np.ones(config.num_features, np.float32)
     if tables == "int8":
-        # One step a filter, shared by its taps, so that they can be added before they are scaled.
+        # One step per filter, shared by its taps, so that they can be added before they are scaled.
         largest = np.abs(rows).max(axis=0, initial=0).reshape(-1, k)
         bounds = np.cumsum([0, *widths])
         peak = [largest[bounds[i] : bounds[i + 1]].max(axis=0) for i in range(len(widths))]
@@ -131,18 +130,18 @@ def _ngram_table(
 
 
 def _whole_steps(biases: npt.NDArray[np.float32], scales: npt.NDArray[np.float32]) -> npt.NDArray[np.int16]:
-    # Half a step at most is lost, as each tap loses to its rounding. A bias too large is a filter whose
-    # taps are all but zero; a model with one keeps float32 sums.
+    # Rounding loses at most half a step, as it does for each tap. A bias that is too large belongs to a filter
+    # whose taps are nearly zero; a model with such a filter keeps float32 sums.
     steps = np.rint(biases / scales)
     return (steps if (np.abs(steps) <= INT16_BIAS).all() else np.zeros(0)).astype(np.int16)
 
 
 def quantization_steps(peaks: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Quantization steps that take values as large as ``peaks`` to 127."""
+    """Returns the quantization steps with which ``peaks`` becomes 127."""
     return (np.maximum(peaks, 1e-12) / 127).astype(np.float32)
 
 
 def quantized(values: npt.NDArray[np.float32], steps: npt.NDArray[np.float32]) -> npt.NDArray[np.int8]:
-    """Values in whole steps, int8."""
-    whole: npt.NDArray[np.int8] = np.rint(values / steps).astype(np.int8)
-    return whole
+    """Returns values in whole steps, int8."""
+    rounded: npt.NDArray[np.int8] = np.rint(values / steps).astype(np.int8)
+    return rounded
