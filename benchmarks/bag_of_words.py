@@ -1,13 +1,14 @@
-"""The oldest baseline, through the same protocols: TF-IDF of words and word pairs, logistic regression.
+"""Evaluates TF-IDF of words and word pairs with logistic regression, by the same protocols as an encoder.
 
-Its features are sparse and as many as there are words, which no encoder of ours is like; so it runs fold
-by fold in scikit-learn. The vocabulary and the weights come from the training part of a task (without
-labels), from all of it where there is no such part.
+The features are sparse, with one column per word or word pair, so the probe runs fold by fold in scikit-learn.
+The vocabulary and the weights come from the training part of a task, without its labels. A task without a
+training part supplies all of its texts.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import scipy.sparse
@@ -16,10 +17,12 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from sentenc.evaluation.probes.base import Labeled, LogisticProbe, Split
-from sentenc.evaluation.protocols import Outcome, k_fold, nested_k_fold, senteval_order, split
+from sentenc.evaluation.protocols.base import Outcome, ProtocolConfig
+from sentenc.evaluation.protocols.classification import ClassificationProtocol, senteval_order
+from sentenc.evaluation.protocols.similarity import CosineSimilarity, correlations
+from sentenc.evaluation.readers import Examples
 from sentenc.evaluation.results import Results, Score, versions
-from sentenc.evaluation.similarity import correlations
-from sentenc.evaluation.tasks import Task
+from sentenc.evaluation.tasks import Task, file_checksum
 
 NAME = "TF-IDF + LR"
 
@@ -34,7 +37,7 @@ class SparseLabeled(Labeled):
 
 @dataclass
 class FoldByFold:
-    """The probe ``logistic``, one scikit-learn fit after the other. Counts them."""
+    """The probe ``logistic`` as one scikit-learn fit after the other. Counts its fits."""
 
     tolerance: float = 1e-4
     n_fits: int = 0
@@ -54,33 +57,27 @@ class FoldByFold:
     def search(
         self, data: Labeled, splits: Sequence[Split], grid: Sequence[float], rng: np.random.Generator
     ) -> np.ndarray:
-        return np.array(
-            [
-                [
-                    self.fit(data, part.train, strength).score(
-                        data.features[part.test], data.labels[part.test]
-                    )
-                    for strength in grid
-                ]
-                for part in splits
-            ]
-        )
+        def accuracy(split: Split, strength: float) -> float:
+            model = self.fit(data, split.train, strength)
+            return model.score(data.features[split.test], data.labels[split.test])
+
+        return np.array([[accuracy(split, strength) for strength in grid] for split in splits])
 
     def refit(
         self, data: Labeled, splits: Sequence[Split], strengths: Sequence[float], rng: np.random.Generator
     ) -> list[np.ndarray]:
         return [
-            self.fit(data, part.train, strength).predict(data.features[part.test])
-            for part, strength in zip(splits, strengths, strict=True)
+            self.fit(data, split.train, strength).predict(data.features[split.test])
+            for split, strength in zip(splits, strengths, strict=True)
         ]
 
 
 def evaluate_bag_of_words(tasks: Sequence[Task], data: str) -> Results:
-    """Scores of the tasks; supervised relatedness is left out, its probe being for dense vectors."""
+    """Scores the tasks, except supervised relatedness, whose probe needs dense vectors."""
     records = {}
     for task in tasks:
-        if task.protocol != "relatedness":
-            # Sparse products use no BLAS; its threads would only spin, and on a busy machine for ever.
+        if isinstance(task.protocol, ClassificationProtocol | CosineSimilarity):
+            # Sparse products use no BLAS: its threads would only spin, without end on a busy machine.
             with threadpool_limits(1):
                 records[task.name] = _score(task, data)
             print(f"{NAME}: {task.name} {records[task.name].value:.2f}", flush=True)
@@ -89,29 +86,39 @@ def evaluate_bag_of_words(tasks: Sequence[Task], data: str) -> Results:
 
 def _score(task: Task, data: str) -> Score:
     started = time.perf_counter()
-    text = task.text_variant(None)
-    parts, mismatches = task.read(data, text)
-    seen = parts.get("train") or parts.get("all")
-    seen_parts = list(parts.values()) if seen is None else [seen]
+    variant = task.text_variant(None)
+    parts = task.read(data, variant)
+    checksums = {file: file_checksum(Path(data, file)) for file in task.files(variant)}
+    training_part = parts.get("train") or parts.get("all")
     vectorizer = TfidfVectorizer(
         ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"\S+", dtype=np.float64
     )
-    vectorizer.fit([text for part in seen_parts for text in [*part.texts, *(part.partners or [])]])
-    outcome, probe = _run(task, parts, vectorizer)
-    trained = task.protocol != "cosine"
+    vectorizer.fit(
+        [
+            text
+            for part in ([training_part] if training_part else parts.values())
+            for text in [*part.texts, *(part.partners or [])]
+        ]
+    )
+    probe = FoldByFold()
+    config = ProtocolConfig(probe=probe)
+    if isinstance(task.protocol, ClassificationProtocol):
+        outcome = _classify(task, task.protocol, parts, vectorizer, config)
+    else:
+        outcome = _correlate(parts, vectorizer)
+    settings = task.protocol.settings(config)
+    if settings["probe"]:
+        settings["probe"]["n_fits"] = probe.n_fits
     return Score(
         task=task.name,
-        value=round(outcome.metrics[task.metric], 2),
-        metric=task.metric,
-        protocol=task.protocol,
-        aggregation=None if trained else "all",
-        text=text,
-        folds=10 if task.protocol in ("nested-k-fold", "k-fold") else None,
-        seed=1111 if trained else None,
-        probe={"name": probe.name, **probe.settings(), "n_fits": probe.n_fits} if trained else None,
+        value=round(outcome.metrics[task.protocol.metric], 2),
+        metric=task.protocol.metric,
+        protocol=task.protocol.name,
+        **settings,
+        text=variant,
         encoder={"name": NAME, "fingerprint": None, "dim": len(vectorizer.vocabulary_), "settings": {}},
-        data=task.checksums(data, text),
-        mismatches=mismatches,
+        data=checksums,
+        mismatches=task.mismatches(variant, parts, checksums),
         sizes={name: len(part) for name, part in parts.items()},
         metrics=outcome.metrics,
         details=outcome.details,
@@ -120,22 +127,29 @@ def _score(task: Task, data: str) -> Score:
     )
 
 
-def _run(task: Task, parts: dict, vectorizer: TfidfVectorizer) -> tuple[Outcome, FoldByFold]:
-    probe, rng, labeled, sets = FoldByFold(), np.random.default_rng(1111), {}, {}
+def _classify(
+    task: Task,
+    protocol: ClassificationProtocol,
+    parts: Mapping[str, Examples],
+    vectorizer: TfidfVectorizer,
+    config: ProtocolConfig,
+) -> Outcome:
+    labeled = {}
     for name, part in parts.items():
-        left = vectorizer.transform(part.texts)
-        right = None if part.partners is None else vectorizer.transform(part.partners)
-        if task.protocol == "cosine":
-            sets[name] = (np.asarray(left.multiply(right).sum(axis=1)).ravel(), part.targets)
-            continue
-        features = left if right is None else scipy.sparse.hstack([abs(left - right), left.multiply(right)])
+        features = vectorizer.transform(part.texts)
+        if part.partners is not None:
+            partners = vectorizer.transform(part.partners)
+            features = scipy.sparse.hstack([abs(features - partners), features.multiply(partners)])
         order = senteval_order(part.texts, part.partners, part.targets)
         labeled[name] = SparseLabeled(features.tocsr()[order], part.targets[order], len(task.classes))
-    if task.protocol == "cosine":
-        found = correlations(sets)
-        return Outcome({name: values["all"] for name, values in found.items()}, found), probe
-    if task.protocol == "nested-k-fold":
-        return nested_k_fold(labeled["all"], probe, 10, 1111, rng), probe
-    if task.protocol == "k-fold":
-        return k_fold(labeled["train"], labeled["test"], probe, 10, 1111, rng), probe
-    return split(labeled["train"], labeled["dev"], labeled["test"], probe, rng), probe
+    return protocol.classify(labeled, config, np.random.default_rng(config.seed))
+
+
+def _correlate(parts: Mapping[str, Examples], vectorizer: TfidfVectorizer) -> Outcome:
+    sets = {}
+    for name, part in parts.items():
+        # TF-IDF rows have unit norm, so that their dot product is their cosine.
+        products = vectorizer.transform(part.texts).multiply(vectorizer.transform(part.partners))
+        sets[name] = (np.asarray(products.sum(axis=1)).ravel(), part.targets)
+    by_set = correlations(sets)
+    return Outcome({name: values["all"] for name, values in by_set.items()}, by_set)

@@ -72,7 +72,7 @@ def read(name: str, folder: Path) -> Data:
     if name == "banking77":
         return Data("texts", *(_banking(folder / "banking77" / f"{part}.csv") for part in ("train", "test")))
     task = TASKS["SICK-R-supervised" if name == "SICK-R" else name]
-    parts, _ = task.read(folder, "raw" if task.raw else "senteval")
+    parts = task.read(folder, "raw" if task.raw else "senteval")
     found = {}
     for part, examples in parts.items():
         pairs = examples.partners

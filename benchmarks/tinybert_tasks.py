@@ -82,7 +82,7 @@ def glue(task: str, data: Path) -> dict[str, Rows]:
 
 
 def catalogd(task: str, data: Path) -> dict[str, Rows]:
-    read, _ = senteval_tasks.TASKS[CATALOGUE[task]].read(data, "raw")
+    read = senteval_tasks.TASKS[CATALOGUE[task]].read(data, "raw")
     found = {}
     for part in ("train", "dev") if "dev" in read else ("train",):
         examples = read[part]

@@ -1,4 +1,4 @@
-"""evaluate(): read, encode once, score, remember."""
+"""Evaluates an encoder on tasks: reads each task, encodes its texts once, scores it and stores the score."""
 
 import os
 import re
@@ -6,69 +6,21 @@ import time
 import warnings
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from sentenc.errors import DataMismatchWarning
-from sentenc.evaluation import relatedness
 from sentenc.evaluation.embedder import CachedEmbedder, Embedder, as_embedder
-from sentenc.evaluation.probes.base import Labeled, LogisticProbe, Probe
+from sentenc.evaluation.probes.base import LogisticProbe, Probe
 from sentenc.evaluation.probes.senteval import SentEvalProbe
-from sentenc.evaluation.protocols import Outcome, k_fold, nested_k_fold, pair_features, senteval_order, split
+from sentenc.evaluation.protocols.base import Aggregation, EncodedPart, ProtocolConfig
 from sentenc.evaluation.readers import Examples
 from sentenc.evaluation.results import Results, Score, versions
 from sentenc.evaluation.senteval_tasks import select_tasks
-from sentenc.evaluation.similarity import AGGREGATIONS, Aggregation, correlations
-from sentenc.evaluation.tasks import Task
+from sentenc.evaluation.tasks import Task, file_checksum
 from sentenc.io.progress import Bar, progress_bar
-from sentenc.metrics import paired_cosine
-
-_CROSS_VALIDATED = ("nested-k-fold", "k-fold")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Everything that decides a score besides encoder and data.
-
-    Attributes:
-        probe: What is trained on the vectors, where something is.
-        seed: Of the folds, and of probes that draw.
-        folds: Of the cross-validation.
-        aggregation: Over the sets of a year of STS.
-        raw: Raw text, SentEval's tokenized one, or (None) raw for cosine tasks only.
-    """
-
-    probe: Probe
-    seed: int = 1111
-    folds: int = 10
-    aggregation: Aggregation = "all"
-    raw: bool | None = None
-
-    def __post_init__(self) -> None:
-        if self.aggregation not in AGGREGATIONS:
-            raise ValueError(
-                f"aggregation is {self.aggregation!r}, expected one of {', '.join(AGGREGATIONS)}"
-            )
-        for name, low in (("seed", 0), ("folds", 2)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < low:
-                raise ValueError(f"{name} is {value!r}, expected an integer of {low} or more")
-
-    def of(self, task: Task) -> dict[str, Any]:
-        """The settings that matter to one task, as its score stores them; the others are None."""
-        trained = task.protocol != "cosine"
-        probe = {"name": self.probe.name, **self.probe.settings()}
-        return {
-            "aggregation": None if trained else self.aggregation,
-            "text": task.text_variant(self.raw),
-            "folds": self.folds if task.protocol in _CROSS_VALIDATED else None,
-            "seed": self.seed if trained else None,
-            "probe": relatedness.SETTINGS if task.protocol == "relatedness" else probe if trained else None,
-        }
 
 
 def evaluate(
@@ -90,44 +42,35 @@ def evaluate(
     show_progress_bar: bool = False,
     on_score: Callable[[Score], None] | None = None,
 ) -> Results:
-    """Scores an encoder on SentEval's tasks, or on one's own.
+    """Returns the scores of an encoder on SentEval's tasks or on a user's own, in the order of the tasks.
 
     Args:
-        encoder: An :class:`~sentenc.Encoder`, a sentence-transformers model, or a function that turns a
-            list of n str into an array of shape (n, dim).
-        tasks: ``"transfer"``, ``"sts"``, ``"all"``, ``"probing"``, a task's name, the path of a CSV or
-            TSV file, a :class:`~sentenc.evaluation.Task`, or a list of these.
-        data: Folder with SentEval's own layout (``downstream/...``). One's own files need none.
-        probe: ``"logistic"`` (convex, solved to convergence, no luck), ``"senteval"`` (Adam and early
-            stopping, as the published numbers were made), or a probe with other parameters.
-        seed: Of the folds, and of probes that draw; 1111 are SentEval's folds.
-        folds: Of the cross-validation; the literature uses 10.
-        aggregation: Of the sets of a year of STS: ``"all"`` (SimCSE, SBERT, MTEB), ``"mean"``, ``"wmean"``.
-        raw: True for text before tokenization, False for SentEval's tokenized text, None for raw text in
-            cosine tasks and SentEval's in the others. Tasks without a raw form keep SentEval's.
-        name: Of the encoder in reports and file names.
-        batch_size: Of encoding; by the contract of encoders it changes no vector.
-        normalize_embeddings: Scale the vectors to unit length first.
-        truncate_dim: Keep the first so many dimensions.
-        cache: Folder to keep vectors in between runs.
-        output: Folder in which ``<name>.json`` is brought up to date after every task. Scores that it
-            holds already for the same vectors, data and settings are not computed again.
-        show_progress_bar: Draw a bar for every task, on standard error.
-        on_score: Called with every score once it is there.
-
-    Returns:
-        The scores, in the order of the tasks.
+        encoder: An :class:`~sentenc.Encoder`, a sentence-transformers model, or a function from n str to (n, dim).
+        tasks: A group ("transfer", "sts", "all", "probing"), a name, a CSV or TSV path, a ``Task``, or a list.
+        data: Folder in SentEval's layout (``downstream/...``); not used for a user's own files.
+        probe: ``"logistic"`` (trained to convergence), ``"senteval"`` (as published scores), or a ``Probe``.
+        seed: Seed of the folds, and of probes that draw; 1111 produces SentEval's folds.
+        folds: Number of cross-validation folds; published scores use 10.
+        aggregation: How the sets of an STS year are combined: ``"all"`` (SBERT, MTEB), ``"mean"`` or ``"wmean"``.
+        raw: True for raw text, False for SentEval's tokenized text, None for raw text in cosine tasks only.
+        name: Name of the encoder in reports and file names.
+        batch_size: Number of texts per batch; changes no vector.
+        normalize_embeddings: Whether to scale the vectors to unit norm.
+        truncate_dim: Number of leading dimensions to keep; None keeps all.
+        cache: Folder in which vectors are stored between runs.
+        output: Folder of ``<name>.json``, written after every task; a matching score in it is not computed again.
+        show_progress_bar: Whether to draw a progress bar for every task on standard error.
+        on_score: Function that is called with every score.
 
     Raises:
-        DataError: A file is missing or malformed; the message has its path and line.
-        MissingExtraError: A package of ``sentenc[eval]`` is needed and not installed.
-        ValueError: An option is out of range, or no task has the name that was asked for.
+        DataError: A file is missing or malformed; the message contains its path and line.
+        MissingExtraError: A package of ``sentenc[eval]`` is not installed.
+        ValueError: An option is out of range, or a task is unknown.
 
     Warns:
-        DataMismatchWarning: Files are not the published ones; the score says which.
+        DataMismatchWarning: The files of a task differ from the published ones; the score lists how.
     """
-    settings = Settings(probe=_as_probe(probe), seed=seed, folds=folds, aggregation=aggregation, raw=raw)
-    chosen = select_tasks(tasks)
+    config = ProtocolConfig(probe=_as_probe(probe), seed=seed, folds=folds, aggregation=aggregation, raw=raw)
     embedder = as_embedder(
         encoder,
         name=name,
@@ -135,18 +78,13 @@ def evaluate(
         normalize_embeddings=normalize_embeddings,
         truncate_dim=truncate_dim,
     )
-    store = CachedEmbedder(embedder, cache)
-    log = _Log(embedder, output)
-    records: dict[str, Score] = {}
-    for task in chosen:
-        score = log.find(task, settings, data)
-        if score is None:
-            score = _evaluate_task(task, store, embedder, settings, data, show_progress_bar)
-            log.add(score)
-        records[task.name] = score
-        if on_score is not None:
-            on_score(score)
-    return Results(embedder.name, records)
+    run = _Run(embedder, config, Path(data), cache, output, show_progress_bar)
+    return run.scores(select_tasks(tasks), on_score)
+
+
+def file_stem(name: str) -> str:
+    """Returns a file name for an encoder: characters that file systems reject become hyphens."""
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "encoder"
 
 
 def _as_probe(probe: str | Probe) -> Probe:
@@ -159,139 +97,112 @@ def _as_probe(probe: str | Probe) -> Probe:
     return probe
 
 
-class _Log:
-    """The JSON file that an interrupted run is resumed from."""
+class _Run:
+    """One call of :func:`evaluate`: the encoder, the configuration, and what earlier runs have stored."""
 
-    def __init__(self, embedder: Embedder, output: str | os.PathLike[str] | None) -> None:
+    def __init__(
+        self,
+        embedder: Embedder,
+        config: ProtocolConfig,
+        data: Path,
+        cache: str | os.PathLike[str] | None,
+        output: str | os.PathLike[str] | None,
+        show_progress_bar: bool,
+    ) -> None:
         self._embedder = embedder
-        self._path = None if output is None else Path(output, file_stem(embedder.name) + ".json")
-        self._records: dict[str, Score] = {}
-        if self._path is not None and self._path.exists():
-            self._records = Results.from_json(self._path).records
+        self._config = config
+        self._data = data
+        self._cached_embedder = CachedEmbedder(embedder, cache)
+        self._show_progress_bar = show_progress_bar
+        self._checksums: dict[str, str] = {}
+        self._results_file = None if output is None else Path(output, file_stem(embedder.name) + ".json")
+        self._cached_embedderd: dict[str, Score] = {}
+        if self._results_file is not None and self._results_file.exists():
+            self._cached_embedderd = Results.from_json(self._results_file).records
 
-    def find(self, task: Task, settings: Settings, data: str | os.PathLike[str]) -> Score | None:
-        """A score that stands for what is asked, or None."""
-        known = self._records.get(task.name)
-        # A plain function may have changed: only a fingerprint can vouch for old vectors.
-        if known is None or self._embedder.fingerprint is None:
-            return None
-        asked = {
+    def scores(self, tasks: Sequence[Task], on_score: Callable[[Score], None] | None) -> Results:
+        """Scores the tasks one after the other, and stores every new score at once."""
+        scores: dict[str, Score] = {}
+        for task in tasks:
+            identity = self._identity(task)
+            score = self._cached_embedderd.get(task.name)
+            # A plain function may have changed: only a fingerprint proves that the vectors are the same.
+            if score is None or self._embedder.fingerprint is None or score.identity() != identity:
+                score = self._score(task, identity)
+                self._cached_embedderd[task.name] = score
+                if self._results_file is not None:
+                    Results(self._embedder.name, self._cached_embedderd).to_json(self._results_file)
+            scores[task.name] = score
+            if on_score is not None:
+                on_score(score)
+        return Results(self._embedder.name, scores)
+
+    def _identity(self, task: Task) -> dict[str, Any]:
+        """Returns the fields that a score of this run has in :meth:`Score.identity`."""
+        variant = task.text_variant(self._config.raw)
+        return {
             "task": task.name,
-            "protocol": task.protocol,
-            **settings.of(task),
-            "data": task.checksums(data, task.text_variant(settings.raw)),
+            "protocol": task.protocol.name,
+            **task.protocol.settings(self._config),
+            "text": variant,
+            "data": {file: self._checksum(file) for file in task.files(variant)},
             "versions": versions(),
             "encoder": {"fingerprint": self._embedder.fingerprint, "settings": self._embedder.settings},
         }
-        return known if known.identity() == asked else None
 
-    def add(self, score: Score) -> None:
-        """Writes the file anew with this score in it."""
-        self._records[score.task] = score
-        if self._path is not None:
-            Results(self._embedder.name, self._records).to_json(self._path)
+    def _checksum(self, file: str) -> str:
+        """Returns the SHA-256 of a file, which is computed once even if several tasks share the file."""
+        if file not in self._checksums:
+            self._checksums[file] = file_checksum(self._data / file)
+        return self._checksums[file]
 
+    def _score(self, task: Task, identity: dict[str, Any]) -> Score:
+        examples = task.read(self._data, identity["text"])
+        mismatches = task.mismatches(identity["text"], examples, identity["data"])
+        for mismatch in mismatches:
+            # The caller of evaluate() is four frames up.
+            warnings.warn(f"{task.name}: {mismatch}", DataMismatchWarning, stacklevel=4)
+        texts = _texts(examples)
+        # The last step of the bar is the scoring.
+        n_steps = self._cached_embedder.count_missing(texts) + 1
+        label = f"{self._embedder.name}: {task.name}"
+        with progress_bar(n_steps, label, self._show_progress_bar) as bar:
+            started = time.perf_counter()
+            parts = self._encode(examples, texts, bar)
+            encoded = time.perf_counter()
+            # Each task draws from a generator of its own, so that the order of tasks changes no score.
+            rng = np.random.default_rng([self._config.seed, zlib.crc32(task.name.encode())])
+            outcome = task.protocol.score(parts, self._config, rng)
+            scored = time.perf_counter()
+            bar.update(1)
+        encoder = {
+            "name": self._embedder.name,
+            "fingerprint": self._embedder.fingerprint,
+            "dim": next(iter(parts.values())).vectors.shape[1],
+            "settings": self._embedder.settings,
+        }
+        return Score(
+            **{**identity, "encoder": encoder},
+            value=round(outcome.metrics[task.protocol.metric], 2),
+            metric=task.protocol.metric,
+            mismatches=mismatches,
+            sizes={name: len(part) for name, part in examples.items()},
+            metrics=outcome.metrics,
+            details=outcome.details,
+            seconds={"encode": round(encoded - started, 3), "score": round(scored - encoded, 3)},
+        )
 
-def _evaluate_task(
-    task: Task,
-    store: CachedEmbedder,
-    embedder: Embedder,
-    settings: Settings,
-    data: str | os.PathLike[str],
-    show_progress_bar: bool,
-) -> Score:
-    asked = settings.of(task)
-    parts, mismatches = task.read(data, asked["text"])
-    for mismatch in mismatches:
-        warnings.warn(f"{task.name}: {mismatch}", DataMismatchWarning, stacklevel=3)
-    texts = [text for part in parts.values() for text in [*part.texts, *(part.partners or [])]]
-    # One step more than there are texts: the scoring.
-    steps = store.count_missing(texts) + 1
-    with progress_bar(steps, f"{embedder.name}: {task.name}", show_progress_bar) as bar:
-        started = time.perf_counter()
-        vectors = _encode(parts, store, bar)
-        encoded = time.perf_counter()
-        rng = np.random.default_rng([settings.seed, zlib.crc32(task.name.encode())])
-        outcome = _score(task, parts, vectors, settings, rng)
-        scored = time.perf_counter()
-        bar.update(1)
-    dim = next(iter(vectors.values()))[0].shape[1]
-    return Score(
-        task=task.name,
-        value=round(outcome.metrics[task.metric], 2),
-        metric=task.metric,
-        protocol=task.protocol,
-        **asked,
-        encoder={
-            "name": embedder.name,
-            "fingerprint": embedder.fingerprint,
-            "dim": dim,
-            "settings": embedder.settings,
-        },
-        data=task.checksums(data, asked["text"]),
-        mismatches=mismatches,
-        sizes={name: len(part) for name, part in parts.items()},
-        metrics=outcome.metrics,
-        details=outcome.details,
-        versions=versions(),
-        seconds={"encode": round(encoded - started, 3), "score": round(scored - encoded, 3)},
-    )
-
-
-Vectors = npt.NDArray[np.float32]
+    def _encode(
+        self, examples: Mapping[str, Examples], texts: Sequence[str], bar: Bar
+    ) -> dict[str, EncodedPart]:
+        # All texts of the task in one call: a text that several parts share is encoded once.
+        self._cached_embedder.encode(texts, bar)
+        parts = {}
+        for name, part in examples.items():
+            partners = None if part.partners is None else self._cached_embedder.encode(part.partners)
+            parts[name] = EncodedPart(part, self._cached_embedder.encode(part.texts), partners)
+        return parts
 
 
-def _encode(
-    parts: Mapping[str, Examples], store: CachedEmbedder, bar: Bar
-) -> dict[str, tuple[Vectors, Vectors | None]]:
-    """Vectors of each part's texts and partners; everything is encoded in one go."""
-    store.encode([text for part in parts.values() for text in [*part.texts, *(part.partners or [])]], bar)
-    return {
-        name: (store.encode(part.texts), None if part.partners is None else store.encode(part.partners))
-        for name, part in parts.items()
-    }
-
-
-def _score(
-    task: Task,
-    parts: Mapping[str, Examples],
-    vectors: Mapping[str, tuple[Vectors, Vectors | None]],
-    settings: Settings,
-    rng: np.random.Generator,
-) -> Outcome:
-    if task.protocol == "cosine":
-        sets = {}
-        for name, (left, right) in vectors.items():
-            if right is None:
-                raise ValueError(f"{task.name} has the protocol 'cosine' but single texts, expected pairs")
-            sets[name] = (paired_cosine(left, right), parts[name].targets)
-        found = correlations(sets)
-        metrics = {name: values[settings.aggregation] for name, values in found.items()}
-        return Outcome(metrics, found)
-    features = {
-        name: left if right is None else pair_features(left, right) for name, (left, right) in vectors.items()
-    }
-    if task.protocol == "relatedness":
-        pairs = {name: (features[name], part.targets) for name, part in parts.items()}
-        return relatedness.supervised_relatedness(pairs, rng)
-    n_classes = max(int(part.targets.max()) for part in parts.values()) + 1
-    sorted_parts = {}
-    for name, part in parts.items():
-        order = senteval_order(part.texts, part.partners, part.targets)
-        sorted_parts[name] = Labeled(features[name][order], part.targets[order], n_classes)
-    return _classify(task, sorted_parts, settings, rng)
-
-
-def _classify(
-    task: Task, parts: Mapping[str, Labeled], settings: Settings, rng: np.random.Generator
-) -> Outcome:
-    if task.protocol == "nested-k-fold":
-        return nested_k_fold(parts["all"], settings.probe, settings.folds, settings.seed, rng)
-    if task.protocol == "k-fold":
-        return k_fold(parts["train"], parts["test"], settings.probe, settings.folds, settings.seed, rng)
-    return split(parts["train"], parts["dev"], parts["test"], settings.probe, rng)
-
-
-def file_stem(name: str) -> str:
-    """A file name for an encoder: what file systems dislike becomes a hyphen."""
-    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "encoder"
+def _texts(examples: Mapping[str, Examples]) -> list[str]:
+    return [text for part in examples.values() for text in [*part.texts, *(part.partners or [])]]

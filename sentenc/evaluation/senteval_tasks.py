@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from sentenc.evaluation.protocols.classification import FixedSplit, KFold, NestedKFold
+from sentenc.evaluation.protocols.relatedness import SupervisedRelatedness
+from sentenc.evaluation.protocols.similarity import CosineSimilarity
 from sentenc.evaluation.readers import (
     Reader,
     read_label_space_text,
@@ -24,7 +27,7 @@ def _one_file_per_class(
 ) -> Task:
     return Task(
         name=name,
-        protocol="nested-k-fold",
+        protocol=NestedKFold(),
         classes=("0", "1"),
         senteval={
             "all": Part(
@@ -62,7 +65,7 @@ def _sts_year(year: int, sets: Mapping[str, int]) -> Task:
         }
 
     senteval, raw = parts(f"downstream/STS/STS{year}-en-test"), parts(f"sts_raw/STS{year}")
-    return Task(name=f"STS{year}", protocol="cosine", senteval=senteval, raw=raw)
+    return Task(name=f"STS{year}", protocol=CosineSimilarity(), senteval=senteval, raw=raw)
 
 
 def _probing(name: str, file: str) -> Task:
@@ -71,7 +74,7 @@ def _probing(name: str, file: str) -> Task:
         part: Part(partial(read_probing, part=key), (f"probing/{file}.txt",), sizes[key])
         for part, key in (("train", "tr"), ("dev", "va"), ("test", "te"))
     }
-    return Task(name=name, protocol="split", senteval=parts)
+    return Task(name=name, protocol=FixedSplit(), senteval=parts)
 
 
 _SST = ("sentiment-train", "sentiment-dev", "sentiment-test")
@@ -97,13 +100,13 @@ _TABLE = (
     _one_file_per_class("MPQA", "MPQA", "binary_raw", ("mpqa.pos", "mpqa.neg"), 10_606, "latin-1"),
     Task(
         name="SST2",
-        protocol="split",
+        protocol=FixedSplit(),
         classes=("0", "1"),
         senteval=_split(read_text_tab_label, "downstream/SST/binary", _SST, (67_349, 872, 1_821)),
     ),
     Task(
         name="TREC",
-        protocol="k-fold",
+        protocol=KFold(),
         classes=("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM"),
         senteval=_split(
             read_trec, "downstream/TREC", ("train_5500.label", "TREC_10.label"), (5_452, 500), "latin-1"
@@ -112,34 +115,34 @@ _TABLE = (
     ),
     Task(
         name="MRPC",
-        protocol="k-fold",
+        protocol=KFold(),
         classes=("0", "1"),
         senteval=_split(read_mrpc, "downstream/MRPC", _MRPC, _MRPC_SIZES),
         raw=_split(read_mrpc, "mrpc_raw", _MRPC, _MRPC_SIZES),
     ),
     Task(
         name="SST5",
-        protocol="split",
+        protocol=FixedSplit(),
         classes=("0", "1", "2", "3", "4"),
         senteval=_split(read_label_space_text, "downstream/SST/fine", _SST, (8_544, 1_101, 2_210)),
     ),
     Task(
         name="SST2-sentence",
-        protocol="split",
+        protocol=FixedSplit(),
         classes=("0", "1"),
         senteval=_split(read_text_tab_label, "downstream/SST/binary_sentence", _SST, (6_920, 872, 1_821)),
         raw=_split(read_label_space_text, "sst2_sentence_raw", _SST_RAW, (6_920, 872, 1_821)),
     ),
     Task(
         name="SICK-E",
-        protocol="split",
+        protocol=FixedSplit(),
         classes=_ENTAILMENT,
         senteval=_split(read_sick_entailment, "downstream/SICK", _SICK, _SICK_SIZES),
         raw=_split(read_sick_entailment, "sick_raw", _SICK, _SICK_SIZES),
     ),
-    Task(name="SICK-R-supervised", protocol="relatedness", senteval=_sick_r, raw=_sick_r_raw),
+    Task(name="SICK-R-supervised", protocol=SupervisedRelatedness(), senteval=_sick_r, raw=_sick_r_raw),
     # SentEval fits STS-B's scores of 0 to 5 with the five classes 1 to 5, and so do the published rows.
-    Task(name="STS-B-supervised", protocol="relatedness", senteval=_stsb, raw=_stsb_raw),
+    Task(name="STS-B-supervised", protocol=SupervisedRelatedness(), senteval=_stsb, raw=_stsb_raw),
     _sts_year(
         12,
         {"MSRpar": 750, "MSRvid": 750, "SMTeuroparl": 459, "surprise.OnWN": 750, "surprise.SMTnews": 399},
@@ -172,19 +175,19 @@ _TABLE = (
     ),
     Task(
         name="STS-B",
-        protocol="cosine",
+        protocol=CosineSimilarity(),
         senteval={"test": _stsb["test"]},
         raw={"test": _stsb_raw["test"]},
     ),
     Task(
         name="SICK-R",
-        protocol="cosine",
+        protocol=CosineSimilarity(),
         senteval={"test": _sick_r["test"]},
         raw={"test": _sick_r_raw["test"]},
     ),
     Task(
         name="STS-B-dev",
-        protocol="cosine",
+        protocol=CosineSimilarity(),
         senteval={"dev": _stsb["dev"]},
         raw={"dev": _stsb_raw["dev"]},
     ),

@@ -1,4 +1,4 @@
-"""What a task is, how it is read and checked, and how a user's own file becomes one."""
+"""Evaluation tasks: built-in ones and those made from a user's own files."""
 
 import hashlib
 import os
@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files as package_files
 from pathlib import Path
-from typing import Literal
 
 from sentenc.errors import DataError
+from sentenc.evaluation.protocols.base import EvaluationProtocol
+from sentenc.evaluation.protocols.classification import FixedSplit, KFold, NestedKFold
+from sentenc.evaluation.protocols.similarity import CosineSimilarity
 from sentenc.evaluation.readers import (
     Classes,
     Examples,
@@ -18,25 +20,16 @@ from sentenc.evaluation.readers import (
     table_with_header,
 )
 
-Protocol = Literal["nested-k-fold", "k-fold", "split", "relatedness", "cosine"]
-METRICS: Mapping[Protocol, str] = {
-    "nested-k-fold": "accuracy",
-    "k-fold": "accuracy",
-    "split": "accuracy",
-    "relatedness": "pearson",
-    "cosine": "spearman",
-}
-
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a task's data: a split, or one of the sets that a year of STS consists of.
+    """One part of a task's data: a split, or one of the sets of an STS year.
 
     Attributes:
         read: Reader of the file format.
         files: Paths below the data folder.
-        size: Examples that the part is known to have, or None.
-        encoding: Of the files.
+        size: Number of examples in the published files; None if unknown.
+        encoding: Character encoding of the files.
     """
 
     read: Reader
@@ -47,86 +40,90 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A task: what to read and which protocol scores it.
+    """An evaluation task: the files to read and the protocol that scores them.
 
     Attributes:
-        name: As the literature writes it.
-        protocol: ``nested-k-fold`` takes the part "all"; ``k-fold`` "train" and "test"; ``split`` and
-            ``relatedness`` "train", "dev" and "test"; ``cosine`` as many parts as there are sets.
-        senteval: The parts as SentEval distributes them: tokenized, STS also lower-cased.
-        raw: The parts before SentEval's tokenization, or None where no such files exist.
-        classes: Labels in the order of SentEval's indices; empty where they come from the data.
+        name: Name of the task in the literature.
+        protocol: The protocol. Its ``part_names`` are the parts that the task must have.
+        senteval: The parts as SentEval distributes them: tokenized, and in STS also lower-cased.
+        raw: The parts before SentEval's tokenization; None if no such files exist.
+        classes: Labels in the order of SentEval's indices; empty if they come from the data.
     """
 
     name: str
-    protocol: Protocol
+    protocol: EvaluationProtocol
     senteval: Mapping[str, Part]
     raw: Mapping[str, Part] | None = None
     classes: Classes = ()
 
-    @property
-    def metric(self) -> str:
-        """Name of the main metric."""
-        return METRICS[self.protocol]
+    def __post_init__(self) -> None:
+        required = self.protocol.part_names
+        for parts in (self.senteval, self.raw):
+            if required is not None and parts is not None and set(parts) != set(required):
+                raise ValueError(
+                    f"the parts of {self.name} are {', '.join(parts)}, "
+                    f"expected {', '.join(required)} for the protocol {self.protocol.name!r}"
+                )
 
     def text_variant(self, raw: bool | None) -> str:
-        """Name of the text that ``raw`` asks for: ``raw``, ``senteval``, or ``own`` for a user's file.
+        """Returns the text variant to encode: ``raw``, ``senteval``, or ``own`` for a user's file.
 
-        None is raw for cosine tasks, as current papers report them, and SentEval's for trained ones.
+        Args:
+            raw: True for raw text if the task has it, False for SentEval's. None chooses raw text for
+                cosine tasks, as current papers do, and SentEval's for tasks that train a probe.
         """
-        if self.senteval.keys() == {"own"} or any(Path(f).is_absolute() for f in self.files("senteval")):
+        if any(Path(file).is_absolute() for file in self.files("senteval")):
             return "own"
-        wanted = self.protocol == "cosine" if raw is None else raw
-        return "raw" if wanted and self.raw is not None else "senteval"
+        prefers_raw = self.protocol.raw_by_default if raw is None else raw
+        return "raw" if prefers_raw and self.raw is not None else "senteval"
 
     def parts(self, variant: str) -> Mapping[str, Part]:
-        """The parts of a text variant."""
+        """Returns the parts of a text variant."""
         return self.raw if variant == "raw" and self.raw is not None else self.senteval
 
     def files(self, variant: str) -> tuple[str, ...]:
-        """All files of a text variant, in order, each once."""
+        """Returns all files of a text variant, in order, each once."""
         return tuple(dict.fromkeys(file for part in self.parts(variant).values() for file in part.files))
 
-    def read(self, data: str | os.PathLike[str], variant: str) -> tuple[dict[str, Examples], list[str]]:
-        """Reads the task.
+    def read(self, data: str | os.PathLike[str], variant: str) -> dict[str, Examples]:
+        """Reads the examples of each part.
 
         Args:
-            data: Folder with SentEval's layout (``downstream/MR/...``).
-            variant: A text variant that the task has.
-
-        Returns:
-            The examples of each part, and one sentence for every way in which the files are not the
-            published ones: a count or a checksum that differs.
+            data: Folder in SentEval's layout (``downstream/MR/...``).
+            variant: A text variant of the task.
 
         Raises:
-            DataError: A file is missing or malformed; the message has its path and line.
+            DataError: A file is missing or malformed; the message contains its path and line.
         """
-        found: dict[str, Examples] = {}
-        mismatches: list[str] = []
+        examples: dict[str, Examples] = {}
         for name, part in self.parts(variant).items():
-            found[name] = part.read([Path(data, file) for file in part.files], part.encoding, self.classes)
-            if not len(found[name]):
+            examples[name] = part.read([Path(data, file) for file in part.files], part.encoding, self.classes)
+            if not len(examples[name]):
                 raise DataError(
                     f"{Path(data, part.files[0])}: no examples for the part {name!r} of {self.name}"
                 )
-            if part.size is not None and len(found[name]) != part.size:
-                where = ", ".join(part.files)
-                mismatches.append(f"{where}: {len(found[name])} examples, expected {part.size}")
-        known = known_checksums()
-        for file, digest in self.checksums(data, variant).items():
-            if file in known and digest != known[file]:
-                mismatches.append(f"{file}: SHA-256 is {digest[:12]}..., expected {known[file][:12]}...")
-        return found, mismatches
+        return examples
 
-    def checksums(self, data: str | os.PathLike[str], variant: str) -> dict[str, str]:
-        """SHA-256 of every file of the variant, by its path below the data folder."""
-        sums = {}
-        for file in self.files(variant):
-            try:
-                sums[file] = hashlib.sha256(Path(data, file).read_bytes()).hexdigest()
-            except FileNotFoundError:
-                raise DataError(f"{Path(data, file)}: no such file (task {self.name})") from None
-        return sums
+    def mismatches(
+        self, variant: str, examples: Mapping[str, Examples], checksums: Mapping[str, str]
+    ) -> list[str]:
+        """Returns a message for every number of examples and every checksum that is not the published one.
+
+        Args:
+            variant: The text variant that was read.
+            examples: The examples of each part.
+            checksums: SHA-256 of each file, by its path below the data folder.
+        """
+        messages = []
+        for name, part in self.parts(variant).items():
+            if part.size is not None and len(examples[name]) != part.size:
+                files = ", ".join(part.files)
+                messages.append(f"{files}: {len(examples[name])} examples, expected {part.size}")
+        published = published_checksums()
+        for file, checksum in checksums.items():
+            if file in published and checksum != published[file]:
+                messages.append(f"{file}: SHA-256 is {checksum[:12]}..., expected {published[file][:12]}...")
+        return messages
 
     @classmethod
     def from_csv(
@@ -137,22 +134,23 @@ class Task:
         test: str | os.PathLike[str] | None = None,
         name: str | None = None,
     ) -> "Task":
-        """Makes a task of one's own CSV or TSV file.
+        """Makes a task from a user's own CSV or TSV file.
+
+        Files with labels are scored by nested k-fold cross-validation. With ``test``, they are scored on
+        that file after k-fold cross-validation on ``path``, or after tuning on ``dev`` if it is given. Files
+        with scores are scored by cosine similarity.
 
         Args:
-            path: A file whose header is ``text,label``, ``text1,text2,label`` (classification) or
-                ``text1,text2,score`` (similarity). More columns are ignored. The delimiter is a tab
-                if the name ends in ``.tsv``, else a comma with the usual double quotes. UTF-8.
-            dev: Another such file, for choosing the regularization.
-            test: Another such file, to report on.
-            name: Of the task; by default the file's, without its suffix.
-
-        Returns:
-            With labels: nested k-fold without ``test``, k-fold on ``path`` with ``test``, a split with
-            both ``dev`` and ``test``. With scores: cosine similarity on ``path``.
+            path: A UTF-8 file whose header contains ``text,label``, ``text1,text2,label`` (classification)
+                or ``text1,text2,score`` (similarity). Other columns are ignored. The delimiter is a tab
+                if the name ends in ``.tsv``, otherwise a comma with the usual double quotes.
+            dev: Development file for tuning the regularization.
+            test: Test file.
+            name: Name of the task; by default the name of the file without its suffix.
 
         Raises:
             DataError: The file is missing or malformed.
+            ValueError: ``dev`` is given without ``test``, or either with a file of scores.
         """
         source = Path(path).resolve()
         header, rows = table_with_header(source, "utf-8")
@@ -161,16 +159,22 @@ class Task:
         name = source.stem if name is None else name
         if "score" in header:
             if dev is not None or test is not None:
-                raise ValueError("dev and test are for files with labels: similarity needs no training")
-            return cls(name=name, protocol="cosine", senteval={"test": Part(read_columns, (str(source),))})
+                raise ValueError(
+                    f"{source} has scores: dev and test are only used with labels, since similarity trains nothing"
+                )
+            part = Part(read_columns, (str(source),))
+            return cls(name=name, protocol=CosineSimilarity(), senteval={"test": part})
         if dev is not None and test is None:
-            raise ValueError("dev was given without test")
-        protocol: Protocol = "nested-k-fold" if test is None else "k-fold" if dev is None else "split"
-        paths = {"all" if test is None else "train": path, "dev": dev, "test": test}
+            raise ValueError("dev requires test")
+        if test is None:
+            protocol: EvaluationProtocol = NestedKFold()
+            paths = {"all": path}
+        elif dev is None:
+            protocol, paths = KFold(), {"train": path, "test": test}
+        else:
+            protocol, paths = FixedSplit(), {"train": path, "dev": dev, "test": test}
         parts = {
-            part: Part(read_columns, (str(Path(file).resolve()),))
-            for part, file in paths.items()
-            if file is not None
+            part_name: Part(read_columns, (str(Path(file).resolve()),)) for part_name, file in paths.items()
         }
         label = header.index("label")
         classes = tuple(sorted({row[label].strip() for _, row in rows}))
@@ -178,7 +182,20 @@ class Task:
 
 
 @cache
-def known_checksums() -> dict[str, str]:
-    """SHA-256 of the published files, by path below the data folder."""
+def published_checksums() -> dict[str, str]:
+    """Returns the SHA-256 of the published files, by path below the data folder."""
     text = package_files("sentenc.evaluation").joinpath("SHA256SUMS").read_text("ascii")
     return {path: digest for digest, path in (line.split("  ") for line in text.splitlines())}
+
+
+def file_checksum(path: Path) -> str:
+    """Returns the SHA-256 of a file.
+
+    Raises:
+        DataError: The file is missing.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None

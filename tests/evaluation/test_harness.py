@@ -122,25 +122,22 @@ def test_a_function_and_an_encoder_score_the_same(made_up, encoder):
 
 
 class TestResuming:
-    def count(self, data, output, encoder=None, tasks=("MR", "STS16"), **options):
-        """Scores that were computed, not read from the output folder."""
-        fresh = []
-        encoder = encoder or WordAverage()
-        original = evaluate.__globals__["_evaluate_task"]
-        evaluate.__globals__["_evaluate_task"] = lambda task, *rest: (
-            fresh.append(task.name) or original(task, *rest)
-        )
-        try:
-            results = run(data, list(tasks), encoder, output=output, **options)
-        finally:
-            evaluate.__globals__["_evaluate_task"] = original
+    def computed(self, data, output, encoder=None, tasks=("MR", "STS16"), **options):
+        """Returns the tasks whose scores were computed, not read from the output folder."""
+        for path in output.glob("*.json"):
+            content = json.loads(path.read_text("utf-8"))
+            for score in content["scores"]:
+                # No task has this score, so it comes from the file.
+                score["value"] = -1.0
+            path.write_text(json.dumps(content), "utf-8")
+        results = run(data, list(tasks), encoder or WordAverage(), output=output, **options)
         assert list(results.records) == list(tasks)
-        return fresh
+        return [task for task, value in results.scores.items() if value != -1.0]
 
     def test_finished_tasks_are_not_done_again(self, made_up, tmp_path):
-        assert self.count(made_up, tmp_path, tasks=["MR"]) == ["MR"]
-        assert self.count(made_up, tmp_path) == ["STS16"]
-        assert self.count(made_up, tmp_path) == []
+        assert self.computed(made_up, tmp_path, tasks=["MR"]) == ["MR"]
+        assert self.computed(made_up, tmp_path) == ["STS16"]
+        assert self.computed(made_up, tmp_path) == []
 
     @pytest.mark.parametrize(
         ("change", "expected"),
@@ -157,23 +154,23 @@ class TestResuming:
         ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
     )
     def test_another_setting_is_another_score(self, made_up, tmp_path, change, expected):
-        self.count(made_up, tmp_path)
-        assert self.count(made_up, tmp_path, **change) == expected
+        self.computed(made_up, tmp_path)
+        assert self.computed(made_up, tmp_path, **change) == expected
 
     def test_other_data_are_another_score(self, made_up, tmp_path):
-        self.count(made_up, tmp_path)
+        self.computed(made_up, tmp_path)
         with (made_up / "downstream/MR/rt-polarity.pos").open("a") as file:
             file.write("good\n")
-        assert self.count(made_up, tmp_path) == ["MR"]
+        assert self.computed(made_up, tmp_path) == ["MR"]
 
     def test_another_version_is_another_score(self, made_up, tmp_path, monkeypatch):
-        self.count(made_up, tmp_path)
+        self.computed(made_up, tmp_path)
         monkeypatch.setattr("sentenc.evaluation.results.__version__", "0.0.0")
-        assert self.count(made_up, tmp_path) == ["MR", "STS16"]
+        assert self.computed(made_up, tmp_path) == ["MR", "STS16"]
 
     def test_a_plain_function_may_have_changed(self, made_up, tmp_path, encoder):
-        assert self.count(made_up, tmp_path, encoder.encode) == ["MR", "STS16"]
-        assert self.count(made_up, tmp_path, encoder.encode) == ["MR", "STS16"]
+        assert self.computed(made_up, tmp_path, encoder.encode) == ["MR", "STS16"]
+        assert self.computed(made_up, tmp_path, encoder.encode) == ["MR", "STS16"]
 
     def test_an_interrupted_run_keeps_its_finished_tasks(self, made_up, tmp_path):
         def interrupt(score):
@@ -181,11 +178,11 @@ class TestResuming:
 
         with pytest.raises(KeyboardInterrupt):
             run(made_up, ["MR", "STS16"], output=tmp_path, on_score=interrupt)
-        assert self.count(made_up, tmp_path) == ["STS16"]
+        assert self.computed(made_up, tmp_path) == ["STS16"]
 
     def test_tasks_not_asked_for_stay_in_the_file(self, made_up, tmp_path):
-        self.count(made_up, tmp_path)
-        self.count(made_up, tmp_path, tasks=["SST2"])
+        self.computed(made_up, tmp_path)
+        self.computed(made_up, tmp_path, tasks=["SST2"])
         assert set(Results.from_json(tmp_path / "word-average.json").records) == {"MR", "STS16", "SST2"}
 
 
@@ -246,11 +243,11 @@ def test_a_probing_task_is_read_from_its_file(made_up, encoder):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"aggregation": "median"}, "aggregation is 'median', expected one of all, mean, wmean"),
-        ({"folds": 1}, "folds is 1, expected an integer of 2 or more"),
+        ({"aggregation": "median"}, "aggregation is 'median', expected .*wmean"),
+        ({"folds": 1}, "folds is 1, expected .* 2"),
         ({"seed": -1}, "seed is -1"),
-        ({"probe": "svm"}, "probe is 'svm', expected 'logistic', 'senteval' or a probe object"),
-        ({"tasks": "SNLI"}, "no task is called 'SNLI'"),
+        ({"probe": "svm"}, "probe is 'svm', expected .*senteval"),
+        ({"tasks": "SNLI"}, "'SNLI'"),
     ],
 )
 def test_bad_options_are_refused_before_anything_is_read(encoder, options, message):

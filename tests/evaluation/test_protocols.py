@@ -5,7 +5,8 @@ from sklearn.model_selection import StratifiedKFold
 
 from sentenc.errors import DataError
 from sentenc.evaluation.probes.base import Labeled, LogisticProbe
-from sentenc.evaluation.protocols import f1, k_fold, nested_k_fold, pair_features, senteval_order, split
+from sentenc.evaluation.protocols.base import pair_features
+from sentenc.evaluation.protocols.classification import f1, fixed_split, k_fold, nested_k_fold, senteval_order
 
 
 def fit(features, labels, strength):
@@ -65,7 +66,7 @@ def test_k_fold_tunes_on_train_and_scores_test(random_problem):
 def test_split_tunes_on_dev(random_problem):
     features, labels = random_problem(300, 6, 2)
     parts = [Labeled(features[a:b], labels[a:b], 2) for a, b in ((0, 150), (150, 220), (220, 300))]
-    ours = split(*parts, LogisticProbe(), np.random.default_rng(0))
+    ours = fixed_split(*parts, LogisticProbe(), np.random.default_rng(0))
     train, dev, test = parts
     scores = {
         c: fit(train.features, train.labels, c).score(dev.features, dev.labels)

@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
 
-from sentenc.evaluation.relatedness import _Slope, _softmax, score_distribution, supervised_relatedness
+from sentenc.evaluation.protocols.relatedness import (
+    _ErrorGradient,
+    _softmax,
+    score_distribution,
+    supervised_relatedness,
+)
 
 
 def test_distributions_by_hand():
@@ -23,7 +28,7 @@ def test_slope_is_the_derivative_of_the_mean_squared_error():
     def loss(z):
         return ((_softmax(z)[0, 0] - targets[rows[0]]) ** 2).mean()
 
-    slope = _Slope(targets)(scores, rows)
+    slope = _ErrorGradient(targets)(scores, rows)
     for at in np.ndindex(scores.shape):
         step = np.zeros_like(scores)
         step[at] = 1e-6

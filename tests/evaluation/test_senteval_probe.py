@@ -3,7 +3,7 @@ import pytest
 
 from sentenc.evaluation.probes.base import Labeled, Split
 from sentenc.evaluation.probes.senteval import SentEvalProbe
-from sentenc.evaluation.protocols import nested_k_fold
+from sentenc.evaluation.protocols.classification import nested_k_fold
 from tests.evaluation import published_procedure
 
 # Short, so that the slow transcription is bearable; the rules are those of the full schedule.

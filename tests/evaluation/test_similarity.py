@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sentenc.evaluation.similarity import correlations
+from sentenc.evaluation.protocols.similarity import correlations
 from sentenc.metrics import average_ranks, paired_cosine, pearson, spearman
 
 

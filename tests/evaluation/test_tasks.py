@@ -1,8 +1,10 @@
 import pytest
 
 from sentenc.errors import DataError
+from sentenc.evaluation.protocols.classification import KFold
+from sentenc.evaluation.readers import read_columns
 from sentenc.evaluation.senteval_tasks import GROUPS, TASKS, select_tasks
-from sentenc.evaluation.tasks import Task, known_checksums
+from sentenc.evaluation.tasks import Part, Task, file_checksum, published_checksums
 
 
 def test_groups_are_the_literatures():
@@ -45,15 +47,35 @@ def test_every_file_of_the_table_has_a_checksum_but_the_probing_ones():
     files = {
         file for task in TASKS.values() for variant in ("senteval", "raw") for file in task.files(variant)
     }
-    assert {file for file in files if not file.startswith("probing/")} == set(known_checksums())
+    assert {file for file in files if not file.startswith("probing/")} == set(published_checksums())
 
 
 def test_made_up_files_are_read_and_their_differences_reported(made_up):
-    parts, mismatches = TASKS["MR"].read(made_up, "senteval")
+    task = TASKS["MR"]
+    parts = task.read(made_up, "senteval")
     assert len(parts["all"]) == 120
     assert parts["all"].targets.tolist() == [1] * 60 + [0] * 60
-    assert mismatches[0].endswith("rt-polarity.neg: 120 examples, expected 10662")
-    assert [mismatch.split(":")[0] for mismatch in mismatches[1:]] == list(TASKS["MR"].files("senteval"))
+    size, *checksums = task.mismatches("senteval", parts, dict.fromkeys(task.files("senteval"), "0"))
+    assert size.endswith("rt-polarity.neg: 120 examples, expected 10662")
+    assert [message.split(":")[0] for message in checksums] == list(task.files("senteval"))
+
+
+def test_published_checksums_are_no_mismatch():
+    assert (
+        TASKS["TREC"].mismatches(
+            "senteval", {"train": range(5452), "test": range(500)}, published_checksums()
+        )
+        == []
+    )
+
+
+def test_a_task_must_have_the_parts_of_its_protocol():
+    with pytest.raises(ValueError, match=r"mine.*train, dev.*train, test.*k-fold"):
+        Task(
+            name="mine",
+            protocol=KFold(),
+            senteval=dict.fromkeys(("train", "dev"), Part(read_columns, ("a.csv",))),
+        )
 
 
 def test_a_missing_file_is_an_error_that_names_it(made_up):
@@ -73,26 +95,26 @@ class TestFromCsv:
         path = tmp_path / "mine.csv"
         path.write_text("text,label\na,yes\nb,no\n")
         task = Task.from_csv(path)
-        assert (task.name, task.protocol, task.classes) == ("mine", "nested-k-fold", ("no", "yes"))
-        parts, mismatches = task.read("anywhere", task.text_variant(None))
+        assert (task.name, task.protocol.name, task.classes) == ("mine", "nested-k-fold", ("no", "yes"))
+        parts = task.read("anywhere", task.text_variant(None))
         assert parts["all"].targets.tolist() == [1, 0]
-        assert mismatches == []
+        assert task.mismatches("own", parts, {str(path): "0"}) == []
 
     def test_files_decide_the_protocol(self, tmp_path):
         for name in ("train", "dev", "test"):
             (tmp_path / f"{name}.tsv").write_text("text\tlabel\na\t1\nb\t0\n")
         train, dev, test = (tmp_path / f"{name}.tsv" for name in ("train", "dev", "test"))
-        assert Task.from_csv(train, test=test).protocol == "k-fold"
-        assert Task.from_csv(train, dev=dev, test=test, name="x").protocol == "split"
-        with pytest.raises(ValueError, match="dev was given without test"):
+        assert Task.from_csv(train, test=test).protocol.name == "k-fold"
+        assert Task.from_csv(train, dev=dev, test=test, name="x").protocol.name == "split"
+        with pytest.raises(ValueError, match="dev requires test"):
             Task.from_csv(train, dev=dev)
 
     def test_scores_are_correlated(self, tmp_path):
         path = tmp_path / "pairs.tsv"
         path.write_text("text1\ttext2\tscore\na\tb\t1\n")
-        assert Task.from_csv(path).protocol == "cosine"
+        assert Task.from_csv(path).protocol.name == "cosine"
         assert select_tasks(str(path))[0].name == "pairs"
-        with pytest.raises(ValueError, match="similarity needs no training"):
+        with pytest.raises(ValueError, match="dev and test"):
             Task.from_csv(path, test=path)
 
     def test_labels_unknown_to_the_training_file_are_errors(self, tmp_path):
@@ -115,13 +137,16 @@ class TestFromCsv:
 @pytest.mark.parametrize("name", [name for name in TASKS if name not in GROUPS["probing"]])
 @pytest.mark.parametrize("raw", [False, True])
 def test_real_files_have_the_published_counts_and_checksums(real_data, name, raw):
-    parts, mismatches = TASKS[name].read(real_data, TASKS[name].text_variant(raw))
-    assert mismatches == []
+    task = TASKS[name]
+    variant = task.text_variant(raw)
+    parts = task.read(real_data, variant)
+    checksums = {file: file_checksum(real_data / file) for file in task.files(variant)}
+    assert task.mismatches(variant, parts, checksums) == []
     assert all(len(part) for part in parts.values())
 
 
 def test_real_files_keep_their_oddities(real_data):
-    read = {name: TASKS[name].read(real_data, "senteval")[0] for name in ("CR", "MPQA", "STS14", "SICK-E")}
+    read = {name: TASKS[name].read(real_data, "senteval") for name in ("CR", "MPQA", "STS14", "SICK-E")}
     assert sum(text == "" for text in read["CR"]["all"].texts) == 4
     assert sum(text == "" for text in read["MPQA"]["all"].texts) == 3
     assert sum(len(part) for part in read["STS14"].values()) == 3750
