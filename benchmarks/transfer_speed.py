@@ -35,7 +35,9 @@ def labeled_parts(name: str, embedder: CachedEmbedder, data: str) -> dict[str, L
     for key, part in task.read(data, "senteval").items():
         order = senteval_order(part.texts, part.partners, part.targets)
         vectors = embedder.encode(part.texts)
-        features = vectors if part.partners is None else pair_features(vectors, embedder.encode(part.partners))
+        features = (
+            vectors if part.partners is None else pair_features(vectors, embedder.encode(part.partners))
+        )
         labeled[key] = Labeled(features[order], part.targets[order], len(task.classes))
     return labeled
 
