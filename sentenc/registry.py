@@ -51,7 +51,7 @@ def load(
         raise ValueError(f"compute is {compute!r}, expected 'float32' or 'int8'")
     if backend not in (None, "onnx", "torch"):
         raise ValueError(f"backend is {backend!r}, expected 'onnx' or 'torch'")
-    folder = find(model)
+    folder = resolve_model(model)
     if not is_checkpoint(folder):
         return _load_foreign(folder, threads, compute, backend)
     if backend == "torch":
@@ -103,7 +103,7 @@ def _load_foreign(
     return SentenceTransformerEncoder(folder)
 
 
-def find(model: str | os.PathLike[str]) -> Path:
+def resolve_model(model: str | os.PathLike[str]) -> Path:
     """The folder of a model, fetched from the Hub first if it is there that it lives."""
     name = os.fspath(model)
     if not isinstance(name, str) or not name:

@@ -31,9 +31,9 @@ def verify(folder: str | os.PathLike[str]) -> Verification:
         CheckpointError: The folder is damaged, or a vector differs by more than 1e-4 of the longest
             golden vector; the message names the text.
     """
-    from sentenc.registry import find, load_checkpoint
+    from sentenc.registry import load_checkpoint, resolve_model
 
-    path = find(folder)
+    path = resolve_model(folder)
     checkpoint = read_checkpoint(path)
     # A BERT's golden vectors are those of float32, whatever its folder says that it computes in.
     encoder = load_checkpoint(checkpoint, compute="float32" if checkpoint.kind == "tinybert" else None)

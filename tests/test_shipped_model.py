@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import sentenc
-from sentenc.registry import find
+from sentenc.registry import resolve_model
 
 SIZES = {"cse-en": (480, 256, 12e6), "cse-en-tiny": (272, 160, 3e6), "tinybert4-en": (384, 384, 20e6)}
 
@@ -45,7 +45,7 @@ def test_ngrams_count(encoder):
 
 
 def test_all_of_them_are_small():
-    assert sum(path.stat().st_size for name in SIZES for path in find(name).iterdir()) < 32e6
+    assert sum(path.stat().st_size for name in SIZES for path in resolve_model(name).iterdir()) < 32e6
 
 
 def test_tinybert_is_near_its_teacher_and_small():
@@ -67,7 +67,7 @@ def test_tinybert_in_int8_is_about_the_same():
 
 
 def test_folder_is_small_and_described(name, encoder):
-    folder = find(name)
+    folder = resolve_model(name)
     assert sum(path.stat().st_size for path in folder.iterdir()) < SIZES[name][2]
     assert "STS-B" in (folder / "README.md").read_text(encoding="utf-8")
     assert {"summary", "sources", "scores", "command"} <= set(encoder.metadata)
@@ -75,5 +75,5 @@ def test_folder_is_small_and_described(name, encoder):
 
 
 def test_files_stay_in_the_package(name, encoder):
-    assert Path(sentenc.__file__).parent in find(name).parents
+    assert Path(sentenc.__file__).parent in resolve_model(name).parents
     assert (encoder.dim, encoder.similarity_dim) == SIZES[name][:2]

@@ -9,14 +9,14 @@ import click
 import sentenc
 from sentenc.checkpoint import is_checkpoint, read_checkpoint
 from sentenc.errors import CheckpointError
-from sentenc.registry import find
+from sentenc.registry import resolve_model
 
 
 @click.command("models")
 def models_command() -> None:
     """List the models that ship inside the package."""
     for name in sentenc.available_models():
-        summary = read_checkpoint(find(name)).metadata.get("summary", "")
+        summary = read_checkpoint(resolve_model(name)).metadata.get("summary", "")
         click.echo(f"{name:16} {summary}".rstrip())
 
 
@@ -25,7 +25,7 @@ def models_command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print everything, as JSON.")
 def info_command(model: str, as_json: bool) -> None:
     """Show what a model is: shape, size, sources, scores."""
-    folder = find(model)
+    folder = resolve_model(model)
     encoder: Any
     if is_checkpoint(folder):
         checkpoint = read_checkpoint(folder)

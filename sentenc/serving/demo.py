@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from sentenc.checkpoint import read_checkpoint
 from sentenc.collections import read_collection
 from sentenc.encoders.cse.encoder import CSE
-from sentenc.registry import find
+from sentenc.registry import resolve_model
 
 if TYPE_CHECKING:
     from sentenc.encoders.base import Encoder
@@ -39,7 +39,7 @@ def build_demo() -> Demo:
     passages = read_collection(COLLECTION)
     texts = [passage.text for passage in passages]
     payloads = [passage.payload for passage in passages]
-    model = CSE.from_checkpoint(read_checkpoint(find(MODEL)))
+    model = CSE.from_checkpoint(read_checkpoint(resolve_model(MODEL)))
     demo = Demo(encoders={MODEL: model, f"{MODEL}-words": model.word_path()}, indexes={})
     for name, encoder in zip((COLLECTION, f"{COLLECTION}-words"), demo.encoders.values(), strict=True):
         index = Index(encoder)

@@ -13,7 +13,7 @@ from sentenc.encoders.bert.tokenizer_files import plain_spec
 from sentenc.errors import CheckpointError
 from sentenc.io.atomic import replacing_folder
 from sentenc.nn.seeding import seeded
-from sentenc.registry import find
+from sentenc.registry import resolve_model
 from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.config.pretraining import RunConfig, StudentConfig
 from sentenc.training.data.vocabulary import prune_vocabulary, token_frequencies
@@ -91,13 +91,15 @@ def _loaded(settings: StudentConfig, seed: int) -> tuple[Any, Any]:
     from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
     tokenizer = AutoTokenizer.from_pretrained(
-        find(settings.tokenizer or settings.init), local_files_only=True
+        resolve_model(settings.tokenizer or settings.init), local_files_only=True
     )
     with seeded(seed):
         if settings.init == "random":
             config = BertConfig(**({"vocab_size": len(tokenizer)} | settings.config))
             return BertModel(config, add_pooling_layer=False), tokenizer
-        model = AutoModel.from_pretrained(find(settings.init), local_files_only=True, **settings.config)
+        model = AutoModel.from_pretrained(
+            resolve_model(settings.init), local_files_only=True, **settings.config
+        )
     # It comes in the precision of its file, which may be too low to train in.
     return model.float(), tokenizer
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sentenc.errors import CheckpointError, ModelNotFoundError
 from sentenc.nn.seeding import seeded
-from sentenc.registry import find, load
+from sentenc.registry import load, resolve_model
 from sentenc.training.config.task_distillation import TaskRunConfig
 from sentenc.training.data.labeled import TaskData
 from sentenc.training.initialization.bert_layers import (
@@ -32,7 +32,7 @@ def finetuned(model: str, data: TaskData, run: TaskRunConfig) -> BertClassifierS
     """
     from transformers import AutoTokenizer, BertForSequenceClassification
 
-    folder = find(model)
+    folder = resolve_model(model)
     if not _is_classifier(folder):
         raise ValueError(
             f"teacher.model {model} has no classifier, expected a BERT fine-tuned on the task, or teacher.finetune"
@@ -61,7 +61,7 @@ def base(
     """
     from transformers import AutoTokenizer, BertModel
 
-    folder = find(model)
+    folder = resolve_model(model)
     if _config(folder).get("model_type") == "bert":
         with quiet_transformers(), _readable(folder), seeded(run.seed):
             bert = BertModel.from_pretrained(folder, local_files_only=True)

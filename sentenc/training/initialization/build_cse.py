@@ -15,7 +15,7 @@ from sentenc.encoders.cse.config import CSEConfig
 from sentenc.encoders.cse.encoder import CSE
 from sentenc.errors import CheckpointError
 from sentenc.io.atomic import replacing_file
-from sentenc.registry import find, load
+from sentenc.registry import load, resolve_model
 from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.config.pretraining import RunConfig, StudentConfig
 from sentenc.training.data.vocabulary import prune_vocabulary, token_frequencies
@@ -174,7 +174,7 @@ def _tokenizer(settings: StudentConfig, teacher: str | None, skip_unknown: bool)
         raise ValueError(
             f"student.init is {settings.init!r} without a teacher's model, expected student.tokenizer then"
         )
-    path = Path(name) if Path(name).is_file() else find(name) / "tokenizer.json"
+    path = Path(name) if Path(name).is_file() else resolve_model(name) / "tokenizer.json"
     if not path.is_file():
         raise CheckpointError(f"there is no {path}: student.tokenizer may name another")
     return Tokenizer(path.read_text(encoding="utf-8"), skip_unknown=skip_unknown)

@@ -7,7 +7,7 @@ import torch
 from sentenc.checkpoint import is_checkpoint
 from sentenc.encoders.base import Encoder
 from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
-from sentenc.registry import find, load
+from sentenc.registry import load, resolve_model
 from sentenc.training.teachers.base import Teacher
 from sentenc.training.teachers.ensemble import TeacherEnsemble
 
@@ -35,7 +35,7 @@ def load_teacher(
 
 def _load_on_device(model: str, device: torch.device) -> Encoder:
     # On a CPU, ONNX Runtime computes a BERT twice as fast as PyTorch. Only PyTorch computes on a GPU.
-    on_gpu = device.type == "cuda" and not is_checkpoint(find(model))
+    on_gpu = device.type == "cuda" and not is_checkpoint(resolve_model(model))
     encoder = load(model, backend="torch") if on_gpu else load(model)
     if isinstance(encoder, SentenceTransformerEncoder):
         encoder.model.to(device)
