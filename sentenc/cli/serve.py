@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     "--index", "indexes", multiple=True, metavar="FOLDER", help="An index to serve; may be repeated."
 )
 @click.option(
-    "--classifier", "classifiers", multiple=True, metavar="FOLDER",
+    "--classifier",
+    "classifiers",
+    multiple=True,
+    metavar="FOLDER",
     help="A classifier of `sentenc fit` to serve; may be repeated.",
-)  # fmt: skip
+)
 @click.option("--host", default=ServerConfig.host, show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
@@ -87,9 +90,12 @@ if TYPE_CHECKING:
     "--threads", type=click.IntRange(min=1), help="Number of encoding threads; all cores by default."
 )
 def serve_command(
-    models: tuple[str, ...], indexes: tuple[str, ...], classifiers: tuple[str, ...], threads: int | None,
+    models: tuple[str, ...],
+    indexes: tuple[str, ...],
+    classifiers: tuple[str, ...],
+    threads: int | None,
     **options: Any,
-) -> None:  # fmt: skip
+) -> None:
     """Serve models, indexes and classifiers over HTTP.
 
     Each MODEL is a name, a folder or a Hub id. If no MODEL is given, the models of the indexes and
@@ -116,9 +122,11 @@ def serve_command(
         # Loaded objects live until the end: scanning them in every garbage collection would hold up requests.
         gc.freeze()
         serve(
-            app, config, listener=listener,
+            app,
+            config,
+            listener=listener,
             on_listening=lambda url: click.echo(f"sentenc is listening on {url} (Ctrl-C stops it)"),
-        )  # fmt: skip
+        )
 
 
 def _load_models(models: Iterable[str], threads: int | None) -> "dict[str, Encoder]":

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from sentenc.encoders.base import Encoder
 from sentenc.errors import MissingExtraError
+from sentenc.serving.api_errors import ApiError
 from sentenc.serving.catalog import Catalog
 from sentenc.serving.config import ServerConfig
 from sentenc.serving.endpoint import Endpoint, send_error
-from sentenc.serving.errors import ApiError
 from sentenc.serving.lifecycle import Lifecycle
 from sentenc.serving.metrics import Metrics
 from sentenc.serving.middleware import RequestMiddleware

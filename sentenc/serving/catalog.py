@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sentenc.encoders.base import Encoder
+from sentenc.serving.api_errors import ApiError, shown
 from sentenc.serving.config import ServerConfig
-from sentenc.serving.errors import ApiError, shown
 from sentenc.serving.metrics import Metrics
 from sentenc.serving.services import ServedClassifier, ServedIndex, ServedModel
 
@@ -110,9 +110,11 @@ def _look_up(services: dict[str, _Service], name: Any, kind: str, param: str) ->
         raise ApiError(400, f"{param} is {shown(name)}, expected a str", param=param)
     if name not in services:
         raise ApiError(
-            404, f"there is no {kind} {shown(name)} here, expected one of {', '.join(services)}",
-            param=param, code=code,
-        )  # fmt: skip
+            404,
+            f"there is no {kind} {shown(name)} here, expected one of {', '.join(services)}",
+            param=param,
+            code=code,
+        )
     return services[name]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qsl
 
 from sentenc.errors import ServerError
-from sentenc.serving.errors import ApiError, shown, stopping, timed_out
+from sentenc.serving.api_errors import ApiError, shown, stopping, timed_out
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -80,9 +80,11 @@ class Endpoint:
         handler = self._handlers.get(scope["method"])
         if handler is None:
             raise ApiError(
-                405, f"{scope['method']} is not allowed here, expected {self._allowed}",
-                code="method_not_allowed", headers={"allow": self._allowed},
-            )  # fmt: skip
+                405,
+                f"{scope['method']} is not allowed here, expected {self._allowed}",
+                code="method_not_allowed",
+                headers={"allow": self._allowed},
+            )
         if scope["method"] == "POST":
             fields = parse_json(await read_body(scope, receive, self._max_body_bytes))
         else:
@@ -126,9 +128,11 @@ async def read_body(scope: "Scope", receive: "Receive", limit: int) -> bytes:
     media_type = content_type.split(b";", 1)[0].strip().lower()
     if media_type != b"application/json":
         raise ApiError(
-            415, f"the content type is {shown(content_type.decode('latin-1'))}, expected 'application/json'",
-            code="unsupported_media_type", headers={"connection": "close"},
-        )  # fmt: skip
+            415,
+            f"the content type is {shown(content_type.decode('latin-1'))}, expected 'application/json'",
+            code="unsupported_media_type",
+            headers={"connection": "close"},
+        )
     if length is not None and (not length.isdigit() or int(length) > limit):
         raise _too_large(f"{length.decode('latin-1')} bytes", limit)
     parts, size = [], 0
@@ -222,9 +226,11 @@ async def _linger(receive: "Receive") -> None:
 
 def _too_large(got: str, limit: int) -> ApiError:
     return ApiError(
-        413, f"the body has {got}, expected at most {limit} (--max-body-bytes)",
-        code="request_too_large", headers={"connection": "close"},
-    )  # fmt: skip
+        413,
+        f"the body has {got}, expected at most {limit} (--max-body-bytes)",
+        code="request_too_large",
+        headers={"connection": "close"},
+    )
 
 
 def _refuse_constant(name: str) -> None:

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 
+from sentenc.serving.api_errors import ApiError
 from sentenc.serving.catalog import Catalog
-from sentenc.serving.errors import ApiError
 from sentenc.serving.metrics import Metrics
 
 _logger = logging.getLogger("sentenc.serving")

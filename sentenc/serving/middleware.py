@@ -6,8 +6,8 @@ import time
 from itertools import count
 from typing import TYPE_CHECKING
 
+from sentenc.serving.api_errors import ApiError, internal, stopping
 from sentenc.serving.endpoint import send_error
-from sentenc.serving.errors import ApiError, internal, stopping
 from sentenc.serving.lifecycle import Lifecycle
 
 if TYPE_CHECKING:
@@ -19,9 +19,17 @@ _PROBES = ("/health", "/ready")
 # These do no work: they do not count as in flight, and draining does not wait for them.
 _MONITORING = (*_PROBES, "/metrics")
 _LABELED_PATHS = (
-    "/v1/embeddings", "/v1/models", "/classify", "/classifiers", "/search", "/similarity", "/indexes", "/metrics",
-    "/", *_PROBES,
-)  # fmt: skip
+    "/v1/embeddings",
+    "/v1/models",
+    "/classify",
+    "/classifiers",
+    "/search",
+    "/similarity",
+    "/indexes",
+    "/metrics",
+    "/",
+    *_PROBES,
+)
 _NO_ANSWER = 499  # the status that nginx logs when the client has disconnected
 
 
@@ -94,9 +102,11 @@ class RequestMiddleware:
 
 
 _UNAUTHORIZED = ApiError(
-    401, "the API key is missing or wrong, expected the header Authorization: Bearer KEY",
-    code="invalid_api_key", headers={"www-authenticate": "Bearer"},
-)  # fmt: skip
+    401,
+    "the API key is missing or wrong, expected the header Authorization: Bearer KEY",
+    code="invalid_api_key",
+    headers={"www-authenticate": "Bearer"},
+)
 
 
 def _is_public(path: str) -> bool:

@@ -132,8 +132,14 @@ def serve(
 
 def _uvicorn_config(make: "type[uvicorn.Config]", app: "Starlette") -> "uvicorn.Config":
     return make(
-        app, log_config=None, access_log=False, server_header=False, proxy_headers=False, ws="none",
-        lifespan="on", timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ws="none",
+        lifespan="on",
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         # Requests have had their grace period; only answers that clients read slowly are left.
         timeout_graceful_shutdown=1,
-    )  # fmt: skip
+    )

@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder, Vectors
 from sentenc.errors import QueueFullError, StoppedError
+from sentenc.serving.api_errors import ApiError, overloaded, stopping
 from sentenc.serving.batcher import Job, MicroBatcher, Observe
 from sentenc.serving.config import ServerConfig
-from sentenc.serving.errors import ApiError, overloaded, stopping
 from sentenc.serving.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -33,9 +33,12 @@ class ServedModel:
         self.name, self.encoder = name, encoder
         self._truncate, self._metrics = config.truncate, metrics
         self._batcher = MicroBatcher(
-            f"encode {name}", self._run, budget=config.max_batch_tokens, max_queue=config.max_queue,
+            f"encode {name}",
+            self._run,
+            budget=config.max_batch_tokens,
+            max_queue=config.max_queue,
             observe=_observer(metrics, "encode", name),
-        )  # fmt: skip
+        )
         metrics.queue.watch(("encode", name), lambda: self._batcher.waiting)
 
     async def encode(
@@ -68,8 +71,9 @@ class ServedModel:
                 400,
                 f"{where} has {encoded.counts[longest]} tokens, but {self.name} takes at most {max_tokens}: "
                 "split the text, or start the server with --truncate to have such texts cut",
-                param=param, code="context_length_exceeded",
-            )  # fmt: skip
+                param=param,
+                code="context_length_exceeded",
+            )
         tokens = int(np.minimum(encoded.counts, max_tokens).sum())
         self._metrics.texts.add((self.name,), len(texts))
         self._metrics.tokens.add((self.name,), tokens)
@@ -122,9 +126,12 @@ class ServedIndex:
     ) -> None:
         self.name, self.index, self.model = name, index, model
         self._batcher = MicroBatcher(
-            f"search {name}", self._run, budget=_QUERIES_PER_ROUND, max_queue=config.max_queue,
+            f"search {name}",
+            self._run,
+            budget=_QUERIES_PER_ROUND,
+            max_queue=config.max_queue,
             observe=_observer(metrics, "search", name),
-        )  # fmt: skip
+        )
         metrics.queue.watch(("search", name), lambda: self._batcher.waiting)
         metrics.index_items.watch((name,), lambda: len(index))
 
@@ -143,9 +150,13 @@ class ServedIndex:
         info = self.index.info()
         kind = info.get("searched by") or info["kind"]
         return {
-            "name": self.name, "model": self.model.name, "items": info["items"], "dim": info["dim"],
-            "metric": info["metric"], "kind": kind,
-        }  # fmt: skip
+            "name": self.name,
+            "model": self.model.name,
+            "items": info["items"],
+            "dim": info["dim"],
+            "metric": info["metric"],
+            "kind": kind,
+        }
 
     def start(self) -> None:
         """Starts the thread."""
@@ -204,9 +215,12 @@ class ServedClassifier:
     def describe(self) -> dict[str, Any]:
         """Returns the classifier's entry in the answer of ``GET /classifiers``."""
         return {
-            "name": self.name, "model": self.model.name, "takes": self.takes, "predicts": self.kind,
+            "name": self.name,
+            "model": self.model.name,
+            "takes": self.takes,
+            "predicts": self.kind,
             "labels": self.labels,
-        }  # fmt: skip
+        }
 
     def _results(self, features: Vectors, top_k: int) -> bytes:
         probabilities = self.estimator.head_.probabilities(features)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sentenc.serving.errors import ApiError, shown
+from sentenc.serving.api_errors import ApiError, shown
 from sentenc.texts import replace_lone_surrogates
 
 
@@ -30,9 +30,11 @@ def texts(fields: dict[str, Any], name: str, max_inputs: int) -> list[str]:
         raise ApiError(400, f"{name} is an empty list, expected at least one text", param=name)
     if len(value) > max_inputs:
         raise ApiError(
-            422, f"{name} has {len(value)} texts, expected at most {max_inputs} in a request",
-            param=name, code="too_many_inputs",
-        )  # fmt: skip
+            422,
+            f"{name} has {len(value)} texts, expected at most {max_inputs} in a request",
+            param=name,
+            code="too_many_inputs",
+        )
     for i, item in enumerate(value):
         if not isinstance(item, str):
             raise ApiError(400, f"{name}[{i}] is {shown(item)}, expected a str", param=name)
@@ -62,9 +64,11 @@ def pairs(fields: dict[str, Any], name: str, max_inputs: int) -> list[tuple[str,
             raise ApiError(400, f"{name}[{i}] is {shown(item)}, expected a list of two str", param=name)
     if 2 * len(value) > max_inputs:
         raise ApiError(
-            422, f"{name} has {2 * len(value)} texts, expected at most {max_inputs} in a request",
-            param=name, code="too_many_inputs",
-        )  # fmt: skip
+            422,
+            f"{name} has {2 * len(value)} texts, expected at most {max_inputs} in a request",
+            param=name,
+            code="too_many_inputs",
+        )
     columns = [texts({name: [item[side] for item in value]}, name, max_inputs) for side in (0, 1)]
     return list(zip(*columns, strict=True))
 

@@ -246,8 +246,8 @@ async def test_each_text_is_tokenized_once(make_encoder, monkeypatch):
 
 @pytest.mark.anyio
 async def test_too_long_text_is_refused_wherever_it_is_in_a_large_request(tiny):
+    from sentenc.serving.api_errors import ApiError
     from sentenc.serving.config import ServerConfig
-    from sentenc.serving.errors import ApiError
     from sentenc.serving.metrics import Metrics
     from sentenc.serving.services import ServedModel
 

@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
+from sentenc.serving.api_errors import ApiError
 from sentenc.serving.catalog import Catalog
-from sentenc.serving.errors import ApiError
 from sentenc.serving.validation import integer, pairs, texts
 
 MAX_TOP_K = 1000

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from sentenc.encoders.base import Vectors
+from sentenc.serving.api_errors import ApiError, shown
 from sentenc.serving.catalog import Catalog
-from sentenc.serving.errors import ApiError, shown
 from sentenc.serving.responses import json_rows
 from sentenc.serving.services import ServedModel
 from sentenc.serving.validation import integer, texts
@@ -40,8 +40,10 @@ class EmbeddingRoutes:
         inputs = fields.get("input")
         if isinstance(inputs, list) and inputs and isinstance(inputs[0], int | list):
             raise ApiError(
-                400, f"input[0] is {shown(inputs[0])}: token ids are not supported, expected text", param="input"
-            )  # fmt: skip
+                400,
+                f"input[0] is {shown(inputs[0])}: token ids are not supported, expected text",
+                param="input",
+            )
         items = texts(fields, "input", self._max_inputs)
         encoding = fields.get("encoding_format")
         if encoding not in (None, "float", "base64"):
@@ -73,9 +75,13 @@ class EmbeddingRoutes:
 
     def _describe(self, model: ServedModel) -> dict[str, Any]:
         return {
-            "id": model.name, "object": "model", "created": self._created, "owned_by": "sentenc",
-            "dim": model.encoder.dim, "max_tokens": model.encoder.max_tokens,
-        }  # fmt: skip
+            "id": model.name,
+            "object": "model",
+            "created": self._created,
+            "owned_by": "sentenc",
+            "dim": model.encoder.dim,
+            "max_tokens": model.encoder.max_tokens,
+        }
 
 
 def _base64_rows(matrix: Vectors) -> list[bytes]:
@@ -88,5 +94,8 @@ def _answer(embeddings: list[bytes], model: str, tokens: int) -> bytes:
         for i, embedding in enumerate(embeddings)
     )
     return b'{"object":"list","data":[%b],"model":%b,"usage":{"prompt_tokens":%d,"total_tokens":%d}}' % (
-        data, json.dumps(model).encode(), tokens, tokens,
-    )  # fmt: skip
+        data,
+        json.dumps(model).encode(),
+        tokens,
+        tokens,
+    )

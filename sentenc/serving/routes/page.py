@@ -4,8 +4,8 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from sentenc.serving.api_errors import ApiError
 from sentenc.serving.endpoint import send_error
-from sentenc.serving.errors import ApiError
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -74,7 +74,8 @@ class PageFiles:
         headers = [(b"etag", file.etag), *_HEADERS]
         if not known:
             headers += [
-                (b"content-type", file.content_type), (b"content-length", b"%d" % len(file.body)),
-            ]  # fmt: skip
+                (b"content-type", file.content_type),
+                (b"content-length", b"%d" % len(file.body)),
+            ]
         await send({"type": "http.response.start", "status": 304 if known else 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if known else file.body})

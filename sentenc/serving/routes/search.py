@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sentenc.serving.api_errors import ApiError, shown
 from sentenc.serving.catalog import Catalog
-from sentenc.serving.errors import ApiError, shown
 from sentenc.serving.responses import json_rows
 from sentenc.serving.validation import integer, texts
 

@@ -51,17 +51,21 @@ class ApiError(ServerError):
 def overloaded(seconds: int) -> ApiError:
     """Returns the error of a full queue, with the number of seconds to wait."""
     return ApiError(
-        429, f"the server is busy: its queue is full; try again in {seconds} s", code="queue_full",
+        429,
+        f"the server is busy: its queue is full; try again in {seconds} s",
+        code="queue_full",
         headers={"retry-after": str(seconds)},
-    )  # fmt: skip
+    )
 
 
 def stopping() -> ApiError:
     """Returns the error of a server that takes no more requests."""
     return ApiError(
-        503, "the server is stopping and takes no more requests", code="stopping",
+        503,
+        "the server is stopping and takes no more requests",
+        code="stopping",
         headers={"retry-after": "1", "connection": "close"},
-    )  # fmt: skip
+    )
 
 
 def timed_out(seconds: float) -> ApiError:
@@ -72,9 +76,10 @@ def timed_out(seconds: float) -> ApiError:
 def internal(request_id: str) -> ApiError:
     """Returns the error of an unexpected exception, whose details are only logged."""
     return ApiError(
-        500, f"internal error; the details of request {request_id} are in the server's log",
+        500,
+        f"internal error; the details of request {request_id} are in the server's log",
         code="internal_error",
-    )  # fmt: skip
+    )
 
 
 def shown(value: Any) -> str:
