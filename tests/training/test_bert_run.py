@@ -110,7 +110,7 @@ def test_a_narrower_student_learns_through_a_map(folder):
         ({"layers": [2]}, r"layers is \[2\], expected rising numbers from 0 to 1"),
         ({"config": {"num_hidden_layers": 3}}, r"student\.config\.num_hidden_layers comes from the teacher"),
         ({"tokenizer": "teacher"}, r"student\.tokenizer is '.*teacher'"),
-        ({"config": {"hidden_size": 16}}, "space 'same' with a student of 16 and a teacher of 24"),
+        ({"config": {"hidden_size": 16}}, "dimension is 16, expected 24"),
         ({"init": "teacher-folder", "vocabulary": 9, "layers": []}, r"student\.vocabulary is 9"),
         ({"kind": "cse"}, r"student\.layers is \[1\].*'bert'"),
     ],

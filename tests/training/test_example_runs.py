@@ -36,4 +36,4 @@ def test_run_is_read(path):
         )
         forms = {source.form for source in run.corpora[settings.corpus].sources}
         assert {columns[form] for form in forms} == {objective.columns}
-        assert not objective.needs_teacher or run.teacher is not None
+        assert not objective.needs_targets or run.teacher is not None

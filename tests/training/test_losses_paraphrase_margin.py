@@ -1,4 +1,4 @@
-"""The margin loss by hand, and the choice of its negatives."""
+"""The margin loss worked by hand, and the choice of its negatives."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import torch
 from sentenc.training.losses import ParaphraseMargin, paraphrase_margin, paraphrase_margin_loss
 from sentenc.training.losses.paraphrase_margin import choose_negatives, scrambled
 
-# Angles in degrees: the nearest other pair's sentence can be read off.
+# Angles in degrees show which sentence of another pair is nearest.
 ANGLES = {"a1": 0, "a2": 10, "b1": 25, "b2": 70, "c1": 100, "c2": 140, "d1": 180, "d2": 201}
 PAIRS = [("a1", "a2"), ("b1", "b2"), ("c1", "c2"), ("d1", "d2")]
 NEAREST = {"a1": "b1", "a2": "b1", "b1": "a2", "b2": "c1", "c1": "b2", "c2": "d1", "d1": "c2", "d2": "c2"}
@@ -15,7 +15,7 @@ NEAREST = {"a1": "b1", "a2": "b1", "b1": "a2", "b2": "c1", "c1": "b2", "c2": "d1
 
 def encode(texts: list[str]) -> torch.Tensor:
     angles = torch.tensor([np.radians(ANGLES[text]) for text in texts])
-    # Not of unit length: the choice is by cosine.
+    # The norms differ, because the choice is by cosine.
     return torch.stack([angles.cos(), angles.sin()], 1).float() * (1 + torch.arange(len(texts)))[:, None]
 
 
@@ -38,33 +38,33 @@ def test_loss_by_hand():
     assert ParaphraseMargin(margin=0.6).loss([a, b, n_a, n_b], None).item() == pytest.approx(1.0, rel=1e-6)
 
 
-def test_max_takes_the_most_similar_sentence_of_another_pair():
+def test_max_chooses_the_most_similar_sentence_of_another_pair():
     (batch,) = ParaphraseMargin().prepare([PAIRS], encode, rng())
     assert batch == [(a, b, NEAREST[a], NEAREST[b]) for a, b in PAIRS]
 
 
-def test_a_mega_batch_is_searched_whole_and_keeps_its_batches():
-    objective = ParaphraseMargin(mega_batch=3)
-    assert (objective.columns, objective.lookahead) == (2, 3)
-    batches = objective.prepare([PAIRS[:1], PAIRS[1:3], PAIRS[3:]], encode, rng())
+def test_negatives_are_chosen_from_the_mega_batch_and_batches_are_kept():
+    criterion = ParaphraseMargin(mega_batch=3)
+    assert (criterion.columns, criterion.lookahead) == (2, 3)
+    batches = criterion.prepare([PAIRS[:1], PAIRS[1:3], PAIRS[3:]], encode, rng())
     expected = [(a, b, NEAREST[a], NEAREST[b]) for a, b in PAIRS]
     assert batches == [expected[:1], expected[1:3], expected[3:]]
-    # One at a time, only what is in the batch can be chosen.
-    ((b, c),) = objective.prepare([PAIRS[1:3]], encode, rng())
+    # A single batch has only its own sentences as negatives.
+    ((b, c),) = criterion.prepare([PAIRS[1:3]], encode, rng())
     assert (b[2:], c[2:]) == (("c1", "c1"), ("b2", "b2"))
 
 
-def test_rows_are_searched_in_parts(monkeypatch):
-    monkeypatch.setattr(paraphrase_margin, "ROWS", 3)
+def test_the_choice_does_not_depend_on_blocks(monkeypatch):
+    monkeypatch.setattr(paraphrase_margin, "_SENTENCES_PER_BLOCK", 3)
     (batch,) = ParaphraseMargin().prepare([PAIRS], encode, rng())
     assert batch == [(a, b, NEAREST[a], NEAREST[b]) for a, b in PAIRS]
 
 
-def test_random_negatives_are_any_but_the_pair_itself():
+def test_random_negatives_are_all_sentences_but_the_pair_itself():
     seen: dict[str, set[str]] = {text: set() for text in ANGLES}
-    objective, generator = ParaphraseMargin(negatives="random"), rng()
+    criterion, generator = ParaphraseMargin(negatives="random"), rng()
     for _ in range(60):
-        (batch,) = objective.prepare([PAIRS], never, generator)
+        (batch,) = criterion.prepare([PAIRS], never, generator)
         for a, b, n_a, n_b in batch:
             seen[a].add(n_a)
             seen[b].add(n_b)
@@ -72,20 +72,20 @@ def test_random_negatives_are_any_but_the_pair_itself():
         assert seen[a] == seen[b] == set(ANGLES) - {a, b}
 
 
-def test_mix_is_half_of_each():
-    objective, generator = ParaphraseMargin(negatives="mix"), rng()
+def test_mix_chooses_half_of_the_negatives_at_random():
+    criterion, generator = ParaphraseMargin(negatives="mix"), rng()
     hard = [
         (n_a == NEAREST[a]) + (n_b == NEAREST[b])
         for _ in range(200)
-        for a, b, n_a, n_b in objective.prepare([PAIRS], encode, generator)[0]
+        for a, b, n_a, n_b in criterion.prepare([PAIRS], encode, generator)[0]
     ]
-    # One half, and one in six of the other half.
+    # One half, and one in six of the random half.
     assert sum(hard) / (2 * len(hard)) == pytest.approx(0.5 + 0.5 / 6, abs=0.04)
     assert 1 in hard
 
 
 def test_copies_are_never_negatives():
-    # Without the rule each a1 would get the other one, of cosine 1.
+    # Without the exclusion, the negative of each a1 would be the other a1, with cosine 1.
     pairs = [("a1", "a2"), ("a1", "c1"), ("b1", "b2")]
     (batch,) = ParaphraseMargin().prepare([pairs], encode, rng())
     assert [row[2:] for row in batch] == [("b1", "b1"), ("a2", "b2"), ("a2", "c1")]
@@ -95,7 +95,7 @@ def test_copies_are_never_negatives():
         ParaphraseMargin(negatives="random").prepare([PAIRS[:1]], encode, rng())
 
 
-def test_scrambling_shuffles_both_sentences_of_about_that_share_of_pairs():
+def test_scrambling_shuffles_both_sentences_with_the_given_probability():
     words = " ".join(f"w{i}" for i in range(30))
     pairs = [(f"{i} {words}", f"{words} {i}") for i in range(400)]
     (batch,) = ParaphraseMargin(negatives="random", scramble=0.3).prepare([pairs], never, rng())
@@ -106,7 +106,7 @@ def test_scrambling_shuffles_both_sentences_of_about_that_share_of_pairs():
         assert sorted(new_b.split()) == sorted(b.split())
         shuffled += new_a != a
     assert shuffled / 400 == pytest.approx(0.3, abs=0.07)
-    # Negatives are sentences of the batch as it is trained on.
+    # Negatives are sentences of the prepared batch.
     texts = {text for row in batch for text in row[:2]}
     assert {text for row in batch for text in row[2:]} <= texts
 
@@ -131,18 +131,18 @@ def test_scrambled_words():
 
 
 def test_the_same_generator_gives_the_same_choices():
-    objective = ParaphraseMargin(negatives="mix", scramble=0.5)
+    criterion = ParaphraseMargin(negatives="mix", scramble=0.5)
     pairs = [(f"a{i} x y z", f"b{i} u v w") for i in range(20)]
-    made = [objective.prepare([pairs], lambda t: torch.ones(len(t), 2), rng(seed)) for seed in (4, 4, 5)]
+    made = [criterion.prepare([pairs], lambda t: torch.ones(len(t), 2), rng(seed)) for seed in (4, 4, 5)]
     assert made[0] == made[1] != made[2]
 
 
 def test_negatives_by_similarity_and_by_chance_in_one_call():
     texts = list(ANGLES)
-    random = np.array([False, True] * 4)
-    chosen = choose_negatives(texts, encode, random, rng(3))
+    use_random = np.array([False, True] * 4)
+    chosen = choose_negatives(texts, encode, use_random, rng(3))
     for i, text in enumerate(texts):
         assert chosen[i] // 2 != i // 2
-        if not random[i]:
+        if not use_random[i]:
             assert texts[chosen[i]] == NEAREST[text]
     assert [texts[chosen[i]] for i in (1, 3, 5, 7)] != [NEAREST[texts[i]] for i in (1, 3, 5, 7)]

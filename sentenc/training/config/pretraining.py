@@ -121,7 +121,7 @@ class LossConfig:
     """An entry of ``[[losses]]``.
 
     Attributes:
-        kind: One of :data:`sentenc.training.losses.KINDS`.
+        kind: One of :data:`sentenc.training.losses.LOSSES`.
         corpus: Name of a corpus.
         batch_size: Examples a batch, of all processes together.
         weight: Factor of its loss.

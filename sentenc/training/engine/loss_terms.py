@@ -49,8 +49,10 @@ def check_loss_terms(terms: Sequence[LossTerm]) -> None:
     if len(set(names)) != len(names):
         raise ValueError(f"the names of loss_terms are {', '.join(names)}, expected different names")
     for term in terms:
-        if term.loss.needs_teacher and term.targets is None:
-            raise ValueError(f"the loss term {term.name} has no targets, and its loss needs a teacher")
+        if term.loss.needs_targets and term.targets is None:
+            raise ValueError(
+                f"the targets of loss term {term.name} are None, expected those that its loss needs"
+            )
     if sum(term.loss.output_map() is not None for term in terms) > 1:
         raise ValueError("several losses learn a map from student to teacher, expected at most one")
 
@@ -160,7 +162,7 @@ class BatchStream:
         shard = examples[self._shard(len(examples))]
         ids, lengths = self._tokenize([text for column in zip(*shard, strict=True) for text in column])
         targets = None
-        if self.term.loss.needs_teacher and self.term.targets is not None:
+        if self.term.loss.needs_targets and self.term.targets is not None:
             targets = self.term.targets([example[0] for example in examples])
         return Batch(epoch, examples, ids, lengths, targets)
 

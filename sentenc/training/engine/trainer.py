@@ -19,6 +19,7 @@ from sentenc.training.engine.loss_terms import Batch, BatchStream, LossTerm, che
 from sentenc.training.engine.optimizer import Optimizer, clip_gradients
 from sentenc.training.engine.run_log import LossWindow, RunLog, TrainingBar, training_bar
 from sentenc.training.engine.signals import StopRequest, catch_stop_signals
+from sentenc.training.losses.base import StateLoss
 from sentenc.training.losses.l2_sp import L2SP
 from sentenc.training.students.base import Student, TransformerStudent
 
@@ -221,8 +222,8 @@ class Trainer:
 
     def _loss(self, term: LossTerm, batch: Batch) -> Tensor:
         device = self.processes.device
-        if term.loss.needs_states:
-            return self._loss_of_states(term, batch)
+        if isinstance(term.loss, StateLoss):
+            return self._loss_of_states(term.loss, term.name, batch)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             vectors = self.student(batch.ids.to(device), batch.lengths.to(device))
         columns = vectors[:, : self.student.loss_dim].chunk(len(batch.examples[0]))
@@ -230,16 +231,17 @@ class Trainer:
         loss: Tensor = term.loss([self.processes.gather(column) for column in columns], targets)
         return loss
 
-    def _loss_of_states(self, term: LossTerm, batch: Batch) -> Tensor:
+    def _loss_of_states(self, loss: StateLoss, name: str, batch: Batch) -> Tensor:
         # Each process computes the mean loss of its shard; the mean of the gradients is that of the batch.
         device = self.processes.device
         if not isinstance(self.student, TransformerStudent):
             raise TypeError(
-                f"the loss {term.name} compares layers, and {type(self.student).__name__} is not a transformer"
+                f"the loss {name} compares layers, and {type(self.student).__name__} is not a transformer"
             )
         with torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             states = self.student.states(batch.ids.to(device), batch.lengths.to(device))
-            return term.loss.state_loss(states)
+            value: Tensor = loss(states)
+        return value
 
     @torch.no_grad()
     def _encode(self, texts: list[str]) -> Tensor:

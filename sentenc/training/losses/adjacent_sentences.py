@@ -1,43 +1,46 @@
-"""Adjacent sentences of running text: find the next sentence among those of the batch.
+"""Adjacent sentences of running text: in-batch softmax over next sentences.
 
 The idea is that of quick thoughts: Logeswaran, Lee: "An efficient framework for learning sentence
-representations", ICLR 2018, where a classifier picks a sentence's true neighbors out of a batch.
+representations", ICLR 2018, where a classifier picks the true neighbor of a sentence from a batch.
 """
 
 import torch
 from torch import Tensor, nn
 
-from sentenc.training.losses.base import Loss
-from sentenc.training.losses.checks import checked_columns, checked_flag, checked_temperature
+from sentenc.training.losses.base import VectorLoss
+from sentenc.training.losses.checks import check_columns, check_temperature
 from sentenc.training.losses.in_batch_softmax import in_batch_softmax_loss
+from sentenc.validation import check_switch
 
 
-class AdjacentSentences(Loss):
-    """Pairs (sentence, next sentence) by in-batch softmax, in both directions.
+class AdjacentSentences(VectorLoss):
+    """In-batch softmax over pairs (sentence, next sentence), in both directions.
 
-    A batch of one is refused. Neighbors are related, not paraphrases: with ``maps`` the two roles get a
-    linear map each, which the finished encoder drops, so that its own vectors need not be alike.
+    A batch needs at least two pairs. Adjacent sentences are related but no paraphrases. With ``maps``, each of
+    the two roles has a linear map that the finished encoder drops, so that the encoder's own vectors of
+    adjacent sentences need not be similar.
 
     Args:
-        dim: The student's.
-        temperature: Of the softmax.
-        maps: Learn a (dim, dim) map for current and one for next sentences; both start as the identity.
+        dim: The student's dimension.
+        temperature: The temperature of the softmax.
+        maps: Learn a (dim, dim) map for current sentences and one for next sentences. Both are initialized as
+            the identity.
     """
 
     columns = 2
 
     def __init__(self, dim: int, *, temperature: float = 0.05, maps: bool = False) -> None:
         super().__init__()
-        self.temperature = checked_temperature(temperature)
+        self.temperature = check_temperature(temperature)
         self.maps = nn.ParameterList()
-        if checked_flag("maps", maps):
+        if check_switch("maps", maps):
             self.maps.extend([nn.Parameter(torch.eye(dim)), nn.Parameter(torch.eye(dim))])
 
-    def loss(self, vectors: list[Tensor], teacher: Tensor | None) -> Tensor:
-        """See :func:`in_batch_softmax_loss`; vectors of current and next sentences, (B, d) each."""
-        current, following = checked_columns("adjacent_sentences", vectors, 2, minimum=2)
+    def loss(self, vectors: list[Tensor], targets: Tensor | None) -> Tensor:
+        """Computes :func:`in_batch_softmax_loss` of current and next sentences, (B, d) each."""
+        current, following = check_columns("adjacent_sentences", vectors, 2, min_batch=2)
         if len(self.maps):
-            # Truncated vectors use the rows of the map that belong to what is left of them.
+            # Truncated vectors use the rows of the map that belong to their components.
             width = current.shape[1]
             current, following = current @ self.maps[0][:width], following @ self.maps[1][:width]
         return in_batch_softmax_loss(current, following, self.temperature, symmetric=True)

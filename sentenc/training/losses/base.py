@@ -1,4 +1,4 @@
-"""What every training objective is, and the cosine all of them use."""
+"""Base classes of training losses, and the normalization that all of them use."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -8,16 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from sentenc.nn.bert_states import BertStates
+from sentenc.training.data.examples import Example
 
-Example = tuple[str, ...]
+# A function from n texts to their vectors (n, dim).
 Encode = Callable[[list[str]], Tensor]
 
 
 def unit(vectors: Tensor) -> Tensor:
-    """Vectors scaled to length one; half precision becomes float32.
+    """Scales vectors to unit length, in at least float32.
 
-    A zero vector stays zero and gets no gradient: its direction is not defined, and dividing by a small
-    constant instead would make its gradient swamp those of the whole batch.
+    A zero vector stays zero and gets no gradient. Its direction is not defined, and dividing by a small
+    constant instead would make its gradient dominate those of the whole batch.
 
     Args:
         vectors: (B, d) float.
@@ -28,84 +29,91 @@ def unit(vectors: Tensor) -> Tensor:
     if vectors.dtype in (torch.float16, torch.bfloat16):
         vectors = vectors.float()
     squared = (vectors * vectors).sum(1, keepdim=True)
-    # The clamp keeps 1 / length finite; the product with (squared > 0) takes the gradient of zero vectors away.
+    # The clamp keeps 1 / norm finite; the factor (squared > 0) removes the gradient of zero vectors.
     return vectors * (squared.clamp(min=1e-20).rsqrt() * (squared > 0))
 
 
 class Loss(nn.Module, ABC):
-    """A loss of a batch of sentence vectors, and what must happen to the batch before.
+    """A loss of a batch of examples; see its two kinds, :class:`VectorLoss` and :class:`StateLoss`.
 
-    Parameters of its own (a map to a teacher's space, say) are trained beside the student's; they are
-    no part of the finished encoder, except through :meth:`output_map`.
+    A loss may have parameters, such as a map to the teacher's space. They are trained together with the
+    student's, and are not part of the finished encoder, except through :meth:`output_map`.
 
     Attributes:
-        columns: Texts of an example: 1, 2 or 3.
-        needs_teacher: Whether :meth:`loss` wants a teacher's vectors of column 0.
-        needs_states: Whether the loss is :meth:`state_loss`, of what a transformer computes on the way.
-        lookahead: Batches that :meth:`prepare` is to see together (a mega-batch).
-        parts: What the last loss was made up of, by name, for the log; empty if it is not made up of parts.
+        columns: The number of texts in an example: 1, 2 or 3.
+        needs_targets: Whether the loss compares vectors with targets, such as a teacher's vectors or labels.
+        lookahead: The number of batches (a mega-batch) that :meth:`prepare` processes together.
+        parts: The summands of the last loss by name, for the log. Empty for a loss without summands.
     """
 
     columns: int = 1
-    needs_teacher: bool = False
-    needs_states: bool = False
+    needs_targets: bool = False
     lookahead: int = 1
     parts: dict[str, float] = {}  # noqa: RUF012 (never changed in place)
 
     def prepare(
         self, batches: list[list[Example]], encode: Encode, rng: np.random.Generator
-    ) -> list[list[tuple[str, ...]]]:
-        """Batches as the student is to see them; here unchanged.
+    ) -> list[list[Example]]:
+        """Returns the batches as the student encodes them; by default unchanged.
 
         Args:
-            batches: Up to ``lookahead`` batches, global ones where several processes train.
-            encode: Texts to vectors (n, dim): without dropout, without gradient.
-            rng: Source of any random choice. Every process must bring it in the same state.
+            batches: At most ``lookahead`` batches, with the examples of all processes.
+            encode: Encodes n texts as vectors (n, dim), without dropout and gradient.
+            rng: Source of all random choices, in the same state in every process.
 
         Returns:
-            As many batches of as many examples; an example may have more texts than before.
+            The same number of batches with the same numbers of examples. An example may have more texts than
+            before.
         """
         return batches
 
+    def output_map(self) -> Tensor | None:
+        """Returns the map M (dim, t) by which the finished encoder multiplies its vectors, or None.
+
+        Only dot products matter: (M M^T)^(1/2), which keeps the student's dimension, is equivalent.
+        """
+        return None
+
+
+class VectorLoss(Loss):
+    """A loss of sentence vectors, or of a classifier's logits."""
+
     @abstractmethod
-    def loss(self, vectors: list[Tensor], teacher: Tensor | None) -> Tensor:
-        """The mean loss of a batch.
+    def loss(self, vectors: list[Tensor], targets: Tensor | None) -> Tensor:
+        """Computes the mean loss of a batch.
 
         Args:
-            vectors: For each text of a prepared example the vectors (B, d) of all of them; d may be less
-                than the student's (see :class:`~sentenc.training.losses.Matryoshka`).
-            teacher: (B, t) unit vectors of column 0, if ``needs_teacher``.
+            vectors: The student's vectors (B, d) for each of the columns. d may be less than the student's
+                dimension (see :class:`~sentenc.training.losses.Matryoshka`).
+            targets: (B, t) targets of column 0, if ``needs_targets``.
 
         Returns:
             A scalar, finite for finite vectors, zero vectors included.
 
         Raises:
-            ValueError: Shapes or the size of the batch do not fit.
+            ValueError: The shapes do not fit, or the batch is too small.
         """
 
-    def state_loss(self, states: BertStates) -> Tensor:
-        """The mean loss of a batch from its states, if ``needs_states``.
+    def forward(self, vectors: list[Tensor], targets: Tensor | None = None) -> Tensor:
+        """Computes :meth:`loss` in full precision, even under autocast.
+
+        Cosines in bfloat16, divided by a temperature, would be wrong by several hundredths.
+        """
+        full = (torch.float32, torch.float64)
+        with torch.autocast(vectors[0].device.type, enabled=False):
+            return self.loss([v if v.dtype in full else v.float() for v in vectors], targets)
+
+
+class StateLoss(Loss):
+    """A loss of the layer states of a student that is a BERT."""
+
+    @abstractmethod
+    def forward(self, states: BertStates) -> Tensor:
+        """Computes the mean loss of a batch.
 
         Args:
-            states: Of this process's share of the batch, every text of an example a row.
+            states: The states of this process's part of the batch, one row for each text.
 
         Returns:
-            A scalar; the mean over texts, so that the shares of processes average to it.
+            A scalar. It is a mean over texts, so that the mean over processes is the mean over the batch.
         """
-        raise TypeError(f"{type(self).__name__} has no loss of states")
-
-    def forward(self, vectors: list[Tensor], teacher: Tensor | None = None) -> Tensor:
-        """:meth:`loss` in full precision, under any autocast.
-
-        bfloat16 similarities, divided by a temperature, would be off by some hundredths.
-        """
-        kept = (torch.float32, torch.float64)
-        with torch.autocast(vectors[0].device.type, enabled=False):
-            return self.loss([v if v.dtype in kept else v.float() for v in vectors], teacher)
-
-    def output_map(self) -> Tensor | None:
-        """The map M (dim, t), if the vectors to use are student vectors times M; None if they are not mapped.
-
-        Only dot products matter, so that (M M^T)^(1/2), which keeps the student's dimension, does as well.
-        """
-        return None

@@ -1,87 +1,37 @@
-"""Checks of options and shapes that several objectives make."""
+"""Checks that several losses share."""
 
-import math
 from collections.abc import Sequence
 
 from torch import Tensor
 
-
-def checked_number(name: str, value: object, minimum: float, maximum: float = math.inf) -> float:
-    """The value as a float, if it is a number from minimum to maximum.
-
-    Raises:
-        TypeError: It is no number.
-        ValueError: It is outside, or not finite.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    if not (minimum <= value <= maximum and math.isfinite(value)):
-        upper = "" if math.isinf(maximum) else f" and at most {maximum}"
-        raise ValueError(f"{name} must be at least {minimum}{upper}, got {value}")
-    return float(value)
+from sentenc.validation import check_number
 
 
-def checked_temperature(value: object) -> float:
-    """The value as a float, if it can be a softmax's temperature.
+def check_temperature(value: object) -> float:
+    """Returns the temperature of a softmax as a float.
 
     Raises:
-        TypeError: It is no number.
-        ValueError: It is below 0.001, where similarities of float32 lose their meaning.
+        TypeError: The value is not a number.
+        ValueError: The value is below 0.001, where rounding errors of float32 cosines dominate.
     """
-    return checked_number("temperature", value, 1e-3)
+    return check_number("temperature", value, at_least=1e-3)
 
 
-def checked_count(name: str, value: object) -> int:
-    """The value, if it is a whole number of at least one.
-
-    Raises:
-        TypeError: It is no whole number.
-        ValueError: It is less than one.
-    """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be a whole number, got {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
-    return value
-
-
-def checked_flag(name: str, value: object) -> bool:
-    """The value, if it is true or false.
-
-    Raises:
-        TypeError: It is neither.
-    """
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} must be true or false, got {value!r}")
-    return value
-
-
-def checked_choice(name: str, value: object, choices: Sequence[str]) -> str:
-    """The value, if it is one of the choices.
-
-    Raises:
-        ValueError: It is not.
-    """
-    if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
-    return value
-
-
-def checked_columns(objective: str, vectors: Sequence[Tensor], count: int, minimum: int = 1) -> list[Tensor]:
-    """The columns, if they are as many as expected, of one shape (B, d), and B is large enough.
+def check_columns(loss: str, vectors: Sequence[Tensor], count: int, min_batch: int = 1) -> list[Tensor]:
+    """Returns the columns if there are ``count`` of them, all of one shape (B, d).
 
     Args:
-        objective: What the message names.
-        vectors: A (B, d) tensor a column.
-        count: Columns expected.
-        minimum: The least B.
+        loss: The name of the loss, for the message.
+        vectors: A (B, d) tensor for each column.
+        count: The expected number of columns.
+        min_batch: The smallest B.
 
     Raises:
-        ValueError: One of these is not so.
+        ValueError: The number of columns, a shape or the batch size differs.
     """
     shapes = [tuple(column.shape) for column in vectors]
     if len(shapes) != count or len(set(shapes)) != 1 or len(shapes[0]) != 2:
-        raise ValueError(f"{objective} expects {count} columns of vectors of one shape (B, d), got {shapes}")
-    if shapes[0][0] < minimum:
-        raise ValueError(f"{objective} needs a batch of at least {minimum}, got {shapes[0][0]}")
+        raise ValueError(f"the vectors of {loss} have shapes {shapes}, expected {count} equal shapes (B, d)")
+    if shapes[0][0] < min_batch:
+        raise ValueError(f"the batch size of {loss} is {shapes[0][0]}, expected at least {min_batch}")
     return list(vectors)

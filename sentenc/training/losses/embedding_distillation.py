@@ -1,23 +1,20 @@
-"""Embedding distillation: the student learns a teacher's vectors and its picture of the batch.
+"""Embedding distillation: the student learns a teacher's vectors and their similarities within the batch.
 
-The cosine to the teacher's vector is what tokenlearn (MinishLab) began with; the in-batch distribution
-over the teacher's vectors is a soft form of the contrastive loss it turned to later, with targets in the
-manner of relational knowledge distillation (Park et al., CVPR 2019) and SEED (Fang et al., ICLR 2021).
+The first loss, the cosine to the teacher's vector, is that of early versions of tokenlearn (MinishLab). The
+second compares distributions over the teacher's vectors of the batch. It is a soft form of the contrastive
+loss of later versions, with targets as in relational knowledge distillation (Park et al., CVPR 2019) and SEED
+(Fang et al., ICLR 2021).
 """
 
 import torch
 from torch import Tensor, nn
 
-from sentenc.training.losses.base import Loss, unit
-from sentenc.training.losses.checks import (
-    checked_choice,
-    checked_columns,
-    checked_number,
-    checked_temperature,
-)
+from sentenc.training.losses.base import VectorLoss, unit
+from sentenc.training.losses.checks import check_columns, check_temperature
+from sentenc.validation import check_choice, check_number
 
 
-def distillation_loss(
+def embedding_distillation_loss(
     student: Tensor,
     teacher: Tensor,
     temperature: float,
@@ -25,15 +22,15 @@ def distillation_loss(
     cosine_weight: float = 1.0,
     relation_weight: float = 1.0,
 ) -> Tensor:
-    """The batch mean of w_c (1 - cos(s_i, t_i)) + w_r KL(p_i || q_i).
+    """Computes the batch mean of w_c (1 - cos(s_i, t_i)) + w_r KL(p_i || q_i).
 
-    p_i = softmax_j(cos(t_i, t_j) / T) and q_i = softmax_j(cos(s_i, t_j) / T): the teacher's and the
-    student's similarities to the teacher's vectors of the batch. KL is their cross-entropy less the
-    entropy of p_i, so that a perfect student has loss zero. In a batch of one KL is zero.
+    p_i = softmax_j(cos(t_i, t_j) / T) and q_i = softmax_j(cos(s_i, t_j) / T) are the teacher's and the
+    student's similarities to the teacher's vectors of the batch. KL is their cross-entropy minus the
+    entropy of p_i, so a perfect student has loss zero. In a batch of one, KL is zero.
 
     Args:
-        student: (B, t) student vectors in the teacher's space, any length.
-        teacher: (B, t) teacher vectors, any length.
+        student: (B, t) student vectors in the teacher's space, of any norm.
+        teacher: (B, t) teacher vectors, of any norm.
         temperature: T.
         cosine_weight: w_c.
         relation_weight: w_r.
@@ -51,25 +48,23 @@ def distillation_loss(
 
 
 def principal_axes(teacher: Tensor, dim: int) -> Tensor:
-    """The ``dim`` orthonormal directions in which vectors have most energy, most first.
+    """Computes the ``dim`` orthonormal directions in which vectors have the most energy, largest first.
 
-    They are not centered: dot products between vectors are what they keep best.
+    The vectors are not centered, because the directions shall preserve dot products.
 
     Args:
         teacher: (n, t) float vectors.
-        dim: At most t.
+        dim: From 1 to t.
 
     Returns:
-        (t, dim) float32 with orthonormal columns; each column's largest component is positive, so that
-        the same vectors give the same axes.
+        (t, dim) float32 with orthonormal columns. The largest component of each column is positive, so that
+        equal vectors have equal axes.
 
     Raises:
-        ValueError: ``dim`` is more than t, or less than one.
+        ValueError: ``dim`` is less than 1 or more than t.
     """
     if not 1 <= dim <= teacher.shape[1]:
-        raise ValueError(
-            f"{dim} axes were asked for; vectors of {teacher.shape[1]} components have 1 to that"
-        )
+        raise ValueError(f"dim is {dim}, expected 1 to {teacher.shape[1]}, the components of the vectors")
     vectors = teacher.double()
     _, directions = torch.linalg.eigh(vectors.T @ vectors)
     axes: Tensor = directions.flip(1)[:, :dim]
@@ -79,14 +74,14 @@ def principal_axes(teacher: Tensor, dim: int) -> Tensor:
 
 
 def aligned_axes(student: Tensor, teacher: Tensor) -> Tensor:
-    """The orthonormal directions that bring a student's unit vectors closest to its teacher's.
+    """Computes the orthonormal directions that map a student's unit vectors closest to its teacher's.
 
-    Orthogonal Procrustes (Schönemann, 1966): A minimizes the sum of |s_i A^T - t_i|^2, A^T = U W^T from the
+    Orthogonal Procrustes (Schönemann, 1966): A minimizes the sum of |s_i A^T - t_i|^2. A^T = U W^T from the
     singular value decomposition U S W^T of the sum of s_i^T t_i.
 
     Args:
-        student: (n, dim) vectors, any length.
-        teacher: (n, t) vectors of the same texts, t at least dim.
+        student: (n, dim) vectors, of any norm.
+        teacher: (n, t) vectors of the same texts, with t at least dim.
 
     Returns:
         (t, dim) float32 with orthonormal columns.
@@ -96,34 +91,38 @@ def aligned_axes(student: Tensor, teacher: Tensor) -> Tensor:
     """
     if student.shape[1] > teacher.shape[1]:
         raise ValueError(
-            f"the student has {student.shape[1]} components, expected at most the teacher's {teacher.shape[1]}"
+            f"the student's dimension is {student.shape[1]}, expected at most {teacher.shape[1]}, the teacher's"
         )
     left, _, right = torch.linalg.svd(unit(student).double().T @ unit(teacher).double(), full_matrices=False)
     axes: Tensor = (left @ right).T.float().contiguous()
     return axes
 
 
-class EmbeddingDistillation(Loss):
-    """Single sentences and the teacher's vectors of them. A batch of one is fine.
+class EmbeddingDistillation(VectorLoss):
+    """The distillation of a teacher's vectors of single sentences. A batch of one is allowed.
 
     Args:
-        dim: The student's.
-        teacher_dim: The teacher's.
-        temperature: Of the similarity distributions.
-        cosine_weight: Weight of one minus cosine to the teacher's vector.
+        dim: The student's dimension.
+        teacher_dim: The teacher's dimension t.
+        temperature: The temperature of the similarity distributions.
+        cosine_weight: Weight of one minus the cosine to the teacher's vector.
         relation_weight: Weight of the divergence of the similarity distributions.
-        space: How student vectors v come to the teacher's space: "linear", v M with a learned M (dim, t)
-            that starts orthogonal; "principal", v A^T with fixed axes, so that the student's components
-            are the teacher's first principal ones and v needs no map; "aligned", the same with the axes
-            that fit the student as it starts, for one that has been trained before; "same", v as it is, for
-            a student of the teacher's dimension.
+        space: The map from student vectors v to the teacher's space. "linear": v M with a learned M (dim, t)
+            that is initialized as orthogonal. "principal": v A^T with fixed axes, so that the student's
+            components are the teacher's first principal components and v needs no map. "aligned": v A^T with the
+            axes that fit a student that has been trained before. "same": v itself, for a student of the
+            teacher's dimension.
         axes: A (t, dim) with orthonormal columns, for "principal" (see :func:`principal_axes`) and "aligned"
             (see :func:`aligned_axes`).
-        generator: Source of the start of M.
+        generator: Source of the initial M.
+
+    Raises:
+        TypeError: A value has the wrong type.
+        ValueError: A value is out of range, or the axes or dimensions do not fit.
     """
 
     columns = 1
-    needs_teacher = True
+    needs_targets = True
     axes: Tensor
 
     def __init__(
@@ -139,16 +138,16 @@ class EmbeddingDistillation(Loss):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.temperature = checked_temperature(temperature)
-        self.cosine_weight = checked_number("cosine_weight", cosine_weight, 0)
-        self.relation_weight = checked_number("relation_weight", relation_weight, 0)
+        self.temperature = check_temperature(temperature)
+        self.cosine_weight = check_number("cosine_weight", cosine_weight, at_least=0)
+        self.relation_weight = check_number("relation_weight", relation_weight, at_least=0)
         if self.cosine_weight == self.relation_weight == 0:
-            raise ValueError("cosine_weight and relation_weight are both 0: nothing to learn")
-        self.space = checked_choice("space", space, ("linear", "principal", "aligned", "same"))
+            raise ValueError("cosine_weight and relation_weight are both 0, expected at least one above 0")
+        self.space = check_choice("space", space, ("linear", "principal", "aligned", "same"))
         if self.space == "same":
             if dim != teacher_dim:
                 raise ValueError(
-                    f"space 'same' with a student of {dim} and a teacher of {teacher_dim} components"
+                    f"the student's dimension is {dim}, expected {teacher_dim}, the teacher's, for space 'same'"
                 )
             self.register_buffer("axes", torch.eye(dim), persistent=False)
         elif self.space == "linear":
@@ -157,35 +156,37 @@ class EmbeddingDistillation(Loss):
         else:
             self.register_buffer("axes", _checked_axes(axes, dim, teacher_dim, self.space))
 
-    def loss(self, vectors: list[Tensor], teacher: Tensor | None) -> Tensor:
-        """See :func:`distillation_loss`; vectors (B, d) of the one column, the teacher's (B, t)."""
-        (student,) = checked_columns("embedding_distillation", vectors, 1)
+    def loss(self, vectors: list[Tensor], targets: Tensor | None) -> Tensor:
+        """Computes :func:`embedding_distillation_loss` of one column (B, d) and the teacher's vectors (B, t)."""
+        (student,) = check_columns("embedding_distillation", vectors, 1)
         to_teacher = self.map if self.space == "linear" else self.axes.T
         expected = (len(student), to_teacher.shape[1])
-        if teacher is None or tuple(teacher.shape) != expected:
-            got = "none" if teacher is None else f"shape {tuple(teacher.shape)}"
-            raise ValueError(f"distillation expects teacher vectors of shape {expected}, got {got}")
-        # Truncated vectors use the rows that belong to what is left of them.
+        if targets is None or tuple(targets.shape) != expected:
+            shape = None if targets is None else tuple(targets.shape)
+            raise ValueError(f"the targets of embedding_distillation have shape {shape}, expected {expected}")
+        # Truncated vectors use the rows that belong to their components.
         mapped = student @ to_teacher[: student.shape[1]]
-        return distillation_loss(
+        return embedding_distillation_loss(
             mapped,
-            teacher.to(mapped.dtype),
+            targets.to(mapped.dtype),
             self.temperature,
             cosine_weight=self.cosine_weight,
             relation_weight=self.relation_weight,
         )
 
     def output_map(self) -> Tensor | None:
-        """M (dim, t), detached, for "linear"; None for fixed axes."""
+        """Returns M (dim, t), detached, for space "linear"; None for fixed axes."""
         return self.map.detach() if self.space == "linear" else None
 
 
 def _checked_axes(axes: Tensor | None, dim: int, teacher_dim: int, space: str) -> Tensor:
     if axes is None:
-        raise ValueError(f"space {space!r} needs axes, directions in the teacher's space; got none")
+        raise ValueError(f"axes is None, expected the axes of space {space!r}")
     if tuple(axes.shape) != (teacher_dim, dim):
-        raise ValueError(f"axes must have shape {(teacher_dim, dim)}, got {tuple(axes.shape)}")
-    off = float((axes.T @ axes - torch.eye(dim, dtype=axes.dtype, device=axes.device)).abs().max())
-    if not off < 1e-3:
-        raise ValueError(f"axes must have orthonormal columns; they are off by {off:.2g}")
+        raise ValueError(f"axes has shape {tuple(axes.shape)}, expected {(teacher_dim, dim)}")
+    deviation = float((axes.T @ axes - torch.eye(dim, dtype=axes.dtype, device=axes.device)).abs().max())
+    if not deviation < 1e-3:
+        raise ValueError(
+            f"the dot products of the columns of axes deviate by {deviation:.2g}, expected orthonormal columns"
+        )
     return axes.detach().clone()

@@ -1,4 +1,4 @@
-"""Objectives by name, for run configurations."""
+"""Builds losses from the names and options of a run file."""
 
 import inspect
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sentenc.training.losses.adjacent_sentences import AdjacentSentences
-from sentenc.training.losses.base import Loss
+from sentenc.training.losses.base import Loss, StateLoss, VectorLoss
 from sentenc.training.losses.embedding_distillation import EmbeddingDistillation
 from sentenc.training.losses.in_batch_softmax import InBatchSoftmax
 from sentenc.training.losses.matryoshka import Matryoshka
@@ -16,7 +16,7 @@ from sentenc.training.losses.paraphrase_margin import ParaphraseMargin
 from sentenc.training.losses.simcse import UnsupervisedSimCSE
 from sentenc.training.losses.transformer_distillation import TransformerDistillation
 
-KINDS: dict[str, type[Loss]] = {
+LOSSES: dict[str, type[Loss]] = {
     "embedding_distillation": EmbeddingDistillation,
     "simcse": UnsupervisedSimCSE,
     "in_batch_softmax": InBatchSoftmax,
@@ -24,9 +24,10 @@ KINDS: dict[str, type[Loss]] = {
     "paraphrase_margin": ParaphraseMargin,
     "transformer_distillation": TransformerDistillation,
 }
-# What the caller knows, not the person who writes the options.
-CONTEXT = ("dim", "teacher_dim", "axes", "generator", "student", "teacher", "tokens")
-WRAPPING = ("matryoshka", "matryoshka_weights")
+# Constructor arguments that depend on student and teacher, and are therefore no options of a run file.
+_CONTEXT_ARGUMENTS = ("dim", "teacher_dim", "axes", "generator", "student", "teacher", "tokens")
+# Options of all losses of vectors.
+_MATRYOSHKA_OPTIONS = ("matryoshka", "matryoshka_weights")
 
 
 def make_loss(
@@ -41,57 +42,59 @@ def make_loss(
     teacher: nn.Module | None = None,
     tokens: Tensor | None = None,
 ) -> Loss:
-    """An objective from its name and its options.
+    """Builds a loss from its name and its options.
 
     Args:
-        kind: One of ``KINDS``.
-        options: Keyword arguments of the class, as a configuration file may hold them; and for any kind
-            ``matryoshka`` (dimensions) with ``matryoshka_weights``, see :class:`Matryoshka`.
-        dim: The student's.
-        teacher_dim: The teacher's, for objectives that need one.
-        axes: The teacher's principal axes (teacher_dim, dim), for those that use them.
-        generator: Source of any random start.
-        student: The student's transformer, for objectives of its states.
-        teacher: The teacher's.
-        tokens: The teacher's ids of the student's tokens, or None if they are the same.
+        kind: A key of ``LOSSES``.
+        options: Keyword arguments of the class, as a run file has them. Every loss of vectors also has
+            ``matryoshka`` (dimensions) and ``matryoshka_weights``, see :class:`Matryoshka`.
+        dim: The student's dimension.
+        teacher_dim: The teacher's dimension, for losses that compare with its vectors.
+        axes: The teacher's principal or aligned axes (teacher_dim, dim), for losses that use them.
+        generator: Source of random initial parameters.
+        student: The student's transformer, for losses of layer states.
+        teacher: The teacher's transformer, for losses of layer states.
+        tokens: The teacher's ids of the student's tokens, or None if they are equal.
 
     Raises:
-        ValueError: The kind or an option is unknown, a value is out of range, or something is missing.
-        TypeError: A value is of the wrong type.
+        ValueError: The kind or an option is unknown, a value is out of range, or an argument is missing.
+        TypeError: A value has the wrong type.
     """
-    if kind not in KINDS:
-        raise ValueError(f"unknown objective {kind!r}; known are {', '.join(sorted(KINDS))}")
-    parameters = inspect.signature(KINDS[kind]).parameters
-    known = [name for name in parameters if name not in CONTEXT]
+    if kind not in LOSSES:
+        raise ValueError(f"unknown loss {kind!r}, expected one of {', '.join(sorted(LOSSES))}")
+    parameters = inspect.signature(LOSSES[kind]).parameters
+    known = [name for name in parameters if name not in _CONTEXT_ARGUMENTS]
     for option in options:
-        if option not in known and option not in WRAPPING:
+        if option not in known and option not in _MATRYOSHKA_OPTIONS:
             raise ValueError(
-                f"unknown option {option!r} of objective {kind}; known are {', '.join([*known, *WRAPPING])}"
+                f"unknown option {option!r} of loss {kind}, expected one of "
+                f"{', '.join([*known, *_MATRYOSHKA_OPTIONS])}"
             )
     if "teacher_dim" in parameters and teacher_dim is None:
-        raise ValueError(f"objective {kind} needs a teacher, and there is none")
-    if KINDS[kind].needs_states and (student is None or teacher is None):
-        raise ValueError(f"objective {kind} needs a student and a teacher built like BERT")
-    given = {
+        raise ValueError(f"loss {kind} needs a teacher: set teacher.models or teacher.cache in the run file")
+    if issubclass(LOSSES[kind], StateLoss) and (student is None or teacher is None):
+        raise ValueError(f"loss {kind} needs a student and a teacher that are built like BERT")
+    arguments = {
         "dim": dim, "teacher_dim": teacher_dim, "axes": axes, "generator": generator,
         "student": student, "teacher": teacher, "tokens": tokens,
     }  # fmt: skip
-    context = {name: given[name] for name in CONTEXT if name in parameters}
-    inner = KINDS[kind](**context, **{name: options[name] for name in options if name in known})
-    return _nested(inner, options, dim)
+    context = {name: arguments[name] for name in _CONTEXT_ARGUMENTS if name in parameters}
+    loss = LOSSES[kind](**context, **{name: options[name] for name in options if name in known})
+    return _with_matryoshka(kind, loss, options, dim)
 
 
-def _nested(inner: Loss, options: Mapping[str, Any], dim: int) -> Loss:
+def _with_matryoshka(kind: str, loss: Loss, options: Mapping[str, Any], dim: int) -> Loss:
     dims, weights = options.get("matryoshka"), options.get("matryoshka_weights")
     if not dims:
         if weights is not None:
-            raise ValueError("matryoshka_weights are given without matryoshka, the dimensions they are for")
-        return inner
-    if not isinstance(dims, list | tuple) or not isinstance(weights, list | tuple | None):
-        raise TypeError(
-            f"matryoshka and matryoshka_weights must be lists of numbers, got {dims!r}, {weights!r}"
-        )
-    nested = Matryoshka(inner, dims, weights)
+            raise ValueError("matryoshka_weights requires matryoshka, the dimensions to weight")
+        return loss
+    if not isinstance(loss, VectorLoss):
+        raise ValueError(f"loss {kind} has no option matryoshka: it compares layer states, not vectors")
+    for name, value in (("matryoshka", dims), ("matryoshka_weights", weights)):
+        if not isinstance(value, list | tuple | None):
+            raise TypeError(f"{name} is {value!r}, expected a list of numbers")
+    nested = Matryoshka(loss, dims, weights)
     if max(nested.dims) > dim:
-        raise ValueError(f"matryoshka dimensions must be at most the student's {dim}, got {nested.dims}")
+        raise ValueError(f"matryoshka is {nested.dims}, expected dimensions of at most {dim}, the student's")
     return nested

@@ -27,7 +27,7 @@ from sentenc.training.engine.loss_terms import LossTerm
 from sentenc.training.engine.run_log import plot_curve, read_log
 from sentenc.training.engine.trainer import Result, Trainer
 from sentenc.training.initialization.build_cse import make_student
-from sentenc.training.losses import KINDS, aligned_axes, make_loss, principal_axes
+from sentenc.training.losses import LOSSES, StateLoss, aligned_axes, make_loss, principal_axes
 from sentenc.training.losses.base import Loss
 from sentenc.training.losses.transformer_distillation import token_map
 from sentenc.training.recipes.dev_score import sts_score
@@ -179,7 +179,7 @@ class _Preparation:
             dict.fromkeys(
                 settings.corpus
                 for settings in self.config.objectives
-                if settings.kind in KINDS and KINDS[settings.kind].needs_teacher
+                if settings.kind in LOSSES and LOSSES[settings.kind].needs_targets
             )
         )
 
@@ -251,7 +251,7 @@ class _Preparation:
 
     def _transformers(self, kind: str) -> dict[str, Any]:
         # Student and teacher, for an objective of their layers' states.
-        if kind not in KINDS or not KINDS[kind].needs_states:
+        if kind not in LOSSES or not issubclass(LOSSES[kind], StateLoss):
             return {}
         if not isinstance(self.student, BertStudent):
             raise ValueError(f"objective {kind} is for student.kind 'bert', got {self.config.student.kind!r}")

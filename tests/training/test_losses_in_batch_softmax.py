@@ -1,4 +1,4 @@
-"""In-batch softmax by hand, and the objectives that are made of it."""
+"""In-batch softmax worked by hand, and the losses that use it."""
 
 from math import exp, log
 
@@ -13,7 +13,7 @@ from sentenc.training.losses import (
     in_batch_softmax_loss,
 )
 
-# Length does not count: cosines of a to c are [[0.6, 0], [0.8, 1]].
+# Norms do not matter. Cosines of a to c are [[0.6, 0], [0.8, 1]].
 A = torch.tensor([[2.0, 0.0], [0.0, 3.0]])
 C = torch.tensor([[3.0, 4.0], [0.0, 0.5]])
 
@@ -39,7 +39,7 @@ def test_hard_negatives_by_hand():
     assert InBatchSoftmax(temperature=t, hard_negatives=True).loss(
         [A, C, hard], None
     ).item() == pytest.approx(expected, rel=1e-5)
-    # Backwards only anchors are candidates.
+    # In the opposite direction only anchors are candidates.
     back = (nll(0.6, 0.8, t=t) + nll(1.0, 0.0, t=t)) / 2
     both = InBatchSoftmax(temperature=t, hard_negatives=True, symmetric=True).loss([A, C, hard], None).item()
     assert both == pytest.approx((expected + back) / 2, rel=1e-5)
@@ -47,63 +47,63 @@ def test_hard_negatives_by_hand():
 
 def test_copies_are_no_negatives():
     t = 0.5
-    # Pair 3 has pair 1's candidate, and its anchor is pair 2's candidate.
+    # The positive of pair 3 equals that of pair 1, and its anchor equals the positive of pair 2.
     a = torch.cat([A, torch.tensor([[0.0, 1.0]])])
     c = torch.cat([C, torch.tensor([[0.3, 0.4]])])
-    # Row 1: candidates 1, 2 (3 is a copy of 1). Rows 2 and 3, of one anchor: row 2 keeps 1, 2, 3; row 3
-    # keeps only its own, candidate 2 being the anchor itself and 1 a copy.
+    # Row 1 has candidates 1 and 2 (3 is a copy of 1). Rows 2 and 3 have the same anchor. Row 2 has candidates
+    # 1, 2 and 3. Row 3 has only its positive: candidate 2 is the anchor itself, and 1 is a copy.
     expected = (nll(0.6, 0.0, t=t) + nll(1.0, 0.8, 0.8, t=t) + 0.0) / 3
     assert in_batch_softmax_loss(a, c, t).item() == pytest.approx(expected, rel=1e-5)
     unmasked = (nll(0.6, 0.0, 0.6, t=t) + nll(1.0, 0.8, 0.8, t=t) + nll(0.8, 0.8, 1.0, t=t)) / 3
     assert in_batch_softmax_loss(a, c, t, mask_identical=False).item() == pytest.approx(unmasked, rel=1e-5)
-    objective = InBatchSoftmax(temperature=t, mask_identical=False)
-    assert objective.loss([a, c], None).item() == pytest.approx(unmasked, rel=1e-5)
+    criterion = InBatchSoftmax(temperature=t, mask_identical=False)
+    assert criterion.loss([a, c], None).item() == pytest.approx(unmasked, rel=1e-5)
 
 
-def test_copies_are_no_negatives_backwards_either():
+def test_copies_are_no_negatives_in_the_opposite_direction():
     t = 0.5
-    # Anchors 1 and 2 are one; candidate 3 is that anchor, candidate 2 is anchor 3.
+    # Anchors 1 and 2 are equal. Candidate 3 equals that anchor, and candidate 2 equals anchor 3.
     # Cosines of a to c: [[.6,0,1],[.6,0,1],[.8,1,0]].
     a = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
     c = torch.tensor([[3.0, 4.0], [0.0, 1.0], [5.0, 0.0]])
     forward = [nll(0.6, 0.0, t=t), nll(0.0, 0.6, t=t), nll(0.0, 0.8, t=t)]
     back = [nll(0.6, 0.8, t=t), 0.0, 0.0]
-    found = in_batch_softmax_loss(a, c, t, symmetric=True).item()
-    assert found == pytest.approx((sum(forward) + sum(back)) / 6, rel=1e-5)
+    loss = in_batch_softmax_loss(a, c, t, symmetric=True).item()
+    assert loss == pytest.approx((sum(forward) + sum(back)) / 6, rel=1e-5)
 
 
-def test_copies_of_long_vectors_are_found_despite_rounding():
+def test_copies_of_large_vectors_are_recognized_despite_rounding():
     generator = torch.Generator().manual_seed(0)
-    lengths = torch.linspace(0.1, 30, 40)[:, None]
-    a, c = (lengths * torch.randn(1, 700, generator=generator) for _ in range(2))
-    # One pair, forty times: there is nothing to choose between.
+    norms = torch.linspace(0.1, 30, 40)[:, None]
+    a, c = (norms * torch.randn(1, 700, generator=generator) for _ in range(2))
+    # One pair, forty times: every sum has one summand.
     assert in_batch_softmax_loss(a, c, 0.05).item() == 0
     assert in_batch_softmax_loss(a, c, 0.05, mask_identical=False).item() == pytest.approx(log(40), rel=1e-4)
 
 
-def test_a_batch_of_one_is_fine_only_with_a_hard_negative():
+def test_a_batch_of_one_needs_a_hard_negative():
     one = [A[:1], C[:1]]
-    for objective in (InBatchSoftmax(), UnsupervisedSimCSE(), AdjacentSentences(2)):
-        with pytest.raises(ValueError, match="needs a batch of at least 2, got 1"):
-            objective.loss(one, None)
+    for criterion in (InBatchSoftmax(), UnsupervisedSimCSE(), AdjacentSentences(2)):
+        with pytest.raises(ValueError, match=r"batch size of .* is 1, expected at least 2"):
+            criterion.loss(one, None)
     triplet = InBatchSoftmax(hard_negatives=True, temperature=0.5)
     assert triplet.columns == 3
     loss = triplet.loss([*one, torch.tensor([[4.0, -3.0]])], None)
     assert loss.item() == pytest.approx(nll(0.6, 0.8, t=0.5), rel=1e-5)
 
 
-def test_dropout_twice_says_every_sentence_twice():
-    objective = UnsupervisedSimCSE(temperature=0.5)
-    assert objective.columns == 1
-    prepared = objective.prepare(
+def test_simcse_repeats_every_sentence():
+    criterion = UnsupervisedSimCSE(temperature=0.5)
+    assert criterion.columns == 1
+    prepared = criterion.prepare(
         [[("a",), ("b",)], [("c",)]], lambda texts: torch.zeros(0), np.random.default_rng(0)
     )
     assert prepared == [[("a", "a"), ("b", "b")], [("c", "c")]]
     expected = (nll(0.6, 0.0, t=0.5) + nll(1.0, 0.8, t=0.5)) / 2
-    assert objective.loss([A, C], None).item() == pytest.approx(expected, rel=1e-5)
+    assert criterion.loss([A, C], None).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_neighbor_is_symmetric_and_its_maps_start_as_nothing():
+def test_adjacent_sentences_are_symmetric_and_their_maps_are_initialized_as_the_identity():
     expected = in_batch_softmax_loss(A, C, 0.5, symmetric=True).item()
     plain, mapped = AdjacentSentences(2, temperature=0.5), AdjacentSentences(2, temperature=0.5, maps=True)
     assert plain.loss([A, C], None).item() == pytest.approx(expected)
@@ -118,7 +118,7 @@ def test_neighbor_is_symmetric_and_its_maps_start_as_nothing():
     assert mapped.output_map() is None
 
 
-def test_neighbor_cuts_its_maps_with_the_vectors():
+def test_adjacent_sentences_truncate_their_maps_with_the_vectors():
     mapped = AdjacentSentences(3, temperature=0.5, maps=True)
     with torch.no_grad():
         mapped.maps[0].copy_(torch.arange(9.0).reshape(3, 3))
