@@ -1,8 +1,8 @@
-"""A model folder: what is in it, written atomically, read strictly.
+"""Reads and writes model folders: written atomically, checked completely when read.
 
-``config.json`` (kind, configuration, where it comes from, hash of every other file),
-``model.safetensors``, ``tokenizer.json``, ``golden.json`` (texts and the vectors they must give) and,
-optionally, ``README.md`` (the model card). Nothing is pickled.
+A folder contains ``config.json`` (kind, configuration, metadata, and the hash of every other file),
+``model.safetensors``, ``tokenizer.json``, ``golden.json`` (texts and their reference vectors), and optionally
+``README.md`` (the model card). Nothing is pickled.
 """
 
 import hashlib
@@ -31,12 +31,12 @@ class Checkpoint:
     """The content of a model folder.
 
     Attributes:
-        kind: The encoder family, ``"cse"``.
-        config: Its configuration, plain values.
-        tensors: Its weights by name.
-        tokenizer: The text of its ``tokenizer.json``.
+        kind: The kind of encoder: ``"cse"``, or ``"tinybert"`` for any BERT.
+        config: The encoder's configuration, plain values.
+        tensors: The weights by name.
+        tokenizer: The text of ``tokenizer.json``.
         golden: ``{"texts": [...], "embeddings": [[...], ...]}``.
-        metadata: Name, sources, scores: whatever the model's maker wants known.
+        metadata: Name, sources, scores and whatever else describes the model.
         card: The model card, Markdown, or None.
     """
 
@@ -50,7 +50,7 @@ class Checkpoint:
 
 
 def write_checkpoint(folder: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
-    """Writes a model folder: all of it, or nothing. An older model there is replaced.
+    """Writes a model folder. An older model is replaced completely or not at all.
 
     Raises:
         CheckpointError: ``folder`` exists and is not a model folder.
@@ -77,7 +77,7 @@ def write_checkpoint(folder: str | os.PathLike[str], checkpoint: Checkpoint) -> 
 
 
 def read_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint:
-    """Reads and checks a model folder.
+    """Reads a model folder and checks its files against the hashes in ``config.json``.
 
     Raises:
         CheckpointError: A file or key is missing, unexpected, damaged or of another format version.
@@ -107,7 +107,7 @@ def read_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint:
 
 
 def is_checkpoint(folder: Path) -> bool:
-    """Whether a folder says of itself that it is a sentenc model."""
+    """Returns whether a folder contains a ``config.json`` of sentenc."""
     try:
         return "format_version" in json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -168,5 +168,5 @@ def _json(data: bytes, path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise CheckpointError(f"{path} is not JSON: {error}") from error
     if not isinstance(value, dict):
-        raise CheckpointError(f"{path} holds {type(value).__name__}, expected an object")
+        raise CheckpointError(f"{path} contains {type(value).__name__}, expected an object")
     return value

@@ -1,12 +1,13 @@
-"""From a name to an encoder: a shipped model, a folder, or a model of the Hugging Face Hub."""
+"""Loads encoders by name: shipped models, folders and models of the Hugging Face Hub."""
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from sentenc.checkpoint import Checkpoint, is_checkpoint, read_checkpoint
 from sentenc.encoders.bert.config import Compute
 from sentenc.errors import CheckpointError, MissingExtraError, ModelNotFoundError, NotBertError
+from sentenc.validation import check_choice
 
 if TYPE_CHECKING:
     from sentenc.encoders.base import Encoder
@@ -17,7 +18,7 @@ _SHIPPED = Path(__file__).parent / "models"
 
 
 def available_models() -> list[str]:
-    """Names of the models that ship inside the package."""
+    """Returns the names of the models that ship with the package, sorted."""
     return sorted(folder.name for folder in _SHIPPED.iterdir() if is_checkpoint(folder))
 
 
@@ -31,33 +32,34 @@ def load(
     """Loads an encoder.
 
     Args:
-        model: The name of a shipped model (``"cse-en"``); a folder, sentenc's own or one of
-            Hugging Face or sentence-transformers; or an id of the Hugging Face Hub (``"owner/name"``).
-            Only an id that is no folder opens a connection.
-        threads: Threads that encode; all cores that the process may use by default.
-        compute: What a BERT multiplies matrices in: ``"float32"`` or ``"int8"``; what its folder says
-            by default, and that is float32 unless it was saved otherwise.
-        backend: ``"onnx"``: a folder of another library must be a BERT with mean pooling, which ONNX
-            Runtime computes; ``"torch"``: sentence-transformers computes it, whatever it is. By
-            default the first where it can be, and the second elsewhere.
+        model: The name of a shipped model (``"cse-en"``), a model folder, or an id of the Hugging Face Hub
+            (``"owner/name"``). A folder is one of sentenc, Hugging Face or sentence-transformers. Only an id
+            opens a connection.
+        threads: The number of threads that encode. By default all cores that the process may use.
+        compute: The type in which a BERT multiplies matrices: ``"float32"`` or ``"int8"``. By default the one
+            with which its folder was saved, or else float32.
+        backend: How a folder of another library is loaded. ``"onnx"``: it must be a BERT with mean pooling,
+            and ONNX Runtime computes it. ``"torch"``: sentence-transformers computes it. By default ``"onnx"``
+            if possible, and otherwise ``"torch"``.
 
     Raises:
-        ModelNotFoundError: There is nothing by that name.
-        CheckpointError: The folder is damaged or of a kind that this version does not know.
+        ModelNotFoundError: There is no model of this name.
+        CheckpointError: The folder is damaged, or of a kind that this version does not support.
         MissingExtraError: The model needs an extra that is not installed.
-        ValueError: An option is unknown, or does not go with the model.
+        TypeError: ``threads`` is no integer.
+        ValueError: An option is out of range, or the model does not support it.
     """
-    if compute not in (None, "float32", "int8"):
-        raise ValueError(f"compute is {compute!r}, expected 'float32' or 'int8'")
-    if backend not in (None, "onnx", "torch"):
-        raise ValueError(f"backend is {backend!r}, expected 'onnx' or 'torch'")
+    if compute is not None:
+        check_choice("compute", compute, get_args(Compute))
+    if backend is not None:
+        check_choice("backend", backend, get_args(Backend))
     folder = resolve_model(model)
     if not is_checkpoint(folder):
         return _load_foreign(folder, threads, compute, backend)
     if backend == "torch":
         raise ValueError(
-            f"backend is 'torch', but {folder} is a folder of sentenc's own: "
-            "load it without, and save() writes one that sentence-transformers takes"
+            f"backend='torch' is not supported for {folder}, which is in sentenc's own format: load it without "
+            "a backend; save() of a BERT writes a folder that sentence-transformers can read"
         )
     return load_checkpoint(read_checkpoint(folder), threads=threads, compute=compute)
 
@@ -65,7 +67,17 @@ def load(
 def load_checkpoint(
     checkpoint: Checkpoint, *, threads: int | None = None, compute: Compute | None = None
 ) -> "Encoder":
-    """The encoder that a model folder's content describes."""
+    """Creates an encoder from the content of a model folder.
+
+    Args:
+        checkpoint: The content of the folder.
+        threads: The number of threads that encode, as in :func:`load`.
+        compute: The type in which a BERT multiplies matrices, as in :func:`load`.
+
+    Raises:
+        CheckpointError: The kind is unknown, or the configuration or a weight is damaged.
+        ValueError: The model does not support ``compute``.
+    """
     if checkpoint.kind == "tinybert":
         from sentenc.encoders.bert.encoder import BertEncoder
 
@@ -73,7 +85,7 @@ def load_checkpoint(
     if checkpoint.kind != "cse":
         raise CheckpointError(f"config.json has kind {checkpoint.kind!r}, expected 'cse' or 'tinybert'")
     if compute is not None:
-        raise ValueError(f"compute is {compute!r}, expected none for a CSE: it multiplies no matrices")
+        raise ValueError(f"compute={compute!r} is not supported for a CSE, which multiplies no matrices")
     from sentenc.encoders.cse.encoder import CSE
 
     return CSE.from_checkpoint(checkpoint, threads=threads)
@@ -86,7 +98,8 @@ def _load_foreign(
 
     if not is_transformer_folder(folder):
         raise CheckpointError(
-            f"{folder} holds no model: expected a sentenc config.json, a modules.json or a transformer's config.json"
+            f"{folder} contains no model: it has neither a config.json of sentenc or of a transformer, "
+            "nor a modules.json"
         )
     if backend != "torch":
         from sentenc.encoders.bert.encoder import BertEncoder
@@ -97,14 +110,22 @@ def _load_foreign(
             if backend == "onnx" or compute is not None or not (folder / "modules.json").exists():
                 raise
     if compute is not None:
-        raise ValueError(f"compute is {compute!r}, expected none with backend='torch'")
+        raise ValueError(f"compute={compute!r} is not supported with backend='torch'")
     from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
 
     return SentenceTransformerEncoder(folder)
 
 
 def resolve_model(model: str | os.PathLike[str]) -> Path:
-    """The folder of a model, fetched from the Hub first if it is there that it lives."""
+    """Returns the folder of a model, and downloads it first if it is on the Hugging Face Hub.
+
+    Args:
+        model: A name, a folder or a Hub id, as in :func:`load`.
+
+    Raises:
+        ModelNotFoundError: There is no model of this name.
+        MissingExtraError: A download needs the extra ``hub``.
+    """
     name = os.fspath(model)
     if not isinstance(name, str) or not name:
         raise ModelNotFoundError(f"model is {model!r}, expected a name, a folder or a Hub id")
@@ -114,23 +135,23 @@ def resolve_model(model: str | os.PathLike[str]) -> Path:
     if folder.is_dir():
         return folder
     parts = name.split("/")
-    # "models/mine" with a folder "models" beside it is a mistyped path, not a Hub id.
+    # If there is a folder "models", then "models/mine" is a mistyped path, not a Hub id.
     if len(parts) == 2 and all(parts) and parts[0] not in (".", "..", "~") and not Path(parts[0]).exists():
-        return _fetch(name)
+        return _download(name)
     shipped = ", ".join(available_models()) or "none"
     raise ModelNotFoundError(
-        f"no model {name!r}: neither a shipped one ({shipped}), nor a folder, nor a Hub id (owner/name)"
+        f"model is {name!r}, expected a shipped model ({shipped}), a folder or a Hub id (owner/name)"
     )
 
 
-def _fetch(name: str) -> Path:
+def _download(name: str) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
-        raise MissingExtraError("hub", "huggingface_hub", f"fetching {name!r}") from error
+        raise MissingExtraError("hub", "huggingface_hub", f"downloading {name!r}") from error
     try:
         return Path(snapshot_download(name))
-    except Exception as error:  # dozens of kinds: no network, no such id, no access
+    except Exception as error:  # many kinds: no network, no such id, no access
         raise ModelNotFoundError(
-            f"{name!r} is no folder, and fetching it from the Hugging Face Hub failed: {error}"
+            f"{name!r} is no folder, and downloading it from the Hugging Face Hub failed: {error}"
         ) from error

@@ -1,21 +1,26 @@
-"""What counts as a list of texts, and the errors for what does not."""
+"""Validates text inputs."""
 
 from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any
 
 import numpy as np
 
+# A dict iterates over its keys and a set in any order; bytes iterate over numbers.
 _REFUSED = (bytes, bytearray, memoryview, Mapping, Set)
 
 
 def as_text_list(texts: Any) -> list[str]:
-    """Returns ``texts`` as a list of str, or raises a ``TypeError`` that names the first bad item.
+    """Returns texts as a list of str.
 
-    Lists, tuples, one-dimensional string arrays, pandas Series, dataset columns and generators are
-    taken by iteration. A dict would give its keys and a set an arbitrary order, so both are refused.
+    Lists, tuples, one-dimensional string arrays, pandas Series, dataset columns and generators are read by
+    iteration.
+
+    Raises:
+        TypeError: ``texts`` is a dict, a set, bytes or no iterable, or an item is not a str. The message has
+            the index of the first such item.
     """
     items = texts if type(texts) is list else list(iterate_texts(texts))
-    # One pass in C for the common case; the slow pass below runs only to name the culprit.
+    # This pass runs in C and covers the common case. The slow pass below finds the item that is no str.
     if set(map(type, items)) <= {str}:
         return items
     for index, item in enumerate(items):
@@ -24,7 +29,11 @@ def as_text_list(texts: Any) -> list[str]:
 
 
 def iterate_texts(texts: Any) -> Iterator[Any]:
-    """Returns an iterator over the items of ``texts``; refuses what cannot be a sequence of texts."""
+    """Returns an iterator over the items of ``texts``.
+
+    Raises:
+        TypeError: ``texts`` cannot be a sequence of texts. Its items are not checked.
+    """
     if isinstance(texts, _REFUSED) or not isinstance(texts, Iterable):
         raise TypeError(f"texts is {describe(texts)}, expected a str or an ordered collection of str")
     if isinstance(texts, np.ndarray) and texts.ndim != 1:
@@ -33,13 +42,13 @@ def iterate_texts(texts: Any) -> Iterator[Any]:
 
 
 def check_text(item: Any, index: int) -> None:
-    """Raises ``TypeError`` unless ``item`` is a str."""
+    """Raises ``TypeError`` with the index if ``item`` is not a str."""
     if not isinstance(item, str):
         raise TypeError(f"texts[{index}] is {describe(item)}, expected str")
 
 
 def describe(value: Any) -> str:
-    """Type of a value, with the value itself where that helps: ``float (nan)``, ``NoneType (None)``."""
+    """Returns the type of a value, and the value of a number or None: ``float (nan)``, ``NoneType (None)``."""
     name = type(value).__name__
     if value is None or isinstance(value, int | float | complex | np.generic):
         return f"{name} ({value})"
@@ -47,7 +56,7 @@ def describe(value: Any) -> str:
 
 
 def replace_lone_surrogates(text: str) -> str:
-    """Replaces surrogates without a partner, which no UTF-8 encoder takes, by U+FFFD."""
+    """Replaces surrogates without a partner by U+FFFD, because UTF-8 cannot represent them."""
     if text.isascii():
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -1,4 +1,4 @@
-"""Threads for probes and heads, arranged so that their number cannot change a result."""
+"""Thread pools whose number of threads does not change a result."""
 
 import os
 from collections.abc import Iterator
@@ -12,16 +12,16 @@ from sentenc.errors import MissingExtraError
 def worker_threads(
     n_threads: int | None = None, *, extra: str = "eval", feature: str = "training a probe"
 ) -> Iterator[ThreadPoolExecutor]:
-    """A pool of threads, with BLAS held to one thread each until the end of the block.
+    """Opens a pool of threads, and limits BLAS to one thread each until the end of the block.
 
-    BLAS's own threads split a sum differently for every number of them, and wait for each other in busy loops:
-    beside any other work, two of them take several times as long as one. Ours share out blocks whose borders
-    depend on the problem alone, and add them up in order.
+    BLAS splits a sum differently for every number of its own threads. They also wait for each other in busy
+    loops, so that two of them take several times as long as one if there is other work. The threads of this
+    pool take blocks whose borders depend on the problem alone, and whose sums are added in order.
 
     Args:
-        n_threads: All usable cores by default.
-        extra: Named in the error, as is ``feature``.
-        feature: What needs it.
+        n_threads: The number of threads. By default all cores that the process may use.
+        extra: The extra that the error message names.
+        feature: The feature that the error message names.
 
     Raises:
         MissingExtraError: scikit-learn, which brings threadpoolctl, is not installed.
@@ -35,6 +35,6 @@ def worker_threads(
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on."""
-    # A container may give a process fewer cores than the machine has; only Linux tells.
+    """Returns the number of cores that this process may use."""
+    # A container may restrict a process to fewer cores than the machine has. Only Linux reports it.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

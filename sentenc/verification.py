@@ -1,24 +1,26 @@
-"""Golden vectors: what a model gave when it was made, to check that it still gives it."""
+"""Checks a model against its golden vectors, the reference vectors stored in its folder."""
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sentenc.checkpoint import GOLDEN, read_checkpoint
 from sentenc.errors import CheckpointError
+from sentenc.registry import load_checkpoint, resolve_model
 
-if TYPE_CHECKING:
-    pass
-
-# Fused multiply-add and the order of a product's sums differ between processors; nothing else does.
+# Processors differ only in fused multiply-add and in the order of summation.
 TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
 class Verification:
-    """Largest difference to the golden vectors, relative to the longest of them, and over how many texts."""
+    """The result of a verification.
+
+    Attributes:
+        texts: The number of golden texts.
+        max_difference: The largest difference of a component, relative to the norm of the longest vector.
+    """
 
     texts: int
     max_difference: float
@@ -28,30 +30,27 @@ def verify(folder: str | os.PathLike[str]) -> Verification:
     """Loads a model folder and compares its vectors with the golden ones stored in it.
 
     Raises:
-        CheckpointError: The folder is damaged, or a vector differs by more than 1e-4 of the longest
-            golden vector; the message names the text.
+        CheckpointError: The folder is damaged, or a component differs by more than 1e-4 of the norm of the
+            longest golden vector. The message contains the text.
+        ModelNotFoundError: There is no model of this name.
     """
-    from sentenc.registry import load_checkpoint, resolve_model
-
     path = resolve_model(folder)
     checkpoint = read_checkpoint(path)
-    # A BERT's golden vectors are those of float32, whatever its folder says that it computes in.
+    # The golden vectors of a BERT are those of float32, even if it computes in int8 by default.
     encoder = load_checkpoint(checkpoint, compute="float32" if checkpoint.kind == "tinybert" else None)
-    texts, expected = (
-        checkpoint.golden.get("texts"),
-        np.array(checkpoint.golden.get("embeddings"), np.float32),
-    )
+    texts = checkpoint.golden.get("texts")
+    expected = np.array(checkpoint.golden.get("embeddings"), np.float32)
     if not isinstance(texts, list) or expected.shape != (len(texts), encoder.dim):
         raise CheckpointError(
-            f"{path / GOLDEN} has embeddings of shape {expected.shape}, expected one of {encoder.dim} a text"
+            f"{path / GOLDEN} has embeddings of shape {expected.shape}, expected (texts, {encoder.dim})"
         )
-    found = encoder.encode(texts, on_overflow="ignore")
+    vectors = encoder.encode(texts, on_overflow="ignore")
     scale = max(float(np.linalg.norm(expected, axis=1).max(initial=0)), 1e-12)
-    differences = np.abs(found - expected).max(axis=1, initial=0) / scale
+    differences = np.abs(vectors - expected).max(axis=1, initial=0) / scale
     if differences.max(initial=0) > TOLERANCE or not np.isfinite(differences).all():
         worst = int(differences.argmax())
         raise CheckpointError(
             f"{path}: the vector of golden text {worst} ({texts[worst][:40]!r}) differs by "
-            f"{differences[worst]:.2g} of the longest, expected {TOLERANCE:g} at most"
+            f"{differences[worst]:.2g} of the longest vector, expected at most {TOLERANCE:g}"
         )
     return Verification(len(texts), float(differences.max(initial=0)))

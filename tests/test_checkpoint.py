@@ -74,7 +74,7 @@ def test_bad_config_is_named(folder):
             sentenc.load(folder)
         (folder / "config.json").write_text(original)
     (folder / "config.json").write_text("{")
-    with pytest.raises(CheckpointError, match="holds no model"):
+    with pytest.raises(CheckpointError, match="contains no model"):
         sentenc.load(folder)
 
 
@@ -100,7 +100,7 @@ def test_verify_sees_a_changed_weight(folder):
     save_file(tensors, folder / "model.safetensors")
     reseal(folder, "model.safetensors")
     sentenc.load(folder)
-    with pytest.raises(CheckpointError, match=r"golden text \d .* differs"):
+    with pytest.raises(CheckpointError, match=r"golden text \d "):
         sentenc.verify(folder)
 
 
@@ -108,11 +108,11 @@ def test_nothing_by_that_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models").mkdir()
     for name in ("no-such-model", "models/mine", "./a", "/a/b", ""):
-        with pytest.raises(ModelNotFoundError, match=r"no model|model is"):
+        with pytest.raises(ModelNotFoundError, match="model is"):
             sentenc.load(name)
-    with pytest.raises(CheckpointError, match="holds no model"):
+    with pytest.raises(CheckpointError, match="contains no model"):
         sentenc.load("models")
-    with pytest.raises(ModelNotFoundError, match="Hugging Face Hub failed"):
+    with pytest.raises(ModelNotFoundError, match=r"'someone/something'.*Hugging Face Hub"):
         sentenc.load("someone/something")
 
 

@@ -1,10 +1,8 @@
-"""Golden vectors: reference vectors that a model folder stores."""
+"""Golden vectors: the reference vectors that a model folder stores."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from sentenc.encoders.base import Encoder
-
+from sentenc.encoders.base import Encoder
 
 GOLDEN_TEXTS = [
     "A man is playing a guitar.",
@@ -18,7 +16,7 @@ GOLDEN_TEXTS = [
 ]
 
 
-def golden_vectors(encoder: "Encoder") -> dict[str, Any]:
-    """The golden texts and the encoder's vectors of them, as a model folder keeps them."""
+def golden_vectors(encoder: Encoder) -> dict[str, Any]:
+    """Returns the golden texts and the encoder's vectors of them, as a model folder stores them."""
     vectors = encoder.encode(GOLDEN_TEXTS, on_overflow="ignore")
     return {"texts": GOLDEN_TEXTS, "embeddings": [[round(float(x), 7) for x in row] for row in vectors]}

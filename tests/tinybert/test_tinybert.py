@@ -218,7 +218,7 @@ def test_a_model_that_gives_other_vectors_is_not_verified(tmp_path):
     checkpoint = sentenc.checkpoint.read_checkpoint(tmp_path / "compact")
     checkpoint.tensors["embeddings.LayerNorm.bias"][:] += 0.5
     sentenc.checkpoint.write_checkpoint(tmp_path / "other", checkpoint)
-    with pytest.raises(CheckpointError, match="the vector of golden text"):
+    with pytest.raises(CheckpointError, match="golden text"):
         sentenc.verify(tmp_path / "other")
     checkpoint.config["depth"] = 3
     sentenc.checkpoint.write_checkpoint(tmp_path / "other", checkpoint)
@@ -330,7 +330,7 @@ def test_bad_options_are_named(tmp_path):
         BertEncoder(config, weights, tokenizer, threads=0)
     with pytest.raises(ValueError, match="skip_unknown is True, expected False"):
         BertEncoder(config, weights, sentenc.tokenization.tokenizer.Tokenizer(wordpiece_spec()))
-    with pytest.raises(CheckpointError, match=r"lacks \[CLS\], expected a BERT's special tokens"):
+    with pytest.raises(CheckpointError, match=r"lacks \[CLS\]"):
         BertEncoder(config, weights, wordpiece_spec().replace("[CLS]", "[cls]"))
     small = BertConfig.from_dict(config.to_dict() | {"vocab_size": 10})
     with pytest.raises(CheckpointError, match=r"ids up to .* vocab_size 10"):
@@ -341,12 +341,12 @@ def test_bad_options_are_named(tmp_path):
         sentenc.load(tmp_path / "compact", compute="int4")
     with pytest.raises(ValueError, match="backend is 'tf', expected 'onnx' or 'torch'"):
         sentenc.load(tmp_path / "compact", backend="tf")
-    with pytest.raises(ValueError, match=r"backend is 'torch', but .* is a folder of sentenc's own"):
+    with pytest.raises(ValueError, match=r"backend='torch' .*compact"):
         sentenc.load(tmp_path / "compact", backend="torch")
-    with pytest.raises(ValueError, match="compute is 'int8', expected none for a CSE"):
+    with pytest.raises(ValueError, match=r"compute='int8' .*CSE"):
         sentenc.load(tmp_path / "cse", compute="int8")
     encoder.save(tmp_path / "full")
-    with pytest.raises(ValueError, match="compute is 'int8', expected none with backend='torch'"):
+    with pytest.raises(ValueError, match=r"compute='int8' .*backend='torch'"):
         sentenc.load(tmp_path / "full", compute="int8", backend="torch")
 
 
@@ -414,4 +414,4 @@ def test_compute_on_the_command_line(tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "vectors.npy"), expected, rtol=0, atol=1e-6)
     result = CliRunner().invoke(cli, [*call, "-m", str(tmp_path / "cse")])
     assert result.exit_code == 2
-    assert "compute is 'int8', expected none for a CSE" in result.output
+    assert "compute='int8' is not supported for a CSE" in result.output
