@@ -9,14 +9,13 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sentenc.errors import MissingExtraError
 from sentenc.serving.config import ServerConfig
 from sentenc.serving.lifecycle import Lifecycle
 
 if TYPE_CHECKING:
-    import uvicorn
     from starlette.applications import Starlette
 
 _logger = logging.getLogger("sentenc.serving")
@@ -87,25 +86,35 @@ def serve(
         MissingExtraError: The extra ``serve`` is not installed.
         OSError: The address cannot be bound.
     """
+    config = config or ServerConfig()
+    server = _draining_server(app, config.grace)
+    listener = listener or bind(config)
+    if on_listening is not None:
+        url = address(listener, config.host)
+        server.on_started = lambda: on_listening(url)
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(listener)]
+        if importlib.util.find_spec("uvloop") is not None:
+            sockets += [stack.enter_context(listener.dup()) for _ in range(_LISTENERS - 1)]
+        server.run(sockets=sockets)
+
+
+def _draining_server(app: "Starlette", grace: float) -> Any:
+    """Creates a server that finishes the requests in flight before it ends; uvicorn's own ends at a signal."""
     try:
         import uvicorn
     except ImportError as error:
         raise MissingExtraError("serve", "uvicorn", "the server") from error
-    config = config or ServerConfig()
-    grace = config.grace
-    listener = listener or bind(config)
-    url = address(listener, config.host)
     lifecycle: Lifecycle = app.state.sentenc
 
-    class Server(uvicorn.Server):
-        # uvicorn ends at the first signal; this one finishes the requests in flight before.
-
+    class DrainingServer(uvicorn.Server):
+        on_started: Callable[[], None] | None = None
         _deadline: float | None = None
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
-            if self.started and on_listening is not None:
-                on_listening(url)
+            if self.started and self.on_started is not None:
+                self.on_started()
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             # uvicorn would raise the signal again at the end, and the exit code would not be 0.
@@ -123,15 +132,7 @@ def serve(
                 self.should_exit = True
             return await super().on_tick(counter)
 
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(listener)]
-        if importlib.util.find_spec("uvloop") is not None:
-            sockets += [stack.enter_context(listener.dup()) for _ in range(_LISTENERS - 1)]
-        Server(_uvicorn_config(uvicorn.Config, app)).run(sockets=sockets)
-
-
-def _uvicorn_config(make: "type[uvicorn.Config]", app: "Starlette") -> "uvicorn.Config":
-    return make(
+    config = uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
@@ -143,3 +144,4 @@ def _uvicorn_config(make: "type[uvicorn.Config]", app: "Starlette") -> "uvicorn.
         # Requests have had their grace period; only answers that clients read slowly are left.
         timeout_graceful_shutdown=1,
     )
+    return DrainingServer(config)
