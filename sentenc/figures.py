@@ -1,4 +1,4 @@
-"""The frame of every picture that the library draws."""
+"""Creates and saves the library's matplotlib figures."""
 
 import os
 import warnings
@@ -7,33 +7,43 @@ from typing import Any
 
 from sentenc.errors import MissingExtraError
 
-# Okabe and Ito's palette, told apart by color-blind readers too.
-BLUE, ORANGE, GREEN, PINK, YELLOW, SKY, BLACK = (
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000",
-)  # fmt: skip
+# The palette of Okabe and Ito, which color-blind readers can distinguish as well.
+BLUE = "#0072B2"
+ORANGE = "#D55E00"
+GREEN = "#009E73"
+PINK = "#CC79A7"
+YELLOW = "#E69F00"
+SKY = "#56B4E9"
+BLACK = "#000000"
 
 
 def new_figure(width: float, height: float, *, extra: str, feature: str) -> Any:
-    """An empty matplotlib figure, in inches.
+    """Returns an empty matplotlib figure.
+
+    Args:
+        width: Width in inches.
+        height: Height in inches.
+        extra: The extra of the package that installs matplotlib, for the error message.
+        feature: The feature that needs matplotlib, for the error message.
 
     Raises:
-        MissingExtraError: matplotlib is not installed; it names the extra and what needs it.
+        MissingExtraError: matplotlib is not installed.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtraError(extra, "matplotlib", feature) from error
-    # Figure, not pyplot: a library must not touch the user's current figure or back end.
+    # Figure instead of pyplot: a library must not change the user's current figure or back end.
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def save_figure(figure: Any, path: str | os.PathLike[str]) -> None:
-    """Writes a figure; the path's suffix decides the format."""
+    """Writes a figure in the format of the path's suffix; creates its folder if needed."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
-        # A box for each character that the font lacks; a line on the screen for each would help nobody.
+        # A character that the font lacks becomes a box. One warning per character would help nobody.
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure.savefig(path, dpi=150)

@@ -1,4 +1,4 @@
-"""Correlations and paired cosines of NumPy arrays."""
+"""Metrics of NumPy arrays: paired cosine, Pearson and Spearman correlation."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,7 +7,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def paired_cosine(left: npt.ArrayLike, right: npt.ArrayLike) -> Floats:
-    """Cosine of each row of ``left`` with the same row of ``right``; 0 where either is zero.
+    """Returns the cosine of each row of ``left`` with the same row of ``right``; 0 if either is zero.
 
     Args:
         left: Shape (n, dim).
@@ -23,7 +23,7 @@ def paired_cosine(left: npt.ArrayLike, right: npt.ArrayLike) -> Floats:
 
 
 def pearson(predicted: npt.ArrayLike, gold: npt.ArrayLike) -> float:
-    """Pearson correlation of two (n,) arrays; 0 where it is undefined, that is where one is constant."""
+    """Returns the Pearson correlation of two (n,) arrays; 0 if it is undefined because one is constant."""
     a = np.asarray(predicted, np.float64)
     b = np.asarray(gold, np.float64)
     a, b = a - a.mean(), b - b.mean()
@@ -32,12 +32,12 @@ def pearson(predicted: npt.ArrayLike, gold: npt.ArrayLike) -> float:
 
 
 def spearman(predicted: npt.ArrayLike, gold: npt.ArrayLike) -> float:
-    """Spearman correlation: Pearson's of the ranks, ties sharing their average rank."""
+    """Returns the Spearman correlation of two (n,) arrays: Pearson's of their ranks, averaged over ties."""
     return pearson(average_ranks(predicted), average_ranks(gold))
 
 
 def average_ranks(values: npt.ArrayLike) -> Floats:
-    """Ranks from 1, shape (n,); equal values share the mean of their ranks."""
+    """Returns the ranks (n,) of the values, from 1; equal values share the mean of their ranks."""
     _, group, sizes = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
     last: Floats = np.cumsum(sizes).astype(np.float64)
     ranks: Floats = (last - (sizes - 1) / 2)[group]

@@ -116,22 +116,22 @@ class _Run:
         self._show_progress_bar = show_progress_bar
         self._checksums: dict[str, str] = {}
         self._results_file = None if output is None else Path(output, file_stem(embedder.name) + ".json")
-        self._cached_embedderd: dict[str, Score] = {}
+        self._stored: dict[str, Score] = {}
         if self._results_file is not None and self._results_file.exists():
-            self._cached_embedderd = Results.from_json(self._results_file).records
+            self._stored = Results.from_json(self._results_file).records
 
     def scores(self, tasks: Sequence[Task], on_score: Callable[[Score], None] | None) -> Results:
         """Scores the tasks one after the other, and stores every new score at once."""
         scores: dict[str, Score] = {}
         for task in tasks:
             identity = self._identity(task)
-            score = self._cached_embedderd.get(task.name)
+            score = self._stored.get(task.name)
             # A plain function may have changed: only a fingerprint proves that the vectors are the same.
             if score is None or self._embedder.fingerprint is None or score.identity() != identity:
                 score = self._score(task, identity)
-                self._cached_embedderd[task.name] = score
+                self._stored[task.name] = score
                 if self._results_file is not None:
-                    Results(self._embedder.name, self._cached_embedderd).to_json(self._results_file)
+                    Results(self._embedder.name, self._stored).to_json(self._results_file)
             scores[task.name] = score
             if on_score is not None:
                 on_score(score)

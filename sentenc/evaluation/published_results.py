@@ -1,4 +1,4 @@
-"""Published rows, to print beneath one's own; each table with the protocol that it was made with."""
+"""Published results for comparison, with the protocol behind each table."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One model's published numbers.
+    """The published scores of one model.
 
     Attributes:
-        model: Its name.
-        source: Where the numbers were published.
-        values: In points, in the order of the table's tasks.
+        model: Name of the model.
+        source: The paper that reports the scores.
+        values: The scores in points, in the order of the table's tasks.
     """
 
     model: str
@@ -25,9 +25,9 @@ SIMCSE = "Gao et al. 2021"
 PROTOCOLS: Mapping[str, str] = {
     "sts": "Spearman of the cosine, aggregation `all`, no training. SICK-R and STS-B: test set.",
     "transfer": (
-        "accuracy, probe `senteval` (Adam, nested 10-fold, 10-fold or split as SentEval has it), "
-        "SentEval's tokenized text. Probe `logistic` trains to convergence and can be a point or more higher "
-        "for encoders with short vectors, which Adam leaves half trained: compare `--probe senteval`."
+        "accuracy, probe `senteval` (Adam, nested 10-fold, 10-fold or split as in SentEval), "
+        "SentEval's tokenized text. For encoders with few dimensions the probe `logistic` can score a point or "
+        "more higher, because Adam stops before it converges: use `--probe senteval` to compare."
     ),
 }
 

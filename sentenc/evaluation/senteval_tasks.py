@@ -1,4 +1,7 @@
-"""The table of tasks: name, files, encoding, protocol and sizes; checksums are in SHA256SUMS."""
+"""The table of SentEval's tasks: name, protocol, files, encoding and sizes.
+
+The checksums of the files are in ``SHA256SUMS``.
+"""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -93,7 +96,7 @@ _stsb_raw = _split(read_sts_benchmark, "stsbenchmark_raw", _STSB, _STSB_SIZES)
 _TABLE = (
     _one_file_per_class("MR", "MR", "binary_raw", ("rt-polarity.pos", "rt-polarity.neg"), 10_662, "cp1252"),
     _one_file_per_class("CR", "CR", "binary_raw", ("custrev.pos", "custrev.neg"), 3_775, "latin-1"),
-    # The objective sentences are SentEval's "positive" ones.
+    # SentEval labels the objective sentences as positive.
     _one_file_per_class(
         "SUBJ", "SUBJ", "binary_raw", ("subj.objective", "subj.subjective"), 10_000, "cp1252"
     ),
@@ -141,7 +144,7 @@ _TABLE = (
         raw=_split(read_sick_entailment, "sick_raw", _SICK, _SICK_SIZES),
     ),
     Task(name="SICK-R-supervised", protocol=SupervisedRelatedness(), senteval=_sick_r, raw=_sick_r_raw),
-    # SentEval fits STS-B's scores of 0 to 5 with the five classes 1 to 5, and so do the published rows.
+    # SentEval fits the scores 0 to 5 of STS-B with the five classes 1 to 5, as do the published results.
     Task(name="STS-B-supervised", protocol=SupervisedRelatedness(), senteval=_stsb, raw=_stsb_raw),
     _sts_year(
         12,
@@ -215,36 +218,37 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 
 
 def select_tasks(tasks: "str | Task | Sequence[str | Task]") -> list[Task]:
-    """Turns what a user asks for into tasks, each once, in the order asked.
+    """Resolves names, groups and paths to tasks, each task once and in the given order.
 
     Args:
-        tasks: A group ("transfer", "sts", "all", "probing"), a task's name (case and hyphens do not
-            matter: "stsb" is "STS-B"), the path of a CSV or TSV, a :class:`Task`, or several of them.
+        tasks: A group ("transfer", "sts", "all", "probing"), the name of a task (case and hyphens do not
+            matter: "stsb" is "STS-B"), the path of a CSV or TSV file, a :class:`Task`, or a sequence of these.
 
     Raises:
-        ValueError: No task goes by a name; the message lists those that exist.
+        DataError: A CSV or TSV file is missing or malformed.
+        ValueError: A name is unknown (the message lists all names), no task is selected, or two different
+            tasks have the same name.
     """
-    asked = [tasks] if isinstance(tasks, str | Task) else list(tasks)
-    by_key = {_key(name): task for name, task in TASKS.items()}
-    chosen: dict[str, Task] = {}
-    for item in asked:
-        if isinstance(item, Task):
-            found = [item]
-        elif item.lower() in GROUPS:
-            found = [TASKS[name] for name in GROUPS[item.lower()]]
-        elif _key(item) in by_key:
-            found = [by_key[_key(item)]]
-        elif item.lower().endswith((".csv", ".tsv")):
-            found = [Task.from_csv(item)]
-        else:
-            names = ", ".join([*GROUPS, *TASKS])
-            raise ValueError(f"no task is called {item!r}; expected a .csv or .tsv file, or one of: {names}")
-        for task in found:
-            if chosen.setdefault(task.name, task) != task:
-                raise ValueError(f"two different tasks are called {task.name!r}; give one another name")
-    if not chosen:
+    selected: dict[str, Task] = {}
+    for item in [tasks] if isinstance(tasks, str | Task) else tasks:
+        for task in [item] if isinstance(item, Task) else _named(item):
+            if selected.setdefault(task.name, task) != task:
+                raise ValueError(f"two different tasks are named {task.name!r}: rename one of them")
+    if not selected:
         raise ValueError("tasks is empty, expected at least one task")
-    return list(chosen.values())
+    return list(selected.values())
+
+
+def _named(name: str) -> list[Task]:
+    by_key = {_key(task_name): task for task_name, task in TASKS.items()}
+    if name.lower() in GROUPS:
+        return [TASKS[task_name] for task_name in GROUPS[name.lower()]]
+    if _key(name) in by_key:
+        return [by_key[_key(name)]]
+    if name.lower().endswith((".csv", ".tsv")):
+        return [Task.from_csv(name)]
+    choices = ", ".join([*GROUPS, *TASKS])
+    raise ValueError(f"task is {name!r}, expected a .csv or .tsv file or one of: {choices}")
 
 
 def _key(name: str) -> str:

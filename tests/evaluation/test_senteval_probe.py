@@ -108,9 +108,9 @@ def test_same_generator_same_result_whatever_the_threads(random_problem):
 
 
 def test_parameters_are_checked():
-    with pytest.raises(ValueError, match="hidden is -1, expected an integer of 0 or more"):
+    with pytest.raises(ValueError, match=r"hidden is -1, expected .* 0"):
         SentEvalProbe(hidden=-1)
-    with pytest.raises(ValueError, match=r"batch_size is 1\.5"):
+    with pytest.raises(TypeError, match=r"batch_size is 1\.5"):
         SentEvalProbe(batch_size=1.5)
 
 

@@ -28,7 +28,7 @@ def test_a_task_asked_for_twice_comes_once():
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"no task is called 'SNLI'.*transfer.*MR, CR"):
+    with pytest.raises(ValueError, match=r"'SNLI'.*transfer.*MR, CR"):
         select_tasks("SNLI")
     with pytest.raises(ValueError, match="tasks is empty"):
         select_tasks([])
@@ -130,7 +130,7 @@ class TestFromCsv:
             (tmp_path / folder).mkdir()
             paths.append(tmp_path / folder / "a.csv")
             paths[-1].write_text("text,label\na,1\nb,0\n")
-        with pytest.raises(ValueError, match="two different tasks are called 'a'"):
+        with pytest.raises(ValueError, match=r"two different tasks .*'a'"):
             select_tasks([str(path) for path in paths])
 
 

@@ -1,1 +1,1 @@
-"""Probes: classifiers on frozen features."""
+"""Probes: classifiers that are trained on frozen sentence vectors."""

@@ -1,4 +1,4 @@
-"""What a protocol asks of a probe, and the default one: logistic regression to convergence."""
+"""The interface of probes, and the default probe: logistic regression trained to convergence."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Labeled:
-    """Features (n, d), float32, and labels (n,), int64 in 0..n_classes-1."""
+    """Features (n, d), float32, and labels (n,), int64 from 0 to n_classes - 1."""
 
     features: npt.NDArray[np.float32]
     labels: Labels
@@ -26,16 +26,17 @@ class Labeled:
         return len(self.labels)
 
     def with_rows(self, more: "Labeled") -> "Labeled":
-        """The rows of both, these first."""
+        """Returns the rows of both, these first."""
         features = np.concatenate([self.features, more.features])
         return Labeled(features, np.concatenate([self.labels, more.labels]), self.n_classes)
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Rows to train on, rows to predict, and rows to stop early on if the probe stops early.
+    """Rows to train on, rows to predict, and rows on which a probe may stop early.
 
-    Without ``dev``, a search stops on ``test`` and a refit on a twentieth of ``train``.
+    If a probe stops early and ``dev`` is None, :meth:`Probe.search` stops on ``test`` and :meth:`Probe.refit`
+    on a twentieth of ``train``.
     """
 
     train: Rows
@@ -44,38 +45,38 @@ class Split:
 
 
 class Probe(Protocol):
-    """A classifier on frozen features, with everything about it settled but the regularization."""
+    """A classifier on frozen features; only the regularization strength is left to choose."""
 
     @property
     def name(self) -> str:
-        """For reports."""
+        """The name in reports."""
 
     def settings(self) -> dict[str, Any]:
-        """All that its results depend on, fit for JSON."""
+        """Returns all parameters that its predictions depend on, as JSON values."""
 
     def grid(self, protocol: str) -> tuple[float, ...]:
-        """Regularization strengths to search, in order of preference among equals."""
+        """Returns the regularization strengths to search for a protocol; the first of equally good ones wins."""
 
     def search(
         self, data: Labeled, splits: Sequence[Split], grid: Sequence[float], rng: np.random.Generator
     ) -> npt.NDArray[np.float64]:
-        """Accuracy on the test rows of every split at every strength: shape (splits, grid), 0 to 1."""
+        """Returns the accuracy, 0 to 1, on the test rows of each split at each strength: (splits, grid)."""
 
     def refit(
         self, data: Labeled, splits: Sequence[Split], strengths: Sequence[float], rng: np.random.Generator
     ) -> list[Labels]:
-        """Predictions for the test rows of every split, each trained at a strength of its own."""
+        """Returns the labels predicted for the test rows of each split, trained at the split's own strength."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LogisticProbe:
-    """Multinomial logistic regression with an L2 penalty, solved to convergence: no seed, no luck.
+    """Multinomial logistic regression with an L2 penalty, solved to convergence and independent of any seed.
 
-    The objective is that of scikit-learn's ``LogisticRegression``: ``C * sum of losses + ||W||^2 / 2``,
-    intercepts free. The grids of C are SentEval's for its scikit-learn back end.
+    The objective is that of scikit-learn's ``LogisticRegression``: ``C * sum of losses + ||W||^2 / 2``, with
+    intercepts free of the penalty. The grids of C are those of SentEval's scikit-learn back end.
 
     Attributes:
-        n_threads: Threads to use, all usable cores by default. Changes speed, never results.
+        n_threads: Number of threads; all usable cores by default. Changes the speed, never the results.
     """
 
     n_threads: int | None = None
@@ -86,46 +87,49 @@ class LogisticProbe:
         return "logistic"
 
     def settings(self) -> dict[str, Any]:
-        """The grids."""
+        """Returns the grids of C by protocol."""
         return {
             "C": {protocol: list(self.grid(protocol)) for protocol in ("nested-k-fold", "k-fold", "split")}
         }
 
     def grid(self, protocol: str) -> tuple[float, ...]:
-        """2^-2..2^3; for k-fold 2^-1..2^5."""
+        """Returns the powers of two from 2^-2 to 2^3, or for k-fold from 2^-1 to 2^5."""
         low, high = (-1, 5) if protocol == "k-fold" else (-2, 3)
         return tuple(2.0**power for power in range(low, high + 1))
 
     def search(
         self, data: Labeled, splits: Sequence[Split], grid: Sequence[float], rng: np.random.Generator
     ) -> npt.NDArray[np.float64]:
-        """See :class:`Probe`; ``rng`` is not used."""
+        """See :meth:`Probe.search`; ``rng`` is not used."""
         design = Design.of(data.features, data.labels, data.n_classes)
-        found = np.zeros((len(splits), len(grid)))
+        accuracies = np.zeros((len(splits), len(grid)))
         with worker_threads(self.n_threads) as pool:
-            for at, (_, weights) in enumerate(solve_path(design, _masks(splits, len(data)), grid, pool)):
+            path = solve_path(design, _masks(splits, len(data)), grid, pool)
+            for column, (_, weights) in enumerate(path):
                 for row, split in enumerate(splits):
-                    right = predict(design, weights[row], split.test) == data.labels[split.test]
-                    found[row, at] = right.mean()
-        return found
+                    correct = predict(design, weights[row], split.test) == data.labels[split.test]
+                    accuracies[row, column] = correct.mean()
+        return accuracies
 
     def refit(
         self, data: Labeled, splits: Sequence[Split], strengths: Sequence[float], rng: np.random.Generator
     ) -> list[Labels]:
-        """See :class:`Probe`; ``rng`` is not used."""
+        """See :meth:`Probe.refit`; ``rng`` is not used."""
         design = Design.of(data.features, data.labels, data.n_classes)
         masks = _masks(splits, len(data))
-        found: dict[int, Labels] = {}
+        predictions: dict[int, Labels] = {}
         with worker_threads(self.n_threads) as pool:
+            # Splits of one strength are solved together.
             for strength in sorted(set(strengths)):
-                rows = [row for row, asked in enumerate(strengths) if asked == strength]
-                for _, weights in solve_path(design, masks[rows], [strength], pool):
-                    for at, row in enumerate(rows):
-                        found[row] = predict(design, weights[at], splits[row].test)
-        return [found[row] for row in range(len(splits))]
+                indices = [index for index, own in enumerate(strengths) if own == strength]
+                for _, weights in solve_path(design, masks[indices], [strength], pool):
+                    for position, index in enumerate(indices):
+                        predictions[index] = predict(design, weights[position], splits[index].test)
+        return [predictions[index] for index in range(len(splits))]
 
 
 def _masks(splits: Sequence[Split], n: int) -> npt.NDArray[np.bool_]:
+    """Returns the training rows of each split as a mask, (splits, n)."""
     masks = np.zeros((len(splits), n), bool)
     for mask, split in zip(masks, splits, strict=True):
         mask[split.train] = True
