@@ -21,7 +21,7 @@ import sentenc
 from sentenc.io.atomic import write_text
 from sentenc.training.config.pretraining import parse_run
 from sentenc.training.engine.run_log import read_log
-from sentenc.training.recipes.pretraining import run
+from sentenc.training.recipes.pretraining import pretrain
 
 FOLDER = machine.RESULTS / "tinybert"
 LAYERS = [0, 2, 4, 5]
@@ -70,7 +70,7 @@ def cell(start: dict[str, Any], lessons: str, options: argparse.Namespace) -> di
     """Trains one student: its scores before and after, its size and its minutes."""
     folder = options.work / "starts"
     shutil.rmtree(folder / "cell", ignore_errors=True)
-    model = run(parse_run(table_of(start, lessons, options), folder))
+    model = pretrain(parse_run(table_of(start, lessons, options), folder))
     rows = read_log(model / "log.jsonl")
     scores = [row["dev"] for row in rows if "dev" in row]
     config = sentenc.load(model, backend="torch").model[0].auto_model

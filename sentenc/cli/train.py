@@ -66,9 +66,9 @@ def _run(config: "RunConfig | TaskRunConfig", **options: Any) -> Path:
         from sentenc.training.recipes.task_distillation import run_task
 
         return run_task(config, **options)
-    from sentenc.training.recipes.pretraining import run
+    from sentenc.training.recipes.pretraining import pretrain
 
-    return run(config, **options)
+    return pretrain(config, **options)
 
 
 def _is_first() -> bool:

@@ -29,7 +29,7 @@ def test_run_is_read(path):
     assert run.training.learning_rate == 0.5
     assert Path(run.output).is_relative_to(path.parent)
     columns = {"sentences": 1, "pairs": 2, "triplets": 3}
-    for settings in run.objectives:
+    for settings in run.losses:
         teacher_dim = 8 if settings.options.get("space") == "same" else 12
         objective = make_loss(
             settings.kind, settings.options, dim=8, teacher_dim=teacher_dim, axes=torch.eye(12, 8)

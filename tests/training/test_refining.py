@@ -9,7 +9,7 @@ import torch
 import sentenc
 from sentenc.training.config.pretraining import parse_run
 from sentenc.training.engine.trainer import Trainer, TrainerConfig
-from sentenc.training.recipes.pretraining import run
+from sentenc.training.recipes.pretraining import pretrain
 from sentenc.training.students.cse import CSEStudent
 from tests.support.models import make_cse, make_sentence_transformer
 from tests.support.training import rows, sentences, trainer
@@ -72,7 +72,7 @@ def refining(tmp_path, **changes):
 def test_a_model_is_widened_aligned_and_trained(tmp_path):
     pytest.importorskip("sentence_transformers")
     config = refining(tmp_path)
-    found = sentenc.load(run(config, show_progress_bar=False))
+    found = sentenc.load(pretrain(config, show_progress_bar=False))
     assert (found.config.combine, found.config.average_dim, found.dim) == ("both", 4, 12 + 4 + 12)
     texts = (tmp_path / "text.txt").read_text(encoding="utf-8").splitlines()
     vectors, average, features = np.split(found.encode(texts), [12, 16], axis=1)
@@ -94,7 +94,7 @@ def test_aligned_axes_begin_lower_than_principal_ones(tmp_path):
         config = refining(tmp_path, space=space, relation_weight=0.0)
         student = replace(config.student, sentence_norm=None, average_norm=None, ngram_norm=None)
         work, output = str(tmp_path / space), str(tmp_path / f"out-{space}")
-        run(replace(config, student=student, work=work, output=output), show_progress_bar=False)
+        pretrain(replace(config, student=student, work=work, output=output), show_progress_bar=False)
         first[space] = rows(tmp_path / space)[0]["loss"]
     # Axes of the teacher's own have nothing to do with those of the start.
     assert first["aligned"] < first["principal"] - 0.1
@@ -103,4 +103,4 @@ def test_aligned_axes_begin_lower_than_principal_ones(tmp_path):
 def test_lengths_go_with_axes_that_can_be_set(tmp_path):
     pytest.importorskip("sentence_transformers")
     with pytest.raises(ValueError, match=r"student\.sentence_norm is 3\.0"):
-        run(refining(tmp_path, space="principal"), show_progress_bar=False)
+        pretrain(refining(tmp_path, space="principal"), show_progress_bar=False)

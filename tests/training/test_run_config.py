@@ -70,7 +70,7 @@ def test_a_run_is_read_with_paths_beside_it(run_file):
         Source(files=("hf:owner/name",), form="sentences"),
     )
     assert (run.corpora["text"].max_words, run.corpora["text"].min_words) == (60, 1)
-    (objective,) = run.objectives
+    (objective,) = run.losses
     assert (objective.kind, objective.corpus, objective.batch_size, objective.weight) == (
         "embedding_distillation", "text", 32, 1.0,
     )  # fmt: skip
@@ -97,7 +97,7 @@ def test_set_changes_and_adds_values(run_file):
         ],
     )
     assert (run.seed, run.training.seed, run.training.clip) == (9, 9, 2.0)
-    assert (run.objectives[0].batch_size, run.objectives[0].options["space"]) == (64, "principal")
+    assert (run.losses[0].batch_size, run.losses[0].options["space"]) == (64, "principal")
     assert run.student.config["num_filters"] == 3
     assert run.corpora["text"].sources[0].files == (str(run_file.parent / "b.txt"),)
     # What is written beside the model has the changes.

@@ -13,6 +13,7 @@ from sentenc.errors import SentencError
 from sentenc.metrics import spearman
 from sentenc.training.config.pretraining import parse_run
 from sentenc.training.recipes import pretraining as run_module
+from sentenc.training.recipes import pretraining_data
 from sentenc.training.teachers.teacher_cache import fill_teacher_cache, open_teacher_cache
 from tests.support.models import WORDS, make_cse, wordpiece_spec
 
@@ -100,7 +101,7 @@ def train(folder, *arguments):
 
 def interrupt_at(monkeypatch, evaluation):
     """Ctrl-C during the so-manieth evaluation."""
-    original, calls = run_module.sts_score, []
+    original, calls = pretraining_data.sts_score, []
 
     def sts_score(path, metric):
         score = original(path, metric)
@@ -113,7 +114,7 @@ def interrupt_at(monkeypatch, evaluation):
 
         return counted
 
-    monkeypatch.setattr(run_module, "sts_score", sts_score)
+    monkeypatch.setattr(pretraining_data, "sts_score", sts_score)
 
 
 def test_a_run_from_its_file_to_a_model_and_its_papers(folder, monkeypatch):
@@ -245,9 +246,9 @@ def test_a_bert_is_trained_too(folder):
         (["student.init='nowhere'"], SentencError, r"no model 'nowhere'"),
         (["student.init='random'", "teacher={cache='full'}"], ValueError, r"expected student\.tokenizer"),
         (["teacher={cache='nothing'}", "student.init='random'", "student.tokenizer='teacher'"], ValueError,
-         r"nothing has no vectors of a teacher"),
-        (["losses.0.corpus='pairs'"], ValueError, r"embedding_distillation .*1.*pairs.*2"),
-        (["losses.0.batch_size=400", "training.epochs=1"], ValueError, r"an epoch of .* has 301 examples, fewer than a batch"),
+         r"nothing.*no embeddings"),
+        (["losses.0.corpus='pairs'"], ValueError, r"embedding_distillation .*1 .*pairs .*2"),
+        (["losses.0.batch_size=400", "training.epochs=1"], ValueError, r"corpus text has 301 examples.*batch_size, 400"),
         (["losses.0.margin=1"], ValueError, r"'margin' of .*embedding_distillation"),
         (["evaluation.sts='none.tsv'"], OSError, r"none\.tsv"),
         (["student={kind='bert', init='teacher-folder', dropout=0.1}"], ValueError, r"student\.dropout is 0\.1"),
@@ -276,5 +277,5 @@ def test_a_table_runs_without_a_file(folder):
     import tomllib
 
     config = parse_run(tomllib.loads(RUN) | {"output": "other"}, folder)
-    assert run_module.run(config, show_progress_bar=False, command="made in a test") == folder / "other"
+    assert run_module.pretrain(config, show_progress_bar=False, command="made in a test") == folder / "other"
     assert "made in a test" in (folder / "other/README.md").read_text()

@@ -161,7 +161,7 @@ class RunConfig:
         student: What is trained.
         teacher: Who teaches, if somebody does.
         corpora: By name.
-        objectives: One or more.
+        losses: One or more losses.
         training: How; ``steps`` is 1 where ``epochs`` stand for it.
         epochs: Length of the training in epochs of the first objective's corpus, or None.
         evaluation: What is measured on the way, if anything is.
@@ -174,7 +174,7 @@ class RunConfig:
     student: StudentConfig
     teacher: TeacherConfig | None
     corpora: dict[str, CorpusConfig]
-    objectives: tuple[LossConfig, ...]
+    losses: tuple[LossConfig, ...]
     training: TrainerConfig
     epochs: float | None
     evaluation: EvaluationConfig | None
@@ -232,7 +232,7 @@ def parse_run(table: dict[str, Any], folder: Path) -> RunConfig:
         ),
         teacher=teacher,
         corpora=corpora,
-        objectives=_objectives(sections["losses"], corpora),
+        losses=_losses(sections["losses"], corpora),
         training=training,
         epochs=epochs,
         evaluation=evaluation,
@@ -268,7 +268,7 @@ def _files(source: dict[str, Any], where: str) -> list[str]:
     return files
 
 
-def _objectives(entries: Any, corpora: Mapping[str, CorpusConfig]) -> tuple[LossConfig, ...]:
+def _losses(entries: Any, corpora: Mapping[str, CorpusConfig]) -> tuple[LossConfig, ...]:
     if not isinstance(entries, list) or not entries:
         raise ValueError("losses are missing, expected at least one [[losses]]")
     own = [item.name for item in fields(LossConfig) if item.name != "options"]

@@ -37,12 +37,20 @@ class Processes:
         Raises:
             ValueError: ``size`` is not a multiple of the number of processes.
         """
+        self.check_batch_size(size)
+        part = size // self.count
+        return slice(self.rank * part, (self.rank + 1) * part)
+
+    def check_batch_size(self, size: int) -> None:
+        """Checks that a batch can be divided evenly among the processes.
+
+        Raises:
+            ValueError: ``size`` is not a multiple of the number of processes.
+        """
         if size % self.count:
             raise ValueError(
                 f"batch_size is {size}, expected a multiple of the number of processes, {self.count}"
             )
-        part = size // self.count
-        return slice(self.rank * part, (self.rank + 1) * part)
 
     def gather(self, vectors: Tensor) -> Tensor:
         """Gathers the vectors (B, d) of all processes into (count * B, d), differentiably.

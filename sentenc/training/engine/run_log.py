@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from sentenc.errors import MissingExtraError
 from sentenc.figures import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, YELLOW, new_figure, save_figure
 from sentenc.io.atomic import replacing_file
 
@@ -140,6 +141,21 @@ def training_bar(show: bool) -> Iterator[TrainingBar]:
         length=_BAR_STEPS, label="training", file=sys.stderr, item_show_func=format_loss, show_percent=True
     ) as bar:
         yield _Bar(bar)
+
+
+def draw_curves(log: Path, folder: Path) -> None:
+    """Plots a log as ``curve.png`` and ``curve.svg`` in a folder. Without matplotlib, prints a note instead.
+
+    A log without losses is not plotted.
+    """
+    rows = read_log(log)
+    if not any(row.get("losses") for row in rows):
+        return
+    try:
+        for suffix in ("png", "svg"):
+            plot_curve(rows, folder / f"curve.{suffix}")
+    except MissingExtraError as error:
+        print(f"no learning curve: {error}", file=sys.stderr)
 
 
 def plot_curve(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str]) -> None:

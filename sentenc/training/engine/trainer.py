@@ -25,8 +25,9 @@ from sentenc.training.students.base import Student, TransformerStudent
 
 __all__ = ["LossTerm", "Result", "Trainer", "TrainerConfig"]
 
-_STATE = "state.pt"
-_LOG = "log.jsonl"
+# File names in the work folder.
+STATE_FILE = "state.pt"
+LOG_FILE = "log.jsonl"
 # Texts that the student encodes at a time if a loss chooses examples by their vectors.
 _TEXTS_PER_CALL = 512
 # Settings that may change when a run is resumed.
@@ -110,13 +111,13 @@ class Trainer:
         self._evaluated = -1
         self._window = LossWindow()
         self._identity = {"training": asdict(config), "processes": self.processes.count} | (identity or {})
-        self._log = RunLog(folder / _LOG)
+        self._log = RunLog(folder / LOG_FILE)
         self._shows_bar = show_progress_bar and self.processes.is_first
 
     @property
     def state_file(self) -> Path:
         """Path of the saved state."""
-        return self.folder / _STATE
+        return self.folder / STATE_FILE
 
     def output_map(self) -> Tensor | None:
         """Returns the linear map (dim, t) that a loss has learned to apply to the student's vectors, if any."""

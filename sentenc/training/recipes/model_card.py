@@ -1,14 +1,14 @@
 """The card of a trained model: what it is, what it scores, what it was made from and how."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from sentenc._version import __version__
 from sentenc.training.config.pretraining import RunConfig, TeacherConfig, normalized_weights
 from sentenc.training.config.toml_writer import toml_text
-from sentenc.training.data.corpus import Corpus
+from sentenc.training.data.corpus import Corpus, SourceReport
 
 _PACKAGES = ("torch", "numpy", "numba", "tokenizers", "transformers", "sentence-transformers")
 
@@ -21,6 +21,7 @@ def model_card(
     dim: int,
     outcome: Mapping[str, Any],
     corpora: Mapping[str, Corpus],
+    reports: Mapping[str, Sequence[SourceReport]],
     teacher_texts: int | None,
 ) -> str:
     """A model card in Markdown.
@@ -31,8 +32,9 @@ def model_card(
         command: That began it.
         dim: Length of the vectors.
         outcome: steps, minutes, score (of the finished model, or None), step (of its weights) and examples.
-        corpora: By name, as read.
-        teacher_texts: Texts with vectors of the teacher, None without one.
+        corpora: The corpora by name.
+        reports: The counts of each source, by corpus.
+        teacher_texts: Number of texts with an embedding of the teacher; None without one.
     """
     kind = {"cse": "An n-gram CNN sentence encoder (CSE)", "bert": "A BERT sentence encoder"}[
         run.student.kind
@@ -62,7 +64,7 @@ def model_card(
         texts = "" if teacher_texts is None else f", vectors of {teacher_texts:,} texts"
         lines += [f"Teacher: {_teachers(run.teacher)}{texts}.", ""]
     for corpus_name, corpus in corpora.items():
-        lines += _corpus_lines(corpus_name, corpus)
+        lines += _corpus_lines(corpus_name, corpus, reports[corpus_name])
     lines += [
         "## Versions",
         "",
@@ -72,14 +74,15 @@ def model_card(
     return "\n".join(lines)
 
 
-def _corpus_lines(name: str, corpus: Corpus) -> list[str]:
+def _corpus_lines(name: str, corpus: Corpus, reports: Sequence[SourceReport]) -> list[str]:
     lines = [
-        f"Corpus `{name}`, fingerprint `{corpus.fingerprint()[:16]}`; counts are of the epoch begun last:",
+        f"Corpus `{name}`, fingerprint `{corpus.fingerprint()[:16]}`. The counts are those of one epoch, as far as it "
+        "was read:",
         "",
     ]
     lines += ["| files | form | read | kept | duplicates | too short | too long | malformed |"]
     lines += ["|---|---|---|---|---|---|---|---|"]
-    for source, report in zip(corpus.sources, corpus.report(), strict=True):
+    for source, report in zip(corpus.sources, reports, strict=True):
         files = ", ".join(map(_base, source.files))
         counts = (
             report.read, report.kept, report.duplicates, report.too_short, report.too_long, report.malformed,

@@ -1,57 +1,38 @@
-"""A whole training run, from its file to the model's folder."""
+"""Trains a sentence encoder as a run file describes: by distillation, contrastive losses, or both."""
 
-import copy
 import math
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import torch
+from torch import Tensor
 
-from sentenc.embedding_cache import EmbeddingCache
-from sentenc.errors import MissingExtraError
-from sentenc.io.atomic import replacing_file
-from sentenc.io.progress import progress_bar
-from sentenc.training.config.pretraining import LossConfig, RunConfig, TeacherConfig
+from sentenc.encoders.base import Encoder
+from sentenc.io.atomic import write_text
+from sentenc.training.config.pretraining import RunConfig
 from sentenc.training.config.toml_writer import toml_text
-from sentenc.training.data.batching import Example, batches
+from sentenc.training.data.corpus import Corpus, SourceReport
+from sentenc.training.data.statistics import CorpusStatistics
 from sentenc.training.engine.distributed import Processes, process_group
-from sentenc.training.engine.loss_terms import LossTerm
-from sentenc.training.engine.run_log import plot_curve, read_log
-from sentenc.training.engine.trainer import Result, Trainer
+from sentenc.training.engine.run_log import draw_curves
+from sentenc.training.engine.trainer import LOG_FILE, STATE_FILE, Result, Trainer
 from sentenc.training.initialization.build_cse import make_student
-from sentenc.training.losses import LOSSES, StateLoss, aligned_axes, make_loss, principal_axes
-from sentenc.training.losses.base import Loss
-from sentenc.training.losses.transformer_distillation import token_map
-from sentenc.training.recipes.dev_score import sts_score
 from sentenc.training.recipes.model_card import model_card
-from sentenc.training.students.base import EncoderStudent
-from sentenc.training.students.bert import BertStudent
-from sentenc.training.teachers.base import Teacher
-from sentenc.training.teachers.batched import batch_on_gpu
-from sentenc.training.teachers.ensemble import (
-    TeacherEnsemble,
-    first_transformer,
+from sentenc.training.recipes.pretraining_data import (
+    TEXTS_FOR_ROTATION,
+    RunData,
+    RunTeacher,
+    build_data,
+    build_statistics,
+    build_teacher,
 )
-from sentenc.training.teachers.loading import load_teacher
-from sentenc.training.teachers.sanity_check import check_teacher
-from sentenc.training.teachers.teacher_cache import fill_teacher_cache, open_teacher_cache
-
-# Texts in which tokens are counted, and whose vectors give principal axes: more would change little.
-_COUNTED = 1_000_000
-_AXES_TEXTS = 20_000
-_ROTATION_TEXTS = 2_000
-_CHUNK = 4096
+from sentenc.training.recipes.pretraining_losses import build_loss_terms
+from sentenc.training.students.base import EncoderStudent
 
 
-def run(
+def pretrain(
     config: RunConfig,
     *,
     max_minutes: float | None = None,
@@ -59,286 +40,193 @@ def run(
     command: str | None = None,
     show_progress_bar: bool = True,
 ) -> Path:
-    """Trains what a configuration describes, and writes the model's folder.
+    """Trains the student that a run describes, and writes the finished model.
 
-    Stopped at any time, the same call goes on from the state in the work folder.
+    After any interruption, the same call resumes from the state in the work folder.
 
     Args:
         config: The run.
-        max_minutes: Instead of ``config.training.max_minutes``: of training, preparations not included.
-        resume: False begins again; the caches in the work folder are kept.
-        command: For the card; by default what Python was called with.
+        max_minutes: Replaces ``config.training.max_minutes``, the time limit of the training without its
+            preparations.
+        resume: False starts again from the beginning, with the caches of the work folder.
+        command: The command in the model card; by default the arguments of Python.
         show_progress_bar: Draw bars on standard error.
 
     Returns:
-        The model's folder.
+        The model's folder, ``config.output``.
 
     Raises:
         ValueError, TypeError: Parts of the configuration do not fit together.
         SentencError: A file or model cannot be read.
-        KeyboardInterrupt: Stopped; the message says where the state is.
-        FloatingPointError: The training diverged; the message says where its texts are.
+        KeyboardInterrupt: The run was stopped; the message names the folder of its state.
+        FloatingPointError: The training diverged; the message names the file with the batch's texts.
     """
     if max_minutes is not None:
         config = replace(config, training=replace(config.training, max_minutes=max_minutes))
-    with process_group(config.training.device) as them:
-        prepared = _Preparation(config, them, resume, show_progress_bar)
-        trainer = prepared.trainer()
+    check_norms(config)
+    bars = show_progress_bar
+    with process_group(config.training.device) as processes:
+        is_resumed = open_work_folder(config, processes, resume=resume)
+        data = build_data(config)
+        # The first process fills the caches of embeddings, statistics and initial weights. The others read them.
+        with processes.first_process_first():
+            # A resumed run must train on the texts that it began with: it adds no embeddings.
+            fill = processes.is_first and not is_resumed
+            teacher = build_teacher(config, data, processes.device, fill=fill, show_progress_bar=bars)
+            statistics = build_statistics(config, data, teacher, show_progress_bar=bars)
+            student = build_student(config, data, teacher, statistics)
+        trainer = build_trainer(config, data, teacher, statistics, student, processes, bars)
         result = trainer.run()
-        if them.is_first:
-            _finish(prepared, trainer, result, command or " ".join(sys.argv))
-        # Nobody leaves while the first still writes.
-        them.barrier()
+        if processes.is_first:
+            command = command or " ".join(sys.argv)
+            save_model(config, data, teacher, statistics, student, trainer, result, command)
+        # No process ends while the first one still writes the model.
+        processes.barrier()
     return Path(config.output)
 
 
-class _Preparation:
-    # Everything that a run needs, built once from its configuration.
+def shapes_axes(config: RunConfig) -> bool:
+    """Whether a loss determines the axes of the student's output, so that they must not be rotated."""
+    return any(
+        loss.options.get("matryoshka") or loss.options.get("space") == "principal" for loss in config.losses
+    )
 
-    def __init__(self, config: RunConfig, them: Processes, resume: bool, bars: bool) -> None:
-        self.config, self.them, self.bars = config, them, bars
-        self.work = Path(config.work)
-        self.corpora = {name: settings.open() for name, settings in config.corpora.items()}
-        self.score = None
-        if config.evaluation is not None:
-            self.score = sts_score(Path(config.evaluation.sts), config.evaluation.metric)
-        for settings in config.objectives:
-            them.shard(settings.batch_size)
-        if them.is_first:
-            self.work.mkdir(parents=True, exist_ok=True)
-            if not resume:
-                (self.work / "state.pt").unlink(missing_ok=True)
-        them.barrier()
-        self.resumes = (self.work / "state.pt").exists()
-        self.load_teacher = cache(self._load_teacher)
-        if them.is_first:
-            # The others find in the caches what this one leaves there.
-            self.vectors = self._teacher_vectors(fill=True)
-            self.student = self._student()
-        them.barrier()
-        if not them.is_first:
-            self.vectors = self._teacher_vectors(fill=False)
-            self.student = self._student()
 
-    def trainer(self) -> Trainer:
-        config = self.config
-        training = config.training
-        if config.epochs is not None:
-            steps = self.them.broadcast(self._epoch_steps() if self.them.is_first else None)
-            training = replace(training, steps=math.ceil(config.epochs * steps))
-        return Trainer(
-            self.student,
-            [self._task(number, settings) for number, settings in enumerate(config.objectives)],
-            training,
-            self.work,
-            self._evaluate(),
-            processes=self.them,
-            identity=self._settings(),
-            show_progress_bar=self.bars,
-        )
+def check_norms(config: RunConfig) -> None:
+    """Checks that norms are set only for a student whose output is rotated: both are one step.
 
-    def _evaluate(self) -> Callable[[torch.Tensor | None], float] | None:
-        # What is evaluated is the model as it will be finished.
-        score, rotation = self.score, self.rotation_texts()
-        if score is None:
-            return None
-        return lambda output_map: score(self.student.encoder(output_map, rotation))
-
-    def texts(self, corpus: str, column: int | None = None) -> Iterator[str]:
-        """Texts of the first epoch of a corpus: of one column, or of all."""
-        for example in self.corpora[corpus].epoch(self.config.seed, 0):
-            yield from example if column is None else (example[column],)
-
-    def rotation_texts(self) -> list[str] | None:
-        """Texts whose principal axes the finished model gets; None where objectives shaped its axes."""
-        shaped = any(
-            settings.options.get("matryoshka") or settings.options.get("space") == "principal"
-            for settings in self.config.objectives
-        )
-        if shaped or self.config.student.kind != "cse":
-            self._refuse_norms()
-            return None
-        return list(islice(self.texts(self.config.objectives[0].corpus), _ROTATION_TEXTS))
-
-    def _refuse_norms(self) -> None:
-        # They are measured and set together with the axes.
-        for name in ("sentence_norm", "average_norm", "ngram_norm"):
-            if (value := getattr(self.config.student, name)) is not None:
-                raise ValueError(
-                    f"student.{name} is {value} with an objective that shapes the axes (matryoshka or space "
-                    "'principal'), expected one without the other"
-                )
-
-    def _load_teacher(self) -> Teacher:
-        settings = self.config.teacher or TeacherConfig()
-        return load_teacher(settings.models, settings.weights, self.them.device)
-
-    def _taught(self) -> list[str]:
-        # Corpora of the objectives that need a teacher.
-        return list(
-            dict.fromkeys(
-                settings.corpus
-                for settings in self.config.objectives
-                if settings.kind in LOSSES and LOSSES[settings.kind].needs_targets
-            )
-        )
-
-    def _teacher_vectors(self, fill: bool) -> EmbeddingCache | None:
-        settings, corpora = self.config.teacher, self._taught()
-        if settings is None or not corpora:
-            return None
-        # A run that goes on must have the texts that it began with.
-        fill = fill and not self.resumes and bool(settings.models) and settings.max_minutes != 0
-        teacher = batch_on_gpu(self.load_teacher(), self.them.device) if fill else None
-        found = open_teacher_cache(settings.cache, teacher)
-        if teacher is not None:
-            for corpus in corpora:
-                fill_teacher_cache(found, teacher, _Texts(self, corpus), settings.max_minutes, self.bars)
-        if not len(found):
-            raise ValueError(f"{settings.cache} has no vectors of a teacher, expected some to train on")
-        return found
-
-    def _keep(self, settings: LossConfig) -> Callable[[list[Example]], npt.NDArray[np.bool_]] | None:
-        # Only where the cache may lack texts: looking them up costs time.
-        teacher, vectors = self.config.teacher, self.vectors
-        if teacher is None or vectors is None or settings.corpus not in self._taught():
-            return None
-        if teacher.models and teacher.max_minutes is None:
-            return None
-        return lambda examples: vectors.has([example[0] for example in examples])
-
-    def _student(self) -> EncoderStudent:
-        corpus = self.config.objectives[0].corpus
-        return make_student(
-            self.config,
-            lambda: islice(self.texts(corpus), _COUNTED),
-            self.load_teacher,
-            self.corpora[corpus].fingerprint(),
-        )
-
-    def _task(self, number: int, settings: LossConfig) -> LossTerm:
-        corpus, seed = self.corpora[settings.corpus], self.config.seed + number
-        objective = self._objective(settings, seed)
-        if objective.columns != corpus.columns:
+    Raises:
+        ValueError: A loss shapes the axes, and a norm is set.
+    """
+    for name in ("sentence_norm", "average_norm", "ngram_norm"):
+        if shapes_axes(config) and (norm := getattr(config.student, name)) is not None:
             raise ValueError(
-                f"objective {settings.kind} wants examples of {objective.columns} texts, corpus {settings.corpus} "
-                f"gives {corpus.columns}"
+                f'student.{name} is {norm}, but a loss shapes the axes (matryoshka, or space = "principal"): '
+                "use only one of them"
             )
-        keep = self._keep(settings)
 
-        def stream(epoch: int, start: int) -> Iterator[tuple[int, list[Example]]]:
-            return batches(corpus, settings.batch_size, seed, start, keep=keep, epoch=epoch)
 
-        kinds = [other.kind for other in self.config.objectives]
-        name = settings.kind if kinds.count(settings.kind) == 1 else f"{settings.kind}-{number + 1}"
-        lookup = None if self.vectors is None else self.vectors.lookup
-        return LossTerm(name=name, loss=objective, batches=stream, weight=settings.weight, targets=lookup)
+def open_work_folder(config: RunConfig, processes: Processes, *, resume: bool) -> bool:
+    """Creates the work folder, and deletes its saved state unless the run resumes from it.
 
-    def _objective(self, settings: LossConfig, seed: int) -> Loss:
-        axes = None
-        space = settings.options.get("space")
-        if space in ("principal", "aligned") and self.vectors is not None:
-            axes = self._axes(settings, self.vectors, space == "aligned")
-        return make_loss(
-            settings.kind,
-            settings.options,
-            dim=self.student.loss_dim,
-            teacher_dim=None if self.vectors is None else self.vectors.dim,
-            axes=axes,
-            generator=torch.Generator().manual_seed(seed),
-            **self._transformers(settings.kind),
+    Returns:
+        Whether there is a state to resume from.
+
+    Raises:
+        ValueError: A batch cannot be divided among the processes.
+    """
+    for loss in config.losses:
+        processes.check_batch_size(loss.batch_size)
+    state = Path(config.work) / STATE_FILE
+    if processes.is_first:
+        state.parent.mkdir(parents=True, exist_ok=True)
+        if not resume:
+            state.unlink(missing_ok=True)
+    processes.barrier()
+    return state.exists()
+
+
+def build_student(
+    config: RunConfig, data: RunData, teacher: RunTeacher, statistics: dict[str, CorpusStatistics]
+) -> EncoderStudent:
+    """Builds the student with its initial weights; see :func:`make_student`.
+
+    Raises:
+        ValueError: The settings of the student do not fit together.
+        SentencError: A model or tokenizer cannot be read.
+    """
+    corpus = config.losses[0].corpus
+    return make_student(config, statistics[corpus].texts, teacher.load, data.corpora[corpus].fingerprint())
+
+
+def build_trainer(
+    config: RunConfig,
+    data: RunData,
+    teacher: RunTeacher,
+    statistics: dict[str, CorpusStatistics],
+    student: EncoderStudent,
+    processes: Processes,
+    show_progress_bar: bool,
+) -> Trainer:
+    """Builds the trainer of the student.
+
+    Raises:
+        ValueError, TypeError: Losses, corpora, student and teacher do not fit together.
+    """
+    training = config.training
+    if config.epochs is not None:
+        training = replace(training, steps=math.ceil(config.epochs * steps_per_epoch(config, statistics)))
+    evaluate = None
+    if data.dev_score is not None:
+        evaluate = _evaluation(data.dev_score, student, rotation_texts(config, statistics))
+    return Trainer(
+        student,
+        build_loss_terms(config, data, teacher, statistics, student),
+        training,
+        Path(config.work),
+        evaluate,
+        processes=processes,
+        identity={
+            "student": config.table.get("student", {}),
+            "losses": {str(number): loss for number, loss in enumerate(config.table["losses"])},
+            "evaluation": config.table.get("evaluation", {}),
+            "corpora": {name: corpus.fingerprint() for name, corpus in data.corpora.items()},
+            "teacher_texts": None if teacher.embeddings is None else len(teacher.embeddings),
+        },
+        show_progress_bar=show_progress_bar,
+    )
+
+
+def _evaluation(
+    score: Callable[[Encoder], float], student: EncoderStudent, rotate_on: list[str] | None
+) -> Callable[[Tensor | None], float]:
+    # Scores the student as the model that would be saved now, in float32.
+    return lambda output_map: score(student.encoder(output_map, rotate_on))
+
+
+def rotation_texts(config: RunConfig, statistics: dict[str, CorpusStatistics]) -> list[str] | None:
+    """Returns the texts whose principal axes become those of the finished model; None for no rotation."""
+    if shapes_axes(config) or config.student.kind != "cse":
+        return None
+    return list(statistics[config.losses[0].corpus].texts(TEXTS_FOR_ROTATION))
+
+
+def steps_per_epoch(config: RunConfig, statistics: dict[str, CorpusStatistics]) -> float:
+    """Returns the number of steps in an epoch of the first loss's corpus.
+
+    Raises:
+        ValueError: The epoch is smaller than a batch.
+    """
+    loss = config.losses[0]
+    n_examples = statistics[loss.corpus].n_used or 0
+    if n_examples < loss.batch_size:
+        raise ValueError(
+            f"an epoch of corpus {loss.corpus} has {n_examples} examples, expected at least batch_size, "
+            f"{loss.batch_size}"
         )
-
-    def _transformers(self, kind: str) -> dict[str, Any]:
-        # Student and teacher, for an objective of their layers' states.
-        if kind not in LOSSES or not issubclass(LOSSES[kind], StateLoss):
-            return {}
-        if not isinstance(self.student, BertStudent):
-            raise ValueError(f"objective {kind} is for student.kind 'bert', got {self.config.student.kind!r}")
-        encoder = self.load_teacher()
-        if isinstance(encoder, TeacherEnsemble):
-            raise ValueError(
-                f"objective {kind} learns from one transformer's layers, got several in teacher.models"
-            )
-        check_teacher(encoder)
-        model, tokenizer = first_transformer(encoder).torch_model()
-        return {
-            "student": self.student.module.model,
-            "teacher": copy.deepcopy(model).float(),
-            "tokens": token_map(self.student.tokenizer, tokenizer),
-        }
-
-    def _axes(self, settings: LossConfig, vectors: EmbeddingCache, aligned: bool) -> torch.Tensor:
-        texts: list[str] = []
-        for examples in self._chunks(settings):
-            texts += [example[0] for example in examples]
-            if len(texts) >= _AXES_TEXTS:
-                break
-        if not texts:
-            raise ValueError(f"no text of corpus {settings.corpus} has a teacher's vector")
-        teacher = torch.from_numpy(vectors.lookup(texts))
-        dim = self.student.loss_dim
-        if not aligned:
-            return principal_axes(teacher, dim)
-        # The student still is what it starts from, in a run that goes on as well.
-        student = self.student.encoder().encode(texts, on_overflow="ignore")[:, :dim]
-        return aligned_axes(torch.from_numpy(np.ascontiguousarray(student)), teacher)
-
-    def _chunks(self, settings: LossConfig) -> Iterator[list[Example]]:
-        # The examples of the first epoch that are trained on, so many at a time.
-        keep = self._keep(settings)
-        stream = self.corpora[settings.corpus].epoch(self.config.seed, 0)
-        while chunk := list(islice(stream, _CHUNK)):
-            yield chunk if keep is None else [e for e, kept in zip(chunk, keep(chunk), strict=True) if kept]
-
-    def _epoch_steps(self) -> float:
-        first = self.config.objectives[0]
-        count = 0
-        with progress_bar(self.corpora[first.corpus].estimate(), "counting", self.bars) as bar:
-            for chunk in self._chunks(first):
-                count += len(chunk)
-                bar.update(len(chunk))
-        if count < first.batch_size:
-            raise ValueError(
-                f"an epoch of corpus {first.corpus} has {count} examples, fewer than a batch of {first.batch_size}"
-            )
-        return count // first.batch_size / self.config.training.accumulate
-
-    def _settings(self) -> dict[str, Any]:
-        table = self.config.table
-        return {
-            "student": table.get("student", {}),
-            "losses": {str(number): entry for number, entry in enumerate(table["losses"])},
-            "evaluation": table.get("evaluation", {}),
-            "corpora": {name: corpus.fingerprint() for name, corpus in self.corpora.items()},
-            "teacher_texts": None if self.vectors is None else len(self.vectors),
-        }
+    return n_examples // loss.batch_size / config.training.accumulate
 
 
-class _Texts:
-    # The texts of a corpus for a teacher, with about their number, for a bar.
-
-    def __init__(self, prepared: _Preparation, corpus: str) -> None:
-        self._prepared, self._corpus = prepared, corpus
-
-    def __len__(self) -> int:
-        return self._prepared.corpora[self._corpus].estimate()
-
-    def __iter__(self) -> Iterator[str]:
-        return self._prepared.texts(self._corpus, 0)
-
-
-def _finish(prepared: _Preparation, trainer: Trainer, result: Result, command: str) -> None:
-    config, student = prepared.config, prepared.student
-    output_map, rotation = trainer.output_map(), prepared.rotation_texts()
-    encoder = student.finished(output_map, rotation)
+def save_model(
+    config: RunConfig,
+    data: RunData,
+    teacher: RunTeacher,
+    statistics: dict[str, CorpusStatistics],
+    student: EncoderStudent,
+    trainer: Trainer,
+    result: Result,
+    command: str,
+) -> None:
+    """Writes the finished model with its card, run file, log and learning curves."""
     output = Path(config.output)
-    goes_back = config.training.keep == "best" and result.best_step is not None
+    output_map, rotate_on = trainer.output_map(), rotation_texts(config, statistics)
+    encoder = student.finished(output_map, rotate_on)
+    keeps_best = config.training.keep == "best" and result.best_step is not None
     outcome = {
         "steps": result.steps,
         "minutes": result.minutes,
-        "step": result.best_step if goes_back else result.steps,
-        "score": None if prepared.score is None else prepared.score(encoder),
+        "step": result.best_step if keeps_best else result.steps,
+        "score": None if data.dev_score is None else data.dev_score(encoder),
     }
     card = model_card(
         config,
@@ -346,26 +234,23 @@ def _finish(prepared: _Preparation, trainer: Trainer, result: Result, command: s
         command=command,
         dim=encoder.dim,
         outcome=outcome,
-        corpora=prepared.corpora,
-        teacher_texts=None if prepared.vectors is None else len(prepared.vectors),
+        corpora=data.corpora,
+        reports={name: _reports(corpus, statistics.get(name)) for name, corpus in data.corpora.items()},
+        teacher_texts=None if teacher.embeddings is None else len(teacher.embeddings),
     )
     metadata = {"name": output.name, "trained_by": command, "outcome": outcome}
-    student.save(output, output_map=output_map, rotate_on=rotation, metadata=metadata, card=card)
-    with replacing_file(output / "run.toml") as temporary:
-        temporary.write_text(toml_text(config.table), encoding="utf-8")
-    log = prepared.work / "log.jsonl"
+    student.save(output, output_map=output_map, rotate_on=rotate_on, metadata=metadata, card=card)
+    write_text(output / "run.toml", toml_text(config.table))
+    log = Path(config.work) / LOG_FILE
     if log.exists():
-        shutil.copyfile(log, output / "log.jsonl")
+        shutil.copyfile(log, output / LOG_FILE)
         draw_curves(log, output)
 
 
-def draw_curves(log: Path, folder: Path) -> None:
-    """Draws a log's curve as ``curve.png`` and ``curve.svg``, if matplotlib is there and it has losses."""
-    rows = read_log(log)
-    if not any(row.get("losses") for row in rows):
-        return
-    try:
-        for suffix in ("png", "svg"):
-            plot_curve(rows, folder / f"curve.{suffix}")
-    except MissingExtraError as error:
-        print(f"no curve: {error}", file=sys.stderr)
+def _reports(corpus: Corpus, statistics: CorpusStatistics | None) -> tuple[SourceReport, ...]:
+    # The counts of a whole epoch, if there are any; else those of the last epoch that was read.
+    reports = corpus.report()
+    was_read = any(report.lines for report in reports)
+    if statistics is not None and (statistics.n_used is not None or not was_read):
+        return statistics.reports
+    return reports

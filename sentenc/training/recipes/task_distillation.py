@@ -25,12 +25,12 @@ from sentenc.training.data.labeled import baseline, joined, read_task_data, task
 from sentenc.training.engine.checkpointing import differences
 from sentenc.training.engine.distributed import single_process
 from sentenc.training.engine.loss_terms import LossTerm
+from sentenc.training.engine.run_log import draw_curves
 from sentenc.training.engine.trainer import Trainer, TrainerConfig
 from sentenc.training.initialization.build_classifier import base, finetuned, first_student, load_weights
 from sentenc.training.losses.base import Loss
 from sentenc.training.losses.prediction import Prediction
 from sentenc.training.losses.transformer_distillation import TransformerDistillation, token_map
-from sentenc.training.recipes.pretraining import draw_curves
 from sentenc.training.recipes.task_caches import Targets, augmented, outputs
 from sentenc.training.recipes.task_model_card import task_card
 from sentenc.training.students.bert_classifier import MARKER, BertClassifierStudent

@@ -1,0 +1,111 @@
+"""The loss terms of a pretraining run: each loss of the run file with its batches and its teacher."""
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from sentenc.embedding_cache import EmbeddingCache
+from sentenc.training.config.pretraining import LossConfig, RunConfig
+from sentenc.training.data.batching import batches
+from sentenc.training.data.corpus import Corpus
+from sentenc.training.data.examples import Example
+from sentenc.training.data.statistics import CorpusStatistics, ExampleFilter
+from sentenc.training.engine.loss_terms import LossTerm
+from sentenc.training.losses import LOSSES, StateLoss, aligned_axes, make_loss, principal_axes
+from sentenc.training.losses.transformer_distillation import token_map
+from sentenc.training.recipes.pretraining_data import RunData, RunTeacher, needs_axes
+from sentenc.training.students.base import EncoderStudent
+from sentenc.training.students.bert import BertStudent
+from sentenc.training.teachers.ensemble import TeacherEnsemble, first_transformer
+from sentenc.training.teachers.sanity_check import check_teacher
+
+
+def build_loss_terms(
+    config: RunConfig,
+    data: RunData,
+    teacher: RunTeacher,
+    statistics: dict[str, CorpusStatistics],
+    student: EncoderStudent,
+) -> list[LossTerm]:
+    """Builds the loss terms of a run, in the order of the run file.
+
+    Raises:
+        ValueError, TypeError: A loss, its corpus, the student and the teacher do not fit together.
+    """
+    kinds = [loss.kind for loss in config.losses]
+    terms = []
+    for number, settings in enumerate(config.losses):
+        seed = config.seed + number
+        corpus = data.corpora[settings.corpus]
+        embeddings = teacher.embeddings
+        axes = None
+        if embeddings is not None and needs_axes(settings):
+            axes = _axes(settings, statistics[settings.corpus].used_texts, embeddings, student)
+        loss = make_loss(
+            settings.kind,
+            settings.options,
+            dim=student.loss_dim,
+            teacher_dim=None if embeddings is None else embeddings.dim,
+            axes=axes,
+            generator=torch.Generator().manual_seed(seed),
+            **_transformers(settings.kind, student, teacher),
+        )
+        if loss.columns != corpus.columns:
+            raise ValueError(
+                f"loss {settings.kind} takes examples of {loss.columns} texts, but the examples of corpus "
+                f"{settings.corpus} have {corpus.columns}"
+            )
+
+        terms.append(
+            LossTerm(
+                name=settings.kind if kinds.count(settings.kind) == 1 else f"{settings.kind}-{number + 1}",
+                loss=loss,
+                batches=_batches(corpus, settings.batch_size, seed, teacher.filters.get(settings.corpus)),
+                weight=settings.weight,
+                targets=None if embeddings is None else embeddings.lookup,
+            )
+        )
+    return terms
+
+
+def _batches(
+    corpus: Corpus, batch_size: int, seed: int, example_filter: ExampleFilter | None
+) -> Callable[[int, int], Iterator[tuple[int, list[Example]]]]:
+    return lambda epoch, skip: batches(corpus, batch_size, seed, skip, keep=example_filter, epoch=epoch)
+
+
+def _axes(
+    settings: LossConfig, texts: list[str], embeddings: EmbeddingCache, student: EncoderStudent
+) -> torch.Tensor:
+    # The teacher's axes (t, dim) that the student's components are compared with.
+    if not texts:
+        raise ValueError(f"teacher.cache has no embedding of any text of corpus {settings.corpus}")
+    targets = torch.from_numpy(embeddings.lookup(texts))
+    if settings.options["space"] == "principal":
+        return principal_axes(targets, student.loss_dim)
+    # Also in a resumed run, the student still has its initial weights here.
+    vectors = student.encoder().encode(texts, on_overflow="ignore")[:, : student.loss_dim]
+    return aligned_axes(torch.from_numpy(np.ascontiguousarray(vectors)), targets)
+
+
+def _transformers(kind: str, student: EncoderStudent, teacher: RunTeacher) -> dict[str, Any]:
+    # The arguments of a loss that compares the layers of two transformers.
+    if kind not in LOSSES or not issubclass(LOSSES[kind], StateLoss):
+        return {}
+    if not isinstance(student, BertStudent):
+        raise ValueError(f'loss {kind} requires student.kind = "bert", got a {type(student).__name__}')
+    encoder = teacher.load()
+    if isinstance(encoder, TeacherEnsemble):
+        raise ValueError(
+            f"teacher.models has {len(encoder.encoders)} models, expected 1 for loss {kind}, which compares layers"
+        )
+    check_teacher(encoder)
+    model, tokenizer = first_transformer(encoder).torch_model()
+    return {
+        "student": student.module.model,
+        "teacher": copy.deepcopy(model).float(),
+        "tokens": token_map(student.tokenizer, tokenizer),
+    }
