@@ -12,6 +12,7 @@ from sentenc.cli import cli
 from sentenc.errors import SentencError
 from sentenc.metrics import spearman
 from sentenc.training.config.pretraining import parse_run
+from sentenc.training.data.corpus import Corpus
 from sentenc.training.recipes import pretraining as run_module
 from sentenc.training.recipes import pretraining_data
 from sentenc.training.teachers.teacher_cache import fill_teacher_cache, open_teacher_cache
@@ -279,3 +280,23 @@ def test_a_table_runs_without_a_file(folder):
     config = parse_run(tomllib.loads(RUN) | {"output": "other"}, folder)
     assert run_module.pretrain(config, show_progress_bar=False, command="made in a test") == folder / "other"
     assert "made in a test" in (folder / "other/README.md").read_text()
+
+
+def test_a_run_reads_the_corpus_once_for_its_statistics(folder, monkeypatch):
+    seen = []
+    original = Corpus.epoch
+
+    def counted(corpus, seed, epoch):
+        seen.append((corpus.columns, seed, epoch))
+        return original(corpus, seed, epoch)
+
+    monkeypatch.setattr(Corpus, "epoch", counted)
+    changes = ["student.vocabulary=200", "losses.0.space='principal'", "training.epochs=1", "work='counted'"]
+    arguments = [argument for change in changes for argument in ("--set", change)]
+    assert train(folder, *arguments).exit_code == 0
+    # For the teacher's embeddings, the statistics and the training. Token counts, axes, the number of examples and
+    # the texts of the rotation come from one pass.
+    assert seen.count((1, 3, 0)) == 3
+    seen.clear()
+    assert train(folder, *arguments).exit_code == 0
+    assert seen == []
