@@ -244,7 +244,7 @@ def test_a_bert_is_trained_too(folder):
     ("changes", "error", "message"),
     [
         (["student.config.filters=3"], ValueError, r"unknown key student\.config\.filters; known are embedding_dim"),
-        (["student.init='nowhere'"], SentencError, r"no model 'nowhere'"),
+        (["student.init='nowhere'"], SentencError, r"'nowhere'"),
         (["student.init='random'", "teacher={cache='full'}"], ValueError, r"expected student\.tokenizer"),
         (["teacher={cache='nothing'}", "student.init='random'", "student.tokenizer='teacher'"], ValueError,
          r"nothing.*no embeddings"),
