@@ -13,7 +13,7 @@ from sentenc.encoders.base import Encoder
 from sentenc.encoders.bert.encoder import BertEncoder
 from sentenc.encoders.cse.encoder import CSE
 from sentenc.encoders.cse.tables import ROWS, quantized_rows
-from sentenc.encoders.transformer import TransformerEncoder
+from sentenc.encoders.transformer import TransformerEncoder, has_known_tokens
 from sentenc.errors import MissingExtraError
 
 try:
@@ -195,7 +195,7 @@ class TrainableBert(TrainableEncoder):
             return []
         table, lengths = self._student.tokenize(list(texts))
         found = [row[:length].numpy() for row, length in zip(table, lengths.tolist(), strict=True)]
-        return [row[:0] if np.isin(row, self._special_ids).all() else row for row in found]
+        return [row if has_known_tokens(row, self._special_ids) else row[:0] for row in found]
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """All parameters, under ``"all"``."""

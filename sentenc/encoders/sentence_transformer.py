@@ -1,4 +1,4 @@
-"""Any sentence-transformers model as an :class:`~sentenc.Encoder`: a teacher, a baseline, a peer."""
+"""Wraps any sentence-transformers model as an encoder."""
 
 import os
 import threading
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.base import digest
-from sentenc.encoders.transformer import TransformerEncoder, single_token_batch
+from sentenc.encoders.transformer import TransformerEncoder, has_known_tokens, single_token_batch
 from sentenc.errors import CheckpointError, MissingExtraError
 from sentenc.texts import as_text_list, replace_lone_surrogates
 
@@ -18,14 +18,14 @@ _TOKENS_PER_BATCH = 256
 
 
 class SentenceTransformerEncoder(TransformerEncoder):
-    """Wraps a ``SentenceTransformer`` and adds the contract that it lacks.
+    """A ``SentenceTransformer`` with the contract of an :class:`~sentenc.Encoder`.
+
+    A text without known tokens has the zero vector, as with every encoder of sentenc. The wrapped model would
+    return the vector of its special tokens.
 
     Args:
-        model: A loaded ``SentenceTransformer``, or a folder that one can be loaded from.
-        name: What to call it in reports; the folder's name by default.
-
-    Texts without any known token give the zero vector here as everywhere in sentenc, where the
-    wrapped model would give the vector of its special tokens.
+        model: A loaded ``SentenceTransformer``, or a folder to load one from.
+        name: The name of the encoder in reports. By default the name of the folder.
 
     Raises:
         MissingExtraError: sentence-transformers is not installed.
@@ -42,26 +42,26 @@ class SentenceTransformerEncoder(TransformerEncoder):
         self._special_ids = np.array(sorted(self._tokenizer.all_special_ids), np.int64)
         self._fingerprint: str | None = None
         self._lock = threading.Lock()
-        # Not every model says how long its vectors are; one vector does.
+        # Not every model states the size of its vectors, so one vector is computed.
         self._dim = int(model.encode("a", show_progress_bar=False).shape[0])
 
     @property
     def dim(self) -> int:
-        """Length of the vectors."""
+        """The number of components of a vector."""
         return self._dim
 
     @property
     def max_tokens(self) -> int:
-        """Tokens of a text that are used, special tokens included."""
+        """The number of tokens of a text that are used, special tokens included."""
         return int(self.model.max_seq_length or 2**31 - 1)
 
     def count_tokens(self, texts: Any) -> npt.NDArray[np.int64]:
-        """Counts tokens, special ones included: shape (n,), int64."""
+        """Counts the tokens of each text, special tokens included: shape (n,), int64."""
         items = [texts] if isinstance(texts, str) else as_text_list(texts)
         return np.array([len(ids) for ids in self._token_ids(items)], np.int64)
 
     def fingerprint(self) -> str:
-        """A short hash of the weights, the tokenizer's name and the length limit."""
+        """Returns a short hash of the weights, the encoder's name and ``max_tokens``."""
         if self._fingerprint is None:
             state = self.model.state_dict()
             parts = [f"{self.name} {self.max_tokens}".encode()]
@@ -71,7 +71,11 @@ class SentenceTransformerEncoder(TransformerEncoder):
         return self._fingerprint
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes the wrapped model in sentence-transformers' own layout, all of it or nothing."""
+        """Writes the wrapped model as sentence-transformers does. The folder is replaced completely or not at all.
+
+        Raises:
+            CheckpointError: ``folder`` exists and is not a model folder.
+        """
         from sentenc.io.atomic import replacing_folder
 
         with replacing_folder(Path(folder), "modules.json", CheckpointError, "a model folder") as staging:
@@ -164,11 +168,11 @@ class SentenceTransformerEncoder(TransformerEncoder):
         return model
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the lock, which cannot be pickled."""
+        """Returns all attributes but the lock, which cannot be pickled."""
         return {name: value for name, value in self.__dict__.items() if name != "_lock"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restores the rest, and makes a new lock."""
+        """Restores the attributes and creates a new lock."""
         self.__dict__.update(state)
         self._lock = threading.Lock()
 
@@ -182,7 +186,7 @@ class SentenceTransformerEncoder(TransformerEncoder):
                 clean, batch_size=batch_size, convert_to_numpy=True, show_progress_bar=False
             )
         for row, row_ids in enumerate(ids):
-            if np.isin(row_ids, self._special_ids).all():
+            if not has_known_tokens(row_ids, self._special_ids):
                 out[row] = 0.0
         return np.array([len(row_ids) for row_ids in ids], np.int64)
 
@@ -190,8 +194,8 @@ class SentenceTransformerEncoder(TransformerEncoder):
         if not texts:
             return []
         clean = [replace_lone_surrogates(text) for text in texts]
-        # The tokenizer keeps padding and truncation as state, so two threads must not use it at once.
-        # verbose=False: its own warning about length says less than ours.
+        # The tokenizer stores padding and truncation as state, so two threads must not use it at once.
+        # verbose=False: its own warning about long texts has less information than TruncationWarning.
         with self._lock:
             encoded = self._tokenizer(clean, truncation=False, padding=False, verbose=False)
         ids: list[list[int]] = encoded["input_ids"]

@@ -83,3 +83,13 @@ def single_token_batch(tokenizer: Any, ids: npt.ArrayLike) -> npt.NDArray[np.int
     special: Sequence[int | None] = (tokenizer.cls_token_id, tokenizer.sep_token_id)
     first, last = (np.full((len(tokens), int(i is not None)), i or 0, np.int64) for i in special)
     return np.concatenate([first, tokens, last], axis=1)
+
+
+def has_known_tokens(ids: npt.ArrayLike, special_ids: npt.NDArray[np.int64]) -> bool:
+    """Returns whether any token of a text is neither unknown nor another special token.
+
+    Args:
+        ids: The token ids of the text, shape (n,).
+        special_ids: The ids of all special tokens, unknown words and padding among them.
+    """
+    return not np.isin(ids, special_ids).all()

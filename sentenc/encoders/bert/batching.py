@@ -1,4 +1,4 @@
-"""Tokens of many texts as a BERT takes them: runs of like length, between special tokens, padded."""
+"""Batches of tokenized texts: sorted by length, padded, between special tokens."""
 
 from collections.abc import Sequence
 
@@ -11,30 +11,57 @@ Ids = npt.NDArray[np.int64]
 def spans_with_words(
     ids: npt.NDArray[np.integer], ends: Ids, unknown_id: int | None
 ) -> tuple[Ids, npt.NDArray[np.bool_]]:
-    """Where each of n texts begins in their ids, (n,), and whether it has a known token, (n,)."""
+    """Finds the first token of each text, and the texts that have a known token.
+
+    Args:
+        ids: The token ids of n texts, one text after another.
+        ends: The end of each text in ``ids``, shape (n,).
+        unknown_id: The id of unknown words.
+
+    Returns:
+        The start of each text, (n,), and whether it has a known token, (n,).
+    """
     starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
     known = np.concatenate([np.zeros(1, np.int64), np.cumsum(ids != unknown_id)])
     return starts, known[ends] > known[starts]
 
 
 def token_batches(lengths: Ids, budget: int) -> list[slice]:
-    """Runs of texts, sorted from the longest, whose padded tokens stay within a budget."""
-    found, start = [], 0
+    """Cuts texts, sorted from the longest to the shortest, into batches.
+
+    Args:
+        lengths: The number of tokens of each text, shape (n,), not rising.
+        budget: The largest number of tokens of a batch, padding included. A longer text is a batch of its own.
+
+    Returns:
+        The texts of each batch as a slice.
+    """
+    batches, start = [], 0
     while start < len(lengths):
-        rows = max(1, budget // int(lengths[start]))
-        found.append(slice(start, start + rows))
-        start += rows
-    return found
+        size = max(1, budget // int(lengths[start]))
+        batches.append(slice(start, start + size))
+        start += size
+    return batches
 
 
 def between_special_tokens(
-    rows: Sequence[npt.NDArray[np.integer]], start: int, end: int, padding: int
+    texts: Sequence[npt.NDArray[np.integer]], start: int, end: int, padding: int
 ) -> tuple[Ids, Ids]:
-    """B rows of ids with a special token before and after each, (B, L), and 1 where there is a token, 0 behind."""
-    lengths = np.array([len(row) for row in rows])
-    places = np.arange(lengths.max() + 2)
-    table = np.full((len(rows), len(places)), padding, np.int64)
+    """Pads B texts to one length and puts special tokens around each.
+
+    Args:
+        texts: The token ids of each text.
+        start: The id of the token before each text.
+        end: The id of the token after each text.
+        padding: The id of the padding.
+
+    Returns:
+        Token ids (B, L), and a mask (B, L): 1 for tokens, 0 for padding.
+    """
+    lengths = np.array([len(text) for text in texts])
+    columns = np.arange(lengths.max() + 2)
+    table = np.full((len(texts), len(columns)), padding, np.int64)
     table[:, 0] = start
-    table[(places > 0) & (places <= lengths[:, None])] = np.concatenate(rows)
-    table[np.arange(len(rows)), lengths + 1] = end
-    return table, (places < lengths[:, None] + 2).astype(np.int64)
+    table[(columns > 0) & (columns <= lengths[:, None])] = np.concatenate(texts)
+    table[np.arange(len(texts)), lengths + 1] = end
+    return table, (columns < lengths[:, None] + 2).astype(np.int64)

@@ -1,4 +1,4 @@
-"""BERT with mean pooling as an ONNX model, written from its weights (Devlin et al., NAACL 2019)."""
+"""Writes a BERT with mean pooling (Devlin et al., NAACL 2019) as an ONNX model, from its weights."""
 
 import math
 from typing import NamedTuple
@@ -11,50 +11,50 @@ from sentenc.encoders.bert.onnx_writer import OnnxGraph
 from sentenc.encoders.bert.quantization import quantized_matrix
 from sentenc.encoders.weights import Weights, dense_weight
 
-# Gelu is a standard operator from 20 on.
+# Gelu is a standard operator since version 20.
 _OPSET = 20
 _CONTRIBUTED = "com.microsoft"
 _FLOAT = 1  # TensorProto.DataType
-# Added to the scores of padding: far enough below any score, and finite, so that no row is NaN.
+# The number added to the attention scores of padding: far below any score, and finite, so that no row is NaN.
 _PADDING = -1e9
-# The least norm to divide by: the zero vector stays what it is.
-_LEAST_NORM = 1e-12
+# The smallest norm to divide by. The zero vector stays zero.
+_MIN_NORM = 1e-12
 
-# Without VNNI, x86 adds two products of an unsigned and a signed byte in 16 bits, saturating. Matrices in
-# steps of -64..64 stay below: 2 * 255 * 64 = 32,640 < 2**15.
-_LARGEST_STEP = 64
-# Signed activations are steps of -127..127 around 128.
+# Without VNNI, x86 adds two products of an unsigned and a signed byte in 16 bits with saturation. Steps from
+# -64 to 64 avoid it: 2 * 255 * 64 = 32,640 < 2**15.
+_MAX_STEP = 64
+# Signed activations have steps from -127 to 127 around 128.
 _SIGNED_ZERO, _SIGNED_STEPS = 128, 127
-# Gelu is never below -0.17: most of its range of steps is for what is above zero.
+# Gelu is never below -0.17, so most of its steps are for values above zero.
 _GELU_ZERO, _GELU_LOWEST = 16, 0.17
-_LEAST_SCALE = 1e-30
+_MIN_SCALE = 1e-30
 
 
 class _Operand(NamedTuple):
-    """Rows (T, columns) to be multiplied by matrices: as they are, or in steps around ``zero``."""
+    """Rows (T, columns) that matrices are multiplied by: in float32, or in steps around ``zero``."""
 
     rows: str
-    scale: str = ""  # (T, 1), the step of each row; none for rows in float32
+    scale: str = ""  # (T, 1), the step of each row; empty for rows in float32
     zero: int = 0
 
 
 def bert_graph(config: BertConfig, weights: Weights, *, compute: Compute = "float32") -> bytes:
     """Writes the model that computes sentence vectors.
 
-    Inputs are ``input_ids`` (B, L) int64 and ``attention_mask`` (B, L) int64, 1 for tokens and 0 for
-    the padding after them; the output is ``sentence_embedding`` (B, hidden_size) float32. A row
-    without tokens gives the zero vector. L is at most ``config.max_position_embeddings``.
+    Inputs are ``input_ids`` (B, L) int64 and ``attention_mask`` (B, L) int64, 1 for tokens and 0 for the
+    padding after them. The output is ``sentence_embedding`` (B, hidden_size) float32. The vector of a row
+    without tokens is zero. L is at most ``config.max_position_embeddings``.
 
-    With ``compute="int8"`` the inputs of every dense layer are quantized a token at a time, so that a
-    text's vector depends on nothing but the text. Attention stays in float32.
+    With ``compute="int8"``, the inputs of every dense layer are quantized per token, so that the vector of a
+    text depends on the text alone. Attention stays in float32.
 
     Args:
         config: The model's shape.
         weights: Every weight of ``config.shapes()``, float16, float32, or int8 with ``<name>.scale``.
-        compute: What dense layers are multiplied in: ``"float32"``, or ``"int8"``.
+        compute: The type in which dense layers are multiplied: ``"float32"`` or ``"int8"``.
 
     Returns:
-        A serialized ONNX model: standard operators, and ``com.microsoft`` ones for ``"int8"``.
+        A serialized ONNX model of standard operators, and for ``"int8"`` also of ``com.microsoft`` operators.
 
     Raises:
         ValueError: A weight is missing or misshapen, or ``compute`` is unknown.
@@ -62,18 +62,18 @@ def bert_graph(config: BertConfig, weights: Weights, *, compute: Compute = "floa
     if compute not in ("float32", "int8"):
         raise ValueError(f"compute is {compute!r}, expected 'float32' or 'int8'")
     for name, shape in config.shapes().items():
-        found = weights[name].shape if name in weights else None
-        if found != shape:
-            raise ValueError(f"{name} has shape {found}, expected {shape}")
+        actual = weights[name].shape if name in weights else None
+        if actual != shape:
+            raise ValueError(f"{name} has shape {actual}, expected {shape}")
         if weights[name].dtype == np.int8 and f"{name}.scale" not in weights:
-            raise ValueError(f"{name} is int8, expected {name}.scale beside it")
+            raise ValueError(f"{name} is int8, expected {name}.scale together with it")
     return _Writer(config, weights, compute).written()
 
 
 class _Writer:
     """Adds the parts of a BERT to a graph, in the order of computation.
 
-    Hidden states are (T, d), T = B * L: sentences matter to attention and pooling only.
+    Hidden states are (T, d) with T = B * L. Only attention and pooling distinguish sentences.
     """
 
     def __init__(self, config: BertConfig, weights: Weights, compute: Compute) -> None:
@@ -101,7 +101,7 @@ class _Writer:
 
     def embeddings(self, ids: str) -> str:
         graph, name = self.graph, "embeddings.word_embeddings.weight"
-        # Only the rows that are looked up become float32.
+        # Only the rows that are looked up are converted to float32.
         stored = self.weights[name]
         words = graph.node("Gather", graph.constant(stored), ids)
         if stored.dtype != np.float32:
@@ -109,7 +109,7 @@ class _Writer:
         if stored.dtype == np.int8:
             scale = graph.constant(self.weights[f"{name}.scale"][:, None], "float32")
             words = graph.node("Mul", words, graph.node("Gather", scale, ids))
-        # Every token is of the first type, whose row is the same for all positions.
+        # All tokens are of the first type, whose embedding is added to all positions.
         table = self.dense("embeddings.position_embeddings.weight")
         table = table + self.dense("embeddings.token_type_embeddings.weight")[:1]
         length = graph.node("Shape", ids, start=1, end=2)
@@ -132,7 +132,7 @@ class _Writer:
 
     def attention(self, name: str, states: str, padding: str, heads: str) -> str:
         graph, operand = self.graph, self.operand(states)
-        # The division of the scores by sqrt(head size) is in the queries' weights.
+        # The weights of the queries include the division of the scores by sqrt(head size).
         factors = {"query": 1 / math.sqrt(self.head_size), "key": 1.0, "value": 1.0}
         orders = {"query": [0, 2, 1, 3], "key": [0, 2, 3, 1], "value": [0, 2, 1, 3]}
         query, key, value = (
@@ -149,7 +149,7 @@ class _Writer:
         return graph.node("Reshape", mixed, self.rows_of(self.config.hidden_size))
 
     def operand(self, states: str, activation: str = "") -> _Operand:
-        """Hidden states (T, columns) as dense layers take them; ``activation`` is what they come from."""
+        """Prepares hidden states (T, columns) for dense layers; ``activation`` is the function that computed them."""
         if self.compute == "float32":
             return _Operand(states)
         graph = self.graph
@@ -157,20 +157,20 @@ class _Writer:
         steps = 255 - zero if activation else _SIGNED_STEPS
         size = states if activation else graph.node("Abs", states)
         largest = graph.node("ReduceMax", size, self.integers(-1), keepdims=0)
-        least = _GELU_LOWEST / _GELU_ZERO if activation == "Gelu" else _LEAST_SCALE
+        least = _GELU_LOWEST / _GELU_ZERO if activation == "Gelu" else _MIN_SCALE
         scale = graph.node("Max", graph.node("Mul", largest, self.number(1 / steps)), self.number(least))
         zeros = graph.node("Expand", graph.constant([zero], "uint8"), graph.node("Shape", scale))
         rows = graph.node("QuantizeLinear", states, scale, zeros, axis=0)
         return _Operand(rows, graph.node("Unsqueeze", scale, self.integers(1)), zero)
 
     def linear(self, name: str, operand: _Operand, factor: float = 1.0) -> str:
-        """A dense layer, all of it times ``factor``: (T, columns) to (T, rows)."""
+        """Adds a dense layer, multiplied by ``factor``: (T, columns) to (T, rows)."""
         graph = self.graph
         matrix = self.dense(f"{name}.weight") * np.float32(factor)
         bias = graph.constant(self.dense(f"{name}.bias") * np.float32(factor))
         if not operand.scale:
             return graph.node("Add", graph.node("MatMul", operand.rows, graph.constant(matrix.T)), bias)
-        steps, scale = quantized_matrix(matrix, name, _LARGEST_STEP)
+        steps, scale = quantized_matrix(matrix, name, _MAX_STEP)
         product = graph.node(
             "MatMulIntegerToFloat", operand.rows, graph.constant(steps.T), self.number(1), graph.constant(scale),
             graph.constant(operand.zero, "uint8"), graph.constant(0, "int8"), domain=_CONTRIBUTED,
@@ -184,7 +184,7 @@ class _Writer:
         mean = graph.node("Div", graph.node("Squeeze", total, one), graph.node("Max", count, self.number(1)))
         if self.config.normalize:
             norm = graph.node("ReduceL2", mean, one, keepdims=1)
-            mean = graph.node("Div", mean, graph.node("Max", norm, self.number(_LEAST_NORM)))
+            mean = graph.node("Div", mean, graph.node("Max", norm, self.number(_MIN_NORM)))
         if self.config.linear:
             mean = graph.node("MatMul", mean, graph.constant(self.dense(LINEAR).T))
         return graph.node("Identity", mean, name="sentence_embedding")

@@ -1,6 +1,6 @@
-"""ONNX models written node by node, in the wire format of protocol buffers: no ``onnx`` package, no torch.
+"""Writes ONNX models node by node in the protobuf wire format, without the ``onnx`` package or torch.
 
-Only what a graph with fixed weights needs is here. Field numbers are those of onnx.proto (ONNX IR 9).
+It supports what a graph with fixed weights needs. Field numbers are those of onnx.proto (ONNX IR 9).
 """
 
 import struct
@@ -11,9 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 # TensorProto.DataType
-_TYPES = {
-    "float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "bool": 9, "float16": 10,
-}  # fmt: skip
+_TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "bool": 9, "float16": 10}
 _IR_VERSION = 9
 _VARINT, _BYTES, _FLOAT = 0, 2, 5
 
@@ -22,11 +20,11 @@ Shape = Sequence[int | str]
 
 
 class OnnxGraph:
-    """A graph under construction: every method that adds something returns its name.
+    """A graph under construction. Methods that add something return its name.
 
     Args:
-        opset: Version of the standard operators.
-        domains: Versions of other operator domains in use, by name.
+        opset: The version of the standard operators.
+        domains: The versions of other operator domains in use, by name.
     """
 
     def __init__(self, opset: int, domains: Mapping[str, int] | None = None) -> None:
@@ -37,27 +35,31 @@ class OnnxGraph:
         self._outputs: list[bytes] = []
 
     def input(self, name: str, dtype: str, shape: Shape) -> str:
-        """Declares an input; a dimension that is a str is free, and equal wherever it has that name."""
+        """Declares an input. A dimension that is a str is variable; equal names are equal sizes."""
         self._inputs.append(_value_info(name, dtype, shape))
         return name
 
     def output(self, name: str, dtype: str, shape: Shape) -> None:
-        """Declares a result of some node to be an output."""
+        """Declares that the result of a node is an output."""
         self._outputs.append(_value_info(name, dtype, shape))
 
     def constant(self, value: npt.ArrayLike, dtype: str | None = None, *, name: str | None = None) -> str:
-        """Adds a tensor that is part of the model."""
+        """Adds a constant tensor.
+
+        Raises:
+            ValueError: The name is used already, or ONNX has no such dtype.
+        """
         array = np.asarray(value, dtype)
         name = name or f"constant_{len(self._initializers)}"
         if name in self._initializers:
-            raise ValueError(f"there is a constant {name!r} already, expected another name")
+            raise ValueError(f"name is {name!r}, which is already a constant, expected another name")
         self._initializers[name] = _tensor(name, array)
         return name
 
     def node(
         self, op_type: str, *inputs: str, name: str | None = None, domain: str = "", **attributes: Attribute
     ) -> str:
-        """Adds an operation with one result, and returns that result's name; ``""`` is an input left out."""
+        """Adds an operation with one result and returns its name. An input ``""`` is left out."""
         return self.nodes(
             op_type, *inputs, outputs=[name or self._fresh(op_type)], domain=domain, **attributes
         )[0]
@@ -65,7 +67,11 @@ class OnnxGraph:
     def nodes(
         self, op_type: str, *inputs: str, outputs: int | list[str], domain: str = "", **attributes: Attribute
     ) -> list[str]:
-        """Adds an operation with several results, given as names or as their number."""
+        """Adds an operation with several results, passed as names or as their number.
+
+        Raises:
+            ValueError: The domain is not among ``domains``.
+        """
         if domain not in self._opsets:
             raise ValueError(f"domain is {domain!r}, expected one of {sorted(self._opsets)}")
         if isinstance(outputs, int):
@@ -85,7 +91,7 @@ class OnnxGraph:
         return outputs
 
     def serialized(self) -> bytes:
-        """The model, as a runtime reads it."""
+        """Returns the serialized model."""
         graph = _join(1, self._nodes) + _text(2, "sentenc") + _join(5, self._initializers.values())
         graph += _join(11, self._inputs) + _join(12, self._outputs)
         opsets = [_text(1, domain) + _integer(2, version) for domain, version in self._opsets.items()]
@@ -142,9 +148,9 @@ def _key(field: int, wire_type: int) -> bytes:
 
 def _varint(value: int) -> bytes:
     value &= 0xFFFFFFFFFFFFFFFF  # negative numbers take ten bytes, in two's complement
-    found = bytearray()
+    encoded = bytearray()
     while value > 0x7F:
-        found.append(value & 0x7F | 0x80)
+        encoded.append(value & 0x7F | 0x80)
         value >>= 7
-    found.append(value)
-    return bytes(found)
+    encoded.append(value)
+    return bytes(encoded)

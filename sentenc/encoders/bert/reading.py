@@ -1,4 +1,4 @@
-"""Reads a BERT sentence encoder out of a Hugging Face or sentence-transformers folder, without torch."""
+"""Reads a BERT sentence encoder from a Hugging Face or sentence-transformers folder, without torch."""
 
 import json
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ from sentenc.tokenization.tokenizer import Tokenizer
 MODULES, SETTINGS, SAFETENSORS, PICKLE = (
     "modules.json", "sentence_bert_config.json", "model.safetensors", "pytorch_model.bin",
 )  # fmt: skip
-# Where a folder keeps what multiplies matrices, if that is not float32.
+# The key of the type in which matrices are multiplied. Absent for float32.
 COMPUTE = "sentenc_compute"
 _OWN = "sentence_transformers."
 _SHAPE = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 _OPTIONAL = ("max_position_embeddings", "type_vocab_size", "layer_norm_eps", "hidden_act")
-# What a BERT carries beside the encoder: heads of pre-training, and TinyBERT's projection of hidden states.
+# Weights that are not part of the encoder: heads of pretraining, and TinyBERT's projection of hidden states.
 _HEADS = ("pooler.", "cls.", "classifier.", "fit_dense", "qa_outputs.", "embeddings.position_ids")
-# The names that BERT's layer norms had at first.
+# The original names of BERT's layer norms.
 _RENAMED = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
-# What may stand in the settings of a Transformer module, and with which values. None: whatever it is.
+# The accepted settings of a Transformer module and their accepted values. None: any value.
 _TRANSFORMER_SETTINGS: dict[str, tuple[Any, ...] | None] = {
     "max_seq_length": None,
     "do_lower_case": None,
@@ -38,15 +38,15 @@ _NUMBERS = {"F16": np.float16, "F32": np.float32, "F64": np.float64}
 
 @dataclass(frozen=True, kw_only=True)
 class BertFolder:
-    """What a folder holds.
+    """The content of a folder.
 
     Attributes:
         config: The model's shape.
         weights: Every weight of ``config.shapes()``, float16 or float32.
-        tokenizer: It keeps unknown words; [CLS] and [SEP] are the encoder's to add.
-        compute: What matrices are multiplied in: ``"float32"`` or ``"int8"``.
-        metadata: Of ``metadata.json``; empty without one.
-        card: Of ``README.md``, or None.
+        tokenizer: A tokenizer that keeps unknown words. The encoder adds [CLS] and [SEP].
+        compute: The type in which matrices are multiplied: ``"float32"`` or ``"int8"``.
+        metadata: The content of ``metadata.json``, or an empty dict.
+        card: The content of ``README.md``, or None.
     """
 
     config: BertConfig
@@ -59,7 +59,7 @@ class BertFolder:
 
 @dataclass(frozen=True)
 class _Modules:
-    # What modules.json makes of a transformer's hidden states.
+    # The transformer of a modules.json, and what is computed of its hidden states.
     transformer: Path
     settings: dict[str, Any]
     normalize: bool = False
@@ -67,7 +67,7 @@ class _Modules:
 
 
 def is_transformer_folder(folder: Path) -> bool:
-    """Whether a folder looks like a model of Hugging Face or of sentence-transformers."""
+    """Returns whether a folder contains a model of Hugging Face or sentence-transformers."""
     if (folder / MODULES).exists():
         return True
     try:
@@ -78,12 +78,12 @@ def is_transformer_folder(folder: Path) -> bool:
 
 
 def read_bert_folder(folder: Path) -> BertFolder:
-    """Reads a BERT with mean pooling, and whatever of Normalize and Dense comes after that.
+    """Reads a BERT with mean pooling and, if they follow, Normalize and Dense.
 
-    A folder without ``modules.json``, published TinyBERT checkpoints among them, gets mean pooling alone.
+    A folder without ``modules.json``, such as a published TinyBERT, has mean pooling alone.
 
     Raises:
-        NotBertError: The folder holds another kind of model; the message says in what it differs.
+        NotBertError: The folder contains another kind of model; the message contains the difference.
         CheckpointError: A file is missing or damaged.
         MissingExtraError: The weights are a ``pytorch_model.bin``, and torch is not installed.
     """
@@ -126,7 +126,7 @@ def _read_modules(folder: Path) -> _Modules:
         kind, path = (module.get("type"), module.get("path")) if isinstance(module, dict) else (None, None)
         if not isinstance(kind, str) or not isinstance(path, str):
             raise CheckpointError(f"{folder / MODULES} has the module {module!r}, expected its type and path")
-        # Modules of other packages share the short names, and do other things.
+        # Modules of other packages have the same short names and other functions.
         kinds.append(kind.rsplit(".", 1)[-1] if kind.startswith(_OWN) else kind)
         paths.append(folder / path)
     if kinds[:2] not in (["Transformer", "Pooling"], ["BERT", "Pooling"]) or kinds[2:] not in (
@@ -158,7 +158,7 @@ def _refuse_prompts(folder: Path) -> None:
 
 def _check_pooling(path: Path) -> None:
     settings = read_json(path)
-    # Booleans until version 5.3 of sentence-transformers, names since.
+    # sentence-transformers writes booleans until version 5.3, and names since then.
     named = settings.get("pooling_mode")
     modes = [named] if isinstance(named, str) else list(named or [])
     prefix = "pooling_mode_"
@@ -185,7 +185,7 @@ def _read_dense(folder: Path) -> npt.NDArray[np.float32]:
 
 
 def _check_architecture(config: dict[str, Any], path: Path) -> None:
-    # Published TinyBERT checkpoints do not say that they are BERTs.
+    # Published TinyBERT checkpoints have no model_type.
     expected = {
         "model_type": ("bert",),
         "position_embedding_type": ("absolute",),
@@ -213,11 +213,11 @@ def _max_tokens(stated: Any, shape: dict[str, Any], longest: int | None) -> int:
 
 
 def _named(
-    found: dict[str, npt.NDArray[Any]], config: BertConfig, folder: Path
+    tensors: dict[str, npt.NDArray[Any]], config: BertConfig, folder: Path
 ) -> dict[str, npt.NDArray[Any]]:
-    prefix = "bert." if any(name.startswith("bert.") for name in found) else ""
+    prefix = "bert." if any(name.startswith("bert.") for name in tensors) else ""
     weights = {}
-    for name, value in found.items():
+    for name, value in tensors.items():
         inner = name.removeprefix(prefix)
         if not name.startswith(prefix) or inner.startswith(_HEADS):
             continue
@@ -247,20 +247,20 @@ def _read_safetensors(path: Path) -> dict[str, npt.NDArray[Any]]:
     from safetensors import SafetensorError, deserialize
 
     try:
-        found = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
+        tensors = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
     except SafetensorError as error:
         raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
     weights = {}
-    for name, tensor in found:
+    for name, tensor in tensors:
         kind, data = tensor["dtype"], tensor["data"]
         if kind == "BF16":
-            # numpy has no such type: the upper half of a float32.
+            # NumPy has no bfloat16, which is the upper half of a float32.
             value = (np.frombuffer(data, np.uint16).astype(np.uint32) << 16).view(np.float32)
         elif kind in _NUMBERS:
             value = np.frombuffer(data, _NUMBERS[kind])
         else:
-            continue  # position_ids and the like: no weight
-        weights[name] = _ours(value.reshape(tensor["shape"]))
+            continue  # position_ids and similar buffers are no weights
+        weights[name] = _as_float(value.reshape(tensor["shape"]))
     return weights
 
 
@@ -270,16 +270,16 @@ def _read_pickle(path: Path) -> dict[str, npt.NDArray[Any]]:
     except ImportError as error:
         raise MissingExtraError("train", "torch", f"reading {path.name}") from error
     try:
-        # Tensors and plain containers only: nothing in the file is run.
+        # weights_only accepts tensors and plain containers, so no code in the file is run.
         state = torch.load(path, map_location="cpu", weights_only=True)
-        found = {name: value for name, value in state.items() if value.is_floating_point()}
-    except Exception as error:  # dozens of kinds, pickle's own among them
-        raise CheckpointError(f"{path} holds no weights that torch can read: {error}") from error
+        tensors = {name: value for name, value in state.items() if value.is_floating_point()}
+    except Exception as error:  # many kinds, those of pickle among them
+        raise CheckpointError(f"{path} contains no weights that torch can read: {error}") from error
     return {
-        name: _ours((value.float() if value.dtype == torch.bfloat16 else value).numpy())
-        for name, value in found.items()
+        name: _as_float((value.float() if value.dtype == torch.bfloat16 else value).numpy())
+        for name, value in tensors.items()
     }
 
 
-def _ours(value: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _as_float(value: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return value if value.dtype == np.float16 else value.astype(np.float32, copy=False)

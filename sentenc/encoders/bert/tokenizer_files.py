@@ -1,4 +1,4 @@
-"""The tokenizer of a BERT folder: ``tokenizer.json``, or ``vocab.txt`` and its settings; both ways."""
+"""Reads and writes the tokenizer of a BERT folder: ``tokenizer.json``, or ``vocab.txt`` and its settings."""
 
 import json
 from pathlib import Path
@@ -11,36 +11,42 @@ CLS, SEP, PAD, MASK = "[CLS]", "[SEP]", "[PAD]", "[MASK]"
 TOKENIZER, VOCABULARY, SETTINGS, SPECIAL = (
     "tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json",
 )  # fmt: skip
+# These read the tokenizer from tokenizer.json.
 _AS_FILED = ("PreTrainedTokenizerFast", "TokenizersBackend")
-# These build the tokenizer from the vocabulary and their settings, whatever else tokenizer.json says.
+# These build it from the vocabulary and their settings, and ignore the rest of tokenizer.json.
 _BERT = (None, "BertTokenizer", "BertTokenizerFast", "DistilBertTokenizer", "DistilBertTokenizerFast")
 _MAX_CHARACTERS = 100
-# What "no limit" is in a tokenizer's settings: 10 ** 30, and anything near.
+# A limit of this size or more, usually 10 ** 30, means no limit in a tokenizer's settings.
 _UNLIMITED = 10**9
 
 
 def plain_spec(tokenizer: Any) -> dict[str, Any]:
-    """The ``tokenizer.json`` of a ``PreTrainedTokenizerFast``, without the padding and truncation that it keeps as state."""
+    """Returns the ``tokenizer.json`` of a ``PreTrainedTokenizerFast``, without its state: padding and truncation."""
     spec: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
     return spec | {"padding": None, "truncation": None}
 
 
 class TokenizerFiles(NamedTuple):
-    """A tokenizer, and the longest text that its settings allow, special tokens included, or None."""
+    """The tokenizer of a folder.
+
+    Attributes:
+        tokenizer: A tokenizer that keeps unknown words.
+        longest: The number of tokens at which its settings cut texts, special tokens included, or None.
+    """
 
     tokenizer: Tokenizer
     longest: int | None
 
 
 def read_tokenizer(folder: Path, *, lowercase: bool = False) -> TokenizerFiles:
-    """Reads a folder's WordPiece tokenizer, as ``transformers.AutoTokenizer`` would.
+    """Reads the WordPiece tokenizer of a folder, as ``transformers.AutoTokenizer`` would.
 
     Args:
-        folder: Where its files are.
-        lowercase: Fold case before anything else, whatever the tokenizer itself does.
+        folder: The folder of its files.
+        lowercase: Convert texts to lower case first, even if the tokenizer itself does not.
 
     Raises:
-        NotBertError: It is no WordPiece tokenizer that puts [CLS] and [SEP] around a text.
+        NotBertError: The tokenizer is not WordPiece, or does not put [CLS] and [SEP] around a text.
         CheckpointError: A file is missing or damaged.
     """
     settings = read_json(folder / SETTINGS) if (folder / SETTINGS).exists() else {}
@@ -74,7 +80,7 @@ def read_tokenizer(folder: Path, *, lowercase: bool = False) -> TokenizerFiles:
 
 
 def check_tokenizer(tokenizer: Tokenizer) -> None:
-    """Raises ``CheckpointError`` unless there is a BERT's special tokens in a vocabulary."""
+    """Raises ``CheckpointError`` if a special token of a BERT is not in the vocabulary."""
     vocabulary = tokenizer.vocabulary
     missing = [token for token in (PAD, CLS, SEP) if token not in vocabulary]
     if missing or tokenizer.unknown_id is None:
@@ -85,7 +91,7 @@ def check_tokenizer(tokenizer: Tokenizer) -> None:
 
 
 def write_tokenizer(folder: Path, tokenizer: Tokenizer, max_tokens: int) -> None:
-    """Writes the files that ``transformers.AutoTokenizer`` and others read a BERT's tokenizer from."""
+    """Writes the tokenizer files of a BERT, for ``transformers.AutoTokenizer`` and other libraries."""
     spec = json.loads(tokenizer.spec)
     vocabulary, model = tokenizer.vocabulary, spec["model"]
     names = {"unk_token": model["unk_token"], "sep_token": SEP, "pad_token": PAD, "cls_token": CLS}
@@ -116,23 +122,23 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, max_tokens: int) -> None
     write_json(folder / SETTINGS, settings)
     write_json(folder / SPECIAL, names)
     by_id = {index: token for token, index in vocabulary.items()}
-    # A line for every id: those that no token has get one that no text gives.
+    # The file has one line per id. An id without a token gets one that is in no text.
     tokens = [by_id.get(index, f"[unused-{index}]") for index in range(tokenizer.vocab_size)]
     (folder / VOCABULARY).write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8")
 
 
 def read_json(path: Path, kind: type = dict) -> Any:
-    """A JSON file's content.
+    """Reads a JSON file whose content is of type ``kind``.
 
     Raises:
-        CheckpointError: It cannot be read, or is of another type.
+        CheckpointError: The file cannot be read, or its content is of another type.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     if not isinstance(value, kind):
-        raise CheckpointError(f"{path} holds {type(value).__name__}, expected {kind.__name__}")
+        raise CheckpointError(f"{path} contains {type(value).__name__}, expected {kind.__name__}")
     return value
 
 
@@ -167,12 +173,12 @@ def _lowercased(normalizer: dict[str, Any] | None) -> dict[str, Any]:
         return {"type": "Lowercase"}
     if normalizer.get("type") != "BertNormalizer" or normalizer.get("lowercase", True):
         return normalizer
-    # Left open, it would strip accents wherever case is folded.
+    # By default, BertNormalizer strips accents if it lowercases.
     return normalizer | {"lowercase": True, "strip_accents": bool(normalizer.get("strip_accents"))}
 
 
 def _is_plain_bert(spec: dict[str, Any]) -> bool:
-    # Whether a BertTokenizer makes the same of the vocabulary and its few settings.
+    # Whether a BertTokenizer can express the specification by the vocabulary and its few settings.
     model, normalizer = spec["model"], spec.get("normalizer") or {}
     return (
         model["type"] == "WordPiece"
@@ -202,12 +208,12 @@ def _post_processor(vocabulary: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def _check_post_processor(found: dict[str, Any] | None, path: Path) -> None:
-    found = found or {"type": None}
-    if found["type"] == "BertProcessing":
-        around = [found["cls"][0], found["sep"][0]]
-    elif found["type"] == "TemplateProcessing":
-        around = [part["SpecialToken"]["id"] for part in found["single"] if "SpecialToken" in part]
+def _check_post_processor(processor: dict[str, Any] | None, path: Path) -> None:
+    processor = processor or {"type": None}
+    if processor["type"] == "BertProcessing":
+        around = [processor["cls"][0], processor["sep"][0]]
+    elif processor["type"] == "TemplateProcessing":
+        around = [part["SpecialToken"]["id"] for part in processor["single"] if "SpecialToken" in part]
     else:
         around = []
     if around != [CLS, SEP]:
@@ -217,18 +223,18 @@ def _check_post_processor(found: dict[str, Any] | None, path: Path) -> None:
 def _check_additions(spec: dict[str, Any], path: Path) -> None:
     vocabulary = (spec.get("model") or {}).get("vocab") or {}
     for token in spec.get("added_tokens") or []:
-        # A token that is found before the text is split, wherever it stands.
+        # An added token is matched before the text is split, even inside a word.
         if not token.get("special") or token["content"] not in vocabulary:
             raise NotBertError(
-                f"{path} has the added token {token['content']!r}, expected special ones alone"
+                f"{path} has the added token {token['content']!r}, expected special tokens only"
             )
 
 
 def _check_special_tokens(settings: dict[str, Any], path: Path) -> None:
     for name, expected in (("cls_token", CLS), ("sep_token", SEP), ("pad_token", PAD)):
-        found = _content(settings.get(name, expected))
-        if found != expected:
-            raise NotBertError(f"{path} has {name} {found!r}, expected {expected!r}")
+        token = _content(settings.get(name, expected))
+        if token != expected:
+            raise NotBertError(f"{path} has {name} {token!r}, expected {expected!r}")
 
 
 def _content(token: Any) -> Any:
@@ -237,7 +243,7 @@ def _content(token: Any) -> Any:
 
 def _read_vocabulary(path: Path) -> dict[str, int]:
     try:
-        # Only "\n" ends a line: U+2028 and the like can be tokens.
+        # Only "\n" ends a line, because U+2028 and similar characters can be tokens.
         lines = path.read_bytes().decode("utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error

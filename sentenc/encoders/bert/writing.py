@@ -1,4 +1,4 @@
-"""Writes a BERT sentence encoder as the folder that transformers and sentence-transformers read."""
+"""Writes a BERT sentence encoder as a folder that transformers and sentence-transformers can read."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,22 +25,21 @@ def write_bert_folder(
     metadata: dict[str, Any] | None = None,
     card: str | None = None,
 ) -> None:
-    """Fills an empty folder.
+    """Writes the files of a model folder.
 
-    The spelling is the one that every version of sentence-transformers reads, and servers that parse
-    these files themselves.
+    All versions of sentence-transformers can read them, and so can servers that parse the files themselves.
 
     Args:
-        folder: It exists.
+        folder: An existing, empty folder.
         config: The model's shape.
         weights: Every weight of ``config.shapes()``.
-        tokenizer: Special tokens are put around texts again.
-        compute: Kept for whoever loads the folder with sentenc; others take no notice.
-        metadata: For ``metadata.json``, if there is any.
-        card: For ``README.md``.
+        tokenizer: The tokenizer. The written files put special tokens around texts.
+        compute: The type in which sentenc multiplies matrices. Other libraries ignore it.
+        metadata: The content of ``metadata.json``, if there is any.
+        card: The content of ``README.md``, if there is any.
     """
     _save({name: value for name, value in weights.items() if name != LINEAR}, folder / SAFETENSORS)
-    write_json(folder / "config.json", transformers_config(config, tokenizer) | _stated(compute))
+    write_json(folder / "config.json", transformers_config(config, tokenizer) | _compute_entry(compute))
     write_tokenizer(folder, tokenizer, config.max_tokens)
     write_modules(
         folder,
@@ -58,14 +57,14 @@ def write_bert_folder(
 def write_modules(
     folder: Path, dim: int, max_tokens: int, normalize: bool, linear: npt.NDArray[np.float32] | None
 ) -> None:
-    """Writes what sentence-transformers does with a transformer's hidden states: mean, unit length, a matrix.
+    """Writes the modules that sentence-transformers applies to hidden states: mean, unit length, a matrix.
 
     Args:
-        folder: The transformer's.
-        dim: Length of the vectors.
-        max_tokens: Where texts are cut, special tokens included.
+        folder: The folder of the transformer.
+        dim: The number of components of a vector.
+        max_tokens: The number of tokens at which texts are cut, special tokens included.
         normalize: Whether the mean is scaled to unit length.
-        linear: A matrix (dim, dim), (out, in), that comes after that, or None.
+        linear: A matrix (dim, dim), (out, in), that follows, or None.
     """
     write_json(folder / SETTINGS, {"max_seq_length": max_tokens, "do_lower_case": False})
     kinds = ["Transformer", "Pooling"]
@@ -90,7 +89,7 @@ def write_modules(
 
 
 def transformers_config(config: BertConfig, tokenizer: Tokenizer) -> dict[str, Any]:
-    """The ``config.json`` of a ``transformers.BertModel``."""
+    """Returns the ``config.json`` of a ``transformers.BertModel``."""
     shape = {
         name: getattr(config, name)
         for name in (
@@ -111,7 +110,7 @@ def transformers_config(config: BertConfig, tokenizer: Tokenizer) -> dict[str, A
     }
 
 
-def _stated(compute: str) -> dict[str, str]:
+def _compute_entry(compute: str) -> dict[str, str]:
     return {} if compute == "float32" else {COMPUTE: compute}
 
 
@@ -119,5 +118,5 @@ def _save(weights: Mapping[str, npt.NDArray[np.float32]], path: Path) -> None:
     from safetensors.numpy import save_file
 
     tensors = {name: np.ascontiguousarray(value, np.float32) for name, value in weights.items()}
-    # transformers refuses a file that does not say so.
+    # transformers refuses a file without this entry.
     save_file(tensors, path, metadata={"format": "pt"})

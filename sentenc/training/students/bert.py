@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sentenc.encoders.base import digest
 from sentenc.encoders.bert.tokenizer_files import write_json
 from sentenc.encoders.bert.writing import write_modules
-from sentenc.encoders.transformer import TransformerEncoder, single_token_batch
+from sentenc.encoders.transformer import TransformerEncoder, has_known_tokens, single_token_batch
 from sentenc.errors import CheckpointError
 from sentenc.io.atomic import replacing_folder
 from sentenc.nn.bert import BertSentenceModule
@@ -216,8 +216,8 @@ class TorchBertEncoder(TransformerEncoder):
         if self.turn is not None:
             out[...] = out @ self.turn
         for index, row in enumerate(ids):
-            # Nothing but special tokens: no known word, so the zero vector, as everywhere in sentenc.
-            if np.isin(row, self._special_ids).all():
+            # A text without known tokens has the zero vector, as with every encoder.
+            if not has_known_tokens(row, self._special_ids):
                 out[index] = 0.0
         return counts
 
