@@ -5,7 +5,7 @@
     >>> results.scores["MR"], results.averages["STS avg"]
     >>> print(to_markdown(results))
 
-Every score contains its protocol and settings, so that scores made differently are not mistaken for each other.
+Every score contains its protocol and settings, to show whether two scores are comparable.
 """
 
 from sentenc.errors import DataError, DataMismatchWarning, NotConvergedWarning

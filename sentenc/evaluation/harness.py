@@ -45,20 +45,20 @@ def evaluate(
     """Returns the scores of an encoder on SentEval's tasks or on a user's own, in the order of the tasks.
 
     Args:
-        encoder: An :class:`~sentenc.Encoder`, a sentence-transformers model, or a function from n str to (n, dim).
-        tasks: A group ("transfer", "sts", "all", "probing"), a name, a CSV or TSV path, a ``Task``, or a list.
+        encoder: An ``Encoder``, a sentence-transformers model, or a function from n str to (n, dim).
+        tasks: "transfer", "sts", "all", "probing", a name, a CSV or TSV path, a ``Task``, or a list.
         data: Folder in SentEval's layout (``downstream/...``); not used for a user's own files.
         probe: ``"logistic"`` (trained to convergence), ``"senteval"`` (as published scores), or a ``Probe``.
         seed: Seed of the folds, and of probes that draw; 1111 produces SentEval's folds.
         folds: Number of cross-validation folds; published scores use 10.
-        aggregation: How the sets of an STS year are combined: ``"all"`` (SBERT, MTEB), ``"mean"`` or ``"wmean"``.
+        aggregation: How to combine the sets of an STS year: ``"all"``, ``"mean"`` or ``"wmean"``.
         raw: True for raw text, False for SentEval's tokenized text, None for raw text in cosine tasks only.
         name: Name of the encoder in reports and file names.
         batch_size: Number of texts per batch; changes no vector.
         normalize_embeddings: Whether to scale the vectors to unit norm.
         truncate_dim: Number of leading dimensions to keep; None keeps all.
         cache: Folder in which vectors are stored between runs.
-        output: Folder of ``<name>.json``, written after every task; a matching score in it is not computed again.
+        output: Folder of ``<name>.json``, written after every task; matching scores in it are reused.
         show_progress_bar: Whether to draw a progress bar for every task on standard error.
         on_score: Function that is called with every score.
 

@@ -26,8 +26,8 @@ PROTOCOLS: Mapping[str, str] = {
     "sts": "Spearman of the cosine, aggregation `all`, no training. SICK-R and STS-B: test set.",
     "transfer": (
         "accuracy, probe `senteval` (Adam, nested 10-fold, 10-fold or split as in SentEval), "
-        "SentEval's tokenized text. For encoders with few dimensions the probe `logistic` can score a point or "
-        "more higher, because Adam stops before it converges: use `--probe senteval` to compare."
+        "SentEval's tokenized text. For encoders with few dimensions the probe `logistic` can score a point "
+        "or more higher, because Adam stops before it converges: use `--probe senteval` to compare."
     ),
 }
 

@@ -1,4 +1,4 @@
-"""One small reader per file format; what cannot be read is reported with file and line."""
+"""Reads the file formats of SentEval's tasks and of users' own; errors contain the path and the line."""
 
 import csv
 from collections.abc import Callable, Sequence
@@ -16,11 +16,11 @@ Classes = tuple[str, ...]
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Labeled texts, or labeled pairs of texts, in the order of their file.
+    """Labeled texts or labeled pairs of texts, in the order of their file.
 
     Attributes:
-        texts: n texts; the first of each pair.
-        partners: The second text of each pair, or None where the task has single texts.
+        texts: The n texts, or the first text of each pair.
+        partners: The second text of each pair; None for single texts.
         targets: Shape (n,): int64 indices into the task's classes, or float64 gold scores.
     """
 
@@ -36,13 +36,13 @@ Reader = Callable[[Sequence[Path], str, Classes], Examples]
 
 
 def read_lines(path: Path, encoding: str) -> list[str]:
-    """Returns the lines of a file without their ends.
+    """Returns the lines of a file without their line ends.
 
-    Only newlines end a line: ``str.splitlines`` would also split at the U+0085 and U+2028 that some
-    of the texts contain, and shift every label after them.
+    Only newlines end a line. ``str.splitlines`` would also split at the characters U+0085 and U+2028 that
+    some texts contain, and would shift every label after them.
 
     Raises:
-        DataError: The file is missing, or a byte in it does not decode.
+        DataError: The file is missing, or a byte does not decode.
     """
     try:
         data = path.read_bytes()
@@ -52,7 +52,9 @@ def read_lines(path: Path, encoding: str) -> list[str]:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path}, line {line}: byte 0x{data[error.start]:02x} is not {encoding}") from None
+        raise DataError(
+            f"{path}, line {line}: byte 0x{data[error.start]:02x} does not decode as {encoding}"
+        ) from None
     lines = text.removeprefix("\ufeff").split("\n")
     if lines[-1] == "":
         lines.pop()
@@ -60,10 +62,10 @@ def read_lines(path: Path, encoding: str) -> list[str]:
 
 
 def read_one_file_per_class(paths: Sequence[Path], encoding: str, classes: Classes) -> Examples:
-    """MR, CR, SUBJ, MPQA: a text a line; the i-th file holds the texts of class len(paths) - 1 - i.
+    """Reads MR, CR, SUBJ and MPQA: one text per line, and file i contains the class len(paths) - 1 - i.
 
-    SentEval reads the positive file first and gives it label 1. Empty lines count: they are examples
-    whose text was lost, and every published number includes them.
+    SentEval reads the positive file first and labels it 1. Empty lines count: they are examples whose text
+    was lost, and every published score includes them.
     """
     texts: list[str] = []
     targets: list[int] = []
@@ -75,17 +77,17 @@ def read_one_file_per_class(paths: Sequence[Path], encoding: str, classes: Class
 
 
 def read_text_tab_label(paths: Sequence[Path], encoding: str, classes: Classes) -> Examples:
-    """SST-2: ``text<TAB>label``."""
+    """Reads SST-2: ``text<TAB>label``."""
     return _single(paths[0], encoding, classes, lambda line: line.split("\t")[::-1], "text<TAB>label")
 
 
 def read_label_space_text(paths: Sequence[Path], encoding: str, classes: Classes) -> Examples:
-    """SST-5: ``label<SPACE>text``."""
+    """Reads SST-5: ``label<SPACE>text``."""
     return _single(paths[0], encoding, classes, lambda line: line.split(" ", 1), "label<SPACE>text")
 
 
 def read_trec(paths: Sequence[Path], encoding: str, classes: Classes) -> Examples:
-    """TREC: ``COARSE:fine question``; the coarse label is the class."""
+    """Reads TREC: ``COARSE:fine question``; the coarse label is the class."""
 
     def split(line: str) -> list[str]:
         label, _, rest = line.partition(":")
@@ -102,40 +104,40 @@ def _single(
     for number, line in enumerate(read_lines(path, encoding), 1):
         fields = split(line)
         if len(fields) != 2:
-            raise DataError(f"{path}, line {number}: {line[:60]!r} is not {layout!r}")
+            raise DataError(f"{path}, line {number}: line is {line[:60]!r}, expected {layout!r}")
         targets.append(class_index(fields[0].strip(), classes, path, number))
         texts.append(fields[1].strip())
     return Examples(texts, None, np.array(targets, np.int64))
 
 
 def read_mrpc(paths: Sequence[Path], encoding: str, classes: Classes) -> Examples:
-    """MRPC: header line, then ``label, id, id, text, text`` between tabs."""
+    """Reads MRPC: a header, then the tab-separated columns ``label, id, id, text, text``."""
     rows = _table(paths[0], encoding, columns=5, header=True)
     targets = [class_index(row[0], classes, paths[0], number) for number, row in rows]
     return _pairs(rows, 3, np.array(targets, np.int64))
 
 
 def read_sick_entailment(paths: Sequence[Path], encoding: str, classes: Classes) -> Examples:
-    """SICK-E: header line, then ``id, text, text, relatedness, entailment`` between tabs."""
+    """Reads SICK-E: a header, then the tab-separated columns ``id, text, text, relatedness, entailment``."""
     rows = _table(paths[0], encoding, columns=5, header=True)
     targets = [class_index(row[4], classes, paths[0], number) for number, row in rows]
     return _pairs(rows, 1, np.array(targets, np.int64))
 
 
 def read_sick_relatedness(paths: Sequence[Path], encoding: str, classes: Classes) -> Examples:
-    """SICK-R: the same file as SICK-E; the target is the relatedness, 1 to 5."""
+    """Reads SICK-R from the files of SICK-E; the target is the relatedness, 1 to 5."""
     rows = _table(paths[0], encoding, columns=5, header=True)
     return _pairs(rows, 1, _scores(paths[0], [(number, row[3]) for number, row in rows]))
 
 
 def read_sts_benchmark(paths: Sequence[Path], encoding: str, classes: Classes) -> Examples:
-    """STS Benchmark: no header; ``genre, file, year, id, score, text, text`` and perhaps licences."""
+    """Reads STS Benchmark: tab-separated ``genre, file, year, id, score, text, text``, no header."""
     rows = _table(paths[0], encoding, columns=7, header=False)
     return _pairs(rows, 5, _scores(paths[0], [(number, row[4]) for number, row in rows]))
 
 
 def read_sts_input_and_gold(paths: Sequence[Path], encoding: str, classes: Classes) -> Examples:
-    """STS 2012-2016: a file of ``text<TAB>text`` and a file of scores, line by line.
+    """Reads STS 2012 to 2016: a file of ``text<TAB>text`` and a file with one score per line.
 
     Pairs with an empty score were never annotated (2015 and 2016) and are left out.
     """
@@ -150,13 +152,13 @@ def read_sts_input_and_gold(paths: Sequence[Path], encoding: str, classes: Class
 
 
 def read_probing(paths: Sequence[Path], encoding: str, classes: Classes, part: str) -> Examples:
-    """Probing tasks: ``part<TAB>label<TAB>text`` in one file, part being ``tr``, ``va`` or ``te``."""
+    """Reads one part (tr, va or te) of a probing task from a file of ``part<TAB>label<TAB>text``."""
     path = paths[0]
     rows = _table(path, encoding, columns=3, header=False)
     for number, row in rows:
         if row[0] not in ("tr", "va", "te"):
             raise DataError(f"{path}, line {number}: part is {row[0]!r}, expected 'tr', 'va' or 'te'")
-    # The set of labels is whatever the training lines have.
+    # The classes are the labels of the training lines.
     known = classes or tuple(sorted({row[1] for _, row in rows if row[0] == "tr"}))
     chosen = [(number, row) for number, row in rows if row[0] == part]
     targets = [class_index(row[1], known, path, number) for number, row in chosen]
@@ -164,7 +166,7 @@ def read_probing(paths: Sequence[Path], encoding: str, classes: Classes, part: s
 
 
 def read_columns(paths: Sequence[Path], encoding: str, classes: Classes) -> Examples:
-    """A user's own CSV or TSV: ``text,label``, ``text1,text2,label`` or ``text1,text2,score``."""
+    """Reads a user's own CSV or TSV file: ``text,label``, ``text1,text2,label`` or ``text1,text2,score``."""
     path = paths[0]
     header, rows = table_with_header(path, encoding)
     at = {name: header.index(name) for name in header}
@@ -179,10 +181,10 @@ def read_columns(paths: Sequence[Path], encoding: str, classes: Classes) -> Exam
 
 
 def table_with_header(path: Path, encoding: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Returns the header of a CSV or TSV and its rows, each with the number of its last line."""
+    """Returns the header of a CSV or TSV file, and each row with the number of its last line."""
     layouts = ({"text", "label"}, {"text1", "text2", "label"}, {"text1", "text2", "score"})
     lines = [line + "\n" for line in read_lines(path, encoding)]
-    # A tab never occurs inside a text, so a TSV needs no quotes, and a quote in it is just a quote.
+    # No text contains a tab, so that a TSV file needs no quotes, and a quote in it is part of the text.
     tabs = path.suffix.lower() == ".tsv"
     reader = csv.reader(
         lines, delimiter="\t" if tabs else ",", quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
@@ -202,7 +204,7 @@ def table_with_header(path: Path, encoding: str) -> tuple[list[str], list[tuple[
 
 
 def class_index(label: str, classes: Classes, path: Path, line: int) -> int:
-    """Returns the index of a label, or raises a ``DataError`` with file and line."""
+    """Returns the index of a label, or raises a ``DataError`` with the path and the line."""
     try:
         return classes.index(label)
     except ValueError:
@@ -221,7 +223,7 @@ def _table(path: Path, encoding: str, columns: int, header: bool) -> list[tuple[
             continue
         fields = line.split("\t")
         if len(fields) < columns:
-            raise DataError(f"{path}, line {number}: {len(fields)} columns between tabs, expected {columns}")
+            raise DataError(f"{path}, line {number}: {len(fields)} tab-separated columns, expected {columns}")
         rows.append((number, fields))
     return rows
 

@@ -1,4 +1,4 @@
-"""Renders evaluation results as Markdown tables, with published results and the settings behind each score."""
+"""Renders results as Markdown tables, with published results and the settings behind each score."""
 
 import os
 from collections.abc import Sequence

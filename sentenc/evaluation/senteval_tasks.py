@@ -221,8 +221,8 @@ def select_tasks(tasks: "str | Task | Sequence[str | Task]") -> list[Task]:
     """Resolves names, groups and paths to tasks, each task once and in the given order.
 
     Args:
-        tasks: A group ("transfer", "sts", "all", "probing"), the name of a task (case and hyphens do not
-            matter: "stsb" is "STS-B"), the path of a CSV or TSV file, a :class:`Task`, or a sequence of these.
+        tasks: A group ("transfer", "sts", "all", "probing"), the name of a task, the path of a CSV or TSV
+            file, a :class:`Task`, or a sequence of these. Case and hyphens do not matter: "stsb" is "STS-B".
 
     Raises:
         DataError: A CSV or TSV file is missing or malformed.

@@ -1,4 +1,4 @@
-"""Made-up files in SentEval's layout, a small encoder, and the real data where somebody has it."""
+"""Fixtures: made-up files in SentEval's layout, a small encoder, and the real data if available."""
 
 import hashlib
 import os
@@ -18,7 +18,7 @@ FILLER = ("the", "film", "plot", "a", "story", "is", "was", "very", "quite", "ac
 
 
 class WordAverage(Encoder):
-    """Mean of vectors drawn by each word's hash: no training, no files, some meaning in common words."""
+    """The mean of vectors that the hash of each word determines: texts with common words are similar."""
 
     def __init__(self, dim: int = 16, seed: int = 0, name: str = "word-average") -> None:
         self._dim = dim
@@ -57,7 +57,7 @@ class WordAverage(Encoder):
 
 @pytest.fixture(autouse=True, scope="session")
 def one_blas_thread() -> Iterator[None]:
-    """Problems this small only get slower with more."""
+    """Limits BLAS to one thread: problems of this size only get slower with more."""
     with threadpool_limits(1):
         yield
 
@@ -68,7 +68,7 @@ def encoder() -> WordAverage:
 
 
 def sentence(rng: np.random.Generator, words: tuple[str, ...]) -> str:
-    """Some filler with one or two telling words, at random places."""
+    """Returns filler words with one or two of ``words`` at random positions."""
     chosen = [*rng.choice(FILLER, rng.integers(2, 8)), *rng.choice(words, rng.integers(1, 3))]
     return " ".join(rng.permutation(chosen))
 
@@ -80,7 +80,7 @@ def write(path: Path, lines: list[str], encoding: str = "utf-8", end: str = "\n"
 
 @pytest.fixture
 def made_up(tmp_path: Path) -> Path:
-    """A data folder with small MR, TREC, MRPC, SST2, SICK, STS-B and STS16 files."""
+    """Writes a data folder with small MR, CR, TREC, MRPC, SST2, SICK, STS-B and STS16 files."""
     rng = np.random.default_rng(7)
     data = tmp_path / "data"
     both = (NEGATIVE, POSITIVE)
@@ -144,7 +144,7 @@ def _write_pairs(data: Path, rng: np.random.Generator) -> None:
 
 @pytest.fixture(scope="session")
 def real_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The real files, from SENTENC_EVAL_DATA or unpacked from a folder beside the repository."""
+    """The real files: from SENTENC_EVAL_DATA, or unpacked from a folder next to the repository."""
     if folder := os.environ.get("SENTENC_EVAL_DATA"):
         return Path(folder)
     unpack = Path(__file__).parents[2].parent / "shared" / "data" / "unpack"

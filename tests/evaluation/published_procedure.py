@@ -1,6 +1,6 @@
-"""SentEval's PyTorch probe, transcribed literally and slowly: one network, one row of code a step.
+"""SentEval's PyTorch probe, transcribed literally for comparison: one network at a time, and slow.
 
-Written from a description of facebookresearch/SentEval at 5d6dc11, for comparison only.
+Written from a description of facebookresearch/SentEval at 5d6dc11.
 """
 
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Our networks against PyTorch's, step by step."""
+"""Compares the networks and Adam with PyTorch's, step by step."""
 
 import numpy as np
 import pytest
@@ -20,12 +20,12 @@ def torch_twin(network, split, replica):
     return torch.nn.Sequential(*layers[:-1])
 
 
-def cross_entropy_slope(labels, n_classes):
-    def slope(scores, rows):
+def cross_entropy_gradient(labels, n_classes):
+    def gradient(scores, rows):
         shares = np.exp(scores) / np.exp(scores).sum(axis=-1, keepdims=True)
         return (shares - np.eye(n_classes)[labels[rows]][:, None]).astype(np.float32) / rows.shape[1]
 
-    return slope
+    return gradient
 
 
 @pytest.mark.parametrize("hidden", [0, 7])
@@ -39,7 +39,7 @@ def test_training_is_pytorchs(random_problem, hidden):
         key: torch.optim.Adam(twin.parameters(), lr=1e-3, weight_decay=decay[key[0]][key[1]])
         for key, twin in twins.items()
     }
-    # Splits of different lengths: the second has one mini-batch less.
+    # Splits of different sizes: the second has one mini-batch fewer.
     rows = [np.arange(0, 41), np.arange(10, 50)]
 
     class InOrder:
@@ -47,8 +47,8 @@ def test_training_is_pytorchs(random_problem, hidden):
             return order
 
     for _ in range(5):
-        slope = cross_entropy_slope(labels, 3)
-        train_epoch(network, optimizer, features, rows, np.array([0, 1]), 8, [InOrder()] * 2, slope)
+        gradient = cross_entropy_gradient(labels, 3)
+        train_epoch(network, optimizer, features, rows, np.array([0, 1]), 8, [InOrder()] * 2, gradient)
         for (s, r), twin in twins.items():
             for start in range(0, len(rows[s]), 8):
                 batch = rows[s][start : start + 8]

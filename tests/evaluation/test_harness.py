@@ -11,7 +11,7 @@ from sentenc.metrics import paired_cosine, pearson, spearman
 from tests.evaluation.conftest import WordAverage
 
 SMALL = ["MR", "SST2", "TREC", "MRPC", "SICK-E", "SICK-R-supervised", "STS16", "STS-B-dev"]
-# Made-up files differ from the published ones, as the first test of this file wants to be told.
+# Made-up files differ from the published ones. The first test checks the warning.
 pytestmark = pytest.mark.filterwarnings("ignore::sentenc.evaluation.DataMismatchWarning")
 
 
@@ -26,12 +26,12 @@ def test_differing_files_are_warned_of_and_recorded(made_up):
     assert len(results.records["MR"].mismatches) == 3
 
 
-def test_every_protocol_runs_and_says_how(made_up):
+def test_every_protocol_runs_and_its_score_contains_the_settings(made_up):
     tasks = [task for task in SMALL if task != "STS-B-dev"]
     results = run(made_up, tasks)
     assert list(results.scores) == tasks
     assert all(0 <= value <= 100 for value in results.scores.values())
-    # The made-up sentiment hangs on ten words, and half the vectors' dimensions would do.
+    # Ten words decide the made-up sentiment, so that few dimensions suffice.
     assert results.scores["MR"] > 80
     protocols = {name: score.protocol for name, score in results.records.items()}
     assert protocols == {
@@ -72,7 +72,7 @@ def test_a_split_score_is_that_of_scikit_learn_on_the_encoders_vectors(made_up, 
 
 
 @pytest.mark.parametrize("aggregation", ["all", "mean", "wmean"])
-def test_a_years_score_is_aggregated_as_asked(made_up, encoder, aggregation):
+def test_the_aggregation_option_decides_a_years_score(made_up, encoder, aggregation):
     predictions, golds = [], []
     for gold_path in sorted((made_up / "sts_raw/STS16").glob("STS.gs.*")):
         pairs = (gold_path.parent / gold_path.name.replace("gs", "input")).read_text().splitlines()
@@ -85,7 +85,7 @@ def test_a_years_score_is_aggregated_as_asked(made_up, encoder, aggregation):
         predictions.append(paired_cosine(left, encoder.encode([pair[1] for pair, _ in scored])))
         golds.append([float(g) for _, g in scored])
     each = [100 * spearman(p, g) for p, g in zip(predictions, golds, strict=True)]
-    # All sets have nine scored pairs, so that both means are one.
+    # All sets have nine scored pairs, so that the two means are equal.
     expected = (
         np.mean(each)
         if aggregation != "all"
@@ -180,7 +180,7 @@ class TestResuming:
             run(made_up, ["MR", "STS16"], output=tmp_path, on_score=interrupt)
         assert self.computed(made_up, tmp_path) == ["STS16"]
 
-    def test_tasks_not_asked_for_stay_in_the_file(self, made_up, tmp_path):
+    def test_other_tasks_stay_in_the_file(self, made_up, tmp_path):
         self.computed(made_up, tmp_path)
         self.computed(made_up, tmp_path, tasks=["SST2"])
         assert set(Results.from_json(tmp_path / "word-average.json").records) == {"MR", "STS16", "SST2"}

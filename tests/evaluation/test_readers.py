@@ -39,7 +39,7 @@ def test_a_last_line_without_newline_counts(tmp_path):
 
 def test_an_undecodable_byte_is_reported_with_its_line(tmp_path):
     path = put(tmp_path, "f", "a\nb\ncaf\xe9\n", "latin-1")
-    with pytest.raises(DataError, match=r"f, line 3: byte 0xe9 is not utf-8"):
+    with pytest.raises(DataError, match=r"f, line 3: byte 0xe9 .*utf-8"):
         read_lines(path, "utf-8")
 
 
@@ -117,12 +117,12 @@ def test_sts_files_of_different_lengths_are_refused(tmp_path):
 def test_probing_files_hold_all_parts(tmp_path):
     path = put(tmp_path, "f", "tr\tPAST\ta b\ntr\tPRES\tc\nva\tPRES\td\nte\tPAST\te f\n")
     parts = {part: read_probing([path], "utf-8", (), part) for part in ("tr", "va", "te")}
-    assert {part: found.texts for part, found in parts.items()} == {
+    assert {part: examples.texts for part, examples in parts.items()} == {
         "tr": ["a b", "c"],
         "va": ["d"],
         "te": ["e f"],
     }
-    assert [found.targets.tolist() for found in parts.values()] == [[0, 1], [1], [0]]
+    assert [examples.targets.tolist() for examples in parts.values()] == [[0, 1], [1], [0]]
 
 
 def test_probing_labels_are_those_of_the_training_lines(tmp_path):
@@ -150,11 +150,11 @@ def test_csv_pairs_with_scores(tmp_path):
 @pytest.mark.parametrize(
     ("reader", "content", "message"),
     [
-        (read_text_tab_label, "fine\t0\nno label\n", r"line 2: 'no label' is not 'text<TAB>label'"),
+        (read_text_tab_label, "fine\t0\nno label\n", r"line 2: .*'no label'.*'text<TAB>label'"),
         (read_text_tab_label, "fine\t0\nx\t7\n", r"line 2: label is '7', expected one of '0', '1'"),
-        (read_label_space_text, "0 a\nword\n", r"line 2: 'word' is not 'label<SPACE>text'"),
-        (read_trec, "0:x a\nno colon here\n", r"line 2: 'no colon here' is not 'COARSE:fine question'"),
-        (read_mrpc, "h\n1\t2\t3\tonly\n", r"line 2: 4 columns between tabs, expected 5"),
+        (read_label_space_text, "0 a\nword\n", r"line 2: .*'word'.*'label<SPACE>text'"),
+        (read_trec, "0:x a\nno colon here\n", r"line 2: .*'no colon here'.*'COARSE:fine question'"),
+        (read_mrpc, "h\n1\t2\t3\tonly\n", r"line 2: 4 .*expected 5"),
         (read_sick_relatedness, "h\n1\ta\tb\thigh\tx\n", r"line 2: score is 'high', expected a number"),
         (read_sts_benchmark, "a\tb\tc\td\tnan\tx\ty\n", r"line 1: score is 'nan', expected a number"),
         (read_columns, "sentence,label\na,0\n", r"line 1: columns are sentence,label, expected text,label"),

@@ -20,7 +20,7 @@ def test_scores_below_one_are_improper_as_in_senteval():
     np.testing.assert_allclose(score_distribution([0.5, 0.0]), [[0.5, 0, 0, 0, 0], [0] * 5])
 
 
-def test_slope_is_the_derivative_of_the_mean_squared_error():
+def test_the_gradient_is_the_derivative_of_the_mean_squared_error():
     rng = np.random.default_rng(0)
     targets = score_distribution(rng.uniform(1, 5, 4)).astype(np.float32)
     scores, rows = rng.standard_normal((1, 1, 3, 5)), np.array([[0, 3, 1]])
@@ -28,11 +28,11 @@ def test_slope_is_the_derivative_of_the_mean_squared_error():
     def loss(z):
         return ((_softmax(z)[0, 0] - targets[rows[0]]) ** 2).mean()
 
-    slope = _ErrorGradient(targets)(scores, rows)
+    gradient = _ErrorGradient(targets)(scores, rows)
     for at in np.ndindex(scores.shape):
         step = np.zeros_like(scores)
         step[at] = 1e-6
-        assert slope[at] == pytest.approx((loss(scores + step) - loss(scores - step)) / 2e-6, abs=1e-7)
+        assert gradient[at] == pytest.approx((loss(scores + step) - loss(scores - step)) / 2e-6, abs=1e-7)
 
 
 def test_learns_and_repeats_itself():

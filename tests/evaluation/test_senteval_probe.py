@@ -6,7 +6,7 @@ from sentenc.evaluation.probes.senteval import SentEvalProbe
 from sentenc.evaluation.protocols.classification import nested_k_fold
 from tests.evaluation import published_procedure
 
-# Short, so that the slow transcription is bearable; the rules are those of the full schedule.
+# A short schedule with the rules of the full one, because the transcription is slow.
 SCHEDULE = {"batch_size": 16, "tenacity": 2, "epoch_size": 4, "max_epoch": 24}
 
 
@@ -29,14 +29,14 @@ def test_agrees_with_the_published_procedure_within_seed_noise(random_problem, h
     noise = np.sqrt((np.var(ours, ddof=1) + np.var(theirs, ddof=1)) / len(seeds))
     # Three standard errors of the difference of the two means.
     assert abs(np.mean(ours) - np.mean(theirs)) < 3 * noise
-    # Both far from chance and from the most that these labels allow: something was learnt, little enough
-    # that another schedule would show.
+    # Both are far from chance and from the best accuracy that these labels allow, so that another schedule
+    # would change them.
     assert 55 < np.mean(ours) < 95
 
 
 def test_tenacity_is_cumulative(monkeypatch):
-    # Development accuracies by round; with tenacity 1 the second failure in all ends the training,
-    # although a success came between the two.
+    # Development accuracies by round. With tenacity 1 the second failure ends the training, although a
+    # better round came between the two failures.
     script = [0.5, 0.4, 0.6, 0.6, 0.9]
     rounds = []
 
@@ -48,9 +48,9 @@ def test_tenacity_is_cumulative(monkeypatch):
     data = Labeled(np.eye(4, dtype=np.float32), np.array([0, 1, 0, 1]), 2)
     rows = np.arange(4)
     probe = SentEvalProbe(tenacity=1, epoch_size=1)
-    found = probe.search(data, [Split(rows, rows)], [0.0], np.random.default_rng(0))
+    accuracies = probe.search(data, [Split(rows, rows)], [0.0], np.random.default_rng(0))
     assert rounds == [0, 1, 2, 3]
-    assert found.tolist() == [[0.6]]
+    assert accuracies.tolist() == [[0.6]]
 
 
 def test_no_round_starts_after_max_epoch(monkeypatch):
@@ -96,15 +96,15 @@ def test_same_generator_same_result_whatever_the_threads(random_problem):
     features, labels = random_problem(200, 5, 3)
     data = Labeled(features, labels, 3)
     rows = np.arange(200)
-    # More splits than go together, so that threads have something to share.
+    # More splits than one batch takes, so that there is work for several threads.
     splits = [Split(np.delete(rows, rows[at::12]), rows[at::12]) for at in range(12)]
-    found = [
+    accuracies = [
         SentEvalProbe(n_threads=n, **SCHEDULE).search(data, splits, [1e-4, 1e-2], np.random.default_rng(5))
         for n in (1, 3)
     ]
-    np.testing.assert_array_equal(*found)
+    np.testing.assert_array_equal(*accuracies)
     other = SentEvalProbe(**SCHEDULE).search(data, splits, [1e-4, 1e-2], np.random.default_rng(6))
-    assert not np.array_equal(found[0], other)
+    assert not np.array_equal(accuracies[0], other)
 
 
 def test_parameters_are_checked():

@@ -40,11 +40,13 @@ def test_aggregations_by_hand():
     # Two sets that are perfect in themselves but on different levels, and one reversed.
     up = np.array([1.0, 2.0, 3.0])
     sets = {"a": (up, up), "b": (up + 10, up), "c": (np.array([2.0, 1.0]), np.array([1.0, 2.0]))}
-    found = correlations(sets)
-    assert {name: found["pearson"][name] for name in sets} == pytest.approx({"a": 100, "b": 100, "c": -100})
-    assert found["pearson"]["mean"] == pytest.approx(100 / 3)
-    assert found["pearson"]["wmean"] == pytest.approx(100 * (3 + 3 - 2) / 8)
+    by_metric = correlations(sets)
+    assert {name: by_metric["pearson"][name] for name in sets} == pytest.approx(
+        {"a": 100, "b": 100, "c": -100}
+    )
+    assert by_metric["pearson"]["mean"] == pytest.approx(100 / 3)
+    assert by_metric["pearson"]["wmean"] == pytest.approx(100 * (3 + 3 - 2) / 8)
     # Predictions 1 2 3 11 12 13 2 1 against 1 2 3 1 2 3 1 2, in ranks:
     # (1.5 3.5 5 6 7 8 3.5 1.5) and (2 5 7.5 2 5 7.5 2 5). Deviations from 4.5 multiply to 17.5; the
     # squares add up to 41 and 37.5.
-    assert found["spearman"]["all"] == pytest.approx(100 * 17.5 / np.sqrt(41 * 37.5))
+    assert by_metric["spearman"]["all"] == pytest.approx(100 * 17.5 / np.sqrt(41 * 37.5))

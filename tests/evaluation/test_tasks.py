@@ -23,7 +23,7 @@ def test_names_may_be_written_in_any_way():
     ]
 
 
-def test_a_task_asked_for_twice_comes_once():
+def test_a_task_selected_twice_comes_once():
     assert [task.name for task in select_tasks(["SICK-R", "sts"])] == ["SICK-R", *GROUPS["sts"][:-1]]
 
 

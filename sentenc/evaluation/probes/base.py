@@ -55,7 +55,7 @@ class Probe(Protocol):
         """Returns all parameters that its predictions depend on, as JSON values."""
 
     def grid(self, protocol: str) -> tuple[float, ...]:
-        """Returns the regularization strengths to search for a protocol; the first of equally good ones wins."""
+        """Returns the regularization strengths to search; the first of equally good ones wins."""
 
     def search(
         self, data: Labeled, splits: Sequence[Split], grid: Sequence[float], rng: np.random.Generator
@@ -65,7 +65,7 @@ class Probe(Protocol):
     def refit(
         self, data: Labeled, splits: Sequence[Split], strengths: Sequence[float], rng: np.random.Generator
     ) -> list[Labels]:
-        """Returns the labels predicted for the test rows of each split, trained at the split's own strength."""
+        """Returns the labels predicted for the test rows of each split, trained at its own strength."""
 
 
 @dataclass(frozen=True, kw_only=True)

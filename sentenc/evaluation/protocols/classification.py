@@ -143,7 +143,7 @@ def nested_k_fold(data: Labeled, probe: Probe, folds: int, seed: int, rng: np.ra
 def k_fold(
     train: Labeled, test: Labeled, probe: Probe, folds: int, seed: int, rng: np.random.Generator
 ) -> Outcome:
-    """Tunes a probe by k-fold cross-validation on the training set, refits it on all of it, scores the test set.
+    """Tunes a probe by k-fold cross-validation on the training set, and scores the test set.
 
     Returns:
         ``accuracy``, ``dev_accuracy``, and ``f1`` of class 1 if there are two classes.
