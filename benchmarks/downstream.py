@@ -157,7 +157,7 @@ class EndToEnd:
         epochs = max(20, math.ceil(LEAST_STEPS / steps))
         patience = max(3, math.ceil(LEAST_PATIENCE / steps))
         self.model = estimator(
-            self.data, "cse-en", self.seed, tune="all", init=self.init, epochs=epochs, patience=patience
+            self.data, "cse-en", self.seed, fine_tune="all", init=self.init, epochs=epochs, patience=patience
         ).fit(items, targets)
         return self
 

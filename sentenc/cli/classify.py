@@ -1,4 +1,4 @@
-"""``sentenc classify``: what a fitted classifier says about the texts of a file."""
+"""``sentenc classify``: predicts the labels of the texts of a file."""
 
 import csv
 import json
@@ -20,33 +20,43 @@ if TYPE_CHECKING:
     from sentenc.io.labeled import Columns
     from sentenc.io.record import Record
 
-# Records in memory at a time; also characters, and probabilities.
-_BLOCK, _CHARACTERS = 2048, 1 << 24
+# Limits of the records that are in memory at a time: their number, and their characters.
+_RECORDS_PER_BLOCK, _CHARACTERS_PER_BLOCK = 2048, 1 << 24
 _SUFFIXES = (".csv", ".tsv", ".jsonl")
 
 
 @click.command("classify")
 @click.argument("model", metavar="FOLDER", type=click.Path(exists=True, file_okay=False))
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path),
-              help="Where to: .csv, .tsv or .jsonl; by default TSV to standard output.")  # fmt: skip
-@click.option("--text-column", metavar="NAME", help="The texts; by default the obvious column.")
-@click.option("--text2-column", metavar="NAME", help="The second texts, of pairs.")
-@click.option("--format", type=click.Choice(FORMATS), help="Of the files; by default their suffixes say.")
-@click.option("-k", "--top-k", type=click.IntRange(1), default=1, show_default=True,
-              help="So many labels, the likeliest first.")  # fmt: skip
-@click.option("--proba", is_flag=True, help="The probability of every label.")
-@click.option("--labels-separator", default=";", show_default=True, help="Between the labels of a text.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads that encode; all cores by default.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Output file: .csv, .tsv or .jsonl; by default TSV on standard output.",
+)
+@click.option("--text-column", metavar="NAME", help="Column of the texts; found by its name by default.")
+@click.option("--text2-column", metavar="NAME", help="Column of the second texts, for pairs.")
+@click.option("--format", type=click.Choice(FORMATS), help="File format; by default from the suffix.")
+@click.option(
+    "-k",
+    "--top-k",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Number of labels to predict, the most probable first.",
+)
+@click.option("--proba", is_flag=True, help="Add the probability of every label.")
+@click.option("--labels-separator", default=";", show_default=True, help="Separator of several labels.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads for encoding; all cores by default.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 def classify_command(
     model: str, files: tuple[str, ...], output: Path | None, quiet: bool, **options: Any
 ) -> None:
-    """Classify the texts of FILEs with the classifier in FOLDER that `sentenc fit` made.
+    """Classify the texts of FILEs with the classifier in FOLDER, written by `sentenc fit`.
 
-    Text (one a line; - is standard input), CSV, TSV, JSON lines and Parquet, also .gz and .xz. Every row
-    comes out again with all its fields, and with "predicted" and "probability" added. Pairs are two columns;
-    in text, two parts with a tab between. The output file appears when it is complete.
+    FILEs are text (one text per line; - is standard input), CSV, TSV, JSON lines or Parquet, also .gz and .xz. Every
+    row is written with all its fields, followed by "predicted" and "probability". Pairs are two columns, or in text
+    files two parts separated by a tab. The output file appears when it is complete.
     """
     from sentenc.io.atomic import replacing_file
     from sentenc.io.records import open_records
@@ -59,49 +69,49 @@ def classify_command(
         raise click.BadParameter(f"the folder of {output} does not exist")
     kind = ".tsv" if output is None else output.suffix
     estimator = load_fitted(model, options["threads"])
-    labeller = _Labeller(estimator, options["top_k"], options["proba"], options["labels_separator"], kind)
+    labeler = _Labeler(estimator, options["top_k"], options["proba"], options["labels_separator"], kind)
     started = time.perf_counter()
     with _spooled(files, options["format"]) as paths:
-        header, columns = _columns(paths, labeller.is_pair, options)
+        header, columns = _columns(paths, labeler.is_pair, options)
         text_field = None if columns is None else columns.text
         with open_records(
             paths, "classifying", quiet, text_field=text_field, format=options["format"]
         ) as records:
-            rows = labeller.rows(records, columns)
+            rows = labeler.rows(records, columns)
             if output is None:
-                n_rows = _write(rows, sys.stdout, kind, [*header, *labeller.names])
+                n_rows = _write(rows, sys.stdout, kind, [*header, *labeler.names])
                 sys.stdout.flush()
             else:
                 with (
                     replacing_file(output) as temporary,
                     open(temporary, "w", encoding="utf-8", newline="") as file,
                 ):
-                    n_rows = _write(rows, file, kind, [*header, *labeller.names])
+                    n_rows = _write(rows, file, kind, [*header, *labeler.names])
     if not quiet:
-        place = "" if output is None else f": {output}"
+        target = "" if output is None else f": {output}"
         click.echo(
-            f"{n_rows:,} {'row' if n_rows == 1 else 'rows'} in {time.perf_counter() - started:.1f} s{place}",
+            f"{n_rows:,} {'row' if n_rows == 1 else 'rows'} in {time.perf_counter() - started:.1f} s{target}",
             err=True,
         )
 
 
 def load_fitted(folder: str, threads: int | None) -> Any:
-    """The estimator in a folder, encoding with so many threads."""
+    """Loads the estimator in a folder, and sets the number of threads of its encoder."""
     from sentenc import downstream
 
     estimator = downstream.load(folder)
-    # Ours has threads of its own; torch's are not for us to change.
+    # Encoders on torch share its global thread settings, which are left alone.
     if threads is not None and hasattr(estimator.encoder_, "threads"):
         estimator.encoder_.threads = threads
     return estimator
 
 
-class _Labeller:
+class _Labeler:
     """Adds predictions to records.
 
     Attributes:
-        is_pair: The estimator takes pairs.
-        names: Columns that are added, of CSV and TSV.
+        is_pair: Whether the estimator classifies pairs.
+        names: The columns that are added, for CSV and TSV.
     """
 
     def __init__(self, estimator: Any, top_k: int, proba: bool, separator: str, kind: str) -> None:
@@ -113,8 +123,10 @@ class _Labeller:
         self._is_score = hasattr(estimator, "steps_")
         self._is_multi = not self._is_score and bool(estimator.multi_label_)
         if top_k > 1 and (self._is_score or self._is_multi):
-            what = "a score" if self._is_score else "any number of labels"
-            raise click.UsageError(f"--top-k: this one predicts {what}; --proba gives all probabilities")
+            what = "scores" if self._is_score else "several labels per text"
+            raise click.UsageError(
+                f"--top-k: the classifier predicts {what}; use --proba for all probabilities"
+            )
         self._classes = (estimator.steps_ if self._is_score else estimator.classes_).tolist()
         self._top_k = min(top_k, len(self._classes))
         self.names = ["predicted"] if self._is_score else ["predicted", "probability"]
@@ -124,25 +136,25 @@ class _Labeller:
             self.names += [f"p_{_plain(label)}" for label in self._classes]
 
     def rows(self, records: "Iterator[Record]", columns: "Columns | None") -> Iterator[dict[str, Any]]:
-        """The fields of each record, with predictions."""
+        """Yields the fields of each record, with predictions."""
         from sentenc.io.records import in_blocks
 
-        for block in in_blocks(records, _BLOCK, _CHARACTERS):
+        for block in in_blocks(records, _RECORDS_PER_BLOCK, _CHARACTERS_PER_BLOCK):
             fields = [_fields(record, columns, self.is_pair) for record in block]
-            texts = [tuple(one[:2]) if self.is_pair else one[0] for one in fields]
+            texts = [tuple(parts[:2]) if self.is_pair else parts[0] for parts in fields]
             probabilities = self._estimator.predict_proba(texts)
-            for one, row in zip(fields, probabilities, strict=True):
-                yield {**one[-1], **self._prediction(row)}
+            for parts, row in zip(fields, probabilities, strict=True):
+                yield {**parts[-1], **self._prediction(row)}
 
     def _prediction(self, row: Any) -> dict[str, Any]:
         if self._is_score:
             added: dict[str, Any] = {"predicted": _rounded(row @ np.asarray(self._classes, np.float64))}
         elif self._is_multi:
             chosen = [i for i in np.argsort(-row, kind="stable").tolist() if row[i] > 0.5]
-            labels, sure = [self._classes[i] for i in chosen], [_rounded(row[i]) for i in chosen]
-            added = {"predicted": labels, "probability": sure}
+            labels, shown = [self._classes[i] for i in chosen], [_rounded(row[i]) for i in chosen]
+            added = {"predicted": labels, "probability": shown}
             if not self._json:
-                added = {name: self._separator.join(map(str, some)) for name, some in added.items()}
+                added = {name: self._separator.join(map(str, values)) for name, values in added.items()}
         else:
             best = np.argsort(-row, kind="stable")[: self._top_k].tolist()
             names, values = [self._classes[i] for i in best], [_rounded(row[i]) for i in best]
@@ -154,28 +166,28 @@ class _Labeller:
                     added |= {f"predicted_{k}": name, f"probability_{k}": value}
         if self._proba:
             prefix = "" if self._json else "p_"
-            every = {
+            by_label = {
                 f"{prefix}{_plain(name)}": _rounded(p) for name, p in zip(self._classes, row, strict=True)
             }
-            added |= {"probabilities": every} if self._json else every
+            added |= {"probabilities": by_label} if self._json else by_label
         return added
 
 
 def _columns(
     paths: tuple[str, ...], is_pair: bool, options: dict[str, Any]
 ) -> "tuple[list[str], Columns | None]":
-    """The columns of the input, and which has the text; None for plain text."""
+    """Returns the columns of the input, and the roles of some of them; None for plain text."""
     from sentenc.io.labeled import choose_columns, column_names
 
     names = column_names(paths[0], options["format"])
     if not names:
         if options["text_column"] or options["text2_column"]:
             raise click.UsageError(
-                f"{paths[0]} is read as plain text, which has no columns: say its format (--format)"
+                f"{paths[0]} is read as plain text, which has no columns: pass its format as --format"
             )
         return (["text1", "text2"] if is_pair else ["text"]), None
     if options["text2_column"] is not None and not is_pair:
-        raise click.UsageError("--text2-column: this classifier takes single texts")
+        raise click.UsageError("--text2-column: the classifier takes single texts")
     columns = choose_columns(
         paths[0],
         names,
@@ -188,7 +200,7 @@ def _columns(
 
 
 def _fields(record: "Record", columns: "Columns | None", is_pair: bool) -> list[Any]:
-    """The text or the two texts of a record, and all its fields."""
+    """Returns the text or the two texts of a record, followed by all its fields."""
     from sentenc.errors import TextFileError
     from sentenc.io.labeled import texts_of
 
@@ -200,7 +212,7 @@ def _fields(record: "Record", columns: "Columns | None", is_pair: bool) -> list[
     parts = record.text.split("\t")
     if len(parts) != 2:
         raise TextFileError(
-            f"{record.path}, line {record.line}: {len(parts)} parts, expected two texts with a tab between"
+            f"{record.path}, line {record.line}: {len(parts)} parts, expected two texts separated by a tab"
         )
     return [*parts, {"text1": parts[0], "text2": parts[1]}]
 
@@ -219,7 +231,7 @@ def _write(rows: Iterable[dict[str, Any]], file: IO[str], kind: str, header: lis
             continue
         if other := row.keys() - set(header):
             raise TextFileError(
-                f"row {n_rows} has the field {min(other)!r}, which the first row has not: write to a .jsonl file"
+                f"row {n_rows} has the field {min(other)!r}, which the first row lacks: write to a .jsonl file"
             )
         writer.writerow([_cell(row.get(name, "")) for name in header])
     return n_rows
@@ -227,7 +239,7 @@ def _write(rows: Iterable[dict[str, Any]], file: IO[str], kind: str, header: lis
 
 @contextmanager
 def _spooled(files: tuple[str, ...], format: str | None) -> Iterator[tuple[str, ...]]:
-    # A table on standard input is put in a file: its header is read before the rest.
+    # A table on standard input is copied to a file, because its header is read first.
     if "-" not in files or format in (None, "text"):
         yield files
         return

@@ -1,4 +1,4 @@
-"""Classifiers and scorers of sentences that start from a pretrained encoder, as scikit-learn estimators."""
+"""scikit-learn estimators that classify or score sentences, on top of a pretrained encoder."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -1,17 +1,18 @@
-"""A classifier of single sentences."""
+"""A classifier of single texts."""
 
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.downstream.estimator import ClassifierMixin, Floats, Matrix, SentenceEstimator, is_number
+from sentenc.downstream.estimator import ClassifierMixin, Floats, Matrix, SentenceEstimator
 from sentenc.downstream.labels import Labels, ParsedLabels, parse_labels
+from sentenc.downstream.settings import is_number
 from sentenc.solvers.losses import OutputKind
 
 
 class LabeledEstimator(ClassifierMixin, SentenceEstimator):  # type: ignore[misc, unused-ignore]
-    """What classifiers of texts and of pairs have in common."""
+    """Base class of the classifiers of texts and of pairs."""
 
     classes_: npt.NDArray[Any]
     multi_label_: bool
@@ -20,14 +21,14 @@ class LabeledEstimator(ClassifierMixin, SentenceEstimator):  # type: ignore[misc
         """Fits the classifier.
 
         Args:
-            texts: n texts (or pairs of texts, for a classifier of pairs).
-            y: n labels, all str, all int or all bool; or, for any number of labels each, n collections of labels, or a
-                matrix (n, K) of 0 and 1.
+            texts: n texts (for a classifier of pairs, n pairs of texts).
+            y: n labels, all str, all int or all bool. For several labels per text: n collections of labels, or a matrix
+                (n, K) of 0 and 1.
             sample_weight: n weights.
 
         Raises:
-            TypeError: A text or label is none; with its index.
-            ValueError: There is nothing to learn: no example, or one class only.
+            TypeError: A text or a label has the wrong type; the message contains its index.
+            ValueError: There is no example, or only one class.
         """
         parsed = parse_labels(y)
         _check_classes(parsed)
@@ -39,31 +40,31 @@ class LabeledEstimator(ClassifierMixin, SentenceEstimator):  # type: ignore[misc
         return self
 
     def predict(self, texts: Any) -> Any:
-        """The label of every text: an array (n,).
+        """Predicts the label of every text: an array (n,).
 
-        With any number of labels each, those with a probability above a half: a list of n tuples, or a matrix
-        (n, K) of 0 and 1 if that is what the classifier was fitted to.
+        A classifier that was fitted with several labels per text predicts the labels with a probability above 0.5: a
+        list of n tuples, or a matrix (n, K) of 0 and 1 if it was fitted with a matrix.
         """
-        found = self.predict_proba(texts)
-        return self._labels.decoded(found)
+        predictions = self.predict_proba(texts)
+        return self._labels.decoded(predictions)
 
     def decision_function(self, texts: Any) -> Floats:
-        """Scores (n, K) before they become probabilities; for two classes (n,), those of the second less the first."""
-        # What is not fitted says so first.
+        """Returns scores (n, K) before the softmax or sigmoid; for two classes (n,), the difference of the second."""
+        # Checks that the estimator is fitted before it uses the head.
         columns = self._columns(texts)
         scores = self.head_.scores(self._features(columns))
         return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 and not self.multi_label_ else scores
 
     def score(self, texts: Any, y: Any, sample_weight: Any = None) -> float:
-        """The share of texts whose label, or whole set of labels, is predicted right."""
-        found = self.predict_proba(texts)
-        right = self._labels.right(found, y)
-        if len(right) == 0:
-            raise ValueError("there are 0 texts, expected at least one to score")
-        return float(np.average(right, weights=sample_weight))
+        """Returns the accuracy: the share of texts whose label, or whole set of labels, is predicted right."""
+        predictions = self.predict_proba(texts)
+        is_right = self._labels.matches(predictions, y)
+        if len(is_right) == 0:
+            raise ValueError("got 0 texts, expected at least one to score")
+        return float(np.average(is_right, weights=sample_weight))
 
     def __sklearn_tags__(self) -> Any:
-        """For scikit-learn."""
+        """Returns scikit-learn's tags."""
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
@@ -81,73 +82,77 @@ class LabeledEstimator(ClassifierMixin, SentenceEstimator):  # type: ignore[misc
 
 
 class SentenceClassifier(LabeledEstimator):
-    """Classifies texts, by one class each or any number of labels, starting from a pretrained encoder.
+    """Classifies texts, with one class or several labels each, on top of a pretrained encoder.
 
         >>> classifier = SentenceClassifier("cse-en").fit(texts, labels)
         >>> classifier.predict(["where is my card?"])
 
     Args:
-        encoder: A shipped name, a folder, a Hub id, or an encoder, which is never changed.
-        tune: "head" fits a logistic regression on the encoder's vectors: convex, and needs no torch. "all" goes on
-            from there and trains the encoder too (extra ``train``): a CSE, or a BERT with mean pooling.
-        init: "pretrained", or "random": the encoder begins with random weights, as a control.
-        C: Inverse strength of the head's penalty, for features of unit mean square length; "auto" chooses by examples
-            held out.
-        class_weight: "balanced" (n / (K * count of the class)), weights by class, or None.
-        validation_fraction: Share of the examples that chooses C, or the epoch to keep. 0: C is 16, and all epochs
-            are run.
-        epochs: At most so many, with tune="all", like all that follow.
-        patience: Epochs without a lower loss on the held-out part, after which the tuning ends.
-        batch_size: Examples of a step.
-        learning_rate: Of the encoder. The default is for a CSE; for a BERT 2e-5 to 5e-5 is usual.
-        regularization: Strength s of the pull s / 2 ||theta - theta_0||^2 towards the pretrained encoder (Jiao, Wang,
-            Feng, COLING 2018).
-        max_minutes: The tuning ends within this time and keeps the best until then.
-        random_state: Seed, or a generator.
-        show_progress_bar: On standard error.
+        encoder: The name of a shipped model, a folder, a Hub id, or an encoder. An encoder object is not modified.
+        fine_tune: "head" fits a logistic regression on the vectors of the frozen encoder; it is convex and needs no
+            torch. "all" continues from there and trains the encoder too (extra ``train``): a CSE, or a BERT with mean
+            pooling.
+        init: "pretrained", or "random" for random encoder weights, as a control.
+        C: Inverse strength of the head's penalty, for features with a mean square norm of 1. "auto" chooses it on
+            validation examples.
+        class_weight: "balanced" for n / (K * count of the class), a dict of weights by class, or None.
+        validation_fraction: Share of the examples that choose C or the best epoch. With 0, C is 16 and all epochs are
+            run.
+        epochs: Maximum number of epochs. This and the following five settings are for fine_tune="all".
+        patience: Number of epochs without a lower validation loss after which training stops.
+        batch_size: Examples per update.
+        learning_rate: Learning rate of the encoder. The default is for a CSE; 2e-5 to 5e-5 is usual for a BERT.
+        regularization: Strength s of the penalty s / 2 ||theta - theta_0||^2, which keeps the encoder near the
+            pretrained one (Jiao, Wang, Feng, COLING 2018).
+        max_minutes: Training time limit in minutes; the best epoch until then is kept.
+        random_state: A seed or a generator.
+        show_progress_bar: Whether to draw a progress bar on standard error.
 
     Attributes:
-        classes_: (K,) the labels, sorted.
-        multi_label_: Whether a text has any number of them.
-        encoder_: The encoder in use; with tune="all", the tuned one, in its fast form.
-        head_: Its :class:`~sentenc.downstream.head.LinearHead`.
-        C_: The strength that was used.
-        metrics_: Of the held-out part: log_loss, accuracy and its size n; and n_train, n_classes, seconds.
-        history_: Losses of every epoch, with tune="all".
+        classes_: (K,) the sorted labels.
+        multi_label_: Whether a text has several labels.
+        encoder_: The encoder in use; with fine_tune="all", the trained one, in its fast form.
+        head_: The :class:`~sentenc.downstream.head.LinearHead`.
+        C_: The value of C that was used.
+        metrics_: On the validation examples: ``log_loss``, ``accuracy`` and their number ``n``. Also ``n_train``,
+            ``n_classes`` and ``seconds``.
+        history_: Losses of every epoch, with fine_tune="all".
     """
 
 
 def _check_classes(parsed: ParsedLabels) -> None:
     n, k = parsed.targets.shape
     if n == 0:
-        raise ValueError("there are 0 examples, expected at least one of each of two classes")
+        raise ValueError("got 0 examples, expected at least one of each of two classes")
     if parsed.multi_label:
         if k == 0:
-            raise ValueError("no text has a label, expected some that have")
+            raise ValueError("no text has a label, expected at least one that has")
     elif k < 2:
         raise ValueError(
-            f"all {n} labels are {parsed.classes.tolist()[0]!r}: one class, expected two or more"
+            f"all {n} labels are {parsed.classes.tolist()[0]!r}: got one class, expected at least two"
         )
 
 
-def _class_weights(wanted: Any, parsed: ParsedLabels) -> Matrix | None:
-    # A weight for every example.
-    if wanted is None:
+def _class_weights(class_weight: Any, parsed: ParsedLabels) -> Matrix | None:
+    # The weight of every example.
+    if class_weight is None:
         return None
     counts = parsed.targets.sum(axis=0)
-    if wanted == "balanced":
+    if class_weight == "balanced":
         weights = len(parsed.targets) / (len(counts) * np.maximum(counts, 1))
-    elif isinstance(wanted, dict):
+    elif isinstance(class_weight, dict):
         classes = parsed.classes.tolist()
-        if unknown := [label for label in wanted if label not in classes]:
+        if unknown := [label for label in class_weight if label not in classes]:
             raise ValueError(f"class_weight has {unknown[0]!r}, which is none of the {len(classes)} classes")
-        values = [wanted.get(label, 1.0) for label in classes]
+        values = [class_weight.get(label, 1.0) for label in classes]
         if not (all(is_number(value) and 0 <= value < np.inf for value in values) and any(values)):
-            raise ValueError(f"class_weight is {wanted}, expected numbers of 0 or more, one of them above")
+            raise ValueError(
+                f"class_weight is {class_weight}, expected finite numbers >= 0, at least one above 0"
+            )
         weights = np.array(values, np.float64)
     else:
-        raise ValueError(f"class_weight is {wanted!r}, expected 'balanced', a dict or None")
-    # A text of several labels counts as much as the mean of them; one of none as much as any.
-    labels = parsed.targets.sum(axis=1)
-    mean = parsed.targets @ weights / np.maximum(labels, 1)
-    return np.asarray(np.where(labels > 0, mean, 1.0), np.float32)
+        raise ValueError(f"class_weight is {class_weight!r}, expected 'balanced', a dict or None")
+    # A text with several labels has their mean weight; a text without labels has the weight 1.
+    n_labels = parsed.targets.sum(axis=1)
+    mean = parsed.targets @ weights / np.maximum(n_labels, 1)
+    return np.asarray(np.where(n_labels > 0, mean, 1.0), np.float32)

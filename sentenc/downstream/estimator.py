@@ -1,17 +1,16 @@
-"""What the estimators have in common: settings, the fit in its two forms, and features of new texts."""
+"""Shared base of the sentence estimators: settings, fitting with a frozen or a fine-tuned encoder, saving and loading."""
 
 import copy
 import os
 import time
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Self, TypeGuard, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from sentenc.downstream.features import pair_features
-from sentenc.downstream.fine_tuning_config import FineTuningConfig
 from sentenc.downstream.head import LinearHead
 from sentenc.downstream.head_solver import fit_head, hits
 from sentenc.downstream.labels import parse_texts
@@ -24,6 +23,7 @@ from sentenc.downstream.persistence import (
     read_head,
     write_estimator,
 )
+from sentenc.downstream.settings import check_settings, fine_tuning_config, head_strength, random_generator
 from sentenc.encoders.base import Encoder
 from sentenc.errors import CheckpointError, MissingExtraError
 from sentenc.registry import available_models
@@ -37,12 +37,13 @@ try:
 except ImportError as error:
     raise MissingExtraError("downstream", "scikit-learn", "a classifier") from error
 
-# With the mixins for the classes that build on this one: scikit-learn is imported here, where its lack is told.
+# The mixins are exported, so that scikit-learn is imported, and a missing one reported, in this module only.
 __all__ = ["ClassifierMixin", "RegressorMixin", "SentenceEstimator"]
 
 Floats = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float32]
-HeldOut = tuple[Rows, Floats] | None
+# The validation rows (m,) and their probabilities (m, K); None without a validation split.
+ValidationPredictions = tuple[Rows, Floats] | None
 
 # The attributes set by fit() that are saved as JSON.
 _FITTED = ("metrics_", "history_", "C_", "n_iter_")
@@ -57,7 +58,7 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
         self,
         encoder: str | os.PathLike[str] | Encoder = "cse-en",
         *,
-        tune: Literal["head", "all"] = "head",
+        fine_tune: Literal["head", "all"] = "head",
         init: Literal["pretrained", "random"] = "pretrained",
         C: float | Literal["auto"] = "auto",
         class_weight: Literal["balanced"] | dict[Any, float] | None = None,
@@ -72,7 +73,7 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
         show_progress_bar: bool = False,
     ) -> None:
         self.encoder = encoder
-        self.tune = tune
+        self.fine_tune = fine_tune
         self.init = init
         self.C = C
         self.class_weight = class_weight
@@ -135,16 +136,16 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
         return read_estimator(cls, folder, config)
 
     def predict_proba(self, texts: Any) -> Floats:
-        """Probabilities (n, K), in the order of ``classes_`` (of a regressor: ``steps_``)."""
+        """Returns probabilities (n, K), in the order of ``classes_`` (for a regressor, of ``steps_``)."""
         columns = self._columns(texts)
         return self.head_.probabilities(self._features(columns))
 
     def __sklearn_is_fitted__(self) -> bool:
-        """For scikit-learn."""
+        """Returns whether the estimator is fitted, for scikit-learn."""
         return hasattr(self, "head_")
 
     def __sklearn_tags__(self) -> Any:
-        """For scikit-learn: texts, not matrices, and a target is needed."""
+        """Returns scikit-learn's tags: the input is texts instead of a matrix, and a target is required."""
         tags = super().__sklearn_tags__()
         tags.input_tags.string = True
         tags.input_tags.two_d_array = False
@@ -152,9 +153,9 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
         tags.no_validation = True
         return tags
 
-    # What a subclass provides -------------------------------------------------------------------
+    # Provided by subclasses ---------------------------------------------------------------------
 
-    # Texts of an example.
+    # Number of texts in an example.
     _n_columns = 1
 
     def _parsed_columns(self, texts: Any) -> list[list[str]]:
@@ -167,28 +168,25 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
         # Returns the number of outputs and the kind of the head that belong to these labels.
         raise NotImplementedError
 
-    # The fit ------------------------------------------------------------------------------------
+    # Fitting ------------------------------------------------------------------------------------
 
     def _fit(
         self, texts: Any, targets: Matrix, kind: OutputKind, sample_weight: Any, class_weights: Matrix | None
-    ) -> HeldOut:
-        # The rows that were held out, and their probabilities.
+    ) -> ValidationPredictions:
         started = time.perf_counter()
         check_settings(self)
-        rng = _generator(self.random_state)
+        rng = random_generator(self.random_state)
         columns = self._parsed_columns(texts)
         if len(columns[0]) != len(targets):
             what = "texts" if len(columns) == 1 else "pairs"
-            raise ValueError(
-                f"there are {len(columns[0])} {what}, and y has {len(targets)}: expected as many of both"
-            )
+            raise ValueError(f"got {len(columns[0])} {what} but {len(targets)} labels")
         weights = self._weights(sample_weight, class_weights, len(targets))
-        encoder = self.encoder if isinstance(self.encoder, Encoder) else _loaded(self.encoder)
-        fit = self._fit_head if self.tune == "head" else self._fit_all
-        held = fit(encoder, columns, targets, kind, weights, rng)
+        encoder = self.encoder if isinstance(self.encoder, Encoder) else _load_encoder(self.encoder)
+        fit = self._fit_head if self.fine_tune == "head" else self._fit_all
+        predictions = fit(encoder, columns, targets, kind, weights, rng)
         self.metrics_["n_train"] = len(targets)
         self.metrics_["seconds"] = round(time.perf_counter() - started, 3)
-        return held
+        return predictions
 
     def _fit_head(
         self,
@@ -198,19 +196,23 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
         kind: OutputKind,
         weights: Matrix,
         rng: np.random.Generator,
-    ) -> HeldOut:
+    ) -> ValidationPredictions:
         if self.init == "random":
             from sentenc.downstream.trainable_encoder import random_encoder
 
             encoder = random_encoder(encoder, rng)
-        features = features_of(encoder, columns, self.show_progress_bar)
-        found = fit_head(
-            features, targets, kind, C=_strength(self.C), sample_weight=weights,
-            validation_fraction=self.validation_fraction, rng=rng,
-        )  # fmt: skip
-        self.encoder_, self.head_, self.C_ = encoder, found.head, found.C
-        self.metrics_, self.history_, self.n_iter_ = dict(found.validation), [], 1
-        return found.validation_predictions
+        fitted = fit_head(
+            features_of(encoder, columns, self.show_progress_bar),
+            targets,
+            kind,
+            C=head_strength(self.C),
+            sample_weight=weights,
+            validation_fraction=self.validation_fraction,
+            rng=rng,
+        )
+        self.encoder_, self.head_, self.C_ = encoder, fitted.head, fitted.C
+        self.metrics_, self.history_, self.n_iter_ = dict(fitted.validation), [], 1
+        return fitted.validation_predictions
 
     def _fit_all(
         self,
@@ -220,37 +222,51 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
         kind: OutputKind,
         weights: Matrix,
         rng: np.random.Generator,
-    ) -> HeldOut:
-        from sentenc.downstream.fine_tuning import tune_end_to_end
+    ) -> ValidationPredictions:
+        from sentenc.downstream.fine_tuning import fine_tune
 
-        held = validation_rows(strata(targets), self.validation_fraction, rng)
-        kept = np.setdiff1d(np.arange(len(targets)), held)
-        start = None
+        validation = validation_rows(strata(targets), self.validation_fraction, rng)
+        train = np.setdiff1d(np.arange(len(targets)), validation)
+        fitted = None
         if self.init == "pretrained":
-            # The head alone, which the whole begins with and must beat on the rows held out.
-            some = [[column[row] for row in kept] for column in columns]
-            start = fit_head(
-                features_of(encoder, some, self.show_progress_bar), targets[kept], kind, C=_strength(self.C),
-                sample_weight=weights[kept], validation_fraction=self.validation_fraction, rng=rng,
-            )  # fmt: skip
-        found = tune_end_to_end(
-            encoder, columns, targets, kind,
-            config=tuning_config(self), init=self.init, sample_weight=weights, train_rows=kept, validation_rows=held, rng=rng,
-            head_start=None if start is None else start.head, show_progress_bar=self.show_progress_bar,
-        )  # fmt: skip
-        self.encoder_, self.head_ = found.encoder, found.head
-        self.C_ = None if start is None else start.C
-        self.history_, self.n_iter_ = found.history, max(1, len(found.history) - 1)
-        self.metrics_ = {"best_epoch": found.best_epoch, "stopped_by": found.stopped_by}
-        if not len(held):
+            # Fine-tuning starts from the best head on the frozen encoder, and must beat it on the validation split.
+            fitted = fit_head(
+                features_of(encoder, _take(columns, train), self.show_progress_bar),
+                targets[train],
+                kind,
+                C=head_strength(self.C),
+                sample_weight=weights[train],
+                validation_fraction=self.validation_fraction,
+                rng=rng,
+            )
+        tuned = fine_tune(
+            encoder,
+            columns,
+            targets,
+            kind,
+            config=fine_tuning_config(self),
+            init=self.init,
+            sample_weight=weights,
+            train_rows=train,
+            validation_rows=validation,
+            rng=rng,
+            initial_head=None if fitted is None else fitted.head,
+            show_progress_bar=self.show_progress_bar,
+        )
+        self.encoder_, self.head_ = tuned.encoder, tuned.head
+        self.C_ = None if fitted is None else fitted.C
+        self.history_, self.n_iter_ = tuned.history, max(1, len(tuned.history) - 1)
+        self.metrics_ = {"best_epoch": tuned.best_epoch, "stopped_by": tuned.stopped_by}
+        if not len(validation):
             return None
-        # Of what will be used: the encoder in the form that encodes, not the one that was trained.
-        scores = self.head_.scores(self._features([[column[row] for row in held] for column in columns]))
+        # The metrics are those of the encoder that will be used, whose weights are rounded, not of the trained module.
+        scores = self.head_.scores(self._features(_take(columns, validation)))
         self.metrics_ |= {
-            "log_loss": float(log_losses(scores, targets[held], kind).mean()),
-            "accuracy": float(hits(scores, targets[held], kind).mean()), "n": len(held),
-        }  # fmt: skip
-        return held, probabilities(scores, kind)
+            "log_loss": float(log_losses(scores, targets[validation], kind).mean()),
+            "accuracy": float(hits(scores, targets[validation], kind).mean()),
+            "n": len(validation),
+        }
+        return validation, probabilities(scores, kind)
 
     def _weights(self, sample_weight: Any, class_weights: Matrix | None, n: int) -> Matrix:
         weights = np.ones(n, np.float32)
@@ -259,10 +275,12 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
             if weights.shape != (n,):
                 raise ValueError(f"sample_weight has shape {weights.shape}, expected ({n},)")
             if wrong := np.flatnonzero(~((weights >= 0) & np.isfinite(weights))).tolist():
-                raise ValueError(f"sample_weight[{wrong[0]}] is {weights[wrong[0]]}, expected 0 or more")
+                raise ValueError(
+                    f"sample_weight[{wrong[0]}] is {weights[wrong[0]]}, expected a finite number >= 0"
+                )
         weights = weights if class_weights is None else weights * class_weights
         if not weights.any():
-            raise ValueError("the weights of all examples are zero, expected some that count")
+            raise ValueError("the weights of all examples are zero, expected at least one above 0")
         return weights
 
     def _columns(self, texts: Any) -> list[list[str]]:
@@ -322,32 +340,8 @@ def read_estimator(cls: type[_Estimator], folder: Path, config: dict[str, Any]) 
     return estimator
 
 
-def _strength(value: Any) -> float | Literal["auto"]:
-    # Of a float32, the same number in double precision.
-    return "auto" if value == "auto" else float(value)
-
-
-def _generator(random_state: Any) -> np.random.Generator:
-    try:
-        return np.random.default_rng(random_state)
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"random_state is {random_state!r}, expected a whole number of 0 or more, a generator or None"
-        ) from error
-
-
-def _loaded(model: str | os.PathLike[str]) -> Encoder:
-    return _shipped(model) if model in available_models() else load_encoder(model)
-
-
-@lru_cache(maxsize=1)
-def _shipped(name: str) -> Encoder:
-    # A grid search fits hundreds of times from the same files, which do not change.
-    return load_encoder(name)
-
-
 def features_of(encoder: Encoder, columns: list[list[str]], show_progress_bar: bool) -> Matrix:
-    """Vectors (n, d) of one column of texts; of two, the features (n, 2 d) of pairs."""
+    """Returns the features of examples: vectors (n, d) of single texts, or pair features (n, 2 d) of two columns."""
     vectors = [
         encoder.encode(column, on_overflow="ignore", show_progress_bar=show_progress_bar)
         for column in columns
@@ -355,38 +349,15 @@ def features_of(encoder: Encoder, columns: list[list[str]], show_progress_bar: b
     return np.asarray(vectors[0] if len(vectors) == 1 else pair_features(*vectors), np.float32)
 
 
-def check_settings(estimator: SentenceEstimator) -> None:
-    """Checks every setting, as scikit-learn has it: when fitting.
-
-    Raises:
-        TypeError, ValueError: A setting is of another type or out of its range.
-    """
-    for name, choices in (("tune", ("head", "all")), ("init", ("pretrained", "random"))):
-        if getattr(estimator, name) not in choices:
-            raise ValueError(f"{name} is {getattr(estimator, name)!r}, expected one of {choices}")
-    if not isinstance(estimator.encoder, str | os.PathLike | Encoder):
-        raise TypeError(
-            f"encoder is {type(estimator.encoder).__name__}, expected the name of a model, a folder or an Encoder"
-        )
-    strength = estimator.C
-    if not (isinstance(strength, str) and strength == "auto") and not (
-        is_number(strength) and 0 < strength < np.inf
-    ):
-        raise ValueError(f"C is {strength!r}, expected 'auto' or a number above 0")
-    fraction = estimator.validation_fraction
-    if not (is_number(fraction) and 0 <= fraction < 1):
-        raise ValueError(f"validation_fraction is {fraction!r}, expected a share in [0, 1)")
-    tuning_config(estimator)
+def _take(columns: list[list[str]], rows: Rows) -> list[list[str]]:
+    return [[column[row] for row in rows] for column in columns]
 
 
-def is_number(value: Any) -> TypeGuard[float]:
-    """Whether a setting is a number, which a bool is not."""
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+def _load_encoder(model: str | os.PathLike[str]) -> Encoder:
+    return _load_shipped(model) if model in available_models() else load_encoder(model)
 
 
-def tuning_config(estimator: SentenceEstimator) -> FineTuningConfig:
-    """The settings of tune="all", checked."""
-    names = ("epochs", "patience", "batch_size", "learning_rate", "regularization", "max_minutes")
-    values = {name: getattr(estimator, name) for name in names}
-    # A grid of settings may be an array of them.
-    return FineTuningConfig(**{k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()})
+@lru_cache(maxsize=1)
+def _load_shipped(name: str) -> Encoder:
+    # A grid search fits hundreds of estimators with the same encoder, whose files do not change.
+    return load_encoder(name)

@@ -1,4 +1,4 @@
-"""Labels as people have them, and the numbers that a head is fitted to."""
+"""Parses labels, scores, texts and pairs in the forms users have them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ _TYPES: dict[LabelType, type] = {"str": str, "int": int, "float": float, "bool":
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """The classes of a classifier, and how its labels were given.
+    """The classes of a classifier, and the form of its labels.
 
     Attributes:
-        classes: (K,) sorted.
-        multi_label: Whether an example has any number of labels, rather than one.
-        indicator: Whether they were given as a matrix of 0 and 1, and are given back as one.
+        classes: (K,) the sorted classes.
+        multi_label: Whether an example has several labels instead of one.
+        indicator: Whether labels are a matrix of 0 and 1, both in ``fit`` and in ``predict``.
     """
 
     classes: npt.NDArray[Any]
@@ -28,7 +28,7 @@ class Labels:
     indicator: bool = False
 
     def decoded(self, probabilities: npt.NDArray[np.float64]) -> Any:
-        """Labels of probabilities (n, K): an array (n,), an indicator matrix (n, K), or a list of tuples."""
+        """Returns the labels for probabilities (n, K): an array (n,), an indicator matrix (n, K), or a list of tuples."""
         if not self.multi_label:
             return self.classes[probabilities.argmax(axis=1)]
         chosen = probabilities > 0.5
@@ -37,50 +37,57 @@ class Labels:
         return [tuple(self.classes[row].tolist()) for row in chosen]
 
     def encoded(self, y: Any) -> npt.NDArray[np.float32]:
-        """Targets (n, K) of labels given as those that were fitted; a label that is none of the classes has no 1."""
-        return self._matched(parse_labels(y, self.multi_label))
+        """Returns the targets (n, K) of labels in the form of the fit. Labels that are none of the classes are skipped."""
+        return self._targets(parse_labels(y, self.multi_label))
 
-    def right(self, probabilities: npt.NDArray[np.float64], y: Any) -> npt.NDArray[np.bool_]:
-        """Whether what :meth:`decoded` gives for probabilities (n, K) is y, all labels of an example: (n,)."""
-        found = parse_labels(y, self.multi_label)
-        targets = self._matched(found) > 0.5
+    def matches(self, probabilities: npt.NDArray[np.float64], y: Any) -> npt.NDArray[np.bool_]:
+        """Returns whether the predictions for probabilities (n, K) equal the labels y of each example: (n,).
+
+        Raises:
+            ValueError: The number of labels is not n, or the labels are in another form than those of the fit.
+        """
+        parsed = parse_labels(y, self.multi_label)
+        targets = self._targets(parsed) > 0.5
         if len(targets) != len(probabilities):
-            raise ValueError(
-                f"there are {len(probabilities)} examples, and y has {len(targets)}: expected as many of both"
-            )
+            raise ValueError(f"got {len(probabilities)} examples but {len(targets)} labels")
         if not self.multi_label:
             return np.asarray(targets[np.arange(len(targets)), probabilities.argmax(axis=1)])
         # A label that is none of the classes is never predicted.
-        known = targets.sum(axis=1) == found.targets.sum(axis=1)
-        return np.asarray(((probabilities > 0.5) == targets).all(axis=1) & known)
+        is_known = targets.sum(axis=1) == parsed.targets.sum(axis=1)
+        return np.asarray(((probabilities > 0.5) == targets).all(axis=1) & is_known)
 
-    def _matched(self, found: "ParsedLabels") -> npt.NDArray[np.float32]:
-        if found.indicator != self.indicator:
-            raise ValueError("labels are given in another form than those that the classifier was fitted to")
+    def _targets(self, parsed: "ParsedLabels") -> npt.NDArray[np.float32]:
+        if parsed.indicator != self.indicator:
+            raise ValueError("the labels are in another form than those that the classifier was fitted with")
         if self.indicator:
-            if found.targets.shape[1] != len(self.classes):
-                raise ValueError(f"y has {found.targets.shape[1]} columns, expected {len(self.classes)}")
-            return found.targets
-        place = {label: column for column, label in enumerate(self.classes.tolist())}
-        targets = np.zeros((len(found.targets), len(self.classes)), np.float32)
-        for column, label in enumerate(found.classes.tolist()):
-            if label in place:
-                targets[:, place[label]] = found.targets[:, column]
+            if parsed.targets.shape[1] != len(self.classes):
+                raise ValueError(f"y has {parsed.targets.shape[1]} columns, expected {len(self.classes)}")
+            return parsed.targets
+        column_of = {label: column for column, label in enumerate(self.classes.tolist())}
+        targets = np.zeros((len(parsed.targets), len(self.classes)), np.float32)
+        for column, label in enumerate(parsed.classes.tolist()):
+            if label in column_of:
+                targets[:, column_of[label]] = parsed.targets[:, column]
         return targets
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values that :meth:`from_json` takes."""
+        """Returns JSON values, for :meth:`from_json`."""
         kind = _type_name(self.classes[0]) if len(self.classes) else "str"
         return {
-            "type": kind, "classes": self.classes.tolist(), "multi_label": self.multi_label, "indicator": self.indicator,
-        }  # fmt: skip
+            "type": kind,
+            "classes": self.classes.tolist(),
+            "multi_label": self.multi_label,
+            "indicator": self.indicator,
+        }
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Labels":
-        """The labels that :meth:`to_json` told.
+        """Builds labels from the values of :meth:`to_json`.
 
         Raises:
-            KeyError, TypeError, ValueError: They are not what it tells.
+            KeyError: A key is missing, or the type is unknown.
+            TypeError: A value has the wrong type.
+            ValueError: The classes are not sorted, or not unique.
         """
         kind, classes = _TYPES[value["type"]], value["classes"]
         flags = value["multi_label"], value["indicator"]
@@ -89,28 +96,28 @@ class Labels:
         if any(type(flag) is not bool for flag in flags):
             raise TypeError(f"multi_label and indicator are {flags}, expected true or false")
         if classes != sorted(set(classes)):
-            raise ValueError(f"classes are {_shown(classes)}, expected each once, sorted")
+            raise ValueError(f"classes are {_shown(classes)}, expected sorted, unique classes")
         return cls(_array(classes), *flags)
 
 
 @dataclass(frozen=True, eq=False)
 class ParsedLabels(Labels):
-    """Labels of some examples; ``targets`` (n, K) float32 has a 1 where an example has a class."""
+    """The labels of n examples; ``targets`` (n, K) float32 is 1 where an example has a class."""
 
     targets: npt.NDArray[np.float32] = None  # type: ignore[assignment]
 
 
 def parse_labels(y: Any, multi_label: bool | None = None) -> ParsedLabels:
-    """Labels of n examples.
+    """Parses the labels of n examples.
 
     Args:
         y: n labels, all str, all int, all bool or all whole floats; n collections of such labels; or a matrix (n, K)
             of 0 and 1, which may be a list of lists.
-        multi_label: What they must be, if that is known.
+        multi_label: Whether examples have several labels. By default, the first example decides.
 
     Raises:
-        TypeError: A label is None or of another type; with its index.
-        ValueError: A label is NaN or no whole number, or a matrix has other values than 0 and 1.
+        TypeError: A label has the wrong type, or another type than the first one; the message contains its index.
+        ValueError: A label is NaN or not a whole number, or a matrix has other values than 0 and 1.
     """
     y = _sequence(y, "labels, one for each text")
     if getattr(y, "ndim", 1) == 2 or hasattr(y, "toarray"):
@@ -133,24 +140,24 @@ def parse_labels(y: Any, multi_label: bool | None = None) -> ParsedLabels:
             if first is None:
                 first = (kind, f"{where} is {_shown(label)}")
             elif kind != first[0]:
-                raise TypeError(f"{where} is {_shown(label)}, but {first[1]}: expected labels of one type")
+                raise TypeError(f"{where} is {_shown(label)}, but {first[1]}; expected labels of one type")
     if several and _is_matrix(items, rows):
         return _parsed_matrix(np.array(rows))
     classes = _array(sorted({label for row in rows for label in row}))
-    place = {label: column for column, label in enumerate(classes.tolist())}
+    column_of = {label: column for column, label in enumerate(classes.tolist())}
     targets = np.zeros((len(rows), len(classes)), np.float32)
     for index, row in enumerate(rows):
         for label in row:
-            targets[index, place[label]] = 1.0
+            targets[index, column_of[label]] = 1.0
     return ParsedLabels(classes, several, False, targets)
 
 
 def parse_scores(y: Any) -> npt.NDArray[np.float64]:
-    """Scores (n,) float64.
+    """Parses scores into an array (n,), float64.
 
     Raises:
-        TypeError: One is no number.
-        ValueError: One is not finite; with its index.
+        TypeError: A score is not a number; the message contains its index.
+        ValueError: A score is not finite; the message contains its index.
     """
     items = list(_sequence(y, "numbers, one for each pair"))
     for index, item in enumerate(items):
@@ -162,10 +169,13 @@ def parse_scores(y: Any) -> npt.NDArray[np.float64]:
 
 
 def parse_pairs(pairs: Any) -> tuple[list[str], list[str]]:
-    """First and second texts of n pairs: a sequence of pairs of str, an array (n, 2), or a frame of two columns.
+    """Parses n pairs into first and second texts.
+
+    Args:
+        pairs: A sequence of pairs of str, an array (n, 2), or a data frame with two columns.
 
     Raises:
-        TypeError: Something is no pair of str; with its index.
+        TypeError: An item is not a pair of str; the message contains its index.
     """
     if hasattr(pairs, "columns") and hasattr(pairs, "to_numpy"):
         pairs = pairs.to_numpy()
@@ -183,22 +193,26 @@ def parse_pairs(pairs: Any) -> tuple[list[str], list[str]]:
 
 
 def parse_texts(texts: Any) -> list[str]:
-    """A list of texts, checked like those of :meth:`sentenc.Encoder.encode`; a lone str is refused."""
+    """Parses texts into a list, with the checks of :meth:`sentenc.Encoder.encode`. A single str is refused.
+
+    Raises:
+        TypeError: ``texts`` is not a sequence of str; the message contains the index of the wrong item.
+    """
     if isinstance(texts, str):
-        raise TypeError("texts is a str, expected a sequence of them")
+        raise TypeError("texts is a str, expected a sequence of str")
     if hasattr(texts, "columns"):
-        # Taken by iteration, it would give their names.
-        raise TypeError(f"texts is {type(texts).__name__}, expected a sequence of str: pass one column of it")
+        # Iterating over a data frame yields the names of its columns.
+        raise TypeError(f"texts is {type(texts).__name__}, expected a sequence of str: pass a single column")
     return as_text_list(texts)
 
 
 def _parsed_matrix(y: Any) -> ParsedLabels:
     matrix = np.asarray(y.toarray() if hasattr(y, "toarray") else y)
-    right = np.isin(matrix, (0, 1)) if matrix.dtype.kind in "buif" else np.zeros(matrix.shape, np.bool_)
-    if not right.all():
-        row, column = np.argwhere(~right)[0].tolist()
+    is_valid = np.isin(matrix, (0, 1)) if matrix.dtype.kind in "buif" else np.zeros(matrix.shape, np.bool_)
+    if not is_valid.all():
+        row, column = np.argwhere(~is_valid)[0].tolist()
         raise ValueError(
-            f"y[{row}, {column}] is {matrix[row, column]}, expected 0 or 1 in every place of a matrix of labels"
+            f"y[{row}, {column}] is {matrix[row, column]}, expected 0 or 1 everywhere in a matrix of labels"
         )
     return ParsedLabels(np.arange(matrix.shape[1]), True, True, matrix.astype(np.float32))
 
@@ -212,9 +226,9 @@ def _checked_label(label: Any, where: str) -> Any:
         raise ValueError(f"{where} is nan, expected a label: str, int or bool")
     if isinstance(label, float) and not label.is_integer():
         raise ValueError(
-            f"{where} is {label}, expected classes, not continuous values (scores of pairs: SentencePairRegressor)"
+            f"{where} is {label}, expected classes, not continuous values; SentencePairRegressor fits scores of pairs"
         )
-    # The plain value of a member of an Enum, whose hash is another.
+    # The plain value of an Enum member, which hashes differently.
     if type(label) not in _TYPES.values():
         label = str.__str__(label) if isinstance(label, str) else _TYPES[_type_name(label)](label)
     return label
@@ -222,7 +236,7 @@ def _checked_label(label: Any, where: str) -> Any:
 
 def _sequence(y: Any, what: str) -> Any:
     if y is None:
-        # In the words that scikit-learn looks for.
+        # scikit-learn's checks search for this wording.
         raise ValueError(f"fit requires y to be passed, but the target y is None: expected {what}")
     if not isinstance(y, Iterable) and hasattr(y, "__array__"):
         y = np.asarray(y)
@@ -236,25 +250,25 @@ def _is_collection(item: Any) -> bool:
 
 
 def _is_matrix(items: list[Any], rows: list[list[Any]]) -> bool:
-    # Lists of one length, two or more, of 0 and 1 alone: as labels they would make no sense, each having a label twice
-    # or all having both.
-    same = len({len(row) for row in rows}) == 1 and len(rows[0]) > 1
-    listed = same and all(isinstance(item, list | np.ndarray) for item in items)
-    return listed and all(type(label) is not str and label in (0, 1) for row in rows for label in row)
+    # Lists of 0 and 1 with one length of at least two are a matrix. As collections of labels they would make no sense:
+    # each would contain a label twice, or all would contain both.
+    is_rectangular = len({len(row) for row in rows}) == 1 and len(rows[0]) > 1
+    is_nested = is_rectangular and all(isinstance(item, list | np.ndarray) for item in items)
+    return is_nested and all(type(label) is not str and label in (0, 1) for row in rows for label in row)
 
 
 def _type_name(label: Any) -> LabelType:
     value = label.item() if isinstance(label, np.generic) else label
-    # bool first: a bool is an int.
+    # bool comes first because a bool is an int.
     return next(name for name in ("bool", "int", "float", "str") if isinstance(value, _TYPES[name]))
 
 
 def _array(labels: list[Any]) -> npt.NDArray[Any]:
-    # Not numpy's own choice where it would change a label: "U" drops trailing NULs, large int become float.
+    # NumPy's own choice of dtype would change some labels: "U" drops trailing NULs, and large ints become floats.
     if labels and isinstance(labels[0], str) and any(label.endswith("\0") for label in labels):
-        found = np.empty(len(labels), object)
-        found[:] = labels
-        return found
+        array = np.empty(len(labels), object)
+        array[:] = labels
+        return array
     if labels and type(labels[0]) is int and not all(-(2**63) <= label < 2**63 for label in labels):
         return np.array(labels, object)
     return np.array(labels)

@@ -1,4 +1,4 @@
-"""A classifier and a scorer of pairs of sentences."""
+"""A classifier and a regressor of pairs of sentences."""
 
 from typing import Any, Self
 
@@ -6,19 +6,21 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.downstream.classifier import LabeledEstimator
-from sentenc.downstream.estimator import Matrix, RegressorMixin, SentenceEstimator, is_number
+from sentenc.downstream.estimator import Matrix, RegressorMixin, SentenceEstimator
 from sentenc.downstream.labels import parse_pairs, parse_scores
+from sentenc.downstream.settings import is_number
+from sentenc.metrics import pearson, spearman
 from sentenc.solvers.losses import OutputKind
 
-# Steps of a score: fewer are no score, and more are better divided by something.
-_MOST_STEPS = 101
+# Maximum number of steps of a scale. A finer scale should be divided by something.
+_MAX_STEPS = 101
 
 
 class SentencePairClassifier(LabeledEstimator):
     """Classifies pairs of texts by the features [|u - v|; u * v] of their vectors.
 
-    Pairs are a sequence of two texts each, an array (n, 2), or a frame of two columns. Settings and attributes are
-    those of :class:`~sentenc.downstream.SentenceClassifier`.
+    Pairs are a sequence of pairs of texts, an array (n, 2), or a data frame with two columns. The settings and
+    attributes are those of :class:`~sentenc.downstream.SentenceClassifier`.
     """
 
     _n_columns = 2
@@ -28,17 +30,18 @@ class SentencePairClassifier(LabeledEstimator):
 
 
 class SentencePairRegressor(RegressorMixin, SentenceEstimator):  # type: ignore[misc, unused-ignore]
-    """Scores pairs of texts, by a distribution over the whole numbers of a scale.
+    """Predicts scores of pairs of texts, through a distribution over the whole numbers of a scale.
 
-    A score of 3.6 is learned as 0.4 of 3 and 0.6 of 4, and predicted as the mean of the distribution (Tai, Socher and
-    Manning, 2015). Settings are those of :class:`~sentenc.downstream.SentenceClassifier`, and:
+    A score of 3.6 is learned as 0.4 of 3 and 0.6 of 4, and the prediction is the mean of the distribution (Tai, Socher
+    and Manning, 2015). The settings are those of :class:`~sentenc.downstream.SentenceClassifier`, and:
 
     Args:
-        score_range: The lowest and the highest score; by default the whole numbers around the scores fitted to.
+        score_range: The lowest and the highest score; by default the whole numbers around the scores in ``fit``.
 
     Attributes:
         steps_: (K,) the whole numbers of the scale.
-        metrics_: Of the held-out part, log_loss, pearson, spearman and its size n; and n_train, seconds.
+        metrics_: On the validation examples: ``log_loss``, ``pearson``, ``spearman`` and their number ``n``. Also
+            ``n_train`` and ``seconds``.
     """
 
     steps_: npt.NDArray[np.int64]
@@ -48,7 +51,7 @@ class SentencePairRegressor(RegressorMixin, SentenceEstimator):  # type: ignore[
         encoder: Any = "cse-en",
         *,
         score_range: tuple[int, int] | None = None,
-        tune: Any = "head",
+        fine_tune: Any = "head",
         init: Any = "pretrained",
         C: Any = "auto",
         validation_fraction: float = 0.1,
@@ -62,16 +65,26 @@ class SentencePairRegressor(RegressorMixin, SentenceEstimator):  # type: ignore[
         show_progress_bar: bool = False,
     ) -> None:
         super().__init__(
-            encoder, tune=tune, init=init, C=C, validation_fraction=validation_fraction, epochs=epochs,
-            patience=patience, batch_size=batch_size, learning_rate=learning_rate, regularization=regularization,
-            max_minutes=max_minutes, random_state=random_state, show_progress_bar=show_progress_bar,
-        )  # fmt: skip
-        # Scores have no classes to weigh.
+            encoder,
+            fine_tune=fine_tune,
+            init=init,
+            C=C,
+            validation_fraction=validation_fraction,
+            epochs=epochs,
+            patience=patience,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            regularization=regularization,
+            max_minutes=max_minutes,
+            random_state=random_state,
+            show_progress_bar=show_progress_bar,
+        )
+        # Scores have no classes that could be weighted.
         del self.class_weight
         self.score_range = score_range
 
     def fit(self, pairs: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Fits the scorer.
+        """Fits the regressor.
 
         Args:
             pairs: n pairs of texts.
@@ -79,22 +92,22 @@ class SentencePairRegressor(RegressorMixin, SentenceEstimator):  # type: ignore[
             sample_weight: n weights.
 
         Raises:
-            TypeError: A text or score is none; with its index.
+            TypeError: A text or a score has the wrong type; the message contains its index.
             ValueError: A score is out of the range, or the range has too few or too many steps.
         """
         scores = parse_scores(y)
         if len(scores) == 0:
-            raise ValueError("there are 0 examples, expected at least two of different scores")
+            raise ValueError("got 0 examples, expected at least two with different scores")
         steps = _steps(scores, self.score_range)
-        held = self._fit(pairs, score_shares(scores, steps), "softmax", sample_weight, None)
+        validation = self._fit(pairs, step_distributions(scores, steps), "softmax", sample_weight, None)
         self.steps_ = steps
         self.metrics_.pop("accuracy", None)
-        if held is not None:
-            self.metrics_ |= _correlations(held[1] @ steps, scores[held[0]])
+        if validation is not None:
+            self.metrics_ |= _correlations(validation[1] @ steps, scores[validation[0]])
         return self
 
     def predict(self, pairs: Any) -> npt.NDArray[np.float64]:
-        """The mean score of every pair, (n,)."""
+        """Predicts the score of every pair, (n,)."""
         return self.predict_proba(pairs) @ self.steps_.astype(np.float64)
 
     _n_columns = 2
@@ -117,29 +130,30 @@ class SentencePairRegressor(RegressorMixin, SentenceEstimator):  # type: ignore[
         return len(steps), "softmax"
 
 
-def score_shares(scores: npt.NDArray[np.float64], steps: npt.NDArray[np.int64]) -> Matrix:
-    """Shares (n, K) of the steps (K,) whose mean is each score (n,): 3.6 is 0.4 of 3 and 0.6 of 4.
+def step_distributions(scores: npt.NDArray[np.float64], steps: npt.NDArray[np.int64]) -> Matrix:
+    """Returns distributions (n, K) over the steps (K,) whose means are the scores (n,): 3.6 is 0.4 of 3 and 0.6 of 4.
 
     Source: Tai, Socher and Manning 2015.
     """
     return np.maximum(0.0, 1.0 - np.abs(scores[:, None] - steps)).astype(np.float32)
 
 
-def _steps(scores: npt.NDArray[np.float64], wanted: tuple[int, int] | None) -> npt.NDArray[np.int64]:
-    if wanted is None:
+def _steps(scores: npt.NDArray[np.float64], score_range: tuple[int, int] | None) -> npt.NDArray[np.int64]:
+    if score_range is None:
         low, high = int(np.floor(scores.min())), int(np.ceil(scores.max()))
     else:
-        ends = list(wanted) if isinstance(wanted, tuple | list) else []
+        ends = list(score_range) if isinstance(score_range, tuple | list) else []
         if len(ends) != 2 or not all(map(_is_whole, ends)) or ends[0] >= ends[1]:
-            raise ValueError(f"score_range is {wanted!r}, expected two whole numbers, the lower first")
+            raise ValueError(f"score_range is {score_range!r}, expected two whole numbers in ascending order")
         low, high = int(ends[0]), int(ends[1])
     if outside := [index for index, score in enumerate(scores) if not low <= score <= high]:
         raise ValueError(f"y[{outside[0]}] is {scores[outside[0]]}, expected a score from {low} to {high}")
     if high <= low:
-        raise ValueError(f"all scores are {scores[0]}, expected different ones or a score_range")
-    if high - low + 1 > _MOST_STEPS:
+        raise ValueError(f"all scores are {scores[0]}, expected different scores, or a score_range")
+    if high - low + 1 > _MAX_STEPS:
         raise ValueError(
-            f"scores from {low:g} to {high:g} have {high - low + 1:g} whole numbers, expected at most {_MOST_STEPS}: divide them"
+            f"scores from {low:g} to {high:g} have {high - low + 1:g} whole numbers, expected at most {_MAX_STEPS}: "
+            "divide the scores"
         )
     return np.arange(low, high + 1)
 
@@ -149,9 +163,7 @@ def _is_whole(value: Any) -> bool:
 
 
 def _correlations(predicted: npt.NDArray[np.float64], scores: npt.NDArray[np.float64]) -> dict[str, float]:
-    from sentenc.metrics import pearson, spearman
-
-    # None where one of both is always the same.
+    # Correlations with a constant are not defined.
     if len(scores) < 2 or np.ptp(scores) == 0 or np.ptp(predicted) == 0:
         return {}
     return {"pearson": pearson(predicted, scores), "spearman": spearman(predicted, scores)}

@@ -1,4 +1,4 @@
-"""How good a classifier is on examples that it was not fitted on, and where it is wrong."""
+"""Evaluation report of a fitted estimator on held-out examples: measures, scores by label, and mistakes."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -9,23 +9,24 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.errors import MissingExtraError
+from sentenc.metrics import pearson, spearman
 
 Floats = npt.NDArray[np.float64]
 Kind = Literal["single", "multi", "score"]
 
-# Probabilities below this count as this in a log loss: one certain error must not make it infinite.
+# Lower bound of the probabilities in a log loss, so that a single certain error does not make it infinite.
 _LEAST_PROBABILITY = 1e-15
 
 
 class LabelScores(NamedTuple):
-    """How well one label is told.
+    """Precision, recall and F1 of a label.
 
     Attributes:
         label: The label.
-        precision: Share of right ones among the examples that were given the label.
-        recall: Share of the label's examples that were given it.
-        f1: Harmonic mean of the two; 0 where neither is defined.
-        support: Examples that have the label.
+        precision: Share of right predictions among the examples for which the label was predicted.
+        recall: Share of the label's examples for which it was predicted.
+        f1: Harmonic mean of precision and recall; 0 where neither is defined.
+        support: Number of examples that have the label.
     """
 
     label: Any
@@ -36,15 +37,15 @@ class LabelScores(NamedTuple):
 
 
 class Mistake(NamedTuple):
-    """An example on which label and prediction differ.
+    """An example whose label and prediction differ.
 
     Attributes:
         text: The text, or the two texts of a pair.
-        label: What the example is labeled; a tuple of labels where there may be several.
-        predicted: What was predicted.
-        confidence: Probability of the prediction; of the surest wrong decision where there may be several
-            labels; of a score the distance from the label.
-        place: Where the example comes from (file and line), if that is known.
+        label: The true label; a tuple of labels if there may be several.
+        predicted: The prediction, in the same form.
+        confidence: Probability of the prediction. With several labels, that of the most confident wrong decision. For a
+            score, the distance from the true score.
+        place: File and line of the example, if known.
     """
 
     text: Any
@@ -56,20 +57,20 @@ class Mistake(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """Numbers about predictions, and the mistakes.
+    """Measures of predictions, and the mistakes.
 
     Attributes:
-        kind: ``"single"`` (one label each), ``"multi"`` (any number of labels) or ``"score"``.
-        n_examples: Examples that were predicted.
-        scores: Measures of all of it by name, the main one first; shares, not per cent.
-        averages: Over the labels: ``"macro"`` (each counts alike), ``"weighted"`` (by support) and, for
-            several labels, ``"micro"`` (all decisions together), each (precision, recall, F1).
+        kind: ``"single"`` (one label per example), ``"multi"`` (several labels) or ``"score"``.
+        n_examples: Number of examples.
+        scores: Overall measures by name, the main one first; fractions, not percentages.
+        averages: (precision, recall, F1) over the labels: ``"macro"`` (all labels weigh the same), ``"weighted"`` (by
+            support) and, for several labels, ``"micro"`` (over all decisions).
         labels: Scores of every label, in the order of the classes.
-        confusion: Examples of each label (row) that were given each (column), in the order of ``labels``;
-            for one label each only.
-        mistakes: The surest first; of scores all examples, the farthest first.
-        true_scores: Labels (n,) and predictions (n,), for scores only.
-        unknown: Labels of examples that no training example had.
+        confusion: Counts of examples by true label (row) and prediction (column), in the order of ``labels``; only for
+            one label per example.
+        mistakes: The most confident first. For scores, all examples, the largest distance first.
+        true_scores: True scores (n,) and predictions (n,); only for scores.
+        unknown: Labels that no training example had.
     """
 
     kind: Kind
@@ -83,22 +84,22 @@ class Report:
     unknown: list[Any] = field(default_factory=list)
 
     def confusions(self) -> list[tuple[Any, Any, int]]:
-        """(label, predicted, count) of the mix-ups, the most frequent first."""
+        """Returns (label, predicted, count) of each kind of confusion, the most frequent first."""
         if self.confusion is None:
             return []
         wrong = self.confusion.copy()
         np.fill_diagonal(wrong, 0)
         rows, columns = np.nonzero(wrong)
         order = np.argsort(-wrong[rows, columns], kind="stable")
-        names = [one.label for one in self.labels]
+        names = [scores.label for scores in self.labels]
         return [
             (names[i], names[j], int(wrong[i, j])) for i, j in zip(rows[order], columns[order], strict=True)
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON values; a measure that is not defined is None.
+        """Returns the report as JSON values. Undefined measures are None.
 
-        ``confusion`` is a list of [label, predicted, count], without the counts of 0.
+        ``confusion`` is a list of [label, predicted, count], without counts of 0.
         """
         return {
             "kind": self.kind,
@@ -108,19 +109,22 @@ class Report:
                 name: dict(zip(("precision", "recall", "f1"), values, strict=True))
                 for name, values in self.averages.items()
             },
-            "labels": [one._asdict() for one in self.labels],
+            "labels": [scores._asdict() for scores in self.labels],
             "confusion": self._cells(),
             "mistakes": [
-                {name: list(value) if isinstance(value, tuple) else value for name, value in one._asdict().items()}
-                for one in self.mistakes
+                {
+                    name: list(value) if isinstance(value, tuple) else value
+                    for name, value in mistake._asdict().items()
+                }
+                for mistake in self.mistakes
             ],
             "unknown_labels": list(self.unknown),
-        }  # fmt: skip
+        }
 
     def _cells(self) -> list[list[Any]] | None:
         if self.confusion is None:
             return None
-        names = [one.label for one in self.labels]
+        names = [scores.label for scores in self.labels]
         cells = np.argwhere(self.confusion).tolist()
         return [[names[i], names[j], int(self.confusion[i, j])] for i, j in cells]
 
@@ -133,22 +137,23 @@ def classification_report(
     texts: Sequence[Any],
     places: Sequence[str] | None = None,
 ) -> Report:
-    """Reports on predictions of one label each.
+    """Builds the report of predictions with one label per example.
 
     Args:
         y_true: The labels of n examples.
         y_pred: The n predictions.
         proba: Shape (n, K), the probability of each class.
-        classes: The K classes, in the order of the columns.
+        classes: The K classes, in the order of the columns of ``proba``.
         texts: The n texts, or pairs of texts.
-        places: Where each example comes from.
+        places: File and line of each example.
 
     Returns:
-        ``scores`` are ``accuracy``, ``majority accuracy`` (of the most frequent label, given to all) and
-        ``log loss`` (natural logarithm; of examples whose label is one of the classes).
+        A report with the scores ``accuracy``, ``majority accuracy`` (of always predicting the most frequent label) and
+        ``log loss`` (natural logarithm, over examples whose label is one of the classes).
 
     Raises:
         ValueError: There are no examples, or lengths differ.
+        MissingExtraError: scikit-learn is not installed.
     """
     metrics = _metrics()
     gold, predicted = _listed(y_true), _listed(y_pred)
@@ -159,23 +164,23 @@ def classification_report(
     true = np.array([position[label] for label in gold])
     given = np.array([position[label] for label in predicted])
     known = true < len(names) - len(unknown)
-    of_gold = probabilities[np.arange(len(true)), true][known]
+    p_gold = probabilities[np.arange(len(true)), true][known]
     labels, averages = _label_scores(metrics, true, given, names, ("macro", "weighted"))
-    sure = probabilities[np.arange(len(given)), given]
+    confidence = probabilities[np.arange(len(given)), given]
     wrong = np.nonzero(true != given)[0]
-    wrong = wrong[np.argsort(-sure[wrong], kind="stable")]
+    wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
     return Report(
         "single",
         len(gold),
         {
             "accuracy": float(metrics.accuracy_score(true, given)),
             "majority accuracy": float(np.bincount(true).max() / len(true)),
-            "log loss": _mean(-np.log(np.maximum(of_gold, _LEAST_PROBABILITY))),
+            "log loss": _mean(-np.log(np.maximum(p_gold, _LEAST_PROBABILITY))),
         },
         averages,
         labels,
         metrics.confusion_matrix(true, given, labels=range(len(names))),
-        [_mistake(i, texts, gold[i], predicted[i], float(sure[i]), places) for i in wrong.tolist()],
+        [_mistake(i, texts, gold[i], predicted[i], float(confidence[i]), places) for i in wrong.tolist()],
         unknown=unknown,
     )
 
@@ -188,22 +193,23 @@ def multi_label_report(
     texts: Sequence[Any],
     places: Sequence[str] | None = None,
 ) -> Report:
-    """Reports on predictions of any number of labels each.
+    """Builds the report of predictions with several labels per example.
 
     Args:
         y_true: A collection of labels for each of n examples.
-        y_pred: The n predictions, likewise.
-        proba: Shape (n, K), the probability that an example has each label.
-        classes: The K labels, in the order of the columns.
+        y_pred: The n predictions, in the same form.
+        proba: Shape (n, K), the probability of each label.
+        classes: The K labels, in the order of the columns of ``proba``.
         texts: The n texts, or pairs of texts.
-        places: Where each example comes from.
+        places: File and line of each example.
 
     Returns:
-        ``scores`` are ``subset accuracy`` (examples with exactly the right labels), ``hamming loss`` (share
-        of wrong decisions) and ``log loss`` (natural logarithm, mean over all decisions).
+        A report with the scores ``subset accuracy`` (share of examples with exactly the right labels), ``hamming
+        loss`` (share of wrong decisions) and ``log loss`` (natural logarithm, mean over all decisions).
 
     Raises:
         ValueError: There are no examples, or lengths differ.
+        MissingExtraError: scikit-learn is not installed.
     """
     metrics = _metrics()
     gold = [tuple(_listed(labels)) for labels in y_true]
@@ -213,24 +219,24 @@ def multi_label_report(
     probabilities = _widened(proba, len(names))
     true, given = _indicators(gold, names), _indicators(predicted, names)
     known = slice(0, len(names) - len(unknown))
-    right = np.where(true, probabilities, 1 - probabilities)[:, known]
+    p_right = np.where(true, probabilities, 1 - probabilities)[:, known]
     labels, averages = _label_scores(metrics, true, given, names, ("micro", "macro", "weighted"))
-    # How sure a decision was: the probability of what was decided.
-    sure = np.where(true != given, np.where(given, probabilities, 1 - probabilities), 0.0).max(axis=1)
+    # The confidence of a decision is the probability of its outcome.
+    confidence = np.where(true != given, np.where(given, probabilities, 1 - probabilities), 0.0).max(axis=1)
     wrong = np.nonzero((true != given).any(axis=1))[0]
-    wrong = wrong[np.argsort(-sure[wrong], kind="stable")]
+    wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
     return Report(
         "multi",
         len(gold),
         {
             "subset accuracy": float(metrics.accuracy_score(true, given)),
             "hamming loss": float(metrics.hamming_loss(true, given)),
-            "log loss": _mean(-np.log(np.maximum(right, _LEAST_PROBABILITY))),
+            "log loss": _mean(-np.log(np.maximum(p_right, _LEAST_PROBABILITY))),
         },
         averages,
         labels,
         None,
-        [_mistake(i, texts, gold[i], predicted[i], float(sure[i]), places) for i in wrong.tolist()],
+        [_mistake(i, texts, gold[i], predicted[i], float(confidence[i]), places) for i in wrong.tolist()],
         unknown=unknown,
     )
 
@@ -241,28 +247,27 @@ def regression_report(
     texts: Sequence[Any],
     places: Sequence[str] | None = None,
 ) -> Report:
-    """Reports on predicted scores.
+    """Builds the report of predicted scores.
 
     Args:
-        y_true: Shape (n,).
-        y_pred: Shape (n,).
+        y_true: True scores, shape (n,).
+        y_pred: Predicted scores, shape (n,).
         texts: The n texts, or pairs of texts.
-        places: Where each example comes from.
+        places: File and line of each example.
 
     Returns:
-        ``scores`` are ``pearson`` and ``spearman`` (correlations; NaN where one side is constant),
-        ``mean squared error``, ``mean absolute error`` and ``r2`` (NaN for fewer than two examples).
+        A report with the scores ``pearson`` and ``spearman`` (correlations; NaN if one side is constant), ``mean
+        squared error``, ``mean absolute error`` and ``r2`` (NaN for fewer than two examples).
 
     Raises:
         ValueError: There are no examples, or lengths differ.
+        MissingExtraError: scikit-learn is not installed.
     """
     metrics = _metrics()
-    from sentenc.metrics import pearson, spearman
-
     true, given = np.asarray(y_true, np.float64), np.asarray(y_pred, np.float64)
     _check(len(true), y_pred=given, texts=texts, places=places)
     varied = len(true) > 1 and np.ptp(true) > 0 and np.ptp(given) > 0
-    off = np.abs(true - given)
+    distance = np.abs(true - given)
     return Report(
         "score",
         len(true),
@@ -274,8 +279,8 @@ def regression_report(
             "r2": float(metrics.r2_score(true, given)) if len(true) > 1 else math.nan,
         },
         mistakes=[
-            _mistake(i, texts, float(true[i]), float(given[i]), float(off[i]), places)
-            for i in np.argsort(-off, kind="stable").tolist()
+            _mistake(i, texts, float(true[i]), float(given[i]), float(distance[i]), places)
+            for i in np.argsort(-distance, kind="stable").tolist()
         ],
         true_scores=(true, given),
     )
@@ -285,12 +290,12 @@ def _metrics() -> Any:
     try:
         import sklearn.metrics
     except ImportError as error:
-        raise MissingExtraError("downstream", "scikit-learn", "a report on predictions") from error
+        raise MissingExtraError("downstream", "scikit-learn", "a classification report") from error
     return sklearn.metrics
 
 
 def _listed(values: Any) -> list[Any]:
-    # As Python's own values: numpy's would not go into JSON.
+    # Python's own values, because NumPy's cannot be written as JSON.
     return [value.item() if isinstance(value, np.generic) else value for value in values]
 
 
@@ -302,16 +307,16 @@ def _with_unknown(classes: list[Any], gold: Iterable[Any]) -> tuple[list[Any], l
 
 def _check(n: int, **columns: Any) -> None:
     if n == 0:
-        raise ValueError("got no examples to report on, expected at least one")
+        raise ValueError("got 0 examples, expected at least one to report on")
     for name, column in columns.items():
         if column is not None and len(column) != n:
-            raise ValueError(f"{name} has {len(column)} rows, expected {n}, one for each of y_true")
+            raise ValueError(f"{name} has {len(column)} rows, expected {n}, the length of y_true")
 
 
 def _widened(proba: npt.ArrayLike, width: int) -> Floats:
-    # A label that training had not has probability 0.
-    given = np.asarray(proba, np.float64)
-    return np.pad(given, ((0, 0), (0, width - given.shape[1])))
+    # A label that no training example had has probability 0.
+    matrix = np.asarray(proba, np.float64)
+    return np.pad(matrix, ((0, 0), (0, width - matrix.shape[1])))
 
 
 def _indicators(rows: Sequence[Iterable[Any]], names: Sequence[Any]) -> npt.NDArray[np.bool_]:
@@ -332,11 +337,11 @@ def _label_scores(
         LabelScores(name, float(p), float(r), float(f), int(n))
         for name, p, r, f, n in zip(names, *columns, strict=True)
     ]
-    # As scikit-learn's own reports do: a label that no example has or was given is nobody's failure.
-    seen = np.union1d(true, given) if true.ndim == 1 else np.nonzero((true | given).any(axis=0))[0]
+    # Like scikit-learn's reports, averages leave out labels that neither occur nor were predicted.
+    present = np.union1d(true, given) if true.ndim == 1 else np.nonzero((true | given).any(axis=0))[0]
     averages = {}
-    for kind in kinds if seen.size else ():
-        p, r, f, _ = score(true, given, labels=seen, average=kind, zero_division=0.0)
+    for kind in kinds if present.size else ():
+        p, r, f, _ = score(true, given, labels=present, average=kind, zero_division=0.0)
         averages[kind] = (float(p), float(r), float(f))
     return labels, averages
 

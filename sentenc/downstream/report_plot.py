@@ -1,4 +1,4 @@
-"""A report as pictures: what is taken for what, predicted against given scores, and how training went."""
+"""Draws reports: confusion matrix, precision and recall by label, predicted scores, and loss curves."""
 
 import os
 from collections.abc import Sequence
@@ -9,28 +9,30 @@ import numpy as np
 from sentenc.downstream.report import Report
 from sentenc.figures import BLUE, GREEN, ORANGE, new_figure, save_figure
 
-# Beyond this, numbers in cells cannot be read.
+# Maximum number of labels in a confusion matrix. In a larger one, the numbers in the cells cannot be read.
 MAX_DRAWN = 20
 
 
 def plot_confusion(report: Report, path: str | os.PathLike[str]) -> None:
-    """Draws what each label was taken for: rows are labels, columns predictions.
+    """Draws the confusion matrix: rows are labels, columns are predictions.
 
-    A cell's color is its share of the row, its number the count. Of more than 20 labels, the 20 that take
-    part in most mistakes are drawn, and the title says so.
+    The number in a cell is its count, and its color the share of the row. Of more than 20 labels, only the 20 with the
+    most mistakes are drawn, with a note in the title.
 
     Args:
-        report: Of predictions of one label each.
-        path: Image file; the suffix decides the format.
+        report: A report with one label per example.
+        path: Image file; its suffix determines the format.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
         ValueError: The report has no confusion matrix.
     """
     if report.confusion is None:
-        raise ValueError(f"the report is of kind {report.kind!r}, which has no confusion matrix")
+        raise ValueError(
+            f"the report is of kind {report.kind!r}, expected 'single', which has a confusion matrix"
+        )
     counts = report.confusion
-    # What no example is or was taken for would be an empty cross.
+    # A label that neither occurs nor was predicted would be an empty row and an empty column.
     chosen = np.nonzero(counts.sum(axis=0) + counts.sum(axis=1))[0]
     title = ""
     if len(chosen) > MAX_DRAWN:
@@ -45,7 +47,7 @@ def plot_confusion(report: Report, path: str | os.PathLike[str]) -> None:
     size = 0.42 * len(names) + 0.07 * max(map(len, names)) + 2.0
     figure = _frame(max(size, 4.4), max(size - 0.6, 3.6))
     panel = figure.subplots()
-    # By the root of the share: a few per cent of mistakes shall be seen beside what is right.
+    # The color scale is the root of the share, so that a few percent of mistakes are visible.
     image = panel.imshow(shown / support[:, None], cmap="Blues", norm=_root_norm())
     panel.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=9)
     panel.set_yticks(range(len(names)), names, fontsize=9)
@@ -67,31 +69,33 @@ def plot_confusion(report: Report, path: str | os.PathLike[str]) -> None:
 
 
 def plot_label_scores(report: Report, path: str | os.PathLike[str]) -> None:
-    """Draws precision and recall of each label; of more than 40 labels, the weakest.
+    """Draws the precision and the recall of each label; of more than 40 labels, the weakest 40.
 
     Args:
-        report: Of predictions of labels.
-        path: Image file; the suffix decides the format.
+        report: A report with labels.
+        path: Image file; its suffix determines the format.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
         ValueError: The report has no labels.
     """
-    most = 2 * MAX_DRAWN
-    labels = sorted((one for one in report.labels if one.support), key=lambda one: (one.f1, -one.support))
+    limit = 2 * MAX_DRAWN
+    labels = sorted(
+        (label for label in report.labels if label.support), key=lambda label: (label.f1, -label.support)
+    )
     if not labels:
-        raise ValueError("the report has no label with an example, nothing to draw")
-    title = "" if len(labels) <= most else f"the {most} weakest of {len(labels):,} labels"
-    labels = labels[:most]
+        raise ValueError("the report has no label with an example")
+    title = "" if len(labels) <= limit else f"the {limit} weakest of {len(labels):,} labels"
+    labels = labels[:limit]
     figure = _frame(7.0, 1.2 + 0.3 * len(labels))
     panel = figure.subplots()
     rows = range(len(labels))
-    for row, one in zip(rows, labels, strict=True):
-        panel.plot([one.precision, one.recall], [row, row], color="#bbbbbb", linewidth=1.5, zorder=1)
+    for row, label in zip(rows, labels, strict=True):
+        panel.plot([label.precision, label.recall], [row, row], color="#bbbbbb", linewidth=1.5, zorder=1)
     for name, color, marker in (("precision", BLUE, "o"), ("recall", ORANGE, "s")):
-        panel.scatter([getattr(one, name) for one in labels], rows, s=40, color=color, marker=marker,
+        panel.scatter([getattr(label, name) for label in labels], rows, s=40, color=color, marker=marker,
                       edgecolors="white", linewidths=0.6, label=name, zorder=2)  # fmt: skip
-    panel.set_yticks(rows, [f"{_short(one.label)} ({one.support:,})" for one in labels], fontsize=9)
+    panel.set_yticks(rows, [f"{_short(label.label)} ({label.support:,})" for label in labels], fontsize=9)
     panel.set_ylim(len(labels) - 0.5, -0.5)
     panel.set_xlim(-0.02, 1.02)
     panel.set_title(title, loc="left", fontsize=9, color="#444444")
@@ -104,24 +108,24 @@ def plot_label_scores(report: Report, path: str | os.PathLike[str]) -> None:
 
 
 def plot_scores(report: Report, path: str | os.PathLike[str]) -> None:
-    """Draws predicted scores against the labels.
+    """Draws predicted scores against true scores.
 
     Args:
-        report: Of predictions of scores.
-        path: Image file; the suffix decides the format.
+        report: A report of scores.
+        path: Image file; its suffix determines the format.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
-        ValueError: The report is not of scores.
+        ValueError: The report is of another kind.
     """
     if report.true_scores is None:
-        raise ValueError(f"the report is of kind {report.kind!r}, which has no scores")
+        raise ValueError(f"the report is of kind {report.kind!r}, expected 'score'")
     true, given = report.true_scores
     low, high = min(true.min(), given.min()), max(true.max(), given.max())
     figure = _frame(5.0, 5.0)
     panel = figure.subplots()
     panel.plot([low, high], [low, high], color="#bbbbbb", linewidth=1.2, zorder=1)
-    # Where thousands lie on one another, faint dots show where most are.
+    # Faint dots show the density where thousands overlap.
     alpha = float(np.clip(200 / len(true), 0.08, 0.7))
     panel.scatter(true, given, s=16, color=BLUE, alpha=alpha, linewidths=0, zorder=2)
     panel.set_xlabel("labeled")
@@ -134,29 +138,29 @@ def plot_scores(report: Report, path: str | os.PathLike[str]) -> None:
 
 
 def plot_history(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str]) -> None:
-    """Draws the losses of end-to-end tuning over its epochs, and the held-out score where there is one.
+    """Draws the losses of fine-tuning by epoch, and the validation score if there is one.
 
     Args:
-        rows: ``history_`` of an estimator: ``epoch``, ``train_loss``, ``validation_loss`` and
-            ``validation_score``, any but the first missing or None.
-        path: Image file; the suffix decides the format.
+        rows: The ``history_`` of an estimator: ``epoch``, ``train_loss``, ``validation_loss`` and
+            ``validation_score``. All but the first may be missing or None.
+        path: Image file; its suffix determines the format.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
         ValueError: No row has a loss.
     """
-    losses = (("train_loss", "training loss", BLUE), ("validation_loss", "held-out loss", ORANGE))
+    losses = (("train_loss", "training loss", BLUE), ("validation_loss", "validation loss", ORANGE))
     curves = [(label, color, _points(rows, key)) for key, label, color in losses]
     if not any(points for _, _, points in curves):
-        raise ValueError("the history has no row with a loss, nothing to draw")
+        raise ValueError("the history has no row with a loss")
     figure = _frame(7.0, 4.0)
     left = figure.subplots()
     for label, color, points in curves:
         if points:
             left.plot(*zip(*points, strict=True), color=color, marker="o", markersize=4, label=label)
-    held_out = curves[1][2]
-    if held_out:
-        best = min(held_out, key=lambda point: point[1])
+    validation = curves[1][2]
+    if validation:
+        best = min(validation, key=lambda point: point[1])
         left.scatter(*best, s=110, facecolors="none", edgecolors=ORANGE, label="kept", zorder=3)
     left.set_xlabel("epoch")
     left.set_ylabel("loss")
@@ -167,8 +171,8 @@ def plot_history(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str]) -
     if scores:
         right = left.twinx()
         right.plot(*zip(*scores, strict=True), color=GREEN, linestyle="--", marker="^", markersize=4,
-                   label="held-out score")  # fmt: skip
-        right.set_ylabel("held-out score", color=GREEN)
+                   label="validation score")  # fmt: skip
+        right.set_ylabel("validation score", color=GREEN)
         right.tick_params(axis="y", colors=GREEN)
         right.spines[["top"]].set_visible(False)
     else:
@@ -183,7 +187,7 @@ def _points(rows: Sequence[dict[str, Any]], key: str) -> list[tuple[float, float
 
 def _short(label: Any) -> str:
     name = "".join(c if c.isprintable() else " " for c in str(label))
-    # A dollar would begin a formula.
+    # A dollar sign would start a formula.
     return (name if len(name) <= 28 else f"{name[:27]}…").replace("$", r"\$")
 
 
@@ -194,7 +198,7 @@ def _root_norm() -> Any:
 
 
 def require_matplotlib() -> None:
-    """Fails where a picture could not be drawn, for who has minutes of work before it.
+    """Checks that pictures can be drawn, before minutes of work.
 
     Raises:
         MissingExtraError: matplotlib is not installed.

@@ -1,4 +1,4 @@
-"""A report as text: for a screen, cut to what can be read there, and as Markdown, with everything in it."""
+"""Formats reports as text for a terminal, and as Markdown."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -6,16 +6,16 @@ from typing import Any
 
 from sentenc.downstream.report import LabelScores, Mistake, Report
 
-# On a screen: rows of a table that are read rather than scrolled past.
-_SHOWN_LABELS = 20
-_WORST_LABELS = 12
-_SHOWN_CONFUSIONS = 6
-_SHOWN_MISTAKES = 6
-_LONGEST_LABEL = 32
-_LONGEST_TEXT = 88
-# In the file.
-_WRITTEN_CONFUSIONS = 50
-_WRITTEN_MISTAKES = 100
+# Limits of the text for a terminal.
+_MAX_SCREEN_LABELS = 20
+_N_WEAKEST_LABELS = 12
+_MAX_SCREEN_CONFUSIONS = 6
+_MAX_SCREEN_MISTAKES = 6
+_MAX_LABEL_LENGTH = 32
+_MAX_TEXT_LENGTH = 88
+# Limits of the Markdown.
+_MAX_CONFUSIONS = 50
+_MAX_MISTAKES = 100
 
 
 def to_text(report: Report) -> str:
@@ -27,13 +27,13 @@ def to_text(report: Report) -> str:
         parts.append(_labels_on_screen(report))
     confusions = report.confusions()
     if confusions and len(report.labels) > 2:
-        rows = [(str(n), _cut(label), _cut(given)) for label, given, n in confusions[:_SHOWN_CONFUSIONS]]
+        rows = [(str(n), _cut(label), _cut(given)) for label, given, n in confusions[:_MAX_SCREEN_CONFUSIONS]]
         table = _table([("examples", "labeled", "but predicted"), *rows], align="><<")
-        parts.append(f"mixed up most often{_of(_SHOWN_CONFUSIONS, len(confusions))}\n{table}")
+        parts.append(f"most frequent confusions{_of(_MAX_SCREEN_CONFUSIONS, len(confusions))}\n{table}")
     if report.mistakes:
-        shown = report.mistakes[:_SHOWN_MISTAKES]
-        blocks = "\n".join(_mistake_on_screen(one) for one in shown)
-        parts.append(f"{_mistakes_title(report)}{_of(_SHOWN_MISTAKES, len(report.mistakes))}\n{blocks}")
+        shown = report.mistakes[:_MAX_SCREEN_MISTAKES]
+        blocks = "\n".join(_mistake_on_screen(mistake) for mistake in shown)
+        parts.append(f"{_mistakes_title(report)}{_of(_MAX_SCREEN_MISTAKES, len(report.mistakes))}\n{blocks}")
     return "\n\n".join(parts)
 
 
@@ -49,20 +49,26 @@ def to_markdown(report: Report) -> str:
         ]
     confusions = report.confusions()
     if confusions:
-        rows = [(label, given, str(n)) for label, given, n in confusions[:_WRITTEN_CONFUSIONS]]
+        rows = [(label, given, str(n)) for label, given, n in confusions[:_MAX_CONFUSIONS]]
         parts += [
-            f"## Mixed up most often{_of(_WRITTEN_CONFUSIONS, len(confusions))}",
+            f"## Most frequent confusions{_of(_MAX_CONFUSIONS, len(confusions))}",
             _markdown_table(("labeled", "predicted", "examples"), rows),
         ]
     if report.mistakes:
         title = _mistakes_title(report)
         head = ("text", "labeled", "predicted", _confidence_name(report), "where")
         mistakes = [
-            (_joined(one.text), _shown(one.label), _shown(one.predicted), _number(one.confidence), one.place or "")
-            for one in report.mistakes[:_WRITTEN_MISTAKES]
-        ]  # fmt: skip
+            (
+                _joined(mistake.text),
+                _shown(mistake.label),
+                _shown(mistake.predicted),
+                _number(mistake.confidence),
+                mistake.place or "",
+            )
+            for mistake in report.mistakes[:_MAX_MISTAKES]
+        ]
         parts += [
-            f"## {title[0].upper()}{title[1:]}{_of(_WRITTEN_MISTAKES, len(report.mistakes))}",
+            f"## {title[0].upper()}{title[1:]}{_of(_MAX_MISTAKES, len(report.mistakes))}",
             _markdown_table(head, mistakes),
         ]
     return "\n\n".join(parts) + "\n"
@@ -74,13 +80,14 @@ _LABEL_HEAD = ("label", "precision", "recall", "F1", "examples")
 def _score_rows(report: Report) -> list[tuple[str, str]]:
     rows = [("examples", f"{report.n_examples:,}")]
     for name, value in report.scores.items():
-        told = "accuracy of the most frequent label" if name == "majority accuracy" else name
-        rows.append((told, _number(value)))
+        shown = "accuracy of the most frequent label" if name == "majority accuracy" else name
+        rows.append((shown, _number(value)))
     return rows
 
 
-def _label_row(one: LabelScores) -> tuple[str, ...]:
-    return (str(one.label), _number(one.precision), _number(one.recall), _number(one.f1), f"{one.support:,}")
+def _label_row(scores: LabelScores) -> tuple[str, ...]:
+    measures = map(_number, (scores.precision, scores.recall, scores.f1))
+    return (str(scores.label), *measures, f"{scores.support:,}")
 
 
 def _average_rows(report: Report) -> list[tuple[str, ...]]:
@@ -89,38 +96,42 @@ def _average_rows(report: Report) -> list[tuple[str, ...]]:
 
 def _labels_on_screen(report: Report) -> str:
     labels, note = report.labels, ""
-    if len(labels) > _SHOWN_LABELS:
-        # The weakest are what one looks for; labels without examples say nothing.
-        ordered = sorted((one for one in labels if one.support), key=lambda one: (one.f1, -one.support))
-        labels, others = ordered[:_WORST_LABELS], ordered[_WORST_LABELS:]
-        silent = len(report.labels) - len(ordered)
+    if len(labels) > _MAX_SCREEN_LABELS:
+        # The weakest labels are the most interesting ones. Labels without examples have no scores.
+        ordered = sorted(
+            (label for label in labels if label.support), key=lambda label: (label.f1, -label.support)
+        )
+        labels, others = ordered[:_N_WEAKEST_LABELS], ordered[_N_WEAKEST_LABELS:]
+        n_absent = len(report.labels) - len(ordered)
         note = f"\nthe {len(labels)} weakest of {len(report.labels):,} labels"
         if others:
-            note += f"; {len(others):,} more with F1 of {_number(others[0].f1)} and above"
-        if silent:
-            note += f"; {silent:,} without an example here"
+            note += f"; {len(others):,} more with an F1 of {_number(others[0].f1)} or more"
+        if n_absent:
+            note += f"; {n_absent:,} without an example here"
     rows = [(_cut(name), *rest) for name, *rest in map(_label_row, labels)]
     return _table([_LABEL_HEAD, *rows, *_average_rows(report)], align="<>>>>") + note
 
 
 def _mistakes_title(report: Report) -> str:
-    return "farthest from the label" if report.kind == "score" else "most confident errors"
+    return "largest distances from the label" if report.kind == "score" else "most confident errors"
 
 
 def _confidence_name(report: Report) -> str:
     return "distance" if report.kind == "score" else "probability"
 
 
-def _mistake_on_screen(one: Mistake) -> str:
-    place = f"   ({one.place})" if one.place else ""
-    lines = [f"  {one.confidence:.2f}  predicted {_shown(one.predicted)}, labeled {_shown(one.label)}{place}"]
-    lines += [f"        {_cut(part, _LONGEST_TEXT)}" for part in _parts(one.text)]
+def _mistake_on_screen(mistake: Mistake) -> str:
+    place = f"   ({mistake.place})" if mistake.place else ""
+    lines = [
+        f"  {mistake.confidence:.2f}  predicted {_shown(mistake.predicted)}, labeled {_shown(mistake.label)}{place}"
+    ]
+    lines += [f"        {_cut(part, _MAX_TEXT_LENGTH)}" for part in _parts(mistake.text)]
     return "\n".join(lines)
 
 
 def _unknown(report: Report) -> str:
     names = ", ".join(map(repr, report.unknown[:5])) + (", ..." if len(report.unknown) > 5 else "")
-    return f"{len(report.unknown):,} labels here had no training example and cannot be right: {names}"
+    return f"{len(report.unknown):,} labels here had no training example and cannot be predicted: {names}"
 
 
 def _of(shown: int, total: int) -> str:
@@ -145,8 +156,8 @@ def _number(value: float) -> str:
     return f"{value:.3f}" if math.isfinite(value) else "not defined"
 
 
-def _cut(value: Any, longest: int = _LONGEST_LABEL) -> str:
-    # Control characters of a text would move the cursor, or worse.
+def _cut(value: Any, longest: int = _MAX_LABEL_LENGTH) -> str:
+    # Control characters in a text could move the cursor or change the terminal's state.
     line = " ".join(str(value).split())
     line = "".join(c if c.isprintable() else "�" for c in line)
     return line if len(line) <= longest else f"{line[: longest - 1]}…"
@@ -168,7 +179,7 @@ def _markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
-    # A bar ends a cell and a line break the table; the rest would be read as mark-up.
+    # A bar would end the cell, a line break the table, and the other characters are markup.
     line = " ".join(str(value).split())
     for mark in "\\|<>`*[]":
         line = line.replace(mark, f"\\{mark}")

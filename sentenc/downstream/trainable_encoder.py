@@ -1,7 +1,7 @@
-"""Encoders in the form that can be tuned: texts to vectors with gradients, and back to the form that encodes."""
+"""Students that start from an encoder and are turned back into an encoder of the same kind."""
 
 import copy
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -20,61 +20,40 @@ try:
     import torch
     from torch import Tensor, nn
 except ImportError as error:
-    raise MissingExtraError("train", "torch", "tuning an encoder") from error
+    raise MissingExtraError("train", "torch", "fine-tuning an encoder") from error
 
 from sentenc.nn.cse import CSEModule
 from sentenc.nn.seeding import seeded
+from sentenc.training.students.base import Student
+from sentenc.training.students.bert import BertStudent
 
 Init = Literal["pretrained", "random"]
-Ids = npt.NDArray[np.int64]
 
-_WORDS = ("embeddings", "token_weights", "projection", "average")
+# Weights that have a row for each token.
+_TOKEN_ROWS = (*ROWS, "token_weights")
+_WORD_PATH = ("embeddings", "token_weights", "projection", "average")
 
 
-class TrainableEncoder(ABC):
-    """An encoder being tuned.
-
-    Attributes:
-        module: What is trained: ids (B, L) and lengths (B,) to vectors (B, dim).
-    """
-
-    module: Any
-
-    @abstractmethod
-    def prepare(self, texts: Sequence[str]) -> list[Ids]:
-        """The token ids of every text, cut to what the encoder takes."""
-
-    @abstractmethod
-    def groups(self) -> dict[str, list[nn.Parameter]]:
-        """Every trained parameter of the encoder once, by the group that is regularized alike."""
+class TrainableEncoder(Student):
+    """A student that starts from an encoder and is turned back into an encoder of the same kind."""
 
     @abstractmethod
     def finished(self) -> Encoder:
-        """The encoder as it is now, in the form that encodes."""
-
-    def vectors(self, ids: Sequence[Ids]) -> Tensor:
-        """Vectors (B, dim) of texts that were prepared."""
-        device = next(self.module.parameters()).device
-        lengths = np.array([len(row) for row in ids], np.int64)
-        table = np.zeros((len(ids), max(1, int(lengths.max(initial=0)))), np.int64)
-        if lengths.any():
-            table[np.arange(table.shape[1]) < lengths[:, None]] = np.concatenate(ids)
-        found: Tensor = self.module(torch.from_numpy(table).to(device), torch.from_numpy(lengths).to(device))
-        return found
+        """Returns an encoder of the original kind, with the current weights."""
 
 
 class TrainableCSE(TrainableEncoder):
-    """A CSE of which the rows of the tokens that occur in some texts are trained, and all that is no row.
+    """A CSE of which only the rows of tokens in given texts are trained, together with all other weights.
 
-    Other rows would get no gradient and no penalty: leaving them out changes nothing but the time.
+    The rows of other tokens would have neither gradient nor penalty. Leaving them out only saves time.
 
     Args:
-        encoder: Where it starts, and whose tokenizer it has.
-        texts: All texts it will be trained on.
-        init: "random" starts from random weights of the same shapes instead.
-        generator: Source of those.
-        dropout: Share of the elements of token embeddings dropped while training.
-        word_dropout: Share of whole tokens dropped while training.
+        encoder: The encoder to start from; not modified.
+        texts: All texts of the training.
+        init: "random" starts from random weights of the same shapes.
+        generator: Source of the random weights.
+        dropout: Share of the elements of token embeddings that are dropped in training.
+        word_dropout: Share of the tokens that are dropped in training.
     """
 
     def __init__(
@@ -87,50 +66,68 @@ class TrainableCSE(TrainableEncoder):
         dropout: float = 0.0,
         word_dropout: float = 0.0,
     ) -> None:
-        self.encoder = encoder
+        super().__init__()
+        self._source = encoder
         config = encoder.config
-        self._random = init == "random"
-        if self._random:
+        self._is_random = init == "random"
+        if self._is_random:
             whole = CSEModule(config, generator)
             self._weights = {name: whole[name].detach().numpy() for name in config.shapes()}
         else:
             self._weights = {name: encoder.weight(name) for name in config.shapes()}
-        # A vocabulary of at least one token, for texts without any.
-        self._used = np.unique(np.concatenate([*self._ids(texts), np.zeros(1, np.int64)]))
-        self._config = replace(config, vocab_size=len(self._used))
-        self.module = CSEModule(self._config, torch.Generator(), dropout=dropout, word_dropout=word_dropout)
+        # Token 0 is included because a vocabulary must not be empty.
+        self._used = np.unique(np.append(self._token_ids(texts)[0], 0))
+        used_config = replace(config, vocab_size=len(self._used))
+        self.module = CSEModule(used_config, torch.Generator(), dropout=dropout, word_dropout=word_dropout)
         with torch.no_grad():
             for name in config.shapes():
-                self.module[name].copy_(torch.from_numpy(np.ascontiguousarray(self._rows(name))))
+                weight = self._weights[name]
+                rows = weight[self._used] if name in _TOKEN_ROWS else weight
+                self.module[name].copy_(torch.from_numpy(np.ascontiguousarray(rows)))
 
-    def prepare(self, texts: Sequence[str]) -> list[Ids]:
-        """Numbers of the tokens among those that are trained; tokens of no training text are left out."""
-        found = []
-        for ids in self._ids(texts):
-            places = np.searchsorted(self._used, ids)
-            known = places < len(self._used)
-            known[known] = self._used[places[known]] == ids[known]
-            found.append(places[known])
-        return found
+    @property
+    def dim(self) -> int:
+        """Number of components of a vector."""
+        return self._source.dim
+
+    def tokenize(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """Returns padded ids (B, L) int64 among the trained rows, and token counts (B,) int64.
+
+        Tokens that occur in no training text are left out.
+        """
+        ids, ends = self._token_ids(texts)
+        rows = np.searchsorted(self._used, ids)
+        is_known = rows < len(self._used)
+        is_known[is_known] = self._used[rows[is_known]] == ids[is_known]
+        counts = np.append(0, np.cumsum(is_known))[ends]
+        lengths = np.diff(counts, prepend=0)
+        table = np.zeros((len(texts), max(1, int(lengths.max(initial=0)))), np.int64)
+        table[np.arange(table.shape[1]) < lengths[:, None]] = rows[is_known]
+        return torch.from_numpy(table), torch.from_numpy(lengths)
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """Returns vectors (B, dim) for the output of :meth:`tokenize`."""
+        vectors: Tensor = self.module(ids, lengths)
+        return vectors
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
-        """``"embeddings"`` (what belongs to words) and, if there are n-grams, ``"ngrams"``."""
-        found: dict[str, list[nn.Parameter]] = {"embeddings": []}
+        """Returns the parameters: ``"embeddings"`` (the word path) and, if there are n-grams, ``"ngrams"``."""
+        groups: dict[str, list[nn.Parameter]] = {"embeddings": []}
         for name, parameter in self.module.weights.items():
-            found.setdefault("embeddings" if name in _WORDS else "ngrams", []).append(parameter)
-        return found
+            groups.setdefault("embeddings" if name in _WORD_PATH else "ngrams", []).append(parameter)
+        return groups
 
     def finished(self) -> CSE:
-        """The whole model with int8 rows and float16 weights, as it is shipped and saved.
+        """Returns the whole encoder with int8 rows and float16 weights, as shipped models are stored.
 
-        Rows of other tokens are, to the last bit, those that the encoder has stored, if it stores int8.
+        If the original encoder stores int8 rows, those of other tokens keep their exact values.
         """
-        encoder = self.encoder
+        source = self._source
         weights: dict[str, npt.NDArray[Any]] = {}
-        for name in encoder.config.shapes():
+        for name in source.config.shapes():
             value = self.module[name].detach().float().cpu().numpy()
             if name in ROWS:
-                rows, scales = self._compressed_rows(name)
+                rows, scales = self._quantized(name)
                 rows[self._used], scales[self._used] = quantized_rows(value)
                 weights[name], weights[f"{name}.scale"] = rows, scales
             elif name == "token_weights":
@@ -138,81 +135,73 @@ class TrainableCSE(TrainableEncoder):
                 weights[name][self._used] = value
             else:
                 weights[name] = value.astype(np.float16)
-        return CSE(encoder.config, weights, encoder.tokenizer, tables=encoder.tables, threads=encoder.threads)
+        return CSE(source.config, weights, source.tokenizer, tables=source.tables, threads=source.threads)
 
-    def _compressed_rows(self, name: str) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
-        # To make them again from float32 would change some scales by a bit.
-        stored = self.encoder._weights
-        if not self._random and stored[name].dtype == np.int8:
+    def _quantized(self, name: str) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+        # Quantizing the dequantized rows again would change the last bit of some scales.
+        stored = self._source._weights
+        if not self._is_random and stored[name].dtype == np.int8:
             return stored[name].copy(), stored[f"{name}.scale"].astype(np.float32)
         return quantized_rows(self._weights[name])
 
-    def _rows(self, name: str) -> npt.NDArray[np.float32]:
-        weight = self._weights[name]
-        return weight[self._used] if name in ROWS or name == "token_weights" else weight
-
-    def _ids(self, texts: Sequence[str]) -> list[Ids]:
+    def _token_ids(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        # The ids of all texts in one array, and where each text ends.
         if not texts:
-            return []
-        ids, ends, _ = self.encoder.tokenizer.encode(list(texts), self.encoder.config.max_tokens)
-        return np.split(np.asarray(ids, np.int64), ends[:-1])
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        ids, ends, _ = self._source.tokenizer.encode(list(texts), self._source.config.max_tokens)
+        return np.asarray(ids, np.int64), np.asarray(ends, np.int64)
 
 
-class TrainableBert(TrainableEncoder):
-    """A BERT with mean pooling, and whether its vectors are of unit length.
+class TrainableBert(BertStudent, TrainableEncoder):
+    """A copy of the BERT of an encoder with mean pooling.
 
     Args:
-        encoder: A :class:`~sentenc.BertEncoder`, an :class:`~sentenc.SentenceTransformerEncoder` around such a model, or
-            what training one gave.
-        init: "random" starts from random weights of the same shape instead.
-        seed: Of those.
+        encoder: The encoder to start from; not modified.
+        init: "random" starts from random weights of the same shape.
+        seed: Seed of the random weights.
 
     Raises:
-        ValueError: The encoder is another kind of model, or pools otherwise.
+        ValueError: The encoder is not a BERT, or has another pooling.
     """
 
     def __init__(self, encoder: Encoder, *, init: Init = "pretrained", seed: int = 0) -> None:
-        from sentenc.training.students.bert import BertStudent
-
-        self._encoder = encoder
-        encoder = _mean_pooled(encoder)
-        model, tokenizer = encoder.torch_model()
+        source = _mean_pooled(encoder)
+        model, tokenizer = source.torch_model()
         if init == "random":
             with seeded(seed):
                 model = type(model)(model.config)
         else:
             model = copy.deepcopy(model)
-        # The positions of a wrapped model may be fewer than the length that it states.
-        max_tokens = min(encoder.max_tokens, int(model.config.max_position_embeddings))
+        # A wrapped model may have fewer positions than the maximum length that it states.
+        max_tokens = min(source.max_tokens, int(model.config.max_position_embeddings))
         model = model.float().requires_grad_(True)
-        self._student = BertStudent(model, tokenizer, max_tokens=max_tokens, normalize=encoder.normalize)
+        super().__init__(model, tokenizer, max_tokens=max_tokens, normalize=source.normalize)
+        self._source = encoder
         self._special_ids = np.array(sorted(tokenizer.all_special_ids), np.int64)
-        self.module = self._student
 
-    def prepare(self, texts: Sequence[str]) -> list[Ids]:
-        """Token ids with special tokens; none for a text without a known token, whose vector is zero everywhere."""
-        if not texts:
-            return []
-        table, lengths = self._student.tokenize(list(texts))
-        found = [row[:length].numpy() for row, length in zip(table, lengths.tolist(), strict=True)]
-        return [row if has_known_tokens(row, self._special_ids) else row[:0] for row in found]
+    def tokenize(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """Returns padded ids (B, L) int64 with special tokens, and token counts (B,) int64.
 
-    def groups(self) -> dict[str, list[nn.Parameter]]:
-        """All parameters, under ``"all"``."""
-        return self._student.groups()
-
-    def finished(self) -> Encoder:
-        """A TinyBERT if it was one, and else the model in torch, on the CPU.
-
-        The ``save`` of either writes a folder that sentence-transformers takes too.
+        A text without known tokens has a count of 0, so that its vector is zero, as with every encoder.
         """
-        if isinstance(self._encoder, BertEncoder):
-            return self._encoder.with_torch_weights(self._student.module.model)
-        self._student.to("cpu")
-        return self._student.encoder()
+        ids, lengths = super().tokenize(texts)
+        for row, length in enumerate(lengths.tolist()):
+            if not has_known_tokens(ids[row, :length].numpy(), self._special_ids):
+                lengths[row] = 0
+        return ids, lengths
+
+    def finished(self, output_map: Tensor | None = None, rotate_on: list[str] | None = None) -> Encoder:
+        """Returns a :class:`~sentenc.BertEncoder` if the original encoder is one, otherwise the torch model on the CPU.
+
+        Both write folders that sentence-transformers reads, too. An output map or a rotation requires the torch model.
+        """
+        if isinstance(self._source, BertEncoder) and output_map is None and rotate_on is None:
+            return self._source.with_torch_weights(self.module.model)
+        self.to("cpu")
+        return super().finished(output_map, rotate_on)
 
 
-def tunable(
+def make_trainable(
     encoder: Encoder,
     texts: Sequence[str],
     *,
@@ -221,18 +210,18 @@ def tunable(
     dropout: float = 0.0,
     word_dropout: float = 0.0,
 ) -> TrainableEncoder:
-    """An encoder in the form that can be tuned.
+    """Returns a student that starts from an encoder.
 
     Args:
-        encoder: A CSE, or a BERT with mean pooling.
-        texts: What it will be tuned on.
-        init: "random" starts from random weights of the same shape instead.
-        rng: Source of those.
-        dropout: Share of the elements of token embeddings dropped while training; a BERT has its own.
-        word_dropout: Share of whole tokens dropped while training; CSE only.
+        encoder: A CSE, or a BERT with mean pooling; not modified.
+        texts: All texts of the training.
+        init: "random" starts from random weights of the same shape.
+        rng: Source of the random weights.
+        dropout: Share of the elements of token embeddings that are dropped in training. CSE only: a BERT has its own.
+        word_dropout: Share of the tokens that are dropped in training. CSE only.
 
     Raises:
-        ValueError: The encoder is of a kind that cannot be tuned.
+        ValueError: Encoders of this kind cannot be fine-tuned.
     """
     seed = int(rng.integers(2**31))
     if isinstance(encoder, CSE):
@@ -244,16 +233,17 @@ def tunable(
 
 
 def random_encoder(encoder: Encoder, rng: np.random.Generator) -> Encoder:
-    """An encoder of the same shape and tokenizer with random weights."""
-    return tunable(encoder, [], init="random", rng=rng).finished()
+    """Returns an encoder with the shape and the tokenizer of another one, and with random weights."""
+    return make_trainable(encoder, [], init="random", rng=rng).finished()
 
 
 def _mean_pooled(encoder: Encoder) -> TransformerEncoder:
-    wanted = "expected a CSE, or a BERT with mean pooling"
     if not isinstance(encoder, TransformerEncoder):
-        raise ValueError(f"{type(encoder).__name__} cannot be tuned, {wanted}")
+        raise ValueError(
+            f"{type(encoder).__name__} cannot be fine-tuned, expected a CSE or a BERT with mean pooling"
+        )
     try:
         encoder.check_mean_pooling()
     except ValueError as error:
-        raise ValueError(f"{type(encoder).__name__} cannot be tuned: {error}") from error
+        raise ValueError(f"{type(encoder).__name__} cannot be fine-tuned: {error}") from error
     return encoder

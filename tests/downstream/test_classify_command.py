@@ -1,4 +1,4 @@
-"""``sentenc classify``: rows in, the same rows with predictions out."""
+"""``sentenc classify``: the rows of a file with predictions added."""
 
 import csv
 import gzip
@@ -95,7 +95,9 @@ def test_objects_keep_their_fields_and_labels_their_type(saved, tmp_path):
     assert [row["predicted"] for row in found] == fitted["numbers"].predict(["dog", "market"]).tolist()
     assert isinstance(found[0]["predicted"], int)
     _, err = run("classify", folder / "numbers", data, code=1)
-    assert "row 2 has the field 'more', which the first row has not: write to a .jsonl file" in err
+    assert "row 2" in err
+    assert "'more'" in err
+    assert ".jsonl" in err
 
 
 def test_several_labels(saved, tmp_path):
@@ -111,7 +113,7 @@ def test_several_labels(saved, tmp_path):
     assert set(first["predicted"]) == set(expected[0])
     assert first["probability"] == sorted(first["probability"], reverse=True)
     _, err = run("classify", folder / "several", "-", "-k", 2, stdin="dog", code=2)
-    assert "--top-k: this one predicts any number of labels" in err
+    assert "--top-k" in err
 
 
 @pytest.mark.parametrize("name", ["pairs", "scores"])
@@ -136,7 +138,7 @@ def test_pairs(saved, tmp_path, name):
             np.testing.assert_allclose([float(value) for value in found], expected, atol=1e-5)
     assert list(table(outputs[1])[0])[:3] == ["sentence1", "sentence2", "score"]
     _, err = run("classify", folder / name, "-", stdin="a\tb\nonly one\n", code=1)
-    assert "line 2: 1 parts, expected two texts with a tab between" in err
+    assert "line 2: 1 parts" in err
     one = write_csv(tmp_path / "one.csv", ["text"], [("dog",)])
     _, err = run("classify", folder / name, one, code=2)
     assert "which columns are the two texts?" in err
@@ -175,8 +177,8 @@ def test_nothing_to_classify(saved):
         (["{}/topics", "nowhere.csv"], 1, "nowhere.csv"),
         (["{}/topics", "-", "-o", "out.npy"], 2, "expected one of .csv, .tsv, .jsonl"),
         (["{}/topics", "-", "-o", "no/such/out.csv"], 2, "does not exist"),
-        (["{}/topics", "-", "--text-column", "a"], 2, "is read as plain text, which has no columns"),
-        (["{}/scores", "-", "-k", "2"], 2, "--top-k: this one predicts a score"),
+        (["{}/topics", "-", "--text-column", "a"], 2, "plain text"),
+        (["{}/scores", "-", "-k", "2"], 2, "--top-k"),
         (["{}/topics/encoder", "-"], 1, "classifier"),
     ],
 )
@@ -190,4 +192,4 @@ def test_single_texts_refuse_a_second_column(saved, tmp_path):
     _, err = run(
         "classify", saved[0] / "topics", data, "--text-column", "text", "--text2-column", "b", code=2
     )
-    assert "takes single texts" in err
+    assert "--text2-column" in err

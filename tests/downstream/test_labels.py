@@ -1,4 +1,4 @@
-"""Labels, scores, pairs and texts in the forms that people have them, and what is refused with its index."""
+"""Parsing of labels, scores, pairs and texts in the forms that users have them, and errors with their index."""
 
 import json
 from enum import Enum, IntEnum
@@ -128,7 +128,7 @@ def test_labels_of_a_test_set():
         (["a", pd.NaT], TypeError, r"y\[1\] is NaTType"),
         (["a", b"b"], TypeError, r"y\[1\] is bytes"),
         (["a", ["b"]], TypeError, r"y\[1\] is list \(\['b'\]\), expected a label"),
-        (["1", 1], TypeError, r"y\[1\] is int \(1\), but y\[0\] is str \('1'\): expected labels of one type"),
+        (["1", 1], TypeError, r"y\[1\] is int \(1\), but y\[0\] is str \('1'\)"),
         ([1, 2, True], TypeError, r"y\[2\] is bool \(True\), but y\[0\] is int \(1\)"),
         ([1, 2.0], TypeError, r"y\[1\] is float \(2.0\), but y\[0\] is int"),
         ([1.0, 1.5], ValueError, r"y\[1\] is 1.5, expected classes, not continuous values"),
@@ -140,7 +140,7 @@ def test_labels_of_a_test_set():
         (np.array([[0, 2]]), ValueError, r"y\[0, 1\] is 2, expected 0 or 1"),
         (np.array([[0, 1], [np.nan, 1]]), ValueError, r"y\[1, 0\] is nan, expected 0 or 1"),
         (np.array([["a", "b"]]), ValueError, "expected 0 or 1"),
-        (["x" * 1000, 1], TypeError, r"'xxxxx.*\.\.\.\): expected labels of one type"),
+        (["x" * 1000, 1], TypeError, r"'xxxxx.*\.\.\.\)"),
     ],
 )  # fmt: skip
 def test_what_are_no_labels(y, error, words):
@@ -255,7 +255,7 @@ def test_texts():
         (["a", np.nan], r"texts\[1\] is float \(nan\)"),
         ([("a", "b")], r"texts\[0\] is tuple"),
         # Not the names of its columns.
-        (pd.DataFrame({"text": ["a", "b"]}), "texts is DataFrame, expected .*: pass one column"),
+        (pd.DataFrame({"text": ["a", "b"]}), "texts is DataFrame, expected .* single column"),
         (np.array([["a"], ["b"]]), r"array of shape \(2, 1\)"),
     ],
 )

@@ -12,7 +12,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import r2_score
 
 from sentenc.downstream import SentenceClassifier, SentencePairClassifier, SentencePairRegressor
-from sentenc.downstream.pairs import score_shares
+from sentenc.downstream.pairs import step_distributions
 from tests.support.labeled import scored_pairs
 
 ROWS = scored_pairs(120)
@@ -31,19 +31,19 @@ def regressor(encoder):
     return SentencePairRegressor(encoder, random_state=0).fit(PAIRS, SCORES)
 
 
-def test_shares_by_hand():
+def test_distributions_by_hand():
     steps = np.arange(0, 6)
     np.testing.assert_allclose(
-        score_shares(np.array([3.6, 0.0, 5.0, 2.25]), steps),
+        step_distributions(np.array([3.6, 0.0, 5.0, 2.25]), steps),
         [[0, 0, 0, 0.4, 0.6, 0], [1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1], [0, 0, 0.75, 0.25, 0, 0]],
         atol=1e-7,
     )
-    np.testing.assert_allclose(score_shares(np.array([-1.25]), np.arange(-2, 1)), [[0.25, 0.75, 0]])
+    np.testing.assert_allclose(step_distributions(np.array([-1.25]), np.arange(-2, 1)), [[0.25, 0.75, 0]])
 
 
-def test_shares_have_the_score_as_their_mean():
+def test_distributions_have_the_score_as_their_mean():
     scores, steps = np.random.default_rng(0).uniform(1, 5, 500), np.arange(1, 6)
-    shares = score_shares(scores, steps)
+    shares = step_distributions(scores, steps)
     np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-6)
     np.testing.assert_allclose(shares @ steps, scores, atol=1e-5)
     assert ((shares > 0).sum(axis=1) <= 2).all()
@@ -64,11 +64,11 @@ def test_scores_are_learned(regressor):
     assert not hasattr(regressor, "decision_function")
 
 
-def test_what_a_regressor_keeps(regressor):
+def test_metrics_of_a_regressor(regressor):
     found = regressor.metrics_
     assert set(found) == {"log_loss", "pearson", "spearman", "n", "n_train", "seconds"}
     assert found["n"] == found["n_train"] == 120
-    # Held out: it must have learned, and less than on what it was fitted to.
+    # On validation examples, the correlation is positive and lower than on the training examples.
     fitted = np.corrcoef(regressor.predict(PAIRS), SCORES)[0, 1]
     assert 0.3 < found["pearson"] < fitted
     assert found["spearman"] == pytest.approx(found["pearson"], abs=0.2)
@@ -125,24 +125,24 @@ def test_steps(encoder, scores, wanted, steps):
 @pytest.mark.parametrize(
     ("scores", "wanted", "words"),
     [
-        ([], None, "there are 0 examples"),
-        ([3, 3], None, "all scores are 3.0, expected different ones or a score_range"),
-        ([0, 101], None, "scores from 0 to 101 have 102 whole numbers, expected at most 101: divide them"),
+        ([], None, "0 examples"),
+        ([3, 3], None, "all scores are 3.0"),
+        ([0, 101], None, "0 to 101 .* at most 101"),
         ([0, 1e300], None, "at most 101"),
-        ([0, 1], (0, 200), "scores from 0 to 200 have 201 whole numbers"),
-        ([1, 6], (0, 5), r"y\[1\] is 6.0, expected a score from 0 to 5"),
-        ([-0.1, 2], (0, 5), r"y\[0\] is -0.1, expected a score from 0 to 5"),
-        ([1, 2], (0.5, 5), r"score_range is \(0.5, 5\), expected two whole numbers"),
-        ([1, 2], (5, 0), r"score_range is \(5, 0\), expected two whole numbers, the lower first"),
+        ([0, 1], (0, 200), "0 to 200 .* at most 101"),
+        ([1, 6], (0, 5), r"y\[1\] is 6.0, .*0 to 5"),
+        ([-0.1, 2], (0, 5), r"y\[0\] is -0.1, .*0 to 5"),
+        ([1, 2], (0.5, 5), r"score_range is \(0.5, 5\)"),
+        ([1, 2], (5, 0), r"score_range is \(5, 0\)"),
         ([1, 1], (1, 1), r"score_range is \(1, 1\)"),
         ([1, 2], (0,), r"score_range is \(0,\)"),
         ([1, 2], "05", "score_range is '05'"),
         ([1, 2], (None, 5), r"score_range is \(None, 5\)"),
         ([0, 1], (False, True), r"score_range is \(False, True\)"),
-        ([0, 1e300], None, r"scores from 0 to 1e\+300 have 1e\+300 whole numbers"),
+        ([0, 1e300], None, r"0 to 1e\+300"),
     ],
 )
-def test_what_are_no_steps(encoder, scores, wanted, words):
+def test_impossible_steps_are_refused(encoder, scores, wanted, words):
     with pytest.raises(ValueError, match=words):
         SentencePairRegressor(encoder, score_range=wanted).fit(PAIRS[: len(scores)], scores)
 
@@ -173,7 +173,7 @@ def test_fit_that_fails_leaves_the_one_before(encoder):
 
 def test_nothing_before_the_fit(encoder):
     for call in ("predict", "predict_proba"):
-        with pytest.raises(NotFittedError, match="this SentencePairRegressor is not fitted yet"):
+        with pytest.raises(NotFittedError, match="SentencePairRegressor"):
             getattr(SentencePairRegressor(encoder), call)(PAIRS)
 
 
@@ -182,7 +182,7 @@ def test_texts_and_pairs_are_not_mixed_up(regressor, encoder):
         regressor.predict(["a text", "another"])
     with pytest.raises(TypeError, match=r"texts\[0\] is tuple"):
         SentenceClassifier(encoder).fit(PAIRS, SAME)
-    with pytest.raises(ValueError, match="there are 120 pairs, and y has 119: expected"):
+    with pytest.raises(ValueError, match="120 pairs but 119 labels"):
         SentencePairRegressor(encoder).fit(PAIRS, SCORES[1:])
-    with pytest.raises(ValueError, match="there are 120 pairs, and y has 119: expected"):
+    with pytest.raises(ValueError, match="120 pairs but 119 labels"):
         SentencePairClassifier(encoder).fit(PAIRS, SAME[1:])

@@ -256,24 +256,24 @@ def test_torch_model_is_the_same_model():
     np.testing.assert_allclose(found, encoder.encode(KNOWN, on_overflow="ignore"), **CLOSE)
 
 
-def test_it_is_tuned_and_still_fast():
+def test_it_can_be_fine_tuned_and_stays_a_bert_encoder():
     torch = pytest.importorskip("torch")
-    from sentenc.downstream.trainable_encoder import random_encoder, tunable
+    from sentenc.downstream.trainable_encoder import make_trainable, random_encoder
 
     encoder, rng = make_tinybert().with_compute("float32", threads=2), np.random.default_rng(0)
-    form = tunable(encoder, KNOWN, rng=rng)
+    student = make_trainable(encoder, KNOWN, rng=rng)
     with torch.no_grad():
-        np.testing.assert_allclose(form.vectors(form.prepare(TEXTS)).numpy(), encoder.encode(TEXTS), **CLOSE)
-        for parameter in form.module.parameters():
+        np.testing.assert_allclose(student(*student.tokenize(TEXTS)).numpy(), encoder.encode(TEXTS), **CLOSE)
+        for parameter in student.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-        finished = form.finished()
+        finished = student.finished()
         assert isinstance(finished, BertEncoder)
         assert (finished.config, finished.threads) == (encoder.config, 2)
-        np.testing.assert_allclose(form.vectors(form.prepare(TEXTS)).numpy(), finished.encode(TEXTS), **CLOSE)
+        np.testing.assert_allclose(student(*student.tokenize(TEXTS)).numpy(), finished.encode(TEXTS), **CLOSE)
     assert np.abs(finished.encode(KNOWN) - encoder.encode(KNOWN)).max() > 1e-3
     assert isinstance(random_encoder(encoder, rng), BertEncoder)
     with pytest.raises(ValueError, match="linear map after pooling"):
-        tunable(make_tinybert(linear=True), KNOWN, rng=rng)
+        make_trainable(make_tinybert(linear=True), KNOWN, rng=rng)
 
 
 def test_as_a_teacher_it_is_what_the_torch_form_is(tmp_path):

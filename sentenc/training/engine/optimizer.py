@@ -16,6 +16,7 @@ class Optimizer:
         groups: Parameters by the name of their group.
         sparse: Those of the parameters whose gradients are sparse tensors.
         config: Learning rates, weight decay and betas.
+        weight_decays: Weight decay of the groups for which it is not ``config.weight_decay``.
 
     Raises:
         ValueError: ``config.learning_rates`` names an unknown group.
@@ -26,6 +27,7 @@ class Optimizer:
         groups: Mapping[str, Sequence[nn.Parameter]],
         sparse: Sequence[nn.Parameter],
         config: TrainerConfig,
+        weight_decays: Mapping[str, float] | None = None,
     ) -> None:
         unknown = sorted(set(config.learning_rates) - set(groups))
         if unknown:
@@ -37,17 +39,16 @@ class Optimizer:
         sparse_groups: list[dict[str, Any]] = []
         for name, parameters in groups.items():
             peak = config.learning_rates.get(name, config.learning_rate)
+            decay = (weight_decays or {}).get(name, config.weight_decay)
             for optimizer_groups, for_sparse in ((dense_groups, False), (sparse_groups, True)):
                 chosen = [p for p in parameters if (id(p) in is_sparse) == for_sparse]
                 if chosen:
-                    optimizer_groups.append({"params": chosen, "lr": peak, "peak": peak})
+                    group: dict[str, Any] = {"params": chosen, "lr": peak, "peak": peak}
+                    # SparseAdam has no weight decay.
+                    optimizer_groups.append(group if for_sparse else group | {"weight_decay": decay})
         self.optimizers: list[torch.optim.Optimizer] = []
         if dense_groups:
-            self.optimizers.append(
-                torch.optim.AdamW(
-                    dense_groups, betas=config.betas, weight_decay=config.weight_decay, fused=True
-                )
-            )
+            self.optimizers.append(torch.optim.AdamW(dense_groups, betas=config.betas, fused=True))
         if sparse_groups:
             self.optimizers.append(torch.optim.SparseAdam(sparse_groups, betas=config.betas))
 
