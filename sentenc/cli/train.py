@@ -1,8 +1,9 @@
-"""``sentenc train``: a model from the file of a run."""
+"""``sentenc train``: trains a model from a run file."""
 
 import os
 import shlex
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,34 +16,37 @@ if TYPE_CHECKING:
 
 @click.command("train")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="RUN.toml")
-@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE",
-              help="Another value for a key: --set training.steps=500, --set 'losses.0.kind=\"...\"'.")  # fmt: skip
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
+              help="Replace the value of a key, e.g. --set training.steps=500 or --set 'student.init=\"random\"'. "
+              "The value is in TOML syntax. May be repeated.")  # fmt: skip
 @click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True),
-              help="End the training within this time; the schedule is squeezed.")  # fmt: skip
-@click.option("--fresh", is_flag=True, help="Begin again, even if there is a state to go on from.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress bars and no summary.")
+              help="End the training within this time. The schedule is compressed accordingly.")  # fmt: skip
+@click.option("--fresh", is_flag=True, help="Start again from the beginning, even if there is a saved state.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress bars and no summary.")
 def train_command(
-    file: Path, changes: tuple[str, ...], max_minutes: float | None, fresh: bool, quiet: bool
+    file: Path, overrides: tuple[str, ...], max_minutes: float | None, fresh: bool, quiet: bool
 ) -> None:
-    """Train the model that RUN.toml describes (extra "train").
+    """Train the model that RUN.toml describes. Requires the extra "train".
 
-    With a section [task] that is a classifier, distilled from one that was fine-tuned on the task.
+    A run file with a section [task] trains a classifier by task distillation. Any other run file trains a sentence
+    encoder.
 
-    Ctrl-C saves the state; the same command goes on where it was. Several processes:
-    torchrun --standalone --nproc-per-node 2 -m sentenc train RUN.toml
+    Ctrl-C saves the state, and the same command resumes the run. To train a sentence encoder with several
+    processes, use torchrun: torchrun --standalone --nproc-per-node 2 -m sentenc train RUN.toml
     """
     from sentenc.errors import MissingExtraError
     from sentenc.training.config.pretraining import load_run
     from sentenc.training.config.task_distillation import is_task_run, load_task_run
 
-    config = load_task_run(file, changes) if is_task_run(file) else load_run(file, changes)
-    # torch's threads wait for each other in a busy loop by default, and stall each other several-fold as soon
-    # as anything else wants a core, be it the thread that reads the corpus. It is read when torch is loaded.
+    config = load_task_run(file, overrides) if is_task_run(file) else load_run(file, overrides)
+    # By default, torch's threads wait for each other in a busy loop. They then slow each other down several times as
+    # soon as anything else needs a core, such as the thread that reads the corpus. Torch reads the variable on import.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("train", "torch", "training") from error
+    for package in ("torch", "tomli_w"):
+        try:
+            import_module(package)
+        except ImportError as error:
+            raise MissingExtraError("train", package, "training") from error
     command = shlex.join(["sentenc", *sys.argv[1:]])
     try:
         output = _run(
@@ -51,7 +55,7 @@ def train_command(
     except FloatingPointError as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt as error:
-        # The command line says "interrupted"; what to do then is said here.
+        # The command line prints "interrupted". The message explains how to resume.
         if error.args and _is_first():
             click.echo(str(error), err=True)
         raise
@@ -72,5 +76,5 @@ def _run(config: "RunConfig | TaskRunConfig", **options: Any) -> Path:
 
 
 def _is_first() -> bool:
-    # Of the processes that torchrun started.
+    # Whether this is the first of the processes that torchrun started.
     return os.environ.get("RANK", "0") == "0"

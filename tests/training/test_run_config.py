@@ -115,7 +115,7 @@ def test_more_teachers_are_folders_beside_the_file_or_names(run_file):
 
 
 @pytest.mark.parametrize(
-    ("change", "error", "message"),
+    ("override", "error", "message"),
     [
         ("outptu='x'", ValueError, r"unknown key 'outptu'; known are output, work, seed, student,"),
         ("student.kidn='cse'", ValueError, r"unknown key student\.kidn; known are kind, init,"),
@@ -132,24 +132,24 @@ def test_more_teachers_are_folders_beside_the_file_or_names(run_file):
         ("losses.0.corpus='txet'", ValueError, r"losses\.0\.corpus is 'txet', expected one of text"),
         ("losses.0.batch_size=0", ValueError, r"losses\.0.*batch_size.*0"),
         ("losses=[]", ValueError, r"losses (is|are) missing"),
-        ("losses.1.weight=2", ValueError, r"there is no entry 1, expected 0 to 0"),
+        ("losses.1.weight=2", ValueError, r"losses\.1\.weight=2.*entry is 1, expected 0 to 0"),
         ("training.steps=5", ValueError, r"steps.*epochs"),
-        ("training.epochs=0", ValueError, r"training\.epochs is 0, expected a positive number"),
+        ("training.epochs=0", ValueError, r"training\.epochs is 0, expected .*> 0"),
         ("training.seed=5", ValueError, r"training\.seed .*seed"),
         ("training.evaluate_every=5", ValueError, r"training\.evaluate_every .*evaluation\.every"),
-        ("training.clip=0", ValueError, r"clip is 0, expected a positive number"),
-        ("training.warmup=0.5", TypeError, r"training\.warmup is 0\.5, expected a whole number"),
-        ("training.betas=[0.9, 1.5]", ValueError, r"betas is \(0\.9, 1\.5\), expected two numbers in \[0, 1\)"),
+        ("training.clip=0", ValueError, r"clip is 0, expected .*> 0"),
+        ("training.warmup=0.5", TypeError, r"training\.warmup is 0\.5, expected an integer"),
+        ("training.betas=[0.9, 1.5]", ValueError, r"betas is 1\.5, expected .*< 1"),
         ("evaluation.metric='kendall'", TypeError, r"evaluation\.metric is 'kendall', expected one of"),
-        ("seed", ValueError, r"'seed' sets nothing, expected section\.key=value"),
-        ("student.init=cse-en", ValueError, r"no value in TOML's syntax .* a string needs quotes"),
+        ("seed", ValueError, r"'seed' has no value, expected section\.key=value"),
+        ("student.init=cse-en", ValueError, r"student\.init=cse-en.*needs quotes"),
         ("seed.x=1", ValueError, r"seed is 7, expected a table"),
-        ("losses.0=1", ValueError, r"replaces an entry of a list"),
+        ("losses.0=1", ValueError, r"losses\.0=1.*entry of a list"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_named(run_file, change, error, message):
+def test_what_is_wrong_is_named(run_file, override, error, message):
     with pytest.raises(error, match=message):
-        load_run(run_file, [change])
+        load_run(run_file, [override])
 
 
 @pytest.mark.parametrize("section", ["[corpora", "[training]", "[[losses]]", "output"])

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tomli_w
 import torch
 
 transformers = pytest.importorskip("transformers")
@@ -16,7 +17,6 @@ from safetensors.torch import load_file  # noqa: E402
 from sentenc.cli import cli  # noqa: E402
 from sentenc.errors import CheckpointError, CorpusError, ModelNotFoundError  # noqa: E402
 from sentenc.training.config.task_distillation import AugmentationConfig, parse_task_run  # noqa: E402
-from sentenc.training.config.toml_writer import toml_text  # noqa: E402
 from sentenc.training.data.labeled import read_task_data  # noqa: E402
 from sentenc.training.initialization.build_classifier import finetuned, first_student  # noqa: E402
 from sentenc.training.recipes import task_distillation as task_run  # noqa: E402
@@ -346,7 +346,7 @@ def test_command(folder, tmp_path):
     for section, key in (("task", "train"), ("task", "dev"), ("teacher", "model")):
         content[section][key] = str(folder / content[section][key])
     file = tmp_path / "run.toml"
-    file.write_text(toml_text(content), encoding="utf-8")
+    file.write_text(tomli_w.dumps(content), encoding="utf-8")
     found = CliRunner().invoke(
         cli, ["train", str(file), "--set", "prediction.epochs=1", "--max-minutes", "5"]
     )

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import tomllib
 
 import numpy as np
 import pytest
@@ -142,6 +143,8 @@ def test_a_run_from_its_file_to_a_model_and_its_papers(folder, monkeypatch):
     ):  # fmt: skip
         assert part in card, part
     assert str(folder) not in card
+    # The run file is stored as it was written: paths stay relative.
+    assert tomllib.loads((folder / "model/run.toml").read_text(encoding="utf-8")) == tomllib.loads(RUN)
     again = train(folder, "-q")
     assert (again.exit_code, again.output) == (0, "")
 
@@ -275,8 +278,6 @@ def test_a_failing_loss_is_a_failure_of_the_command(folder, monkeypatch):
 
 
 def test_a_table_runs_without_a_file(folder):
-    import tomllib
-
     config = parse_run(tomllib.loads(RUN) | {"output": "other"}, folder)
     assert run_module.pretrain(config, show_progress_bar=False, command="made in a test") == folder / "other"
     assert "made in a test" in (folder / "other/README.md").read_text()

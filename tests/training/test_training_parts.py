@@ -1,9 +1,8 @@
-"""Small parts of training: optimizers, prefetching, the log, TOML, dev scores."""
+"""Small parts of training: optimizers, prefetching, the log, saved settings, dev scores."""
 
 import json
 import threading
 import time
-import tomllib
 from itertools import count
 
 import numpy as np
@@ -12,7 +11,6 @@ import torch
 from torch import nn
 
 from sentenc.errors import TextFileError
-from sentenc.training.config.toml_writer import toml_text
 from sentenc.training.config.trainer import TrainerConfig
 from sentenc.training.data.prefetch import Prefetched
 from sentenc.training.engine.checkpointing import differences
@@ -162,30 +160,7 @@ def test_the_bar_is_drawn_on_a_terminal_only(monkeypatch, capsys):
     assert "100%" in drawn
 
 
-# TOML -----------------------------------------------------------------------------------------------
-
-
-def test_what_is_written_reads_back():
-    table = {
-        "output": 'a "quoted"\\path\n\x7f é',
-        "seed": 3,
-        "rate": 1e-05,
-        "whole": 2.0,
-        "on": True,
-        "student": {"config": {"widths": [2, 3]}, "kind": "cse"},
-        "corpora": {
-            "my text": {"sources": [{"files": ["a.txt"], "limit": 3}, {"files": [], "inner": {"a": 1}}]},
-            "b": {"empty": []},
-        },
-        "nothing": {},
-        "losses": [{"kind": "x", "matryoshka": [8, 16], "table": {"a": 1}}, {"kind": "y"}],
-    }
-    text = toml_text(table)
-    assert tomllib.loads(text) == table
-    assert toml_text(tomllib.loads(text)) == text
-    assert "[[losses]]" in text
-    with pytest.raises(TypeError, match="expected a number, text, or a list or table"):
-        toml_text({"a": None})
+# Saved settings -------------------------------------------------------------------------------------
 
 
 def test_differences_of_settings_are_named():

@@ -1,4 +1,4 @@
-"""A training run as a TOML file: what is in it, read and checked without torch."""
+"""The run file of pretraining as dataclasses: parsed and checked without torch."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,9 +9,12 @@ from typing import Any, Literal, TypeVar
 from sentenc.training.config.toml_schema import parse, path_in, read_table, require_table, resolve_paths
 from sentenc.training.config.trainer import TrainerConfig
 from sentenc.training.data.corpus import Corpus, Source
+from sentenc.validation import check_integer, check_number
 
 T = TypeVar("T")
-_DATASET = "hf:"
+_DATASET_PREFIX = "hf:"
+_TOP_KEYS = ("output", "work", "seed")
+_SECTIONS = ("student", "teacher", "corpora", "losses", "training", "evaluation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,27 +22,34 @@ class StudentConfig:
     """The section ``[student]``.
 
     Attributes:
-        kind: "cse", or "bert".
-        init: "teacher" (the teacher's vectors of single tokens), "random", a file of word vectors, or a
-            model: a folder or the name of a shipped one ("./teacher" for a folder of that name). For a BERT "teacher"
-            takes layers of a BERT teacher, see :mod:`sentenc.training.initialization.bert_layers`.
-        tokenizer: A ``tokenizer.json`` or a folder with one, for "teacher" and "random" starts; by default
-            the teacher's.
+        kind: "cse" or "bert".
+        init: Where the initial weights come from. "teacher": the teacher's vectors of single tokens, or layers
+            of the teacher for a BERT (see :mod:`sentenc.training.initialization.bert_layers`). "random": random
+            weights. Anything else is a file of word vectors, a model folder, or the name of a shipped model. A
+            folder called "teacher" is written as "./teacher".
+        tokenizer: A ``tokenizer.json`` or a folder that contains one, for ``init`` "teacher" and "random". The
+            default is the teacher's tokenizer.
         preset: "paper" for the CSE of the paper.
-        config: Fields of :class:`~sentenc.CSEConfig`, or of transformers' ``BertConfig``. A CSE model as the
-            start brings its own; ``combine`` may go from "residual" to "both", ``average_dim`` from none, and it,
-            ``embedding_dim`` and ``num_filters`` may be less, see :mod:`sentenc.training.initialization.cse_pruning`.
-        dropout: See :class:`~sentenc.training.students.cse.CSEStudent`; so are the next five.
-        word_dropout: The same.
-        ngram_warmup: The same.
-        sentence_norm: The same.
-        average_norm: The same.
-        ngram_norm: The same.
-        vocabulary: Prune a WordPiece vocabulary to so many tokens, the most frequent ones; 0 keeps all.
-        layers: For a BERT from its teacher: the teacher's layers to take, from 0. ``config`` may then make
-            ``intermediate_size`` and ``hidden_size`` less.
-        max_tokens: Where a BERT's texts are cut.
-        normalize: A BERT's vectors have unit length.
+        config: Fields of :class:`~sentenc.CSEConfig`, or of transformers' ``BertConfig``. A CSE that is
+            initialized from a model has the fields of that model, with these exceptions: ``combine`` may change
+            from "residual" to "both", ``average_dim`` may change from 0, and ``average_dim``, ``embedding_dim``
+            and ``num_filters`` may decrease (see :mod:`sentenc.training.initialization.cse_pruning`).
+        dropout: Fraction of embedding elements that are dropped during training. CSE only.
+        word_dropout: Fraction of tokens that are dropped during training. CSE only.
+        ngram_warmup: Fraction of the training that trains only the word path, without n-grams. CSE only, and
+            not with ``combine = "concat"``.
+        sentence_norm: Root mean square norm of the finished model's sentence vectors. None leaves them as they
+            are trained. Classifiers with a fixed regularization depend on the norm; cosines do not. CSE only.
+        average_norm: Root mean square norm of the plain average of word vectors, after its mean over texts is
+            subtracted. None leaves it unchanged. CSE with an ``average_dim`` only.
+        ngram_norm: Root mean square norm of the n-gram features, after their mean is subtracted. None leaves
+            them unchanged. CSE with ``combine = "both"`` only.
+        vocabulary: Size to which a WordPiece vocabulary is pruned, keeping the most frequent tokens. 0 keeps all
+            tokens. For a file of word vectors: the number of words to read.
+        layers: The teacher's layers that a BERT with ``init = "teacher"`` consists of, numbered from 0. Its
+            ``config`` may decrease ``intermediate_size`` and ``hidden_size``.
+        max_tokens: Number of tokens after which a BERT truncates a text.
+        normalize: Whether a BERT's vectors are scaled to unit length.
     """
 
     kind: Literal["cse", "bert"] = "cse"
@@ -60,7 +70,7 @@ class StudentConfig:
 
 
 def normalized_weights(teachers: int, weights: Sequence[float] = ()) -> tuple[float, ...]:
-    """The weights of several teachers, scaled to sum to 1; equal weights if none are given.
+    """Returns the weights of several teachers, scaled to sum to 1; equal weights if none are given.
 
     Raises:
         ValueError: There is not one positive, finite weight for each teacher.
@@ -112,7 +122,7 @@ class CorpusConfig:
     max_malformed: float = 0.01
 
     def open(self) -> Corpus:
-        """The corpus; errors as there."""
+        """Opens the corpus; raises the errors of :class:`~sentenc.training.data.corpus.Corpus`."""
         return Corpus(**{item.name: getattr(self, item.name) for item in fields(self)})
 
 
@@ -121,11 +131,11 @@ class LossConfig:
     """An entry of ``[[losses]]``.
 
     Attributes:
-        kind: One of :data:`sentenc.training.losses.LOSSES`.
-        corpus: Name of a corpus.
-        batch_size: Examples a batch, of all processes together.
-        weight: Factor of its loss.
-        options: What else stands there: the objective's own options.
+        kind: A name in :data:`sentenc.training.losses.LOSSES`.
+        corpus: Name of the corpus that it is computed on.
+        batch_size: Number of examples in a batch, all processes together.
+        weight: Factor of the loss in the sum that is minimized.
+        options: All other keys of the entry: the options of this kind of loss.
     """
 
     kind: str
@@ -140,9 +150,9 @@ class EvaluationConfig:
     """The section ``[evaluation]``.
 
     Attributes:
-        sts: TSV of score, text, text.
-        every: Steps between evaluations.
-        metric: Of the cosines and the scores, x 100.
+        sts: TSV file with a score and two texts on each line.
+        every: Steps between two evaluations.
+        metric: Correlation of the cosines with the scores, which is multiplied by 100.
     """
 
     sts: str
@@ -152,20 +162,20 @@ class EvaluationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """A whole run.
+    """A run file.
 
     Attributes:
         output: Folder of the finished model.
-        work: Folder of state, log and curve.
-        seed: Of everything random.
-        student: What is trained.
-        teacher: Who teaches, if somebody does.
-        corpora: By name.
-        losses: One or more losses.
-        training: How; ``steps`` is 1 where ``epochs`` stand for it.
-        epochs: Length of the training in epochs of the first objective's corpus, or None.
-        evaluation: What is measured on the way, if anything is.
-        table: The file's content, ``--set`` included, paths as they were written.
+        work: Folder of the state, the log and the caches.
+        seed: Seed of everything random.
+        student: The section ``[student]``.
+        teacher: The section ``[teacher]``, or None.
+        corpora: The sections ``[corpora.NAME]`` by name.
+        losses: The entries of ``[[losses]]``, one or more.
+        training: The section ``[training]``. Its ``steps`` are 1 if the file sets ``epochs`` instead.
+        epochs: Duration of the training in epochs of the first loss's corpus, or None.
+        evaluation: The section ``[evaluation]``, or None.
+        table: The content of the file, with the overrides of ``--set``, and paths as they are written.
     """
 
     output: str
@@ -181,36 +191,40 @@ class RunConfig:
     table: dict[str, Any]
 
 
-def load_run(path: Path, changes: Sequence[str] = ()) -> RunConfig:
-    """Reads a run's file.
+def load_run(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Reads a run file.
 
     Args:
-        path: TOML; paths in it are relative to its folder.
-        changes: "section.key=value" each, the value in TOML's syntax: they win over the file.
+        path: A TOML file. Paths in it are relative to its folder.
+        overrides: Values that replace those of the file, each as "section.key=value" with the value in TOML
+            syntax.
 
     Raises:
-        ValueError: The file is no TOML, or its content is refused; the message names file and key.
-        TypeError: A value is of the wrong type.
+        ValueError: The file is not TOML, or its content is refused; the message names the file and the key.
+        TypeError: A value has the wrong type; the message names the file and the key.
         OSError: The file cannot be read.
     """
-    return read_table(path, changes, parse_run)
+    return read_table(path, overrides, parse_run)
 
 
 def parse_run(table: dict[str, Any], folder: Path) -> RunConfig:
-    """Checks a run's content; ``folder`` is what paths are relative to. Errors as in :func:`load_run`."""
+    """Parses the content of a run file.
+
+    Args:
+        table: The content.
+        folder: The folder that relative paths start at.
+
+    Raises:
+        ValueError, TypeError: See :func:`load_run`.
+    """
     rest = dict(table)
-    top: dict[str, Any] = {name: rest.pop(name) for name in ("output", "work", "seed") if name in rest}
-    sections = {
-        name: rest.pop(name, None)
-        for name in ("student", "teacher", "corpora", "losses", "training", "evaluation")
-    }
+    top = {name: rest.pop(name) for name in _TOP_KEYS if name in rest}
+    sections = {name: rest.pop(name, None) for name in _SECTIONS}
     if rest:
-        raise ValueError(
-            f"unknown key {sorted(rest)[0]!r}; known are output, work, seed, {', '.join(sections)}"
-        )
+        raise ValueError(f"unknown key {sorted(rest)[0]!r}; known are {', '.join([*_TOP_KEYS, *_SECTIONS])}")
     if "output" not in top:
         raise ValueError("output is missing, expected the folder of the finished model")
-    values = parse(_Top, top, "")
+    values = parse(_TopConfig, top, "")
     corpora = {
         name: _corpus(require_table(value, f"corpora.{name}"), f"corpora.{name}", folder)
         for name, value in require_table(sections["corpora"], "corpora").items()
@@ -221,8 +235,9 @@ def parse_run(table: dict[str, Any], folder: Path) -> RunConfig:
     training, epochs = _training(sections["training"], values.seed, evaluation)
     teacher = None
     if sections["teacher"] is not None:
-        given = {"cache": TeacherConfig.cache} | require_table(sections["teacher"], "teacher")
-        teacher = _build(TeacherConfig, given, "teacher", folder, ("cache",), ("models",))
+        # The default folder of the cache is relative to the run file, as one that is written in it.
+        table_with_cache = {"cache": TeacherConfig.cache} | require_table(sections["teacher"], "teacher")
+        teacher = _build(TeacherConfig, table_with_cache, "teacher", folder, ("cache",), ("models",))
     return RunConfig(
         output=path_in(folder, values.output),
         work=path_in(folder, values.work),
@@ -241,74 +256,65 @@ def parse_run(table: dict[str, Any], folder: Path) -> RunConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Top:
+class _TopConfig:
     output: str
     work: str = "work"
     seed: int = 1
 
 
-def _corpus(table: dict[str, Any], where: str, folder: Path) -> CorpusConfig:
-    sources = table.get("sources")
-    if not isinstance(sources, list) or not sources:
-        raise ValueError(f"{where}.sources is {sources!r}, expected a list of tables with files and form")
-    found = []
-    for number, source in enumerate(sources):
-        place = f"{where}.sources.{number}"
-        built = require_table(source, place) | {"files": [
-            name if name.startswith(_DATASET) else path_in(folder, name) for name in _files(source, place)
-        ]}  # fmt: skip
-        found.append(parse(Source, built, place))
-    return parse(CorpusConfig, table | {"sources": tuple(found)}, where)
-
-
-def _files(source: dict[str, Any], where: str) -> list[str]:
-    files = source.get("files")
-    if not isinstance(files, list) or not all(isinstance(name, str) for name in files):
-        raise TypeError(f"{where}.files is {files!r}, expected a list of paths")
-    return files
+def _corpus(table: dict[str, Any], name: str, folder: Path) -> CorpusConfig:
+    entries = table.get("sources")
+    if not isinstance(entries, list) or not entries:
+        raise ValueError(f"{name}.sources is {entries!r}, expected a list of tables with files and form")
+    sources = []
+    for number, entry in enumerate(entries):
+        place = f"{name}.sources.{number}"
+        source = require_table(entry, place)
+        files = source.get("files")
+        if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
+            raise TypeError(f"{place}.files is {files!r}, expected a list of paths")
+        paths = [file if file.startswith(_DATASET_PREFIX) else path_in(folder, file) for file in files]
+        sources.append(parse(Source, source | {"files": paths}, place))
+    return parse(CorpusConfig, table | {"sources": tuple(sources)}, name)
 
 
 def _losses(entries: Any, corpora: Mapping[str, CorpusConfig]) -> tuple[LossConfig, ...]:
     if not isinstance(entries, list) or not entries:
-        raise ValueError("losses are missing, expected at least one [[losses]]")
-    own = [item.name for item in fields(LossConfig) if item.name != "options"]
-    found = []
+        raise ValueError("losses are missing, expected at least one entry [[losses]]")
+    common_keys = {item.name for item in fields(LossConfig)} - {"options"}
+    losses = []
     for number, entry in enumerate(entries):
-        where = f"losses.{number}"
-        table = require_table(entry, where)
-        options = {name: value for name, value in table.items() if name not in own}
-        settings = parse(
-            LossConfig,
-            {name: value for name, value in table.items() if name in own} | {"options": options},
-            where,
-        )
-        if settings.corpus not in corpora:
+        name = f"losses.{number}"
+        table = require_table(entry, name)
+        options = {key: value for key, value in table.items() if key not in common_keys}
+        common = {key: value for key, value in table.items() if key in common_keys}
+        loss = parse(LossConfig, common | {"options": options}, name)
+        if loss.corpus not in corpora:
             raise ValueError(
-                f"{where}.corpus is {settings.corpus!r}, expected one of {', '.join(corpora) or 'none'}"
+                f"{name}.corpus is {loss.corpus!r}, expected one of {', '.join(corpora) or 'none'}"
             )
-        if settings.batch_size < 1 or settings.weight < 0:
-            raise ValueError(
-                f"{where} has batch_size {settings.batch_size} and weight {settings.weight}, expected at least 1 "
-                "and not negative"
-            )
-        found.append(settings)
-    return tuple(found)
+        check_integer(f"{name}.batch_size", loss.batch_size)
+        check_number(f"{name}.weight", loss.weight, at_least=0)
+        losses.append(loss)
+    return tuple(losses)
 
 
 def _training(
     section: Any, seed: int, evaluation: EvaluationConfig | None
 ) -> tuple[TrainerConfig, float | None]:
     table = require_table(section, "training")
-    for name, home in (("seed", "seed"), ("evaluate_every", "evaluation.every")):
-        if name in table:
-            raise ValueError(f"training.{name} stands elsewhere: {home}")
+    for key, other_key in (("seed", "seed"), ("evaluate_every", "evaluation.every")):
+        if key in table:
+            raise ValueError(f"training.{key} is not a key of a run file: set {other_key} instead")
     epochs = table.pop("epochs", None)
-    if (epochs is None) == ("steps" not in table):
-        raise ValueError("training has both or neither of steps and epochs, expected one of them")
-    if epochs is not None and (
-        isinstance(epochs, bool) or not isinstance(epochs, int | float) or epochs <= 0
-    ):
-        raise ValueError(f"training.epochs is {epochs!r}, expected a positive number")
+    if epochs is None and "steps" not in table:
+        raise ValueError("training.steps and training.epochs are missing: set one of them")
+    if epochs is not None and "steps" in table:
+        raise ValueError(
+            f"training.steps is {table['steps']!r} and training.epochs is {epochs!r}: set only one of them"
+        )
+    if epochs is not None:
+        epochs = check_number("training.epochs", epochs, above=0)
     table = {"steps": 1} | table | {"seed": seed}
     if evaluation is not None:
         table["evaluate_every"] = evaluation.every
@@ -316,6 +322,11 @@ def _training(
 
 
 def _build(
-    kind: type[T], section: Any, where: str, folder: Path, paths: Sequence[str], names: Sequence[str] = ()
+    kind: type[T],
+    section: Any,
+    name: str,
+    folder: Path,
+    path_keys: Sequence[str],
+    name_keys: Sequence[str] = (),
 ) -> T:
-    return parse(kind, resolve_paths(require_table(section, where), folder, paths, names), where)
+    return parse(kind, resolve_paths(require_table(section, name), folder, path_keys, name_keys), name)

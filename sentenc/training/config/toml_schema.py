@@ -1,4 +1,4 @@
-"""Tables of a TOML file as dataclasses: names and types are checked, and what is wrong is named."""
+"""Parses the tables of a TOML file into dataclasses, with errors that name the key and the value."""
 
 import tomllib
 from collections.abc import Callable, Sequence
@@ -8,124 +8,124 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
-# Starts that are no files.
-_WORDS = ("teacher", "random")
+# Values of the key ``init`` that are not paths.
+_INIT_KEYWORDS = ("teacher", "random")
 
 
-def read_table(path: Path, changes: Sequence[str], parse: Callable[[dict[str, Any], Path], T]) -> T:
-    """Reads a TOML file and makes something of it.
+def read_table(path: Path, overrides: Sequence[str], parse_content: Callable[[dict[str, Any], Path], T]) -> T:
+    """Reads a TOML file and parses its content.
 
     Args:
         path: The file.
-        changes: "section.key=value" each, see :func:`set_value`: they win over the file.
-        parse: Makes it of the table and the file's folder.
+        overrides: Values that replace those of the file, each as "section.key=value"; see :func:`set_value`.
+        parse_content: Returns the parsed content, given the table and the file's folder.
 
     Raises:
-        ValueError: The file is no TOML, or its content is refused; the message names the file.
-        TypeError: A value is of the wrong type.
+        ValueError: The file is not TOML, or its content is refused; the message names the file.
+        TypeError: A value has the wrong type; the message names the file.
         OSError: The file cannot be read.
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a TOML file: {error}") from error
-    for change in changes:
-        set_value(table, change)
+    for override in overrides:
+        set_value(table, override)
     try:
-        return parse(table, path.parent)
+        return parse_content(table, path.parent)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{path}: {error}") from error
 
 
 def resolve_paths(
-    table: dict[str, Any], folder: Path, paths: Sequence[str], names: Sequence[str] = ()
+    table: dict[str, Any], folder: Path, path_keys: Sequence[str], name_keys: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """A table with its paths made relative to a folder.
+    """Returns a copy of a table whose relative paths start at a folder.
 
     Args:
-        table: Not changed.
-        folder: What paths are relative to.
-        paths: Keys of files or folders.
-        names: Keys of what may be something else, if there is no such file, or of lists of such. A ``start`` of "teacher" or "random" is
-            no file; a folder of that name is "./teacher".
+        table: The table.
+        folder: The folder.
+        path_keys: Keys whose value is a path.
+        name_keys: Keys whose value may be a path or a name (such as a Hub id), or a list of these. A value is a
+            path only if the file or folder exists. The ``init`` "teacher" or "random" is never a path; a folder
+            of that name is written as "./teacher".
     """
-    found = dict(table)
 
-    def place(key: str, value: Any) -> Any:
+    def resolve(key: str, value: Any) -> Any:
         if isinstance(value, list):
-            return [place(key, item) for item in value]
-        if not isinstance(value, str) or (key == "init" and value in _WORDS):
+            return [resolve(key, item) for item in value]
+        if not isinstance(value, str) or (key == "init" and value in _INIT_KEYWORDS):
             return value
-        return path_in(folder, value) if key in paths or (folder / value).exists() else value
+        return path_in(folder, value) if key in path_keys or (folder / value).exists() else value
 
-    for key in (*paths, *names):
-        if key in table:
-            found[key] = place(key, table[key])
-    return found
+    keys = {*path_keys, *name_keys}
+    return {key: resolve(key, value) if key in keys else value for key, value in table.items()}
 
 
 def path_in(folder: Path, name: str) -> str:
-    """A path relative to a folder; one of the home directory or an absolute one stays what it is."""
+    """Returns a path relative to a folder. Absolute paths, and "~" for the home directory, do not change."""
     return str(folder / Path(name).expanduser())
 
 
-def require_table(value: Any, where: str) -> dict[str, Any]:
-    """A copy of the value, if it is a table.
+def require_table(value: Any, name: str) -> dict[str, Any]:
+    """Returns a copy of a value that is a table.
 
     Raises:
-        TypeError: It is not; the message has ``where``.
+        TypeError: The value is something else or None; the message contains ``name``.
     """
+    if value is None:
+        raise TypeError(f"{name} is missing, expected a table")
     if not isinstance(value, dict):
-        raise TypeError(f"{where} is {'missing' if value is None else repr(value)}, expected a table")
+        raise TypeError(f"{name} is {value!r}, expected a table")
     return dict(value)
 
 
-def parse(kind: type[T], table: dict[str, Any], where: str) -> T:
-    """A dataclass made from a table.
+def parse(kind: type[T], table: dict[str, Any], name: str) -> T:
+    """Builds a dataclass from a table.
 
     Args:
-        kind: The dataclass; types that may stand in its hints are those of TOML, Literal, tuple and dict of
-            one type, unions of them, and Any.
-        table: Its arguments.
-        where: What messages call the table; "" for the file itself.
+        kind: The dataclass. The types of its fields may be those of TOML, ``Literal``, ``tuple`` or ``dict`` with
+            one type of items, unions of these, and ``Any``.
+        table: The arguments of the dataclass. Lists become tuples for fields that are tuples.
+        name: Name of the table in messages; "" for the top level of the file.
 
     Raises:
-        ValueError: A key is unknown or missing, or the class refuses a value.
-        TypeError: A value is of another type than its hint.
+        ValueError: A key is unknown or missing, or the dataclass refuses a value.
+        TypeError: A value does not have the type of its field.
     """
-    place = f"{where}." if where else ""
-    known: dict[str, Field[Any]] = {item.name: item for item in fields(kind)}  # type: ignore[arg-type]
-    for name in table:
-        if name not in known:
-            raise ValueError(f"unknown key {place}{name}; known are {', '.join(known)}")
-    hints = get_type_hints(kind)
-    for name, item in known.items():
-        if name not in table:
-            if item.default is MISSING and item.default_factory is MISSING:
-                raise ValueError(f"{place}{name} is missing")
-        elif not _fits(table[name], hints[name]):
-            raise TypeError(f"{place}{name} is {table[name]!r}, expected {_words(hints[name])}")
-    # TOML has lists only: a field that is a tuple becomes one.
-    return kind(**{
-        name: tuple(value) if isinstance(value, list) and _is_tuple(hints[name]) else value
-        for name, value in table.items()
-    })  # fmt: skip
+    prefix = f"{name}." if name else ""
+    known: dict[str, Field[Any]] = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
+    for key in table:
+        if key not in known:
+            raise ValueError(f"unknown key {prefix}{key}; known are {', '.join(known)}")
+    types = get_type_hints(kind)
+    arguments = {}
+    for key, field in known.items():
+        if key not in table:
+            if field.default is MISSING and field.default_factory is MISSING:
+                raise ValueError(f"{prefix}{key} is missing")
+            continue
+        value = table[key]
+        if not _has_type(value, types[key]):
+            raise TypeError(f"{prefix}{key} is {value!r}, expected {_describe(types[key])}")
+        arguments[key] = tuple(value) if isinstance(value, list) and _may_be_tuple(types[key]) else value
+    return kind(**arguments)
 
 
-def _is_tuple(hint: Any) -> bool:
+def _may_be_tuple(hint: Any) -> bool:
     return get_origin(hint) is tuple or any(get_origin(part) is tuple for part in get_args(hint))
 
 
-def _fits(value: Any, hint: Any) -> bool:
+def _has_type(value: Any, hint: Any) -> bool:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
-        return any(_fits(value, part) for part in arguments)
+        return any(_has_type(value, part) for part in arguments)
     if origin is Literal:
         return any(value == choice for choice in arguments)
     if origin is tuple:
-        return isinstance(value, list | tuple) and all(_fits(item, arguments[0]) for item in value)
+        return isinstance(value, list | tuple) and all(_has_type(item, arguments[0]) for item in value)
     if origin is dict:
-        return isinstance(value, dict) and all(_fits(item, arguments[1]) for item in value.values())
+        return isinstance(value, dict) and all(_has_type(item, arguments[1]) for item in value.values())
     if hint is Any:
         return True
     if hint in (int, float) and isinstance(value, bool):
@@ -133,56 +133,57 @@ def _fits(value: Any, hint: Any) -> bool:
     return isinstance(value, int | float if hint is float else hint)
 
 
-def _words(hint: Any) -> str:
+def _describe(hint: Any) -> str:
+    # The type in words, for messages.
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
-        return " or ".join(_words(part) for part in arguments if part is not type(None))
+        return " or ".join(_describe(part) for part in arguments if part is not type(None))
     if origin is Literal:
         return "one of " + ", ".join(map(repr, arguments))
     if origin is tuple:
-        return f"a list of {_words(arguments[0])}"
+        return f"a list of {_describe(arguments[0])}"
     if origin is dict:
-        return "a table" if arguments[1] is Any else f"a table of {_words(arguments[1])}"
-    return {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}.get(
-        hint, str(hint)
-    )
+        return "a table" if arguments[1] is Any else f"a table of {_describe(arguments[1])}"
+    names = {bool: "true or false", int: "an integer", float: "a number", str: "a string"}
+    return names.get(hint, str(hint))
 
 
-def set_value(table: dict[str, Any], change: str) -> None:
-    """Sets a value within a table, in place.
+def set_value(table: dict[str, Any], override: str) -> None:
+    """Sets a value inside a table, in place.
 
     Args:
-        table: Tables and lists of tables; those that are not there yet are made.
-        change: "section.key=value", the value in TOML's syntax; a number stands for an entry of a list.
+        table: Contains tables and lists of tables. Missing tables are created.
+        override: "section.key=value" with the value in TOML syntax. A number selects an entry of a list:
+            "losses.0.weight=2".
 
     Raises:
-        ValueError: It cannot be understood, or leads nowhere.
+        ValueError: The override has no such form, or its path does not exist.
     """
-    path, sign, text = change.partition("=")
+    path, sign, text = override.partition("=")
     if not sign:
-        raise ValueError(f"{change!r} sets nothing, expected section.key=value")
+        raise ValueError(f"{override!r} has no value, expected section.key=value")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError as error:
         raise ValueError(
-            f"{change!r} has no value in TOML's syntax ({error}); a string needs quotes: key='\"text\"'"
+            f"{override!r} has no value in TOML syntax ({error}); a string needs quotes: key='\"text\"'"
         ) from error
     *sections, key = path.strip().split(".")
-    here: Any = table
+    target: Any = table
     for name in sections:
-        here = _inside(here, name, change)
-    if isinstance(here, list):
-        raise ValueError(f"{change!r} replaces an entry of a list, expected a key of one")
-    here[key] = value
+        target = _entry(target, name, override)
+    if isinstance(target, list):
+        raise ValueError(f"{override!r} replaces an entry of a list, expected a key of an entry")
+    target[key] = value
 
 
-def _inside(here: Any, name: str, change: str) -> Any:
-    if isinstance(here, list):
-        if not name.isdigit() or int(name) >= len(here):
-            raise ValueError(f"{change!r}: there is no entry {name}, expected 0 to {len(here) - 1}")
-        found = here[int(name)]
+def _entry(container: Any, name: str, override: str) -> Any:
+    if isinstance(container, list):
+        if not name.isdigit() or int(name) >= len(container):
+            raise ValueError(f"{override!r}: entry is {name}, expected 0 to {len(container) - 1}")
+        entry = container[int(name)]
     else:
-        found = here.setdefault(name, {})
-    if not isinstance(found, dict | list):
-        raise ValueError(f"{change!r}: {name} is {found!r}, expected a table")
-    return found
+        entry = container.setdefault(name, {})
+    if not isinstance(entry, dict | list):
+        raise ValueError(f"{override!r}: {name} is {entry!r}, expected a table")
+    return entry

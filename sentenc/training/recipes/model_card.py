@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import tomli_w
+
 from sentenc._version import __version__
 from sentenc.training.config.pretraining import RunConfig, TeacherConfig, normalized_weights
-from sentenc.training.config.toml_writer import toml_text
 from sentenc.training.data.corpus import Corpus, SourceReport
 
 _PACKAGES = ("torch", "numpy", "numba", "tokenizers", "transformers", "sentence-transformers")
@@ -54,7 +55,7 @@ def model_card(
         f"{outcome['step']:,}. `log.jsonl` and `curve.png` beside this file show the course.",
         "",
         "```toml",
-        toml_text(run.table).rstrip(),
+        tomli_w.dumps(run.table).rstrip(),
         "```",
         "",
         "## Sources",

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import tomli_w
 from torch import Tensor
 
 from sentenc.encoders.base import Encoder
 from sentenc.io.atomic import write_text
 from sentenc.training.config.pretraining import RunConfig
-from sentenc.training.config.toml_writer import toml_text
 from sentenc.training.data.corpus import Corpus, SourceReport
 from sentenc.training.data.statistics import CorpusStatistics
 from sentenc.training.engine.distributed import Processes, process_group
@@ -240,7 +240,7 @@ def save_model(
     )
     metadata = {"name": output.name, "trained_by": command, "outcome": outcome}
     student.save(output, output_map=output_map, rotate_on=rotate_on, metadata=metadata, card=card)
-    write_text(output / "run.toml", toml_text(config.table))
+    write_text(output / "run.toml", tomli_w.dumps(config.table))
     log = Path(config.work) / LOG_FILE
     if log.exists():
         shutil.copyfile(log, output / LOG_FILE)

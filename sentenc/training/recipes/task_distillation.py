@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import tomli_w
 import torch
 
 from sentenc.embedding_cache import EmbeddingCache
 from sentenc.training.config.task_distillation import IntermediateConfig, PhaseConfig, TaskRunConfig
-from sentenc.training.config.toml_writer import toml_text
 from sentenc.training.data.batching import batches
 from sentenc.training.data.labeled import baseline, joined, read_task_data, task_score
 from sentenc.training.engine.checkpointing import differences
@@ -201,7 +201,7 @@ class _Run:
         metadata = {"labels": list(self.train.labels), "metric": config.task.metric, "scores": self.scores}
         student.save(
             config.output, metadata=metadata, card=card,
-            files={"run.toml": toml_text(config.table), **logs},
+            files={"run.toml": tomli_w.dumps(config.table), **logs},
         )  # fmt: skip
         draw_curves(self.work / PREDICTION / _LOG, Path(config.output))
 

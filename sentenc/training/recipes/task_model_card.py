@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from sentenc._version import __version__
 from sentenc.training.config.task_distillation import TaskRunConfig
-from sentenc.training.config.toml_writer import toml_text
 from sentenc.training.recipes.model_card import package_versions
 
 _TITLES = {
@@ -60,6 +61,6 @@ def task_card(
             f"| {_TITLES[phase]} | {told['texts']:,} | {told['steps']:,} | {told['minutes']:.1f} | "
             f"{told['step']:,} | {score} |"
         )
-    lines += ["", "```toml", toml_text(run.table).rstrip(), "```", "", "## Versions", ""]
+    lines += ["", "```toml", tomli_w.dumps(run.table).rstrip(), "```", "", "## Versions", ""]
     lines += [", ".join([f"Python {platform.python_version()}", *package_versions()]) + ".", ""]
     return "\n".join(lines)
