@@ -37,7 +37,7 @@ from sentenc.training.data.words import word_splitter
 from sentenc.training.engine.loss_terms import LossTerm
 from sentenc.training.engine.run_log import read_log
 from sentenc.training.engine.trainer import Trainer, TrainerConfig
-from sentenc.training.initialization.cse import Start, start_from_words
+from sentenc.training.initialization.cse import Initialization, init_from_words
 from sentenc.training.initialization.word_vectors import WordVectors, train_word_vectors
 from sentenc.training.losses import make_loss
 from sentenc.training.students.cse import CSEStudent
@@ -142,7 +142,7 @@ def word_vectors(sentences: Path, dim: int, work: Path) -> tuple[WordVectors, st
 
 
 def trained(
-    cell: Cell, seed: int, start: Start, pairs: HeldPairs, settings: dict[str, Any], folder: Path
+    cell: Cell, seed: int, start: Initialization, pairs: HeldPairs, settings: dict[str, Any], folder: Path
 ) -> tuple[CSEStudent, dict[str, Any]]:
     """The cell's model, and what its training was like."""
     generator = torch.Generator().manual_seed(seed)
@@ -339,7 +339,7 @@ def write(rows: list[dict[str, Any]], settings: dict[str, Any], folder: Path) ->
 def main() -> None:
     options = _options()
     words, stamp = word_vectors(options.sentences, options.dim, options.work)
-    start = start_from_words(words, unknown="row")
+    start = init_from_words(words, unknown="row")
     corpus = Corpus([Source(files=(str(path),), form="pairs") for path in options.pairs], max_words=MAX_WORDS)
     pairs = HeldPairs(list(corpus.epoch(0, 0)))
     settings = {

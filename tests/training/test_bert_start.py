@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from sentenc import SentenceTransformerEncoder  # noqa: E402
-from sentenc.training.initialization.bert_layers import fitting_batches, student_from_teacher  # noqa: E402
+from sentenc.training.initialization.bert_layers import fitting_batches, prune_bert  # noqa: E402
 from sentenc.training.initialization.build_bert import pruned_tokenizer  # noqa: E402
 from sentenc.training.teachers.ensemble import first_transformer  # noqa: E402
 from tests.support.models import make_sentence_transformer, wordpiece_spec  # noqa: E402 (needs the extra)
@@ -58,7 +58,7 @@ def error(model, other, given):
 
 def test_all_layers_are_the_teacher():
     model = bert()
-    student = student_from_teacher(model, layers=[0, 1, 2, 3], batches=[])
+    student = prune_bert(model, layers=[0, 1, 2, 3], batches=[])
     assert error(student, model, batches()) == 0
     assert student is not model
     assert not student.training
@@ -66,7 +66,7 @@ def test_all_layers_are_the_teacher():
 
 def test_layers_are_the_teachers_own():
     model = bert()
-    student = student_from_teacher(model, layers=[0, 3], batches=[])
+    student = prune_bert(model, layers=[0, 3], batches=[])
     assert student.config.num_hidden_layers == 2
     torch.testing.assert_close(
         student.encoder.layer[1].output.dense.weight, model.encoder.layer[3].output.dense.weight
@@ -77,7 +77,7 @@ def test_layers_are_the_teachers_own():
 def test_fewer_tokens_take_their_rows_along():
     model = bert()
     rows = np.array([0, 5, 59, 7])
-    student = student_from_teacher(model, layers=[0, 1, 2, 3], batches=[], rows=rows)
+    student = prune_bert(model, layers=[0, 1, 2, 3], batches=[], token_ids=rows)
     assert student.config.vocab_size == 4
     ids, mask = torch.tensor([[1, 2, 3]]), torch.ones(1, 3, dtype=torch.int64)
     assert error(student, student, [(ids, mask)]) == 0
@@ -86,7 +86,7 @@ def test_fewer_tokens_take_their_rows_along():
         model(input_ids=torch.tensor([[5, 59, 7]])).last_hidden_state,
     )
     with pytest.raises(ValueError, match="ids below 60"):
-        student_from_teacher(model, layers=[0], batches=[], rows=np.array([60]))
+        prune_bert(model, layers=[0], batches=[], token_ids=np.array([60]))
 
 
 def test_neurons_that_do_nothing_can_go_without_loss():
@@ -95,7 +95,7 @@ def test_neurons_that_do_nothing_can_go_without_loss():
         layer.output.dense.weight.data[:, 10:20] = 0
         # Constant neurons can go as well: their part belongs to the bias.
         layer.intermediate.dense.weight.data[30:36] = 0
-    student = student_from_teacher(model, layers=[0, 1, 2, 3], batches=batches(), intermediate_size=32)
+    student = prune_bert(model, layers=[0, 1, 2, 3], batches=batches(), intermediate_size=32)
     assert student.encoder.layer[0].intermediate.dense.weight.shape == (32, 24)
     assert student.config.intermediate_size == 32
     assert error(student, model, batches(seed=1)) < 1e-5
@@ -103,8 +103,8 @@ def test_neurons_that_do_nothing_can_go_without_loss():
 
 def test_fitting_beats_cutting():
     model = bert()
-    fitted = student_from_teacher(model, layers=[0, 1, 2, 3], batches=batches(200), intermediate_size=36)
-    cut = student_from_teacher(model, layers=[0, 1, 2, 3], batches=batches(200), intermediate_size=36)
+    fitted = prune_bert(model, layers=[0, 1, 2, 3], batches=batches(200), intermediate_size=36)
+    cut = prune_bert(model, layers=[0, 1, 2, 3], batches=batches(200), intermediate_size=36)
     for layer, old in zip(cut.encoder.layer, model.encoder.layer, strict=True):
         first = old.intermediate.dense.weight
         kept = [int((first == row).all(1).nonzero()[0]) for row in layer.intermediate.dense.weight]
@@ -126,17 +126,17 @@ def low_rank_bert():
 
 
 def test_narrowing_to_the_same_width_is_a_rotation_but_for_the_weakest_direction():
-    from sentenc.training.initialization.bert_width import narrowed
+    from sentenc.training.initialization.bert_width import reduce_width
 
     model, given = low_rank_bert(), batches(100)
-    student = narrowed(model, 24, given)
+    student = reduce_width(model, 24, given)
     a, b = states(student, batches(seed=3)).double(), states(model, batches(seed=3)).double()
     assert np.corrcoef((a @ a.T).flatten(), (b @ b.T).flatten())[0, 1] > 0.98
 
 
 def test_narrowing_keeps_more_than_chance():
     model, given, unseen = low_rank_bert(), batches(200), batches(seed=4)
-    student = student_from_teacher(model, layers=[0, 1, 2, 3], batches=given, hidden_size=20)
+    student = prune_bert(model, layers=[0, 1, 2, 3], batches=given, hidden_size=20)
     assert student.config.hidden_size == 20
     assert student.encoder.layer[0].attention.self.attention_head_size == 5
     random = bert(7, hidden_size=20)
@@ -163,12 +163,12 @@ def test_narrowing_keeps_more_than_chance():
 )
 def test_what_does_not_fit_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        student_from_teacher(bert(), **({"batches": batches()} | options))
+        prune_bert(bert(), **({"batches": batches()} | options))
 
 
 def test_another_model_is_refused():
     with pytest.raises(TypeError, match="Linear, expected a transformers BertModel"):
-        student_from_teacher(torch.nn.Linear(2, 2), layers=[0], batches=[])
+        prune_bert(torch.nn.Linear(2, 2), layers=[0], batches=[])
 
 
 @pytest.mark.parametrize("processor", ["BertProcessing", "TemplateProcessing"])
@@ -205,7 +205,7 @@ def test_fitting_batches_and_parts(tmp_path):
     model, tokenizer = first_transformer(encoder).torch_model()
     found = fitting_batches(tokenizer, TEXTS * 20)
     assert sum(len(ids) for ids, _ in found) == len(TEXTS) * 20
-    student = student_from_teacher(model, layers=[1], batches=found, intermediate_size=30, hidden_size=20)
+    student = prune_bert(model, layers=[1], batches=found, intermediate_size=30, hidden_size=20)
     assert torch.isfinite(states(student, found)).all()
     with pytest.raises(ValueError, match="object, expected a transformer"):
         first_transformer(object())

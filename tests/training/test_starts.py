@@ -12,10 +12,10 @@ from sentenc.encoders.cse.config import CSEConfig
 from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.data.words import word_splitter
 from sentenc.training.initialization.cse import (
-    principal_embeddings,
+    init_from_teacher,
+    init_from_words,
+    pca_embeddings,
     sif_log_weights,
-    start_from_teacher,
-    start_from_words,
     token_vectors,
 )
 from sentenc.training.initialization.word_vectors import WordVectors
@@ -37,18 +37,18 @@ def test_sif_weights_by_hand():
 def test_principal_components_keep_the_main_directions():
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(40, 3)) @ rng.normal(size=(3, 10)) + 5
-    embeddings = principal_embeddings(vectors, 3)
+    embeddings = pca_embeddings(vectors, 3)
     centered = vectors - vectors.mean(0)
     before, after = centered @ centered.T, embeddings @ embeddings.T
     np.testing.assert_allclose(after, before * (after[0, 0] / before[0, 0]), atol=1e-5)
     assert (embeddings**2).sum(1).mean() == pytest.approx(1, abs=1e-5)
     assert (np.diff(embeddings.var(0)) <= 0).all()
     with pytest.raises(ValueError, match="dim is 11, expected 1 to 10"):
-        principal_embeddings(vectors, 11)
+        pca_embeddings(vectors, 11)
 
 
 def test_words_become_a_whole_word_tokenizer():
-    start = start_from_words(
+    start = init_from_words(
         some_vectors(["The", "dog", "crème", "the", "New_York", ".", "the."], [9, 5, 4, 3, 2, 1, 1])
     )
     # "the" comes first as "The"; "New_York" and "the." are split by the rules, so never met.
@@ -60,7 +60,7 @@ def test_words_become_a_whole_word_tokenizer():
 
 
 def test_case_can_matter():
-    start = start_from_words(some_vectors(["The", "the", "DOG"]), lowercase=False)
+    start = init_from_words(some_vectors(["The", "the", "DOG"]), lowercase=False)
     assert start.tokenizer.vocabulary == {"The": 0, "the": 1, "DOG": 2}
     assert start.tokenizer.encode(["the The dog"])[0].tolist() == [1, 0]
     assert start.log_weights.tolist() == [0, 0, 0]
@@ -73,7 +73,7 @@ def test_unknown_words_can_have_a_row(name, row):
         vectors = WordVectors(
             [*vectors.words, "uuunkkks"], np.concatenate([vectors.vectors, [[1, 1, 1]]]).astype("f")
         )
-    start = start_from_words(vectors, unknown="row")
+    start = init_from_words(vectors, unknown="row")
     assert start.tokenizer.unknown_id == 0
     assert start.embeddings[0].tolist() == row
     assert start.tokenizer.encode(["a dog <unk>"])[0].tolist() == [0, 1, 0, 0, 0]
@@ -82,8 +82,8 @@ def test_unknown_words_can_have_a_row(name, row):
 def test_word_start_fits_a_student_and_dim_reduces():
     rng = np.random.default_rng(0)
     vectors = WordVectors(["the", "dog", "cat", "runs", "fell"], rng.normal(size=(5, 4)).astype(np.float32))
-    start = start_from_words(vectors, dim=2)
-    np.testing.assert_allclose(start.embeddings, principal_embeddings(vectors.vectors, 2))
+    start = init_from_words(vectors, dim=2)
+    np.testing.assert_allclose(start.embeddings, pca_embeddings(vectors.vectors, 2))
     config = CSEConfig(vocab_size=5, embedding_dim=2, num_filters=3)
     student = CSEStudent(config, start.tokenizer, embeddings=start.embeddings, log_weights=start.log_weights)
     found = student.encoder(tables="float32").encode("the dog")
@@ -92,16 +92,16 @@ def test_word_start_fits_a_student_and_dim_reduces():
 
 def test_words_that_no_text_has_are_refused():
     with pytest.raises(ValueError, match="none of 2 words can occur in a split text"):
-        start_from_words(some_vectors(["a_b", "c d"]))
+        init_from_words(some_vectors(["a_b", "c d"]))
     with pytest.raises(ValueError, match="unknown is 'drop'"):
-        start_from_words(some_vectors(["a"]), unknown="drop")
+        init_from_words(some_vectors(["a"]), unknown="drop")
 
 
 def test_splitter_splits_as_the_tokenizer_does():
     split = word_splitter(True)
     text = "The DOG's crème, 東京 \ud800 ran."
     assert split(text) == ["the", "dog", "'", "s", "crème", ",", "東", "京", "ran", "."]
-    start = start_from_words(some_vectors(sorted(set(split(text)))))
+    start = init_from_words(some_vectors(sorted(set(split(text)))))
     by_id = {index: token for token, index in start.tokenizer.vocabulary.items()}
     assert [by_id[i] for i in start.tokenizer.encode([text])[0]] == split(text)
 
@@ -134,10 +134,10 @@ def test_tokens_stand_between_special_tokens(teacher):
 def test_start_from_a_transformer(teacher):
     tokenizer = Tokenizer(wordpiece_spec())
     frequencies = np.arange(tokenizer.vocab_size)
-    start = start_from_teacher(teacher, tokenizer, frequencies, 5)
+    start = init_from_teacher(teacher, tokenizer, frequencies, 5)
     assert start.tokenizer is tokenizer
     tokens = sorted(tokenizer.vocabulary, key=tokenizer.vocabulary.__getitem__)
-    expected = principal_embeddings(token_vectors(teacher, tokens), 5)
+    expected = pca_embeddings(token_vectors(teacher, tokens), 5)
     np.testing.assert_allclose(start.embeddings, expected, atol=1e-4)
     np.testing.assert_allclose(start.log_weights, sif_log_weights(frequencies))
 
@@ -146,7 +146,7 @@ def test_start_from_a_model_folder(tmp_path):
     teacher = make_cse(embedding_dim=8)
     teacher.save(tmp_path / "model")
     tokenizer = Tokenizer(wordpiece_spec())
-    start = start_from_teacher(tmp_path / "model", tokenizer, None, 8)
+    start = init_from_teacher(tmp_path / "model", tokenizer, None, 8)
     a, b = (tokenizer.vocabulary[word] for word in ("dog", "cat"))
     distance = np.linalg.norm(start.embeddings[a] - start.embeddings[b])
     tokens = sorted(tokenizer.vocabulary, key=tokenizer.vocabulary.__getitem__)
@@ -160,9 +160,9 @@ def test_teacher_refusals():
     tokenizer = Tokenizer(wordpiece_spec())
     teacher = make_cse(embedding_dim=8)
     with pytest.raises(ValueError, match="dim is 9, expected 1 to 8, the teacher's"):
-        start_from_teacher(teacher, tokenizer, None, 9)
+        init_from_teacher(teacher, tokenizer, None, 9)
     with pytest.raises(ValueError, match=r"frequencies has shape \(4,\)"):
-        start_from_teacher(teacher, tokenizer, np.zeros(4, np.int64), 8)
+        init_from_teacher(teacher, tokenizer, np.zeros(4, np.int64), 8)
 
 
 def test_nothing_here_needs_torch():

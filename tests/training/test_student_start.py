@@ -6,9 +6,9 @@ import pytest
 from sentenc import CSE, SentenceTransformerEncoder
 from sentenc.training.config.pretraining import RunConfig, parse_run
 from sentenc.training.data.vocabulary import prune_vocabulary, token_frequencies
-from sentenc.training.initialization.build_cse import make_student
-from sentenc.training.initialization.cse import average_from_teacher, principal_embeddings
-from sentenc.training.initialization.cse_pruning import shrunk
+from sentenc.training.initialization.build_student import build_student
+from sentenc.training.initialization.cse import average_from_teacher, pca_embeddings
+from sentenc.training.initialization.cse_pruning import prune_cse
 from tests.support.models import make_cse, make_sentence_transformer
 
 TEXTS = ["the dog runs in a park", "not good at all!", "dog", "", "new york people"]
@@ -36,7 +36,7 @@ def made(tmp_path, teacher=None, **student):
         raise AssertionError("the teacher was asked for")
 
     give = nobody if teacher is None else lambda: teacher
-    return make_student(run_of(tmp_path, **student), lambda: TEXTS, give, "about")
+    return build_student(run_of(tmp_path, **student), lambda: TEXTS, give, "about")
 
 
 def saved(tmp_path, **shape):
@@ -109,7 +109,7 @@ def test_a_model_shrinks_to_a_start(tmp_path):
     weights = {name: encoder.weight(name) for name in encoder.config.shapes()}
     weights["output.2"][[1, 4]] = 0
     silent = CSE(encoder.config, weights, encoder.tokenizer)
-    left = shrunk(silent, num_filters=4)
+    left = prune_cse(silent, num_filters=4)
     np.testing.assert_array_equal(left.weight("filters.2"), weights["filters.2"][:, :, [0, 2, 3, 5]])
     np.testing.assert_array_equal(left.weight("output.2"), weights["output.2"][[0, 2, 3, 5]])
     np.testing.assert_array_equal(left.weight("biases.2"), weights["biases.2"][[0, 2, 3, 5]])
@@ -117,10 +117,10 @@ def test_a_model_shrinks_to_a_start(tmp_path):
 
 def test_what_cannot_shrink_is_refused():
     with pytest.raises(ValueError, match="output_dim=7, expected one without a projection"):
-        shrunk(make_cse(output_dim=7), embedding_dim=4)
+        prune_cse(make_cse(output_dim=7), embedding_dim=4)
     encoder = make_cse()
     with pytest.raises(ValueError, match="num_filters is 99, expected at most the model's"):
-        shrunk(encoder, num_filters=99)
+        prune_cse(encoder, num_filters=99)
 
 
 def test_a_new_student_gets_the_teachers_average_too(tmp_path, teacher):
@@ -140,7 +140,7 @@ def test_an_average_is_the_teachers_input_embeddings(teacher):
     table = teacher.model[0].auto_model.get_input_embeddings().weight.detach().numpy()
     names = sorted(tokenizer.vocabulary, key=tokenizer.vocabulary.__getitem__)
     assert set(names) <= set(known)
-    expected = principal_embeddings(table[[known[name] for name in names]], 6)
+    expected = pca_embeddings(table[[known[name] for name in names]], 6)
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert (found**2).sum(1).mean() == pytest.approx(1, abs=1e-5)
 
@@ -155,7 +155,7 @@ def test_tokens_that_the_teacher_lacks_have_no_row(teacher):
     found = average_from_teacher(teacher, _Vocabulary("cat", "notatoken", "dog", "park"), 2)
     known = teacher.model.tokenizer.get_vocab()
     table = teacher.model[0].auto_model.get_input_embeddings().weight.detach().numpy()
-    rows = principal_embeddings(table[[known[name] for name in ("cat", "dog", "park")]], 2)
+    rows = pca_embeddings(table[[known[name] for name in ("cat", "dog", "park")]], 2)
     np.testing.assert_allclose(found[[1, 5, 7]], rows, atol=1e-6)
     assert not found[[0, 2, 3, 4, 6]].any()
 

@@ -18,7 +18,7 @@ from sentenc.cli import cli  # noqa: E402
 from sentenc.errors import CheckpointError, CorpusError, ModelNotFoundError  # noqa: E402
 from sentenc.training.config.task_distillation import AugmentationConfig, parse_task_run  # noqa: E402
 from sentenc.training.data.labeled import read_task_data  # noqa: E402
-from sentenc.training.initialization.build_classifier import finetuned, first_student  # noqa: E402
+from sentenc.training.initialization.build_classifier import build_classifier_student, load_classifier  # noqa: E402
 from sentenc.training.recipes import task_distillation as task_run  # noqa: E402
 from sentenc.training.recipes.task_caches import Targets, augmented, outputs  # noqa: E402
 from sentenc.training.recipes.task_distillation import run_task  # noqa: E402
@@ -193,8 +193,8 @@ def test_student_from_a_folder(folder, tmp_path):
 def test_layers_of_the_teacher_with_its_classifier(folder, tmp_path):
     config = settings(folder, tmp_path, student={"init": "teacher", "layers": [0, 1, 2]})
     data = read_task_data(config.task.train, config.task)
-    teacher = finetuned(config.teacher.model, data, config)
-    student = first_student(config, teacher, data)
+    teacher = load_classifier(config.teacher.model, data, config)
+    student = build_classifier_student(config, teacher, data)
     texts = data.texts[:8]
     np.testing.assert_allclose(student.logits(texts), teacher.logits(texts), atol=1e-5)
 
@@ -215,17 +215,17 @@ def test_time_is_shared_by_the_examples_that_phases_see(folder, tmp_path):
 def test_classes_are_put_into_the_order_of_the_data(folder, tmp_path):
     config = settings(folder, tmp_path)
     data = read_task_data(config.task.train, config.task)
-    plain = finetuned(config.teacher.model, data, config).logits(data.texts[:4])
+    plain = load_classifier(config.teacher.model, data, config).logits(data.texts[:4])
     turned = transformers.AutoModelForSequenceClassification.from_pretrained(folder / "tuned")
     turned.config.id2label, turned.config.label2id = {0: "1", 1: "0"}, {"1": 0, "0": 1}
     turned.save_pretrained(tmp_path / "turned")
     make_tokenizer().save_pretrained(tmp_path / "turned")
-    found = finetuned(str(tmp_path / "turned"), data, config).logits(data.texts[:4])
+    found = load_classifier(str(tmp_path / "turned"), data, config).logits(data.texts[:4])
     np.testing.assert_array_equal(found, plain[:, ::-1])
     turned.config.id2label = {0: "good", 1: "bad"}
     turned.save_pretrained(tmp_path / "turned")
     with pytest.raises(ValueError, match="classes are good, bad, expected those of the data: 0, 1"):
-        finetuned(str(tmp_path / "turned"), data, config)
+        load_classifier(str(tmp_path / "turned"), data, config)
 
 
 def test_refused_teachers(folder, tmp_path):
@@ -269,8 +269,8 @@ def test_refused_settings(folder, tmp_path, monkeypatch):
 def test_refused_vocabularies(folder, tmp_path):
     config = settings(folder, tmp_path, student={"init": "base"}, intermediate={"epochs": 1})
     data = read_task_data(config.task.train, config.task)
-    teacher = finetuned(config.teacher.model, data, config)
-    student = first_student(config, teacher, data)
+    teacher = load_classifier(config.teacher.model, data, config)
+    student = build_classifier_student(config, teacher, data)
     student.tokenizer.add_tokens(["sentenc"])
     with pytest.raises(ValueError, match="the teacher lacks 1 of the student's"):
         task_run.intermediate_objective(student, teacher, config.intermediate, 1)
@@ -282,7 +282,7 @@ def test_refused_vocabularies(folder, tmp_path):
 def test_outputs_are_resumed_where_they_were_stopped(folder, tmp_path, monkeypatch):
     config = settings(folder, tmp_path)
     data = read_task_data(config.task.train, config.task)
-    teacher = finetuned(config.teacher.model, data, config)
+    teacher = load_classifier(config.teacher.model, data, config)
     monkeypatch.setattr("sentenc.embedding_cache._TEXTS_PER_SHARD", 8)
     whole = outputs(teacher, data.texts, tmp_path / "whole", False).lookup(data.texts)
     np.testing.assert_allclose(whole, teacher.logits(data.texts), atol=1e-5)

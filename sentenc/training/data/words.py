@@ -5,7 +5,7 @@ from typing import Any
 
 
 def word_splitter(lowercase: bool) -> Callable[[str], list[str]]:
-    """How :func:`start_from_words`'s tokenizer splits a text: at spaces, and around punctuation."""
+    """How :func:`init_from_words`'s tokenizer splits a text: at spaces, and around punctuation."""
     from tokenizers import normalizers, pre_tokenizers
 
     parts = splitter_spec(lowercase)

@@ -1,8 +1,8 @@
-"""A smaller BERT made from a teacher's own weights: the start of a student.
+"""Prunes a BERT: fewer layers, tokens, neurons or hidden dimensions, as the initialization of a student.
 
-Chosen layers are taken as they are; tokens that are rarely seen, neurons that do little and hidden
-directions of little energy can be left out. What is left is fitted by least squares to do what all of it
-did, on a sample of texts, so that the student is near its teacher before any training.
+Selected layers are copied unchanged. Rare tokens, neurons with little effect and hidden directions of little
+energy can be removed. The remaining weights are then fitted by least squares on a sample of texts to reproduce
+the output of the whole, so that the student is close to its teacher before any training.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,42 +13,42 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from sentenc.training.initialization.bert_width import Batches, narrowed, solved
+from sentenc.training.initialization.bert_width import Batches, reduce_width, solve_ridge
 
-# Texts that weights are fitted on, unless more are given; some 30,000 tokens.
-FITTED_TEXTS = 1500
-_BATCH = 50
-# What may be less than the teacher's.
+# Number of texts that weights are fitted on; about 30,000 tokens.
+FITTING_TEXTS = 1500
+_TEXTS_PER_BATCH = 50
+# Sizes that can be smaller than the teacher's.
 SIZES = ("intermediate_size", "hidden_size")
 
 
-def student_from_teacher(
+def prune_bert(
     model: nn.Module,
     *,
     layers: Sequence[int],
     batches: Batches,
-    rows: npt.NDArray[np.integer] | None = None,
+    token_ids: npt.NDArray[np.integer] | None = None,
     intermediate_size: int | None = None,
     hidden_size: int | None = None,
 ) -> Any:
-    """A BERT of some of a teacher's layers.
+    """Builds a smaller BERT from some of a teacher's layers.
 
     Args:
         model: A ``transformers.BertModel``; not changed.
-        layers: The teacher's layers to keep, from 0, rising; at least one. The last one should be among
-            them: it is what the pooled vectors come from.
+        layers: The indices of the layers to keep, from 0, ascending; at least one. Keep the last layer,
+            because its hidden states are pooled.
         batches: Token ids (B, L) and attention masks (B, L) of texts to fit on, in the teacher's ids; see
-            :func:`fitting_batches`. None are needed where only layers and tokens are left out.
-        rows: Old id of each token of a smaller vocabulary, (V',); None keeps all.
-        intermediate_size: Neurons of each feed-forward part; None keeps all.
+            :func:`fitting_batches`. May be empty if no size is reduced.
+        token_ids: The old id of each token of a smaller vocabulary, (V',); None keeps all tokens.
+        intermediate_size: Number of neurons of each feed-forward block; None keeps all.
         hidden_size: Hidden size, a multiple of the number of heads; None keeps it.
 
     Returns:
         A ``transformers.BertModel`` in evaluation mode.
 
     Raises:
-        TypeError: The model is no ``BertModel``.
-        ValueError: Sizes or layers are not within the teacher's, or there is nothing to fit on.
+        TypeError: The model is not a ``BertModel``.
+        ValueError: A size or layer is not within the teacher's, or a size is reduced without batches.
     """
     from transformers import BertModel
 
@@ -59,32 +59,40 @@ def student_from_teacher(
     student = _with_layers(model, layers)
     if intermediate_size not in (None, config.intermediate_size):
         for layer in range(len(layers)):
-            _fewer_neurons(student, layer, int(intermediate_size or 0), batches)
+            _prune_neurons(student, layer, int(intermediate_size or 0), batches)
         student.config.intermediate_size = intermediate_size
     if hidden_size not in (None, config.hidden_size):
-        student = narrowed(student, int(hidden_size or 0), batches)
-    if rows is not None:
-        _fewer_tokens(student, rows)
+        student = reduce_width(student, int(hidden_size or 0), batches)
+    if token_ids is not None:
+        _prune_tokens(student, token_ids)
     return student.eval()
 
 
 def fitting_batches(tokenizer: Any, texts: Sequence[str], max_tokens: int = 64) -> Batches:
-    """Texts as padded token ids and masks, those of similar length together."""
+    """Returns the padded token ids and attention masks of texts; texts of similar length share a batch."""
 
-    def coded(some: list[str]) -> Mapping[str, Tensor]:
-        found: Mapping[str, Tensor] = tokenizer(
-            some, padding=True, truncation=True, max_length=max_tokens, return_tensors="pt"
+    def encode(batch: list[str]) -> Mapping[str, Tensor]:
+        inputs: Mapping[str, Tensor] = tokenizer(
+            batch, padding=True, truncation=True, max_length=max_tokens, return_tensors="pt"
         )
-        return found
+        return inputs
 
-    return batches_by_length(texts, coded)
+    return batches_by_length(texts, encode)
 
 
-def batches_by_length(texts: Sequence[str], inputs: Callable[[list[str]], Mapping[str, Tensor]]) -> Batches:
-    """The same for whatever makes a model's ``input_ids`` and ``attention_mask`` of a list of texts."""
+def batches_by_length(texts: Sequence[str], encode: Callable[[list[str]], Mapping[str, Tensor]]) -> Batches:
+    """Returns the token ids and attention masks of texts; texts of similar length share a batch.
+
+    Args:
+        texts: The texts.
+        encode: Returns a model's ``input_ids`` and ``attention_mask`` for a list of texts.
+    """
     ordered = sorted(texts, key=len)
-    found = (inputs(ordered[start : start + _BATCH]) for start in range(0, len(ordered), _BATCH))
-    return [(batch["input_ids"], batch["attention_mask"]) for batch in found]
+    batches = []
+    for start in range(0, len(ordered), _TEXTS_PER_BATCH):
+        inputs = encode(ordered[start : start + _TEXTS_PER_BATCH])
+        batches.append((inputs["input_ids"], inputs["attention_mask"]))
+    return batches
 
 
 def _check(
@@ -96,7 +104,7 @@ def _check(
         or list(layers) != sorted(set(layers))
         or not all(isinstance(i, int) and 0 <= i < number for i in layers)
     ):
-        raise ValueError(f"layers is {list(layers)}, expected rising numbers from 0 to {number - 1}")
+        raise ValueError(f"layers is {list(layers)}, expected ascending numbers from 0 to {number - 1}")
     for name, value in (("intermediate_size", intermediate), ("hidden_size", hidden)):
         if value is not None and not 1 <= value <= getattr(config, name):
             raise ValueError(f"{name} is {value}, expected 1 to {getattr(config, name)}, the teacher's")
@@ -106,11 +114,13 @@ def _check(
         )
     fits = intermediate not in (None, config.intermediate_size) or hidden not in (None, config.hidden_size)
     if fits and not has_texts:
-        raise ValueError("there are no texts to fit a narrower student on, expected some")
+        raise ValueError(
+            "batches is empty, but a smaller intermediate_size or hidden_size is fitted on texts"
+        )
 
 
 def _with_layers(model: Any, layers: Sequence[int]) -> Any:
-    # A copy with those layers only, without dropout while it is fitted.
+    # A copy with these layers only, in evaluation mode, so that weights are fitted without dropout.
     from transformers import BertConfig, BertModel
 
     values = model.config.to_dict() | {"num_hidden_layers": len(layers)}
@@ -123,26 +133,31 @@ def _with_layers(model: Any, layers: Sequence[int]) -> Any:
     return student.float().eval()
 
 
-def _fewer_tokens(student: Any, rows: npt.NDArray[np.integer]) -> None:
+def _prune_tokens(student: Any, token_ids: npt.NDArray[np.integer]) -> None:
     old = student.embeddings.word_embeddings
-    if rows.ndim != 1 or not len(rows) or rows.min() < 0 or rows.max() >= old.num_embeddings:
-        raise ValueError(f"rows has shape {rows.shape}, expected (V,) ids below {old.num_embeddings}")
-    # Padding is row zero or nothing: its vector is masked wherever it matters.
-    padding = np.flatnonzero(rows == old.padding_idx)
-    new = nn.Embedding(len(rows), old.embedding_dim, padding_idx=int(padding[0]) if len(padding) else None)
-    new.weight.data = old.weight.data[torch.from_numpy(np.asarray(rows, np.int64))].clone()
+    is_valid = token_ids.ndim == 1 and len(token_ids) and token_ids.min() >= 0
+    if not is_valid or token_ids.max() >= old.num_embeddings:
+        raise ValueError(
+            f"token_ids has shape {token_ids.shape}, expected (V,) ids below {old.num_embeddings}"
+        )
+    # The smaller vocabulary may lack a padding token. Its vector is masked wherever it matters.
+    padding = np.flatnonzero(token_ids == old.padding_idx)
+    new = nn.Embedding(
+        len(token_ids), old.embedding_dim, padding_idx=int(padding[0]) if len(padding) else None
+    )
+    new.weight.data = old.weight.data[torch.from_numpy(np.asarray(token_ids, np.int64))].clone()
     student.embeddings.word_embeddings = new
-    student.config.vocab_size = len(rows)
+    student.config.vocab_size = len(token_ids)
     student.config.pad_token_id = new.padding_idx
 
 
 @torch.no_grad()
-def _fewer_neurons(student: Any, number: int, size: int, batches: Batches) -> None:
-    """Keeps the ``size`` neurons of a layer that move its output most; the rest is fitted by least squares.
+def _prune_neurons(student: Any, number: int, size: int, batches: Batches) -> None:
+    """Keeps the ``size`` neurons of a layer that change its output most, and fits the output layer to them.
 
-    The second layer of the feed-forward part, W (d, n) and b, becomes the W' and b' that bring W' a' + b'
-    closest to W a + b over all tokens, a' being the kept ones of the activations a. Everything needed is
-    in the second moments of [a; 1].
+    The output layer of the feed-forward block computes W a + b from activations a, with W (d, n). It becomes
+    W' a' + b', where a' are the kept activations, and W' and b' minimize the squared difference over all
+    tokens. The second moments of [a; 1] determine the solution.
     """
     layer = student.encoder.layer[number]
     moments = _moments(student, layer.output.dense, batches)
@@ -153,7 +168,7 @@ def _fewer_neurons(student: Any, number: int, size: int, batches: Batches) -> No
     inputs = torch.cat([kept, torch.tensor([len(moments) - 1])])
     gram = moments[inputs][:, inputs]
     target = moments[inputs] @ torch.cat([weight, bias[:, None]], 1).T
-    solution = solved(gram, target)
+    solution = solve_ridge(gram, target)
     first = layer.intermediate.dense
     layer.intermediate.dense = _linear(first.weight[kept], first.bias[kept])
     layer.output.dense = _linear(solution[:-1].T, solution[-1])
@@ -167,14 +182,14 @@ def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
 
 
 def _moments(student: Any, linear: nn.Linear, batches: Batches) -> Tensor:
-    # Sums of products of [inputs of a linear layer; 1] over all tokens: (n + 1, n + 1) float64.
-    seen: list[Tensor] = []
-    handle = linear.register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0]))
+    # Sum over all tokens of x x^T, x = [inputs of a linear layer; 1]: (n + 1, n + 1) float64.
+    captured: list[Tensor] = []
+    handle = linear.register_forward_hook(lambda _module, inputs, _output: captured.append(inputs[0]))
     total = torch.zeros(linear.in_features + 1, linear.in_features + 1, dtype=torch.float64)
     try:
         for ids, mask in batches:
             student(input_ids=ids, attention_mask=mask)
-            inputs = seen.pop()[mask.bool()].double()
+            inputs = captured.pop()[mask.bool()].double()
             inputs = torch.cat([inputs, torch.ones(len(inputs), 1, dtype=torch.float64)], 1)
             total += inputs.T @ inputs
     finally:

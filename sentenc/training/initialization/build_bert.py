@@ -1,4 +1,4 @@
-"""The BERT student that a run's file describes, with its first weights."""
+"""Builds a BERT student with its initial weights."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -18,17 +18,17 @@ from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.config.pretraining import RunConfig, StudentConfig
 from sentenc.training.data.vocabulary import prune_vocabulary, token_frequencies
 from sentenc.training.initialization.bert_layers import (
-    FITTED_TEXTS,
+    FITTING_TEXTS,
     SIZES,
     fitting_batches,
-    student_from_teacher,
+    prune_bert,
 )
 from sentenc.training.students.bert import BertStudent
 from sentenc.training.teachers.base import Teacher
 from sentenc.training.teachers.ensemble import first_transformer
 
-# Settings that a BERT does not have.
-_FOREIGN = (
+# Settings of a CSE that a BERT does not have.
+_CSE_ONLY = (
     "preset",
     "dropout",
     "word_dropout",
@@ -39,52 +39,50 @@ _FOREIGN = (
 )
 
 
-def make_bert_student(
-    run: RunConfig, texts: Callable[[], Iterable[str]], teacher: Callable[[], Teacher], kept: Path
+def build_bert_student(
+    run: RunConfig, texts: Callable[[], Iterable[str]], load_teacher: Callable[[], Teacher], cache: Path
 ) -> BertStudent:
-    """Builds the student; see :func:`sentenc.training.initialization.build_cse.make_student`.
+    """Builds the student; see :func:`sentenc.training.initialization.student.initialize_student`.
 
     Args:
-        run: The run.
-        texts: Gives texts to count tokens in and to fit on.
-        teacher: Gives the teacher, if the student starts from it.
-        kept: Folder where such a start is kept.
+        run: The configuration of the run.
+        texts: Returns an iterator over the texts to count tokens in and to fit weights on, anew at each call.
+        load_teacher: Returns the teacher. It is called only if the student is initialized from it.
+        cache: A folder that caches an initialization from a teacher.
     """
     settings = run.student
     _check(settings, run.training.sparse_embeddings)
     if settings.init == "teacher":
-        model, tokenizer = _kept_start(run.student, texts, teacher, kept)
+        model, tokenizer = _cached_initialization(settings, texts, load_teacher, cache)
     else:
         model, tokenizer = _loaded(settings, run.seed)
     return BertStudent(model, tokenizer, max_tokens=settings.max_tokens, normalize=settings.normalize)
 
 
 def _check(settings: StudentConfig, sparse: bool) -> None:
-    for name in _FOREIGN:
+    for name in _CSE_ONLY:
         if getattr(settings, name):
-            raise ValueError(
-                f"student.{name} is {getattr(settings, name)!r}, expected it for kind 'cse' only"
-            )
+            raise ValueError(f"student.{name} is {getattr(settings, name)!r}, but applies to kind 'cse' only")
     if sparse:
-        raise ValueError("training.sparse_embeddings is true, expected it for kind 'cse' only")
+        raise ValueError("training.sparse_embeddings is true, but applies to kind 'cse' only")
     if settings.init == "teacher":
         if not settings.layers:
-            raise ValueError("student.init is 'teacher' for kind 'bert', expected student.layers then")
+            raise ValueError('student.layers is required when kind = "bert" and init = "teacher"')
         if settings.tokenizer:
-            raise ValueError(f"student.tokenizer is {settings.tokenizer!r}, expected the teacher's own")
+            raise ValueError(
+                f'student.tokenizer is {settings.tokenizer!r}, but init = "teacher" uses the teacher\'s: remove it'
+            )
         others = sorted(set(settings.config) - set(SIZES))
         if others:
             raise ValueError(
-                f"student.config.{others[0]} comes from the teacher, expected only {', '.join(SIZES)}"
+                f'student.config.{others[0]} is the teacher\'s with init = "teacher": set only {", ".join(SIZES)}'
             )
         return
     for name in ("layers", "vocabulary"):
         if value := getattr(settings, name):
-            raise ValueError(f"student.{name} is {value!r}, expected it with start = 'teacher' only")
+            raise ValueError(f'student.{name} is {value!r}, but applies to init = "teacher" only')
     if settings.init == "random" and settings.tokenizer is None:
-        raise ValueError(
-            "student.init is 'random' for kind 'bert', expected student.tokenizer, a folder, then"
-        )
+        raise ValueError('student.tokenizer (a folder) is required when kind = "bert" and init = "random"')
 
 
 def _loaded(settings: StudentConfig, seed: int) -> tuple[Any, Any]:
@@ -100,53 +98,53 @@ def _loaded(settings: StudentConfig, seed: int) -> tuple[Any, Any]:
         model = AutoModel.from_pretrained(
             resolve_model(settings.init), local_files_only=True, **settings.config
         )
-    # It comes in the precision of its file, which may be too low to train in.
+    # The weights are in the precision of their file, which may be too low for training.
     return model.float(), tokenizer
 
 
-def _kept_start(
+def _cached_initialization(
     settings: StudentConfig,
     texts: Callable[[], Iterable[str]],
-    teacher: Callable[[], Teacher],
-    folder: Path,
+    load_teacher: Callable[[], Teacher],
+    cache: Path,
 ) -> tuple[Any, Any]:
-    # Counting tokens and fitting takes minutes: it is done once a run.
+    # Counting tokens and fitting weights takes minutes, so a resumed run must not repeat it.
     from transformers import AutoTokenizer, BertModel
 
-    if not (folder / "config.json").exists():
-        model, tokenizer = _from_teacher(settings, texts, teacher())
-        with replacing_folder(folder, "config.json", CheckpointError, "a model folder") as staging:
+    if not (cache / "config.json").exists():
+        model, tokenizer = _from_teacher(settings, texts, load_teacher())
+        with replacing_folder(cache, "config.json", CheckpointError, "a model folder") as staging:
             model.save_pretrained(staging)
             tokenizer.save_pretrained(staging)
-    model = BertModel.from_pretrained(folder, local_files_only=True, add_pooling_layer=False)
-    return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    model = BertModel.from_pretrained(cache, local_files_only=True, add_pooling_layer=False)
+    return model, AutoTokenizer.from_pretrained(cache, local_files_only=True)
 
 
 def _from_teacher(
     settings: StudentConfig, texts: Callable[[], Iterable[str]], teacher: Teacher
 ) -> tuple[Any, Any]:
     model, tokenizer = first_transformer(teacher).torch_model()
-    rows, kept = None, tokenizer
+    token_ids, smaller_tokenizer = None, tokenizer
     if settings.vocabulary:
-        rows, kept = pruned_tokenizer(tokenizer, texts(), settings.vocabulary)
+        token_ids, smaller_tokenizer = pruned_tokenizer(tokenizer, texts(), settings.vocabulary)
     sizes = {name: settings.config[name] for name in SIZES if name in settings.config}
-    batches = fitting_batches(tokenizer, list(islice(texts(), FITTED_TEXTS))) if sizes else []
-    student = student_from_teacher(model, layers=list(settings.layers), batches=batches, rows=rows, **sizes)
+    batches = fitting_batches(tokenizer, list(islice(texts(), FITTING_TEXTS))) if sizes else []
+    student = prune_bert(model, layers=list(settings.layers), batches=batches, token_ids=token_ids, **sizes)
     student.pooler = None
-    return student, kept
+    return student, smaller_tokenizer
 
 
 def pruned_tokenizer(tokenizer: Any, texts: Iterable[str], size: int) -> tuple[npt.NDArray[np.int64], Any]:
-    """A fast tokenizer with the ``size`` most frequent tokens of another.
+    """Builds a fast tokenizer with the ``size`` most frequent tokens of another.
 
     Args:
         tokenizer: A WordPiece ``PreTrainedTokenizerFast``.
-        texts: To count tokens in.
-        size: Tokens to keep, special ones included; see
+        texts: The texts to count tokens in.
+        size: Number of tokens to keep, special ones included; see
             :func:`~sentenc.training.data.vocabulary.prune_vocabulary`.
 
     Returns:
-        The old id of each new one, (size,), and the new tokenizer, of the same class and settings.
+        The old id of each new token, (size,), and the new tokenizer, with the settings of the old one.
 
     Raises:
         ValueError: The size is out of range.
@@ -154,25 +152,25 @@ def pruned_tokenizer(tokenizer: Any, texts: Iterable[str], size: int) -> tuple[n
     """
     spec = plain_spec(tokenizer)
     plain = Tokenizer(json.dumps(spec), skip_unknown=True)
-    smaller, rows = prune_vocabulary(plain, token_frequencies(plain, texts), size)
-    new = {int(old): number for number, old in enumerate(rows)}
+    smaller, old_ids = prune_vocabulary(plain, token_frequencies(plain, texts), size)
+    new_ids = {int(old): new for new, old in enumerate(old_ids)}
     spec["model"]["vocab"] = smaller.vocabulary
     for token in spec.get("added_tokens", []):
-        token["id"] = new[token["id"]]
+        token["id"] = new_ids[token["id"]]
     if spec.get("post_processor"):
-        _renumber(spec["post_processor"], new)
-    return rows, _rebuilt(tokenizer, spec)
+        _renumber(spec["post_processor"], new_ids)
+    return old_ids, _rebuilt(tokenizer, spec)
 
 
-def _renumber(processor: dict[str, Any], new: dict[int, int]) -> None:
+def _renumber(processor: dict[str, Any], new_ids: dict[int, int]) -> None:
     for name in ("sep", "cls"):
         if name in processor:
             token, old = processor[name]
-            processor[name] = [token, new[old]]
+            processor[name] = [token, new_ids[old]]
     for special in (processor.get("special_tokens") or {}).values():
-        special["ids"] = [new[old] for old in special["ids"]]
+        special["ids"] = [new_ids[old] for old in special["ids"]]
     for part in processor.get("processors", []):
-        _renumber(part, new)
+        _renumber(part, new_ids)
 
 
 def _rebuilt(tokenizer: Any, spec: dict[str, Any]) -> Any:

@@ -1,4 +1,4 @@
-"""The BERTs of a task: a teacher from its folder, a student from the teacher, a folder or at random."""
+"""Builds the BERT classifiers of task distillation: teachers and students."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -15,49 +15,57 @@ from sentenc.registry import load, resolve_model
 from sentenc.training.config.task_distillation import TaskRunConfig
 from sentenc.training.data.labeled import TaskData
 from sentenc.training.initialization.bert_layers import (
-    FITTED_TEXTS,
+    FITTING_TEXTS,
     SIZES,
     batches_by_length,
-    student_from_teacher,
+    prune_bert,
 )
 from sentenc.training.students.bert_classifier import BertClassifierStudent, quiet_transformers
+from sentenc.training.teachers.ensemble import first_transformer
 
 
-def finetuned(model: str, data: TaskData, run: TaskRunConfig) -> BertClassifierStudent:
-    """A BERT that was fine-tuned on the task, its classes in the order of the data's.
+def load_classifier(model: str, data: TaskData, run: TaskRunConfig) -> BertClassifierStudent:
+    """Loads a BERT that was fine-tuned on the task, and puts its classes into the order of the data.
+
+    Args:
+        model: A Hugging Face folder with a sequence classifier.
+        data: Labeled data with the classes.
+        run: The configuration, for the maximum number of tokens.
 
     Raises:
-        ModelNotFoundError, CheckpointError: There is no such folder, or it cannot be read.
-        ValueError: It has no classifier, or other classes.
+        ModelNotFoundError: There is no such folder.
+        CheckpointError: The folder cannot be read.
+        ValueError: The model is not a classifier, or has other classes.
     """
     from transformers import AutoTokenizer, BertForSequenceClassification
 
     folder = resolve_model(model)
     if not _is_classifier(folder):
         raise ValueError(
-            f"teacher.model {model} has no classifier, expected a BERT fine-tuned on the task, or teacher.finetune"
+            f"teacher.model {model} has no classifier: choose a BERT fine-tuned on the task, or set teacher.finetune"
         )
     with quiet_transformers(), _readable(folder):
-        found = BertForSequenceClassification.from_pretrained(folder, local_files_only=True)
+        module = BertForSequenceClassification.from_pretrained(folder, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    _order_classes(found, data)
-    return _student(found, tokenizer, run)
+    _order_classes(module, data)
+    return _student(module, tokenizer, run)
 
 
-def base(
+def add_classifier(
     model: str, data: TaskData, run: TaskRunConfig, changes: Mapping[str, Any] | None = None
 ) -> BertClassifierStudent:
-    """Any BERT with a new classifier on it: a Hugging Face folder, or what :func:`sentenc.load` takes.
+    """Loads a pretrained BERT and adds a new classifier with random weights.
 
     Args:
-        model: Folder or name.
-        data: Has the classes.
-        run: Seed of the classifier, and how texts are cut.
-        changes: Of the configuration.
+        model: A Hugging Face folder, or the argument of :func:`sentenc.load`.
+        data: Labeled data with the classes.
+        run: The configuration, for the seed and the maximum number of tokens.
+        changes: Values of the BERT's configuration to change, such as dropout rates.
 
     Raises:
-        ModelNotFoundError, CheckpointError: There is no such model, or it cannot be read.
-        ValueError: It is no BERT.
+        ModelNotFoundError: There is no such model.
+        CheckpointError: The model cannot be read.
+        ValueError: The model is not a BERT.
     """
     from transformers import AutoTokenizer, BertModel
 
@@ -67,40 +75,45 @@ def base(
             bert = BertModel.from_pretrained(folder, local_files_only=True)
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     else:
-        from sentenc.training.teachers.ensemble import first_transformer
-
         bert, tokenizer = first_transformer(load(model)).torch_model()
         if not isinstance(bert, BertModel):
             raise ValueError(f"{model} is {type(bert).__name__}, expected a BERT")
     return _student(_with_classifier(bert, data, run.seed, changes or {}), tokenizer, run)
 
 
-def first_student(
+def build_classifier_student(
     run: TaskRunConfig, teacher: BertClassifierStudent, data: TaskData
 ) -> BertClassifierStudent:
-    """The student as ``[student]`` describes it, before any training.
+    """Builds the student that ``[student]`` describes, with its initial weights.
+
+    Args:
+        run: The configuration.
+        teacher: The fine-tuned teacher.
+        data: The training data: its classes, and texts to fit weights on.
 
     Raises:
-        ValueError, TypeError: Layers or sizes do not fit the teacher.
-        ModelNotFoundError, CheckpointError: See :func:`base`.
+        ValueError: The layers or sizes do not fit the teacher's, or the model is not a BERT.
+        TypeError: The teacher is not a BERT.
+        ModelNotFoundError: There is no model to initialize from.
+        CheckpointError: The model cannot be read.
     """
     settings = run.student
     if settings.init not in ("teacher", "random"):
-        return base(settings.init, data, run, settings.config)
+        return add_classifier(settings.init, data, run, settings.config)
     if settings.init == "random":
         return _random(run, teacher, data)
     sizes = {name: settings.config[name] for name in SIZES if name in settings.config}
     dropouts = {name: value for name, value in settings.config.items() if name not in SIZES}
 
-    def inputs(texts: list[str]) -> dict[str, Tensor]:
+    def encode(texts: list[str]) -> dict[str, Tensor]:
         return teacher.inputs(*teacher.tokenize(texts))
 
-    # A pair is two texts.
-    fitted = data.texts[: FITTED_TEXTS // len(run.task.text)]
-    bert = student_from_teacher(
+    # A pair counts as two texts.
+    texts = data.texts[: FITTING_TEXTS // len(run.task.text)]
+    bert = prune_bert(
         teacher.bert,
         layers=settings.layers or (),
-        batches=batches_by_length(fitted, inputs) if sizes else [],
+        batches=batches_by_length(texts, encode) if sizes else [],
         **sizes,
     )
     module = _with_classifier(bert, data, run.seed, dropouts)
@@ -110,10 +123,10 @@ def first_student(
 
 
 def load_weights(student: BertClassifierStudent, folder: Path) -> None:
-    """Gives a student the weights that :meth:`BertClassifierStudent.save` wrote for one of its shape.
+    """Loads weights into a student that :meth:`BertClassifierStudent.save` wrote for one of the same shape.
 
     Raises:
-        CheckpointError: The file is missing, damaged or of another shape.
+        CheckpointError: The file is missing or damaged, or the weights have another shape.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -121,7 +134,7 @@ def load_weights(student: BertClassifierStudent, folder: Path) -> None:
     try:
         student.module.load_state_dict(load_file(folder / "model.safetensors"))
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise CheckpointError(f"{folder} does not hold this student's weights: {error}") from error
+        raise CheckpointError(f"{folder} does not contain this student's weights: {error}") from error
 
 
 def _student(module: nn.Module, tokenizer: Any, run: TaskRunConfig) -> BertClassifierStudent:
@@ -151,19 +164,19 @@ def _with_classifier(bert: Any, data: TaskData, seed: int, changes: Mapping[str,
     }
     with seeded(seed):
         module = BertForSequenceClassification(BertConfig.from_dict(values))
-    # Without a pooler of its own it keeps the new one.
+    # If the BERT has no pooler, the new random one is kept.
     weights = {name: value for name, value in bert.state_dict().items() if not name.endswith("_ids")}
     lacking = module.bert.load_state_dict(weights, strict=False)
     missing = [name for name in lacking.missing_keys if not name.startswith("pooler.")]
     if missing or lacking.unexpected_keys:
         raise ValueError(
-            f"the BERT lacks {missing} and has {lacking.unexpected_keys} too many, expected a BERT"
+            f"the BERT lacks the weights {missing} and has the unexpected weights {lacking.unexpected_keys}"
         )
     return module
 
 
 def _order_classes(model: Any, data: TaskData) -> None:
-    # Fine-tuned models have their classes in an order of their own (of MNLI several are in use).
+    # Fine-tuned models order their classes differently (for MNLI several orders are in use).
     config = model.config
     names = [str(config.id2label[i]) for i in range(config.num_labels)]
     if config.num_labels != data.outputs:
@@ -173,13 +186,13 @@ def _order_classes(model: Any, data: TaskData) -> None:
         )
     if not data.labels or names == [f"LABEL_{i}" for i in range(len(names))]:
         return
-    folded, wanted = [name.casefold() for name in names], [name.casefold() for name in data.labels]
-    if sorted(folded) != sorted(wanted):
+    own, expected = [name.casefold() for name in names], [name.casefold() for name in data.labels]
+    if sorted(own) != sorted(expected):
         raise ValueError(
             f"the teacher's classes are {', '.join(names[:20])}, expected those of the data: "
             f"{', '.join(data.labels[:20])}"
         )
-    order = torch.tensor([folded.index(name) for name in wanted])
+    order = torch.tensor([own.index(name) for name in expected])
     with torch.no_grad():
         for parameter in model.classifier.parameters():
             parameter.copy_(parameter[order].clone())
@@ -189,10 +202,10 @@ def _order_classes(model: Any, data: TaskData) -> None:
 
 def _config(folder: Path) -> dict[str, Any]:
     try:
-        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelNotFoundError(f"{folder} has no readable config.json: {error}") from error
-    return found if isinstance(found, dict) else {}
+    return config if isinstance(config, dict) else {}
 
 
 def _is_classifier(folder: Path) -> bool:

@@ -1,11 +1,9 @@
-"""The student that a run's file describes, with its first weights."""
+"""Builds a CSE student with its initial weights."""
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,147 +17,73 @@ from sentenc.registry import load, resolve_model
 from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.config.pretraining import RunConfig, StudentConfig
 from sentenc.training.data.vocabulary import prune_vocabulary, token_frequencies
-from sentenc.training.initialization.cse import (
-    Start,
-    average_from_teacher,
-    start_from_teacher,
-    start_from_words,
-)
-from sentenc.training.initialization.cse_pruning import shrunk
+from sentenc.training.initialization.cse import average_from_teacher, init_from_teacher, init_from_words
+from sentenc.training.initialization.cse_pruning import prune_cse
 from sentenc.training.initialization.word_vectors import load_word_vectors
-from sentenc.training.students.base import EncoderStudent
 from sentenc.training.students.cse import CSEStudent
 from sentenc.training.teachers.base import Teacher
 
 _RATES = ("dropout", "word_dropout", "ngram_warmup")
 _NORMS = ("sentence_norm", "average_norm", "ngram_norm")
-# What of a model that is the start may become more, and what less.
-_WIDENING = ("combine", "average_dim")
+# Fields of an existing model's configuration that may grow, and those that may shrink.
+_GROWING = ("combine", "average_dim")
 _SHRINKING = ("embedding_dim", "num_filters", "average_dim")
 
 
-def make_student(
-    run: RunConfig, texts: Callable[[], Iterable[str]], teacher: Callable[[], Teacher], about: str
-) -> EncoderStudent:
-    """Builds the student; what takes long is kept in the run's work folder and used again.
+class _Initial(NamedTuple):
+    # The parts of an Initialization; embeddings and weights are None if they start at random.
+
+    tokenizer: Tokenizer
+    embeddings: npt.NDArray[np.float32] | None
+    log_weights: npt.NDArray[np.float32] | None
+
+
+def build_cse_student(
+    run: RunConfig, texts: Callable[[], Iterable[str]], load_teacher: Callable[[], Teacher], cache: Path
+) -> CSEStudent:
+    """Builds the student; see :func:`sentenc.training.initialization.student.initialize_student`.
 
     Args:
-        run: The run.
-        texts: Gives texts to count tokens in.
-        teacher: Gives the teacher, if the student starts from it.
-        about: Identifies teacher and texts.
-
-    Raises:
-        ValueError: The settings do not fit together.
-        CheckpointError: What it is to start from cannot be read.
-        ModelNotFoundError: There is nothing by that name.
+        run: The configuration of the run.
+        texts: Returns an iterator over the texts in which tokens are counted, anew at each call.
+        load_teacher: Returns the teacher. It is called only if the initialization needs the teacher.
+        cache: A ``.npz`` file that caches an initialization from a teacher.
     """
     settings = run.student
-    if settings.kind == "bert":
-        from sentenc.training.initialization.build_bert import make_bert_student
-
-        return make_bert_student(run, texts, teacher, _start_place(run, about))
     if settings.layers:
-        raise ValueError(f"student.layers is {list(settings.layers)}, expected it for kind 'bert' only")
-    options = {name: getattr(settings, name) for name in _RATES + _NORMS}
-    options["sparse_embeddings"] = run.training.sparse_embeddings
-    generator = torch.Generator().manual_seed(run.seed)
+        raise ValueError(f"student.layers is {list(settings.layers)}, but applies to kind 'bert' only")
     if settings.init in ("teacher", "random"):
-        config = _cse_config(settings)
-        start = _kept_start(run, config, texts, teacher, about)
+        config = _config(settings)
+        initial = _cached_initialization(run, config, texts, load_teacher, cache)
     elif Path(settings.init).is_file():
-        vectors = load_word_vectors(settings.init, settings.vocabulary or None)
-        dim = vectors.vectors.shape[1]
-        config = _cse_config(settings, {} if settings.preset else {"embedding_dim": dim})
-        wanted = None if config.embedding_dim == dim else config.embedding_dim
-        words = start_from_words(vectors, wanted, unknown=config.unknown)
-        start = (words.tokenizer, words.embeddings, words.log_weights)
+        config, initial = _from_word_vectors(settings)
     else:
-        model = _shrunk(_model(settings), settings, texts)
-        config = _widened(model.config, settings)
-        rows = None
-        if config.average_dim and not model.config.average_dim:
-            rows = average_from_teacher(teacher(), model.tokenizer, config.average_dim)
-        return CSEStudent.from_encoder(model, config=config, average=rows, **options)
-    tokenizer, embeddings, log_weights = start
-    average = average_from_teacher(teacher(), tokenizer, config.average_dim) if config.average_dim else None
+        return _from_model(run, texts, load_teacher)
+    average = None
+    if config.average_dim:
+        average = average_from_teacher(load_teacher(), initial.tokenizer, config.average_dim)
     return CSEStudent(
-        replace(config, vocab_size=tokenizer.vocab_size),
-        tokenizer,
-        embeddings=embeddings,
+        replace(config, vocab_size=initial.tokenizer.vocab_size),
+        initial.tokenizer,
+        embeddings=initial.embeddings,
         average=average,
-        log_weights=log_weights,
-        generator=generator,
-        **options,
+        log_weights=initial.log_weights,
+        generator=torch.Generator().manual_seed(run.seed),
+        **_options(run),
     )
 
 
-_Parts = tuple[Tokenizer, npt.NDArray[np.float32] | None, npt.NDArray[np.float32] | None]
+def _options(run: RunConfig) -> dict[str, Any]:
+    options = {name: getattr(run.student, name) for name in _RATES + _NORMS}
+    return options | {"sparse_embeddings": run.training.sparse_embeddings}
 
 
-def _start_place(run: RunConfig, about: str) -> Path:
-    # Where a start is kept that depends on settings, teacher and texts.
-    teacher = run.teacher and [run.teacher.models, run.teacher.weights]
-    identity = json.dumps([asdict(run.student), teacher, about], sort_keys=True)
-    return Path(run.work) / f"start-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
-
-
-def _kept_start(
-    run: RunConfig,
-    config: CSEConfig,
-    texts: Callable[[], Iterable[str]],
-    teacher: Callable[[], Teacher],
-    about: str,
-) -> _Parts:
-    # A teacher takes minutes for the tokens of a vocabulary: they are computed once a run.
-    skips = config.unknown == "skip"
-    path = _start_place(run, about).with_suffix(".npz")
-    if path.exists():
-        with np.load(path) as found:
-            parts = {name: found[name] for name in found.files}
-        return (
-            Tokenizer(str(parts["tokenizer"]), skip_unknown=skips),
-            parts.get("embeddings"),
-            parts.get("log_weights"),
-        )
-    tokenizer, embeddings, log_weights = _start(run, config, texts, teacher)
-    arrays: dict[str, npt.NDArray[Any]] = {"tokenizer": np.array(tokenizer.spec)}
-    if embeddings is not None and log_weights is not None:
-        arrays |= {"embeddings": embeddings, "log_weights": log_weights}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing_file(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
-    return tokenizer, embeddings, log_weights
-
-
-def _start(
-    run: RunConfig, config: CSEConfig, texts: Callable[[], Iterable[str]], teacher: Callable[[], Teacher]
-) -> _Parts:
-    settings = run.student
-    tokenizer = _tokenizer(
-        settings,
-        run.teacher.models[0] if run.teacher and run.teacher.models else None,
-        config.unknown == "skip",
-    )
-    frequencies = None
-    if settings.vocabulary or settings.init == "teacher":
-        frequencies = token_frequencies(tokenizer, texts())
-    if settings.vocabulary and frequencies is not None:
-        tokenizer, _ = prune_vocabulary(tokenizer, frequencies, settings.vocabulary)
-        # Words of what was dropped are now counted in pieces.
-        frequencies = token_frequencies(tokenizer, texts()) if settings.init == "teacher" else None
-    if settings.init == "random":
-        return tokenizer, None, None
-    start: Start = start_from_teacher(teacher(), tokenizer, frequencies, config.embedding_dim)
-    return start.tokenizer, start.embeddings, start.log_weights
-
-
-def _cse_config(settings: StudentConfig, defaults: dict[str, Any] | None = None) -> CSEConfig:
-    # With a vocabulary of one; the tokenizer tells the true size.
+def _config(settings: StudentConfig, defaults: dict[str, Any] | None = None) -> CSEConfig:
+    # With a vocabulary of one, until the tokenizer is known.
     known = [item.name for item in fields(CSEConfig) if item.name != "vocab_size"]
     for name in settings.config:
         if name not in known:
-            raise ValueError(f"unknown key student.config.{name}; known are {', '.join(known)}")
+            raise ValueError(f"unknown key student.config.{name}; known keys are {', '.join(known)}")
     values = (defaults or {}) | settings.config
     if "widths" in values:
         values["widths"] = tuple(values["widths"])
@@ -168,51 +92,122 @@ def _cse_config(settings: StudentConfig, defaults: dict[str, Any] | None = None)
     return CSEConfig(vocab_size=1, **values)
 
 
+# From a teacher, or at random ------------------------------------------------------------------------
+
+
+def _cached_initialization(
+    run: RunConfig,
+    config: CSEConfig,
+    texts: Callable[[], Iterable[str]],
+    load_teacher: Callable[[], Teacher],
+    cache: Path,
+) -> _Initial:
+    # A teacher needs minutes for the tokens of a vocabulary, so a resumed run must not encode them again.
+    if cache.exists():
+        with np.load(cache) as file:
+            arrays = {name: file[name] for name in file.files}
+        tokenizer = Tokenizer(str(arrays["tokenizer"]), skip_unknown=config.unknown == "skip")
+        return _Initial(tokenizer, arrays.get("embeddings"), arrays.get("log_weights"))
+    initial = _initialization(run, config, texts, load_teacher)
+    arrays = {"tokenizer": np.array(initial.tokenizer.spec)}
+    if initial.embeddings is not None and initial.log_weights is not None:
+        arrays |= {"embeddings": initial.embeddings, "log_weights": initial.log_weights}
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with replacing_file(cache) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **arrays)
+    return initial
+
+
+def _initialization(
+    run: RunConfig,
+    config: CSEConfig,
+    texts: Callable[[], Iterable[str]],
+    load_teacher: Callable[[], Teacher],
+) -> _Initial:
+    settings = run.student
+    teacher_name = run.teacher.models[0] if run.teacher and run.teacher.models else None
+    tokenizer = _tokenizer(settings, teacher_name, config.unknown == "skip")
+    frequencies = None
+    if settings.vocabulary or settings.init == "teacher":
+        frequencies = token_frequencies(tokenizer, texts())
+    if settings.vocabulary and frequencies is not None:
+        tokenizer, _ = prune_vocabulary(tokenizer, frequencies, settings.vocabulary)
+        # The smaller tokenizer splits the words that it lacks into pieces, which are counted too.
+        frequencies = token_frequencies(tokenizer, texts()) if settings.init == "teacher" else None
+    if settings.init == "random":
+        return _Initial(tokenizer, None, None)
+    return _Initial(*init_from_teacher(load_teacher(), tokenizer, frequencies, config.embedding_dim))
+
+
 def _tokenizer(settings: StudentConfig, teacher: str | None, skip_unknown: bool) -> Tokenizer:
     name = settings.tokenizer or teacher
     if name is None:
         raise ValueError(
-            f"student.init is {settings.init!r} without a teacher's model, expected student.tokenizer then"
+            f"student.init is {settings.init!r} and there is no teacher: set student.tokenizer or teacher.models"
         )
     path = Path(name) if Path(name).is_file() else resolve_model(name) / "tokenizer.json"
     if not path.is_file():
-        raise CheckpointError(f"there is no {path}: student.tokenizer may name another")
+        raise CheckpointError(f"there is no file {path}: set student.tokenizer to another model or file")
     return Tokenizer(path.read_text(encoding="utf-8"), skip_unknown=skip_unknown)
 
 
-def _model(settings: StudentConfig) -> CSE:
+# From word vectors -----------------------------------------------------------------------------------
+
+
+def _from_word_vectors(settings: StudentConfig) -> tuple[CSEConfig, _Initial]:
+    vectors = load_word_vectors(settings.init, settings.vocabulary or None)
+    dim = vectors.vectors.shape[1]
+    config = _config(settings, {} if settings.preset else {"embedding_dim": dim})
+    reduced = None if config.embedding_dim == dim else config.embedding_dim
+    return config, _Initial(*init_from_words(vectors, reduced, unknown=config.unknown))
+
+
+# From another CSE ------------------------------------------------------------------------------------
+
+
+def _from_model(
+    run: RunConfig, texts: Callable[[], Iterable[str]], load_teacher: Callable[[], Teacher]
+) -> CSEStudent:
+    settings = run.student
+    model = _pruned(_load_model(settings), settings, texts)
+    config = _grown(model.config, settings)
+    average = None
+    if config.average_dim and not model.config.average_dim:
+        average = average_from_teacher(load_teacher(), model.tokenizer, config.average_dim)
+    return CSEStudent.from_encoder(model, config=config, average=average, **_options(run))
+
+
+def _load_model(settings: StudentConfig) -> CSE:
     encoder = load(settings.init)
-    free = sorted({*_WIDENING, *_SHRINKING})
-    others = sorted(set(settings.config) - set(free))
+    changeable = sorted({*_GROWING, *_SHRINKING})
+    others = sorted(set(settings.config) - set(changeable))
     if others or settings.preset or settings.tokenizer:
         raise ValueError(
-            f"student.init is the model {settings.init!r}, which brings config and tokenizer: expected none of them "
-            f"(nor a preset) in [student], {', '.join(free)} of config aside"
+            f"student.init is the model {settings.init!r}, which has its own configuration and tokenizer: remove "
+            f"preset, tokenizer and every key of config but {', '.join(changeable)} from [student]"
         )
     if not isinstance(encoder, CSE):
         raise ValueError(f"student.init is {type(encoder).__name__}, expected a CSE model for kind 'cse'")
     return encoder
 
 
-def _shrunk(model: CSE, settings: StudentConfig, texts: Callable[[], Iterable[str]]) -> CSE:
-    # What is to be less of the model, tokens included, is cut off.
-    old = model.config
-    less = {
+def _pruned(model: CSE, settings: StudentConfig, texts: Callable[[], Iterable[str]]) -> CSE:
+    smaller = {
         name: settings.config[name]
         for name in _SHRINKING
-        if name in settings.config and 0 < settings.config[name] < getattr(old, name)
+        if name in settings.config and 0 < settings.config[name] < getattr(model.config, name)
     }
-    if not less and not settings.vocabulary:
+    if not smaller and not settings.vocabulary:
         return model
     vocabulary = None
     if settings.vocabulary:
         frequencies = token_frequencies(model.tokenizer, texts())
         vocabulary = prune_vocabulary(model.tokenizer, frequencies, settings.vocabulary)
-    return shrunk(model, vocabulary=vocabulary, **less)
+    return prune_cse(model, vocabulary=vocabulary, **smaller)
 
 
-def _widened(old: CSEConfig, settings: StudentConfig) -> CSEConfig:
-    # The same sentence vectors, with more beside them.
+def _grown(old: CSEConfig, settings: StudentConfig) -> CSEConfig:
+    # The sentence vectors stay the same; n-gram features or a plain average are added behind them.
     config = replace(old, **settings.config)
     if config == old:
         return old
@@ -227,6 +222,6 @@ def _widened(old: CSEConfig, settings: StudentConfig) -> CSEConfig:
     ):
         raise ValueError(
             f"student.config is {settings.config}, but {settings.init} has combine={old.combine!r} and "
-            f"average_dim={old.average_dim}, expected 'residual' to become 'both' and no average to become one"
+            f"average_dim={old.average_dim}: only 'residual' can become 'both', and only average_dim 0 can grow"
         )
     return config

@@ -1,4 +1,4 @@
-"""What a CSE student starts from: a tokenizer, embeddings and log token weights."""
+"""Initial tokenizer, embeddings and token weights of a CSE student."""
 
 import json
 import os
@@ -21,8 +21,8 @@ _UNKNOWN = "<unk>"
 _UNKNOWN_NAMES = ("<unk>", "<UNK>", "unk", "UNK", "[UNK]", "UUUNKKK")
 
 
-class Start(NamedTuple):
-    """A tokenizer of V ids, embeddings (V, d) float32 and log token weights (V,) float32."""
+class Initialization(NamedTuple):
+    """A tokenizer with V ids, embeddings (V, d) float32 and log token weights (V,) float32."""
 
     tokenizer: Tokenizer
     embeddings: FloatArray
@@ -30,23 +30,34 @@ class Start(NamedTuple):
 
 
 def sif_log_weights(frequencies: npt.NDArray[np.integer], a: float = 1e-3) -> FloatArray:
-    """log(a / (a + p)), with p the smoothed share (count + 1) of each token: (V,) float32.
+    """Returns the log weights log(a / (a + p)) of V tokens: (V,) float32.
 
     Smooth inverse frequency: Arora, Liang, Ma (ICLR 2017), "A Simple but Tough-to-Beat Baseline".
+
+    Args:
+        frequencies: The count of each token, (V,). The probability p is its share with add-one smoothing.
+        a: Smoothing parameter; smaller values lower the weights of frequent tokens further.
     """
     p = (frequencies + 1) / (frequencies + 1).sum()
     weights: FloatArray = np.log(a / (a + p)).astype(np.float32)
     return weights
 
 
-def principal_embeddings(vectors: npt.NDArray[np.floating], dim: int) -> FloatArray:
-    """Vectors (V, t) on their first ``dim`` principal components, scaled to a mean square length of 1.
+def pca_embeddings(vectors: npt.NDArray[np.floating], dim: int) -> FloatArray:
+    """Returns the first ``dim`` principal components of V vectors, scaled to a mean squared norm of 1.
+
+    Args:
+        vectors: Shape (V, t).
+        dim: Number of components.
+
+    Returns:
+        Shape (V, dim), float32, centered.
 
     Raises:
         ValueError: ``dim`` is not between 1 and t.
     """
     if not 1 <= dim <= vectors.shape[1]:
-        raise ValueError(f"dim is {dim}, expected 1 to {vectors.shape[1]}, the length of the vectors")
+        raise ValueError(f"dim is {dim}, expected 1 to {vectors.shape[1]}, the size of the vectors")
     centered = vectors.astype(np.float64)
     centered -= centered.mean(0)
     axes = np.linalg.eigh(centered.T @ centered)[1][:, ::-1][:, :dim]
@@ -55,78 +66,77 @@ def principal_embeddings(vectors: npt.NDArray[np.floating], dim: int) -> FloatAr
     return embeddings.astype(np.float32)
 
 
-def start_from_words(
+def init_from_words(
     vectors: WordVectors,
     dim: int | None = None,
     *,
     unknown: Literal["skip", "row"] = "skip",
     lowercase: bool = True,
     a: float = 1e-3,
-) -> Start:
-    """A whole-word tokenizer with the word vectors as embeddings.
+) -> Initialization:
+    """Builds a word-level tokenizer whose embeddings are word vectors.
 
-    Texts are split at spaces and around punctuation and, by default, lower-cased. Words that no text
-    can give that way (``"New_York"``) are left out; of words that differ in case, the first stays.
+    Texts are split at spaces and around punctuation and, by default, lower-cased. A word that this split
+    cannot produce (``"New_York"``) is left out. If several words differ only in case, the first is kept.
 
     Args:
-        vectors: The words.
-        dim: Reduce the vectors to so many principal components (centered, mean square length 1); None
-            leaves them as they are.
-        unknown: ``"skip"`` leaves unknown words out; ``"row"`` gives them a row, first in the
-            vocabulary: the file's own (``<unk>``, ``UUUNKKK`` and the like), or the mean of all.
-        lowercase: Fold the case of texts.
-        a: Of the SIF weights a / (a + p), if the counts are known; without counts all weights are 1.
+        vectors: The word vectors.
+        dim: Reduce the vectors to this number of principal components, see :func:`pca_embeddings`. None
+            leaves them unchanged.
+        unknown: ``"skip"`` ignores unknown words in a text; ``"row"`` maps them to the first id. Its
+            embedding is the file's own (``<unk>``, ``UUUNKKK`` and the like), or else the mean of all.
+        lowercase: Lower-case texts.
+        a: Smoothing of the SIF weights, see :func:`sif_log_weights`. Without counts, all weights are 1.
 
     Raises:
-        ValueError: No word can be reached, or an option is out of range.
+        ValueError: No word can occur in a split text, or an option is out of range.
     """
     if unknown not in ("skip", "row"):
         raise ValueError(f"unknown is {unknown!r}, expected 'skip' or 'row'")
-    rows: dict[str, int] = {}
+    first_index: dict[str, int] = {}
     for index, word in enumerate(vectors.words):
-        rows.setdefault(word.lower() if lowercase else word, index)
-    words = _reachable(list(rows), lowercase)
+        first_index.setdefault(word.lower() if lowercase else word, index)
+    words = _reachable(list(first_index), lowercase)
     if not words:
         raise ValueError(
             f"none of {len(vectors.words)} words can occur in a split text, expected at least one: "
             f"the first is {vectors.words[0]!r}, lowercase={lowercase}"
         )
-    chosen = np.array([rows[word] for word in words], np.int64)
-    embeddings = vectors.vectors[chosen]
-    counts = None if vectors.counts is None else vectors.counts[chosen]
+    indices = np.array([first_index[word] for word in words], np.int64)
+    embeddings = vectors.vectors[indices]
+    counts = None if vectors.counts is None else vectors.counts[indices]
     if unknown == "row":
         named = [i for i, word in enumerate(vectors.words) if word in _UNKNOWN_NAMES]
         row = vectors.vectors[named[0]] if named else embeddings.mean(0)
-        # It can be typed in no text: "<" and ">" are words of their own.
+        # No text contains this token: the split makes "<" and ">" words of their own.
         words, embeddings = [_UNKNOWN, *words], np.concatenate([row[None], embeddings])
         counts = None if counts is None else np.concatenate([[0], counts])
     if dim is not None:
-        embeddings = principal_embeddings(embeddings, dim)
+        embeddings = pca_embeddings(embeddings, dim)
     weights = np.zeros(len(words), np.float32) if counts is None else sif_log_weights(counts, a)
     tokenizer = _word_tokenizer(words, lowercase, skip_unknown=unknown == "skip")
-    return Start(tokenizer, embeddings.astype(np.float32), weights)
+    return Initialization(tokenizer, embeddings.astype(np.float32), weights)
 
 
-def start_from_teacher(
+def init_from_teacher(
     teacher: Teacher | str | os.PathLike[str],
     tokenizer: Tokenizer,
     frequencies: npt.NDArray[np.integer] | None,
     dim: int,
     *,
     a: float = 1e-3,
-) -> Start:
-    """Embeddings from a teacher's vectors of single tokens, as Model2Vec starts (Tulkens and van Dongen, 2024).
+) -> Initialization:
+    """Builds embeddings from a teacher's vectors of single tokens, as in Model2Vec (Tulkens and van Dongen, 2024).
 
     Args:
-        teacher: An encoder, or what :func:`sentenc.load` makes one of.
-        tokenizer: The student's tokenizer, of V ids; returned as it is.
-        frequencies: How often each id occurs, (V,), for the SIF weights a / (a + p); without them all
-            weights are 1.
-        dim: Length of the embeddings: so many principal components.
-        a: Of the weights.
+        teacher: A teacher, or the argument of :func:`sentenc.load` for an encoder.
+        tokenizer: The student's tokenizer with V ids; returned unchanged.
+        frequencies: The count of each id, (V,), for the SIF weights. None sets all weights to 1.
+        dim: Size of the embeddings: the number of principal components, see :func:`pca_embeddings`.
+        a: Smoothing of the SIF weights, see :func:`sif_log_weights`.
 
     Raises:
-        ValueError: ``dim`` is above the teacher's, or ``frequencies`` has another shape.
+        ValueError: ``dim`` exceeds the teacher's, or ``frequencies`` has another shape.
     """
     if frequencies is not None and frequencies.shape != (tokenizer.vocab_size,):
         raise ValueError(f"frequencies has shape {frequencies.shape}, expected ({tokenizer.vocab_size},)")
@@ -137,11 +147,11 @@ def start_from_teacher(
     if not 1 <= dim <= teacher.dim:
         raise ValueError(f"dim is {dim}, expected 1 to {teacher.dim}, the teacher's")
     vocabulary = tokenizer.vocabulary
-    found = np.zeros((tokenizer.vocab_size, teacher.dim), np.float32)
-    # Ids that no token has keep a zero row.
-    found[list(vocabulary.values())] = token_vectors(teacher, list(vocabulary))
-    weights = np.zeros(len(found), np.float32) if frequencies is None else sif_log_weights(frequencies, a)
-    return Start(tokenizer, principal_embeddings(found, dim), weights)
+    # An id without a token keeps a zero row.
+    vectors = np.zeros((tokenizer.vocab_size, teacher.dim), np.float32)
+    vectors[list(vocabulary.values())] = token_vectors(teacher, list(vocabulary))
+    weights = np.zeros(len(vectors), np.float32) if frequencies is None else sif_log_weights(frequencies, a)
+    return Initialization(tokenizer, pca_embeddings(vectors, dim), weights)
 
 
 def token_vectors(teacher: Teacher, tokens: list[str]) -> FloatArray:
@@ -166,13 +176,21 @@ def token_vectors(teacher: Teacher, tokens: list[str]) -> FloatArray:
 
 
 def average_from_teacher(teacher: Teacher, tokenizer: Tokenizer, dim: int) -> FloatArray:
-    """Returns rows of a plain average, (V, dim) float32: a transformer's input embeddings on their principal axes.
+    """Builds the embeddings of the plain average from a transformer's input embeddings, see :func:`pca_embeddings`.
 
-    Of several teachers, the first is used. Tokens that the teacher's vocabulary lacks get zero rows.
+    Of an ensemble, the first teacher is used.
+
+    Args:
+        teacher: A transformer, or an ensemble whose first teacher is one.
+        tokenizer: The student's tokenizer with V ids.
+        dim: Size of the embeddings.
+
+    Returns:
+        Shape (V, dim), float32. Tokens that the teacher's vocabulary lacks have zero rows.
 
     Raises:
-        ValueError: The teacher has no input embeddings, or none of any token here, or they are shorter
-            than ``dim``.
+        ValueError: The teacher is not a transformer, shares no token with the student, or has input
+            embeddings of fewer than ``dim`` components.
     """
     try:
         transformer = first_transformer(teacher)
@@ -181,21 +199,23 @@ def average_from_teacher(teacher: Teacher, tokenizer: Tokenizer, dim: int) -> Fl
     vocabulary, table = transformer.vocabulary, transformer.token_embeddings()
     shared = {token: i for token, i in tokenizer.vocabulary.items() if token in vocabulary}
     if not shared:
-        raise ValueError(f"the teacher knows none of {tokenizer.vocab_size} tokens, expected at least one")
+        raise ValueError(
+            f"the teacher has none of {tokenizer.vocab_size} tokens in its vocabulary, expected at least one"
+        )
     average = np.zeros((tokenizer.vocab_size, dim), np.float32)
-    average[list(shared.values())] = principal_embeddings(table[[vocabulary[token] for token in shared]], dim)
+    average[list(shared.values())] = pca_embeddings(table[[vocabulary[token] for token in shared]], dim)
     return average
 
 
 def _reachable(words: list[str], lowercase: bool) -> list[str]:
-    # The words that the tokenizer gives back whole. A word that it changes or splits is never met.
+    # The words that the tokenizer reproduces whole. A word that it changes or splits never occurs in a text.
     if not words:
         return []
     tokenizer = _word_tokenizer(words, lowercase, skip_unknown=True)
     ids, ends, counts = tokenizer.encode(words)
     last = ids[np.maximum(ends - 1, 0)] if len(ids) else np.full(len(words), -1)
-    kept = (counts == 1) & (last == np.arange(len(words)))
-    return [word for word, keep in zip(words, kept, strict=True) if keep]
+    reachable = (counts == 1) & (last == np.arange(len(words)))
+    return [word for word, keep in zip(words, reachable, strict=True) if keep]
 
 
 def _word_tokenizer(words: list[str], lowercase: bool, *, skip_unknown: bool) -> Tokenizer:

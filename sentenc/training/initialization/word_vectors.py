@@ -1,4 +1,4 @@
-"""Word vectors: trained with gensim, or read from the files of word2vec, GloVe and gensim."""
+"""Trains word vectors with gensim, and reads the files of word2vec, GloVe and gensim."""
 
 import gzip
 import lzma
@@ -14,21 +14,27 @@ import numpy.typing as npt
 from sentenc.errors import MissingExtraError, TextFileError
 from sentenc.io.progress import progress_bar
 from sentenc.io.text import open_text
+from sentenc.training.data.words import word_splitter
 
 _OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
-# What gensim calls its own files; all else is a word2vec or GloVe file.
+# Suffixes of gensim's own files; any other file is read as word2vec or GloVe.
 _GENSIM = (".kv", ".model", ".wv")
-# Bytes looked at to tell binary vectors from text, which has no such control characters.
-_HEAD = 1 << 16
-_BINARY = bytes([*range(9), *range(14, 32)])
+# A file is binary if a control character that text does not contain occurs among its first bytes.
+_HEAD_BYTES = 1 << 16
+_CONTROL_CHARACTERS = bytes([*range(9), *range(14, 32)])
 
 
 @dataclass(frozen=True)
 class WordVectors:
-    """Vectors (V, d) float32 of V distinct words, and how often each occurs, (V,) int64, if that is known.
+    """Vectors of V distinct words.
+
+    Attributes:
+        words: The V words.
+        vectors: Shape (V, d), float32.
+        counts: The frequency of each word, (V,) int64, or None if it is unknown.
 
     Raises:
-        ValueError: The three do not fit together, or a vector is not finite.
+        ValueError: The sizes differ, a word is repeated, or a vector is not finite.
     """
 
     words: list[str]
@@ -36,7 +42,7 @@ class WordVectors:
     counts: npt.NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
-        """Checks that the parts belong together."""
+        """Checks shapes and values."""
         n = len(self.words)
         if self.vectors.ndim != 2 or len(self.vectors) != n or n == 0:
             raise ValueError(
@@ -45,22 +51,22 @@ class WordVectors:
         if self.counts is not None and self.counts.shape != (n,):
             raise ValueError(f"counts has shape {self.counts.shape}, expected ({n},)")
         if len(set(self.words)) != n:
-            raise ValueError(f"{n - len(set(self.words))} words are there twice, expected distinct ones")
+            raise ValueError(f"{n - len(set(self.words))} words are repeated, expected distinct words")
         bad = np.flatnonzero(~np.isfinite(self.vectors).all(axis=1))
         if len(bad):
-            raise ValueError(f"the vector of {self.words[bad[0]]!r} has values that are not finite")
+            raise ValueError(f"the vector of {self.words[bad[0]]!r} has a value that is not finite")
 
 
 @runtime_checkable
-class Epochs(Protocol):
-    """A corpus: what gives the examples (texts) of an epoch, such as a ``Corpus`` of sentenc.training."""
+class EpochCorpus(Protocol):
+    """A corpus of texts that is read in epochs, such as :class:`sentenc.training.data.corpus.Corpus`."""
 
     def epoch(self, seed: int, epoch: int) -> Iterator[tuple[str, ...]]:
-        """The examples of an epoch."""
+        """Returns the examples of an epoch, each a tuple of texts."""
 
 
 def train_word_vectors(
-    sentences: Iterable[list[str]] | Epochs,
+    sentences: Iterable[list[str]] | EpochCorpus,
     kind: Literal["word2vec", "fasttext"] = "word2vec",
     dim: int = 256,
     *,
@@ -79,62 +85,72 @@ def train_word_vectors(
 ) -> WordVectors:
     """Trains word vectors with gensim.
 
-    Word2vec is Mikolov et al. (2013), "Distributed Representations of Words and Phrases"; fastText is
+    Word2vec is Mikolov et al. (2013), "Distributed Representations of Words and Phrases". FastText is
     Bojanowski et al. (2017), "Enriching Word Vectors with Subword Information".
 
     Args:
-        sentences: Lists of words that can be gone through again and again (a list, not a generator);
-            or a corpus, whose texts are split as :func:`~sentenc.training.initialization.cse.start_from_words` does.
+        sentences: Lists of words, in a collection that can be iterated several times (not a generator); or a
+            corpus, whose texts are split by :func:`~sentenc.training.data.words.word_splitter`.
         kind: ``"word2vec"`` or ``"fasttext"``.
-        dim: Length of the vectors.
-        window: Words on each side that are context.
+        dim: Size of the vectors.
+        window: Number of context words on each side.
         min_count: Rarer words get no vector.
-        max_words: Keep about so many of the most frequent words; None for all.
-        epochs: Passes over the sentences, after one that counts.
-        negative: Noise words for each context word.
-        sample: Share of all words above which a word is randomly left out (Mikolov's t); 0 for none.
-        skip_gram: Skip-gram, or CBOW.
-        learning_rate: At the start; it falls linearly.
-        lowercase: Fold the case of a corpus; lists of words are taken as they are.
-        seed: Of the start and the sampling, and of the corpus.
-        workers: Threads. The result is reproducible with one thread only.
-        progress: Draw a bar of the epochs.
+        max_words: Keep about this number of the most frequent words; None for all.
+        epochs: Number of training passes, after one pass that counts the words.
+        negative: Number of noise words for each context word.
+        sample: Words with a larger share of the text are randomly skipped (Mikolov's t); 0 for none.
+        skip_gram: Train skip-gram; False trains CBOW.
+        learning_rate: Initial rate, which decreases linearly.
+        lowercase: Lower-case the texts of a corpus. Lists of words are used unchanged.
+        seed: Seed of the initial vectors, the sampling and the order of a corpus.
+        workers: Number of threads. Only one thread gives reproducible vectors.
+        progress: Draw a progress bar.
 
     Returns:
         The words, most frequent first, with their counts.
 
     Raises:
         MissingExtraError: gensim is not installed.
-        TypeError: ``sentences`` can be gone through only once.
+        TypeError: ``sentences`` can be iterated only once.
         ValueError: ``kind`` is unknown, or no word is frequent enough.
     """
     if kind not in ("word2vec", "fasttext"):
         raise ValueError(f"kind is {kind!r}, expected 'word2vec' or 'fasttext'")
-    if not isinstance(sentences, Epochs) and isinstance(sentences, Iterator):
-        raise TypeError(
-            f"sentences is {type(sentences).__name__}, which can be gone through only once; expected a list or "
-            "another collection"
-        )
-    models, callback = _gensim_models()
-    passes: Iterable[list[str]] = (
-        _CorpusWords(sentences, lowercase, seed) if isinstance(sentences, Epochs) else sentences
-    )
+    passes = _repeatable(sentences, lowercase, seed)
+    models, _ = _gensim_models()
     model = models[kind](
         vector_size=dim, window=window, min_count=min_count, max_final_vocab=max_words, sg=int(skip_gram),
         negative=negative, sample=sample, alpha=learning_rate, epochs=epochs, seed=seed, workers=workers,
     )  # fmt: skip
+    return _trained(model, passes, kind, progress)
+
+
+def _repeatable(
+    sentences: Iterable[list[str]] | EpochCorpus, lowercase: bool, seed: int
+) -> Iterable[list[str]]:
+    if isinstance(sentences, EpochCorpus):
+        return _CorpusWords(sentences, lowercase, seed)
+    if isinstance(sentences, Iterator):
+        raise TypeError(
+            f"sentences is {type(sentences).__name__}, which can be iterated only once: pass a list instead"
+        )
+    return sentences
+
+
+def _trained(model: Any, passes: Iterable[list[str]], kind: str, progress: bool) -> WordVectors:
     model.build_vocab(passes)
     if not len(model.wv):
         raise ValueError(
-            f"no word occurs min_count={min_count} times in {model.corpus_count} sentences, expected at least one"
+            f"no word occurs min_count={model.min_count} times in {model.corpus_count} sentences, expected at least one"
         )
-    with progress_bar(epochs, kind, progress) as bar:
+    _, callback = _gensim_models()
+    with progress_bar(model.epochs, kind, progress) as bar:
 
-        class Report(callback):  # type: ignore[misc, valid-type]
+        class Report(callback):  # type: ignore[misc, valid-type]  # gensim's base class is imported lazily
             def on_epoch_end(self, _model: Any) -> None:
                 bar.update(1)
 
-        model.train(passes, total_examples=model.corpus_count, epochs=epochs, callbacks=[Report()])
+        model.train(passes, total_examples=model.corpus_count, epochs=model.epochs, callbacks=[Report()])
     return _from_gensim(model.wv)
 
 
@@ -142,18 +158,18 @@ def load_word_vectors(path: str | os.PathLike[str], limit: int | None = None) ->
     """Reads word vectors.
 
     Args:
-        path: gensim's own file (``.kv``, ``.model``, ``.wv``; a pickle, which can run code: load only
-            what you trust), or a word2vec file, text or binary, or a GloVe file (text, with or without
-            a first line of the two sizes); all but gensim's may be compressed by gzip or xz.
-        limit: Read so many words at most; files have the most frequent first.
+        path: A word2vec file (text or binary), a GloVe file (text, with or without a first line with the
+            two sizes), or a file of gensim (``.kv``, ``.model``, ``.wv``). Files of gensim are pickles,
+            which can run code, so load only files that you trust. The others may be compressed by gzip or xz.
+        limit: Read at most this number of words. The most frequent words come first in most files.
 
     Returns:
-        The vectors; of a repeated word the first. Only gensim's files have counts.
+        The vectors. Of a repeated word the first vector is kept. Only files of gensim have counts.
 
     Raises:
-        MissingExtraError: It is gensim's file and gensim is not installed.
-        TextFileError: The file is damaged; the message has the line, or the number of the word.
-        OSError: It cannot be opened.
+        MissingExtraError: The file is gensim's, and gensim is not installed.
+        TextFileError: The file is damaged. The message contains the line, or the number of the word.
+        OSError: The file cannot be opened.
     """
     path = Path(path)
     if limit is not None and limit < 1:
@@ -163,22 +179,22 @@ def load_word_vectors(path: str | os.PathLike[str], limit: int | None = None) ->
     opener = _OPENERS.get(path.suffix, open)
     try:
         with opener(path, "rb") as file:
-            header = file.readline(_HEAD)
-            binary = any(byte in _BINARY for byte in header + file.read(_HEAD))
-        words, rows = _read_binary(path, opener, header, limit) if binary else _read_text(path, limit)
+            header = file.readline(_HEAD_BYTES)
+            binary = any(byte in _CONTROL_CHARACTERS for byte in header + file.read(_HEAD_BYTES))
+        words, vectors = _read_binary(path, opener, header, limit) if binary else _read_text(path, limit)
     except (EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
         raise TextFileError(f"{path}: {error}") from error
     if not words:
-        raise TextFileError(f"{path} has no word vectors, expected a line for each: word and numbers")
-    vectors = np.stack(rows)
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        raise TextFileError(f"{path} has no word vectors, expected lines with a word and numbers")
+    matrix = np.stack(vectors)
+    bad = np.flatnonzero(~np.isfinite(matrix).all(axis=1))
     if len(bad):
-        raise TextFileError(f"{path}: the vector of {words[bad[0]]!r} has values that are not finite")
-    return WordVectors(words, vectors)
+        raise TextFileError(f"{path}: the vector of {words[bad[0]]!r} has a value that is not finite")
+    return WordVectors(words, matrix)
 
 
 def _read_text(path: Path, limit: int | None) -> tuple[list[str], list[npt.NDArray[np.float32]]]:
-    seen: dict[str, npt.NDArray[np.float32]] = {}
+    vectors: dict[str, npt.NDArray[np.float32]] = {}
     dim = 0
     with open_text(str(path)) as lines:
         for number, line in enumerate(lines, 1):
@@ -187,7 +203,7 @@ def _read_text(path: Path, limit: int | None) -> tuple[list[str], list[npt.NDArr
                 dim = int(fields[1])
                 continue
             dim = dim or len(fields) - 1
-            # A word may have spaces in it, as some of GloVe's do; numbers never.
+            # A word may contain spaces, as some of GloVe's do. A number never does.
             if dim < 1 or len(fields) < dim + 1:
                 raise TextFileError(
                     f"{path}, line {number}: {len(fields)} fields, expected a word and {dim or 'some'} numbers"
@@ -198,10 +214,10 @@ def _read_text(path: Path, limit: int | None) -> tuple[list[str], list[npt.NDArr
                 raise TextFileError(
                     f"{path}, line {number}: {error}, expected {dim} numbers after the word"
                 ) from error
-            seen.setdefault(" ".join(fields[:-dim]), row)
-            if len(seen) == limit:
+            vectors.setdefault(" ".join(fields[:-dim]), row)
+            if len(vectors) == limit:
                 break
-    return list(seen), list(seen.values())
+    return list(vectors), list(vectors.values())
 
 
 def _read_binary(
@@ -213,7 +229,7 @@ def _read_binary(
             f"{path}: binary, but the first line is {header[:40]!r}, expected two sizes (V d)"
         )
     total, dim = map(int, sizes)
-    seen: dict[str, npt.NDArray[np.float32]] = {}
+    vectors: dict[str, npt.NDArray[np.float32]] = {}
     with opener(path, "rb") as file:
         file.readline()
         for number in range(1, total + 1):
@@ -229,10 +245,10 @@ def _read_binary(
                 text = word.decode().lstrip("\n")
             except UnicodeDecodeError as error:
                 raise TextFileError(f"{path}, word {number}: not UTF-8: {error}") from error
-            seen.setdefault(text, np.frombuffer(data, "<f4").astype(np.float32))
-            if len(seen) == limit:
+            vectors.setdefault(text, np.frombuffer(data, "<f4").astype(np.float32))
+            if len(vectors) == limit:
                 break
-    return list(seen), list(seen.values())
+    return list(vectors), list(vectors.values())
 
 
 def _read_gensim(path: Path, limit: int | None) -> WordVectors:
@@ -240,7 +256,7 @@ def _read_gensim(path: Path, limit: int | None) -> WordVectors:
     from gensim.utils import SaveLoad
 
     if not path.exists():
-        raise FileNotFoundError(f"no file {path}")
+        raise FileNotFoundError(f"there is no file {path}")
     try:
         loaded = SaveLoad.load(str(path))
     except Exception as error:  # a pickle can fail in any way
@@ -248,11 +264,11 @@ def _read_gensim(path: Path, limit: int | None) -> WordVectors:
     loaded = getattr(loaded, "wv", loaded)
     if not hasattr(loaded, "index_to_key"):
         raise TextFileError(
-            f"{path} holds {type(loaded).__name__}, expected gensim's KeyedVectors or a model of them"
+            f"{path} contains {type(loaded).__name__}, expected gensim's KeyedVectors or a model with them"
         )
-    found = _from_gensim(loaded)
-    counts = None if found.counts is None else found.counts[:limit]
-    return WordVectors(found.words[:limit], found.vectors[:limit], counts)
+    whole = _from_gensim(loaded)
+    counts = None if whole.counts is None else whole.counts[:limit]
+    return WordVectors(whole.words[:limit], whole.vectors[:limit], counts)
 
 
 def _from_gensim(keyed: Any) -> WordVectors:
@@ -273,14 +289,12 @@ def _gensim_models() -> tuple[dict[str, Any], Any]:
 
 
 class _CorpusWords:
-    # A corpus as lists of words; every pass is its next epoch.
+    # The texts of a corpus as lists of words. Every iteration reads the next epoch.
 
-    def __init__(self, corpus: Epochs, lowercase: bool, seed: int) -> None:
+    def __init__(self, corpus: EpochCorpus, lowercase: bool, seed: int) -> None:
         self.corpus, self.lowercase, self.seed, self.passes = corpus, lowercase, seed, 0
 
     def __iter__(self) -> Iterator[list[str]]:
-        from sentenc.training.data.words import word_splitter
-
         split = word_splitter(self.lowercase)
         epoch = self.passes
         self.passes += 1

@@ -18,7 +18,7 @@ from sentenc.training.data.statistics import CorpusStatistics
 from sentenc.training.engine.distributed import Processes, process_group
 from sentenc.training.engine.run_log import draw_curves
 from sentenc.training.engine.trainer import LOG_FILE, STATE_FILE, Result, Trainer
-from sentenc.training.initialization.build_cse import make_student
+from sentenc.training.initialization.student import initialize_student
 from sentenc.training.recipes.model_card import model_card
 from sentenc.training.recipes.pretraining_data import (
     TEXTS_FOR_ROTATION,
@@ -129,14 +129,14 @@ def open_work_folder(config: RunConfig, processes: Processes, *, resume: bool) -
 def build_student(
     config: RunConfig, data: RunData, teacher: RunTeacher, statistics: dict[str, CorpusStatistics]
 ) -> EncoderStudent:
-    """Builds the student with its initial weights; see :func:`make_student`.
+    """Builds the student with its initial weights; see :func:`initialize_student`.
 
     Raises:
         ValueError: The settings of the student do not fit together.
         SentencError: A model or tokenizer cannot be read.
     """
     corpus = config.losses[0].corpus
-    return make_student(config, statistics[corpus].texts, teacher.load, data.corpora[corpus].fingerprint())
+    return initialize_student(config, statistics[corpus].texts, teacher.load, data.corpora[corpus].fingerprint())
 
 
 def build_trainer(

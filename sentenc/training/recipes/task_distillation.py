@@ -27,7 +27,12 @@ from sentenc.training.engine.distributed import single_process
 from sentenc.training.engine.loss_terms import LossTerm
 from sentenc.training.engine.run_log import draw_curves
 from sentenc.training.engine.trainer import Trainer, TrainerConfig
-from sentenc.training.initialization.build_classifier import base, finetuned, first_student, load_weights
+from sentenc.training.initialization.build_classifier import (
+    add_classifier,
+    build_classifier_student,
+    load_classifier,
+    load_weights,
+)
 from sentenc.training.losses.base import Loss
 from sentenc.training.losses.prediction import Prediction
 from sentenc.training.losses.transformer_distillation import TransformerDistillation, token_map
@@ -141,7 +146,7 @@ class _Run:
         """The student after all phases."""
         config = self.config
         teacher = self.teacher()
-        student = first_student(config, teacher, self.train)
+        student = build_classifier_student(config, teacher, self.train)
         originals = texts = list(dict.fromkeys(self.train.texts))
         if config.augmentation is not None:
             examples = augmented(self.train, config.augmentation, config.seed, self.work, self.bars)
@@ -163,9 +168,9 @@ class _Run:
         """
         settings = self.config.teacher
         if settings.finetune is None:
-            found = finetuned(settings.model, self.train, self.config)
+            found = load_classifier(settings.model, self.train, self.config)
         else:
-            found = base(settings.model, self.train, self.config)
+            found = add_classifier(settings.model, self.train, self.config)
             texts, rows = self.train.gold()
             objective = Prediction(self.config.task.kind, gold=True)
             self._phase(TEACHER, found, objective, texts, Targets(texts, rows), settings.finetune)
