@@ -170,7 +170,7 @@ def test_saved_folder_is_read_by_all(tokenizer, tmp_path, normalize, mapped):
 
 
 def test_refusals(tokenizer):
-    with pytest.raises(ValueError, match="max_tokens is 21, expected 3 to 20, the model's positions"):
+    with pytest.raises(ValueError, match="max_tokens is 21, expected 3 to 20"):
         BertStudent(make_model(), tokenizer, max_tokens=21)
-    with pytest.raises(ValueError, match=r"the tokenizer has \d+ ids, expected at most the model's 50"):
+    with pytest.raises(ValueError, match=r"tokenizer has \d+ ids, expected at most .*50"):
         BertStudent(make_model(vocab_size=50), tokenizer, max_tokens=12)

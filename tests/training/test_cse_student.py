@@ -79,9 +79,9 @@ def test_start_is_taken_and_checked():
     # The start is a word average: n-grams add nothing yet. Weights are id + 1.
     expected = ((a + 1) * start[a] + (b + 1) * start[b]) / (a + b + 2)
     np.testing.assert_allclose(vectors(student, ["dog cat"])[0], expected, rtol=1e-5)
-    with pytest.raises(ValueError, match=r"start of embeddings has shape \(3, 4\), expected"):
+    with pytest.raises(ValueError, match=r"embeddings has shape \(3, 4\), expected"):
         CSEStudent(config, tokenizer, embeddings=start[:3])
-    with pytest.raises(ValueError, match="start of token_weights has values that are not finite"):
+    with pytest.raises(ValueError, match=r"token_weights .*not finite"):
         CSEStudent(config, tokenizer, log_weights=np.full(config.vocab_size, np.inf))
 
 
@@ -196,7 +196,7 @@ def test_dropout_reaches_the_ngrams_and_rests_outside_training(kind):
 def test_root_by_hand():
     # M M^T = [[9, 0], [0, 16]].
     np.testing.assert_allclose(map_root(np.array([[0.0, 3, 0], [4, 0, 0]])), [[3, 0], [0, 4]], atol=1e-12)
-    with pytest.raises(ValueError, match=r"shape \(2,\), expected a matrix"):
+    with pytest.raises(ValueError, match=r"shape \(2,\)"):
         map_root(np.ones(2))
 
 

@@ -104,8 +104,8 @@ def test_a_narrower_student_learns_through_a_map(folder):
     ("student", "message"),
     [
         ({"layers": []}, r"student\.layers"),
-        ({"layers": [2]}, r"layers is \[2\], expected rising numbers from 0 to 1"),
-        ({"config": {"num_hidden_layers": 3}}, r"student\.config\.num_hidden_layers comes from the teacher"),
+        ({"layers": [2]}, r"layers is \[2\], expected .* 0 to 1"),
+        ({"config": {"num_hidden_layers": 3}}, r"student\.config\.num_hidden_layers .*teacher"),
         ({"tokenizer": "teacher"}, r"student\.tokenizer is '.*teacher'"),
         ({"config": {"hidden_size": 16}}, "dimension is 16, expected 24"),
         ({"init": "teacher-folder", "vocabulary": 9, "layers": []}, r"student\.vocabulary is 9"),

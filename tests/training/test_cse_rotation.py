@@ -159,10 +159,10 @@ def test_features_in_another_unit_leave_the_sentence_vector(pooling):
 def test_features_that_cannot_have_another_unit_are_refused():
     features = np.random.default_rng(0).normal(size=(9, 12))
     gelu = make_cse(**BOTH | {"phi": "gelu"}).config
-    with pytest.raises(ValueError, match="phi is 'gelu', expected 'relu' or 'identity'"):
+    with pytest.raises(ValueError, match="phi is 'gelu'"):
         with_features_of_length(gelu, random_weights(gelu), features, 1.0)
     relu = make_cse(**BOTH).config
-    with pytest.raises(ValueError, match="the features of 1 sentences do not vary"):
+    with pytest.raises(ValueError, match="features of 1 sentences"):
         with_features_of_length(relu, random_weights(relu), features[:1], 1.0)
 
 
@@ -206,7 +206,7 @@ def test_the_plain_average_is_taken_and_not_trained():
     student(*student.tokenize(TEXTS)).square().sum().backward()
     assert student.module["average"].grad is None
     assert all(parameter.grad is not None for parameter in trained)
-    with pytest.raises(ValueError, match=r"start of average has shape \(3, 5\), expected"):
+    with pytest.raises(ValueError, match=r"average has shape \(3, 5\), expected"):
         CSEStudent(encoder.config, encoder.tokenizer, average=average[:3])
 
 

@@ -91,7 +91,7 @@ def test_word_start_fits_a_student_and_dim_reduces():
 
 
 def test_words_that_no_text_has_are_refused():
-    with pytest.raises(ValueError, match="none of 2 words can occur in a split text"):
+    with pytest.raises(ValueError, match=r"none of 2 words .*'a_b'"):
         init_from_words(some_vectors(["a_b", "c d"]))
     with pytest.raises(ValueError, match="unknown is 'drop'"):
         init_from_words(some_vectors(["a"]), unknown="drop")
@@ -159,7 +159,7 @@ def test_start_from_a_model_folder(tmp_path):
 def test_teacher_refusals():
     tokenizer = Tokenizer(wordpiece_spec())
     teacher = make_cse(embedding_dim=8)
-    with pytest.raises(ValueError, match="dim is 9, expected 1 to 8, the teacher's"):
+    with pytest.raises(ValueError, match="dim is 9, expected 1 to 8"):
         init_from_teacher(teacher, tokenizer, None, 9)
     with pytest.raises(ValueError, match=r"frequencies has shape \(4,\)"):
         init_from_teacher(teacher, tokenizer, np.zeros(4, np.int64), 8)

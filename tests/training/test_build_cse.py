@@ -76,10 +76,10 @@ def test_the_teacher_is_asked_for_a_new_average_alone(tmp_path):
 def test_what_a_model_cannot_become_is_refused(tmp_path, teacher):
     _, path = saved(tmp_path, average_dim=4)
     for config, message in [
-        ({"average_dim": 5}, "average_dim=4, expected 'residual' to become 'both' and no average"),
-        ({"average_dim": 0}, "expected 'residual' to become 'both'"),
+        ({"average_dim": 5}, "'average_dim': 5.*average_dim=4"),
+        ({"average_dim": 0}, "'average_dim': 0.*average_dim=4"),
         ({"combine": "concat"}, "has combine='residual'"),
-        ({"phi": "tanh"}, "average_dim, combine, embedding_dim, num_filters of config aside"),
+        ({"phi": "tanh"}, "average_dim, combine, embedding_dim, num_filters"),
         ({"embedding_dim": 13}, "embedding_dim is 13, expected at most the 12"),
         ({"num_filters": 7}, "num_filters is 7, expected at most the 6"),
     ]:
@@ -116,10 +116,10 @@ def test_a_model_shrinks_to_a_start(tmp_path):
 
 
 def test_what_cannot_shrink_is_refused():
-    with pytest.raises(ValueError, match="output_dim=7, expected one without a projection"):
+    with pytest.raises(ValueError, match="output_dim=7"):
         prune_cse(make_cse(output_dim=7), embedding_dim=4)
     encoder = make_cse()
-    with pytest.raises(ValueError, match="num_filters is 99, expected at most the model's"):
+    with pytest.raises(ValueError, match="num_filters is 99, expected at most"):
         prune_cse(encoder, num_filters=99)
 
 
@@ -166,5 +166,5 @@ def test_an_average_needs_a_transformer_that_knows_the_tokens(teacher):
         average_from_teacher(make_cse(), tokenizer, 4)
     with pytest.raises(ValueError, match="dim is 25, expected 1 to 24"):
         average_from_teacher(teacher, tokenizer, 25)
-    with pytest.raises(ValueError, match="the teacher knows none of 2 tokens"):
+    with pytest.raises(ValueError, match=r"teacher .* none of 2 tokens"):
         average_from_teacher(teacher, _Vocabulary("notatoken"), 4)

@@ -153,12 +153,12 @@ def test_narrowing_keeps_more_than_chance():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layers": []}, r"layers is \[\], expected rising numbers from 0 to 3"),
-        ({"layers": [1, 0]}, "rising numbers"),
-        ({"layers": [0, 4]}, "from 0 to 3"),
+        ({"layers": []}, r"layers is \[\], expected .* 0 to 3"),
+        ({"layers": [1, 0]}, r"layers is \[1, 0\]"),
+        ({"layers": [0, 4]}, r"layers is \[0, 4\], expected .* 0 to 3"),
         ({"layers": [0], "intermediate_size": 49}, "intermediate_size is 49, expected 1 to 48"),
         ({"layers": [0], "hidden_size": 22}, "hidden_size is 22, expected a multiple of the 4 heads"),
-        ({"layers": [0], "hidden_size": 20, "batches": []}, "no texts to fit"),
+        ({"layers": [0], "hidden_size": 20, "batches": []}, "batches is empty.*hidden_size"),
     ],
 )
 def test_what_does_not_fit_is_refused(options, message):
@@ -167,7 +167,7 @@ def test_what_does_not_fit_is_refused(options, message):
 
 
 def test_another_model_is_refused():
-    with pytest.raises(TypeError, match="Linear, expected a transformers BertModel"):
+    with pytest.raises(TypeError, match=r"Linear.*BertModel"):
         prune_bert(torch.nn.Linear(2, 2), layers=[0], batches=[])
 
 
