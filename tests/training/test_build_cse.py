@@ -6,9 +6,9 @@ import pytest
 from sentenc import CSE, SentenceTransformerEncoder
 from sentenc.training.config.pretraining import RunConfig, parse_run
 from sentenc.training.data.vocabulary import prune_vocabulary, token_frequencies
-from sentenc.training.initialization.build_student import build_student
 from sentenc.training.initialization.cse import average_from_teacher, pca_embeddings
 from sentenc.training.initialization.cse_pruning import prune_cse
+from sentenc.training.initialization.student import initialize_student
 from tests.support.models import make_cse, make_sentence_transformer
 
 TEXTS = ["the dog runs in a park", "not good at all!", "dog", "", "new york people"]
@@ -36,7 +36,7 @@ def made(tmp_path, teacher=None, **student):
         raise AssertionError("the teacher was asked for")
 
     give = nobody if teacher is None else lambda: teacher
-    return build_student(run_of(tmp_path, **student), lambda: TEXTS, give, "about")
+    return initialize_student(run_of(tmp_path, **student), lambda: TEXTS, give, "about")
 
 
 def saved(tmp_path, **shape):

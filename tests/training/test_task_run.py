@@ -234,7 +234,7 @@ def test_refused_teachers(folder, tmp_path):
     make_tokenizer().save_pretrained(tmp_path / "raw")
     with pytest.raises(ValueError, match=r"teacher's accuracy on dev is \d+\.\d\d, expected more than \d+"):
         run(replace(config, teacher=replace(config.teacher, model=str(tmp_path / "raw"))))
-    with pytest.raises(ValueError, match=r"has no classifier, expected a BERT fine-tuned on the task"):
+    with pytest.raises(ValueError, match=r"base has no classifier"):
         run(settings(folder, tmp_path, teacher={"model": "base"}))
     make_model(num_labels=3).save_pretrained(tmp_path / "raw")
     with pytest.raises(ValueError, match=r"has 3 outputs \(LABEL_0, .*expected 2: 0, 1"):

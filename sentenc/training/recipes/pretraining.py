@@ -136,7 +136,9 @@ def build_student(
         SentencError: A model or tokenizer cannot be read.
     """
     corpus = config.losses[0].corpus
-    return initialize_student(config, statistics[corpus].texts, teacher.load, data.corpora[corpus].fingerprint())
+    return initialize_student(
+        config, statistics[corpus].texts, teacher.load, data.corpora[corpus].fingerprint()
+    )
 
 
 def build_trainer(
