@@ -161,4 +161,4 @@ class NotConvergedWarning(RuntimeWarning):
 
 
 class TruncationWarning(UserWarning):
-    """Texts were cut to the encoder's ``max_tokens``; issued once a call, with their number and the longest."""
+    """Texts were cut to the encoder's ``max_tokens``; issued once a call, with the number of texts."""

@@ -39,8 +39,8 @@ def load(
         compute: The type in which a BERT multiplies matrices: ``"float32"`` or ``"int8"``. By default the one
             with which its folder was saved, or else float32.
         backend: How a folder of another library is loaded. ``"onnx"``: it must be a BERT with mean pooling,
-            and ONNX Runtime computes it. ``"torch"``: sentence-transformers computes it. By default ``"onnx"``
-            if possible, and otherwise ``"torch"``.
+            and ONNX Runtime computes it. ``"torch"``: sentence-transformers computes it. By default
+            ``"onnx"`` if possible, and otherwise ``"torch"``.
 
     Raises:
         ModelNotFoundError: There is no model of this name.
@@ -58,8 +58,8 @@ def load(
         return _load_foreign(folder, threads, compute, backend)
     if backend == "torch":
         raise ValueError(
-            f"backend='torch' is not supported for {folder}, which is in sentenc's own format: load it without "
-            "a backend; save() of a BERT writes a folder that sentence-transformers can read"
+            f"backend='torch' is not supported for {folder}, which is in sentenc's own format: "
+            "load it without a backend; save() of a BERT writes a folder that sentence-transformers can read"
         )
     return load_checkpoint(read_checkpoint(folder), threads=threads, compute=compute)
 

@@ -48,7 +48,7 @@ def check_text(item: Any, index: int) -> None:
 
 
 def describe(value: Any) -> str:
-    """Returns the type of a value, and the value of a number or None: ``float (nan)``, ``NoneType (None)``."""
+    """Returns the type of a value, with a number or None itself: ``float (nan)``, ``NoneType (None)``."""
     name = type(value).__name__
     if value is None or isinstance(value, int | float | complex | np.generic):
         return f"{name} ({value})"

@@ -125,7 +125,7 @@ def test_wrong_usage(model, tmp_path, texts):
         (["encode", texts, "-o", tmp_path / "v.csv", "-m", model], 2, "expected one of"),
         (["encode", texts, "-o", tmp_path / "no" / "v.npy", "-m", model], 2, "does not exist"),
         (["encode", tmp_path / "none", "-o", tmp_path / "v.npy", "-m", model], 1, "none"),
-        (["encode", texts, "-o", tmp_path / "v.npy", "-m", "nothing"], 1, "no model 'nothing'"),
+        (["encode", texts, "-o", tmp_path / "v.npy", "-m", "nothing"], 1, "model is 'nothing'"),
         (
             ["encode", texts, "-o", tmp_path / "v.npy", "-m", model, "--truncate-dim", 999],
             1,

@@ -1,4 +1,4 @@
-"""The command line: ``sentenc COMMAND``. Each command stands in the module that its entry names."""
+"""The command line, ``sentenc COMMAND``. Each command is in the module that its entry names."""
 
 import os
 import sys
@@ -30,7 +30,7 @@ _COMMANDS = {
 
 
 class _LazyGroup(click.Group):
-    # Imports a command when it is used, so that --help and completion stay quick.
+    # Imports a command when it is used, so that --help and completion are fast.
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(_COMMANDS)
@@ -46,11 +46,11 @@ class _LazyGroup(click.Group):
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sentenc")
 def cli() -> None:
-    """Sentence embeddings on a CPU: encode texts, compare them, look at models."""
+    """Sentence embeddings on a CPU: encode, compare, search and classify texts, and train models."""
 
 
 def main() -> None:
-    """Runs the command line: exit code 0 for success, 1 for a failure, 2 for wrong usage, 130 for Ctrl-C."""
+    """Runs the command line. Exit codes: 0 success, 1 failure, 2 wrong usage, 130 Ctrl-C."""
     warnings.showwarning = lambda message, *_args, **_options: click.echo(f"warning: {message}", err=True)
     try:
         code = cli.main(prog_name="sentenc", standalone_mode=False)
@@ -61,7 +61,7 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        # The reader of our output has gone (`| head`): not an error, and nothing more to say.
+        # The reader of the output has closed it (`| head`), which is no error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except (SentencError, OSError, TypeError, ValueError) as error:

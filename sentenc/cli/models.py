@@ -1,4 +1,4 @@
-"""``sentenc models``, ``info`` and ``verify``: what there is, what it is, whether it is whole."""
+"""``sentenc models``, ``info`` and ``verify``: list, describe and check models."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from sentenc.registry import resolve_model
 
 @click.command("models")
 def models_command() -> None:
-    """List the models that ship inside the package."""
+    """List the models that ship with the package."""
     for name in sentenc.available_models():
         summary = read_checkpoint(resolve_model(name)).metadata.get("summary", "")
         click.echo(f"{name:16} {summary}".rstrip())
@@ -22,9 +22,9 @@ def models_command() -> None:
 
 @click.command("info")
 @click.argument("model")
-@click.option("--json", "as_json", is_flag=True, help="Print everything, as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info_command(model: str, as_json: bool) -> None:
-    """Show what a model is: shape, size, sources, scores."""
+    """Describe a model: dimensions, size, configuration, sources and scores."""
     folder = resolve_model(model)
     encoder: Any
     if is_checkpoint(folder):
@@ -36,7 +36,7 @@ def info_command(model: str, as_json: bool) -> None:
             encoder = sentenc.load(folder, backend="onnx")
         except CheckpointError as error:
             raise click.ClickException(
-                f"{folder} is not a sentenc model folder, nor a BERT's: {error}"
+                f"{folder} is neither a model folder of sentenc nor one of a BERT: {error}"
             ) from error
         kind, config, metadata = "tinybert", encoder.config.to_dict(), encoder.metadata
     content = {
@@ -67,6 +67,6 @@ def info_command(model: str, as_json: bool) -> None:
 @click.command("verify")
 @click.argument("model")
 def verify_command(model: str) -> None:
-    """Check a model folder: every file's hash, every weight's shape, and its golden vectors."""
+    """Check the file hashes, weight shapes and golden (reference) vectors of a model folder."""
     result = sentenc.verify(model)
     click.echo(f"ok: {result.texts} golden texts, largest difference {result.max_difference:.1e}")

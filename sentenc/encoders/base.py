@@ -42,7 +42,7 @@ class Encoder(ABC):
 
     @property
     def similarity_dim(self) -> int:
-        """The number of leading components that a similarity compares; later ones are features for classifiers."""
+        """The number of leading components that a similarity compares. The rest is for classifiers."""
         return self.dim
 
     @property

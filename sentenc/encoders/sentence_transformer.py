@@ -71,7 +71,9 @@ class SentenceTransformerEncoder(TransformerEncoder):
         return self._fingerprint
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes the wrapped model as sentence-transformers does. The folder is replaced completely or not at all.
+        """Writes the wrapped model as sentence-transformers does.
+
+        The folder is replaced completely or not at all.
 
         Raises:
             CheckpointError: ``folder`` exists and is not a model folder.
@@ -146,7 +148,7 @@ class SentenceTransformerEncoder(TransformerEncoder):
         kinds = self._module_names()
         if kinds[:2] != ["Transformer", "Pooling"] or kinds[2:] not in ([], ["Normalize"]):
             raise ValueError(
-                f"{self.name} has the modules {', '.join(kinds)}, expected Transformer and Pooling, and maybe Normalize"
+                f"{self.name} has the modules {', '.join(kinds)}, expected Transformer, Pooling and optionally Normalize"
             )
         pooling = self.model[1].pooling_mode
         if pooling not in ("mean", ("mean",), ["mean"]):

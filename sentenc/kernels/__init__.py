@@ -1,1 +1,1 @@
-"""Compiled hot loops: fold, tokenize, gather, pool."""
+"""Compiled inner loops: tokenization, table look-up, pooling and top-k selection."""

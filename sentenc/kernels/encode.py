@@ -1,10 +1,10 @@
-"""The compiled hot loop of CSE: UTF-8 bytes in, sentence vectors out.
+"""The compiled inner loop of CSE: from UTF-8 bytes to sentence vectors.
 
-Everything that calls each other lives in this one file on purpose: numba's on-disk cache notices a
-change of the file a function stands in, not of the files it calls into. No function here holds the
-GIL, allocates per token, or depends on other sentences, so the vectors do not depend on the batch.
+All functions that call each other are in this one file on purpose. Numba's cache on disk notices a change of
+the file of a function, but not of the files that the function calls. No function here holds the GIL,
+allocates memory per token or depends on other sentences, so vectors do not depend on the batch.
 
-All integer arithmetic on hashes is in ``uint64``: numba turns a mix with ``int64`` into ``float64``.
+All integer arithmetic on hashes is in ``uint64``, because numba converts a mix with ``int64`` to ``float64``.
 """
 
 import math
@@ -16,17 +16,17 @@ import numpy as np
 from sentenc.kernels.compilation import compiled
 from sentenc.kernels.prefetch import LINE, prefetch
 
-# Classes of a byte, as the normalizer and pre-tokenizer see it. Bytes of 128 and above are WORD: by
-# the time text comes here, everything else that is not ASCII has been folded away.
+# Classes of a byte for the normalizer and the pre-tokenizer. Bytes of 128 and above are WORD, because all
+# other non-ASCII characters have been folded before.
 WORD, SPACE, PUNCTUATION, REMOVED = 0, 1, 2, 3
 # Codes of the activation and the pooling.
 IDENTITY, TANH, RELU, GELU = 0, 1, 2, 3
 MEAN, SUM, MAX = 0, 1, 2
 
-# Sentences that are tokenized before their rows are read, so that the rows are on their way by then, and
-# whose n-gram features are projected together, so that the projection is read once for all.
+# Sentences that are tokenized before their rows are read, so that prefetched rows have arrived by then. Their
+# n-gram features are projected together, so that the projection is read once for all of them.
 _TILE = 8
-# Windows whose features are added up in 16 bits before they are widened.
+# Windows whose features are added in 16 bits before they are converted to float32.
 _INT16_WINDOWS = 32
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
@@ -37,13 +37,13 @@ _SQRT_HALF = np.float32(math.sqrt(0.5))
 
 
 def _kernel(function: Callable[..., Any]) -> Any:
-    # contract: allow fused multiply-add. It rounds once instead of twice and is the same every time.
+    # contract allows fused multiply-add, which rounds once instead of twice and is deterministic.
     return compiled(function, fastmath={"contract"}, error_model="numpy")
 
 
 @_kernel
 def hash_tokens(pool, starts, is_continuation, keys, slots):  # type: ignore[no-untyped-def]
-    """Fills an open-addressing table (a power of two long) with the tokens ``pool[starts[i]:starts[i+1]]``."""
+    """Fills an open-addressing table of 2**m entries with the tokens ``pool[starts[i]:starts[i+1]]``."""
     for token in range(len(starts) - 1):
         if starts[token] == starts[token + 1]:
             continue
@@ -62,7 +62,7 @@ def hash_tokens(pool, starts, is_continuation, keys, slots):  # type: ignore[no-
 
 @_kernel
 def _find(key, is_continuation, word, start, end, table):  # type: ignore[no-untyped-def]
-    # The id of the token word[start:end], or -1. Bytes are compared, so a hash collision cannot lie.
+    # Returns the id of the token word[start:end], or -1. Bytes are compared, so hash collisions do no harm.
     keys, slots, pool, starts, continues = table
     mask = np.uint64(len(keys) - 1)
     slot = ((key * _SCATTER) >> np.uint64(32)) & mask
@@ -84,17 +84,17 @@ def _find(key, is_continuation, word, start, end, table):  # type: ignore[no-unt
 
 @_kernel
 def _split(word, length, prefix, powers, longest, split_words, unknown, table, ids, n, limit):  # type: ignore[no-untyped-def]
-    # WordPiece (greedy, longest match first) of word[:length]; appends to ids, returns the new count.
-    # prefix[i] is the hash of word[:i], so that of any part is one multiplication away.
+    # WordPiece (greedy, longest match first) of word[:length]. Appends to ids and returns the new count.
+    # prefix[i] is the hash of word[:i], so the hash of any part takes one multiplication.
     first = n
     start = 0
-    # Whole words only: one try, the word itself.
+    # For whole words only, the only candidate is the word itself.
     shortest = 1 if split_words else length
     while start < length:
         end = min(length, start + longest)
         token = np.int32(-1)
         while end - start >= shortest:
-            # Never end inside a character: its next byte would be a UTF-8 continuation byte.
+            # A token never ends inside a character, where the next byte is a UTF-8 continuation byte.
             if end == length or (word[end] & 0xC0) != 0x80:
                 key = prefix[end] - prefix[start] * powers[end - start]
                 if start > 0:
@@ -109,7 +109,7 @@ def _split(word, length, prefix, powers, longest, split_words, unknown, table, i
             ids[n] = token
         n += 1
         start = end
-    if start < length:  # some part is unknown, and with it the word
+    if start < length:  # some part is unknown, so the whole word is
         n = first
         if unknown >= 0:
             if n < limit:
@@ -120,14 +120,14 @@ def _split(word, length, prefix, powers, longest, split_words, unknown, table, i
 
 @_kernel
 def _tokenize(text, start, end, rules, table, powers, word, prefix, ids):  # type: ignore[no-untyped-def]
-    # Token ids of text[start:end] into ids, as many as fit; returns how many there are in all.
+    # Writes the token ids of text[start:end] into ids, as many as fit. Returns the number of all.
     classes, lower, longest, max_chars, split_words, unknown = rules
     limit = len(ids)
     capacity = len(word)
     n = 0
     position = start
     while position < end:
-        # One word: bytes of class WORD, whatever is removed between them.
+        # One word: bytes of class WORD, without removed bytes between them.
         length = 0
         chars = 0
         key = np.uint64(0)
@@ -140,7 +140,7 @@ def _tokenize(text, start, end, rules, table, powers, word, prefix, ids):  # typ
             if kind == WORD:
                 byte = lower[byte]
                 chars += (byte & 0xC0) != 0x80
-                # A word that outgrows the buffer is unknown whatever follows; only count it.
+                # A word longer than the buffer is unknown in any case, so its bytes are only counted.
                 if length < capacity:
                     key = key * _MULTIPLIER + np.uint64(byte) + _ONE
                     word[length] = byte
@@ -173,10 +173,10 @@ def _tokenize(text, start, end, rules, table, powers, word, prefix, ids):  # typ
 
 @_kernel
 def tokenize(text, offsets, rules, table, powers, max_tokens, ids, ends, counts):  # type: ignore[no-untyped-def]
-    """Token ids of every text ``text[offsets[i]:offsets[i+1]]``, one after another in ``ids``.
+    """Writes the token ids of every text ``text[offsets[i]:offsets[i+1]]`` into ``ids``, one after another.
 
-    ``ends[i]`` says where those of text i end; ``counts[i]`` how many it has before the cut to
-    ``max_tokens``. ``ids`` must hold one id per byte of text, which is the most there can be.
+    ``ends[i]`` is the end of text i in ``ids``, and ``counts[i]`` its number of tokens before the cut to
+    ``max_tokens``. ``ids`` needs room for one id per byte of text, which is the largest possible number.
     """
     word, prefix = np.empty(len(powers) - 1, np.uint8), np.zeros(len(powers), np.uint64)
     end = 0
@@ -190,10 +190,10 @@ def tokenize(text, offsets, rules, table, powers, max_tokens, ids, ends, counts)
 
 @_kernel
 def _pool_words(ids, n, rows, scales, average_scales, weights, dim, out):  # type: ignore[no-untyped-def]
-    # u = sum_i a_i x_i / sum_i a_i in the first `dim` columns, with scales = a_i times the quantization step of
-    # row i, and mean_i y_i in the others: one stretch of memory a token. Two tokens at a time, so that what is
-    # added to is read and written half as often; at the end of an odd number the second counts nothing. Slices
-    # let the compiler use vector instructions, here and below: it must prove that what is written is not read.
+    # Computes u = sum_i a_i x_i / sum_i a_i in the first `dim` columns, with scales = a_i times the
+    # quantization step of row i, and mean_i y_i in the others. Two tokens are added at a time, so that the
+    # sum is read and written half as often; the second of a last, single token has weight 0. Slices allow
+    # vector instructions, here and below: the compiler must prove that reads and writes do not overlap.
     u, average = out[:dim], out[dim:]
     total = np.float32(0)
     for i in range(0, n, 2):
@@ -224,7 +224,7 @@ def _activate(z, phi):  # type: ignore[no-untyped-def]
 
 @_kernel
 def _window(ids, i, taps, rows, column, k, scales, biases, feature, phi, z):  # type: ignore[no-untyped-def]
-    # z = phi(scale * (T_0[w_i] + T_1[w_{i+1}] + ...) + bias), for any number of taps.
+    # Computes z = phi(scale * (T_0[w_i] + T_1[w_{i+1}] + ...) + bias) for any number of taps.
     for f in range(k):
         z[f] = np.float32(rows[ids[i], column + f])
     for j in range(1, taps):
@@ -242,9 +242,9 @@ def _window(ids, i, taps, rows, column, k, scales, biases, feature, phi, z):  # 
 
 @_kernel
 def _add_words_int16(ids, windows, rows, k, scales, biases, floor, total, out):  # type: ignore[no-untyped-def]
-    # Every full window of the common widths 1, 2 and 3 added up, in whole quantization steps, twice as many
-    # filters to a vector instruction: as scales are positive, max(scale z + bias, 0) is scale max(z + bias /
-    # scale, 0). The biases and so many windows are small enough for 16 bits (see cse_tables.INT16_BIAS).
+    # Adds all full windows in whole quantization steps, here of width 1. 16 bits put twice as many filters
+    # into a vector instruction. As scales are positive, max(scale z + bias, 0) is
+    # scale max(z + bias / scale, 0). Sums of _INT16_WINDOWS windows fit (see cse/tables.INT16_BIAS).
     for start in range(0, windows, _INT16_WINDOWS):
         total[:k] = 0
         for i in range(start, min(windows, start + _INT16_WINDOWS)):
@@ -284,8 +284,8 @@ def _add_triples_int16(ids, windows, rows, k, scales, biases, floor, total, out)
 
 @_kernel
 def _pool_ngrams(ids, n, rows, scales, biases, steps, widths, k, phi, pooling, padded, z, total, out):  # type: ignore[no-untyped-def]
-    # s_h for every width h into out, k values each. A row of `rows` holds T_{h,j}[token] for all h
-    # and j side by side, so a token's whole part in every n-gram is one stretch of memory.
+    # Writes s_h of every width h into out, k values each. A row of `rows` contains T_{h,j}[token] for all h
+    # and j, so a token's part in all n-grams is contiguous.
     column = 0
     floor = np.int16(0) if phi == RELU else np.int16(-32768)
     whole = len(steps) > 0 and pooling != MAX and phi in (RELU, IDENTITY)
@@ -321,7 +321,7 @@ def _pool_ngrams(ids, n, rows, scales, biases, steps, widths, k, phi, pooling, p
 
 @_kernel
 def _project(tile, projection, out):  # type: ignore[no-untyped-def]
-    # out += tile @ projection, four features at a time: a row of out is read and written once for four.
+    # out += tile @ projection, four features at a time, so a row of out is read and written once for four.
     features = projection.shape[0]
     whole = features - features % 4
     for f in range(0, whole, 4):
@@ -339,7 +339,7 @@ def _project(tile, projection, out):  # type: ignore[no-untyped-def]
 
 @_kernel
 def _prefetch_rows(ids, words, ngrams):  # type: ignore[no-untyped-def]
-    # Tables are larger than a core's own cache: to wait for row after row takes longer than to add them up.
+    # The tables are larger than the cache of a core, and waiting for rows takes longer than adding them.
     for token in ids:
         for byte in range(0, words.shape[1] * words.itemsize, LINE):
             prefetch(words, token, byte)
@@ -349,20 +349,20 @@ def _prefetch_rows(ids, words, ngrams):  # type: ignore[no-untyped-def]
 
 @_kernel
 def encode(text, offsets, rules, table, powers, words, ngrams, max_tokens, out, counts):  # type: ignore[no-untyped-def]
-    """Vectors of every text ``text[offsets[i]:offsets[i+1]]`` into ``out`` (n, dim).
+    """Writes the vectors of every text ``text[offsets[i]:offsets[i+1]]`` into ``out`` (n, dim).
 
     Args:
         text: UTF-8 bytes, folded (see :mod:`sentenc.tokenization.unicode_fold`), not yet lower-cased.
-        offsets: (n + 1,) where each text begins and ends.
-        rules: How bytes become words and words tokens (see ``Tokenizer.rules``).
-        table: The vocabulary's hash table; powers: powers of the hash multiplier.
-        words: The word path and the plain average: rows (V, D + A), scales (V,) of each, weights (V,), D.
-        ngrams: The n-gram path: rows, scales, biases, biases in whole steps (or none), widths, filters
-            a width, phi, pooling, padded, projection (K, D) or (0, 0). What ``out`` has beyond D + A are
-            the features themselves.
-        max_tokens: Where a text is cut.
+        offsets: (n + 1,), where each text begins and ends.
+        rules: The rules of words and tokens, ``Tokenizer.rules``.
+        table: The hash table of the vocabulary.
+        powers: Powers of the hash multiplier.
+        words: The word path and the plain average, a ``WordTable``.
+        ngrams: The n-gram path, an ``NgramTable``. The columns of ``out`` after the first D + A are the
+            features themselves.
+        max_tokens: The number of tokens at which a text is cut.
         out: (n, dim) float32, overwritten.
-        counts: (n,) int64, the tokens of each text before the cut.
+        counts: (n,) int64, overwritten by the number of tokens of each text before the cut.
     """
     word_rows, word_scales, average_scales, word_weights, weighted_dim = words
     rows, scales, biases, steps, widths, k, phi, pooling, padded, projection = ngrams

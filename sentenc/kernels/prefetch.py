@@ -1,4 +1,4 @@
-"""Asking the processor for memory before it is needed, which numba has no word for."""
+"""A prefetch instruction for numba: fetches memory into the cache before it is needed."""
 
 from typing import Any
 
@@ -6,15 +6,15 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-# What the processor fetches at a time, in bytes.
+# The size of a cache line in bytes.
 LINE = 64
 
 
 @intrinsic  # type: ignore[untyped-decorator, unused-ignore]
 def prefetch(typing_context: Any, array: Any, row: Any, byte: Any) -> Any:
-    """Begins to fetch the cache line at ``byte`` of row ``row`` of an array; changes nothing but time.
+    """Starts to fetch the cache line at ``byte`` of row ``row`` of an array, without any other effect.
 
-    Called from compiled code: ``prefetch(rows, token, 64)``. It never faults, wherever it points.
+    Called from compiled code: ``prefetch(rows, token, 64)``. It never faults, for any address.
     """
     signature = types.void(array, row, byte)
 
@@ -26,7 +26,7 @@ def prefetch(typing_context: Any, array: Any, row: Any, byte: Any) -> Any:
         offset = builder.add(builder.mul(wide, builder.extract_value(made.strides, 0)), byte)
         address = builder.gep(builder.bitcast(made.data, pointer), [offset])
         shape = ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag])
-        # For reading, to be kept close, data.
+        # Arguments: for reading, with high locality, into the data cache.
         function = builder.module.declare_intrinsic("llvm.prefetch", [pointer], shape)
         builder.call(function, [address, flag(0), flag(3), flag(1)])
         return context.get_dummy_value()

@@ -1,6 +1,6 @@
-"""The k best of many scores, block by block: a heap a query, deleted rows passed over.
+"""Selects the k best of many scores block by block, with one heap per query. Deleted rows are left out.
 
-Equal scores are ranked by row, the older first, so that answers do not depend on how rows are blocked.
+Equal scores are ranked by row, the older first, so that results do not depend on the block size.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ def _worse(score_a, row_a, score_b, row_b):  # type: ignore[no-untyped-def]
 
 @compiled
 def _sift_down(scores, rows, count):  # type: ignore[no-untyped-def]
-    # Restores the heap (worst on top) after its top was replaced.
+    # Restores the heap, which has the worst score on top, after its top was replaced.
     i = 0
     while True:
         child = 2 * i + 1
@@ -45,13 +45,15 @@ def _sift_up(scores, rows, i):  # type: ignore[no-untyped-def]
 
 @compiled
 def add_block(scores, first_row, deleted, best_scores, best_rows, counts):  # type: ignore[no-untyped-def]
-    """Puts the scores of rows first_row, first_row + 1, ... into each query's heap.
+    """Adds the scores of rows first_row, first_row + 1, ... to the heap of each query.
 
     Args:
         scores: (q, m) float32.
-        first_row: Number of the block's first row; blocks must come in rising order.
-        deleted: (m,) bool; such rows never enter.
-        best_scores: (q, k) float32 heaps, best_rows: (q, k) int64, counts: (q,) how many are in.
+        first_row: The number of the first row of the block. Blocks must come in rising order.
+        deleted: (m,) bool, the rows to leave out.
+        best_scores: (q, k) float32, the heaps.
+        best_rows: (q, k) int64, the row of each score.
+        counts: (q,) int64, the number of scores in each heap.
     """
     k = best_scores.shape[1]
     for q in range(scores.shape[0]):
@@ -59,7 +61,7 @@ def add_block(scores, first_row, deleted, best_scores, best_rows, counts):  # ty
         for j in range(scores.shape[1]):
             score = scores[q, j]
             if count == k:
-                # An equal score loses to the older row.
+                # Of equal scores, the older row stays.
                 if score > heap[0] and not deleted[j]:
                     heap[0], rows[0] = score, first_row + j
                     _sift_down(heap, rows, k)
@@ -71,7 +73,7 @@ def add_block(scores, first_row, deleted, best_scores, best_rows, counts):  # ty
 
 
 def empty_heaps(queries: int, k: int) -> tuple[Any, Any, Any]:
-    """Heaps for :func:`add_block`: scores (q, k), rows (q, k) and counts (q,)."""
+    """Returns empty heaps for :func:`add_block`: scores (q, k), rows (q, k) and counts (q,)."""
     return (
         np.full((queries, k), -np.inf, np.float32),
         np.full((queries, k), -1, np.int64),

@@ -1,7 +1,7 @@
-"""Text to token ids: any lower-case or cased WordPiece or whole-word ``tokenizer.json``, compiled.
+"""Tokenizes texts with compiled code: cased or lower-case WordPiece, or whole words.
 
-The ids are those of the ``tokenizers`` library, which also reads the file and supplies the Unicode
-rules; the work is done by :mod:`sentenc.kernels`, some ten times faster and without the GIL.
+The token ids are those of the ``tokenizers`` library, which also reads the file and supplies the Unicode
+rules. :mod:`sentenc.kernels` does the work, about ten times as fast and without the GIL.
 """
 
 import json
@@ -12,36 +12,36 @@ import numpy.typing as npt
 
 from sentenc.errors import CheckpointError
 
-_SMALL = 64  # entries of the smallest hash table
+_MIN_TABLE_SIZE = 64  # entries of the smallest hash table
 _MASK64 = (1 << 64) - 1
 _MULTIPLIER = 0x9E3779B97F4A7C15
 
 
 class Rules(NamedTuple):
-    """How bytes become words, and words tokens; the first argument of the kernels after the text."""
+    """The rules by which bytes become words, and words become tokens: an argument of the kernels."""
 
     classes: npt.NDArray[np.uint8]  # (256,) word, space, punctuation or removed
     lower: npt.NDArray[np.uint8]  # (256,) lower case of a byte
     longest: int  # bytes of the longest token
     max_chars: int  # a word of more characters is unknown
-    split_words: bool  # WordPiece, or whole words only
-    unknown: int  # id that unknown words get, or -1 to skip them
+    split_words: bool  # True for WordPiece, False for whole words only
+    unknown: int  # id of unknown words, or -1 to skip them
 
 
 class Tokenizer:
-    """A ``tokenizer.json`` as tables for the kernels.
+    """A tokenizer that runs in compiled code, built from a ``tokenizer.json``.
 
-    Special tokens of the file are ordinary entries here: "[SEP]" typed in a text is three tokens and
-    some punctuation, and nothing is added around a text. Padding and truncation are dropped.
+    Special tokens of the file are ordinary entries: "[SEP]" in a text is split into a word and punctuation,
+    and no token is added around a text. Padding and truncation are ignored.
 
     Args:
         spec: The content of a ``tokenizer.json``: model ``WordPiece`` or ``WordLevel``, normalizer
             ``BertNormalizer``, ``Lowercase`` or none, pre-tokenizer ``BertPreTokenizer`` or
             ``WhitespaceSplit``.
-        skip_unknown: Leave unknown words out, rather than map them to the unknown token's row.
+        skip_unknown: Whether unknown words are left out. Otherwise they have the id of the unknown token.
 
     Raises:
-        CheckpointError: The file asks for something else; the message says what.
+        CheckpointError: The file is damaged, or has an unsupported part; the message contains it.
     """
 
     def __init__(self, spec: str, *, skip_unknown: bool = True) -> None:
@@ -55,23 +55,23 @@ class Tokenizer:
         self.unknown_id: int | None = self._vocabulary.get(model.get("unk_token"))
         if not skip_unknown and self.unknown_id is None:
             raise CheckpointError(
-                "tokenizer.json has no unknown token in its vocabulary, expected one to keep"
+                "tokenizer.json has no unknown token in its vocabulary, expected one to keep unknown words"
             )
         self._max_chars = int(model.get("max_input_chars_per_word", 100)) if self._continues else 2**31
         self._build_tables(config)
 
     @property
     def vocab_size(self) -> int:
-        """Rows that an embedding matrix for this vocabulary needs: the highest id plus one."""
+        """The number of rows of an embedding matrix for this vocabulary: the highest id plus one."""
         return max(self._vocabulary.values()) + 1
 
     @property
     def vocabulary(self) -> dict[str, int]:
-        """Token to id."""
+        """The id of every token."""
         return dict(self._vocabulary)
 
     def bytes_and_offsets(self, texts: list[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        """The texts as one run of folded bytes, and where each begins: shapes (bytes,) and (n + 1,)."""
+        """Returns the folded bytes of all texts, (bytes,), and where each text begins and ends, (n + 1,)."""
         from sentenc.tokenization.unicode_fold import text_offsets
 
         joined = "".join(texts)
@@ -84,11 +84,11 @@ class Tokenizer:
     def encode(
         self, texts: list[str], max_tokens: int = 2**31 - 1
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Token ids of n texts.
+        """Tokenizes n texts.
 
         Returns:
-            The ids of all texts in one row; where those of text i end, (n,); and how many text i has
-            before the cut to ``max_tokens``, (n,). Unknown words are left out if ``skip_unknown``.
+            The ids of all texts, one text after another; the end of each text in them, (n,); and the number
+            of tokens of each text before the cut to ``max_tokens``, (n,).
         """
         from sentenc.kernels.encode import tokenize
 
@@ -116,7 +116,7 @@ class Tokenizer:
         np.cumsum([len(data) for data, _ in tokens], out=starts[1:])
         pool = np.frombuffer(b"".join(data for data, _ in tokens), np.uint8).copy()
         continues = np.array([flag for _, flag in tokens], np.bool_)
-        size = max(_SMALL, 1 << (2 * len(tokens) - 1).bit_length())
+        size = max(_MIN_TABLE_SIZE, 1 << (2 * len(tokens) - 1).bit_length())
         keys, slots = np.zeros(size, np.uint64), np.full(size, -1, np.int32)
         hash_tokens(pool, starts, continues, keys, slots)
         self.table = (keys, slots, pool, starts, continues)
@@ -133,7 +133,7 @@ class Tokenizer:
 
 
 class _UnicodeRules:
-    # What the file's normalizer and pre-tokenizer do to single characters, asked of `tokenizers`.
+    # The normalizer and pre-tokenizer of the file, applied to single characters by the `tokenizers` library.
 
     def __init__(self, config: dict[str, Any]) -> None:
         from tokenizers import Tokenizer as Reference
@@ -141,7 +141,9 @@ class _UnicodeRules:
         try:
             reference = Reference.from_str(json.dumps(config))
         except Exception as error:  # tokenizers raises bare Exception
-            raise CheckpointError(f"tokenizer.json is refused by the tokenizers library: {error}") from error
+            raise CheckpointError(
+                f"tokenizer.json cannot be read by the tokenizers library: {error}"
+            ) from error
         self._normalizer = reference.normalizer
         self._pre_tokenizer = reference.pre_tokenizer
         normalizer = config.get("normalizer") or {"type": None}
@@ -172,7 +174,7 @@ class _UnicodeRules:
 
 
 def _without_additions(spec: str) -> str:
-    # What is left of a tokenizer.json when all that adds, cuts or pads is taken away.
+    # Removes every part of a tokenizer.json that adds, cuts or pads tokens.
     try:
         config = json.loads(spec)
         kinds = {

@@ -1,9 +1,9 @@
-"""Unicode text to the ASCII-and-lower-case bytes that the encoding kernel reads.
+"""Folds Unicode text to the UTF-8 bytes that the encoding kernel reads.
 
-BERT's normalizer works on one code point at a time (clean, put spaces round CJK, decompose, drop
-accents, lower-case), so its effect is a table from code points to bytes. The table is filled page by
-page, from the tokenizer's own normalizer, when a text first needs the page: no second opinion on
-Unicode can creep in. What the pre-tokenizer would split off is put between spaces here.
+BERT's normalizer works on one code point at a time: it cleans, puts spaces around CJK characters, decomposes,
+drops accents and lower-cases. Its effect is therefore a table from code points to bytes. The tokenizer's own
+normalizer fills this table page by page, when a text first needs the page, so there is no second
+implementation of Unicode. What the pre-tokenizer would split off is put between spaces.
 """
 
 import threading
@@ -19,12 +19,12 @@ from sentenc.texts import replace_lone_surrogates
 _PAGE = 256
 _PAGES = 0x110000 // _PAGE
 _DONE = -1
-# Lengths below zero mark code points whose place among their neighbors decomposition may change.
+# A length below zero marks a code point that decomposition may move among its neighbors.
 _SPECIAL = -2
 
 
 def _fold(points, offsets, page_of, starts, lengths, pool, allow_special):  # type: ignore[no-untyped-def]
-    # Returns (what is missing, bytes, new offsets): a page number, _SPECIAL, or _DONE.
+    # Returns (status, bytes, new offsets). The status is the number of a missing page, _SPECIAL or _DONE.
     total = 0
     for point in points:
         page = page_of[point >> 8]
@@ -55,12 +55,13 @@ _compiled_fold = compiled(_fold)
 
 
 class FoldTable:
-    """Code point to folded bytes, for one normalizer and pre-tokenizer.
+    """A table from code points to folded bytes, for one normalizer and pre-tokenizer.
 
     Args:
-        normalize: Text to normalized text (identity if the tokenizer has no normalizer).
-        classify: A non-ASCII character of normalized text to ``"word"``, ``"space"`` or ``"punctuation"``.
-        reorders: Whether ``normalize`` decomposes, and so puts combining marks in canonical order.
+        normalize: Normalizes a text. The identity if the tokenizer has no normalizer.
+        classify: Returns ``"word"``, ``"space"`` or ``"punctuation"`` for a non-ASCII character of normalized
+            text.
+        reorders: Whether ``normalize`` decomposes, and so puts combining marks into canonical order.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class FoldTable:
         self._classify = classify
         self._reorders = reorders
         self._lock = threading.Lock()
-        # One tuple, replaced as a whole: readers in other threads see the old table or the new one.
+        # The tuple is replaced as a whole, so readers in other threads see the old table or the new one.
         self._tables = (
             np.full(_PAGES, -1, np.int32),
             np.empty(0, np.int64),
@@ -81,13 +82,13 @@ class FoldTable:
     def __call__(
         self, texts: list[str], joined: str, offsets: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        """Folds ``texts``, whose concatenation is ``joined``; returns the bytes and their offsets."""
+        """Folds ``texts``, whose concatenation is ``joined``, and returns the bytes and their offsets."""
         allow_special = False
         while True:
             points = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
             missing, folded, ends = _compiled_fold(points, offsets, *self._tables, allow_special)
             if missing == _DONE:
-                # Read-only like the buffer of an ASCII text, so that one compiled form takes both.
+                # Read-only as the buffer of an ASCII text, so that the kernel is compiled for one type.
                 folded.flags.writeable = False
                 return folded, ends
             if missing != _SPECIAL:
@@ -120,7 +121,7 @@ class FoldTable:
     def _entry(self, point: int) -> tuple[bytes, int]:
         if point < 128:  # the encoding kernel has its own rules for ASCII
             return bytes([point]), 1
-        # A lone surrogate is no character; it goes the way of the replacement character.
+        # A lone surrogate is no character and is treated as the replacement character.
         character = "\ufffd" if 0xD800 <= point <= 0xDFFF else chr(point)
         parts = []
         for piece in self._normalize(character):
@@ -135,7 +136,7 @@ class FoldTable:
 
 
 def text_offsets(texts: list[str]) -> npt.NDArray[np.int64]:
-    """Where each text begins in the concatenation of all, in characters: shape (n + 1,)."""
+    """Returns where each text begins and ends in the concatenation of all, in characters: shape (n + 1,)."""
     offsets = np.zeros(len(texts) + 1, np.int64)
     np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=offsets[1:])
     return offsets

@@ -31,7 +31,7 @@ def token_batches(lengths: Ids, budget: int) -> list[slice]:
 
     Args:
         lengths: The number of tokens of each text, shape (n,), not rising.
-        budget: The largest number of tokens of a batch, padding included. A longer text is a batch of its own.
+        budget: The largest number of tokens of a batch, padding included. A longer text is a batch alone.
 
     Returns:
         The texts of each batch as a slice.

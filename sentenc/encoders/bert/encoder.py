@@ -46,8 +46,8 @@ class BertEncoder(TransformerEncoder):
             comes with its scales (rows,), named ``<name>.scale``.
         tokenizer: A tokenizer that keeps unknown words, or the content of a ``tokenizer.json``. The encoder
             adds the special tokens.
-        compute: The type in which matrices are multiplied: ``"float32"``, or ``"int8"`` (the vectors differ by
-            about a hundredth).
+        compute: The type in which matrices are multiplied: ``"float32"``, or ``"int8"`` (the vectors differ
+            by about a hundredth).
         threads: The number of batches that are computed at a time. By default all cores that the process
             may use.
         metadata: Name, sources and scores, stored in the model folder.
@@ -156,7 +156,7 @@ class BertEncoder(TransformerEncoder):
         return np.concatenate(counts) if counts else np.zeros(0, np.int64)
 
     def fingerprint(self) -> str:
-        """Returns a short hash of configuration, tokenizer and dense weights, in whichever type they are stored."""
+        """Returns a short hash of configuration, tokenizer and weights in float32."""
         if self._fingerprint is None:
             spec = json.dumps(json.loads(self.tokenizer.spec), sort_keys=True)
             parts = [json.dumps(self._settings(), sort_keys=True).encode(), spec.encode()]
@@ -337,7 +337,8 @@ class BertEncoder(TransformerEncoder):
         self, ids: npt.NDArray[np.integer], starts: Ids, ends: Ids, rows: Ids, batch_size: int,
         out: npt.NDArray[np.float32],
     ) -> None:  # fmt: skip
-        # Texts of similar length go together, the longest first, so that no thread is left with them at the end.
+        # Texts of similar length go together. The longest come first, so that none
+        # of them keeps a single thread busy at the end.
         rows = rows[np.argsort(starts[rows] - ends[rows], kind="stable")]
         batches = token_batches((ends - starts)[rows] + 2, batch_size * _TOKENS_PER_TEXT)
         if not batches:

@@ -61,8 +61,8 @@ def export_model(
     if report["mean_cosine"] < MIN_MEAN_COSINE or report.get("drop", 0.0) > MAX_SCORE_DROP:
         measured = {name: report[name] for name in ("mean_cosine", "min_cosine", "drop") if name in report}
         raise ValueError(
-            f"{path} was not written: the exported model has {json.dumps(measured)}, expected a mean_cosine >= "
-            f"{MIN_MEAN_COSINE} and a drop <= {MAX_SCORE_DROP}"
+            f"{path} was not written: the exported model has {json.dumps(measured)}, "
+            f"expected a mean_cosine >= {MIN_MEAN_COSINE} and a drop <= {MAX_SCORE_DROP}"
         )
     report_path = path.with_name(f"{path.name}.json")
     with replacing_file(path) as new_model, replacing_file(report_path) as new_report:

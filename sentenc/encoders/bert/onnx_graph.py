@@ -149,7 +149,7 @@ class _Writer:
         return graph.node("Reshape", mixed, self.rows_of(self.config.hidden_size))
 
     def operand(self, states: str, activation: str = "") -> _Operand:
-        """Prepares hidden states (T, columns) for dense layers; ``activation`` is the function that computed them."""
+        """Prepares hidden states (T, columns), the output of ``activation``, for dense layers."""
         if self.compute == "float32":
             return _Operand(states)
         graph = self.graph

@@ -21,7 +21,7 @@ _UNLIMITED = 10**9
 
 
 def plain_spec(tokenizer: Any) -> dict[str, Any]:
-    """Returns the ``tokenizer.json`` of a ``PreTrainedTokenizerFast``, without its state: padding and truncation."""
+    """Returns the ``tokenizer.json`` of a ``PreTrainedTokenizerFast``, without padding and truncation."""
     spec: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
     return spec | {"padding": None, "truncation": None}
 
@@ -83,11 +83,10 @@ def check_tokenizer(tokenizer: Tokenizer) -> None:
     """Raises ``CheckpointError`` if a special token of a BERT is not in the vocabulary."""
     vocabulary = tokenizer.vocabulary
     missing = [token for token in (PAD, CLS, SEP) if token not in vocabulary]
-    if missing or tokenizer.unknown_id is None:
-        raise CheckpointError(
-            f"tokenizer.json lacks {', '.join([*missing, *['its unknown token'] * (tokenizer.unknown_id is None)])}"
-            ", expected a BERT's special tokens in its vocabulary"
-        )
+    if tokenizer.unknown_id is None:
+        missing.append("its unknown token")
+    if missing:
+        raise CheckpointError(f"tokenizer.json lacks {', '.join(missing)} in its vocabulary")
 
 
 def write_tokenizer(folder: Path, tokenizer: Tokenizer, max_tokens: int) -> None:

@@ -118,7 +118,7 @@ class CSEConfig:
 
     @property
     def sentence_dim(self) -> int:
-        """The number of leading components of e without a plain average, and without features of ``"both"``."""
+        """The number of leading components of e, without plain average and features of ``"both"``."""
         has_more = self.combine == "both" or self.average_dim
         return self.word_dim if has_more and self.word_path else self.dim
 

@@ -130,8 +130,8 @@ def _ngram_table(
 
 
 def _whole_steps(biases: npt.NDArray[np.float32], scales: npt.NDArray[np.float32]) -> npt.NDArray[np.int16]:
-    # Rounding loses at most half a step, as it does for each tap. A bias that is too large belongs to a filter
-    # whose taps are nearly zero; a model with such a filter keeps float32 sums.
+    # Rounding loses at most half a step, as it does for each tap. A bias that is too large belongs to a
+    # filter whose taps are nearly zero; a model with such a filter keeps float32 sums.
     steps = np.rint(biases / scales)
     return (steps if (np.abs(steps) <= INT16_BIAS).all() else np.zeros(0)).astype(np.int16)
 
