@@ -3,14 +3,16 @@
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 
 from sentenc.encoders.bert.config import BertConfig
 from sentenc.encoders.bert.onnx_graph import bert_graph
+from sentenc.encoders.bert.onnx_runtime import import_onnxruntime
 from sentenc.encoders.bert.onnx_writer import OnnxGraph
 from sentenc.encoders.bert.quantization import dequantized, quantized, quantized_matrix
 from sentenc.encoders.weights import dense_weight
+
+onnxruntime = import_onnxruntime()
 
 TINY = BertConfig(
     vocab_size=50, hidden_size=24, num_hidden_layers=2, num_attention_heads=4, intermediate_size=40,

@@ -380,8 +380,9 @@ class BertEncoder(TransformerEncoder):
 
 
 def _session(model: bytes) -> Any:
-    import onnxruntime
+    from sentenc.encoders.bert.onnx_runtime import import_onnxruntime
 
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     # Each of the encoder's own threads runs a batch, so a sum is split the same way for any number of them.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
