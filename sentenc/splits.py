@@ -14,9 +14,9 @@ Rows = npt.NDArray[np.int64]
 def strata(targets: npt.NDArray[np.floating]) -> Rows:
     """Assigns each example to a group, such that all classes are present while every group has an example.
 
-    If every example has exactly one class, the groups are the classes. Sets of labels and distributions over steps
-    may all differ, so they are grouped by their rarest class. In addition, one example of every class becomes a
-    group of its own.
+    If every example has exactly one class, the groups are the classes. Sets of labels and distributions over
+    steps may all differ, so they are grouped by their rarest class. In addition, one example of every class
+    becomes a group of its own.
 
     Args:
         targets: (n, K); an example has the classes whose target is above 0.
@@ -48,7 +48,8 @@ def validation_rows(groups: Rows, fraction: float, rng: np.random.Generator) -> 
 
     Args:
         groups: (n,) the group of each example, from :func:`strata` or its class.
-        fraction: Size of the validation split as a share of n. The split is smaller if the groups are too small.
+        fraction: Size of the validation split as a share of n. The split is smaller if the groups are too
+            small.
         rng: Source of the choice.
 
     Returns:
@@ -111,9 +112,9 @@ def stratified_folds(labels: npt.NDArray[np.int64], k: int, seed: int) -> list[t
 def train_test_split(labels: Sequence[Any], test_fraction: float, seed: int) -> tuple[list[int], list[int]]:
     """Splits rows into training and test rows, stratified by label or by score.
 
-    Rows are sorted by label (scores by value), shuffled within a label, and taken for the test at even distances.
-    Labels with two or three examples are therefore tested about as often as others, and the total size is right.
-    The only example of a label always stays in the training rows.
+    Rows are sorted by label (scores by value), shuffled within a label, and taken for the test at even
+    distances. Labels with two or three examples are therefore tested about as often as others, and the total
+    size is right. The only example of a label always stays in the training rows.
 
     Args:
         labels: One label, list of labels, or score (float) per row.

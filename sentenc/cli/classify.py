@@ -54,9 +54,9 @@ def classify_command(
 ) -> None:
     """Classify the texts of FILEs with the classifier in FOLDER, written by `sentenc fit`.
 
-    FILEs are text (one text per line; - is standard input), CSV, TSV, JSON lines or Parquet, also .gz and .xz. Every
-    row is written with all its fields, followed by "predicted" and "probability". Pairs are two columns, or in text
-    files two parts separated by a tab. The output file appears when it is complete.
+    FILEs are text (one text per line; - is standard input), CSV, TSV, JSON lines or Parquet, also .gz and
+    .xz. Every row is written with all its fields, followed by "predicted" and "probability". Pairs are two
+    columns, or in text files two parts separated by a tab. The output file appears when it is complete.
     """
     from sentenc.io.atomic import replacing_file
     from sentenc.io.records import open_records
@@ -231,7 +231,8 @@ def _write(rows: Iterable[dict[str, Any]], file: IO[str], kind: str, header: lis
             continue
         if other := row.keys() - set(header):
             raise TextFileError(
-                f"row {n_rows} has the field {min(other)!r}, which the first row lacks: write to a .jsonl file"
+                f"row {n_rows} has the field {min(other)!r}, which the first row lacks: "
+                "write to a .jsonl file"
             )
         writer.writerow([_cell(row.get(name, "")) for name in header])
     return n_rows

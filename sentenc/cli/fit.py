@@ -126,9 +126,10 @@ def _strength(ctx: click.Context, param: click.Parameter, value: str) -> float |
 def fit_command(data: tuple[str, ...], output: Path, quiet: bool, **options: Any) -> None:
     """Fit a classifier on the labeled texts of DATA: CSV, TSV, JSON lines or Parquet, also .gz and .xz.
 
-    With a second text column, it classifies pairs of texts; with a score column, it predicts scores of pairs. A part
-    of the examples is used for testing. The report on them is printed and saved in FOLDER/report, with a plot and all
-    errors. The saved classifier is the one in the report, fitted on the other examples, unless --refit is given.
+    With a second text column, it classifies pairs of texts; with a score column, it predicts scores of pairs.
+    A part of the examples is used for testing. The report on them is printed and saved in FOLDER/report, with
+    a plot and all errors. The saved classifier is the one in the report, fitted on the other examples, unless
+    --refit is given.
     """
     _check_output(output, options["overwrite"])
     if options["fine_tune"] == "head" and (
@@ -136,7 +137,8 @@ def fit_command(data: tuple[str, ...], output: Path, quiet: bool, **options: Any
     ):
         raise click.UsageError(f"--{unused[0].replace('_', '-')} requires --fine-tune all")
     if options["fine_tune"] == "all":
-        # By default, torch's threads wait for each other in busy loops. The variable is read when torch is imported.
+        # By default, torch's threads wait for each other in busy loops. The variable is read when torch is
+        # imported.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if options["test"] is not None or options["test_fraction"]:
         from sentenc.downstream.report_plot import require_matplotlib
@@ -242,8 +244,8 @@ def _split(
     train_texts = set(train.texts)
     if shared := sum(text in train_texts for text in test.texts):
         log(
-            f"warning: {shared:,} of the {len(test.texts):,} test examples have a text that is in the training examples "
-            "too, so the report is too optimistic for new texts"
+            f"warning: {shared:,} of the {len(test.texts):,} test examples have a text that is in the training "
+            "examples too, so the report is too optimistic for new texts"
         )
     return train, test
 

@@ -22,8 +22,8 @@ class LabeledEstimator(ClassifierMixin, SentenceEstimator):  # type: ignore[misc
 
         Args:
             texts: n texts (for a classifier of pairs, n pairs of texts).
-            y: n labels, all str, all int or all bool. For several labels per text: n collections of labels, or a matrix
-                (n, K) of 0 and 1.
+            y: n labels, all str, all int or all bool. For several labels per text: n collections of labels,
+                or a matrix (n, K) of 0 and 1.
             sample_weight: n weights.
 
         Raises:
@@ -42,21 +42,21 @@ class LabeledEstimator(ClassifierMixin, SentenceEstimator):  # type: ignore[misc
     def predict(self, texts: Any) -> Any:
         """Predicts the label of every text: an array (n,).
 
-        A classifier that was fitted with several labels per text predicts the labels with a probability above 0.5: a
-        list of n tuples, or a matrix (n, K) of 0 and 1 if it was fitted with a matrix.
+        A classifier that was fitted with several labels per text predicts the labels with a probability above
+        0.5: a list of n tuples, or a matrix (n, K) of 0 and 1 if it was fitted with a matrix.
         """
         predictions = self.predict_proba(texts)
         return self._labels.decoded(predictions)
 
     def decision_function(self, texts: Any) -> Floats:
-        """Returns scores (n, K) before the softmax or sigmoid; for two classes (n,), the difference of the second."""
+        """Returns scores (n, K) before the softmax or sigmoid; for two classes their differences (n,)."""
         # Checks that the estimator is fitted before it uses the head.
         columns = self._columns(texts)
         scores = self.head_.scores(self._features(columns))
         return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 and not self.multi_label_ else scores
 
     def score(self, texts: Any, y: Any, sample_weight: Any = None) -> float:
-        """Returns the accuracy: the share of texts whose label, or whole set of labels, is predicted right."""
+        """Returns the accuracy: the share of texts whose labels are all predicted right."""
         predictions = self.predict_proba(texts)
         is_right = self._labels.matches(predictions, y)
         if len(is_right) == 0:
@@ -88,22 +88,24 @@ class SentenceClassifier(LabeledEstimator):
         >>> classifier.predict(["where is my card?"])
 
     Args:
-        encoder: The name of a shipped model, a folder, a Hub id, or an encoder. An encoder object is not modified.
-        fine_tune: "head" fits a logistic regression on the vectors of the frozen encoder; it is convex and needs no
-            torch. "all" continues from there and trains the encoder too (extra ``train``): a CSE, or a BERT with mean
-            pooling.
+        encoder: The name of a shipped model, a folder, a Hub id, or an encoder. An encoder object is not
+            modified.
+        fine_tune: "head" fits a logistic regression on the vectors of the frozen encoder; it is convex and
+            needs no torch. "all" continues from there and trains the encoder too (extra ``train``): a CSE, or
+            a BERT with mean pooling.
         init: "pretrained", or "random" for random encoder weights, as a control.
-        C: Inverse strength of the head's penalty, for features with a mean square norm of 1. "auto" chooses it on
-            validation examples.
+        C: Inverse strength of the head's penalty, for features with a mean square norm of 1. "auto" chooses
+            it on validation examples.
         class_weight: "balanced" for n / (K * count of the class), a dict of weights by class, or None.
-        validation_fraction: Share of the examples that choose C or the best epoch. With 0, C is 16 and all epochs are
-            run.
+        validation_fraction: Share of the examples that choose C or the best epoch. With 0, C is 16 and all
+            epochs are run.
         epochs: Maximum number of epochs. This and the following five settings are for fine_tune="all".
         patience: Number of epochs without a lower validation loss after which training stops.
         batch_size: Examples per update.
-        learning_rate: Learning rate of the encoder. The default is for a CSE; 2e-5 to 5e-5 is usual for a BERT.
-        regularization: Strength s of the penalty s / 2 ||theta - theta_0||^2, which keeps the encoder near the
-            pretrained one (Jiao, Wang, Feng, COLING 2018).
+        learning_rate: Learning rate of the encoder. The default is for a CSE; 2e-5 to 5e-5 is usual for a
+            BERT.
+        regularization: Strength s of the penalty s / 2 ||theta - theta_0||^2, which keeps the encoder near
+            the pretrained one (Jiao, Wang, Feng, COLING 2018).
         max_minutes: Training time limit in minutes; the best epoch until then is kept.
         random_state: A seed or a generator.
         show_progress_bar: Whether to draw a progress bar on standard error.
@@ -114,8 +116,8 @@ class SentenceClassifier(LabeledEstimator):
         encoder_: The encoder in use; with fine_tune="all", the trained one, in its fast form.
         head_: The :class:`~sentenc.downstream.head.LinearHead`.
         C_: The value of C that was used.
-        metrics_: On the validation examples: ``log_loss``, ``accuracy`` and their number ``n``. Also ``n_train``,
-            ``n_classes`` and ``seconds``.
+        metrics_: On the validation examples: ``log_loss``, ``accuracy`` and their number ``n``. Also
+            ``n_train``, ``n_classes`` and ``seconds``.
         history_: Losses of every epoch, with fine_tune="all".
     """
 

@@ -1,4 +1,4 @@
-"""Shared base of the sentence estimators: settings, fitting with a frozen or a fine-tuned encoder, saving and loading."""
+"""Base class of the sentence estimators: settings, fitting, saving and loading."""
 
 import copy
 import os
@@ -229,7 +229,8 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
         train = np.setdiff1d(np.arange(len(targets)), validation)
         fitted = None
         if self.init == "pretrained":
-            # Fine-tuning starts from the best head on the frozen encoder, and must beat it on the validation split.
+            # Fine-tuning starts from the best head on the frozen encoder, and must beat it on the validation
+            # split.
             fitted = fit_head(
                 features_of(encoder, _take(columns, train), self.show_progress_bar),
                 targets[train],
@@ -259,7 +260,8 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
         self.metrics_ = {"best_epoch": tuned.best_epoch, "stopped_by": tuned.stopped_by}
         if not len(validation):
             return None
-        # The metrics are those of the encoder that will be used, whose weights are rounded, not of the trained module.
+        # The metrics are those of the encoder that will be used, whose weights are rounded, not of the
+        # trained module.
         scores = self.head_.scores(self._features(_take(columns, validation)))
         self.metrics_ |= {
             "log_loss": float(log_losses(scores, targets[validation], kind).mean()),
@@ -341,7 +343,7 @@ def read_estimator(cls: type[_Estimator], folder: Path, config: dict[str, Any]) 
 
 
 def features_of(encoder: Encoder, columns: list[list[str]], show_progress_bar: bool) -> Matrix:
-    """Returns the features of examples: vectors (n, d) of single texts, or pair features (n, 2 d) of two columns."""
+    """Returns vectors (n, d) of a column of texts, or pair features (n, 2 d) of two columns."""
     vectors = [
         encoder.encode(column, on_overflow="ignore", show_progress_bar=show_progress_bar)
         for column in columns

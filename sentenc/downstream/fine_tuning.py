@@ -47,8 +47,8 @@ class FineTuned:
     Attributes:
         encoder: The encoder.
         head: The head on its vectors, or on the features of pairs of vectors.
-        history: For every epoch ``epoch``, ``train_loss``, ``validation_loss``, ``validation_score`` (the accuracy) and
-            ``minutes``. Epoch 0 is the initial head on the unchanged encoder.
+        history: For every epoch ``epoch``, ``train_loss``, ``validation_loss``, ``validation_score`` (the
+            accuracy) and ``minutes``. Epoch 0 is the initial head on the unchanged encoder.
         best_epoch: The epoch whose weights were kept.
         minutes: Training time.
         stopped_by: "epochs", "patience" or "time".
@@ -79,12 +79,12 @@ def fine_tune(
 ) -> FineTuned:
     """Trains encoder and head by AdamW, and keeps the epoch with the lowest validation loss.
 
-    The loss is the mean weighted cross-entropy plus the L2-SP penalty on the encoder. If training starts from the best
-    head on the frozen encoder, the result is no worse than that head on the validation split (first the head, then
-    everything: Kumar et al., ICLR 2022).
+    The loss is the mean weighted cross-entropy plus the L2-SP penalty on the encoder. If training starts from
+    the best head on the frozen encoder, the result is no worse than that head on the validation split (Kumar et
+    al., ICLR 2022).
 
-    The loop is not the pretraining :class:`~sentenc.training.engine.trainer.Trainer`, which needs a folder for a
-    resumable state and has no patience, but it shares its optimizer, clipping, penalty and learning rate schedule.
+    The loop is not the :class:`~sentenc.training.engine.trainer.Trainer` of pretraining, which needs a folder
+    for its resumable state and has no patience. It shares its optimizer, clipping, penalty and schedule.
 
     Args:
         encoder: The encoder to start from; not modified.
@@ -112,7 +112,8 @@ def fine_tune(
     train_rows, validation_rows = (rows[weights[rows] > 0] for rows in (train_rows, validation_rows))
     if not len(train_rows):
         raise ValueError("got 0 training examples with a weight above 0, expected at least one")
-    # Tokens that occur only in validation texts are included, with unchanged rows: the finished encoder has them, too.
+    # Tokens that occur only in validation texts are included, with unchanged rows: the finished encoder has
+    # them, too.
     used_rows = np.concatenate([train_rows, validation_rows])
     texts = list(dict.fromkeys(column[row] for column in columns for row in used_rows))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -134,7 +135,8 @@ def fine_tune(
 
 @dataclass(frozen=True, eq=False)
 class _Examples:
-    # The token ids of every text by column, targets (n, K), and weights (n,) with a mean of 1 over the training rows.
+    # The token ids of every text by column, targets (n, K), and weights (n,) with a mean of 1 over the
+    # training rows.
     columns: list[list[TokenIds]]
     targets: Tensor
     weights: Tensor
@@ -150,7 +152,8 @@ class _Classifier(nn.Module):
         self.student, self.head, self.kind = student, head, kind
 
     def forward(self, examples: _Examples, rows: Rows) -> Tensor:
-        # The scores (B, K) of some examples. All texts of a batch are encoded together, whatever their column.
+        # The scores (B, K) of some examples. All texts of a batch are encoded together, whatever their
+        # column.
         device = self.head.weight.device
         ids, lengths = _padded([column[row] for column in examples.columns for row in rows])
         vectors = self.student(ids.to(device), lengths.to(device)).float()

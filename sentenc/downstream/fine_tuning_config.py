@@ -15,8 +15,8 @@ class FineTuningConfig:
         batch_size: Examples per update.
         learning_rate: Peak learning rate of the encoder (Adam).
         head_learning_rate: Peak learning rate of the head.
-        regularization: Strength s of the penalty s / 2 ||theta - theta_0||^2 on the encoder's parameters, where theta_0
-            are the pretrained ones (L2-SP).
+        regularization: Strength s of the penalty s / 2 ||theta - theta_0||^2 on the encoder's parameters,
+            where theta_0 are the pretrained ones (L2-SP).
         dropout: Share of the elements of token embeddings that are dropped in training. CSE only.
         word_dropout: Share of the tokens that are dropped in training. CSE only.
         max_minutes: Training time limit in minutes; None for no limit.

@@ -32,7 +32,8 @@ class LinearHead:
             raise ValueError(f"kind is {self.kind!r}, expected 'softmax' or 'sigmoid'")
         if self.weights.ndim != 2 or self.bias.shape != self.weights.shape[:1]:
             raise ValueError(
-                f"weights and bias have shapes {self.weights.shape} and {self.bias.shape}, expected (K, d) and (K,)"
+                f"weights and bias have shapes {self.weights.shape} and {self.bias.shape}, "
+                "expected (K, d) and (K,)"
             )
         if not (np.isfinite(self.weights).all() and np.isfinite(self.bias).all()):
             raise ValueError("weights or bias have values that are not finite")

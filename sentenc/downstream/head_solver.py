@@ -1,4 +1,4 @@
-"""Fits a linear head on frozen features: a logistic regression whose strength is chosen on validation examples."""
+"""Fits a linear head on frozen features by logistic regression, and chooses its regularization."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,8 +21,8 @@ _DEFAULT_STRENGTH = 16.0
 _FEW_EXAMPLES, _FOLDS, _SMALL_PROBLEM = 2000, 5, 1e7
 # The least validation fraction for few examples, of which a tenth would be too noisy.
 _LEAST_FRACTION_OF_FEW = 0.2
-# Relative decrease of the validation loss that justifies a larger strength. Among equals, the smaller strength is less
-# overconfident.
+# Relative decrease of the validation loss that justifies a larger strength. Among equals, the smaller
+# strength is less overconfident.
 _LEAST_GAIN = 0.01
 # The search ends after this many strengths without a gain, because larger strengths cost the most time.
 _MAX_FAILURES_FEW, _MAX_FAILURES = 2, 1
@@ -39,10 +39,10 @@ class FittedHead:
     Attributes:
         head: The head, fitted on all examples.
         C: The strength.
-        validation: ``log_loss`` (mean) and ``accuracy`` on the validation examples at that strength, and their number
-            ``n``. Empty if there are none.
-        path: The mean validation loss of every strength that was tried, weighted by example; the strength was chosen
-            by it.
+        validation: ``log_loss`` (mean) and ``accuracy`` on the validation examples at that strength, and
+            their number ``n``. Empty if there are none.
+        path: The mean validation loss of every strength that was tried, weighted by example; the strength was
+            chosen by it.
         validation_predictions: The validation rows (m,) and their probabilities (m, K) at that strength.
     """
 
@@ -65,15 +65,15 @@ def fit_head(
 ) -> FittedHead:
     """Fits a multinomial ("softmax") or binary ("sigmoid") logistic regression with an L2 penalty.
 
-    Minimizes C * sum_i w_i loss_i + ||W||^2 / 2 on features that are centered and divided by the root mean square of
-    their norms. The scaling makes a value of C mean the same for every encoder.
+    Minimizes C * sum_i w_i loss_i + ||W||^2 / 2 on features that are centered and divided by the root mean
+    square of their norms. The scaling makes a value of C mean the same for every encoder.
 
     Args:
         features: (n, d), finite.
         targets: (n, K); rows that add up to 1 for "softmax", 0 or 1 in each place for "sigmoid".
         kind: "softmax" or "sigmoid".
-        C: Inverse strength of the penalty. "auto" tries 4^-1 to 4^6 and takes the one with the lowest validation loss:
-            on five folds for up to 2,000 examples, otherwise on one validation split.
+        C: Inverse strength of the penalty. "auto" tries 4^-1 to 4^6 and takes the one with the lowest
+            validation loss: on five folds for up to 2,000 examples, otherwise on one validation split.
         sample_weight: (n,) weights; they are scaled to a mean of 1.
         validation_fraction: Size of the validation split; 0 for none.
         rng: Source of the validation rows.
@@ -93,8 +93,8 @@ def fit_head(
     is_constant = spread <= max(_LEAST_SPREAD * float(np.linalg.norm(mean)), 1e-30)
     scale = np.float32(0 if is_constant else 1 / spread)
     x *= scale
-    # The weights are linear combinations of the examples. With fewer examples than dimensions, it is enough to search
-    # their span.
+    # The weights are linear combinations of the examples. With fewer examples than dimensions, it is enough
+    # to search their span.
     basis = np.linalg.qr(x.T)[0] if len(x) < x.shape[1] else None
     x = x if basis is None else x @ basis
     with worker_threads(extra="downstream", feature="fitting a classifier") as pool:

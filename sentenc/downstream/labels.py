@@ -28,7 +28,7 @@ class Labels:
     indicator: bool = False
 
     def decoded(self, probabilities: npt.NDArray[np.float64]) -> Any:
-        """Returns the labels for probabilities (n, K): an array (n,), an indicator matrix (n, K), or a list of tuples."""
+        """Returns the labels for probabilities (n, K): an array (n,), a matrix (n, K), or n tuples."""
         if not self.multi_label:
             return self.classes[probabilities.argmax(axis=1)]
         chosen = probabilities > 0.5
@@ -37,14 +37,15 @@ class Labels:
         return [tuple(self.classes[row].tolist()) for row in chosen]
 
     def encoded(self, y: Any) -> npt.NDArray[np.float32]:
-        """Returns the targets (n, K) of labels in the form of the fit. Labels that are none of the classes are skipped."""
+        """Returns the targets (n, K) of labels in the form of the fit, without unknown labels."""
         return self._targets(parse_labels(y, self.multi_label))
 
     def matches(self, probabilities: npt.NDArray[np.float64], y: Any) -> npt.NDArray[np.bool_]:
         """Returns whether the predictions for probabilities (n, K) equal the labels y of each example: (n,).
 
         Raises:
-            ValueError: The number of labels is not n, or the labels are in another form than those of the fit.
+            ValueError: The number of labels is not n, or the labels are in another form than those of the
+                fit.
         """
         parsed = parse_labels(y, self.multi_label)
         targets = self._targets(parsed) > 0.5
@@ -111,12 +112,13 @@ def parse_labels(y: Any, multi_label: bool | None = None) -> ParsedLabels:
     """Parses the labels of n examples.
 
     Args:
-        y: n labels, all str, all int, all bool or all whole floats; n collections of such labels; or a matrix (n, K)
-            of 0 and 1, which may be a list of lists.
+        y: n labels, all str, all int, all bool or all whole floats; n collections of such labels; or a matrix
+            (n, K) of 0 and 1, which may be a list of lists.
         multi_label: Whether examples have several labels. By default, the first example decides.
 
     Raises:
-        TypeError: A label has the wrong type, or another type than the first one; the message contains its index.
+        TypeError: A label has the wrong type, or another type than the first one; the message contains its
+            index.
         ValueError: A label is NaN or not a whole number, or a matrix has other values than 0 and 1.
     """
     y = _sequence(y, "labels, one for each text")
@@ -226,7 +228,8 @@ def _checked_label(label: Any, where: str) -> Any:
         raise ValueError(f"{where} is nan, expected a label: str, int or bool")
     if isinstance(label, float) and not label.is_integer():
         raise ValueError(
-            f"{where} is {label}, expected classes, not continuous values; SentencePairRegressor fits scores of pairs"
+            f"{where} is {label}, expected classes, not continuous values; "
+            "SentencePairRegressor fits scores of pairs"
         )
     # The plain value of an Enum member, which hashes differently.
     if type(label) not in _TYPES.values():
@@ -250,8 +253,8 @@ def _is_collection(item: Any) -> bool:
 
 
 def _is_matrix(items: list[Any], rows: list[list[Any]]) -> bool:
-    # Lists of 0 and 1 with one length of at least two are a matrix. As collections of labels they would make no sense:
-    # each would contain a label twice, or all would contain both.
+    # Lists of 0 and 1 with one length of at least two are a matrix. As collections of labels they would make
+    # no sense: each would contain a label twice, or all would contain both.
     is_rectangular = len({len(row) for row in rows}) == 1 and len(rows[0]) > 1
     is_nested = is_rectangular and all(isinstance(item, list | np.ndarray) for item in items)
     return is_nested and all(type(label) is not str and label in (0, 1) for row in rows for label in row)
@@ -264,7 +267,8 @@ def _type_name(label: Any) -> LabelType:
 
 
 def _array(labels: list[Any]) -> npt.NDArray[Any]:
-    # NumPy's own choice of dtype would change some labels: "U" drops trailing NULs, and large ints become floats.
+    # NumPy's own choice of dtype would change some labels: "U" drops trailing NULs, and large ints become
+    # floats.
     if labels and isinstance(labels[0], str) and any(label.endswith("\0") for label in labels):
         array = np.empty(len(labels), object)
         array[:] = labels

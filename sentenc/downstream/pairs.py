@@ -19,8 +19,8 @@ _MAX_STEPS = 101
 class SentencePairClassifier(LabeledEstimator):
     """Classifies pairs of texts by the features [|u - v|; u * v] of their vectors.
 
-    Pairs are a sequence of pairs of texts, an array (n, 2), or a data frame with two columns. The settings and
-    attributes are those of :class:`~sentenc.downstream.SentenceClassifier`.
+    Pairs are a sequence of pairs of texts, an array (n, 2), or a data frame with two columns. The settings
+    and attributes are those of :class:`~sentenc.downstream.SentenceClassifier`.
     """
 
     _n_columns = 2
@@ -32,16 +32,18 @@ class SentencePairClassifier(LabeledEstimator):
 class SentencePairRegressor(RegressorMixin, SentenceEstimator):  # type: ignore[misc, unused-ignore]
     """Predicts scores of pairs of texts, through a distribution over the whole numbers of a scale.
 
-    A score of 3.6 is learned as 0.4 of 3 and 0.6 of 4, and the prediction is the mean of the distribution (Tai, Socher
-    and Manning, 2015). The settings are those of :class:`~sentenc.downstream.SentenceClassifier`, and:
+    A score of 3.6 is learned as 0.4 of 3 and 0.6 of 4, and the prediction is the mean of the distribution
+    (Tai, Socher and Manning, 2015). The settings are those of
+    :class:`~sentenc.downstream.SentenceClassifier`, and:
 
     Args:
-        score_range: The lowest and the highest score; by default the whole numbers around the scores in ``fit``.
+        score_range: The lowest and the highest score; by default the whole numbers around the scores in
+            ``fit``.
 
     Attributes:
         steps_: (K,) the whole numbers of the scale.
-        metrics_: On the validation examples: ``log_loss``, ``pearson``, ``spearman`` and their number ``n``. Also
-            ``n_train`` and ``seconds``.
+        metrics_: On the validation examples: ``log_loss``, ``pearson``, ``spearman`` and their number ``n``.
+            Also ``n_train`` and ``seconds``.
     """
 
     steps_: npt.NDArray[np.int64]
@@ -131,7 +133,9 @@ class SentencePairRegressor(RegressorMixin, SentenceEstimator):  # type: ignore[
 
 
 def step_distributions(scores: npt.NDArray[np.float64], steps: npt.NDArray[np.int64]) -> Matrix:
-    """Returns distributions (n, K) over the steps (K,) whose means are the scores (n,): 3.6 is 0.4 of 3 and 0.6 of 4.
+    """Returns distributions (n, K) over the steps (K,) whose means are the scores (n,).
+
+    For example, 3.6 becomes 0.4 of 3 and 0.6 of 4.
 
     Source: Tai, Socher and Manning 2015.
     """
@@ -152,8 +156,8 @@ def _steps(scores: npt.NDArray[np.float64], score_range: tuple[int, int] | None)
         raise ValueError(f"all scores are {scores[0]}, expected different scores, or a score_range")
     if high - low + 1 > _MAX_STEPS:
         raise ValueError(
-            f"scores from {low:g} to {high:g} have {high - low + 1:g} whole numbers, expected at most {_MAX_STEPS}: "
-            "divide the scores"
+            f"scores from {low:g} to {high:g} have {high - low + 1:g} whole numbers, "
+            f"expected at most {_MAX_STEPS}: divide the scores"
         )
     return np.arange(low, high + 1)
 

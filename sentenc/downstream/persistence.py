@@ -1,4 +1,4 @@
-"""Reads and writes fitted estimators as folders: ``config.json``, ``head.safetensors``, and the encoder in ``encoder/``."""
+"""Reads and writes the folder of an estimator: ``config.json``, ``head.safetensors`` and ``encoder/``."""
 
 import hashlib
 import json
@@ -157,7 +157,7 @@ def file_entry(path: Path) -> dict[str, Any]:
 
 
 def _check_files(folder: Path, files: Any) -> None:
-    # Files that are not listed may lie beside the others (a report), but not in the encoder's folder.
+    # The folder may contain unlisted files, such as a report, but not among the files of the encoder.
     if (
         not isinstance(files, dict)
         or HEAD not in files

@@ -43,8 +43,8 @@ class Mistake(NamedTuple):
         text: The text, or the two texts of a pair.
         label: The true label; a tuple of labels if there may be several.
         predicted: The prediction, in the same form.
-        confidence: Probability of the prediction. With several labels, that of the most confident wrong decision. For a
-            score, the distance from the true score.
+        confidence: Probability of the prediction. With several labels, that of the most confident wrong
+            decision. For a score, the distance from the true score.
         place: File and line of the example, if known.
     """
 
@@ -63,11 +63,11 @@ class Report:
         kind: ``"single"`` (one label per example), ``"multi"`` (several labels) or ``"score"``.
         n_examples: Number of examples.
         scores: Overall measures by name, the main one first; fractions, not percentages.
-        averages: (precision, recall, F1) over the labels: ``"macro"`` (all labels weigh the same), ``"weighted"`` (by
-            support) and, for several labels, ``"micro"`` (over all decisions).
+        averages: (precision, recall, F1) over the labels: ``"macro"`` (all labels weigh the same),
+            ``"weighted"`` (by support) and, for several labels, ``"micro"`` (over all decisions).
         labels: Scores of every label, in the order of the classes.
-        confusion: Counts of examples by true label (row) and prediction (column), in the order of ``labels``; only for
-            one label per example.
+        confusion: Counts of examples by true label (row) and prediction (column), in the order of ``labels``;
+            only for one label per example.
         mistakes: The most confident first. For scores, all examples, the largest distance first.
         true_scores: True scores (n,) and predictions (n,); only for scores.
         unknown: Labels that no training example had.
@@ -148,8 +148,8 @@ def classification_report(
         places: File and line of each example.
 
     Returns:
-        A report with the scores ``accuracy``, ``majority accuracy`` (of always predicting the most frequent label) and
-        ``log loss`` (natural logarithm, over examples whose label is one of the classes).
+        A report with the scores ``accuracy``, ``majority accuracy`` (of always predicting the most frequent
+        label) and ``log loss`` (natural logarithm, over examples whose label is one of the classes).
 
     Raises:
         ValueError: There are no examples, or lengths differ.
@@ -204,8 +204,9 @@ def multi_label_report(
         places: File and line of each example.
 
     Returns:
-        A report with the scores ``subset accuracy`` (share of examples with exactly the right labels), ``hamming
-        loss`` (share of wrong decisions) and ``log loss`` (natural logarithm, mean over all decisions).
+        A report with the scores ``subset accuracy`` (share of examples with exactly the right labels),
+        ``hamming loss`` (share of wrong decisions) and ``log loss`` (natural logarithm, mean over all
+        decisions).
 
     Raises:
         ValueError: There are no examples, or lengths differ.
@@ -256,8 +257,8 @@ def regression_report(
         places: File and line of each example.
 
     Returns:
-        A report with the scores ``pearson`` and ``spearman`` (correlations; NaN if one side is constant), ``mean
-        squared error``, ``mean absolute error`` and ``r2`` (NaN for fewer than two examples).
+        A report with the scores ``pearson`` and ``spearman`` (correlations; NaN if one side is constant),
+        ``mean squared error``, ``mean absolute error`` and ``r2`` (NaN for fewer than two examples).
 
     Raises:
         ValueError: There are no examples, or lengths differ.

@@ -16,8 +16,8 @@ MAX_DRAWN = 20
 def plot_confusion(report: Report, path: str | os.PathLike[str]) -> None:
     """Draws the confusion matrix: rows are labels, columns are predictions.
 
-    The number in a cell is its count, and its color the share of the row. Of more than 20 labels, only the 20 with the
-    most mistakes are drawn, with a note in the title.
+    The number in a cell is its count, and its color the share of the row. Of more than 20 labels, only the 20
+    with the most mistakes are drawn, with a note in the title.
 
     Args:
         report: A report with one label per example.

@@ -122,9 +122,8 @@ def _confidence_name(report: Report) -> str:
 
 def _mistake_on_screen(mistake: Mistake) -> str:
     place = f"   ({mistake.place})" if mistake.place else ""
-    lines = [
-        f"  {mistake.confidence:.2f}  predicted {_shown(mistake.predicted)}, labeled {_shown(mistake.label)}{place}"
-    ]
+    labels = f"predicted {_shown(mistake.predicted)}, labeled {_shown(mistake.label)}"
+    lines = [f"  {mistake.confidence:.2f}  {labels}{place}"]
     lines += [f"        {_cut(part, _MAX_TEXT_LENGTH)}" for part in _parts(mistake.text)]
     return "\n".join(lines)
 

@@ -11,10 +11,11 @@ from sentenc.validation import check_choice, check_number
 
 
 def check_settings(estimator: Any) -> None:
-    """Checks every setting. By scikit-learn's convention, this happens in ``fit`` rather than in the constructor.
+    """Checks every setting; by scikit-learn's convention in ``fit`` instead of in the constructor.
 
     Args:
-        estimator: An object with the settings of :class:`~sentenc.downstream.SentenceClassifier` as attributes.
+        estimator: An object with the settings of :class:`~sentenc.downstream.SentenceClassifier` as
+            attributes.
 
     Raises:
         TypeError: A setting has the wrong type.
@@ -24,7 +25,8 @@ def check_settings(estimator: Any) -> None:
     check_choice("init", estimator.init, ("pretrained", "random"))
     if not isinstance(estimator.encoder, str | os.PathLike | Encoder):
         raise TypeError(
-            f"encoder is {type(estimator.encoder).__name__}, expected the name of a model, a folder or an Encoder"
+            f"encoder is {type(estimator.encoder).__name__}, "
+            "expected the name of a model, a folder or an Encoder"
         )
     strength = estimator.C
     if not (isinstance(strength, str) and strength == "auto") and not (

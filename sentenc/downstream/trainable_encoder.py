@@ -111,7 +111,7 @@ class TrainableCSE(TrainableEncoder):
         return vectors
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
-        """Returns the parameters: ``"embeddings"`` (the word path) and, if there are n-grams, ``"ngrams"``."""
+        """Returns the groups ``"embeddings"`` (the word path) and, if there are n-grams, ``"ngrams"``."""
         groups: dict[str, list[nn.Parameter]] = {"embeddings": []}
         for name, parameter in self.module.weights.items():
             groups.setdefault("embeddings" if name in _WORD_PATH else "ngrams", []).append(parameter)
@@ -191,9 +191,10 @@ class TrainableBert(BertStudent, TrainableEncoder):
         return ids, lengths
 
     def finished(self, output_map: Tensor | None = None, rotate_on: list[str] | None = None) -> Encoder:
-        """Returns a :class:`~sentenc.BertEncoder` if the original encoder is one, otherwise the torch model on the CPU.
+        """Returns a :class:`~sentenc.BertEncoder` if the original is one, otherwise the torch model on the CPU.
 
-        Both write folders that sentence-transformers reads, too. An output map or a rotation requires the torch model.
+        Both write folders that sentence-transformers reads, too. An output map or a rotation requires the
+        torch model.
         """
         if isinstance(self._source, BertEncoder) and output_map is None and rotate_on is None:
             return self._source.with_torch_weights(self.module.model)
@@ -217,7 +218,8 @@ def make_trainable(
         texts: All texts of the training.
         init: "random" starts from random weights of the same shape.
         rng: Source of the random weights.
-        dropout: Share of the elements of token embeddings that are dropped in training. CSE only: a BERT has its own.
+        dropout: Share of the elements of token embeddings that are dropped in training. CSE only: a BERT has
+            its own.
         word_dropout: Share of the tokens that are dropped in training. CSE only.
 
     Raises:

@@ -14,8 +14,8 @@ Indices = npt.NDArray[np.int64]
 
 _MEMORY = 12
 _MAX_STEPS = 500
-# Bound on sqrt(g' H^-1 g), which is about the largest error of a score. Two runs whose scores agree to 1e-8 predict the
-# same class for every text whose two best scores differ by more than that.
+# Bound on sqrt(g' H^-1 g), which is about the largest error of a score. Two runs whose scores agree to 1e-8
+# predict the same class for every text whose two best scores differ by more than that.
 _TOLERANCE = 1e-8
 
 

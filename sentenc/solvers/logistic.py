@@ -12,8 +12,8 @@ from sentenc.solvers.losses import Floats, Matrix, OutputKind, losses_and_slopes
 # Relative decrease of the objective at which L-BFGS stops.
 TOLERANCE = 2e-5
 _MAX_STEPS, _MEMORY = 400, 10
-# Rows that a thread processes at a time. The size is fixed because sums must not depend on the number of threads, and
-# smaller for many classes because each thread holds the scores of its rows in memory.
+# Rows that a thread processes at a time. The size is fixed because sums must not depend on the number of
+# threads, and smaller for many classes because each thread holds the scores of its rows in memory.
 _ROWS_PER_BLOCK, _SCORES_PER_BLOCK = 1024, 1 << 18
 # The penalty on intercepts. It only keeps the intercept of a label that all examples have finite.
 _INTERCEPT_PENALTY = 1e-3
@@ -70,8 +70,8 @@ def solve(
     """Minimizes ``strength * sum_i w_i loss_i + ||W||^2 / 2`` by L-BFGS.
 
     The search runs in coordinates in which the curvature is about the same in all directions: U = W L, where
-    L L^T = I + C r sum_i w_i x_i x_i^T, and r is the mean curvature of a class's loss. Intercepts are scaled likewise;
-    their feature is 1, which centered features hardly interact with.
+    L L^T = I + C r sum_i w_i x_i x_i^T, and r is the mean curvature of a class's loss. Intercepts are scaled
+    likewise; their feature is 1, which centered features hardly interact with.
 
     Args:
         problem: The examples.
@@ -138,7 +138,8 @@ class _Objective:
         return value, np.concatenate([gradient.ravel(), bias_gradient * self.bias_scale]).astype(np.float64)
 
     def _block(self, rows: slice, u: Matrix, bias: Matrix) -> tuple[float, Matrix, Matrix]:
-        # What some rows add to the value, and to the gradients of the weights (K, d) and of the intercepts (K,).
+        # What some rows add to the value, and to the gradients of the weights (K, d) and of the intercepts
+        # (K,).
         problem, features = self.problem, self.features[rows]
         scores = features @ u.T
         scores += bias

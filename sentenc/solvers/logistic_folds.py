@@ -1,9 +1,9 @@
 """Solves logistic regressions on several subsets of the rows (folds) at the same time, to convergence.
 
-The problems differ only in their training rows. The features are therefore stored once, a problem is a mask over the
-rows, and one pass over the features evaluates all problems by two matrix products whose width is the number of
-problems. L-BFGS solves them with the Hessian of the problem on all rows as its preconditioner. That Hessian is close to
-the one of each fold, so that a few passes are enough.
+The problems differ only in their training rows. The features are therefore stored once, a problem is a mask
+over the rows, and one pass over the features evaluates all problems by two matrix products whose width is the
+number of problems. L-BFGS solves them with the Hessian of the problem on all rows as its preconditioner. That
+Hessian is close to the one of each fold, so that a few passes are enough.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,11 +20,11 @@ Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 Masks = npt.NDArray[np.bool_]
 
-# Scores that a thread computes at a time: few enough for a core's cache. The number is fixed because sums must not
-# depend on the number of threads.
+# Scores that a thread computes at a time: few enough for a core's cache. The number is fixed because sums
+# must not depend on the number of threads.
 _SCORES_PER_BLOCK = 1 << 17
-# Steps with the Hessian of the previous strength before a new one is computed. For a single problem, many steps are
-# cheaper than a new Hessian; for a batch of folds they are not.
+# Steps with the Hessian of the previous strength before a new one is computed. For a single problem, many
+# steps are cheaper than a new Hessian; for a batch of folds they are not.
 _STALE_STEPS, _STALE_STEPS_SINGLE = 8, 100
 
 
@@ -61,8 +61,8 @@ def solve_path(
 ) -> Iterator[tuple[float, Floats]]:
     """Solves P problems for each of several regularization strengths.
 
-    Minimizes ``C * sum_i loss_i + 0.5 * ||W||^2`` over the rows of each mask, without a penalty on the intercepts. This
-    is the objective of scikit-learn's ``LogisticRegression(C=C)``.
+    Minimizes ``C * sum_i loss_i + 0.5 * ||W||^2`` over the rows of each mask, without a penalty on the
+    intercepts. This is the objective of scikit-learn's ``LogisticRegression(C=C)``.
 
     Args:
         design: Features and labels.

@@ -42,7 +42,7 @@ def log_losses(scores: Floats, targets: npt.NDArray[Any], kind: OutputKind) -> F
 
 
 def losses_and_slopes(scores: Matrix, targets: Matrix, kind: OutputKind) -> tuple[Matrix, Matrix]:
-    """Returns the cross-entropies (n,) in single precision, and their gradients with respect to the scores (n, K).
+    """Returns cross-entropies (n,) in single precision, and their gradients by the scores (n, K).
 
     Args:
         scores: (n, K); overwritten with the gradients.

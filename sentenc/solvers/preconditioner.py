@@ -12,14 +12,14 @@ from sentenc.solvers.losses import probabilities
 Floats = npt.NDArray[np.float64]
 
 _ROWS_PER_BLOCK = 4096
-# With more weights, the blocks between classes are left out, because the Hessian has the square of that number of
-# elements. With more classes, all classes share one block.
+# With more weights, the blocks between classes are left out, because the Hessian has the square of that
+# number of elements. With more classes, all classes share one block.
 _MAX_COUPLED_WEIGHTS = 6000
 _MAX_CLASS_BLOCKS = 32
 
 
 class HessianPreconditioner:
-    """The Hessian ``I + C * X' S X`` at given weights, where S is the second derivative of the loss by the scores.
+    """The Hessian ``I + C * X' S X`` at given weights; S is the second derivative of the loss.
 
     Args:
         features: Shape (n, d); the last column belongs to the intercept, which has no penalty.
@@ -94,7 +94,8 @@ def _factor(matrix: Floats, strength: float, d: int) -> Any:
     matrix *= strength
     diagonal = np.einsum("ii->i", matrix)
     penalty = np.ones(d)
-    # An intercept has no penalty and may have next to no curvature. A little is added to keep the matrix positive.
+    # An intercept has no penalty and may have next to no curvature. A little is added to keep the matrix
+    # positive.
     penalty[-1] = 1e-3
     # So is the rounding error of the largest element, which matters for features of large scale.
     diagonal += np.tile(penalty, len(matrix) // d) + 1e-13 * diagonal.max(initial=0.0)

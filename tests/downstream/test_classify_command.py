@@ -62,11 +62,13 @@ def test_table_keeps_all_its_columns(saved, tmp_path, suffix):
     data = write_csv(tmp_path / "in.csv", ["id", "message", "label"], rows)
     _, err = run("classify", folder / "topics", data, "-o", tmp_path / f"out.{suffix}")
     assert "3 rows" in err
-    found = table((tmp_path / f"out.{suffix}").read_text(encoding="utf-8"), "," if suffix == "csv" else "\t")
-    assert list(found[0]) == ["id", "message", "label", "predicted", "probability"]
-    assert [(row["id"], row["message"], row["label"]) for row in found] == rows
+    written = table(
+        (tmp_path / f"out.{suffix}").read_text(encoding="utf-8"), "," if suffix == "csv" else "\t"
+    )
+    assert list(written[0]) == ["id", "message", "label", "predicted", "probability"]
+    assert [(row["id"], row["message"], row["label"]) for row in written] == rows
     expected = fitted["topics"].predict([row[1] for row in rows])
-    assert [row["predicted"] for row in found] == expected.tolist()
+    assert [row["predicted"] for row in written] == expected.tolist()
 
 
 def test_top_k_and_all_probabilities(saved, tmp_path):
@@ -89,11 +91,11 @@ def test_objects_keep_their_fields_and_labels_their_type(saved, tmp_path):
     rows = [{"n": [1, {"a": 2}], "text": "dog", "none": None}, {"text": "market", "more": True}]
     data = write_jsonl(tmp_path / "in.jsonl", rows)
     run("classify", folder / "numbers", data, "-o", tmp_path / "out.jsonl")
-    found = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    assert found[0].pop("n") == [1, {"a": 2}]
-    assert found[1]["more"] is True
-    assert [row["predicted"] for row in found] == fitted["numbers"].predict(["dog", "market"]).tolist()
-    assert isinstance(found[0]["predicted"], int)
+    written = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert written[0].pop("n") == [1, {"a": 2}]
+    assert written[1]["more"] is True
+    assert [row["predicted"] for row in written] == fitted["numbers"].predict(["dog", "market"]).tolist()
+    assert isinstance(written[0]["predicted"], int)
     _, err = run("classify", folder / "numbers", data, code=1)
     assert "row 2" in err
     assert "'more'" in err
@@ -131,11 +133,11 @@ def test_pairs(saved, tmp_path, name):
         run("classify", folder / name, "-", "--format", "csv", stdin=data.read_text(encoding="utf-8"))[0],
     ]
     for out in outputs:
-        found = [row["predicted"] for row in table(out)]
+        written = [row["predicted"] for row in table(out)]
         if name == "pairs":
-            assert found == expected
+            assert written == expected
         else:
-            np.testing.assert_allclose([float(value) for value in found], expected, atol=1e-5)
+            np.testing.assert_allclose([float(value) for value in written], expected, atol=1e-5)
     assert list(table(outputs[1])[0])[:3] == ["sentence1", "sentence2", "score"]
     _, err = run("classify", folder / name, "-", stdin="a\tb\nonly one\n", code=1)
     assert "line 2: 1 parts" in err

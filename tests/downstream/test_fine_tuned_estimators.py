@@ -52,10 +52,10 @@ def test_pairs_and_scores_end_to_end(tmp_path):
     assert np.corrcoef(scorer.predict(pairs), [row[2] for row in rows])[0, 1] > 0.7
     classifier = SentencePairClassifier(make_cse(), **settings).fit(pairs, [row[2] > 1 for row in rows])
     assert classifier.score(pairs, [row[2] > 1 for row in rows]) > 0.8
-    for found in (scorer, classifier):
-        found.save(tmp_path / type(found).__name__)
-        loaded = downstream.load(tmp_path / type(found).__name__)
-        np.testing.assert_array_equal(loaded.predict_proba(pairs), found.predict_proba(pairs))
+    for estimator in (scorer, classifier):
+        estimator.save(tmp_path / type(estimator).__name__)
+        loaded = downstream.load(tmp_path / type(estimator).__name__)
+        np.testing.assert_array_equal(loaded.predict_proba(pairs), estimator.predict_proba(pairs))
 
 
 def test_a_bert_end_to_end(tmp_path):

@@ -90,9 +90,9 @@ def test_the_best_epoch_is_kept():
         assert tuned.best_epoch == int(np.argmin(losses))
         assert losses[0] == pytest.approx(np.log(3), abs=1e-5)
         scores = tuned.head.scores(tuned.encoder.encode([TEXTS[i] for i in VALIDATION]))
-        found = -(torch.log_softmax(torch.from_numpy(scores), 1).numpy() * TARGETS[VALIDATION]).sum(1).mean()
+        loss = -(torch.log_softmax(torch.from_numpy(scores), 1).numpy() * TARGETS[VALIDATION]).sum(1).mean()
         # In the form that encodes, which is rounded.
-        assert found == pytest.approx(min(losses), abs=0.02)
+        assert loss == pytest.approx(min(losses), abs=0.02)
     assert tuned.history[0]["train_loss"] is None
     assert all(np.isfinite(row["train_loss"]) for row in tuned.history[1:])
 
@@ -160,8 +160,8 @@ def test_the_result_is_no_worse_than_the_head_alone():
     assert helped.best_epoch > 0
     for tuned in (harmed, helped):
         assert tuned.history[tuned.best_epoch]["validation_loss"] <= alone * (1 + 1e-5)
-        found = mean_log_loss(tuned.head, tuned.encoder.encode(held), TARGETS[VALIDATION])
-        assert found == pytest.approx(tuned.history[tuned.best_epoch]["validation_loss"], abs=0.01)
+        loss = mean_log_loss(tuned.head, tuned.encoder.encode(held), TARGETS[VALIDATION])
+        assert loss == pytest.approx(tuned.history[tuned.best_epoch]["validation_loss"], abs=0.01)
 
 
 def test_the_seed_determines_the_result():

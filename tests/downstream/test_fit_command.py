@@ -108,18 +108,18 @@ def test_refit_saves_a_classifier_of_all_examples(fit, data, tmp_path):
     everything = SentenceClassifier(make_cse(), C=1.0, random_state=1)
     everything.fit(*map(list, zip(*ROWS, strict=True)))
     texts = [text for text, _ in ROWS]
-    found = downstream.load(tmp_path / "out").predict_proba(texts)
-    np.testing.assert_allclose(found, everything.predict_proba(texts), atol=1e-6)
+    probabilities = downstream.load(tmp_path / "out").predict_proba(texts)
+    np.testing.assert_allclose(probabilities, everything.predict_proba(texts), atol=1e-6)
     assert report_of(tmp_path)["n_examples"] == 12
 
 
 def test_same_seed_same_classifier(fit, data, tmp_path):
-    found = []
+    probabilities = []
     for seed in (5, 5, 6):
         fit(data, "--seed", seed, "--overwrite")
-        found.append(downstream.load(tmp_path / "out").predict_proba(["dog market"]))
-    np.testing.assert_array_equal(found[0], found[1])
-    assert (found[0] != found[2]).any()
+        probabilities.append(downstream.load(tmp_path / "out").predict_proba(["dog market"]))
+    np.testing.assert_array_equal(probabilities[0], probabilities[1])
+    assert (probabilities[0] != probabilities[2]).any()
 
 
 @pytest.mark.parametrize("kind", ["tsv", "jsonl", "csv.gz", "parquet"])
@@ -215,7 +215,7 @@ def test_rows_without_text_or_label(fit, tmp_path, n_bad):
 def test_a_text_in_both_splits_is_a_warning(fit, tmp_path):
     _, err = fit(write_csv(tmp_path / "d.csv", ["text", "label"], ROWS * 2))
     assert "warning" in err
-    assert "test examples" in err
+    assert "of the 24 test examples" in err
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What people hand over in practice: a clear error, or a sensible result."""
+"""Difficult inputs: each has a clear error or a sensible result."""
 
 import time
 
@@ -92,7 +92,7 @@ def test_a_class_with_one_example(fit):
     assert classifier.classes_.tolist() == ["alone", "market", "music", "pets"]
     assert classifier.predict(["tokyo tokyo"]).tolist() == ["alone"]
     assert classifier.score(TEXTS, LABELS) > 0.9
-    # It is never held out: the strength is chosen by the others.
+    # It is in no validation fold: the strength is chosen by the other examples.
     assert fit([*TEXTS, "tokyo tokyo"], [*LABELS, "alone"]).metrics_["n"] == 60
 
 
@@ -126,7 +126,7 @@ def test_two_thousand_classes(fit, tmp_path):
     probabilities = classifier.predict_proba(texts[:10])
     assert probabilities.shape == (10, 2000)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
-    # Far above chance, 1 in 2,000, with 24 numbers to tell them by.
+    # Far above chance, which is 1 in 2,000, with 24 features.
     assert classifier.score(texts, y) > 0.05
     classifier.save(tmp_path / "saved")
     again = SentenceClassifier.load(tmp_path / "saved")

@@ -1,4 +1,4 @@
-"""Parsing of labels, scores, pairs and texts in the forms that users have them, and errors with their index."""
+"""Parsing of labels, scores, pairs and texts, and errors that contain an index."""
 
 import json
 from enum import Enum, IntEnum
@@ -44,17 +44,17 @@ class Level(IntEnum):
     ],
 )  # fmt: skip
 def test_one_label_each(y, classes):
-    found = parse_labels(y)
-    assert found.classes.tolist() == classes
-    assert [type(label) for label in found.classes.tolist()] == [type(label) for label in classes]
-    np.testing.assert_array_equal(found.targets, [[0, 1], [1, 0], [0, 1]])
-    assert found.targets.dtype == np.float32
-    assert (found.multi_label, found.indicator) == (False, False)
+    parsed = parse_labels(y)
+    assert parsed.classes.tolist() == classes
+    assert [type(label) for label in parsed.classes.tolist()] == [type(label) for label in classes]
+    np.testing.assert_array_equal(parsed.targets, [[0, 1], [1, 0], [0, 1]])
+    assert parsed.targets.dtype == np.float32
+    assert (parsed.multi_label, parsed.indicator) == (False, False)
     # As a folder keeps them.
-    again = Labels.from_json(json.loads(json.dumps(found.to_json())))
+    again = Labels.from_json(json.loads(json.dumps(parsed.to_json())))
     assert again.classes.tolist() == classes
     assert [type(label) for label in again.classes.tolist()] == [type(label) for label in classes]
-    assert again.classes.dtype == found.classes.dtype
+    assert again.classes.dtype == parsed.classes.dtype
 
 
 @pytest.mark.parametrize(
@@ -68,11 +68,11 @@ def test_one_label_each(y, classes):
     ],
 )
 def test_any_number_of_labels_each(y):
-    found = parse_labels(y)
-    assert found.classes.tolist() == ["a", "b", "c"]
-    np.testing.assert_array_equal(found.targets, [[1, 1, 0], [0, 0, 0], [0, 0, 1]])
-    assert (found.multi_label, found.indicator) == (True, False)
-    assert found.decoded(np.array([[0.6, 0.7, 0.1], [0.5, 0.5, 0.5]])) == [("a", "b"), ()]
+    parsed = parse_labels(y)
+    assert parsed.classes.tolist() == ["a", "b", "c"]
+    np.testing.assert_array_equal(parsed.targets, [[1, 1, 0], [0, 0, 0], [0, 0, 1]])
+    assert (parsed.multi_label, parsed.indicator) == (True, False)
+    assert parsed.decoded(np.array([[0.6, 0.7, 0.1], [0.5, 0.5, 0.5]])) == [("a", "b"), ()]
 
 
 @pytest.mark.parametrize(
@@ -80,23 +80,23 @@ def test_any_number_of_labels_each(y):
 )
 def test_matrix_of_labels(form):
     matrix = [[1, 1, 0], [0, 0, 0], [0, 0, 1]]
-    found = parse_labels(form(matrix))
-    assert found.classes.tolist() == [0, 1, 2]
-    np.testing.assert_array_equal(found.targets, matrix)
-    assert (found.multi_label, found.indicator) == (True, True)
-    decoded = found.decoded(np.array([[0.6, 0.7, 0.5]]))
+    parsed = parse_labels(form(matrix))
+    assert parsed.classes.tolist() == [0, 1, 2]
+    np.testing.assert_array_equal(parsed.targets, matrix)
+    assert (parsed.multi_label, parsed.indicator) == (True, True)
+    decoded = parsed.decoded(np.array([[0.6, 0.7, 0.5]]))
     np.testing.assert_array_equal(decoded, [[1, 1, 0]])
     assert decoded.dtype == np.int64
-    np.testing.assert_array_equal(found.encoded(form(matrix)), matrix)
+    np.testing.assert_array_equal(parsed.encoded(form(matrix)), matrix)
     with pytest.raises(ValueError, match="y has 2 columns, expected 3"):
-        found.encoded(np.eye(2))
+        parsed.encoded(np.eye(2))
     with pytest.raises(ValueError, match="another form"):
-        found.encoded([[0], [1]])
+        parsed.encoded([[0], [1]])
 
 
 def test_of_classes_as_probable_the_first_wins():
-    found = parse_labels(["b", "a"]).decoded(np.array([[0.5, 0.5], [0.2, 0.8]]))
-    assert found.tolist() == ["a", "b"]
+    parsed = parse_labels(["b", "a"]).decoded(np.array([[0.5, 0.5], [0.2, 0.8]]))
+    assert parsed.tolist() == ["a", "b"]
 
 
 def test_labels_of_a_test_set():
@@ -181,9 +181,9 @@ def test_labels_in_json_are_read_strictly(change, error):
 
 def test_scores():
     for y in ([1, 2.5], np.array([1, 2.5], np.float32), pd.Series([1, 2.5], index=[3, 4]), iter([1, 2.5])):
-        found = parse_scores(y)
-        assert found.tolist() == [1.0, 2.5]
-        assert found.dtype == np.float64
+        parsed = parse_scores(y)
+        assert parsed.tolist() == [1.0, 2.5]
+        assert parsed.dtype == np.float64
 
 
 @pytest.mark.parametrize(
@@ -215,9 +215,9 @@ PAIRS = [("a", "b"), ("c", "d")]
     ],
 )  # fmt: skip
 def test_pairs(pairs):
-    found = parse_pairs(pairs)
-    assert found == (["a", "c"], ["b", "d"])
-    assert {type(text) for column in found for text in column} == {str}
+    parsed = parse_pairs(pairs)
+    assert parsed == (["a", "c"], ["b", "d"])
+    assert {type(text) for column in parsed for text in column} == {str}
 
 
 @pytest.mark.parametrize(

@@ -65,13 +65,13 @@ def test_scores_are_learned(regressor):
 
 
 def test_metrics_of_a_regressor(regressor):
-    found = regressor.metrics_
-    assert set(found) == {"log_loss", "pearson", "spearman", "n", "n_train", "seconds"}
-    assert found["n"] == found["n_train"] == 120
+    metrics = regressor.metrics_
+    assert set(metrics) == {"log_loss", "pearson", "spearman", "n", "n_train", "seconds"}
+    assert metrics["n"] == metrics["n_train"] == 120
     # On validation examples, the correlation is positive and lower than on the training examples.
     fitted = np.corrcoef(regressor.predict(PAIRS), SCORES)[0, 1]
-    assert 0.3 < found["pearson"] < fitted
-    assert found["spearman"] == pytest.approx(found["pearson"], abs=0.2)
+    assert 0.3 < metrics["pearson"] < fitted
+    assert metrics["spearman"] == pytest.approx(metrics["pearson"], abs=0.2)
 
 
 def test_both_orders_are_the_same(regressor, encoder):
@@ -148,7 +148,7 @@ def test_impossible_steps_are_refused(encoder, scores, wanted, words):
 
 
 def test_scores_that_all_differ_choose_a_strength(encoder):
-    # No two examples have the same target; some can be held out all the same.
+    # All examples have different targets, and still some become validation examples.
     scores = np.clip(SCORES + np.random.default_rng(0).uniform(-0.4, 0.4, 120), 0, 3)
     regressor = SentencePairRegressor(encoder, random_state=0).fit(PAIRS, scores)
     assert regressor.metrics_["n"] > 100

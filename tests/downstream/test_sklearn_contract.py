@@ -1,4 +1,4 @@
-"""What scikit-learn asks of an estimator: its own checks, and its tools around ours."""
+"""scikit-learn's own checks of estimators, and its tools applied to the estimators."""
 
 import pickle
 
@@ -60,7 +60,7 @@ class Numbers(Encoder):
 
 
 class OfNumbers:
-    """Takes the matrices that the checks are made of, as texts of numbers; all else is the estimator's own."""
+    """Takes the matrices of scikit-learn's checks, as texts of numbers."""
 
     def _parsed_columns(self, X):
         X = validate_data(self, X, reset=not getattr(self, "_predicting", False))
@@ -90,14 +90,14 @@ class RegressorOfNumbers(OfNumbers, SentencePairRegressor):
     pass
 
 
-# What the checks ask that does not hold, and why.
-NOT_SO = {
+# Checks that are expected to fail, and why.
+EXPECTED_FAILURES = {
     "check_sample_weight_equivalence_on_dense_data": "weights count by their ratio, their mean being made 1: see test_head",
     "check_complex_data": "a complex label is a TypeError with its index, not a ValueError",
     "check_supervised_y_2d": "a matrix is labels of 0 and 1; a column is not taken for a row",
     "check_methods_subset_invariance": "scores are float32: 2e-7 apart, and 1e-7 is asked",
 }
-NOT_SO_OF_SCORES = NOT_SO | {
+EXPECTED_FAILURES_OF_SCORES = EXPECTED_FAILURES | {
     "check_regressors_train": "a linear function of the row: |u - v| and u * v have not the sign of u",
     "check_regressor_data_not_an_array": "scores beyond 101 steps",
     "check_regressors_no_decision_function": "predict_proba gives the distribution over the steps",
@@ -106,25 +106,28 @@ NOT_SO_OF_SCORES = NOT_SO | {
 
 
 @pytest.mark.parametrize(
-    ("kind", "not_so", "fewest"),
-    [(ClassifierOfNumbers, NOT_SO, 45), (RegressorOfNumbers, NOT_SO_OF_SCORES, 38)],
+    ("kind", "expected_failures", "fewest"),
+    [(ClassifierOfNumbers, EXPECTED_FAILURES, 45), (RegressorOfNumbers, EXPECTED_FAILURES_OF_SCORES, 38)],
 )
-def test_scikit_learns_own_checks(kind, not_so, fewest):
+def test_scikit_learns_own_checks(kind, expected_failures, fewest):
     results = check_estimator(
-        kind(Numbers(), C=1.0, random_state=0), expected_failed_checks=not_so, on_skip=None, on_fail=None
+        kind(Numbers(), C=1.0, random_state=0),
+        expected_failed_checks=expected_failures,
+        on_skip=None,
+        on_fail=None,
     )
     failed = {r["check_name"]: r["exception"] for r in results if r["status"] == "failed"}
     assert not failed
-    # None is excused that holds; but rounding is the machine's.
-    excused = {r["check_name"] for r in results if r["status"] == "xfail"}
-    assert excused | {"check_methods_subset_invariance"} == set(not_so)
+    # Each expected failure occurs, except that rounding depends on the machine.
+    failed_as_expected = {r["check_name"] for r in results if r["status"] == "xfail"}
+    assert failed_as_expected | {"check_methods_subset_invariance"} == set(expected_failures)
     assert {r["check_name"] for r in results if r["status"] == "skipped"} <= {"check_array_api_input"}
     assert sum(r["status"] == "passed" for r in results) >= fewest
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_checks_that_need_no_data(kind):
-    # For texts scikit-learn has but these: with the classes as they are.
+    # The only checks of scikit-learn that need no numbers.
     from sklearn.utils import estimator_checks as checks
 
     estimator = kind(make_cse())
@@ -164,7 +167,7 @@ def test_settings_are_kept_as_given(kind, encoder):
     assert f"{kind.__name__}(C=2.0" in repr(estimator)
 
 
-def test_what_kind_of_estimator(encoder):
+def test_tags_of_the_estimators(encoder):
     single, pairs, scores = (kind(encoder) for kind in KINDS)
     assert is_classifier(single)
     assert is_classifier(pairs)
@@ -187,10 +190,10 @@ def test_cross_validation(encoder):
     assert scores.shape == (4,)
     assert scores.mean() > 0.7
     for scoring in ("neg_log_loss", "roc_auc_ovr", "f1_macro", "balanced_accuracy"):
-        found = cross_val_score(
+        scores = cross_val_score(
             classifier, np.array(TEXTS), LABELS, cv=3, scoring=scoring, error_score="raise"
         )
-        assert np.isfinite(found).all()
+        assert np.isfinite(scores).all()
     probabilities = cross_val_predict(classifier, TEXTS, LABELS, cv=3, method="predict_proba")
     assert probabilities.shape == (60, 3)
     binary = [label == "pets" for label in LABELS]
@@ -210,8 +213,10 @@ def test_cross_validation_of_pairs(encoder):
         )
         assert np.isfinite(scores).all()
     labels = ["same" if score > 1 else "other" for score in SCORES]
-    found = cross_val_score(SentencePairClassifier(encoder, C=16.0), PAIRS, labels, cv=3, error_score="raise")
-    assert found.mean() > 0.5
+    scores = cross_val_score(
+        SentencePairClassifier(encoder, C=16.0), PAIRS, labels, cv=3, error_score="raise"
+    )
+    assert scores.mean() > 0.5
 
 
 def test_cross_validation_of_many_labels(encoder):
@@ -221,8 +226,8 @@ def test_cross_validation_of_many_labels(encoder):
     classifier = SentenceClassifier(encoder, C=16.0)
     for scoring in (None, "f1_micro", "accuracy"):
         folds = KFold(3, shuffle=True, random_state=0)
-        found = cross_val_score(classifier, TEXTS, matrix, cv=folds, scoring=scoring, error_score="raise")
-        assert (found > 0).all()
+        scores = cross_val_score(classifier, TEXTS, matrix, cv=folds, scoring=scoring, error_score="raise")
+        assert (scores > 0).all()
 
 
 def test_grid_search(encoder):
@@ -257,7 +262,7 @@ def test_pipeline(encoder):
     np.testing.assert_array_equal(weighted.predict_proba(TEXTS), alone.predict_proba(TEXTS))
 
 
-def test_it_can_be_pickled_by_those_who_want_to(encoder):
+def test_estimators_can_be_pickled(encoder):
     # As joblib's processes do with n_jobs.
     classifier = SentenceClassifier(encoder, C=4.0).fit(TEXTS, LABELS)
     again = pickle.loads(pickle.dumps(classifier))

@@ -47,8 +47,8 @@ def test_vectors_are_the_encoders(shape):
     student = make_trainable(encoder, TEXTS, rng=rng())
     np.testing.assert_allclose(vectors(student, [*TEXTS, ""]), encoder.encode([*TEXTS, ""]), atol=1e-5)
     # Back again: rows in int8, the rest in float16.
-    found, expected = student.finished().encode(TEXTS), encoder.encode(TEXTS)
-    cosines = (found * expected).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)
+    encoded, expected = student.finished().encode(TEXTS), encoder.encode(TEXTS)
+    cosines = (encoded * expected).sum(1) / np.linalg.norm(encoded, axis=1) / np.linalg.norm(expected, axis=1)
     assert cosines.min() > 0.999
     assert student.finished().config == encoder.config
 
@@ -70,8 +70,8 @@ def test_a_step_is_that_of_the_whole_vocabulary(shape):
         whole(torch.from_numpy(table), torch.from_numpy(lengths)),
     ]
     torch.testing.assert_close(*vectors, atol=1e-5, rtol=0)
-    for found, module in zip(vectors, (student.module, whole), strict=True):
-        (found**2).sum().backward()
+    for encoded, module in zip(vectors, (student.module, whole), strict=True):
+        (encoded**2).sum().backward()
         # A rate for which the size of a gradient counts, which it does not for Adam.
         torch.optim.SGD(module.parameters(), lr=1e-2).step()
     used = np.unique(ids)
@@ -147,8 +147,8 @@ def test_groups_hold_every_parameter_once():
     student = make_trainable(make_cse(combine="both", average_dim=4), TEXTS, rng=rng())
     groups = student.groups()
     assert set(groups) == {"embeddings", "ngrams"}
-    found = [id(p) for group in groups.values() for p in group]
-    assert sorted(found) == sorted(id(p) for p in student.module.parameters())
+    encoded = [id(p) for group in groups.values() for p in group]
+    assert sorted(encoded) == sorted(id(p) for p in student.module.parameters())
     assert all(p.requires_grad for group in groups.values() for p in group)
 
 
@@ -197,11 +197,11 @@ def test_finished_is_what_was_trained(shape, tmp_path):
             for parameter in student.module.parameters():
                 parameter.add_(0.2 * torch.randn_like(parameter))
         finished, expected = student.finished(), vectors(student, [*TEXTS, ""])
-        found = finished.encode([*TEXTS, ""])
+        encoded = finished.encode([*TEXTS, ""])
         lengths = np.linalg.norm(expected[:-1], axis=1)
-        cosines = (found * expected).sum(1)[:-1] / np.linalg.norm(found[:-1], axis=1) / lengths
+        cosines = (encoded * expected).sum(1)[:-1] / np.linalg.norm(encoded[:-1], axis=1) / lengths
         assert cosines.min() > 0.999
-        assert not found[-1].any()
+        assert not encoded[-1].any()
         assert (np.linalg.norm(encoder.encode(TEXTS) - expected[:-1], axis=1) > 0.05 * lengths).all()
         assert finished.tables == encoder.tables
         # Nothing is left to round when it is saved.
@@ -212,7 +212,7 @@ def test_finished_is_what_was_trained(shape, tmp_path):
         # The dense form of the finished weights, exactly.
         again = make_trainable(finished, TEXTS, rng=rng())
         if finished.tables == "float32":
-            np.testing.assert_allclose(vectors(again, TEXTS), found[:-1], atol=1e-4)
+            np.testing.assert_allclose(vectors(again, TEXTS), encoded[:-1], atol=1e-4)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "max", "sum"])
@@ -220,10 +220,10 @@ def test_empty_texts_have_no_vector_and_no_gradient(pooling):
     student = make_trainable(make_cse(combine="both", average_dim=4, pooling=pooling), ["", "dog"], rng=rng())
     ids, lengths = student.tokenize(["", "dog", ""])
     assert lengths.tolist() == [0, 1, 0]
-    found = student(ids, lengths)
-    assert not found[0].any()
-    assert found[1].any()
-    found.square().sum().backward()
+    encoded = student(ids, lengths)
+    assert not encoded[0].any()
+    assert encoded[1].any()
+    encoded.square().sum().backward()
     for name, parameter in student.module.named_parameters():
         assert parameter.grad.isfinite().all(), name
     student.zero_grad()
@@ -244,10 +244,10 @@ def test_unknown_words_with_a_row_of_their_own():
 
 def test_a_berts_text_without_words_has_no_vector(bert):
     student = make_trainable(bert, TEXTS, rng=rng())
-    found = vectors(student, ["", "dog", " "])
-    np.testing.assert_allclose(found, bert.encode(["", "dog", " "]), atol=1e-5)
-    assert not found[0].any()
-    assert not found[2].any()
+    encoded = vectors(student, ["", "dog", " "])
+    np.testing.assert_allclose(encoded, bert.encode(["", "dog", " "]), atol=1e-5)
+    assert not encoded[0].any()
+    assert not encoded[2].any()
 
 
 def test_a_berts_random_weights_are_seeded(bert):

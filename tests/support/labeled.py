@@ -1,4 +1,4 @@
-"""Small labeled data that tiny encoders can tell apart, and the command line in this process."""
+"""Small labeled data that tiny encoders can separate, and the command line in this process."""
 
 import csv
 import json
