@@ -39,7 +39,7 @@ from sentenc.figures import BLACK, BLUE, new_figure, save_figure
 from sentenc.io.atomic import write_text
 from sentenc.training.config.task_distillation import parse_task_run
 from sentenc.training.engine.distributed import single_process
-from sentenc.training.recipes.task_distillation import run_task
+from sentenc.training.recipes.task_distillation import distill_for_task
 
 FOLDER = machine.RESULTS / "tinybert"
 CELLS = ("teacher", "full", "no augmentation", "no intermediate", "from scratch")
@@ -302,7 +302,7 @@ def run_cell(cell: str, task: str, seed: int, options: argparse.Namespace) -> li
     """Runs a cell. Returns its row, and for "full" also the row of the teacher."""
     started = time.perf_counter()
     run = parse_task_run(run_table(cell, task, seed, options), Path())
-    output = run_task(run, max_minutes=options.max_minutes)
+    output = distill_for_task(run, max_minutes=options.max_minutes)
     measured = json.loads((output / "task.json").read_text("utf-8"))["scores"]
     shared = {"task": task, "seed": seed}
     seconds = round(time.perf_counter() - started, 1)

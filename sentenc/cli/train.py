@@ -67,9 +67,9 @@ def _run(config: "RunConfig | TaskRunConfig", **options: Any) -> Path:
     from sentenc.training.config.task_distillation import TaskRunConfig
 
     if isinstance(config, TaskRunConfig):
-        from sentenc.training.recipes.task_distillation import run_task
+        from sentenc.training.recipes.task_distillation import distill_for_task
 
-        return run_task(config, **options)
+        return distill_for_task(config, **options)
     from sentenc.training.recipes.pretraining import pretrain
 
     return pretrain(config, **options)

@@ -1,9 +1,9 @@
-"""Data augmentation of TinyBERT: copies of examples in which words are replaced by words like them.
+"""Data augmentation of TinyBERT: copies of examples in which similar words replace some words.
 
 Algorithm 1 of Jiao et al. (Findings of EMNLP 2020), "TinyBERT: Distilling BERT for Natural Language
-Understanding": in each of N_a copies of an example every word is replaced with probability p_t by one of
-its K candidates. Those of a word that is one piece of a masked language model are the model's words for its
-place, the word itself being masked; those of another word are its neighbors among word vectors.
+Understanding". Each example has N_a copies, in which every word is replaced with probability p_t by one of
+its K candidates. If the word is a single token of a masked language model, the candidates are the model's
+predictions for the masked word. Otherwise they are the word's nearest neighbors among word vectors.
 """
 
 import re
@@ -15,14 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.io.progress import progress_bar
-from sentenc.training.augmentation.masked_lm import MaskedLanguageModel, Place
+from sentenc.training.augmentation.masked_lm import MaskedLanguageModel, WordSpan
 from sentenc.training.augmentation.word_neighbors import WordNeighbors
+from sentenc.training.data.examples import Example
+from sentenc.validation import check_integer, check_number
 
-Example = tuple[str, ...]
-
-# Letters, with apostrophes between them; nothing that touches a digit or an underscore.
+# Letters, with apostrophes between them, not adjacent to a digit or an underscore.
 _WORD = re.compile(r"(?<!\w)[^\W\d_]+(?:['’][^\W\d_]+)*(?!\w)")
-# Words that carry the grammar: another in their place seldom leaves a sentence.
+# Function words. Replacing one seldom yields a grammatical sentence.
 _STOP_WORDS = """
     a an the this that these those i me my mine you your yours he him his she her hers it its we us our ours they
     them their theirs who whom whose which what myself yourself himself herself itself ourselves themselves
@@ -39,18 +39,21 @@ STOP_WORDS = frozenset(_STOP_WORDS.split())
 
 
 class _Plan(NamedTuple):
-    # An example with the words of its texts, and what is drawn for copy, word: to replace or not, and by which.
+    # The random choices for an example.
     texts: Example
-    words: list[list[tuple[int, int]]]
+    # For each text the spans of its w replaceable words.
+    spans: list[list[tuple[int, int]]]
+    # For each text (copies, w): whether the copy replaces the word.
     replaces: list[npt.NDArray[np.bool_]]
-    shares: list[npt.NDArray[np.float64]]
+    # For each text (copies, w) in [0, 1): the position of the replacement among the candidates.
+    positions: list[npt.NDArray[np.float64]]
 
 
 def augment(
     examples: Iterable[Example],
     *,
-    masked_words: MaskedLanguageModel | None = None,
-    nearest_words: WordNeighbors | None = None,
+    masked_lm: MaskedLanguageModel | None = None,
+    word_neighbors: WordNeighbors | None = None,
     copies: int = 20,
     p: float = 0.4,
     candidates: int = 15,
@@ -61,143 +64,145 @@ def augment(
     total: int | None = None,
     show_progress_bar: bool = False,
 ) -> Iterator[tuple[int, Example]]:
-    """Streams every example followed by its copies, all with its number.
+    """Yields every example and its distinct copies.
 
-    A copy changes one text of its example; those of pairs take turns, and the other text is the original.
-    Copies that are equal to the example or to an earlier copy of it are left out. Punctuation, numbers and
-    stop words stay; a replacement has the case of the word it stands for. What is drawn depends on seed and
-    number of the example alone.
+    A copy changes one text of its example. The copies of a pair change its two texts in turn. A copy that equals
+    the example or an earlier copy of it is omitted. Punctuation, numbers and stop words are not replaced. A
+    replacement has the case of the word that it replaces. The random choices depend only on ``seed`` and the
+    number of the example.
 
     Args:
-        examples: Of one or more texts each, all of as many.
-        masked_words: Candidates of words that are one piece of a masked language model.
-        nearest_words: Candidates of the others, or of all without ``masked_words``.
-        copies: N_a, copies of an example; 0 gives the examples alone.
+        examples: Tuples with the same number of texts, one or more.
+        masked_lm: Source of candidates for words that are a single token of a masked language model.
+        word_neighbors: Source of candidates for the other words, or for all words without ``masked_lm``.
+        copies: N_a, the number of copies of an example. With 0 only the examples are yielded.
         p: p_t, the probability that a word is replaced.
-        candidates: K, candidates of a word.
-        seed: Of the choices.
-        stop_words: Words in lower case that stay.
-        first: Number of the first of the examples: what was stopped goes on with the examples that are left.
-        chunk: Examples whose candidates are looked for together.
-        total: Number of the examples, for the bar; by default ``len(examples)``, if it has one.
+        candidates: K, the number of candidates of a word.
+        seed: Seed of the random choices.
+        stop_words: Words in lower case that are not replaced.
+        first: Number of the first example. A call that was stopped is resumed by passing the remaining examples
+            and their first number.
+        chunk: The number of examples whose candidates are computed together.
+        total: The number of examples, for the bar; by default ``len(examples)``, if it is defined.
         show_progress_bar: Draw a bar on standard error.
 
     Yields:
-        Number of the example, and its texts or those of a copy.
+        The number of the example, and its texts or those of a copy.
 
     Raises:
-        ValueError: An argument is out of its range, or there is no source of candidates.
-        TypeError: An example is no tuple of texts; while running, with its number.
+        ValueError: An argument is out of range, or there is no source of candidates.
+        TypeError: An example is not a tuple of texts; raised during the iteration, with its number.
     """
-    _check(masked_words is None and nearest_words is None, p, copies=(copies, 0), candidates=(candidates, 1),
-           seed=(seed, 0), first=(first, 0), chunk=(chunk, 1))  # fmt: skip
+    if masked_lm is None and word_neighbors is None:
+        raise ValueError("pass masked_lm or word_neighbors as the source of candidates, or both")
+    check_integer("copies", copies, at_least=0)
+    check_integer("candidates", candidates)
+    check_integer("seed", seed, at_least=0)
+    check_integer("first", first, at_least=0)
+    check_integer("chunk", chunk)
+    check_number("p", p, at_least=0, at_most=1)
     if total is None and isinstance(examples, Sequence):
         total = len(examples)
-    finder = _Candidates(masked_words, nearest_words, candidates)
-    stops = frozenset(stop_words)
+    source = _CandidateSource(masked_lm, word_neighbors, candidates)
+    kept_words = frozenset(stop_words)
 
     def stream() -> Iterator[tuple[int, Example]]:
         numbered = enumerate(examples, first)
         with progress_bar(total, "augmenting", show_progress_bar) as bar:
             while block := list(islice(numbered, chunk)):
-                plans = [_plan(index, example, copies, p, seed, stops) for index, example in block]
-                for number, made in zip((n for n, _ in block), _made(plans, copies, finder), strict=True):
-                    yield from ((number, example) for example in made)
+                plans = [_plan(number, example, copies, p, seed, kept_words) for number, example in block]
+                versions = _versions(plans, copies, source)
+                for (number, _), distinct in zip(block, versions, strict=True):
+                    yield from ((number, example) for example in distinct)
                 bar.update(len(block))
 
     return stream()
 
 
-def _check(has_no_source: bool, p: float, **counts: tuple[int, int]) -> None:
-    # Counts with the least that they may be.
-    if has_no_source:
-        raise ValueError(
-            "got neither masked_words nor nearest_words, expected at least one source of candidates"
-        )
-    for name, (value, least) in counts.items():
-        if value < least:
-            raise ValueError(f"{name} is {value}, expected at least {least}")
-    if not 0.0 <= p <= 1.0:
-        raise ValueError(f"p is {p}, expected a probability from 0 to 1")
-
-
 def words_of(texts: Iterable[str]) -> list[str]:
-    """The distinct words of texts that augmentation would see, in lower case, in order of appearance."""
+    """Returns the distinct words that augmentation may replace, in lower case, in order of appearance."""
     return list(dict.fromkeys(word.group().lower() for text in texts for word in _WORD.finditer(text)))
 
 
 def _plan(
-    index: int, example: Example, copies: int, p: float, seed: int, stop_words: Collection[str]
+    number: int, example: Example, copies: int, p: float, seed: int, stop_words: Collection[str]
 ) -> _Plan:
     if not isinstance(example, tuple) or not all(isinstance(text, str) for text in example) or not example:
-        raise TypeError(f"examples[{index}] is {example!r}, expected a tuple of texts")
-    rng = np.random.default_rng([seed, index])
-    words, replaces, shares = [], [], []
-    for text in example:
-        found = [m.span() for m in _WORD.finditer(text) if _plain(m.group()) not in stop_words]
-        words.append(found)
-        replaces.append(rng.random((copies, len(found))) < p)
-        shares.append(rng.random((copies, len(found))))
-    # A copy changes one text; the draws of the others are not used.
-    for number, table in enumerate(replaces):
-        table[np.arange(copies) % len(example) != number] = False
-    return _Plan(example, words, replaces, shares)
+        raise TypeError(f"examples[{number}] is {example!r}, expected a tuple of texts")
+    rng = np.random.default_rng([seed, number])
+    plan = _Plan(example, [], [], [])
+    for index, text in enumerate(example):
+        spans = [m.span() for m in _WORD.finditer(text) if _normalized(m.group()) not in stop_words]
+        replaces = rng.random((copies, len(spans))) < p
+        # A copy changes one text. The numbers drawn for its other texts are not used.
+        replaces[np.arange(copies) % len(example) != index] = False
+        plan.spans.append(spans)
+        plan.replaces.append(replaces)
+        plan.positions.append(rng.random((copies, len(spans))))
+    return plan
 
 
-def _plain(word: str) -> str:
+def _normalized(word: str) -> str:
     return word.lower().replace("’", "'")
 
 
-class _Candidates:
-    # Candidates of words in their places.
+class _CandidateSource:
+    # Combines a masked language model and word neighbors.
 
-    def __init__(self, masked: MaskedLanguageModel | None, nearest: WordNeighbors | None, count: int) -> None:
-        self.masked, self.nearest, self.count = masked, nearest, count
+    def __init__(
+        self, masked_lm: MaskedLanguageModel | None, word_neighbors: WordNeighbors | None, count: int
+    ) -> None:
+        self.masked_lm, self.word_neighbors, self.count = masked_lm, word_neighbors, count
 
-    def find(self, texts: list[str], places: list[Place]) -> list[list[str]]:
-        found: list[list[str] | None] = [None] * len(places)
-        if self.masked is not None:
-            found = self.masked.candidates(texts, places, self.count)
-        left = [number for number, words in enumerate(found) if words is None]
-        if self.nearest is not None:
-            spelt = [texts[place.text][place.start : place.end] for place in (places[i] for i in left)]
-            for number, words in zip(left, self.nearest.candidates(spelt, self.count), strict=True):
-                found[number] = words
-        return [words or [] for words in found]
+    def candidates(self, texts: list[str], spans: list[WordSpan]) -> list[list[str]]:
+        words: list[list[str] | None] = [None] * len(spans)
+        if self.masked_lm is not None:
+            words = self.masked_lm.candidates(texts, spans, self.count)
+        missing = [i for i, candidates in enumerate(words) if candidates is None]
+        if self.word_neighbors is not None:
+            originals = [texts[span.text][span.start : span.end] for span in (spans[i] for i in missing)]
+            neighbors = self.word_neighbors.candidates(originals, self.count)
+            for i, candidates in zip(missing, neighbors, strict=True):
+                words[i] = candidates
+        return [candidates or [] for candidates in words]
 
 
-def _made(plans: list[_Plan], copies: int, finder: _Candidates) -> Iterator[list[Example]]:
-    # Of each example itself and its distinct copies.
+def _versions(plans: list[_Plan], copies: int, source: _CandidateSource) -> Iterator[list[Example]]:
+    # Yields for each plan the example and its distinct copies.
     texts = [text for plan in plans for text in plan.texts]
-    tables = [table for plan in plans for table in plan.replaces]
-    spans = [span for plan in plans for span in plan.words]
-    # Only words that some copy replaces: asking the model is what takes the time.
-    places = [
-        Place(number, *spans[number][word])
-        for number, table in enumerate(tables)
+    replaces = [table for plan in plans for table in plan.replaces]
+    spans = [text_spans for plan in plans for text_spans in plan.spans]
+    # Only words that some copy replaces, because the model takes most of the time.
+    needed = [
+        WordSpan(number, *spans[number][word])
+        for number, table in enumerate(replaces)
         for word in np.flatnonzero(table.any(axis=0))
     ]
-    found = dict(zip(places, finder.find(texts, places), strict=True))
+    candidates = dict(zip(needed, source.candidates(texts, needed), strict=True))
     first = 0
     for plan in plans:
-        made = {plan.texts: None}
+        # A dict keeps the order.
+        versions = {plan.texts: None}
         for copy in range(copies):
-            side = copy % len(plan.texts)
-            chosen = _replaced(plan, side, copy, first + side, found)
-            made[*plan.texts[:side], chosen, *plan.texts[side + 1 :]] = None
-        yield list(made)
+            changed = copy % len(plan.texts)
+            text = _replace_words(plan, changed, copy, first + changed, candidates)
+            versions[*plan.texts[:changed], text, *plan.texts[changed + 1 :]] = None
+        yield list(versions)
         first += len(plan.texts)
 
 
-def _replaced(plan: _Plan, side: int, copy: int, number: int, found: dict[Place, list[str]]) -> str:
-    text, parts, end = plan.texts[side], [], 0
-    for word in np.flatnonzero(plan.replaces[side][copy]):
-        span = plan.words[side][word]
-        words = found[Place(number, *span)]
+def _replace_words(
+    plan: _Plan, index: int, copy: int, number: int, candidates: dict[WordSpan, list[str]]
+) -> str:
+    # ``index`` is the text's position in its example, ``number`` its position in the block.
+    text, parts, end = plan.texts[index], [], 0
+    for word in np.flatnonzero(plan.replaces[index][copy]):
+        start, stop = plan.spans[index][word]
+        words = candidates[WordSpan(number, start, stop)]
         if words:
-            chosen = words[int(plan.shares[side][copy, word] * len(words))]
-            parts += [text[end : span[0]], _in_case_of(text[slice(*span)], chosen)]
-            end = span[1]
+            replacement = words[int(plan.positions[index][copy, word] * len(words))]
+            parts += [text[end:start], _in_case_of(text[start:stop], replacement)]
+            end = stop
     return "".join([*parts, text[end:]])
 
 

@@ -1,4 +1,4 @@
-"""The words that a masked language model expects in place of a word (Devlin et al., NAACL 2019)."""
+"""Predicts words for masked words of texts with a masked language model (Devlin et al., NAACL 2019)."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -6,169 +6,186 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sentenc.errors import MissingExtraError, ModelNotFoundError
 from sentenc.texts import replace_lone_surrogates
+from sentenc.validation import check_integer
 
-# How vocabularies mark a piece that begins a word (byte-level BPE, SentencePiece), or one that does not.
-_BEGINNINGS = ("Ġ", "▁")
-_CONTINUATION = "##"
-# What a byte-level piece leaves out of a word's span: the space before it.
-_SPACE = " "
+# The marks of tokens that begin a word (byte-level BPE, SentencePiece), and of WordPiece tokens that do not.
+_BEGIN_MARKS = ("Ġ", "▁")
+_CONTINUATION_MARK = "##"
 
 
-class Place(NamedTuple):
-    """A word in a text: number of the text, and the span of the word's characters."""
+class WordSpan(NamedTuple):
+    """A word in a text: the index of the text, and the span of the word's characters."""
 
     text: int
     start: int
     end: int
 
 
-class MaskedLanguageModel:
-    """A masked language model that proposes words for places in texts.
+class _MaskedInput(NamedTuple):
+    # The number of the span, the token ids with a mask, the position of the mask, and the word.
+    number: int
+    ids: list[int]
+    mask_position: int
+    word: str
 
-    The word at the place is masked, and stands nowhere else in the input unless the text repeats it.
+
+class MaskedLanguageModel:
+    """A masked language model that proposes replacements for words of texts.
 
     Args:
-        model: Of ``transformers``, with a head for masked tokens; it is put in evaluation mode.
-        tokenizer: Its fast tokenizer.
-        batch_size: Places that go through the model together.
-        max_tokens: A longer text is seen through a window of so many tokens about the place.
+        model: A model of ``transformers`` with a masked language modeling head. It is put into evaluation mode.
+        tokenizer: The model's fast tokenizer.
+        batch_size: The number of words that go through the model together.
+        max_tokens: The length of the input. Of a longer text, the model sees a window around the word.
 
     Raises:
-        ValueError: The tokenizer has no mask, or no piece of its vocabulary is a word.
+        TypeError: A number is not an integer.
+        ValueError: The tokenizer has no mask token, no token of its vocabulary is a word, or a number is out of
+            range.
     """
 
     def __init__(
         self, model: nn.Module, tokenizer: Any, *, batch_size: int = 64, max_tokens: int = 128
     ) -> None:
         if tokenizer.mask_token_id is None:
-            raise ValueError("the tokenizer has no mask token, expected that of a masked language model")
-        for name, value, least in (("batch_size", batch_size, 1), ("max_tokens", max_tokens, 3)):
-            if value < least:
-                raise ValueError(f"{name} is {value}, expected at least {least}")
+            raise ValueError(
+                "the tokenizer has no mask token, expected the tokenizer of a masked language model"
+            )
         self.model, self.tokenizer = model.eval(), tokenizer
-        self.batch_size = batch_size
+        self.batch_size = check_integer("batch_size", batch_size)
+        check_integer("max_tokens", max_tokens, at_least=3)
         config: Any = model.config
         self.max_tokens = min(max_tokens, int(getattr(config, "max_position_embeddings", max_tokens)))
         self.words = _words(tokenizer)
         if not self.words:
-            raise ValueError(f"none of {len(tokenizer)} pieces is a word of letters, expected some")
+            raise ValueError(
+                f"none of the {len(tokenizer)} tokens is a word of letters, expected at least one"
+            )
         self._word_ids = torch.tensor(sorted(self.words), dtype=torch.int64)
-        self._before, self._after = _around(tokenizer)
+        self._prefix, self._suffix = _special_tokens(tokenizer)
 
     @classmethod
     def from_folder(cls, model: str, **options: Any) -> "MaskedLanguageModel":
-        """Loads a model: a folder, or the name of one in the local cache of the Hub; options as above.
+        """Loads a model from a folder, or by its Hub id from the local cache of the Hub.
+
+        Args:
+            model: The folder or the id.
+            options: ``batch_size`` and ``max_tokens``.
 
         Raises:
             MissingExtraError: transformers is not installed.
             ModelNotFoundError: There is no such model.
         """
-        from sentenc.errors import MissingExtraError, ModelNotFoundError
-
         try:
             from transformers import AutoModelForMaskedLM, AutoTokenizer
         except ImportError as error:
             raise MissingExtraError("train", "transformers", "a masked language model") from error
         try:
-            found = AutoModelForMaskedLM.from_pretrained(model, local_files_only=True)
+            loaded = AutoModelForMaskedLM.from_pretrained(model, local_files_only=True)
             tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True)
         except (OSError, ValueError) as error:
-            raise ModelNotFoundError(f"{model} is no masked language model: {error}") from error
-        return cls(found, tokenizer, **options)
+            raise ModelNotFoundError(f"{model} is not a masked language model: {error}") from error
+        return cls(loaded, tokenizer, **options)
 
-    def candidates(self, texts: Sequence[str], places: Sequence[Place], count: int) -> list[list[str] | None]:
-        """The ``count`` most probable other words at each place, the most probable first.
+    def candidates(
+        self, texts: Sequence[str], spans: Sequence[WordSpan], count: int
+    ) -> list[list[str] | None]:
+        """Returns the ``count`` most probable other words for each span, the most probable first.
+
+        Each word is masked in turn; the model sees it only where the text repeats it.
 
         Args:
-            texts: What the places are in.
-            places: Spans of words.
-            count: Words wanted; fewer where the vocabulary has no more.
+            texts: The texts.
+            spans: Words of the texts.
+            count: The number of words; fewer are returned if the vocabulary has no more.
 
         Returns:
-            For each place its words, or None where the word is not one piece of the vocabulary.
+            A list of words for each span, or None if the word is not a single known token.
         """
-        found: list[list[str] | None] = [None] * len(places)
-        needed = list(dict.fromkeys(place.text for place in places))
-        encoded = dict(zip(needed, self._encoded([texts[number] for number in needed]), strict=True))
-        rows: list[tuple[int, list[int], int, str]] = []
-        for number, place in enumerate(places):
-            ids, spans = encoded[place.text]
-            text = texts[place.text]
-            at = spans.get((place.start, place.end))
-            if at is not None:
-                rows.append((number, *self._masked(ids, at), text[place.start : place.end]))
-        # Rows of one length together: padding is paid for.
-        rows.sort(key=lambda row: len(row[1]))
-        for start in range(0, len(rows), self.batch_size):
-            batch = rows[start : start + self.batch_size]
-            for row, words in zip(batch, self._most_probable(batch, count), strict=True):
-                found[row[0]] = words
-        return found
+        words: list[list[str] | None] = [None] * len(spans)
+        needed = list(dict.fromkeys(span.text for span in spans))
+        tokenized = dict(zip(needed, self._tokenize([texts[number] for number in needed]), strict=True))
+        inputs = []
+        for number, span in enumerate(spans):
+            ids, positions = tokenized[span.text]
+            position = positions.get((span.start, span.end))
+            if position is not None:
+                word = texts[span.text][span.start : span.end]
+                inputs.append(_MaskedInput(number, *self._mask(ids, position), word))
+        # Inputs of similar length share a batch, because padding takes time.
+        inputs.sort(key=lambda item: len(item.ids))
+        for start in range(0, len(inputs), self.batch_size):
+            batch = inputs[start : start + self.batch_size]
+            for item, predicted in zip(batch, self._most_probable(batch, count), strict=True):
+                words[item.number] = predicted
+        return words
 
-    def _encoded(self, texts: list[str]) -> list[tuple[list[int], dict[tuple[int, int], int]]]:
-        # Of each text its ids without special tokens, and which piece is a whole span of characters.
+    def _tokenize(self, texts: list[str]) -> list[tuple[list[int], dict[tuple[int, int], int]]]:
+        # Returns for each text its ids without special tokens, and the positions of the known tokens by their
+        # spans of characters.
         if not texts:
             return []
         clean = [replace_lone_surrogates(text) for text in texts]
-        batch = self.tokenizer(
+        encoded = self.tokenizer(
             clean, add_special_tokens=False, return_offsets_mapping=True, truncation=False, verbose=False
         )
-        found = []
-        for text, ids, offsets in zip(clean, batch["input_ids"], batch["offset_mapping"], strict=True):
-            spans = {}
-            for at, (start, end) in enumerate(offsets):
-                start += len(text[start:end]) - len(text[start:end].lstrip(_SPACE))
-                spans[start, end] = at
-            found.append((ids, spans if self.tokenizer.unk_token_id is None else self._known(ids, spans)))
-        return found
+        tokenized = []
+        for text, ids, offsets in zip(clean, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+            positions = {}
+            for position, (start, end) in enumerate(offsets):
+                # A byte-level token includes the space before the word.
+                start += len(text[start:end]) - len(text[start:end].lstrip(" "))
+                if ids[position] != self.tokenizer.unk_token_id:
+                    positions[start, end] = position
+            tokenized.append((ids, positions))
+        return tokenized
 
-    def _known(self, ids: list[int], spans: dict[tuple[int, int], int]) -> dict[tuple[int, int], int]:
-        return {span: at for span, at in spans.items() if ids[at] != self.tokenizer.unk_token_id}
-
-    def _masked(self, ids: list[int], at: int) -> tuple[list[int], int]:
-        # The input with the mask, special tokens around it, and where the mask is.
-        most = self.max_tokens - len(self._before) - len(self._after)
-        first = max(0, min(at - most // 2, len(ids) - most))
-        window = ids[first : first + most]
-        window[at - first] = self.tokenizer.mask_token_id
-        return [*self._before, *window, *self._after], len(self._before) + at - first
+    def _mask(self, ids: list[int], position: int) -> tuple[list[int], int]:
+        # Returns the input with the mask, between special tokens, and the position of the mask.
+        size = self.max_tokens - len(self._prefix) - len(self._suffix)
+        first = max(0, min(position - size // 2, len(ids) - size))
+        window = ids[first : first + size]
+        window[position - first] = self.tokenizer.mask_token_id
+        return [*self._prefix, *window, *self._suffix], len(self._prefix) + position - first
 
     @torch.inference_mode()
-    def _most_probable(self, rows: Sequence[tuple[int, list[int], int, str]], count: int) -> list[list[str]]:
-        longest = max(len(ids) for _, ids, _, _ in rows)
-        table = torch.full((len(rows), longest), self.tokenizer.pad_token_id or 0)
-        mask = torch.zeros(len(rows), longest, dtype=torch.int64)
-        for target, kept, (_, ids, _, _) in zip(table, mask, rows, strict=True):
-            target[: len(ids)] = torch.tensor(ids)
-            kept[: len(ids)] = 1
-        places = torch.tensor([at for _, _, at, _ in rows])
-        logits = self._logits(table, mask, places)[:, self._word_ids.to(self._device)]
-        # Some more than asked for, lest the word itself or another spelling of one takes a place.
+    def _most_probable(self, batch: Sequence[_MaskedInput], count: int) -> list[list[str]]:
+        longest = max(len(item.ids) for item in batch)
+        table = torch.full((len(batch), longest), self.tokenizer.pad_token_id or 0)
+        mask = torch.zeros(len(batch), longest, dtype=torch.int64)
+        for row, mask_row, item in zip(table, mask, batch, strict=True):
+            row[: len(item.ids)] = torch.tensor(item.ids)
+            mask_row[: len(item.ids)] = 1
+        positions = torch.tensor([item.mask_position for item in batch])
+        logits = self._logits(table, mask, positions)[:, self._word_ids.to(self._device)]
+        # More than ``count``, because the word itself and spellings that differ only in case are removed.
         top = logits.topk(min(2 * count + 2, len(self._word_ids)), dim=1).indices.cpu()
-        found = []
-        for (_, _, _, word), best in zip(rows, self._word_ids[top].tolist(), strict=True):
-            distinct = {word.lower(): ""}
+        words = []
+        for item, best in zip(batch, self._word_ids[top].tolist(), strict=True):
+            distinct = {item.word.lower(): ""}
             for index in best:
                 distinct.setdefault(self.words[index].lower(), self.words[index])
-            found.append(list(distinct.values())[1 : count + 1])
-        return found
+            words.append(list(distinct.values())[1 : count + 1])
+        return words
 
     @property
     def _device(self) -> torch.device:
         return next(self.model.parameters()).device
 
-    def _logits(self, ids: Tensor, mask: Tensor, places: Tensor) -> Tensor:
-        # Logits (B, V) at one place of each row. The head is most of the cost, and works place by place: it is
-        # given the state of that place alone.
+    def _logits(self, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+        # Returns the logits (B, V) at one position of each row. The head takes most of the time and computes
+        # each position on its own: it gets only the state of that position.
         rows = torch.arange(len(ids), device=self._device)
 
-        def one_place(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-            output["last_hidden_state"] = output["last_hidden_state"][rows, places.to(self._device)][:, None]
+        def select_position(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+            states = output["last_hidden_state"]
+            output["last_hidden_state"] = states[rows, positions.to(self._device)][:, None]
             return output
 
         base: Any = self.model.base_model
-        handle = base.register_forward_hook(one_place)
+        handle = base.register_forward_hook(select_position)
         try:
             output = self.model(
                 input_ids=ids.to(self._device), attention_mask=mask.to(self._device), return_dict=True
@@ -179,26 +196,26 @@ class MaskedLanguageModel:
         return logits
 
 
-def _around(tokenizer: Any) -> tuple[list[int], list[int]]:
+def _special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
     # The special tokens before and after a text.
-    whole, bare = (tokenizer("a", add_special_tokens=added)["input_ids"] for added in (True, False))
-    start = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
-    return whole[:start], whole[start + len(bare) :]
+    with_special, without = (tokenizer("a", add_special_tokens=add)["input_ids"] for add in (True, False))
+    start = next(i for i in range(len(with_special)) if with_special[i : i + len(without)] == without)
+    return with_special[:start], with_special[start + len(without) :]
 
 
 def _words(tokenizer: Any) -> dict[int, str]:
-    # Ids of the pieces that are whole words of letters.
+    # The words of letters among the tokens, by their ids.
     vocabulary: dict[str, int] = tokenizer.get_vocab()
     special = set(tokenizer.all_special_ids)
-    beginning = next(
-        (mark for mark in _BEGINNINGS if sum(piece.startswith(mark) for piece in vocabulary) > 1), ""
+    begin_mark = next(
+        (mark for mark in _BEGIN_MARKS if sum(token.startswith(mark) for token in vocabulary) > 1), ""
     )
-    found = {}
-    for piece, index in vocabulary.items():
-        if index in special or piece.startswith(_CONTINUATION) or not piece.startswith(beginning):
+    words = {}
+    for token, index in vocabulary.items():
+        if index in special or token.startswith(_CONTINUATION_MARK) or not token.startswith(begin_mark):
             continue
-        word = piece.removeprefix(beginning)
-        # One letter is hardly ever the word that is meant.
+        word = token.removeprefix(begin_mark)
+        # A single letter is rarely a plausible word.
         if len(word) > 1 and word.isalpha():
-            found[index] = word
-    return found
+            words[index] = word
+    return words

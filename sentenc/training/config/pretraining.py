@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from sentenc.training.config.toml_schema import parse, path_in, read_table, require_table, resolve_paths
+from sentenc.training.config.toml_schema import parse, parse_section, path_in, read_table, require_table
 from sentenc.training.config.trainer import TrainerConfig
 from sentenc.training.data.corpus import Corpus, Source
 from sentenc.validation import check_integer, check_number
@@ -231,19 +231,23 @@ def parse_run(table: dict[str, Any], folder: Path) -> RunConfig:
     }
     evaluation = None
     if sections["evaluation"] is not None:
-        evaluation = _build(EvaluationConfig, sections["evaluation"], "evaluation", folder, ("sts",))
+        evaluation = parse_section(
+            EvaluationConfig, sections["evaluation"], "evaluation", folder, path_keys=("sts",)
+        )
     training, epochs = _training(sections["training"], values.seed, evaluation)
     teacher = None
     if sections["teacher"] is not None:
         # The default folder of the cache is relative to the run file, as one that is written in it.
         table_with_cache = {"cache": TeacherConfig.cache} | require_table(sections["teacher"], "teacher")
-        teacher = _build(TeacherConfig, table_with_cache, "teacher", folder, ("cache",), ("models",))
+        teacher = parse_section(
+            TeacherConfig, table_with_cache, "teacher", folder, path_keys=("cache",), name_keys=("models",)
+        )
     return RunConfig(
         output=path_in(folder, values.output),
         work=path_in(folder, values.work),
         seed=values.seed,
-        student=_build(
-            StudentConfig, sections["student"] or {}, "student", folder, (), ("init", "tokenizer")
+        student=parse_section(
+            StudentConfig, sections["student"] or {}, "student", folder, name_keys=("init", "tokenizer")
         ),
         teacher=teacher,
         corpora=corpora,
@@ -319,14 +323,3 @@ def _training(
     if evaluation is not None:
         table["evaluate_every"] = evaluation.every
     return parse(TrainerConfig, table, "training"), epochs
-
-
-def _build(
-    kind: type[T],
-    section: Any,
-    name: str,
-    folder: Path,
-    path_keys: Sequence[str],
-    name_keys: Sequence[str] = (),
-) -> T:
-    return parse(kind, resolve_paths(require_table(section, name), folder, path_keys, name_keys), name)

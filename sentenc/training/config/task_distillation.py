@@ -1,14 +1,17 @@
-"""Task distillation as a TOML file (its section is ``[task]``): what is in it, read and checked without torch."""
+"""The configuration of task distillation, read from a TOML run file with a section ``[task]``.
+
+Importable without torch.
+"""
 
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from sentenc.training.config.toml_schema import parse, path_in, read_table, require_table, resolve_paths
+from sentenc.training.config.toml_schema import parse, parse_section, path_in, read_table, require_table
+from sentenc.validation import check_integer, check_number
 
-T = TypeVar("T")
 Kind = Literal["classification", "regression"]
 Metric = Literal["accuracy", "f1", "matthews", "spearman"]
 
@@ -25,14 +28,14 @@ class TaskConfig:
 
     Attributes:
         kind: "classification", or "regression" for scores.
-        train: TSV or CSV (as the name ends) of examples to train on.
-        dev: The same, of examples that the metric is measured on.
-        text: Names of the columns with the text, or with the two texts of a pair.
+        train: File of training examples, TSV or CSV according to its name.
+        dev: File of dev examples, on which the metric is computed.
+        text: Names of the column with the text, or of the two columns with the texts of a pair.
         label: Name of the column with the class or the score.
-        columns: Names of the columns of files that have no header.
-        metric: On dev, x 100: "accuracy", "f1" (of the class last in order), "matthews"; or "spearman".
-        max_tokens: Where texts are cut, special tokens included.
-        limit: Train on so many examples at most, chosen at random; 0 takes all.
+        columns: Names of the columns, for files without a header.
+        metric: "accuracy", "f1" (of the last class) or "matthews" for classes; "spearman" for scores. Times 100.
+        max_tokens: Longer texts are cut to this number of tokens, special tokens included.
+        limit: The largest number of training examples, sampled at random; 0 for all.
     """
 
     kind: Kind
@@ -47,24 +50,23 @@ class TaskConfig:
 
     def __post_init__(self) -> None:
         """Checks the values."""
-        object.__setattr__(self, "text", tuple(self.text))
         if len(self.text) not in (1, 2) or len({*self.text, self.label}) <= len(self.text):
             raise ValueError(
-                f"task.text is {list(self.text)} and task.label {self.label!r}, expected one or two columns of "
-                "texts, and another one with the label"
+                f"task.text is {list(self.text)} and task.label is {self.label!r}, expected one or two different "
+                "columns of texts, and another column of labels"
             )
         if self.columns is not None:
-            object.__setattr__(self, "columns", tuple(self.columns))
-            missing = [name for name in (*self.text, self.label) if name not in (self.columns or ())]
+            missing = [name for name in (*self.text, self.label) if name not in self.columns]
             if missing:
-                raise ValueError(f"task.columns lacks {missing[0]!r}, expected the columns that are used")
+                raise ValueError(f"task.columns is {list(self.columns)}, expected {missing[0]!r} among them")
         metric = METRICS[self.kind][0] if self.metric is None else self.metric
         if metric not in METRICS[self.kind]:
             raise ValueError(
                 f"task.metric is {metric!r}, expected one of {', '.join(METRICS[self.kind])} for {self.kind}"
             )
         object.__setattr__(self, "metric", metric)
-        _at_least("task", self, max_tokens=5, limit=0)
+        check_integer("task.max_tokens", self.max_tokens, at_least=5)
+        check_integer("task.limit", self.limit, at_least=0)
 
     @property
     def is_regression(self) -> bool:
@@ -74,14 +76,15 @@ class TaskConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseConfig:
-    """How long and how fast to train in a phase.
+    """Length and speed of the training in a phase.
 
     Attributes:
-        epochs: Passes over the phase's examples.
-        learning_rate: At its peak; it rises over the first tenth of the steps and falls linearly.
-        batch_size: Examples a step.
-        max_minutes: End the phase within this time, the schedule being squeezed.
-        weight_decay: AdamW's.
+        epochs: The number of passes over the phase's examples.
+        learning_rate: The peak of the learning rate, which rises over the first tenth of the steps and then falls
+            linearly to zero.
+        batch_size: The number of examples in a step.
+        max_minutes: Time limit of the phase; the learning rate then falls to zero within this time.
+        weight_decay: Weight decay of AdamW.
     """
 
     epochs: float = 3.0
@@ -92,8 +95,12 @@ class PhaseConfig:
 
     def __post_init__(self) -> None:
         """Checks the values."""
-        _above_zero(self, "epochs", "learning_rate", "max_minutes")
-        _at_least("", self, batch_size=1, weight_decay=0)
+        check_number("epochs", self.epochs, above=0)
+        check_number("learning_rate", self.learning_rate, above=0)
+        check_integer("batch_size", self.batch_size)
+        check_number("weight_decay", self.weight_decay, at_least=0)
+        if self.max_minutes is not None:
+            check_number("max_minutes", self.max_minutes, above=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,10 +108,11 @@ class IntermediateConfig(PhaseConfig):
     """The section ``[intermediate]``: distillation of attention, hidden states and embeddings.
 
     Attributes:
-        attention: Weight of that loss.
-        hidden: The same.
-        embeddings: The same.
-        layer_map: "uniform", "top" or "bottom"; or the teacher's layer for each of the student's.
+        attention: Weight of the attention losses.
+        hidden: Weight of the hidden state losses.
+        embeddings: Weight of the embedding loss.
+        layer_map: "uniform", "top", "bottom", or a list with the teacher's layer, from 1, for each layer of the
+            student.
     """
 
     epochs: float = 20.0
@@ -117,9 +125,8 @@ class IntermediateConfig(PhaseConfig):
     def __post_init__(self) -> None:
         """Checks the values."""
         super().__post_init__()
-        _at_least("", self, attention=0, hidden=0, embeddings=0)
-        if not isinstance(self.layer_map, str):
-            object.__setattr__(self, "layer_map", tuple(self.layer_map))
+        for name in ("attention", "hidden", "embeddings"):
+            check_number(name, getattr(self, name), at_least=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,9 +134,9 @@ class PredictionConfig(PhaseConfig):
     """The section ``[prediction]``: distillation of the output.
 
     Attributes:
-        temperature: t of the soft cross-entropy.
-        targets: "teacher", or "gold" to learn the labels instead, from the original examples.
-        evaluations: How often an epoch dev is measured; the best weights are kept.
+        temperature: Temperature of the soft cross-entropy.
+        targets: "teacher", or "gold" to learn the labels of the original examples instead.
+        evaluations: The number of evaluations on dev in an epoch. The best weights are kept.
     """
 
     temperature: float = 1.0
@@ -139,8 +146,8 @@ class PredictionConfig(PhaseConfig):
     def __post_init__(self) -> None:
         """Checks the values."""
         super().__post_init__()
-        _above_zero(self, "temperature")
-        _at_least("", self, evaluations=1)
+        check_number("temperature", self.temperature, above=0)
+        check_integer("evaluations", self.evaluations)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,8 +155,8 @@ class TaskTeacherConfig:
     """The section ``[teacher]``.
 
     Attributes:
-        model: A folder: a BERT fine-tuned on the task, or any BERT with ``finetune``.
-        finetune: How to fine-tune it first; it is then kept in the work folder.
+        model: Folder of a BERT that was fine-tuned on the task; or, with ``finetune``, of any BERT.
+        finetune: The phase that fine-tunes the model. Its result is stored in the work folder.
     """
 
     model: str
@@ -161,10 +168,10 @@ class TaskStudentConfig:
     """The section ``[student]``.
 
     Attributes:
-        start: A folder with a BERT; "teacher" (layers of the teacher), or "random".
-        layers: The teacher's layers to begin with, from 0.
-        config: Fields of transformers' ``BertConfig`` that differ from the teacher's. From "teacher":
-            ``intermediate_size``, ``hidden_size`` and the dropouts; from a folder: the dropouts.
+        init: "teacher" for layers of the teacher, "random", or a folder with a BERT.
+        layers: The teacher's layers, from 0, that initialize the student's.
+        config: Fields of transformers' ``BertConfig`` that differ from the teacher's. With "teacher" these are
+            ``intermediate_size``, ``hidden_size`` and the dropouts; with a folder, the dropouts.
     """
 
     init: str = "teacher"
@@ -172,22 +179,19 @@ class TaskStudentConfig:
     config: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Checks that the keys suit the start."""
-        if (self.layers is None) == (self.init == "teacher"):
-            raise ValueError(
-                f"student.layers is {self.layers} with start {self.init!r}, expected layers with start "
-                '"teacher", and with no other'
-            )
+        """Checks that the other keys fit ``init``."""
+        if self.init == "teacher" and self.layers is None:
+            raise ValueError('student.layers is required with init = "teacher"')
+        if self.init != "teacher" and self.layers is not None:
+            raise ValueError(f'student.layers requires init = "teacher", but init is {self.init!r}')
         dropouts = {"hidden_dropout_prob", "attention_probs_dropout_prob"}
         known = dropouts | ({"intermediate_size", "hidden_size"} if self.init == "teacher" else set())
         unknown = sorted(set(self.config) - known)
         if unknown and self.init != "random":
             raise ValueError(
-                f"student.config has {unknown[0]!r} with start {self.init!r}, expected one of "
+                f"unknown key student.config.{unknown[0]} with init {self.init!r}, expected one of "
                 f"{', '.join(sorted(known))}"
             )
-        if self.layers is not None:
-            object.__setattr__(self, "layers", tuple(self.layers))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,12 +199,12 @@ class AugmentationConfig:
     """The section ``[augmentation]``; see :func:`sentenc.training.augmentation.augment.augment`.
 
     Attributes:
-        copies: N_a.
-        p: p_t.
-        candidates: K.
+        copies: N_a, the number of copies of an example.
+        p: p_t, the probability that a word is replaced.
+        candidates: K, the number of candidates of a word.
         masked_lm: Folder of a masked language model.
-        word_vectors: A file of word vectors, or a model that :func:`sentenc.load` takes, whose vectors of the
-            training texts' words are compared.
+        word_vectors: A file of word vectors, or an argument of :func:`sentenc.load`: a model that encodes the
+            words of the training texts.
     """
 
     copies: int = 20
@@ -211,29 +215,29 @@ class AugmentationConfig:
 
     def __post_init__(self) -> None:
         """Checks the values."""
-        _at_least("augmentation", self, copies=1, candidates=1)
-        if not 0 < self.p <= 1:
-            raise ValueError(f"augmentation.p is {self.p}, expected a probability above 0")
+        check_integer("augmentation.copies", self.copies)
+        check_integer("augmentation.candidates", self.candidates)
+        check_number("augmentation.p", self.p, above=0, at_most=1)
         if self.masked_lm is None and self.word_vectors is None:
-            raise ValueError("augmentation has neither masked_lm nor word_vectors, expected at least one")
+            raise ValueError("[augmentation] requires masked_lm, word_vectors or both")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskRunConfig:
-    """A whole run.
+    """A complete run of task distillation.
 
     Attributes:
         output: Folder of the finished model.
-        work: Folder of everything on the way.
-        seed: Of everything random.
-        device: "auto", or torch's name of one.
+        work: Folder of caches, logs and the states of the phases.
+        seed: Seed of all random choices.
+        device: A device of torch, or "auto" for a GPU if there is one.
         task: Data and metric.
-        teacher: Who teaches.
-        student: Who learns.
-        augmentation: None for none.
-        intermediate: None to leave that phase out.
-        prediction: The last phase.
-        table: The file's content, ``--set`` included, paths as they were written.
+        teacher: The teacher.
+        student: The student's architecture and initialization.
+        augmentation: The augmentation of training texts; None for no augmentation.
+        intermediate: The distillation of intermediate layers; None to skip this phase.
+        prediction: The distillation of the output, the last phase.
+        table: The content of the file with all overrides, with paths as they were written.
     """
 
     output: str
@@ -248,20 +252,36 @@ class TaskRunConfig:
     prediction: PredictionConfig
     table: dict[str, Any]
 
+    def __post_init__(self) -> None:
+        """Checks that augmented texts are used."""
+        if self.augmentation is not None and self.intermediate is None and self.predicts_originals:
+            raise ValueError(
+                "[augmentation] has no effect: it is only used by [intermediate], and by [prediction] for classes "
+                'with targets = "teacher"'
+            )
+
+    @property
+    def predicts_originals(self) -> bool:
+        """Whether the last phase trains on the original examples only.
+
+        Augmented texts have no gold labels. For scores, the paper does not use them in this phase.
+        """
+        return self.task.is_regression or self.prediction.targets == "gold"
+
 
 @dataclass(frozen=True, kw_only=True)
-class _Top:
+class _TopLevel:
     output: str
     work: str = "work"
     seed: int = 1
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        _at_least("", self, seed=0)
+        check_integer("seed", self.seed, at_least=0)
 
 
 def is_task_run(path: Path) -> bool:
-    """Whether a TOML file has a section ``[task]``; what is no TOML has none."""
+    """Returns whether a file is TOML with a section ``[task]``."""
     try:
         return "task" in tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError):
@@ -269,60 +289,65 @@ def is_task_run(path: Path) -> bool:
 
 
 def load_task_run(path: Path, changes: Sequence[str] = ()) -> TaskRunConfig:
-    """Reads the file of a task's run.
+    """Reads a run file of task distillation.
 
     Args:
-        path: TOML; paths in it are relative to its folder.
-        changes: "section.key=value" each, the value in TOML's syntax: they win over the file.
+        path: A TOML file. Paths in it are relative to its folder.
+        changes: Overrides "section.key=value" with values in TOML syntax.
 
     Raises:
-        ValueError: The file is no TOML, or its content is refused; the message names file and key.
-        TypeError: A value is of the wrong type.
+        ValueError: The file is not TOML, or a value is invalid; the message names file and key.
+        TypeError: A value has the wrong type; the message names file and key.
         OSError: The file cannot be read.
     """
     return read_table(path, changes, parse_task_run)
 
 
 def parse_task_run(table: dict[str, Any], folder: Path) -> TaskRunConfig:
-    """Checks a run's content; ``folder`` is what paths are relative to. Errors as in :func:`load_task_run`."""
+    """Returns the configuration in a parsed run file.
+
+    Args:
+        table: The content of the file.
+        folder: The folder to which paths are relative.
+
+    Raises:
+        ValueError: A value is invalid; the message names the key.
+        TypeError: A value has the wrong type; the message names the key.
+    """
     rest = dict(table)
     top: dict[str, Any] = {
         name: rest.pop(name) for name in ("output", "work", "seed", "device") if name in rest
     }
-    given = {name: rest.pop(name, None) for name in _SECTIONS}
+    sections = {name: rest.pop(name, None) for name in _SECTIONS}
     if rest:
         raise ValueError(
-            f"unknown key {sorted(rest)[0]!r}; known are output, work, seed, device, {', '.join(_SECTIONS)}"
+            f"unknown key {sorted(rest)[0]!r}, expected one of output, work, seed, device, {', '.join(_SECTIONS)}"
         )
-    values = parse(_Top, top, "")
-    found = {
-        name: None if section is None else require_table(section, name) for name, section in given.items()
-    }
-    task = _section(TaskConfig, found["task"], "task", folder, ("train", "dev"))
-    augmentation = None
-    if found["augmentation"] is not None:
-        augmentation = _section(
-            AugmentationConfig,
-            found["augmentation"],
-            "augmentation",
-            folder,
-            (),
-            ("masked_lm", "word_vectors"),
-        )
-    intermediate = None
-    if found["intermediate"] is not None:
-        intermediate = _section(IntermediateConfig, found["intermediate"], "intermediate", folder)
+    values = parse(_TopLevel, top, "")
+    augmentation, intermediate = sections["augmentation"], sections["intermediate"]
     return TaskRunConfig(
         output=path_in(folder, values.output),
         work=path_in(folder, values.work),
         seed=values.seed,
         device=values.device,
-        task=task,
-        teacher=_teacher(found["teacher"], folder),
-        student=_section(TaskStudentConfig, found["student"] or {}, "student", folder, (), ("init",)),
-        augmentation=augmentation,
-        intermediate=intermediate,
-        prediction=_section(PredictionConfig, found["prediction"] or {}, "prediction", folder),
+        task=parse_section(TaskConfig, sections["task"], "task", folder, path_keys=("train", "dev")),
+        teacher=_teacher(sections["teacher"], folder),
+        student=parse_section(
+            TaskStudentConfig, sections["student"] or {}, "student", folder, name_keys=("init",)
+        ),
+        augmentation=None
+        if augmentation is None
+        else parse_section(
+            AugmentationConfig,
+            augmentation,
+            "augmentation",
+            folder,
+            name_keys=("masked_lm", "word_vectors"),
+        ),
+        intermediate=None
+        if intermediate is None
+        else parse_section(IntermediateConfig, intermediate, "intermediate", folder),
+        prediction=parse_section(PredictionConfig, sections["prediction"] or {}, "prediction", folder),
         table=table,
     )
 
@@ -330,37 +355,5 @@ def parse_task_run(table: dict[str, Any], folder: Path) -> TaskRunConfig:
 def _teacher(section: Any, folder: Path) -> TaskTeacherConfig:
     table = require_table(section, "teacher")
     if "finetune" in table:
-        table["finetune"] = _section(PhaseConfig, table["finetune"], "teacher.finetune", folder)
-    return _section(TaskTeacherConfig, table, "teacher", folder, (), ("model",))
-
-
-def _section(
-    kind: type[T],
-    section: Any,
-    where: str,
-    folder: Path,
-    paths: Sequence[str] = (),
-    names: Sequence[str] = (),
-) -> T:
-    table = resolve_paths(require_table(section, where), folder, paths, names)
-    try:
-        return parse(kind, table, where)
-    except ValueError as error:
-        # A class says which of its values it refuses, not where it stands.
-        if where in str(error):
-            raise
-        raise ValueError(f"{where}: {error}") from error
-
-
-def _at_least(where: str, settings: Any, **least: float) -> None:
-    for name, value in least.items():
-        if getattr(settings, name) < value:
-            place = f"{where}.{name}" if where else name
-            raise ValueError(f"{place} is {getattr(settings, name)}, expected at least {value}")
-
-
-def _above_zero(settings: Any, *names: str) -> None:
-    for name in names:
-        value = getattr(settings, name)
-        if value is not None and not 0 < value < float("inf"):
-            raise ValueError(f"{name} is {value}, expected a finite number above 0")
+        table["finetune"] = parse_section(PhaseConfig, table["finetune"], "teacher.finetune", folder)
+    return parse_section(TaskTeacherConfig, table, "teacher", folder, name_keys=("model",))

@@ -116,6 +116,39 @@ def _may_be_tuple(hint: Any) -> bool:
     return get_origin(hint) is tuple or any(get_origin(part) is tuple for part in get_args(hint))
 
 
+def parse_section(
+    kind: type[T],
+    section: Any,
+    name: str,
+    folder: Path,
+    *,
+    path_keys: Sequence[str] = (),
+    name_keys: Sequence[str] = (),
+) -> T:
+    """Returns a section of a run file as a dataclass, with its paths resolved.
+
+    Args:
+        kind: The dataclass, see :func:`parse`.
+        section: The section.
+        name: The section's name in messages.
+        folder: The folder to which paths are relative.
+        path_keys: Keys of paths, see :func:`resolve_paths`.
+        name_keys: Keys of paths or names, see :func:`resolve_paths`.
+
+    Raises:
+        ValueError: A key is unknown or missing, or the class rejects a value; the message has the section.
+        TypeError: The section is not a table, or a value has the wrong type.
+    """
+    table = resolve_paths(require_table(section, name), folder, path_keys, name_keys)
+    try:
+        return parse(kind, table, name)
+    except ValueError as error:
+        # The checks of a class name the key, but not always the section.
+        if name in str(error):
+            raise
+        raise ValueError(f"{name}: {error}") from error
+
+
 def _has_type(value: Any, hint: Any) -> bool:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):

@@ -1,4 +1,4 @@
-"""The card of a task's model: what it scores beside its teacher, and how it was made."""
+"""Writes the model card of a model that was distilled for a task."""
 
 import platform
 from collections.abc import Mapping
@@ -28,38 +28,40 @@ def task_card(
     sizes: tuple[int, int, int | None],
     parameters: int,
 ) -> str:
-    """A model card in Markdown.
+    """Returns a model card in Markdown.
 
     Args:
-        run: What was run.
-        name: The model's.
-        command: That began it.
-        scores: Of "teacher" and "student" on dev, x 100.
-        outcomes: Of each phase: steps, minutes, texts, and step and score of the weights that were kept.
-        sizes: Examples to train on, those of dev, and the former with their augmented copies (or None).
-        parameters: The student's.
+        run: The configuration of the run.
+        name: The model's name.
+        command: The command that started the run.
+        scores: The scores of "teacher" and "student" on dev, x 100.
+        outcomes: The outcome of each phase: steps, minutes, texts, and the step and dev score of the weights that
+            were kept.
+        sizes: The numbers of training examples, of dev examples, and of distinct texts with augmented copies
+            (None without augmentation).
+        parameters: The number of the model's parameters.
     """
     train, dev, augmented = sizes
     task = run.task
-    what = "pairs of texts" if len(task.text) == 2 else "texts"
+    inputs = "pairs of texts" if len(task.text) == 2 else "texts"
     lines = [
         f"# {name}", "",
-        f"A BERT of {parameters:,} parameters for the {task.kind} of {what}, distilled for this task from "
+        f"A BERT of {parameters:,} parameters for the {task.kind} of {inputs}, distilled for this task from "
         f"{Path(run.teacher.model).name} by sentenc {__version__} (TinyBERT, Jiao et al. 2020, second stage).", "",
         "## Scores", "",
-        f"{str(task.metric).capitalize()} x 100 on `{Path(task.dev).name}` ({dev:,} examples), which also chose the "
-        "weights:", "",
+        f"{str(task.metric).capitalize()} x 100 on `{Path(task.dev).name}` ({dev:,} examples). The weights were "
+        "chosen by the same score.", "",
         "| teacher | this model |", "|---|---|", f"| {scores['teacher']:.2f} | {scores['student']:.2f} |", "",
-        "## How it was made", "", "```", command, "```", "",
+        "## Training", "", "```", command, "```", "",
         f"Trained on {train:,} examples of `{Path(task.train).name}`"
-        + (f", {augmented:,} distinct ones with their augmented copies" if augmented is not None else "") + ".", "",
-        "| phase | texts | steps | minutes | step of the weights | dev |", "|---|---|---|---|---|---|",
+        + (f", {augmented:,} distinct texts with augmented copies" if augmented is not None else "") + ".", "",
+        "| phase | texts | steps | minutes | best step | dev score |", "|---|---|---|---|---|---|",
     ]  # fmt: skip
-    for phase, told in outcomes.items():
-        score = "" if told.get("score") is None else f"{told['score']:.2f}"
+    for phase, outcome in outcomes.items():
+        score = "" if outcome.get("score") is None else f"{outcome['score']:.2f}"
         lines.append(
-            f"| {_TITLES[phase]} | {told['texts']:,} | {told['steps']:,} | {told['minutes']:.1f} | "
-            f"{told['step']:,} | {score} |"
+            f"| {_TITLES[phase]} | {outcome['texts']:,} | {outcome['steps']:,} | {outcome['minutes']:.1f} | "
+            f"{outcome['step']:,} | {score} |"
         )
     lines += ["", "```toml", tomli_w.dumps(run.table).rstrip(), "```", "", "## Versions", ""]
     lines += [", ".join([f"Python {platform.python_version()}", *package_versions()]) + ".", ""]
