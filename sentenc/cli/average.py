@@ -18,7 +18,7 @@ def average_command(models: tuple[str, ...], output: Path) -> None:
     The MODELs must be CSEs that were fine-tuned from the same model, with other seeds or settings. The averaged
     model is as fast as one of them, and often better than each.
     """
-    from sentenc.training.students.model_soup import average
+    from sentenc.training.students.model_soup import average_models
 
     if len(models) < 2:
         raise click.UsageError(f"got {len(models)} model, expected at least 2")
@@ -26,5 +26,5 @@ def average_command(models: tuple[str, ...], output: Path) -> None:
     for model, encoder in zip(models, encoders, strict=True):
         if not isinstance(encoder, sentenc.CSE):
             raise click.ClickException(f"{model} is a {type(encoder).__name__}, expected a CSE")
-    average(encoders).save(output)  # type: ignore[arg-type]
+    average_models(encoders).save(output)  # type: ignore[arg-type]
     click.echo(f"the average of {len(models)} models is in {output}", err=True)

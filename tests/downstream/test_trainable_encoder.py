@@ -263,7 +263,7 @@ def test_a_trained_bert_can_be_trained_again(bert):
     once = make_trainable(bert, TEXTS, rng=rng()).finished()
     student = make_trainable(once, TEXTS, rng=rng())
     np.testing.assert_allclose(vectors(student, TEXTS), bert.encode(TEXTS), atol=1e-5)
-    once.turn = np.eye(24, dtype=np.float32)
+    once.linear = np.eye(24, dtype=np.float32)
     with pytest.raises(ValueError, match="linear map after pooling"):
         make_trainable(once, TEXTS, rng=rng())
 

@@ -1,4 +1,4 @@
-"""What a finished CSE model keeps beside its sentence vector: turned, set to a length, and left alone."""
+"""What a finished CSE model keeps beside its sentence vector: rotated, scaled to a norm, or unchanged."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import torch
 import sentenc
 from sentenc import CSE, CSEConfig
 from sentenc.training.students.cse import CSEStudent
-from sentenc.training.students.cse_rotation import turned, with_features_of_length
+from sentenc.training.students.cse_rotation import map_output, scale_features
 from tests.support.models import make_cse, random_weights
 
 TEXTS = [
@@ -50,7 +50,7 @@ def test_a_turn_acts_on_the_sentence_vector_alone(shape, singular):
     if singular:
         turn[:, 0] = 0
     weights = {name: before.weight(name) for name in before.config.shapes()}
-    config, found = turned(before.config, weights, turn)
+    config, found = map_output(before.config, weights, turn)
     assert (config.output_dim is not None) == (
         "output_dim" in shape or (singular and shape != {"widths": ()})
     )
@@ -77,10 +77,10 @@ def test_a_turn_has_the_shape_of_the_sentence_vector():
     config = CSEConfig(vocab_size=5, embedding_dim=4, num_filters=2, combine="both", average_dim=3)
     weights = random_weights(config)
     with pytest.raises(ValueError, match=r"shape \(11, 11\), expected \(4, 4\)"):
-        turned(config, weights, np.eye(config.dim))
+        map_output(config, weights, np.eye(config.dim))
     concat = CSEConfig(vocab_size=5, embedding_dim=4, num_filters=2, combine="concat")
     with pytest.raises(ValueError, match="combine is 'concat', expected 'residual' or 'both'"):
-        turned(concat, random_weights(concat), np.eye(4))
+        map_output(concat, random_weights(concat), np.eye(4))
 
 
 # Lengths -------------------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ def test_features_in_another_unit_leave_the_sentence_vector(pooling):
     held = {name: value.copy() for name, value in weights.items()}
     vectors, average, features = parts(before)
     assert not features[:, 6 + 3].any()
-    found = with_features_of_length(before.config, weights, features, 2.0)
+    found = scale_features(before.config, weights, features, 2.0)
     after = parts(CSE(before.config, found, before.tokenizer, tables="float32"))
     assert_close(after[0], vectors)
     np.testing.assert_array_equal(after[1], average)
@@ -160,10 +160,10 @@ def test_features_that_cannot_have_another_unit_are_refused():
     features = np.random.default_rng(0).normal(size=(9, 12))
     gelu = make_cse(**BOTH | {"phi": "gelu"}).config
     with pytest.raises(ValueError, match="phi is 'gelu'"):
-        with_features_of_length(gelu, random_weights(gelu), features, 1.0)
+        scale_features(gelu, random_weights(gelu), features, 1.0)
     relu = make_cse(**BOTH).config
     with pytest.raises(ValueError, match="features of 1 sentences"):
-        with_features_of_length(relu, random_weights(relu), features[:1], 1.0)
+        scale_features(relu, random_weights(relu), features[:1], 1.0)
 
 
 def test_lengths_that_do_not_fit_are_refused():

@@ -9,7 +9,7 @@ from sentenc import CSE, CSEConfig
 from sentenc.nn.cse import CSEModule
 from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.students.cse import CSEStudent
-from sentenc.training.students.cse_rotation import map_root, principal_axes, turned
+from sentenc.training.students.cse_rotation import map_output, map_root, principal_rotation
 from tests.support.models import make_cse, random_weights, word_spec, wordpiece_spec
 
 TEXTS = [
@@ -202,7 +202,7 @@ def test_root_by_hand():
 
 def test_axes_by_hand():
     # Unit vectors (±0.8, ±0.6): most lies along the first axis; lengths and zero vectors do not count.
-    axes = principal_axes(np.array([[0.8, 0.6], [-8, 6.0], [0.6 * 5, 0], [0, 0]])[:, ::-1])
+    axes = principal_rotation(np.array([[0.8, 0.6], [-8, 6.0], [0.6 * 5, 0], [0, 0]])[:, ::-1])
     np.testing.assert_allclose(axes, [[0, 1], [1, 0]], atol=1e-12)
     np.testing.assert_allclose(axes @ axes.T, np.eye(2), atol=1e-12)
 
@@ -259,7 +259,7 @@ def test_a_concatenation_takes_no_map_and_keeps_its_axes():
 def test_a_map_of_another_shape_is_refused():
     config = CSEConfig(vocab_size=5, embedding_dim=4, num_filters=2)
     with pytest.raises(ValueError, match=r"shape \(3, 3\), expected \(4, 4\)"):
-        turned(config, random_weights(config), np.eye(3))
+        map_output(config, random_weights(config), np.eye(3))
     with pytest.raises(ValueError, match="expected"):
         make_student().encoder(random_map(5, 30))
 

@@ -7,8 +7,8 @@ from click.testing import CliRunner
 import sentenc
 from sentenc import CSE
 from sentenc.cli import cli
-from sentenc.training.students.cse_rotation import turned
-from sentenc.training.students.model_soup import average
+from sentenc.training.students.cse_rotation import map_output
+from sentenc.training.students.model_soup import average_models
 from tests.support.models import WORDS, make_cse, make_tinybert, word_spec
 
 TEXTS = ["the dog runs", "a cat fell in the park", "the man is playing the guitar", "stock market", ""]
@@ -25,22 +25,22 @@ def weights_of(model):
 
 
 def refined(model, seed, strength=0.02):
-    """The model with a little noise, turned onto other axes."""
+    """The model with a little noise, with a rotated output."""
     rng = np.random.default_rng(seed)
     weights = {
         name: (weight + rng.normal(0, strength * np.abs(weight).mean(), weight.shape)).astype(np.float32)
         if name != "average" else weight
         for name, weight in weights_of(model).items()
     }  # fmt: skip
-    turn = np.linalg.qr(rng.normal(size=(model.config.word_dim,) * 2))[0]
-    config, weights = turned(model.config, weights, turn)
+    rotation = np.linalg.qr(rng.normal(size=(model.config.word_dim,) * 2))[0]
+    config, weights = map_output(model.config, weights, rotation)
     return CSE(config, weights, model.tokenizer, tables="float32")
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_the_mean_of_turned_copies_is_the_model(shape):
+def test_the_mean_of_rotated_copies_is_the_model(shape):
     model = make_cse(**shape)
-    found = average([refined(model, seed, 0) for seed in range(3)])
+    found = average_models([refined(model, seed, 0) for seed in range(3)])
     vectors, expected = found.encode(TEXTS), model.encode(TEXTS)
     np.testing.assert_allclose(
         found.similarity(vectors, vectors), model.similarity(expected, expected), atol=0.01
@@ -61,13 +61,13 @@ def test_the_mean_is_nearer_to_the_start_than_its_parts_are():
 
     parts = [refined(model, seed, 0.3) for seed in range(8)]
     # Independent errors shrink by the root of their number, 2.8; int8 adds a little.
-    assert off(average(parts)) < 0.6 * np.mean([off(part) for part in parts])
+    assert off(average_models(parts)) < 0.6 * np.mean([off(part) for part in parts])
 
 
 def test_the_plain_average_stays_and_the_axes_are_the_first_models():
     model = make_cse(combine="both", average_dim=6)
     first, second = refined(model, 1), refined(model, 2)
-    found = average([first, second])
+    found = average_models([first, second])
     np.testing.assert_allclose(found.weight("average"), first.weight("average"), atol=0.05)
     assert found.tables == first.tables == "float32"
     rows = found.weight("embeddings") - first.weight("embeddings")
@@ -76,13 +76,13 @@ def test_the_plain_average_stays_and_the_axes_are_the_first_models():
 
 def test_tables_are_of_the_first_models_kind():
     models = [CSE(m.config, weights_of(m), m.tokenizer, tables="int8") for m in (make_cse(), make_cse())]
-    assert average(models).tables == "int8"
+    assert average_models(models).tables == "int8"
 
 
 @pytest.mark.parametrize(
     ("models", "message"),
     [
-        (lambda: [make_cse()], "are 1, expected two or more"),
+        (lambda: [make_cse()], "got 1 models, expected at least 2"),
         (lambda: [make_cse(), make_cse(num_filters=4)], "model 1 has another shape or tokenizer"),
         (lambda: [make_cse(), make_cse(spec=word_spec())], "model 1 has another shape or tokenizer"),
         (lambda: [make_cse(combine="concat")] * 2, "combine is 'concat'"),
@@ -90,7 +90,7 @@ def test_tables_are_of_the_first_models_kind():
 )
 def test_what_has_no_mean_is_refused(models, message):
     with pytest.raises(ValueError, match=message):
-        average(models())
+        average_models(models())
 
 
 def test_a_model_of_another_start_is_refused():
@@ -99,7 +99,7 @@ def test_a_model_of_another_start_is_refused():
     rng = np.random.default_rng(0)
     weights["embeddings"] = rng.permuted(weights["embeddings"], axis=0)
     with pytest.raises(ValueError, match="model 1 differ from those of model 0"):
-        average([model, CSE(model.config, weights, model.tokenizer)])
+        average_models([model, CSE(model.config, weights, model.tokenizer)])
 
 
 def test_the_command_writes_a_model(tmp_path):

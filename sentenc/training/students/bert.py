@@ -1,4 +1,4 @@
-"""A BERT with mean pooling as a student, and as an encoder made from one."""
+"""A BERT student with mean pooling, and the encoder made from it."""
 
 import copy
 import os
@@ -20,76 +20,78 @@ from sentenc.nn.bert import BertSentenceModule
 from sentenc.nn.bert_states import BertStates
 from sentenc.texts import as_text_list, replace_lone_surrogates
 from sentenc.training.students.base import EncoderStudent, TransformerStudent
-from sentenc.training.students.cse_rotation import map_root, principal_axes
+from sentenc.training.students.cse_rotation import map_root, principal_rotation
 
 # Single tokens that go through the model together.
 _TOKENS_PER_BATCH = 256
 
 
 class BertStudent(EncoderStudent, TransformerStudent):
-    """A transformer of the ``transformers`` library to train, with its own fast tokenizer.
+    """A transformer of the ``transformers`` library to train, with its fast tokenizer and mean pooling.
 
     Args:
-        model: A ``BertModel`` or alike; its own dropout is what training uses.
+        model: A ``BertModel`` or a similar model. Its own configuration sets the dropout of training.
         tokenizer: A ``PreTrainedTokenizerFast`` that puts special tokens around a text.
-        max_tokens: Where a text is cut, special tokens included.
-        normalize: Vectors of unit length.
+        max_tokens: Longer texts are cut to this number of tokens, special tokens included.
+        normalize: Scale the vectors to unit length.
 
     Raises:
-        ValueError: ``max_tokens`` is not within the model's positions, or the vocabularies differ.
+        ValueError: ``max_tokens`` exceeds the model's positions, or the tokenizer has more ids than the model.
     """
 
     def __init__(
         self, model: nn.Module, tokenizer: Any, *, max_tokens: int = 128, normalize: bool = False
     ) -> None:
         super().__init__()
-        check_fit(model, tokenizer, max_tokens, 3)
+        check_tokenizer_fits(model, tokenizer, max_tokens, min_tokens=3)
         self.module = BertSentenceModule(model, normalize=normalize)
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
 
     @property
     def dim(self) -> int:
-        """Length of the vectors: the hidden size."""
+        """Number of components of a vector: the hidden size."""
         return self.module.dim
 
     def tokenize(self, texts: list[str]) -> tuple[Tensor, Tensor]:
-        """Padded ids (B, L) int64 with special tokens, and tokens of each text (B,) int64."""
-        return padded([_cut(ids, self.max_tokens) for ids in _token_ids(self.tokenizer, texts)])
+        """Returns padded token ids (B, L) int64 with special tokens, and token counts (B,) int64."""
+        return pad_ids([_cut(ids, self.max_tokens) for ids in _token_ids(self.tokenizer, texts)])
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """Sentence vectors (B, dim)."""
+        """Returns sentence vectors (B, dim)."""
         vectors: Tensor = self.module(ids, lengths)
         return vectors
 
     def states(self, ids: Tensor, lengths: Tensor) -> BertStates:
-        """Embeddings, hidden states and attention scores of every layer, and the sentence vectors."""
+        """Returns embeddings, hidden states and attention scores of every layer, and the sentence vectors."""
         return self.module.states(ids, lengths)
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
-        """All parameters, under ``"all"``."""
+        """Returns all parameters as the group ``"all"``."""
         return {"all": list(self.parameters())}
 
     def encoder(
         self, output_map: Tensor | None = None, rotate_on: list[str] | None = None
     ) -> "TorchBertEncoder":
-        """A copy of the student as it is now, in the form that encodes.
+        """Returns an encoder with a copy of the current weights.
 
         Args:
-            output_map: A linear map M (dim, t): vectors are multiplied by (M M^T)^(1/2).
-            rotate_on: Texts on whose principal axes the output is turned.
+            output_map: A linear map M (dim, t). The encoder multiplies its vectors by (M M^T)^(1/2).
+            rotate_on: Texts whose principal axes become the axes of the output.
+
+        Raises:
+            ValueError: ``output_map`` has another shape.
         """
         if output_map is not None and len(output_map) != self.dim:
             raise ValueError(f"output_map has shape {tuple(output_map.shape)}, expected ({self.dim}, t)")
-        turn = None if output_map is None else map_root(output_map.detach().double().cpu().numpy())
+        linear = None if output_map is None else map_root(output_map.detach().double().cpu().numpy())
         module = copy.deepcopy(self.module).eval()
-        found = TorchBertEncoder(module, self.tokenizer, self.max_tokens, turn)
+        encoder = TorchBertEncoder(module, self.tokenizer, self.max_tokens, linear)
         if rotate_on:
-            axes = principal_axes(found.encode(rotate_on, on_overflow="ignore"))
-            found = TorchBertEncoder(
-                module, self.tokenizer, self.max_tokens, axes if turn is None else turn @ axes
-            )
-        return found
+            rotation = principal_rotation(encoder.encode(rotate_on, on_overflow="ignore"))
+            linear = rotation if linear is None else linear @ rotation
+            encoder = TorchBertEncoder(module, self.tokenizer, self.max_tokens, linear)
+        return encoder
 
     def save(
         self,
@@ -100,21 +102,21 @@ class BertStudent(EncoderStudent, TransformerStudent):
         metadata: dict[str, Any] | None = None,
         card: str | None = None,
     ) -> None:
-        """Writes a Hugging Face model folder that sentence-transformers and :func:`sentenc.load` take too.
+        """Writes a Hugging Face model folder that sentence-transformers and :func:`sentenc.load` read too.
 
-        ``metadata`` goes to ``metadata.json``, ``card`` to ``README.md``.
+        ``metadata`` is written to ``metadata.json``.
         """
         self.encoder(output_map, rotate_on).save(folder, metadata=metadata, card=card)
 
 
 class TorchBertEncoder(TransformerEncoder):
-    """A trained :class:`BertSentenceModule` as an encoder.
+    """An encoder that computes with a trained :class:`BertSentenceModule` in PyTorch.
 
     Args:
-        module: In evaluation mode.
+        module: The module, in evaluation mode.
         tokenizer: Its fast tokenizer.
-        max_tokens: Where a text is cut, special tokens included.
-        turn: A matrix (dim, dim) after pooling, or None.
+        max_tokens: Longer texts are cut to this number of tokens, special tokens included.
+        linear: A matrix (dim, dim) that multiplies the pooled vectors, or None.
     """
 
     def __init__(
@@ -122,24 +124,24 @@ class TorchBertEncoder(TransformerEncoder):
         module: BertSentenceModule,
         tokenizer: Any,
         max_tokens: int,
-        turn: npt.NDArray[np.floating] | None = None,
+        linear: npt.NDArray[np.floating] | None = None,
     ) -> None:
         self.module, self.tokenizer, self._max_tokens = module, tokenizer, max_tokens
-        self.turn = None if turn is None else np.asarray(turn, np.float32)
+        self.linear = None if linear is None else np.asarray(linear, np.float32)
         self._special_ids = np.array(sorted(tokenizer.all_special_ids), np.int64)
 
     @property
     def dim(self) -> int:
-        """Length of the vectors."""
+        """Number of components of a vector."""
         return self.module.dim
 
     @property
     def max_tokens(self) -> int:
-        """Tokens of a text that are used, special tokens included."""
+        """Number of tokens of a text that are used, special tokens included."""
         return self._max_tokens
 
     def count_tokens(self, texts: Any) -> npt.NDArray[np.int64]:
-        """Counts tokens, special ones included: shape (n,), int64."""
+        """Counts the tokens of each text before any cut, special tokens included: (n,) int64."""
         items = [texts] if isinstance(texts, str) else as_text_list(texts)
         return np.array([len(ids) for ids in _token_ids(self.tokenizer, items)], np.int64)
 
@@ -167,7 +169,7 @@ class TorchBertEncoder(TransformerEncoder):
         for start in range(0, len(tokens), _TOKENS_PER_BATCH):
             batch = tokens[start : start + _TOKENS_PER_BATCH]
             out[start : start + len(batch)] = self._pooled(batch, torch.full((len(batch),), batch.shape[1]))
-        return out if self.turn is None else out @ self.turn
+        return out if self.linear is None else out @ self.linear
 
     def torch_model(self) -> tuple[Any, Any]:
         """Returns the encoder's own transformer, not a copy, and its tokenizer."""
@@ -175,14 +177,14 @@ class TorchBertEncoder(TransformerEncoder):
 
     def check_mean_pooling(self) -> None:
         """Raises ``ValueError`` if there is a linear map after mean pooling."""
-        if self.turn is not None:
+        if self.linear is not None:
             raise ValueError("the BERT has a linear map after pooling, expected mean pooling alone")
 
     def fingerprint(self) -> str:
-        """A short hash of weights, tokenizer and settings."""
+        """Returns a short hash of weights, tokenizer and settings."""
         settings = f"{self._max_tokens} {self.module.normalize}"
-        turn = b"" if self.turn is None else self.turn.tobytes()
-        return hashed(settings, self.tokenizer, self.module, turn)
+        linear = b"" if self.linear is None else self.linear.tobytes()
+        return weights_fingerprint(settings, self.tokenizer, self.module, linear)
 
     def save(
         self,
@@ -191,13 +193,13 @@ class TorchBertEncoder(TransformerEncoder):
         metadata: dict[str, Any] | None = None,
         card: str | None = None,
     ) -> None:
-        """Writes a Hugging Face folder with the modules of sentence-transformers beside it, all or nothing."""
+        """Writes a Hugging Face model folder with the modules of sentence-transformers, atomically."""
         with replacing_folder(Path(folder), "modules.json", CheckpointError, "a model folder") as staging:
             model: Any = self.module.model
             model.save_pretrained(staging)
             self.tokenizer.save_pretrained(staging)
-            turn = None if self.turn is None else self.turn.T
-            write_modules(staging, self.dim, self._max_tokens, self.module.normalize, turn)
+            linear = None if self.linear is None else self.linear.T
+            write_modules(staging, self.dim, self._max_tokens, self.module.normalize, linear)
             if metadata is not None:
                 write_json(staging / "metadata.json", metadata)
             if card is not None:
@@ -207,17 +209,17 @@ class TorchBertEncoder(TransformerEncoder):
         self, texts: list[str], batch_size: int, out: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.int64]:
         ids = _token_ids(self.tokenizer, texts)
-        counts = np.array([len(row) for row in ids], np.int64)
+        counts = np.array([len(text_ids) for text_ids in ids], np.int64)
         order = np.argsort(counts, kind="stable")
         for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            batch, lengths = padded([_cut(ids[row], self._max_tokens) for row in rows])
-            out[rows] = self._pooled(batch, lengths)
-        if self.turn is not None:
-            out[...] = out @ self.turn
-        for index, row in enumerate(ids):
+            indices = order[start : start + batch_size]
+            batch, lengths = pad_ids([_cut(ids[index], self._max_tokens) for index in indices])
+            out[indices] = self._pooled(batch, lengths)
+        if self.linear is not None:
+            out[...] = out @ self.linear
+        for index, text_ids in enumerate(ids):
             # A text without known tokens has the zero vector, as with every encoder.
-            if not has_known_tokens(row, self._special_ids):
+            if not has_known_tokens(text_ids, self._special_ids):
                 out[index] = 0.0
         return counts
 
@@ -234,23 +236,33 @@ def _token_ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
     if not texts:
         return []
     clean = [replace_lone_surrogates(text) for text in texts]
-    # verbose=False: its own warning about length says less than ours.
+    # verbose=False: Encoder warns about long texts itself.
     ids: list[list[int]] = tokenizer(clean, truncation=False, padding=False, verbose=False)["input_ids"]
     return ids
 
 
 def _cut(ids: list[int], max_tokens: int) -> list[int]:
-    # The special token at the end stays.
+    # Keeps the special token at the end.
     return ids if len(ids) <= max_tokens else ids[: max_tokens - 1] + ids[-1:]
 
 
-def check_fit(model: nn.Module, tokenizer: Any, max_tokens: int, least: int) -> None:
-    """Raises ``ValueError`` unless a model has rows for all ids, and positions for ``max_tokens``, ``least`` or more."""
+def check_tokenizer_fits(model: nn.Module, tokenizer: Any, max_tokens: int, *, min_tokens: int) -> None:
+    """Checks that a model has embeddings for all ids of a tokenizer and positions for all tokens of a text.
+
+    Args:
+        model: A model of the ``transformers`` library.
+        tokenizer: Its fast tokenizer.
+        max_tokens: Maximum number of tokens of a text.
+        min_tokens: The smallest value that ``max_tokens`` can have.
+
+    Raises:
+        ValueError: There are too few embeddings or positions, or ``max_tokens`` is too small.
+    """
     config: Any = model.config
     positions = int(config.max_position_embeddings)
-    if not least <= max_tokens <= positions:
+    if not min_tokens <= max_tokens <= positions:
         raise ValueError(
-            f"max_tokens is {max_tokens}, expected {least} to {positions}, the model's positions"
+            f"max_tokens is {max_tokens}, expected {min_tokens} to {positions}, the model's positions"
         )
     if len(tokenizer) > config.vocab_size:
         raise ValueError(
@@ -258,18 +270,18 @@ def check_fit(model: nn.Module, tokenizer: Any, max_tokens: int, least: int) -> 
         )
 
 
-def hashed(settings: str, tokenizer: Any, module: nn.Module, *more: bytes) -> str:
-    """A short hash of settings, tokenizer and weights; ``more`` comes before the weights."""
-    parts = [settings.encode(), tokenizer.backend_tokenizer.to_str().encode(), *more]
+def weights_fingerprint(settings: str, tokenizer: Any, module: nn.Module, *extra: bytes) -> str:
+    """Returns a short hash of settings, fast tokenizer, extra bytes and all weights of a module."""
+    parts = [settings.encode(), tokenizer.backend_tokenizer.to_str().encode(), *extra]
     for name, value in sorted(module.state_dict().items()):
         parts += [name.encode(), np.ascontiguousarray(value.float().cpu().numpy()).tobytes()]
     return digest(parts)
 
 
-def padded(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
-    """Rows of ids as a table (B, L) int64, zeros behind them, L being 1 at least, and their lengths (B,) int64."""
-    lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
-    table = torch.zeros(len(rows), max([1, *map(len, rows)]), dtype=torch.int64)
-    for target, row in zip(table, rows, strict=True):
-        target[: len(row)] = torch.tensor(row, dtype=torch.int64)
-    return table, lengths
+def pad_ids(texts: list[list[int]]) -> tuple[Tensor, Tensor]:
+    """Pads the token ids of B texts with zeros: (B, L) int64, L at least 1, and token counts (B,) int64."""
+    lengths = torch.tensor([len(ids) for ids in texts], dtype=torch.int64)
+    padded = torch.zeros(len(texts), max([1, *map(len, texts)]), dtype=torch.int64)
+    for row, ids in zip(padded, texts, strict=True):
+        row[: len(ids)] = torch.tensor(ids, dtype=torch.int64)
+    return padded, lengths

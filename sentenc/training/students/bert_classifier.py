@@ -1,4 +1,4 @@
-"""A BERT with a classifier as a student: texts or pairs of texts to logits."""
+"""A BERT classifier as a student: maps texts, or pairs of texts, to logits."""
 
 import json
 import os
@@ -18,9 +18,9 @@ from sentenc.nn.bert_states import BertStates, bert_states
 from sentenc.texts import replace_lone_surrogates
 from sentenc.training.data.labeled import SEPARATOR
 from sentenc.training.students.base import TransformerStudent
-from sentenc.training.students.bert import check_fit, hashed, padded
+from sentenc.training.students.bert import check_tokenizer_fits, pad_ids, weights_fingerprint
 
-# Marks a folder that may be replaced by another model.
+# A folder with this file may be replaced by another model.
 MARKER = "task.json"
 # Texts that are sorted by length together.
 _TEXTS_PER_BLOCK = 2048
@@ -28,7 +28,7 @@ _TEXTS_PER_BLOCK = 2048
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Without transformers' bars, and without what it says of layers that are new or left out: they are meant to be."""
+    """Silences progress bars of transformers, and its warnings about new or unused layers, which are intended here."""
     from transformers.utils import logging
 
     before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -45,18 +45,19 @@ def quiet_transformers() -> Iterator[None]:
 class BertClassifierStudent(TransformerStudent):
     """A ``BertForSequenceClassification`` to train, with its own fast tokenizer.
 
-    Its "vectors" are logits (B, C). For pairs a text is two with a tab between them, and becomes [CLS] a
-    [SEP] b [SEP] with token types 0 and 1; one without a tab has an empty second part.
+    Its output vectors are logits (B, C). A pair is one string with a tab between its two texts. It becomes [CLS] a
+    [SEP] b [SEP] with token types 0 and 1. A string without a tab has an empty second text.
 
     Args:
-        model: Of transformers; its own dropout is what training uses.
+        model: The classifier. Its own configuration sets the dropout of training.
         tokenizer: A ``PreTrainedTokenizerFast`` with [CLS] and [SEP].
-        pairs: Whether texts are pairs.
-        max_tokens: Where texts are cut, special tokens included: of a pair the longer one first.
+        pairs: Whether the texts are pairs.
+        max_tokens: Longer texts are cut to this number of tokens, special tokens included. Of a pair, the longer
+            text is cut first.
 
     Raises:
-        TypeError: The model is something else.
-        ValueError: ``max_tokens`` is not within the model's positions, or the vocabularies differ.
+        TypeError: ``model`` is another kind of model.
+        ValueError: ``max_tokens`` exceeds the model's positions, or the tokenizer does not fit the model.
     """
 
     def __init__(
@@ -67,12 +68,12 @@ class BertClassifierStudent(TransformerStudent):
         super().__init__()
         if not isinstance(model, BertForSequenceClassification):
             raise TypeError(f"model is {type(model).__name__}, expected BertForSequenceClassification")
-        check_fit(model, tokenizer, max_tokens, 5)
+        check_tokenizer_fits(model, tokenizer, max_tokens, min_tokens=5)
         if None in (tokenizer.cls_token_id, tokenizer.sep_token_id):
-            raise ValueError("the tokenizer has no [CLS] or no [SEP], expected both")
+            raise ValueError("the tokenizer lacks [CLS] or [SEP], expected a tokenizer with both")
         self.module: Any = model
         if pairs:
-            # Whoever asks the transformer for its states knows ids alone.
+            # Callers that run the BERT for its states pass no token types.
             self.bert.register_forward_pre_hook(_TokenTypes(tokenizer.sep_token_id), with_kwargs=True)
         self.tokenizer = tokenizer
         self.pairs = pairs
@@ -80,38 +81,38 @@ class BertClassifierStudent(TransformerStudent):
 
     @property
     def bert(self) -> Any:
-        """The ``BertModel`` under the classifier; for pairs it finds the token types in the ids itself."""
+        """The ``BertModel`` of the classifier. For pairs it derives the token types from the ids."""
         return self.module.bert
 
     @property
     def dim(self) -> int:
-        """Logits C."""
+        """Number of logits C."""
         return int(self.module.config.num_labels)
 
     def tokenize(self, texts: list[str]) -> tuple[Tensor, Tensor]:
-        """Padded ids (B, L) int64 with special tokens, and tokens of each text (B,) int64."""
-        return padded([row for row, _ in self._token_ids(texts)])
+        """Returns padded token ids (B, L) int64 with special tokens, and token counts (B,) int64."""
+        return pad_ids([row for row, _ in self._token_ids(texts)])
 
     def inputs(self, ids: Tensor, lengths: Tensor) -> dict[str, Tensor]:
-        """What the ``BertModel`` wants of what :meth:`tokenize` gives; at least one token is seen.
+        """Returns the inputs of the ``BertModel`` for the output of :meth:`tokenize`, without token types.
 
-        Token types are not among it: the model of a pair task finds them in the ids.
+        At least one token of each text is attended to.
         """
         mask = torch.arange(ids.shape[1], device=ids.device) < lengths.clamp(min=1)[:, None]
         return {"input_ids": ids.masked_fill(~mask, 0), "attention_mask": mask.long()}
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """Logits (B, C)."""
+        """Returns logits (B, C)."""
         logits: Tensor = self.module(**self.inputs(ids, lengths)).logits
         return logits
 
     def states(self, ids: Tensor, lengths: Tensor) -> BertStates:
-        """Embeddings, hidden states and attention scores of every layer; no logits."""
+        """Returns embeddings, hidden states and attention scores of every layer, without logits."""
         inputs = self.inputs(ids, lengths)
         return bert_states(self.bert, inputs, inputs["attention_mask"].bool())
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
-        """``"bert"`` and ``"classifier"``."""
+        """Returns the groups ``"bert"`` and ``"classifier"``."""
         return {"bert": list(self.bert.parameters()), "classifier": list(self.module.classifier.parameters())}
 
     def logits(self, texts: Sequence[str], *, batch_size: int = 64) -> npt.NDArray[np.float32]:
@@ -134,7 +135,7 @@ class BertClassifierStudent(TransformerStudent):
                 order = np.argsort([len(row) for row in rows], kind="stable")
                 for first in range(0, len(order), batch_size):
                     chosen = order[first : first + batch_size]
-                    ids, lengths = padded([rows[row] for row in chosen])
+                    ids, lengths = pad_ids([rows[row] for row in chosen])
                     with torch.inference_mode():
                         logits = self(ids.to(device), lengths.to(device)).float().cpu().numpy()
                     out[start + chosen] = logits
@@ -148,7 +149,7 @@ class BertClassifierStudent(TransformerStudent):
 
     def fingerprint(self) -> str:
         """Returns a short hash of weights, tokenizer and settings."""
-        return hashed(f"{self.max_tokens} {self.pairs}", self.tokenizer, self.module)
+        return weights_fingerprint(f"{self.max_tokens} {self.pairs}", self.tokenizer, self.module)
 
     def save(
         self,
@@ -180,7 +181,7 @@ class BertClassifierStudent(TransformerStudent):
                     (staging / name).write_text(text, encoding="utf-8")
 
     def _token_ids(self, texts: Sequence[str]) -> list[tuple[list[int], int]]:
-        # Ids of each text, cut, and how many there were before.
+        # The ids of each text, cut, and its number of tokens before the cut.
         if not texts:
             return []
         clean = [replace_lone_surrogates(text) for text in texts]
@@ -189,7 +190,7 @@ class BertClassifierStudent(TransformerStudent):
         coded = self.tokenizer(flat, add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
         width = 2 if self.pairs else 1
         start, end = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
-        found = []
+        rows = []
         for place in range(0, len(coded), width):
             group = coded[place : place + width]
             lengths = [len(ids) for ids in group]
@@ -197,18 +198,18 @@ class BertClassifierStudent(TransformerStudent):
             row = [start]
             for ids, count in zip(group, kept, strict=True):
                 row += [*ids[:count], end]
-            found.append((row, sum(lengths) + width + 1))
-        return found
+            rows.append((row, sum(lengths) + width + 1))
+        return rows
 
 
 class _TokenTypes:
-    # A hook that adds the token types: 1 after the first [SEP].
+    # A hook that adds the token types of a pair: 1 after the first [SEP].
 
     def __init__(self, end: int) -> None:
         self.end = end
 
     def __call__(self, _module: nn.Module, arguments: Any, named: dict[str, Any]) -> Any:
-        # The classifier hands on the ids by place.
+        # The classifier passes the ids as a positional argument.
         ids = arguments[0] if arguments else named.get("input_ids")
         if ids is None or named.get("token_type_ids") is not None:
             return arguments, named
@@ -219,10 +220,12 @@ class _TokenTypes:
 
 
 def _shortened(lengths: list[int], most: int) -> list[int]:
-    """How many tokens of each part are kept: the longest loses one at a time, the later of equal ones first.
+    """Returns the number of tokens to keep of each text of a pair, or of a single text.
+
+    The longer text loses one token at a time; of equally long texts, the second.
 
     Example:
-        [9, 4] to 10 gives [6, 4]; [9, 8] to 10 gives [5, 5].
+        Cut to 10 tokens, [9, 4] becomes [6, 4], and [9, 8] becomes [5, 5].
     """
     if sum(lengths) <= most:
         return lengths

@@ -1,4 +1,4 @@
-"""Students: what the trainer trains. Text to padded ids, ids to vectors, and a finished encoder at the end."""
+"""A CSE student: a differentiable CSE model with its tokenizer."""
 
 import os
 from typing import Any
@@ -13,33 +13,38 @@ from sentenc.encoders.cse.encoder import CSE, Tables
 from sentenc.nn.cse import CSEModule
 from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.students.base import EncoderStudent
-from sentenc.training.students.cse_rotation import map_root, principal_axes, turned, with_features_of_length
+from sentenc.training.students.cse_rotation import map_output, map_root, principal_rotation, scale_features
 
-_WORDS = ("embeddings", "token_weights", "projection")
+# Weights of the word path; all others belong to the n-gram path.
+_WORD_WEIGHTS = ("embeddings", "token_weights", "projection")
 
 
 class CSEStudent(EncoderStudent):
     """A CSE model to train.
 
     Args:
-        config: The model's shape.
-        tokenizer: Its vocabulary must fit ``config.vocab_size``, and ``skip_unknown`` ``config.unknown``.
-        embeddings: The start of the embeddings, (V, embedding_dim) float; random (normal) by default.
-        average: The rows of the plain average, (V, average_dim) float; they are not trained.
-        log_weights: The start of the log token weights, (V,) float; zero by default.
-        generator: Source of the random start.
-        dropout: Share of embedding elements dropped while training.
-        word_dropout: Share of whole tokens dropped while training.
-        ngram_warmup: Share of the training that goes to the word path alone; not with combine "concat".
-        sparse_embeddings: Sparse gradients for the embeddings, see :meth:`sparse_parameters`.
-        sentence_norm: How long the finished model's vectors are (root of the mean square), features that stand
-            beside them not counted; None leaves them as they are trained. Classifiers with a fixed
-            regularization depend on it, cosines do not.
-        average_norm: The same for the plain average, whose mean over texts is taken off.
-        ngram_norm: The same for features beside the vector (``"both"``), less their means.
+        config: The shape of the model.
+        tokenizer: The tokenizer. Its vocabulary must fit ``config.vocab_size``, and its ``skip_unknown`` must
+            agree with ``config.unknown``.
+        embeddings: Initial embeddings, (V, embedding_dim) float; random (normal) by default.
+        average: Embeddings of the plain average, (V, average_dim) float. They are not trained.
+        log_weights: Initial log token weights, (V,) float; zero by default.
+        generator: Source of random initial weights.
+        dropout: Share of the elements of token embeddings that is dropped in training.
+        word_dropout: Share of whole tokens that is dropped in training.
+        ngram_warmup: Share of the training, from its beginning, in which only the word path is trained; 0 with
+            combine "concat".
+        sparse_embeddings: Compute sparse gradients of the embeddings, see :meth:`sparse_parameters`.
+        sentence_norm: RMS norm of the finished model's sentence vectors, without the parts behind them. None
+            keeps the norm of training. Cosines do not depend on it, but classifiers with a fixed regularization
+            do.
+        average_norm: RMS norm of the plain average, whose mean over texts is subtracted. None keeps the average
+            unchanged.
+        ngram_norm: RMS norm of the centered n-gram features behind the sentence vector (``"both"``). None keeps
+            the features unchanged.
 
     Raises:
-        ValueError: The tokenizer, a start, a rate or a length does not fit the configuration.
+        ValueError: The tokenizer, an initial weight, a rate or a norm does not fit the configuration.
     """
 
     def __init__(
@@ -69,11 +74,11 @@ class CSEStudent(EncoderStudent):
                 f"tokenizer.skip_unknown is {tokenizer.skip_unknown}, but unknown={config.unknown!r}"
             )
         if not 0.0 <= ngram_warmup <= 1.0:
-            raise ValueError(f"ngram_warmup is {ngram_warmup}, expected a share in [0, 1]")
+            raise ValueError(f"ngram_warmup is {ngram_warmup}, expected a number from 0 to 1")
         if ngram_warmup and config.combine == "concat":
             raise ValueError(
                 f"ngram_warmup is {ngram_warmup} with combine='concat', expected 0 or another combine: "
-                "concatenated n-gram features cannot wait for the words"
+                "concatenated n-gram features are the only path and cannot be left out"
             )
         _check_norms(config, sentence_norm, average_norm, ngram_norm)
         self.config = config
@@ -85,14 +90,14 @@ class CSEStudent(EncoderStudent):
         self.module = CSEModule(config, generator, dropout=dropout, word_dropout=word_dropout)
         self.module.sparse_embeddings = sparse_embeddings
         if embeddings is not None:
-            self._start("embeddings", embeddings)
+            self._set_weight("embeddings", embeddings)
         if config.average_dim:
-            # It is there to keep what the objectives would let go.
+            # Training would let the average forget what it is meant to keep.
             self.module.weights["average"].requires_grad_(False)
             if average is not None:
-                self._start("average", average)
+                self._set_weight("average", average)
         if log_weights is not None and config.word_path:
-            self._start("token_weights", log_weights)
+            self._set_weight("token_weights", log_weights)
         self.set_progress(0.0)
 
     @classmethod
@@ -104,14 +109,14 @@ class CSEStudent(EncoderStudent):
         average: npt.NDArray[np.floating] | None = None,
         **options: Any,
     ) -> "CSEStudent":
-        """A student that goes on from a model: every weight is taken over, dequantized.
+        """Builds a student with all weights of a trained model, dequantized.
 
         Args:
-            encoder: The model.
-            config: Its own, or one with more beside the sentence vector.
-            average: Rows (V, average_dim) of a plain average, for a model that has none.
+            encoder: The trained model.
+            config: The model's configuration by default, or one with more parts behind the sentence vector.
+            average: Embeddings (V, average_dim) of a plain average, for a model that has none.
             options: ``dropout``, ``word_dropout``, ``ngram_warmup``, ``sparse_embeddings``,
-                ``sentence_norm``, ``average_norm``, ``ngram_norm``.
+                ``sentence_norm``, ``average_norm`` and ``ngram_norm`` of the class.
         """
         student = cls(
             config or encoder.config,
@@ -121,23 +126,23 @@ class CSEStudent(EncoderStudent):
             **options,
         )
         for name in encoder.config.shapes():
-            student._start(name, encoder.weight(name))
+            student._set_weight(name, encoder.weight(name))
         return student
 
     @property
     def dim(self) -> int:
-        """Length of the vectors."""
+        """Number of components of a vector."""
         return self.config.dim
 
     @property
     def loss_dim(self) -> int:
-        """The sentence vector alone where features (``"both"``) or a plain average stand beside it."""
+        """Number of components of the sentence vector, without a plain average and features (``"both"``)."""
         config = self.config
-        # What is concatenated alone has no other place in the vector: it is learned where it stands.
+        # With "concat" the features are the only output of the n-gram path, so the losses must see them.
         return config.dim if config.combine == "concat" else config.word_dim
 
     def tokenize(self, texts: list[str]) -> tuple[Tensor, Tensor]:
-        """Padded ids (B, L) int64 and tokens of each text (B,) int64, cut to ``config.max_tokens``."""
+        """Returns padded token ids (B, L) int64, cut to ``config.max_tokens``, and token counts (B,) int64."""
         ids, ends, _ = self.tokenizer.encode(texts, self.config.max_tokens)
         lengths = np.diff(ends, prepend=0)
         table = np.zeros((len(texts), max(1, int(lengths.max(initial=0)))), np.int64)
@@ -145,25 +150,25 @@ class CSEStudent(EncoderStudent):
         return torch.from_numpy(table), torch.from_numpy(lengths)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """Sentence vectors (B, dim); the zero vector for a text without tokens."""
+        """Returns sentence vectors (B, dim); the zero vector for a text without tokens."""
         vectors: Tensor = self.module(ids, lengths)
         return vectors
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
-        """``"embeddings"`` (embeddings, token weights, projection) and, if there are n-grams, ``"ngrams"``."""
-        found: dict[str, list[nn.Parameter]] = {"embeddings": []}
+        """Returns ``"embeddings"`` (embeddings, token weights, projection) and, if there are n-grams, ``"ngrams"``."""
+        groups: dict[str, list[nn.Parameter]] = {"embeddings": []}
         for name, parameter in self.module.weights.items():
             if not parameter.requires_grad:
                 continue
-            found.setdefault("embeddings" if name in _WORDS else "ngrams", []).append(parameter)
-        return found
+            groups.setdefault("embeddings" if name in _WORD_WEIGHTS else "ngrams", []).append(parameter)
+        return groups
 
     def set_progress(self, progress: float) -> None:
-        """Lets the n-gram path take part once the share ``ngram_warmup`` is over."""
+        """Sets training progress, from 0 to 1, and activates the n-gram path after the warm-up."""
         self.module.ngrams_active = progress >= self.ngram_warmup
 
     def sparse_parameters(self) -> list[nn.Parameter]:
-        """The embeddings, if their gradient is sparse (which suits ``torch.optim.SparseAdam``)."""
+        """Returns the embeddings if their gradient is sparse, as ``torch.optim.SparseAdam`` needs it."""
         return [self.module.weights["embeddings"]] if self.module.sparse_embeddings else []
 
     def encoder(
@@ -173,24 +178,25 @@ class CSEStudent(EncoderStudent):
         *,
         tables: Tables = "int8",
     ) -> CSE:
-        """The student as it is now, n-grams included, as a :class:`~sentenc.CSE` with float32 weights.
+        """Returns a :class:`~sentenc.CSE` with the current weights in float32, n-grams included.
 
         Args:
-            output_map: A linear map M (dim, t). Residual models only: (M M^T)^(1/2) is folded into the
-                weights, so that dot products are those of vectors times M.
-            rotate_on: Texts on whose principal axes the output is turned. A model that concatenates
-                has nothing to fold a rotation into, and keeps its axes.
+            output_map: A linear map M (dim, t). (M M^T)^(1/2) is folded into the weights, so that dot products
+                are those of the sentence vectors times M. Not for combine "concat".
+            rotate_on: Texts whose principal axes become the axes of the sentence vector. Ignored for combine
+                "concat", which has no matrix that a rotation can be folded into.
             tables: Kind of the encoder's tables.
 
         Raises:
-            ValueError: ``output_map`` is given and the model concatenates, or the shape is wrong.
+            ValueError: ``output_map`` is given for combine "concat", or has another shape.
         """
         weights = {
             name: self.module[name].detach().float().cpu().numpy().copy() for name in self.config.shapes()
         }
         config = self.config
         if output_map is not None:
-            config, weights = turned(config, weights, map_root(output_map.detach().double().cpu().numpy()))
+            root = map_root(output_map.detach().double().cpu().numpy())
+            config, weights = map_output(config, weights, root)
         if rotate_on and config.combine != "concat":
             config, weights = self._rotated(config, weights, rotate_on)
         return CSE(config, weights, self.tokenizer, tables=tables)
@@ -216,32 +222,32 @@ class CSEStudent(EncoderStudent):
     def _rotated(
         self, config: CSEConfig, weights: dict[str, npt.NDArray[np.float32]], texts: list[str]
     ) -> tuple[CSEConfig, dict[str, npt.NDArray[np.float32]]]:
-        # The output turned onto its principal axes, and vectors and features as long as they shall be.
+        # Rotates the sentence vector to its principal axes, and scales its parts to their norms.
         exact = CSE(config, weights, self.tokenizer, tables="float32")
-        found = exact.encode(texts, on_overflow="ignore")
+        outputs = exact.encode(texts, on_overflow="ignore").astype(np.float64)
         vectors, average, features = np.split(
-            found.astype(np.float64), [config.word_dim, config.word_dim + config.average_dim], axis=1
+            outputs, [config.word_dim, config.word_dim + config.average_dim], axis=1
         )
-        turn = principal_axes(vectors)
+        matrix = principal_rotation(vectors)
         if self.sentence_norm is not None:
-            turn = turn * (self.sentence_norm / _length(vectors))
-        config, weights = turned(config, weights, turn)
+            matrix = matrix * (self.sentence_norm / _rms_norm(vectors))
+        config, weights = map_output(config, weights, matrix)
         if self.average_norm is not None and config.average_dim:
             centered = average - average.mean(0)
-            rows = (weights["average"] - average.mean(0)) * (self.average_norm / _length(centered))
-            weights["average"] = rows.astype(np.float32)
+            scaled = (weights["average"] - average.mean(0)) * (self.average_norm / _rms_norm(centered))
+            weights["average"] = scaled.astype(np.float32)
         if self.ngram_norm is not None and config.combine == "both":
-            weights = with_features_of_length(config, weights, features, self.ngram_norm)
+            weights = scale_features(config, weights, features, self.ngram_norm)
         return config, weights
 
-    def _start(self, name: str, values: npt.NDArray[np.floating]) -> None:
+    def _set_weight(self, name: str, values: npt.NDArray[np.floating]) -> None:
         weight = self.module[name]
         if values.shape != weight.shape:
             raise ValueError(
-                f"the start of {name} has shape {values.shape}, expected {tuple(weight.shape)} (config)"
+                f"{name} has shape {values.shape}, expected {tuple(weight.shape)} for this configuration"
             )
         if not np.isfinite(values).all():
-            raise ValueError(f"the start of {name} has values that are not finite")
+            raise ValueError(f"{name} has a value that is not finite")
         with torch.no_grad():
             weight.copy_(torch.from_numpy(np.asarray(values, np.float32)))
 
@@ -259,10 +265,10 @@ def _check_norms(
         if value is not None and not fits:
             raise ValueError(
                 f"{name} is {value} with combine={config.combine!r} and average_dim="
-                f"{config.average_dim}, expected {expected} with it"
+                f"{config.average_dim}, expected {expected}"
             )
 
 
-def _length(vectors: npt.NDArray[np.float64]) -> float:
-    # The root of the mean square.
+def _rms_norm(vectors: npt.NDArray[np.float64]) -> float:
+    # The root of the mean squared norm.
     return float(np.sqrt((vectors * vectors).sum(1).mean()))

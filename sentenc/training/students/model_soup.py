@@ -1,8 +1,8 @@
-"""The mean of several refinements of one model: often better than any of them, at the cost of one.
+"""Averages the weights of several fine-tuned models (a model soup: Wortsman et al., ICML 2022).
 
-A "model soup" (Wortsman et al., ICML 2022): models that go on from the same weights with other seeds or settings
-lie in one basin, and the mean of their weights does too. Finished models are turned onto axes of their own, so
-they are brought back to common ones first.
+Models that were trained from the same weights with different seeds or settings lie in one basin of the loss, and
+so does the mean of their weights. It is often better than each of them, at the cost of one. Finished models have
+axes of their own, so their outputs are rotated to common axes first.
 """
 
 from collections.abc import Sequence
@@ -11,62 +11,65 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.cse.encoder import CSE
-from sentenc.training.students.cse_rotation import turned
+from sentenc.training.students.cse_rotation import map_output
 
-# Share of the embeddings that two models of one start may differ by. Refinements differ by some hundredths,
-# models of different starts by about one.
-_FAR = 0.5
+# Largest relative difference between the embeddings of two models. Models trained from the same weights differ
+# by a few hundredths, unrelated models by about one.
+_MAX_DIFFERENCE = 0.5
 
 
-def average(models: Sequence[CSE], *, card: str | None = None) -> CSE:
-    """The mean of models that went on from the same one, with int8 rows as a finished model has.
+def average_models(models: Sequence[CSE], *, card: str | None = None) -> CSE:
+    """Returns the mean of models that were trained from the same weights, with int8 rows as in a finished model.
 
-    The embeddings say how each is to be turned (orthogonal Procrustes: Schönemann, 1966) to lie on the axes of
-    the first. A plain average of words, where there is one, is the first model's: training does not change it.
+    The output of every model is rotated to the axes of the first one. The rotation aligns their embeddings
+    (orthogonal Procrustes: Schönemann, 1966). A plain average of words is the first model's, because training
+    does not change it.
 
     Args:
-        models: Two or more, of the same shape and tokenizer.
+        models: At least two models of the same shape and tokenizer.
         card: The model card.
 
     Raises:
-        ValueError: There are fewer than two, their shapes or tokenizers differ, they concatenate n-gram features
-            only, or one has not come from the same start.
+        ValueError: There are fewer than two models, their shapes or tokenizers differ, they only concatenate
+            n-gram features, or a model was not trained from the same weights as the first.
     """
     if len(models) < 2:
-        raise ValueError(f"models are {len(models)}, expected two or more")
+        raise ValueError(f"got {len(models)} models, expected at least 2")
     first = models[0]
     if first.config.combine == "concat":
         raise ValueError(
-            "combine is 'concat', expected 'residual' or 'both': n-gram features cannot be turned"
+            "combine is 'concat', expected 'residual' or 'both': n-gram features cannot be rotated"
         )
     for number, model in enumerate(models[1:], 1):
         if model.config != first.config or model.tokenizer.spec != first.tokenizer.spec:
-            raise ValueError(f"model {number} has another shape or tokenizer than model 0, expected the same")
-    parts = [_on_axes_of(first, model, number) for number, model in enumerate(models)]
+            raise ValueError(f"model {number} has another shape or tokenizer than model 0")
+    aligned = [_aligned_weights(first, model, number) for number, model in enumerate(models)]
     mean: dict[str, npt.NDArray[np.float32]] = {
-        name: np.asarray(np.mean([part[name] for part in parts], axis=0), np.float32) for name in parts[0]
+        name: np.asarray(np.mean([weights[name] for weights in aligned], axis=0), np.float32)
+        for name in aligned[0]
     }
     if first.config.average_dim:
         mean["average"] = first.weight("average")
     metadata = {"averaged": [model.metadata.get("name") for model in models]}
-    found = CSE(first.config, mean, first.tokenizer, tables=first.tables, metadata=metadata, card=card)
-    return found.compressed()
+    soup = CSE(first.config, mean, first.tokenizer, tables=first.tables, metadata=metadata, card=card)
+    return soup.compressed()
 
 
-def _on_axes_of(first: CSE, model: CSE, number: int) -> dict[str, npt.NDArray[np.float32]]:
-    reference, own = _tokens(first), _tokens(model)
+def _aligned_weights(first: CSE, model: CSE, number: int) -> dict[str, npt.NDArray[np.float32]]:
+    reference, own = _projected_embeddings(first), _projected_embeddings(model)
     left, _, right = np.linalg.svd(own.T @ reference)
-    turn = left @ right
-    off = float(np.linalg.norm(own @ turn - reference) / np.linalg.norm(reference))
-    if off > _FAR:
+    rotation = left @ right
+    difference = float(np.linalg.norm(own @ rotation - reference) / np.linalg.norm(reference))
+    if difference > _MAX_DIFFERENCE:
         raise ValueError(
-            f"the embeddings of model {number} differ from those of model 0 by {off:.2f} of their length, expected at "
-            f"most {_FAR}: models that went on from the same one"
+            f"the embeddings of model {number} differ from those of model 0 by {difference:.2f} of their norm, "
+            f"expected at most {_MAX_DIFFERENCE}: average models that were trained from the same weights"
         )
-    return turned(model.config, {name: model.weight(name) for name in model.config.shapes()}, turn)[1]
+    weights = {name: model.weight(name) for name in model.config.shapes()}
+    return map_output(model.config, weights, rotation)[1]
 
 
-def _tokens(model: CSE) -> npt.NDArray[np.float64]:
-    # The tokens as they stand in the output.
+def _projected_embeddings(model: CSE) -> npt.NDArray[np.float64]:
+    # The embeddings in the space of the output.
     embeddings = model.weight("embeddings").astype(np.float64)
     return embeddings @ model.weight("projection") if "projection" in model.config.shapes() else embeddings
