@@ -112,7 +112,7 @@ def test_keep_filters_before_pooling():
 def test_an_epoch_without_a_batch():
     with pytest.raises(CorpusError, match="an epoch has 3 examples, expected at least batch_size, 4"):
         next(batches(Made([1, 2, 3]), 4, 0))
-    with pytest.raises(CorpusError, match=r"has 1 examples that keep lets through, .* 2"):
+    with pytest.raises(CorpusError, match=r"has 1 examples .*batch_size, 2"):
         next(batches(Made([1, 2, 3]), 2, 0, keep=lambda examples: [len(e[0]) > 2 for e in examples]))
     assert lengths(next(batches(Made([1, 2, 3]), 3, 0))[1]) == [1, 2, 3]
 
@@ -120,11 +120,11 @@ def test_an_epoch_without_a_batch():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"batch_size": 0}, "batch_size is 0, expected at least 1"),
-        ({"pool": 0}, "pool is 0, expected at least 1"),
-        ({"start": -1}, "start is -1, expected at least 0"),
-        ({"seed": -2}, "seed is -2, expected at least 0"),
-        ({"epoch": -1}, "epoch is -1, expected at least 0"),
+        ({"batch_size": 0}, "batch_size is 0, expected .*>= 1"),
+        ({"pool": 0}, "pool is 0, expected .*>= 1"),
+        ({"start": -1}, "start is -1, expected .*>= 0"),
+        ({"seed": -2}, "seed is -2, expected .*>= 0"),
+        ({"epoch": -1}, "epoch is -1, expected .*>= 0"),
     ],
 )
 def test_arguments_are_refused_at_the_call(arguments, message):

@@ -226,7 +226,7 @@ def test_settings_are_checked(tmp_path):
         ([sentences], {"min_words": 5, "max_words": 4}, "min_words is 5 and max_words 4"),
         ([sentences], {"shuffle_buffer": 0}, "shuffle_buffer is 0"),
         ([sentences], {"max_malformed": 1.5}, "max_malformed is 1.5"),
-        ([sentences, pairs], {}, r"differ in texts an example \(sentences has 1, pairs has 2\)"),
+        ([sentences, pairs], {}, r"sentences has 1, pairs has 2"),
         ([sentences, Source(**good, weight=1.0)], {}, "some sources have a weight and some have none"),
     ]:
         with pytest.raises(ValueError, match=message):

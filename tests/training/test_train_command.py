@@ -139,7 +139,7 @@ def test_a_run_from_its_file_to_a_model_and_its_papers(folder, monkeypatch):
     best = max(rows, key=lambda row: row.get("dev", -100))
     for part in (
         "# model", "27 steps", f"those of step {best['step']}", "sentenc train run.toml", "kind = \"embedding_distillation\"",
-        "| sentences.txt | sentences | 301 | 301 |", "| pairs.tsv | pairs |", "vectors of 301 texts", "torch ",
+        "| sentences.txt | sentences | 301 | 301 |", "| pairs.tsv | pairs |", "embeddings of 301 texts", "torch ",
     ):  # fmt: skip
         assert part in card, part
     assert str(folder) not in card

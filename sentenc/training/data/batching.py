@@ -1,90 +1,89 @@
 """Batches of examples of similar length, endless over epochs and resumable at any batch."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
-from typing import Protocol
 
 import numpy as np
 
 from sentenc.errors import CorpusError
-
-Example = tuple[str, ...]
-Keep = Callable[[list[Example]], Iterable[bool]]
-
-
-class Examples(Protocol):
-    """What batches are made of: a :class:`sentenc.training.data.corpus.Corpus`, or its like."""
-
-    def epoch(self, seed: int, epoch: int) -> Iterator[Example]:
-        """The examples of an epoch, the same ones in the same order whenever it is asked."""
+from sentenc.training.data.examples import Example, ExampleFilter, ExampleSource
+from sentenc.validation import check_integer
 
 
 def batches(
-    corpus: Examples,
+    source: ExampleSource,
     batch_size: int,
     seed: int,
     start: int = 0,
     pool: int = 64,
     *,
-    keep: Keep | None = None,
+    keep: ExampleFilter | None = None,
     epoch: int = 0,
 ) -> Iterator[tuple[int, list[Example]]]:
-    """Cuts epoch after epoch into batches, without end.
+    """Divides the examples of one epoch after another into batches, endlessly.
 
-    ``batch_size * pool`` examples at a time are sorted by their number of characters, cut, and the batches
-    put into random order: within a batch texts are of similar length and little is padded. The examples
-    that fill no batch at the end of an epoch are left out; they are whichever come last, not the longest.
+    ``batch_size * pool`` examples at a time are sorted by their number of characters and divided into batches, and
+    the batches are put into random order. Within a batch the texts then have similar lengths and need little
+    padding. The last examples of an epoch that do not fill a batch are left out. They are the last in the corpus's
+    order, not the longest.
 
     Args:
-        corpus: Gives the examples.
-        batch_size: Examples a batch.
-        seed: Not negative; of the corpus's order and that of the batches.
-        start: Batches to leave out at the beginning: the rest is what it would have been with them. They
-            are read again, but not sorted.
-        pool: Batches that are sorted together.
-        keep: Given a list of examples, says of each whether to use it.
-        epoch: The epoch to begin with; ``start`` counts from its first batch. Resuming from the epoch and
-            the batch within it spares reading the epochs before.
+        source: The examples.
+        batch_size: Number of examples in a batch.
+        seed: Seed of the order of the examples and of the batches, at least 0.
+        start: Number of batches to skip. The other batches do not depend on it. Skipped examples are read, but
+            not sorted.
+        pool: Number of batches that are sorted together.
+        keep: Returns for each example whether it is used. None uses all.
+        epoch: The first epoch; ``start`` counts from its first batch. Resuming at an epoch and a batch within it
+            avoids reading the earlier epochs.
 
     Yields:
-        Number of the epoch, and a list of ``batch_size`` examples.
+        The number of the epoch and a list of ``batch_size`` examples.
 
     Raises:
-        ValueError: An argument is out of its range.
-        CorpusError: While running: an epoch has fewer examples than a batch.
+        TypeError, ValueError: An argument has the wrong type, or is out of its range.
+        CorpusError: During the iteration: an epoch has fewer examples than a batch.
     """
-    for name, value, least in (
-        ("batch_size", batch_size, 1), ("pool", pool, 1), ("start", start, 0), ("seed", seed, 0), ("epoch", epoch, 0),
-    ):  # fmt: skip
-        if value < least:
-            raise ValueError(f"{name} is {value}, expected at least {least}")
-    return _endless(corpus, batch_size, seed, start, pool, keep, epoch)
+    check_integer("batch_size", batch_size, at_least=1)
+    check_integer("pool", pool, at_least=1)
+    for name, value in (("start", start), ("seed", seed), ("epoch", epoch)):
+        check_integer(name, value, at_least=0)
+    return _endless_batches(source, batch_size, seed, start, pool, keep, epoch)
 
 
-def _endless(
-    corpus: Examples, batch_size: int, seed: int, start: int, pool: int, keep: Keep | None, epoch: int
+def _endless_batches(
+    source: ExampleSource,
+    batch_size: int,
+    seed: int,
+    start: int,
+    pool: int,
+    keep: ExampleFilter | None,
+    epoch: int,
 ) -> Iterator[tuple[int, list[Example]]]:
     while True:
         n_examples = 0
-        for number, examples in enumerate(_pools(corpus.epoch(seed, epoch), batch_size * pool, keep)):
+        for number, examples in enumerate(_pools(source.epoch(seed, epoch), batch_size * pool, keep)):
             n_batches = len(examples) // batch_size
             n_examples += len(examples)
             if start >= n_batches:
                 start -= n_batches
                 continue
-            # The corpus's own generator is that of (seed, epoch) alone.
+            # The corpus seeds its own generator with (seed, epoch).
             order = np.random.default_rng([seed, epoch, number + 1]).permutation(n_batches).tolist()
-            kept = sorted(examples[: n_batches * batch_size], key=_n_characters)
+            by_length = sorted(examples[: n_batches * batch_size], key=_n_characters)
             for place in order[start:]:
-                yield epoch, kept[place * batch_size : (place + 1) * batch_size]
+                yield epoch, by_length[place * batch_size : (place + 1) * batch_size]
             start = 0
         if n_examples < batch_size:
-            what = "examples" if keep is None else "examples that keep lets through"
-            raise CorpusError(f"an epoch has {n_examples} {what}, expected at least batch_size, {batch_size}")
+            which = "examples" if keep is None else "examples that keep selects"
+            raise CorpusError(
+                f"an epoch has {n_examples} {which}, expected at least batch_size, {batch_size}"
+            )
         epoch += 1
 
 
-def _pools(examples: Iterator[Example], size: int, keep: Keep | None) -> Iterator[list[Example]]:
+def _pools(examples: Iterator[Example], size: int, keep: ExampleFilter | None) -> Iterator[list[Example]]:
     pooled: list[Example] = []
     while chunk := list(islice(examples, size - len(pooled))):
         pooled += chunk if keep is None else _filtered(chunk, keep)
@@ -95,8 +94,8 @@ def _pools(examples: Iterator[Example], size: int, keep: Keep | None) -> Iterato
         yield pooled
 
 
-def _filtered(examples: list[Example], keep: Keep) -> list[Example]:
-    return [example for example, wanted in zip(examples, keep(examples), strict=True) if wanted]
+def _filtered(examples: list[Example], keep: ExampleFilter) -> list[Example]:
+    return [example for example, is_used in zip(examples, keep(examples), strict=True) if is_used]
 
 
 def _n_characters(example: Example) -> int:

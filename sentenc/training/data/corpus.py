@@ -12,33 +12,33 @@ import numpy as np
 from sentenc.errors import CorpusError
 from sentenc.io.rows import Malformed, Row
 from sentenc.training.data.deduplication import DedupSet
+from sentenc.training.data.examples import Example
 from sentenc.training.data.sources import COLUMNS, Reader, Source, open_source, settings_of
 
-__all__ = ["Corpus", "Example", "Source", "SourceReport"]
+__all__ = ["Corpus", "Source", "SourceReport"]
 
-Example = tuple[str, ...]
-# Lines before the share of malformed ones says anything.
-_ENOUGH_LINES = 1000
-_SHOWN = 5
-# Random numbers are drawn so many at once: one by one they cost more than the reading.
-_DRAWN = 1024
+# The number of lines from which on the fraction of malformed ones is checked.
+_LINES_BEFORE_CHECK = 1000
+_MALFORMED_LINES_SHOWN = 5
+# Drawing random numbers one by one would take longer than reading the file.
+_RANDOM_NUMBERS_PER_CALL = 1024
 
 
 @dataclass
 class SourceReport:
-    """What a source gave in an epoch: in its first pass, if it was repeated.
+    """Counts of what a source contained in an epoch; if the source is repeated, in its first pass.
 
     Attributes:
-        name: The source's files, as they were named.
-        read: Examples read (of ordered texts: pairs of neighbors), before the filters.
-        kept: Examples that passed the filters.
-        duplicates: Examples that had been read before, in this source or another.
-        too_short: Examples with a text of fewer than ``min_words``.
-        too_long: Examples with a text of more than ``max_words``.
-        lines: Lines (or rows) that were not blank.
-        malformed: Lines that hold no example.
-        first_malformed: The first few of them: "file:line: why".
-        passes: How often the source was begun.
+        name: The source's files, as the configuration names them.
+        read: Number of examples before the filters (of ordered texts: pairs of adjacent texts).
+        kept: Number of examples that passed the filters.
+        duplicates: Number of examples that had been read before, in this source or another one.
+        too_short: Number of examples with a text of fewer than ``min_words`` words.
+        too_long: Number of examples with a text of more than ``max_words`` words.
+        lines: Number of lines (or rows) that are not blank.
+        malformed: Number of lines that are not an example.
+        first_malformed: The first malformed lines, each as "file:line: reason".
+        passes: Number of passes over the source.
     """
 
     name: str
@@ -54,29 +54,29 @@ class SourceReport:
 
 
 class Corpus:
-    """Sources that are mixed, filtered and shuffled while they are read.
+    """Sources of examples that are mixed, filtered and shuffled while they are read.
 
-    Each draw picks a source by weight and takes its next example. An epoch ends when every source has run
-    out once. Files are read in an order of their own each epoch (in their order, where a source has a
-    ``limit``), and examples pass through a buffer from which one is taken at random: a file sorted over
-    more lines than the buffer holds is shuffled only locally. Memory is that of the buffer, and for
-    ``deduplicate`` 12 to 24 bytes an example.
+    Each draw selects a source at random, in proportion to its weight, and takes its next example. An epoch ends when
+    every source has ended once. In each epoch the files of a source are read in another random order (with a
+    ``limit``, in their given order). The examples pass through a buffer, from which one is taken at random. A sorted
+    file with more lines than the buffer is therefore shuffled only locally. The memory is that of the buffer, plus
+    12 to 24 bytes an example for ``deduplicate``.
 
     Args:
-        sources: Where the examples come from, all with as many texts an example.
-        min_words: Fewest words of a text, between white space.
-        max_words: Most words of a text.
-        deduplicate: Leave out an example with the same texts as an earlier one, of whichever source.
-        shuffle_buffer: Examples among which one is chosen at random; 1 leaves the order of the draws.
-        max_malformed: The share of lines of a source that may be malformed. They are skipped.
+        sources: The sources. The examples of all of them have the same number of texts.
+        min_words: Smallest number of words of a text, as separated by white space.
+        max_words: Largest number of words of a text.
+        deduplicate: Leave out examples whose texts equal those of an earlier example of any source.
+        shuffle_buffer: Number of examples from which one is taken at random. 1 keeps the order of the draws.
+        max_malformed: Largest fraction of a source's lines that may be malformed. They are skipped.
 
     Attributes:
-        sources: As given.
-        columns: Texts of an example: 1, 2 or 3.
+        sources: The sources.
+        columns: Number of texts of an example: 1, 2 or 3.
 
     Raises:
-        ValueError: An argument is out of its range, sources differ in columns, or only some have a weight.
-        CorpusError: Files are missing or cannot hold the form; see also :meth:`epoch`.
+        ValueError: An argument is out of its range, the sources differ in ``columns``, or only some have a weight.
+        CorpusError: A file is missing, or its format cannot contain the form; see also :meth:`epoch`.
     """
 
     def __init__(
@@ -99,11 +99,13 @@ class Corpus:
         if shuffle_buffer < 1:
             raise ValueError(f"shuffle_buffer is {shuffle_buffer}, expected at least 1")
         if not 0 <= max_malformed <= 1:
-            raise ValueError(f"max_malformed is {max_malformed}, expected a share from 0 to 1")
+            raise ValueError(f"max_malformed is {max_malformed}, expected a fraction from 0 to 1")
         forms = {source.form: COLUMNS[source.form] for source in self.sources}
         if len(set(forms.values())) > 1:
-            found = ", ".join(f"{form} has {n}" for form, n in forms.items())
-            raise ValueError(f"sources differ in texts an example ({found}), expected as many in all")
+            numbers = ", ".join(f"{form} has {n}" for form, n in forms.items())
+            raise ValueError(
+                f"sources differ in the number of texts of an example ({numbers}), expected one number"
+            )
         weighted = [source.weight is not None for source in self.sources]
         if any(weighted) and not all(weighted):
             raise ValueError("some sources have a weight and some have none, expected all or none")
@@ -117,33 +119,34 @@ class Corpus:
         self._reports = [SourceReport(reader.name) for reader in self._readers]
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Example]:
-        """The examples of an epoch, in an order that seed and epoch determine.
+        """Yields the examples of an epoch, in an order that seed and epoch determine.
 
         Args:
-            seed: Not negative.
+            seed: Seed of the order, at least 0.
             epoch: Number of the epoch, from 0.
 
         Raises:
             ValueError: Seed or epoch is negative.
-            CorpusError: While reading: a file is damaged, lacks the fields, or too many lines of a source
-                are malformed; at the end: no example was left.
+            CorpusError: During the iteration: a file is damaged or lacks the fields, too many lines of a source
+                are malformed, or no example is left at the end.
         """
         if seed < 0 or epoch < 0:
-            raise ValueError(f"seed is {seed} and epoch {epoch}, expected neither to be negative")
+            raise ValueError(f"seed is {seed} and epoch is {epoch}, expected at least 0")
         return self._epoch(np.random.default_rng([seed, epoch]))
 
     def report(self) -> tuple[SourceReport, ...]:
-        """What each source gave in the epoch begun last; complete when that has ended."""
+        """Returns the counts of each source in the last epoch that was begun, as far as it has been read."""
         return tuple(self._reports)
 
     def estimate(self) -> int:
-        """About how many examples an epoch has, before filters: for a bar, not for arithmetic."""
+        """Estimates the number of examples in an epoch before the filters, for a progress bar."""
         return max(1, round(sum(self._sizes())))
 
     def fingerprint(self) -> str:
-        """A hash (hex) of what determines the examples: settings, and size and both ends of every file.
+        """Returns a hash (hex) of what determines the examples: settings, and size and both ends of every file.
 
-        Files go by name, without their folder. ``max_malformed`` is not in it: it changes no example.
+        It contains the names of the files without their folders. It does not contain ``max_malformed``, which
+        changes no example.
         """
         settings = {
             "min_words": self._min_words,
@@ -166,27 +169,29 @@ class Corpus:
         return self._estimates
 
     def _weights(self) -> list[float]:
-        given = [source.weight for source in self.sources if source.weight is not None]
-        # An empty file is drawn from too, to find that it has run out.
-        return given or [max(size, 1.0) for size in self._sizes()]
+        weights = [source.weight for source in self.sources if source.weight is not None]
+        # An empty file needs a weight too: a draw must discover that it has ended.
+        return weights or [max(size, 1.0) for size in self._sizes()]
 
     def _epoch(self, rng: np.random.Generator) -> Iterator[Example]:
         order_rng, draw_rng, shuffle_rng = rng.spawn(3)
         seen = DedupSet() if self._deduplicate else None
         streams = [
-            _Stream(source, reader, self._min_words, self._max_words, self._max_malformed, seen, order_rng)
+            _ExampleStream(
+                source, reader, self._min_words, self._max_words, self._max_malformed, seen, order_rng
+            )
             for source, reader in zip(self.sources, self._readers, strict=True)
         ]
         self._reports = [stream.report for stream in streams]
-        # One source needs no estimate of its size.
+        # A single source needs no weight, and so no estimate of its size.
         weights = self._weights() if len(streams) > 1 else [1.0]
         yield from _shuffled(_mixed(streams, weights, draw_rng), self._shuffle_buffer, shuffle_rng)
         if not any(stream.report.kept for stream in streams):
-            raise CorpusError(f"the corpus is empty: {'; '.join(map(_why_nothing, self._reports))}")
+            raise CorpusError(f"the corpus is empty: {'; '.join(map(_describe_empty, self._reports))}")
 
 
-class _Stream:
-    # The examples of one source in one epoch, and the count of what was left out.
+class _ExampleStream:
+    # The examples of one source in one epoch, and the counts of its report.
     def __init__(
         self, source: Source, reader: Reader, min_words: int, max_words: int, max_malformed: float,
         seen: DedupSet | None, rng: np.random.Generator,
@@ -197,9 +202,9 @@ class _Stream:
         self._min_words, self._max_words, self._max_malformed = min_words, max_words, max_malformed
         self._seen = seen
         n_parts = len(reader.parts)
-        # "The first that pass" has a meaning only in the order of the files.
+        # A limit takes the first examples that pass, which only a fixed order of the files defines.
         self._order = range(n_parts) if source.limit else rng.permutation(n_parts).tolist()
-        # For later passes, whether each example was kept in the first: in them everything has been seen.
+        # Whether the first pass kept each example. Later passes need this, because all examples are duplicates then.
         self._was_kept = bytearray()
 
     def first_pass(self) -> Iterator[Example]:
@@ -240,10 +245,10 @@ class _Stream:
         for index in self._order:
             part = self._reader.parts[index]
             rows = self._well_formed(part, self._reader.rows(part), count)
-            yield from _neighbors(rows) if self._source.form == "ordered" else filter(None, rows)
+            yield from _adjacent_pairs(rows) if self._source.form == "ordered" else filter(None, rows)
 
     def _well_formed(self, part: str, rows: Iterator[tuple[int, Row]], count: bool) -> Iterator[Example]:
-        # What is malformed becomes a blank line: of ordered texts, those around it are no neighbors.
+        # A malformed line becomes a blank one: the ordered texts before and after it are not adjacent.
         for number, row in rows:
             if count and row:
                 self.report.lines += 1
@@ -252,7 +257,7 @@ class _Stream:
                 continue
             if count:
                 self.report.malformed += 1
-                if len(self.report.first_malformed) < _SHOWN:
+                if len(self.report.first_malformed) < _MALFORMED_LINES_SHOWN:
                     self.report.first_malformed.append(f"{part}:{number}: {row.why}")
                 self._check_malformed(at_end=False)
             yield ()
@@ -260,7 +265,7 @@ class _Stream:
     def _check_malformed(self, at_end: bool) -> None:
         report = self.report
         if (
-            at_end or report.lines >= _ENOUGH_LINES
+            at_end or report.lines >= _LINES_BEFORE_CHECK
         ) and report.malformed > self._max_malformed * report.lines:
             raise CorpusError(
                 f"{report.name}: {report.malformed} of {report.lines} lines are malformed "
@@ -269,7 +274,7 @@ class _Stream:
             )
 
 
-def _neighbors(rows: Iterator[Example]) -> Iterator[Example]:
+def _adjacent_pairs(rows: Iterator[Example]) -> Iterator[Example]:
     previous = ""
     for row in rows:
         text = row[0] if row else ""
@@ -278,7 +283,9 @@ def _neighbors(rows: Iterator[Example]) -> Iterator[Example]:
         previous = text
 
 
-def _mixed(streams: list[_Stream], weights: list[float], rng: np.random.Generator) -> Iterator[Example]:
+def _mixed(
+    streams: list[_ExampleStream], weights: list[float], rng: np.random.Generator
+) -> Iterator[Example]:
     passes = [stream.first_pass() for stream in streams]
     live = list(range(len(streams)))
     unfinished = set(live)
@@ -313,15 +320,15 @@ def _shuffled(examples: Iterator[Example], size: int, rng: np.random.Generator) 
 
 def _uniform(rng: np.random.Generator) -> Iterator[float]:
     while True:
-        yield from rng.random(_DRAWN).tolist()
+        yield from rng.random(_RANDOM_NUMBERS_PER_CALL).tolist()
 
 
 def _integers(rng: np.random.Generator, end: int) -> Iterator[int]:
     while True:
-        yield from rng.integers(end, size=_DRAWN).tolist()
+        yield from rng.integers(end, size=_RANDOM_NUMBERS_PER_CALL).tolist()
 
 
-def _why_nothing(report: SourceReport) -> str:
+def _describe_empty(report: SourceReport) -> str:
     return (
         f"{report.name} has {report.lines} lines ({report.malformed} malformed) with {report.read} examples, "
         f"{report.too_short} too short, {report.too_long} too long, {report.duplicates} duplicates"

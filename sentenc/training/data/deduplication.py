@@ -1,14 +1,14 @@
-"""A set of 64-bit keys in little memory: which examples were seen."""
+"""A memory-efficient set of examples, for deduplication."""
 
 from array import array
 from hashlib import blake2b
 
 
 class DedupSet:
-    """Keys of examples, 8 bytes each, in a table that is a third to two thirds full.
+    """A set of 64-bit hashes of examples, in an open-addressing table that is one to two thirds full.
 
-    A set of Python's holds some 70 bytes a key, which for a hundred million examples is memory that the
-    training needs. Two different examples are taken for one with probability n^2 / 2^65.
+    It takes 12 to 24 bytes an example. A Python set takes about 70, which is too much memory for a hundred million
+    examples. Among n examples, two different ones have the same hash with a probability of n^2 / 2^65.
     """
 
     def __init__(self) -> None:
@@ -20,8 +20,8 @@ class DedupSet:
         return self._count
 
     def add(self, texts: tuple[str, ...]) -> bool:
-        """Adds an example; False if it was there already."""
-        # Lengths keep ("a b", "c") and ("a", "b c") apart whatever the texts hold.
+        """Adds an example. Returns False if the set already contains it."""
+        # The lengths distinguish ("a b", "c") from ("a", "b c"), whatever characters the texts contain.
         content = "\0".join(texts) + "\0".join(str(len(text)) for text in texts[1:])
         key = int.from_bytes(blake2b(content.encode(), digest_size=8).digest(), "little") or 1
         slots, last = self._slots, self._capacity - 1

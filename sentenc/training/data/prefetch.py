@@ -1,4 +1,4 @@
-"""An iterator that works ahead in a thread: reading and tokenizing while the model computes."""
+"""Prefetches the items of an iterator in a thread: reads and tokenizes while the model computes."""
 
 import queue
 import threading
@@ -6,19 +6,19 @@ from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-# Seconds after which a waiting thread looks whether it is still wanted.
-_GLANCE = 0.2
+# Seconds after which a waiting thread checks whether the iterator was closed.
+_SECONDS_BETWEEN_CHECKS = 0.2
 
 
 class Prefetched(Generic[T]):
-    """The items of an iterator, in order, up to ``ahead`` of them made before they are asked for.
+    """The items of an iterator, in order, of which up to ``ahead`` are computed in advance.
 
-    What the iterator raises is raised at the place where its item would have come. :meth:`close` ends the
-    thread; so does the end of the iterator.
+    An exception of the iterator is raised in the place of the item that it prevented. The thread ends with the
+    iterator, or with :meth:`close`.
 
     Args:
-        items: Used by the thread alone from now on.
-        ahead: Items that may wait.
+        items: The iterator. Only the thread may use it from now on.
+        ahead: Largest number of items that wait.
     """
 
     def __init__(self, items: Iterator[T], ahead: int) -> None:
@@ -31,11 +31,11 @@ class Prefetched(Generic[T]):
         return self
 
     def __next__(self) -> T:
-        """The next item.
+        """Returns the next item.
 
         Raises:
             StopIteration: The iterator has ended, or this one was closed.
-            BaseException: Whatever the iterator raised.
+            BaseException: The iterator raised this exception.
         """
         if self._closed.is_set():
             raise StopIteration
@@ -46,7 +46,7 @@ class Prefetched(Generic[T]):
         return item  # type: ignore[return-value]
 
     def close(self) -> None:
-        """Ends the thread, and waits for it."""
+        """Stops the thread and waits for its end."""
         self._closed.set()
         self._thread.join()
 
@@ -62,7 +62,7 @@ class Prefetched(Generic[T]):
     def _put(self, entry: tuple[T | None, BaseException | None]) -> bool:
         while not self._closed.is_set():
             try:
-                self._queue.put(entry, timeout=_GLANCE)
+                self._queue.put(entry, timeout=_SECONDS_BETWEEN_CHECKS)
             except queue.Full:
                 continue
             return True

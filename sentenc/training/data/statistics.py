@@ -1,23 +1,19 @@
 """Statistics of a corpus: one pass over its first epoch, cached in a folder."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from sentenc.errors import CacheError
 from sentenc.io.atomic import replacing_folder
 from sentenc.io.progress import progress_bar
 from sentenc.training.data.corpus import Corpus, SourceReport
-from sentenc.training.data.examples import Example
-
-# Returns for each of n examples whether it is used: (n,) bool.
-ExampleFilter = Callable[[list[Example]], npt.NDArray[np.bool_]]
+from sentenc.training.data.examples import ExampleFilter
 
 _EXAMPLES_PER_BLOCK = 4096
 _STATISTICS, _TEXTS = "statistics.json", "texts.jsonl"

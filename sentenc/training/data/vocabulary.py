@@ -1,4 +1,4 @@
-"""Vocabularies of students: how often tokens occur, and a smaller WordPiece vocabulary from a large one."""
+"""Counts tokens, and prunes WordPiece vocabularies to the most frequent tokens."""
 
 import json
 from collections.abc import Iterable
@@ -10,16 +10,15 @@ import numpy.typing as npt
 
 from sentenc.tokenization.tokenizer import Tokenizer
 
-# Texts that are tokenized at a time.
-_BLOCK = 8192
-_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_TEXTS_PER_CALL = 8192
+_SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def token_frequencies(tokenizer: Tokenizer, texts: Iterable[str]) -> npt.NDArray[np.int64]:
-    """How often each token occurs in any number of texts: (V,) int64. Skipped words count nowhere."""
+    """Counts how often each token occurs in the texts: (V,) int64. Words that the tokenizer skips are not counted."""
     counts = np.zeros(tokenizer.vocab_size, np.int64)
     stream = iter(texts)
-    while block := list(islice(stream, _BLOCK)):
+    while block := list(islice(stream, _TEXTS_PER_CALL)):
         counts += np.bincount(tokenizer.encode(block)[0], minlength=len(counts))
     return counts
 
@@ -27,26 +26,26 @@ def token_frequencies(tokenizer: Tokenizer, texts: Iterable[str]) -> npt.NDArray
 def prune_vocabulary(
     tokenizer: Tokenizer, frequencies: npt.NDArray[np.integer], keep: int
 ) -> tuple[Tokenizer, npt.NDArray[np.int64]]:
-    """A WordPiece tokenizer of ``keep`` tokens, the most frequent ones of another.
+    """Prunes a WordPiece tokenizer to its ``keep`` most frequent tokens.
 
-    Whatever their frequency, it keeps special tokens, single characters, continuations of one
-    character, and every token with a character that is not there by itself where the token has it: so
-    a word that was tokenized still is, maybe into more pieces. That is certain where every character
-    has both tokens of its own, as in BERT's English vocabularies; elsewhere a word can be lost at the
-    border of two tokens that are kept for such a character.
+    Some tokens are kept whatever their frequency: special tokens, single characters, continuations of one
+    character, and tokens with a character that has no single-character token for its position. A word that could be
+    tokenized then still can, possibly into more pieces. This is certain if every character has both of its
+    single-character tokens, as in BERT's English vocabularies. In other vocabularies a word can become unknown
+    at the border of two tokens that are kept for such a character.
 
     Args:
-        tokenizer: A WordPiece tokenizer of V ids.
-        frequencies: How often each id occurs, (V,); see :func:`token_frequencies`.
-        keep: Tokens that the new vocabulary has.
+        tokenizer: A WordPiece tokenizer with V ids.
+        frequencies: Number of occurrences of each id, (V,); see :func:`token_frequencies`.
+        keep: Number of tokens of the new vocabulary.
 
     Returns:
-        The new tokenizer, and the old id of each of its ids, (keep,) int64, rising: the rows of an
-        embedding matrix that it needs.
+        The new tokenizer, and the old id of each new id, (keep,) int64, in rising order. They are the rows of an
+        embedding matrix to keep.
 
     Raises:
-        ValueError: It is no WordPiece tokenizer, the frequencies are of another length, or ``keep`` is
-            above V or below what has to be kept.
+        ValueError: The tokenizer is not WordPiece, ``frequencies`` has another shape, or ``keep`` is more than V or
+            less than the number of tokens that must be kept.
     """
     config = json.loads(tokenizer.spec)
     vocabulary = tokenizer.vocabulary
@@ -58,10 +57,10 @@ def prune_vocabulary(
     if not len(required) <= keep <= len(vocabulary):
         raise ValueError(
             f"keep is {keep}, expected {len(required)} (special tokens and single characters) to "
-            f"{len(vocabulary)} (all there are)"
+            f"{len(vocabulary)} (the whole vocabulary)"
         )
     others = np.array(sorted(set(vocabulary.values()) - required), np.int64)
-    # Of equally frequent tokens the first come first: vocabularies are sorted by frequency, roughly.
+    # Of equally frequent tokens, the first are kept: most vocabularies are roughly sorted by frequency.
     chosen = others[np.argsort(-frequencies[others], kind="stable")[: keep - len(required)]]
     kept = np.sort(np.concatenate([np.array(sorted(required), np.int64), chosen]))
     by_id = {index: token for token, index in vocabulary.items()}
@@ -70,9 +69,9 @@ def prune_vocabulary(
 
 
 def _required(model: dict[str, Any], vocabulary: dict[str, int]) -> set[int]:
-    # Ids that no frequency can drop.
+    # The ids that are kept whatever their frequency.
     prefix = model.get("continuing_subword_prefix", "##")
-    special = {*_SPECIAL, model.get("unk_token")}
+    special = {*_SPECIAL_TOKENS, model.get("unk_token")}
     required = set()
     for token, index in vocabulary.items():
         continues = token.startswith(prefix) and token != prefix
@@ -88,5 +87,5 @@ def _required(model: dict[str, Any], vocabulary: dict[str, int]) -> set[int]:
 
 
 def _is_marker(token: str) -> bool:
-    # "[unused12]" and the like: no text has them, since brackets are split off.
+    # Such as "[unused12]": no text is tokenized into it, because brackets are split off.
     return len(token) > 2 and token[0] == "[" and token[-1] == "]"

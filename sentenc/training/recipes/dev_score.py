@@ -1,4 +1,4 @@
-"""The dev score of a run: correlation of cosines with people's scores of sentence pairs."""
+"""The dev score of a run: the correlation of cosines with human scores of sentence pairs."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,17 +12,19 @@ from sentenc.metrics import paired_cosine, pearson, spearman
 
 
 def sts_score(path: Path, metric: str = "spearman") -> Callable[[Encoder], float]:
-    """Reads scored pairs, and gives the function that scores an encoder on them.
+    """Reads scored sentence pairs and returns a function that scores an encoder on them.
 
     Args:
-        path: TSV of score, text, text; no header.
+        path: TSV file without a header: a score and two texts on each line.
         metric: "spearman" or "pearson".
 
     Returns:
-        From an encoder to the correlation x 100.
+        A function that returns the correlation of an encoder's cosines with the scores, times 100.
 
     Raises:
-        TextFileError: A line is not of this form, or there are fewer than two; the message has the line.
+        TextFileError: A line does not have this form (the message contains its number), or there are fewer than
+            two lines.
+        OSError: The file cannot be read.
     """
     gold: list[float] = []
     left: list[str] = []

@@ -1,4 +1,4 @@
-"""The card of a trained model: what it is, what it scores, what it was made from and how."""
+"""Model cards of pretraining: kind, score, configuration, sources and versions of a trained model."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -25,14 +25,14 @@ def model_card(
     reports: Mapping[str, Sequence[SourceReport]],
     teacher_texts: int | None,
 ) -> str:
-    """A model card in Markdown.
+    """Returns a model card in Markdown.
 
     Args:
-        run: What was run.
-        name: The model's.
-        command: That began it.
+        run: The run.
+        name: Name of the model.
+        command: The command that started the run.
         dim: Length of the vectors.
-        outcome: steps, minutes, score (of the finished model, or None), step (of its weights) and examples.
+        outcome: "steps", "minutes", "step" (of the model's weights) and "score" (of the finished model, or None).
         corpora: The corpora by name.
         reports: The counts of each source, by corpus.
         teacher_texts: Number of texts with an embedding of the teacher; None without one.
@@ -44,15 +44,16 @@ def model_card(
     lines += ["## Scores", ""]
     if run.evaluation is not None and outcome["score"] is not None:
         lines += [
-            f"{run.evaluation.metric.capitalize()} of the cosine x 100 on `{_base(run.evaluation.sts)}`, which "
-            f'chose the weights if `keep` is "best": {outcome["score"]:.2f}.',
+            f"{run.evaluation.metric.capitalize()} correlation (x 100) of the cosines on "
+            f'`{_base_name(run.evaluation.sts)}`: {outcome["score"]:.2f}. If `keep` is "best", the weights were '
+            "selected by this score.",
         ]
     else:
-        lines += ["None: the run had no evaluation."]
+        lines += ["The run had no evaluation."]
     lines += ["", "## How it was made", "", "```", command, "```", ""]
     lines += [
         f"{outcome['steps']:,} steps in {outcome['minutes']:.1f} minutes; the weights are those of step "
-        f"{outcome['step']:,}. `log.jsonl` and `curve.png` beside this file show the course.",
+        f"{outcome['step']:,}. `log.jsonl` and `curve.png` in this folder show the learning curves.",
         "",
         "```toml",
         tomli_w.dumps(run.table).rstrip(),
@@ -62,7 +63,7 @@ def model_card(
         "",
     ]
     if run.teacher is not None:
-        texts = "" if teacher_texts is None else f", vectors of {teacher_texts:,} texts"
+        texts = "" if teacher_texts is None else f", embeddings of {teacher_texts:,} texts"
         lines += [f"Teacher: {_teachers(run.teacher)}{texts}.", ""]
     for corpus_name, corpus in corpora.items():
         lines += _corpus_lines(corpus_name, corpus, reports[corpus_name])
@@ -84,7 +85,7 @@ def _corpus_lines(name: str, corpus: Corpus, reports: Sequence[SourceReport]) ->
     lines += ["| files | form | read | kept | duplicates | too short | too long | malformed |"]
     lines += ["|---|---|---|---|---|---|---|---|"]
     for source, report in zip(corpus.sources, reports, strict=True):
-        files = ", ".join(map(_base, source.files))
+        files = ", ".join(map(_base_name, source.files))
         counts = (
             report.read, report.kept, report.duplicates, report.too_short, report.too_long, report.malformed,
         )  # fmt: skip
@@ -93,26 +94,26 @@ def _corpus_lines(name: str, corpus: Corpus, reports: Sequence[SourceReport]) ->
 
 
 def _teachers(teacher: TeacherConfig) -> str:
-    names = [_base(model) for model in teacher.models] or ["unnamed"]
+    names = [_base_name(model) for model in teacher.models] or ["unnamed"]
     if len(names) == 1:
         return names[0]
-    shares = normalized_weights(len(names), teacher.weights)
-    return "the vectors side by side of " + ", ".join(
-        f"{name} (share {share:.2f})" for name, share in zip(names, shares, strict=True)
+    weights = normalized_weights(len(names), teacher.weights)
+    return "the concatenated vectors of " + ", ".join(
+        f"{name} (weight {weight:.2f})" for name, weight in zip(names, weights, strict=True)
     )
 
 
 def package_versions() -> list[str]:
-    """Names and versions of the packages that a model depends on, those that are installed."""
-    found = []
+    """Returns names and versions of the installed packages that a trained model depends on."""
+    versions = []
     for package in _PACKAGES:
         try:
-            found.append(f"{package} {version(package)}")
+            versions.append(f"{package} {version(package)}")
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
-def _base(path: str) -> str:
-    # The folders of whoever trained it are nobody's business.
+def _base_name(path: str) -> str:
+    # A published card must not contain the author's folders.
     return path if path.startswith("hf:") else path.rstrip("/").rpartition("/")[2] or path

@@ -14,10 +14,9 @@ from sentenc.embedding_cache import EmbeddingCache
 from sentenc.encoders.base import Encoder
 from sentenc.training.config.pretraining import LossConfig, RunConfig, TeacherConfig
 from sentenc.training.data.corpus import Corpus
-from sentenc.training.data.examples import Example
+from sentenc.training.data.examples import Example, ExampleFilter
 from sentenc.training.data.statistics import (
     CorpusStatistics,
-    ExampleFilter,
     StatisticsRequest,
     corpus_statistics,
 )

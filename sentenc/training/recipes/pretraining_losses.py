@@ -11,8 +11,8 @@ from sentenc.embedding_cache import EmbeddingCache
 from sentenc.training.config.pretraining import LossConfig, RunConfig
 from sentenc.training.data.batching import batches
 from sentenc.training.data.corpus import Corpus
-from sentenc.training.data.examples import Example
-from sentenc.training.data.statistics import CorpusStatistics, ExampleFilter
+from sentenc.training.data.examples import Example, ExampleFilter
+from sentenc.training.data.statistics import CorpusStatistics
 from sentenc.training.engine.loss_terms import LossTerm
 from sentenc.training.losses import LOSSES, StateLoss, aligned_axes, make_loss, principal_axes
 from sentenc.training.losses.transformer_distillation import token_map
