@@ -233,7 +233,7 @@ def test_settings_are_checked(tmp_path):
             Corpus(sources, **options)
     assert Corpus([pairs, Source(files=(path,), form="ordered")]).columns == 2
     for seed, epoch in [(-1, 0), (0, -1)]:
-        with pytest.raises(ValueError, match="expected neither to be negative"):
+        with pytest.raises(ValueError, match=r"seed is .* epoch is .* expected at least 0"):
             Corpus([sentences]).epoch(seed, epoch)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 
 def word_splitter(lowercase: bool) -> Callable[[str], list[str]]:
-    """How :func:`init_from_words`'s tokenizer splits a text: at spaces, and around punctuation."""
+    """Returns the function by which :func:`init_from_words`'s tokenizer splits a text: at spaces and punctuation."""
     from tokenizers import normalizers, pre_tokenizers
 
     parts = splitter_spec(lowercase)
@@ -22,8 +22,8 @@ def word_splitter(lowercase: bool) -> Callable[[str], list[str]]:
 
 
 def splitter_spec(lowercase: bool) -> dict[str, dict[str, Any]]:
-    """The normalizer and pre-tokenizer of a ``tokenizer.json`` that splits at spaces and around punctuation."""
-    # Accents stay: "crème" has a vector of its own in most files.
+    """Returns the parts of a ``tokenizer.json`` that normalize a text and split it at spaces and punctuation."""
+    # Accents are kept: most files have a vector of "crème".
     return {
         "normalizer": {
             "type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True,
