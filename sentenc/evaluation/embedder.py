@@ -24,11 +24,13 @@ class Embedder(Protocol):
         name: The name in tables and file names.
         fingerprint: A string that changes whenever the vectors may change; None if there is no such string.
         settings: Everything besides the fingerprint that the vectors depend on.
+        similarity_dim: Number of leading columns that similarity compares; None for all columns.
     """
 
     name: str
     fingerprint: str | None
     settings: dict[str, Any]
+    similarity_dim: int | None
 
     def encode(self, texts: list[str]) -> Vectors:
         """Returns shape (n, dim), float32."""
@@ -41,6 +43,8 @@ class _EncoderEmbedder:
         self.name = name or str(getattr(encoder, "name", None) or type(encoder).__name__)
         self.fingerprint: str | None = encoder.fingerprint()
         self.settings: dict[str, Any] = {"normalize_embeddings": normalize, "truncate_dim": truncate}
+        columns = encoder.dim if truncate is None else truncate
+        self.similarity_dim = encoder.similarity_dim if encoder.similarity_dim < columns else None
         self._encoder = encoder
         self._batch_size = batch_size
 
@@ -57,6 +61,7 @@ class _FunctionEmbedder:
         self.name = name or str(getattr(function, "__name__", None) or type(function).__name__)
         self.fingerprint: str | None = None
         self.settings: dict[str, Any] = {}
+        self.similarity_dim: int | None = None
         self._function = function
 
     def encode(self, texts: list[str]) -> Vectors:

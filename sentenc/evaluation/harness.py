@@ -147,8 +147,17 @@ class _Run:
             "text": variant,
             "data": {file: self._checksum(file) for file in task.files(variant)},
             "versions": versions(),
-            "encoder": {"fingerprint": self._embedder.fingerprint, "settings": self._embedder.settings},
+            "encoder": {"fingerprint": self._embedder.fingerprint, "settings": self._settings(task)},
         }
+
+    def _settings(self, task: Task) -> dict[str, Any]:
+        """Returns the encode settings of a score. Cosine tasks are truncated to the columns of similarity."""
+        columns = self._columns(task)
+        settings = self._embedder.settings
+        return settings if columns is None else {**settings, "truncate_dim": columns}
+
+    def _columns(self, task: Task) -> int | None:
+        return self._embedder.similarity_dim if task.protocol.compares_similarity else None
 
     def _checksum(self, file: str) -> str:
         """Returns the SHA-256 of a file, which is computed once even if several tasks share the file."""
@@ -168,7 +177,7 @@ class _Run:
         label = f"{self._embedder.name}: {task.name}"
         with progress_bar(n_steps, label, self._show_progress_bar) as bar:
             started = time.perf_counter()
-            parts = self._encode(examples, texts, bar)
+            parts = self._encode(examples, texts, self._columns(task), bar)
             encoded = time.perf_counter()
             # Each task draws from a generator of its own, so that the order of tasks changes no score.
             rng = np.random.default_rng([self._config.seed, zlib.crc32(task.name.encode())])
@@ -179,7 +188,7 @@ class _Run:
             "name": self._embedder.name,
             "fingerprint": self._embedder.fingerprint,
             "dim": next(iter(parts.values())).vectors.shape[1],
-            "settings": self._embedder.settings,
+            "settings": self._settings(task),
         }
         return Score(
             **{**identity, "encoder": encoder},
@@ -193,14 +202,16 @@ class _Run:
         )
 
     def _encode(
-        self, examples: Mapping[str, Examples], texts: Sequence[str], bar: Bar
+        self, examples: Mapping[str, Examples], texts: Sequence[str], columns: int | None, bar: Bar
     ) -> dict[str, EncodedPart]:
         # All texts of the task in one call: a text that several parts share is encoded once.
         self._cached_embedder.encode(texts, bar)
         parts = {}
         for name, part in examples.items():
-            partners = None if part.partners is None else self._cached_embedder.encode(part.partners)
-            parts[name] = EncodedPart(part, self._cached_embedder.encode(part.texts), partners)
+            partners = None
+            if part.partners is not None:
+                partners = self._cached_embedder.encode(part.partners)[:, :columns]
+            parts[name] = EncodedPart(part, self._cached_embedder.encode(part.texts)[:, :columns], partners)
         return parts
 
 

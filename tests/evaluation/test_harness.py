@@ -9,6 +9,7 @@ from sentenc.errors import DataError
 from sentenc.evaluation import DataMismatchWarning, Results, SentEvalProbe, Task, evaluate
 from sentenc.metrics import paired_cosine, pearson, spearman
 from tests.evaluation.conftest import WordAverage
+from tests.support.models import make_cse
 
 SMALL = ["MR", "SST2", "TREC", "MRPC", "SICK-E", "SICK-R-supervised", "STS16", "STS-B-dev"]
 # Made-up files differ from the published ones. The first test checks the warning.
@@ -69,6 +70,17 @@ def test_a_split_score_is_that_of_scikit_learn_on_the_encoders_vectors(made_up, 
     models = [LogisticRegression(C=2.0**c, tol=1e-8, max_iter=9999).fit(*train) for c in range(-2, 4)]
     best = max(models, key=lambda model: model.score(*dev))
     assert run(made_up, "SST2").scores["SST2"] == round(100 * best.score(*test), 2)
+
+
+def test_cosine_tasks_score_the_columns_that_similarity_compares(made_up):
+    encoder = make_cse(combine="both", average_dim=6)
+    scores = run(made_up, ["STS16", "MR"], encoder).records
+    truncated = run(made_up, "STS16", encoder, truncate_dim=encoder.similarity_dim).records["STS16"]
+    assert scores["STS16"].metrics == truncated.metrics
+    assert scores["STS16"].encoder == truncated.encoder
+    assert (
+        scores["STS16"].encoder["dim"] == encoder.similarity_dim < encoder.dim == scores["MR"].encoder["dim"]
+    )
 
 
 @pytest.mark.parametrize("aggregation", ["all", "mean", "wmean"])

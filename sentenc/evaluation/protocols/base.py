@@ -83,12 +83,15 @@ class EvaluationProtocol(ABC):
         metric: The name of its main metric.
         part_names: The parts that a task must have; None if any set of parts is scored.
         raw_by_default: Whether raw text is encoded unless the user chooses a text variant.
+        compares_similarity: Whether only the columns are scored that :meth:`~sentenc.Encoder.similarity`
+            compares. The other columns are features for classifiers.
     """
 
     name: ClassVar[str]
     metric: ClassVar[str]
     part_names: ClassVar[tuple[str, ...] | None] = None
     raw_by_default: ClassVar[bool] = False
+    compares_similarity: ClassVar[bool] = False
 
     @abstractmethod
     def settings(self, config: ProtocolConfig) -> dict[str, Any]:

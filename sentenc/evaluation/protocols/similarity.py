@@ -14,12 +14,15 @@ from sentenc.metrics import Floats, paired_cosine, pearson, spearman
 class CosineSimilarity(EvaluationProtocol):
     """Spearman correlation of the pairs' cosines with their gold scores; nothing is trained.
 
+    The cosine is that of :meth:`~sentenc.Encoder.similarity`, over the first ``similarity_dim`` columns.
+
     Scores any number of parts: the sets of an STS year, or one test set.
     """
 
     name = "cosine"
     metric = "spearman"
     raw_by_default = True
+    compares_similarity = True
 
     def settings(self, config: ProtocolConfig) -> dict[str, Any]:
         """Returns the aggregation."""

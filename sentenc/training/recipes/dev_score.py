@@ -47,7 +47,9 @@ def sts_score(path: Path, metric: str = "spearman") -> Callable[[Encoder], float
     targets = np.array(gold)
 
     def score(encoder: Encoder) -> float:
-        a, b = (encoder.encode(texts, on_overflow="ignore") for texts in (left, right))
+        # The columns that similarity compares.
+        columns = encoder.similarity_dim
+        a, b = (encoder.encode(texts, truncate_dim=columns, on_overflow="ignore") for texts in (left, right))
         return 100 * correlation(paired_cosine(a, b), targets)
 
     return score
