@@ -1,11 +1,12 @@
-"""Peak memory of encoding a million short texts: the output, plus what a block needs.
+"""Measures the peak memory of encoding a million short texts.
 
     python benchmarks/encode_memory.py
 
-Measured in fresh processes: model2vec and sentenc, output in memory; sentenc into a memmap and by
-encode_iter from a generator, where the texts and the output are not held either.
+Each way runs in a fresh process: sentenc and model2vec with the output in memory, sentenc into a memory-mapped file,
+and sentenc by ``encode_iter`` from a generator, where neither the texts nor the output are in memory.
 """
 
+import argparse
 import json
 import resource
 import subprocess
@@ -23,6 +24,7 @@ def texts():
 
 
 def peak() -> float:
+    """Returns the peak resident memory of the process in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -39,32 +41,40 @@ def measure(way: str) -> dict:
 
         model = StaticModel(encoder.weight("embeddings"), Tokenizer.from_str(encoder.tokenizer.spec))
         model.encode(["warm"])
-    held = list(texts()) if way != "encode_iter" else None
+    all_texts = list(texts()) if way != "encode_iter" else None
     before = peak()
     if way == "encode":
-        encoder.encode(held)
+        encoder.encode(all_texts)
     elif way == "encode_iter":
-        assert sum(len(block) for block in encoder.encode_iter(texts())) == N
+        for _ in encoder.encode_iter(texts()):
+            pass
     elif way == "model2vec":
-        model.encode(held, use_multiprocessing=False)
+        model.encode(all_texts, use_multiprocessing=False)
     else:
         with tempfile.NamedTemporaryFile(suffix=".npy") as file:
             out = np.lib.format.open_memmap(file.name, "w+", np.float32, (N, encoder.dim))
-            encoder.encode(held, out=out)
+            encoder.encode(all_texts, out=out)
     output = N * encoder.dim * 4 / 2**20
     return {"way": way, "before_mib": before, "added_mib": peak() - before, "output_mib": output}
 
 
+def in_process(way: str) -> dict:
+    command = [sys.executable, __file__, "--way", way]
+    return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+
+
 def main() -> None:
-    if len(sys.argv) > 1:
-        print(json.dumps(measure(sys.argv[1])))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    way = parser.parse_args().way
+    if way:
+        print(json.dumps(measure(way)))
         return
     content = machine.circumstances()
     content["texts"] = N
-    content["rows"] = [
-        json.loads(subprocess.run([sys.executable, __file__, way], capture_output=True, check=True).stdout)
-        for way in WAYS
-    ]
+    content["rows"] = [in_process(way) for way in WAYS]
     machine.write("encode_memory", content)
     for row in content["rows"]:
         print(f"{row['way']:22} added {row['added_mib']:7.0f} MiB (output: {row['output_mib']:.0f} MiB)")

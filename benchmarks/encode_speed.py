@@ -1,11 +1,11 @@
-"""Sentences per second of cse-en beside its peers, in one run.
+"""Compares the encoding speed of cse-en with other fast encoders, in one run.
 
     python benchmarks/encode_speed.py [--texts FILE --source NAME]
 
-Peers: model2vec with cse-en's own vocabulary and dimension, wordllama, the mean of gensim word vectors,
-and all-MiniLM-L6-v2 through sentence-transformers. All of them encode the same sentences, by turns,
-for several rounds; medians are reported. Thread counts need their own processes, because rayon and
-OpenMP read theirs at the start.
+The other encoders are model2vec with the vocabulary and dimension of cse-en, wordllama, the mean of gensim word
+vectors, and all-MiniLM-L6-v2 in sentence-transformers. In several rounds all of them encode the same sentences in
+turn, and medians are reported. Each number of threads has a process of its own, because rayon and OpenMP read the
+number at their start.
 """
 
 import argparse
@@ -23,13 +23,13 @@ import machine
 import numpy as np
 
 ROUNDS = 6
-# Sentences for a system too slow for all of them.
+# Number of sentences for systems that are too slow for all of them.
 SLOW = {"MiniLM (sentence-transformers)": 128}
 BATCHES = {"1": 1, "64": 64, "all": None}
 
 
 def natural_sentences(path: Path | None) -> list[str]:
-    """ASCII sentences: the user's file, or the Lee corpus that comes with gensim."""
+    """Returns the ASCII sentences of a file, by default of the Lee corpus that gensim contains."""
     if path is not None:
         lines = path.read_text(encoding="utf-8").splitlines()
     else:
@@ -44,47 +44,48 @@ def natural_sentences(path: Path | None) -> list[str]:
 
 
 def mixed_script(sentences: list[str]) -> list[str]:
-    """Every fourth word in another guise: accents, punctuation of print, Cyrillic, CJK."""
-    guises = ["café naïve", "“quoted” — and…", "привет мир", "東京の天気", "Ærøskøbing", "€5 ½"]
-    rows = []
+    """Replaces every fourth word by words with accents, typographic punctuation, Cyrillic or CJK."""
+    replacements = ["café naïve", "“quoted” — and…", "привет мир", "東京の天気", "Ærøskøbing", "€5 ½"]
+    mixed = []
     for number, sentence in enumerate(sentences):
         words = sentence.split()
-        words[number % 4 :: 4] = [
-            guises[(number + i) % len(guises)] for i in range(len(words[number % 4 :: 4]))
-        ]
-        rows.append(" ".join(words))
-    return rows
+        positions = range(number % 4, len(words), 4)
+        for i, position in enumerate(positions):
+            words[position] = replacements[(number + i) % len(replacements)]
+        mixed.append(" ".join(words))
+    return mixed
 
 
 def systems(threads: int) -> dict:
     import sentenc
 
     encoder = sentenc.load("cse-en", threads=threads)
-    words = encoder.word_path()
-    found = {"cse-en": encoder.encode, "cse-en, word path alone": words.encode}
-    rows = encoder.weight("embeddings")
-    found["cse-en-tiny"] = sentenc.load("cse-en-tiny", threads=threads).encode
-    found["model2vec, same vocabulary"] = _model2vec(encoder, rows)
-    found["gensim, mean of vectors"] = _gensim(encoder, rows)
-    found["wordllama"] = _wordllama()
-    found["MiniLM (sentence-transformers)"] = _minilm(threads)
-    return found
+    embeddings = encoder.weight("embeddings")
+    return {
+        "cse-en": encoder.encode,
+        "cse-en, word path alone": encoder.word_path().encode,
+        "cse-en-tiny": sentenc.load("cse-en-tiny", threads=threads).encode,
+        "model2vec, same vocabulary": _model2vec(encoder, embeddings),
+        "gensim, mean of vectors": _gensim(encoder, embeddings),
+        "wordllama": _wordllama(),
+        "MiniLM (sentence-transformers)": _minilm(threads),
+    }
 
 
-def _model2vec(encoder, rows):
+def _model2vec(encoder, embeddings):
     from model2vec import StaticModel
     from tokenizers import Tokenizer
 
-    model = StaticModel(rows.astype(np.float32), Tokenizer.from_str(encoder.tokenizer.spec))
+    model = StaticModel(embeddings.astype(np.float32), Tokenizer.from_str(encoder.tokenizer.spec))
     return lambda texts: model.encode(texts, use_multiprocessing=False)
 
 
-def _gensim(encoder, rows):
+def _gensim(encoder, embeddings):
     from gensim.models import KeyedVectors
 
-    known = {t: i for t, i in encoder.tokenizer.vocabulary.items() if t.isalpha()}
-    vectors = KeyedVectors(rows.shape[1])
-    vectors.add_vectors(list(known), rows[list(known.values())])
+    words = {token: i for token, i in encoder.tokenizer.vocabulary.items() if token.isalpha()}
+    vectors = KeyedVectors(embeddings.shape[1])
+    vectors.add_vectors(list(words), embeddings[list(words.values())])
     split = re.compile(r"\w+").findall
     return lambda texts: np.array(
         [vectors.get_mean_vector(split(t.lower()) or ["the"]) for t in _listed(texts)]
@@ -94,7 +95,7 @@ def _gensim(encoder, rows):
 def _wordllama():
     import wordllama
 
-    # Its wheel carries the weights but looks for the tokenizer under another name than it ships.
+    # The wheel contains the weights, but looks for the tokenizer under another name than it ships.
     model = wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)
     return lambda texts: model.embed(_listed(texts))
 
@@ -113,7 +114,7 @@ def _listed(texts):
 
 
 def run(encode, texts: list[str], size: int | None) -> tuple[float, float]:
-    """Wall and CPU seconds of encoding all texts in calls of ``size``."""
+    """Returns the wall and CPU seconds of encoding all texts in calls of ``size`` texts; None: in one call."""
     wall, cpu = time.perf_counter(), time.process_time()
     if size is None:
         encode(texts)
@@ -127,37 +128,44 @@ def run(encode, texts: list[str], size: int | None) -> tuple[float, float]:
 
 
 def measure(threads: int, sets: dict[str, list[str]]) -> list[dict]:
-    found = systems(threads)
-    for encode in found.values():
+    """Returns one row per kind of text, batch size and system."""
+    encode_functions = systems(threads)
+    for encode in encode_functions.values():
         encode(sets["mixed script"][:300])
     seconds: dict = {}
     for number in range(ROUNDS):
-        # Another one begins every round: who comes after MiniLM finds the caches full of MiniLM.
-        names = list(found)
+        # The order rotates, because the system after MiniLM starts with caches full of MiniLM's data.
+        names = list(encode_functions)
         names = names[number % len(names) :] + names[: number % len(names)]
         for kind, texts in sets.items():
             for batch, size in BATCHES.items():
                 for name in names:
-                    encode = found[name]
-                    some = texts[: SLOW.get(name, 1000 if size == 1 else len(texts))]
+                    sample = texts[: SLOW.get(name, 1000 if size == 1 else len(texts))]
                     if name in SLOW and size == 1:
-                        some = some[:32]
-                    wall, cpu = run(encode, some, size)
-                    seconds.setdefault((kind, batch, name), []).append((wall / len(some), cpu / len(some)))
-    rows = []
-    for (kind, batch, name), times in seconds.items():
-        wall = statistics.median(w for w, _ in times)
-        cpu = statistics.median(c for _, c in times)
-        spread = [min(w for w, _ in times) * 1e6, max(w for w, _ in times) * 1e6]
-        rows.append(
-            {"threads": threads, "text": kind, "batch": batch, "system": name, "per_second": 1 / wall,
-             "wall_us": wall * 1e6, "cpu_us": cpu * 1e6, "wall_us_min_max": spread}
-        )  # fmt: skip
-    return rows
+                        sample = sample[:32]
+                    wall, cpu = run(encode_functions[name], sample, size)
+                    times = seconds.setdefault((kind, batch, name), [])
+                    times.append((wall / len(sample), cpu / len(sample)))
+    return [
+        {"threads": threads, "text": kind, "batch": batch, "system": name, **medians(times)}
+        for (kind, batch, name), times in seconds.items()
+    ]
+
+
+def medians(times: list[tuple[float, float]]) -> dict:
+    """Returns the medians of wall and CPU seconds per sentence, and the range of the wall seconds."""
+    walls, cpus = zip(*times, strict=True)
+    wall = statistics.median(walls)
+    return {
+        "per_second": 1 / wall,
+        "wall_us": wall * 1e6,
+        "cpu_us": statistics.median(cpus) * 1e6,
+        "wall_us_min_max": [min(walls) * 1e6, max(walls) * 1e6],
+    }
 
 
 def profile(texts: list[str]) -> dict:
-    """CPU microseconds a sentence, stage by stage, on one thread."""
+    """Returns the CPU microseconds per sentence of each stage of encoding, on one thread."""
     import sentenc
     from sentenc.kernels.encode import encode as kernel
     from sentenc.kernels.encode import tokenize
@@ -213,19 +221,29 @@ def table(rows: list[dict], reference: str = "model2vec, same vocabulary") -> st
 
 def in_process(threads: int, sets_file: str) -> list[dict]:
     environment = os.environ | {
-        "OMP_NUM_THREADS": str(threads), "RAYON_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads),
-        # Else OpenMP's threads go on spinning after MiniLM is done, on the time of whoever comes next.
-        "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "true" if threads > 1 else "false", "HF_HUB_OFFLINE": "1",
-    }  # fmt: skip
+        "OMP_NUM_THREADS": str(threads),
+        "RAYON_NUM_THREADS": str(threads),
+        "OPENBLAS_NUM_THREADS": str(threads),
+        # Otherwise OpenMP's threads keep spinning after MiniLM is done, and slow the next system down.
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "TOKENIZERS_PARALLELISM": "true" if threads > 1 else "false",
+        "HF_HUB_OFFLINE": "1",
+    }
     command = [sys.executable, __file__, "--threads", str(threads), "--sets", sets_file]
     result = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
     return json.loads(result.stdout.splitlines()[-1])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--texts", type=Path, help="one sentence a line; the Lee corpus by default")
-    parser.add_argument("--source", default="Lee corpus (gensim)", help="what the texts are, for the record")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--texts", type=Path, help="text file with one sentence per line; default: the Lee corpus"
+    )
+    parser.add_argument(
+        "--source", default="Lee corpus (gensim)", help="name of the texts, which the result contains"
+    )
     parser.add_argument("--threads", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--sets", help=argparse.SUPPRESS)
     options = parser.parse_args()

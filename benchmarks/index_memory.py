@@ -1,8 +1,9 @@
-"""Memory of `sentenc index build` as the file grows: the process's own, sampled; mapped files do not count.
+"""Measures the peak memory of ``sentenc index build`` for files of several sizes.
 
     python benchmarks/index_memory.py --texts FILE [--sizes 100000,1000000,2000000] [--store int8]
 
-FILE has a sentence a line; of it the first so many lines are indexed, from the command line as a user does.
+FILE contains one sentence per line. Each size indexes that number of lines from its beginning, by the command line.
+The anonymous memory of the process is sampled, so that mapped files do not count.
 """
 
 import argparse
@@ -20,9 +21,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--texts", type=Path, required=True)
-    parser.add_argument("--sizes", default="100000,1000000,2000000")
-    parser.add_argument("--store", default="int8")
+    parser.add_argument("--texts", type=Path, required=True, help="text file with one sentence per line")
+    parser.add_argument("--sizes", default="100000,1000000,2000000", help="numbers of lines to index")
+    parser.add_argument("--store", default="int8", help="how the index stores vectors")
     arguments = parser.parse_args()
     content = {**machine.circumstances(), "store": arguments.store, "builds": []}
     for size in map(int, arguments.sizes.split(",")):
@@ -44,11 +45,16 @@ def build(arguments: argparse.Namespace, size: int, kind: str, folder: Path) -> 
         peak = max(peak, machine.own_memory(child.pid))
         time.sleep(0.02)
     if child.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {child.returncode}")
+        raise SystemExit(f"{' '.join(command)} ended with exit code {child.returncode}")
+    seconds = time.perf_counter() - started
+    size_on_disk = sum(file.stat().st_size for file in (folder / "index").rglob("*") if file.is_file())
     return {
-        "lines": size, "kind": kind, "seconds": round(time.perf_counter() - started, 1), "MiB of its own": peak,
-        "MB on disk": round(sum(f.stat().st_size for f in (folder / "index").rglob("*") if f.is_file()) / 1e6, 1),
-    }  # fmt: skip
+        "lines": size,
+        "kind": kind,
+        "seconds": round(seconds, 1),
+        "MiB of its own": peak,
+        "MB on disk": round(size_on_disk / 1e6, 1),
+    }
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""The index at 100,000 and 1,000,000 sentences: build time, memory, size, and queries a second against recall.
+"""Measures the index at several sizes: build time, memory, size on disk, and queries per second against recall.
 
     python benchmarks/index_speed.py --texts FILE [--sizes 100000,1000000] [--model cse-en]
 
-FILE has a sentence a line: the first 1,000 lines are the queries, the rest is indexed. Each configuration
-runs in a process of its own, one after the other, on the same vectors; memory is the process's own, beyond
-the input, without what is mapped from files. Beside ours stand FAISS's own flat
-index and graph on the same vectors, searched with FAISS's own calls: what an index costs on top is ids,
-texts, payloads, exact scores, and deletions.
+FILE contains one sentence per line. The first 1,000 lines are the queries, and the rest is indexed. All
+configurations use the same vectors, one after the other, each in a process of its own. Memory is the anonymous memory
+of the process beyond its input, without mapped files. For comparison, the flat index and the graph of FAISS are
+measured on the same vectors with FAISS's own calls. They store neither ids, texts nor payloads, and have no exact
+scores and no deletions.
 """
 
 import argparse
@@ -24,18 +24,18 @@ import machine
 import numpy as np
 
 QUERIES = 1000
-OURS = ("exact", "ivf", "ivfpq", "hnsw")
+KINDS = ("exact", "ivf", "ivfpq", "hnsw")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--texts", type=Path, required=True)
-    parser.add_argument("--sizes", default="100000,1000000")
-    parser.add_argument("--model", default="cse-en")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", help="configurations, comma-separated")
+    parser.add_argument("--texts", type=Path, required=True, help="text file with one sentence per line")
+    parser.add_argument("--sizes", default="100000,1000000", help="numbers of sentences to index")
+    parser.add_argument("--model", default="cse-en", help="name or folder of the encoder")
+    parser.add_argument("--rounds", type=int, default=3, help="repetitions of each measurement")
+    parser.add_argument("--only", help="configurations to measure, separated by commas")
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def plot(content: dict) -> None:
-    """Queries a second against recall, a panel a size: results/index_speed.png."""
+    """Draws queries per second against recall, with one panel per size, into results/index_speed.png."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -81,9 +81,10 @@ def plot(content: dict) -> None:
 def measure(size: int, folder: Path, arguments: argparse.Namespace) -> dict:
     prepare(size, folder, arguments)
     rows = {}
-    configurations = [f"{kind}/float32" for kind in OURS] + ["ivf/int8", "auto/binary"]
+    configurations = [f"{kind}/float32" for kind in KINDS] + ["ivf/int8", "auto/binary"]
     configurations += ["faiss-flat", "faiss-hnsw"]
-    if size > 200_000:  # these take very long to build
+    # These take very long to build at large sizes.
+    if size > 200_000:
         configurations = [name for name in configurations if name not in ("ivfpq/float32", "faiss-hnsw")]
     for name in arguments.only.split(",") if arguments.only else configurations:
         command = [
@@ -103,12 +104,13 @@ def measure(size: int, folder: Path, arguments: argparse.Namespace) -> dict:
 
 
 def prepare(size: int, folder: Path, arguments: argparse.Namespace) -> None:
+    """Writes the vectors, the queries, the texts and the exact 10 best rows of each query."""
     from sentenc.registry import load
 
     with open(arguments.texts, encoding="utf-8") as file:
         lines = [line.rstrip("\n") for line, _ in zip(file, range(size + QUERIES), strict=False)]
     if len(lines) < size + QUERIES:
-        raise SystemExit(f"{arguments.texts} has {len(lines)} lines, expected {size + QUERIES} at least")
+        raise SystemExit(f"{arguments.texts} has {len(lines)} lines, expected at least {size + QUERIES}")
     vectors = load(arguments.model).encode(lines, normalize_embeddings=True)
     np.save(folder / "queries.npy", vectors[:QUERIES])
     np.save(folder / "vectors.npy", vectors[QUERIES:])
@@ -122,11 +124,12 @@ def prepare(size: int, folder: Path, arguments: argparse.Namespace) -> None:
 
 
 def work(name: str, folder: str, size: str, rounds: int) -> dict:
+    """Returns the measurements of one configuration."""
     path = Path(folder)
     vectors, queries = np.load(path / "vectors.npy", mmap_mode="r"), np.load(path / "queries.npy")
     best = [set(row) for row in np.load(path / "best.npy").tolist()]
     if name.startswith("faiss-"):
-        return peer(name, vectors, queries, best, rounds)
+        return measure_faiss(name, vectors, queries, best, rounds)
     from sentenc.retrieval import Index
 
     kind, store = name.split("/")
@@ -148,8 +151,11 @@ def work(name: str, folder: str, size: str, rounds: int) -> dict:
     index = Index.open(target)
     row = {
         "seconds": {"add": round(added - started, 1), "structure": round(built - added, 1)},
-        "MiB of memory while building": building, "MB on disk": round(index.info()["bytes"] / 1e6, 1), "points": [],
-    }  # fmt: skip
+        "MiB of memory while building": building,
+        "MB on disk": round(index.info()["bytes"] / 1e6, 1),
+        "points": [],
+    }
+    # The public interface has no way to set the search effort, because optimize() chooses it.
     structure = index._rows.structure
     efforts = [None] if structure is None else structure.efforts()
     chosen = None if structure is None else structure.effort
@@ -166,7 +172,7 @@ def work(name: str, folder: str, size: str, rounds: int) -> dict:
     return row
 
 
-def peer(name: str, vectors: np.ndarray, queries: np.ndarray, best: list[set], rounds: int) -> dict:
+def measure_faiss(name: str, vectors: np.ndarray, queries: np.ndarray, best: list[set], rounds: int) -> dict:
     import faiss
 
     started, before = time.perf_counter(), OwnMemory().peak
@@ -177,8 +183,7 @@ def peer(name: str, vectors: np.ndarray, queries: np.ndarray, best: list[set], r
         else faiss.IndexHNSWFlat(dim, 32, faiss.METRIC_INNER_PRODUCT)
     )
     index.add(np.ascontiguousarray(vectors))
-    row = {"seconds": {"add": 0.0, "structure": round(time.perf_counter() - started, 1)},
-           "points": []}  # fmt: skip
+    row = {"seconds": {"add": 0.0, "structure": round(time.perf_counter() - started, 1)}, "points": []}
     for effort in [None] if name == "faiss-flat" else (32, 64, 128):
         if effort:
             index.hnsw.efSearch = effort
@@ -189,8 +194,9 @@ def peer(name: str, vectors: np.ndarray, queries: np.ndarray, best: list[set], r
 
 
 def timed(search, queries: np.ndarray, best: list[set], rounds: int) -> dict:
+    """Returns the recall of a search function and its speed, in one call and with single queries."""
     batch, single = [], []
-    found = search(queries)
+    results = search(queries)
     for _ in range(rounds):
         started = time.perf_counter()
         search(queries)
@@ -199,7 +205,7 @@ def timed(search, queries: np.ndarray, best: list[set], rounds: int) -> dict:
         for i in range(200):
             search(queries[i : i + 1])
         single.append((time.perf_counter() - started) / 200 * 1000)
-    recall = np.mean([len(right & set(row)) / 10 for right, row in zip(best, found, strict=True)])
+    recall = np.mean([len(exact & set(row)) / 10 for exact, row in zip(best, results, strict=True)])
     return {
         "recall@10": round(float(recall), 4),
         "queries/s, 1,000 at once": round(float(np.median(batch)), 1),
@@ -208,7 +214,7 @@ def timed(search, queries: np.ndarray, best: list[set], rounds: int) -> dict:
 
 
 class OwnMemory:
-    """Peak of the memory that is the process's own, sampled: what is mapped from files does not count."""
+    """Samples the peak of the process's anonymous memory, so that mapped files do not count."""
 
     def __init__(self) -> None:
         self.peak = machine.own_memory()

