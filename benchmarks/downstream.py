@@ -1,15 +1,16 @@
-"""Classifiers that start from pretrained sentence embeddings, against chance, words, and larger encoders.
+"""Compares classifiers on pretrained sentence embeddings with random weights, TF-IDF and a larger encoder.
 
     python benchmarks/downstream.py --data FOLDER --work FOLDER [--tasks TREC,banking77] [--systems ...]
         [--fractions 0.01,0.1,1] [--seeds 5]
     python benchmarks/downstream.py --data FOLDER --work FOLDER --fit-time
 
-Tasks: SST2, TREC, MR, banking77 (accuracy), SICK-E (accuracy), SICK-R (Pearson). Every system learns from the
-same 1 %, 10 % and all of the training data; a seed draws the subset (and whatever else a system draws) and is
-the same for all systems. Test sets are scored and nothing else: every choice is made on training data. MR has
-no test set: a fifth of it, always the same, is one. Writes ``results/downstream/`` after every cell: JSON,
-table and plot. The same call goes on where it was stopped. ``--fit-time`` measures the head alone instead, on 10,000
-texts of banking77, encoding included, with all cores.
+Tasks: SST2, TREC, MR, banking77 (accuracy), SICK-E (accuracy), SICK-R (Pearson). Every system is trained on the same
+1 %, 10 % and all of the training data. A seed draws the subset and everything else that a system draws; it is the same
+for all systems. All choices are made on training data, and test sets are only scored. MR has no test set, so that a
+fixed fifth of it is used. Writes JSON, table and plot to ``results/downstream/`` after every cell. The same call
+resumes an interrupted run.
+
+``--fit-time`` measures only the head, on 10,000 texts of banking77, with all cores and including the encoding.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +40,19 @@ NAMES = ("SST2", "TREC", "MR", "SICK-E", "SICK-R", "banking77")
 HEAD, ALL, RANDOM = "cse-en, head", "cse-en, end to end", "random start, end to end"
 WORDS, MODEL2VEC, MINILM = "TF-IDF + LR", "model2vec classifier", "MiniLM + LR"
 SYSTEMS = (HEAD, ALL, RANDOM, WORDS, MODEL2VEC, MINILM)
-# The share of MR that is its test set, and the seed that draws it.
+# The fraction of MR that is its test set, and the seed that draws it.
 MR_TEST, MR_SEED = 0.2, 0
-# Texts on which the speed of vectors that are kept is measured.
-SAMPLE = 256
-# Of end-to-end tuning: steps that it may take at least, and steps without progress after which it ends.
-LEAST_STEPS, LEAST_PATIENCE = 600, 100
-# Of logistic regression on TF-IDF: chosen on a tenth of the training data.
+# Number of texts on which the speed of an encoder with stored vectors is measured.
+SPEED_SAMPLE = 256
+# End-to-end fine-tuning: the least number of steps, and the least number of steps without progress before it ends.
+MIN_STEPS, MIN_PATIENCE = 600, 100
+# Regularization strengths on TF-IDF; the best one on a tenth of the training data is used.
 STRENGTHS = (0.25, 1.0, 4.0, 16.0, 64.0, 256.0)
 
 
 @dataclass(frozen=True)
 class Data:
-    """Texts (or pairs) and targets of a task."""
+    """Texts or pairs and targets of a task."""
 
     kind: str
     train: tuple[list[Any], np.ndarray]
@@ -61,7 +63,7 @@ class Data:
         return self.kind != "texts"
 
     def subset(self, fraction: float, seed: int) -> tuple[list[Any], np.ndarray]:
-        """A random share of the training data, in random order."""
+        """Returns a random fraction of the training data, in random order."""
         texts, targets = self.train
         order = np.random.default_rng([seed, 11]).permutation(len(texts))
         chosen = order[: max(2, round(fraction * len(texts)))]
@@ -73,24 +75,23 @@ def read(name: str, folder: Path) -> Data:
         return Data("texts", *(_banking(folder / "banking77" / f"{part}.csv") for part in ("train", "test")))
     task = TASKS["SICK-R-supervised" if name == "SICK-R" else name]
     parts = task.read(folder, "raw" if task.raw else "senteval")
-    found = {}
+    kind = "texts"
+    labeled = {}
     for part, examples in parts.items():
-        pairs = examples.partners
-        items = examples.texts if pairs is None else list(zip(examples.texts, pairs, strict=True))
-        targets = examples.targets if name == "SICK-R" else np.array(task.classes)[examples.targets]
-        found[part] = (list(items), targets)
-    kind = "scores" if name == "SICK-R" else "texts" if parts_are_single(parts) else "pairs"
-    if "train" not in found:
-        texts, targets = next(iter(found.values()))
-        order = np.random.default_rng(MR_SEED).permutation(len(texts))
-        cut = round(MR_TEST * len(texts))
-        test, train = (([texts[i] for i in rows], targets[rows]) for rows in (order[:cut], order[cut:]))
-        return Data(kind, train, test)
-    return Data(kind, found["train"], found["test"])
-
-
-def parts_are_single(parts: dict[str, Any]) -> bool:
-    return next(iter(parts.values())).partners is None
+        items, targets = list(examples.texts), examples.targets
+        if examples.partners is not None:
+            items = list(zip(examples.texts, examples.partners, strict=True))
+            kind = "scores" if name == "SICK-R" else "pairs"
+        if kind != "scores":
+            targets = np.array(task.classes)[targets]
+        labeled[part] = (items, targets)
+    if "train" in labeled:
+        return Data(kind, labeled["train"], labeled["test"])
+    texts, targets = labeled["all"]
+    order = np.random.default_rng(MR_SEED).permutation(len(texts))
+    cut = round(MR_TEST * len(texts))
+    test, train = (([texts[i] for i in rows], targets[rows]) for rows in (order[:cut], order[cut:]))
+    return Data(kind, train, test)
 
 
 def _banking(path: Path) -> tuple[list[str], np.ndarray]:
@@ -99,8 +100,8 @@ def _banking(path: Path) -> tuple[list[str], np.ndarray]:
     return [row["text"] for row in rows], np.array([row["category"] for row in rows])
 
 
-class Kept(Encoder):
-    """An encoder whose vectors of some texts are kept in a file; what they cost is measured on a sample."""
+class StoredVectors(Encoder):
+    """An encoder with vectors that are stored in a file; their cost is measured on a sample of the texts."""
 
     def __init__(self, encoder: Encoder, texts: list[str], file: Path) -> None:
         self.encoder = encoder
@@ -112,12 +113,12 @@ class Kept(Encoder):
             np.save(part, vectors)
             part.rename(file)
         self._vectors = np.load(file)
-        chosen = np.random.default_rng(0).permutation(len(self._rows))[:SAMPLE]
+        chosen = np.random.default_rng(0).permutation(len(self._rows))[:SPEED_SAMPLE]
         sample = np.array(list(self._rows), object)[chosen].tolist()
         encoder.encode(sample[:8])
         started = time.perf_counter()
         encoder.encode(sample, on_overflow="ignore")
-        self.seconds_a_text = (time.perf_counter() - started) / len(sample)
+        self.seconds_per_text = (time.perf_counter() - started) / len(sample)
 
     @property
     def dim(self) -> int:
@@ -147,15 +148,15 @@ def estimator(data: Data, encoder: Any, seed: int, **options: Any) -> Any:
 
 
 class EndToEnd:
-    """Tuning of all weights, for so many epochs that few examples get a fair number of steps too."""
+    """Fine-tunes all weights, for enough epochs that a few examples are trained for enough steps."""
 
     def __init__(self, data: Data, seed: int, init: str) -> None:
         self.data, self.seed, self.init = data, seed, init
 
     def fit(self, items: list[Any], targets: np.ndarray) -> "EndToEnd":
         steps = math.ceil(len(items) / 32)
-        epochs = max(20, math.ceil(LEAST_STEPS / steps))
-        patience = max(3, math.ceil(LEAST_PATIENCE / steps))
+        epochs = max(20, math.ceil(MIN_STEPS / steps))
+        patience = max(3, math.ceil(MIN_PATIENCE / steps))
         self.model = estimator(
             self.data, "cse-en", self.seed, fine_tune="all", init=self.init, epochs=epochs, patience=patience
         ).fit(items, targets)
@@ -166,7 +167,7 @@ class EndToEnd:
 
 
 class TfidfModel:
-    """TF-IDF of words and word pairs, logistic regression (of pairs: on [|u - v|; u * v])."""
+    """TF-IDF of words and word pairs with logistic regression; pairs have the features [|u - v|; u * v]."""
 
     def __init__(self, data: Data, seed: int) -> None:
         self.data, self.seed = data, seed
@@ -186,20 +187,20 @@ class TfidfModel:
         self.vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
         self.vectorizer.fit([t for pair in items for t in pair] if self.data.is_pairs else items)
         x = self.features(items)
-        held = max(1, len(items) // 10)
+        n_dev = max(1, len(items) // 10)
         best = (-np.inf, STRENGTHS[0])
 
-        def made(strength: float) -> Any:
+        def regression(strength: float) -> Any:
             if self.data.kind == "scores":
                 return Ridge(alpha=1 / strength)
             return LogisticRegression(C=strength, max_iter=1000)
 
         for strength in STRENGTHS:
-            if len(set(targets[held:].tolist())) < 2:
+            if len(set(targets[n_dev:].tolist())) < 2:
                 break
-            score = made(strength).fit(x[held:], targets[held:]).score(x[:held], targets[:held])
-            best = max(best, (score, strength), key=lambda found: found[0])
-        self.model = made(best[1]).fit(x, targets)
+            score = regression(strength).fit(x[n_dev:], targets[n_dev:]).score(x[:n_dev], targets[:n_dev])
+            best = max(best, (score, strength), key=lambda scored: scored[0])
+        self.model = regression(best[1]).fit(x, targets)
         return self
 
     def predict(self, items: list[Any]) -> np.ndarray:
@@ -207,7 +208,7 @@ class TfidfModel:
 
 
 class Model2vecModel:
-    """model2vec's own classifier: its static vectors and a layer on top, trained end to end."""
+    """The classifier of model2vec: its static vectors and a layer on top, trained end to end."""
 
     def __init__(self, data: Data, seed: int, folder: Path) -> None:
         self.seed, self.folder = seed, folder
@@ -227,7 +228,7 @@ class Model2vecModel:
 
 
 def model2vec_folder(work: Path) -> Path:
-    """A distillation of all-MiniLM-L6-v2, made once."""
+    """Returns the folder of a distilled all-MiniLM-L6-v2, which is distilled once."""
     folder = work / "model2vec"
     if not folder.exists():
         from model2vec.distill import distill
@@ -237,16 +238,13 @@ def model2vec_folder(work: Path) -> Path:
 
 
 def systems(data: Data, name: str, work: Path) -> dict[str, Callable[[int], Any] | None]:
-    """From a seed to a model to fit; None where a system has nothing for such a task."""
-    kept: list[Kept] = []
+    """Returns a function per system from a seed to a model to fit; None if a system cannot do the task."""
 
-    def minilm(seed: int) -> Any:
-        if not kept:
-            items = data.train[0] + data.test[0]
-            texts = [text for pair in items for text in pair] if data.is_pairs else items
-            encoder = sentenc.load(machine.minilm_folder())
-            kept.append(Kept(encoder, texts, work / f"minilm-{name}.npy"))
-        return estimator(data, kept[0], seed)
+    @cache
+    def minilm_vectors() -> StoredVectors:
+        items = data.train[0] + data.test[0]
+        texts = [text for pair in items for text in pair] if data.is_pairs else items
+        return StoredVectors(sentenc.load(machine.minilm_folder()), texts, work / f"minilm-{name}.npy")
 
     return {
         HEAD: lambda seed: estimator(data, "cse-en", seed),
@@ -254,34 +252,38 @@ def systems(data: Data, name: str, work: Path) -> dict[str, Callable[[int], Any]
         RANDOM: lambda seed: EndToEnd(data, seed, "random"),
         WORDS: lambda seed: TfidfModel(data, seed),
         MODEL2VEC: None if data.is_pairs else lambda seed: Model2vecModel(data, seed, model2vec_folder(work)),
-        MINILM: minilm,
+        MINILM: lambda seed: estimator(data, minilm_vectors(), seed),
     }
 
 
 def measured(data: Data, model: Any, items: list[Any], targets: np.ndarray) -> dict[str, Any]:
-    """Score on the test set, and times; for vectors computed before, with the time that they took."""
+    """Returns the score on the test set and the times, which include the time of stored vectors."""
     wall, cpu = time.perf_counter(), time.process_time()
     model.fit(items, targets)
     fit_wall, fit_cpu = time.perf_counter() - wall, time.process_time() - cpu
     wall = time.perf_counter()
-    found = model.predict(data.test[0])
+    predicted = model.predict(data.test[0])
     predict_wall = time.perf_counter() - wall
     encoder = getattr(model, "encoder", None)
-    if isinstance(encoder, Kept):
+    if isinstance(encoder, StoredVectors):
         texts = 2 if data.is_pairs else 1
-        fit_wall += texts * len(items) * encoder.seconds_a_text
-        predict_wall += texts * len(data.test[0]) * encoder.seconds_a_text
+        fit_wall += texts * len(items) * encoder.seconds_per_text
+        predict_wall += texts * len(data.test[0]) * encoder.seconds_per_text
     gold = data.test[1]
-    score = np.corrcoef(found, gold)[0, 1] if data.kind == "scores" else np.mean(found == gold)
+    score = np.corrcoef(predicted, gold)[0, 1] if data.kind == "scores" else np.mean(predicted == gold)
     return {
-        "score": 100 * float(np.nan_to_num(score)), "n_train": len(items), "fit_seconds": fit_wall,
-        "fit_cpu_seconds": fit_cpu, "predict_texts_per_second": len(gold) / predict_wall,
-    }  # fmt: skip
+        "score": 100 * float(np.nan_to_num(score)),
+        "n_train": len(items),
+        "fit_seconds": fit_wall,
+        "fit_cpu_seconds": fit_cpu,
+        "predict_texts_per_second": len(gold) / predict_wall,
+    }
 
 
-def cell(rows: list[dict[str, Any]], task: str, system: str, fraction: float) -> list[float]:
+def cell(rows: list[dict[str, Any]], task: str, system: str, fraction: float) -> list[dict[str, Any]]:
+    """Returns the rows of all seeds of a cell."""
     key = (task, system, fraction)
-    return [r["score"] for r in rows if (r["task"], r["system"], r["fraction"]) == key]
+    return [row for row in rows if (row["task"], row["system"], row["fraction"]) == key]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -293,26 +295,25 @@ def table(rows: list[dict[str, Any]]) -> str:
         fields = []
         for task in tasks:
             for fraction in fractions:
-                found = cell(rows, task, system, fraction)
-                spread = f" ± {statistics.stdev(found):.1f}" if len(found) > 1 else ""
-                fields.append(f"{statistics.mean(found):.1f}{spread}" if found else "")
+                scores = [row["score"] for row in cell(rows, task, system, fraction)]
+                spread = f" ± {statistics.stdev(scores):.1f}" if len(scores) > 1 else ""
+                fields.append(f"{statistics.mean(scores):.1f}{spread}" if scores else "")
         lines.append(f"| {system} | " + " | ".join(fields) + " |")
     return "\n".join([*lines, "", *_times(rows, tasks)]) + "\n"
 
 
 def _times(rows: list[dict[str, Any]], tasks: list[str]) -> list[str]:
-    lines = ["All of the training data: seconds to fit, encoding included, and texts predicted a second.", ""]
+    lines = ["All training data: seconds to fit, including the encoding, and texts predicted per second.", ""]
     lines += ["| | " + " | ".join(tasks) + " |", "|---" * (len(tasks) + 1) + "|"]
     for system in SYSTEMS:
         fields = []
         for task in tasks:
-            key = (task, system, 1.0)
-            found = [r for r in rows if (r["task"], r["system"], r["fraction"]) == key]
-            if not found:
+            seeds = cell(rows, task, system, 1.0)
+            if not seeds:
                 fields.append("")
                 continue
-            fit = statistics.median(r["fit_seconds"] for r in found)
-            speed = statistics.median(r["predict_texts_per_second"] for r in found)
+            fit = statistics.median(row["fit_seconds"] for row in seeds)
+            speed = statistics.median(row["predict_texts_per_second"] for row in seeds)
             fields.append(f"{fit:.2g} s, {speed:,.0f}/s" if fit < 10 else f"{fit:.0f} s, {speed:,.0f}/s")
         lines.append(f"| {system} | " + " | ".join(fields) + " |")
     return lines
@@ -339,7 +340,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
             scores = [[row["score"] for row in own if row["n_train"] == size] for size in sizes]
             if not sizes:
                 continue
-            means = [statistics.mean(found) for found in scores]
+            means = [statistics.mean(of_size) for of_size in scores]
             panel.fill_between(
                 sizes,
                 list(map(min, scores)),
@@ -368,10 +369,10 @@ def write(rows: list[dict[str, Any]], about: dict[str, Any], output: Path) -> No
 
 
 def fit_time(folder: Path, output: Path) -> None:
-    """Seconds to fit the head on 10,000 texts of 77 classes, strength chosen, encoding included."""
+    """Measures fitting the head on 10,000 texts of 77 classes, including the encoding and the choice of C."""
     texts, labels = (part[:10_000] for part in read("banking77", folder).train)
     encoder = sentenc.load("cse-en")
-    # What a process does once: kernels, imports.
+    # Warm-up: kernels and imports.
     SentenceClassifier(encoder, C=1.0).fit(texts[:500], labels[:500])
     content = machine.circumstances() | {"texts": len(texts), "rows": []}
     for seed in range(1, 6):
@@ -394,7 +395,7 @@ def main() -> None:
     rows = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.exists() else []
     done = {(r["task"], r["system"], r["fraction"], r["seed"]) for r in rows}
     about = machine.circumstances()
-    # The kernels are compiled once a machine, which is no part of fitting.
+    # Compile the kernels, which happens once per machine and is not part of fitting.
     sentenc.load("cse-en").encode(["a"])
     for fraction in options.fractions:
         for name in options.tasks:
@@ -410,35 +411,40 @@ def main() -> None:
                         result = measured(data, make(seed), items, targets)
                     rows.append({"task": name, "system": system, "fraction": fraction, "seed": seed} | result)
                     write(rows, about, output)
-                    print(f"{name} {fraction:.0%} {system} seed {seed}: {result['score']:.2f}, "
-                          f"{result['fit_seconds']:.1f} s", flush=True)  # fmt: skip
+                    measurement = f"{result['score']:.2f}, {result['fit_seconds']:.1f} s"
+                    print(f"{name} {fraction:.0%} {system} seed {seed}: {measurement}", flush=True)
     print(table(rows))
 
 
 def _options() -> argparse.Namespace:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
 
-    def names(known: tuple[str, ...], separator: str) -> Callable[[str], list[str]]:
-        def parsed(text: str) -> list[str]:
-            found = [name.strip() for name in text.split(separator)]
-            if unknown := [name for name in found if name not in known]:
-                raise argparse.ArgumentTypeError(f"{unknown} unknown, expected some of {', '.join(known)}")
-            return found
+    def names(choices: tuple[str, ...], separator: str) -> Callable[[str], list[str]]:
+        def parse(text: str) -> list[str]:
+            selected = [name.strip() for name in text.split(separator)]
+            if unknown := [name for name in selected if name not in choices]:
+                raise argparse.ArgumentTypeError(
+                    f"{unknown[0]!r} is unknown, expected one or more of {', '.join(choices)}"
+                )
+            return selected
 
-        return parsed
+        return parse
 
     parser.add_argument(
         "--data", type=Path, required=True, help="folder in SentEval's layout, with banking77/"
     )
-    parser.add_argument("--work", type=Path, required=True, help="folder for vectors that are kept")
+    parser.add_argument("--work", type=Path, required=True, help="folder for vectors and distilled models")
     parser.add_argument("--tasks", type=names(NAMES, ","), default=list(NAMES))
-    parser.add_argument("--systems", type=names(SYSTEMS, ";"), default=list(SYSTEMS), help="with ; between")
+    parser.add_argument(
+        "--systems", type=names(SYSTEMS, ";"), default=list(SYSTEMS), help="systems, separated by semicolons"
+    )
     parser.add_argument(
         "--fractions", type=lambda t: [float(x) for x in t.split(",")], default=[0.01, 0.1, 1.0]
     )
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--fit-time", action="store_true", help="measure that instead")
+    parser.add_argument("--fit-time", action="store_true", help="measure the seconds to fit the head instead")
     parser.add_argument("-o", "--output", type=Path, default=FOLDER)
     return parser.parse_args()
 

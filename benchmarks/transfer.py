@@ -1,10 +1,10 @@
-"""The transfer suite on our models and on the baselines they must beat.
+"""Evaluates the shipped models and several baselines on the STS and transfer tasks.
 
     python benchmarks/transfer.py --data FOLDER [--models cse-en] [--baselines minilm,model2vec,random,tfidf]
 
-Writes ``results/transfer/``: one JSON an encoder, the table and the plot of all that are there, and where
-the last of them was measured. The
-numbers of all-MiniLM-L6-v2 validate readers and aggregations: its published STS row must come out.
+Writes to ``results/transfer/``: one JSON file per encoder, a table and a plot of all encoders in the folder, and a
+summary with the machine of the last measurement. all-MiniLM-L6-v2 validates the readers and aggregations, because
+its scores must agree with the published ones.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from sentenc.evaluation.harness import file_stem
 from sentenc.evaluation.senteval_tasks import select_tasks
 
 FOLDER = machine.RESULTS / "transfer"
-# MTEB's row; SICK-R on its test set as SentEval has it (MTEB's own is on all pairs).
+# The scores in MTEB, except that SICK-R is on the test set, as in SentEval. (MTEB uses all pairs.)
 PUBLISHED = {
     "STS12": 72.37,
     "STS13": 80.60,
@@ -44,7 +44,7 @@ def minilm() -> Any:
 
 
 def model2vec(folder: Path | None) -> Callable[[list[str]], np.ndarray]:
-    """A distillation of all-MiniLM-L6-v2, made anew (``model2vec[distill]``) or read from a folder."""
+    """Returns the encode function of a distilled all-MiniLM-L6-v2, read from a folder or distilled now."""
     from model2vec import StaticModel
 
     if folder is not None:
@@ -55,7 +55,7 @@ def model2vec(folder: Path | None) -> Callable[[list[str]], np.ndarray]:
 
 
 class RandomWords:
-    """Mean of a random vector for every lower-cased word: what a bag of words gives without training."""
+    """The mean of one random vector per lower-cased word: a bag of words without training."""
 
     def __init__(self, dim: int = 256) -> None:
         self.dim = dim
@@ -78,13 +78,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--tasks", default="all,sts-b-dev")
-    parser.add_argument("--models", default="cse-en", help="names or folders for sentenc.load")
+    parser.add_argument("--data", required=True, help="folder in SentEval's layout")
+    parser.add_argument("--tasks", default="all,sts-b-dev", help="tasks, separated by commas")
+    parser.add_argument("--models", default="cse-en", help="names or folders of models, separated by commas")
     parser.add_argument("--baselines", default="minilm,model2vec,random,tfidf")
-    parser.add_argument("--model2vec", type=Path, help="folder of a distilled model, to save making one")
+    parser.add_argument(
+        "--model2vec", type=Path, help="folder of a distilled model; by default one is distilled"
+    )
     parser.add_argument("--probe", choices=["logistic", "senteval"], default="logistic")
-    parser.add_argument("--cache", help="folder to keep vectors in between runs")
+    parser.add_argument("--cache", help="folder in which vectors are stored between runs")
     parser.add_argument("-o", "--output", type=Path, default=FOLDER)
     arguments = parser.parse_args()
     baselines = [name for name in arguments.baselines.split(",") if name]
@@ -103,7 +105,7 @@ def main() -> None:
                 on_score=lambda score: print(score.encoder["name"], score.task, score.value, flush=True),
             )
         )
-        # After every encoder: a run that is stopped keeps what it has.
+        # After every encoder, so that an interrupted run keeps its results.
         _write(results, arguments, time.perf_counter() - started)
     if "tfidf" in baselines:
         results.append(evaluate_bag_of_words(tasks, arguments.data))
@@ -111,19 +113,19 @@ def main() -> None:
 
 
 def _encoders(arguments: argparse.Namespace, baselines: list[str]) -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
+    encoders: list[tuple[str, Any]] = []
     for model in arguments.models.split(","):
         if model:
             from sentenc.registry import load
 
-            found.append((Path(model).name, load(model)))
+            encoders.append((Path(model).name, load(model)))
     if "minilm" in baselines:
-        found.append(("all-MiniLM-L6-v2", minilm()))
+        encoders.append(("all-MiniLM-L6-v2", minilm()))
     if "model2vec" in baselines:
-        found.append(("model2vec of all-MiniLM-L6-v2", model2vec(arguments.model2vec)))
+        encoders.append(("model2vec of all-MiniLM-L6-v2", model2vec(arguments.model2vec)))
     if "random" in baselines:
-        found.append(("random word vectors", RandomWords()))
-    return found
+        encoders.append(("random word vectors", RandomWords()))
+    return encoders
 
 
 def _write(measured: list[Results], arguments: argparse.Namespace, seconds: float) -> None:
@@ -139,23 +141,23 @@ def _write(measured: list[Results], arguments: argparse.Namespace, seconds: floa
         result.encoder: {"scores": result.scores, "averages": result.averages} for result in results
     }
     content["notes"] = {
-        BAG_OF_WORDS: "scikit-learn fold by fold, words and word pairs, no supervised relatedness"
+        BAG_OF_WORDS: "scikit-learn fold by fold; words and word pairs; without supervised relatedness"
     }
     machine.write(str((arguments.output / "summary").resolve()), content)
 
 
 def _with_earlier(measured: list[Results], folder: Path) -> list[Results]:
-    # What other runs have left in the folder stays in its tables; best STS average first.
+    """Adds the results of earlier runs in the folder, and sorts all by STS average, the best first."""
     names = {result.encoder for result in measured}
     earlier = [Results.from_json(path) for path in folder.glob("*.json") if path.name != "summary.json"]
-    found = measured + [result for result in earlier if result.encoder not in names]
-    return sorted(found, key=lambda result: -(result.averages.get("STS avg") or 0))
+    results = measured + [result for result in earlier if result.encoder not in names]
+    return sorted(results, key=lambda result: -(result.averages.get("STS avg") or 0))
 
 
 def _validate(result: Results) -> None:
     for task, published in PUBLISHED.items():
         if task in result.scores and abs(result.scores[task] - published) > 0.1:
-            warnings.warn(f"{task}: {result.scores[task]} instead of the published {published}", stacklevel=2)
+            warnings.warn(f"{task} is {result.scores[task]}, expected {published} as published", stacklevel=2)
 
 
 if __name__ == "__main__":
