@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sentenc import Encoder
-from tests.support.models import make_cse, make_sentence_transformer, make_tinybert, word_spec, wordpiece_spec
+from tests.support.models import make_bert, make_cse, make_sentence_transformer, word_spec, wordpiece_spec
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -50,12 +50,12 @@ ENCODERS = {
         windows="padded", word_path=False,
     ),
     "cse-whole-words": lambda _: make_cse(spec=word_spec()),
-    "tinybert": lambda _: make_tinybert(),
-    "tinybert-int8-weights": lambda _: make_tinybert(normalize=False).compressed(),
-    "tinybert-int8": lambda _: make_tinybert("int8"),
-    "tinybert-int8-throughout": lambda _: make_tinybert("int8", hidden_act="relu").compressed(),
-    "tinybert-linear": lambda _: make_tinybert(linear=True),
-    "tinybert-cased": lambda _: make_tinybert(spec=wordpiece_spec(lowercase=False), normalize=False),
+    "tinybert": lambda _: make_bert(),
+    "tinybert-int8-weights": lambda _: make_bert(normalize=False).compressed(),
+    "tinybert-int8": lambda _: make_bert("int8"),
+    "tinybert-int8-throughout": lambda _: make_bert("int8", hidden_act="relu").compressed(),
+    "tinybert-linear": lambda _: make_bert(linear=True),
+    "tinybert-cased": lambda _: make_bert(spec=wordpiece_spec(lowercase=False), normalize=False),
     "external": _external,
 }  # fmt: skip
 

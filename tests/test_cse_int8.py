@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sentenc import CSE, CSEConfig
+from sentenc.checkpoint import read_checkpoint
 from sentenc.encoders.cse.tables import INT16_BIAS, fold_tables
 from sentenc.tokenization.tokenizer import Tokenizer
 from tests.support.models import make_cse, wordpiece_spec
@@ -171,17 +172,18 @@ def test_features_are_as_close_to_float32_as_rounding_lets_them(phi):
     assert difference.max() > 0.1 * most.max()
 
 
-def test_stored_int8_rows_are_used_as_they_are():
+def test_stored_int8_rows_are_used_as_they_are(tmp_path):
     shape = {"widths": (), "average_dim": 7}
     small = make_cse("int8", **shape).compressed()
     weights = {name: small.weight(name) for name in small.config.shapes()}
     exact = CSE(small.config, weights, small.tokenizer, tables="float32")
     np.testing.assert_allclose(small.encode(TEXTS[:8]), exact.encode(TEXTS[:8]), rtol=0, atol=1e-6)
     # Also rows that fill less than 8 bits, which another rounding would change.
-    rows = {name: small._weights[name] // 3 for name in ("embeddings", "average")}
+    small.save(tmp_path / "model")
+    stored = read_checkpoint(tmp_path / "model").tensors
+    rows = {name: stored[name] // 3 for name in ("embeddings", "average")}
     third, exact_third = (
-        CSE(small.config, small._weights | rows, small.tokenizer, tables=tables)
-        for tables in ("int8", "float32")
+        CSE(small.config, stored | rows, small.tokenizer, tables=tables) for tables in ("int8", "float32")
     )
     np.testing.assert_allclose(third.encode(TEXTS[:8]), exact_third.encode(TEXTS[:8]), rtol=0, atol=1e-6)
     # Rows that are not stored so are rounded, by half a step of their own at most.

@@ -1,4 +1,4 @@
-"""The package itself: what importing costs, what is public, what errors say."""
+"""The package itself: the cost of its import, its public names and the size of its files."""
 
 import json
 import subprocess
@@ -70,5 +70,5 @@ def test_files_are_short():
     package = Path(sentenc.__file__).parent
     if Path(sysconfig.get_paths()["purelib"]) in package.parents:
         pytest.skip("only of interest in the repository")
-    for path in [*package.rglob("*.py"), *Path(__file__).parent.glob("*.py")]:
+    for path in [*package.rglob("*.py"), *Path(__file__).parent.rglob("*.py")]:
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, path

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 import sentenc
 from sentenc.cli import cli
-from tests.support.models import make_cse, make_tinybert
+from tests.support.models import make_bert, make_cse
 
 TEXTS = ["A man is playing a guitar.", "Someone plays an instrument.", "The stock market fell sharply."]
 
@@ -76,7 +76,7 @@ def test_texts_and_vectors_can_be_mixed(encoder):
     np.testing.assert_allclose(encoder.similarity(TEXTS[0], vectors[1])[0, 0], expected[0, 1], atol=1e-6)
     assert encoder.similarity([], TEXTS).shape == (0, 3)
     # An encoder without features for classifiers compares whole vectors.
-    plain = make_tinybert()
+    plain = make_bert()
     np.testing.assert_allclose(plain.similarity(TEXTS, TEXTS), cosines(plain.encode(TEXTS)), atol=1e-5)
 
 

@@ -9,7 +9,7 @@ from sentenc import QueueFullError, StoppedError
 from sentenc.serving.batcher import Job, MicroBatcher
 from sentenc.tokenization.tokenizer import Tokenizer
 from tests.support.doubles import Gated
-from tests.support.models import make_cse, make_tinybert
+from tests.support.models import make_bert, make_cse
 
 
 class Doubler:
@@ -219,7 +219,7 @@ async def test_waiting_requests_are_encoded_in_one_call(tiny):
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("make_encoder", [make_cse, make_tinybert])
+@pytest.mark.parametrize("make_encoder", [make_cse, make_bert])
 async def test_each_text_is_tokenized_once(make_encoder, monkeypatch):
     """The texts of a request are tokenized by the encoder alone, and counted there."""
     from sentenc.serving.config import ServerConfig

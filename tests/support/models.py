@@ -10,12 +10,74 @@ from sentenc.encoders.bert.config import BertConfig
 from sentenc.tokenization.tokenizer import Tokenizer
 
 WORDS = [
-    "a", "man", "is", "playing", "the", "guitar", "someone", "plays", "an", "instrument", "stock", "market",
-    "fell", "not", "good", "at", "all", "dog", "cat", "runs", "in", "park", "of", "and", "to", "he", "she",
-    "it", "was", "on", "for", "with", "as", "you", "that", "this", "be", "have", "from", "or", "by", "one",
-    "had", "but", "word", "words", "hello", "world", "new", "york", "time", "year", "people", "way", "day",
-    "thing", "tokyo", "crème", "naïve", "straße", "привет", "мир", "東", "京", "日", "本", "한",
-]  # fmt: skip
+    "a",
+    "man",
+    "is",
+    "playing",
+    "the",
+    "guitar",
+    "someone",
+    "plays",
+    "an",
+    "instrument",
+    "stock",
+    "market",
+    "fell",
+    "not",
+    "good",
+    "at",
+    "all",
+    "dog",
+    "cat",
+    "runs",
+    "in",
+    "park",
+    "of",
+    "and",
+    "to",
+    "he",
+    "she",
+    "it",
+    "was",
+    "on",
+    "for",
+    "with",
+    "as",
+    "you",
+    "that",
+    "this",
+    "be",
+    "have",
+    "from",
+    "or",
+    "by",
+    "one",
+    "had",
+    "but",
+    "word",
+    "words",
+    "hello",
+    "world",
+    "new",
+    "york",
+    "time",
+    "year",
+    "people",
+    "way",
+    "day",
+    "thing",
+    "tokyo",
+    "crème",
+    "naïve",
+    "straße",
+    "привет",
+    "мир",
+    "東",
+    "京",
+    "日",
+    "本",
+    "한",
+]
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789!\"#$%&'()*+,-./:;<=>?@[]^_`{|}~éñßäöüабвгд。、—…₂"
 
 
@@ -65,7 +127,7 @@ def word_spec() -> str:
 
 
 def random_weights(config: CSEConfig, seed: int = 0) -> dict[str, np.ndarray]:
-    """Weights of ordinary size, none of them zero, so that every path counts."""
+    """Weights of ordinary size, none of them zero, so that every path of the model matters."""
     rng = np.random.default_rng(seed)
     weights = {}
     for name, shape in config.shapes().items():
@@ -82,7 +144,7 @@ def make_cse(tables: str = "float32", spec: str | None = None, **shape) -> CSE:
 
 
 def random_bert_weights(config: BertConfig, seed: int = 0) -> dict[str, np.ndarray]:
-    """Weights large enough that attention and position count."""
+    """Weights that are large enough for attention and positions to matter."""
     rng = np.random.default_rng(seed)
     weights = {}
     for name, shape in config.shapes().items():
@@ -92,7 +154,7 @@ def random_bert_weights(config: BertConfig, seed: int = 0) -> dict[str, np.ndarr
     return weights
 
 
-def make_tinybert(compute: str = "float32", spec: str | None = None, **shape) -> BertEncoder:
+def make_bert(compute: str = "float32", spec: str | None = None, **shape) -> BertEncoder:
     tokenizer = Tokenizer(spec or wordpiece_spec(), skip_unknown=False)
     options = {
         "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
@@ -102,8 +164,13 @@ def make_tinybert(compute: str = "float32", spec: str | None = None, **shape) ->
     return BertEncoder(config, random_bert_weights(config), tokenizer, compute=compute)
 
 
+def dense_weights(encoder: CSE | BertEncoder) -> dict[str, np.ndarray]:
+    """Copies of all weights of an encoder, in float32."""
+    return {name: encoder.weight(name).copy() for name in encoder.config.shapes()}
+
+
 def make_sentence_transformer(folder: Path):
-    """A BERT of two small layers with mean pooling, in sentence-transformers' clothes."""
+    """A BERT of two small layers with mean pooling, as a ``SentenceTransformer``."""
     import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer

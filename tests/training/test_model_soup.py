@@ -9,7 +9,7 @@ from sentenc import CSE
 from sentenc.cli import cli
 from sentenc.training.students.cse_rotation import map_output
 from sentenc.training.students.model_soup import average_models
-from tests.support.models import WORDS, make_cse, make_tinybert, word_spec
+from tests.support.models import WORDS, make_bert, make_cse, word_spec
 
 TEXTS = ["the dog runs", "a cat fell in the park", "the man is playing the guitar", "stock market", ""]
 SHAPES = {
@@ -116,7 +116,7 @@ def test_the_command_writes_a_model(tmp_path):
 
 def test_the_command_says_what_it_cannot_average(tmp_path):
     make_cse().save(tmp_path / "a")
-    make_tinybert().save_compact(tmp_path / "b")
+    make_bert().save_compact(tmp_path / "b")
     result = CliRunner().invoke(cli, ["average", str(tmp_path / "a"), "-o", str(tmp_path / "c")])
     assert result.exit_code == 2
     assert "expected at least 2" in result.output

@@ -11,7 +11,7 @@ import sentenc
 from sentenc import BertEncoder, CheckpointError, SentenceTransformerEncoder
 from sentenc.encoders.bert.reading import read_bert_folder
 from sentenc.errors import NotBertError
-from tests.support.models import make_cse, make_tinybert, wordpiece_spec
+from tests.support.models import dense_weights, make_bert, make_cse, wordpiece_spec
 
 TEXTS = [
     "a man is playing the guitar",
@@ -26,7 +26,7 @@ CLOSE = {"rtol": 0, "atol": 1e-5}
 
 @pytest.fixture
 def folder(tmp_path):
-    make_tinybert().save(tmp_path / "model")
+    make_bert().save(tmp_path / "model")
     return tmp_path / "model"
 
 
@@ -94,13 +94,13 @@ def published(folder, *, suffix="bin", gamma=True, prefix="bert."):
 def pooled(encoder):
     """The same model with the mean alone, as a folder without modules is read."""
     config = type(encoder.config).from_dict(encoder.config.to_dict() | {"normalize": False, "max_tokens": 64})
-    return BertEncoder(config, encoder._weights, encoder.tokenizer)
+    return BertEncoder(config, dense_weights(encoder), encoder.tokenizer)
 
 
 @pytest.mark.parametrize("suffix", ["bin", "safetensors"])
 @pytest.mark.parametrize("prefix", ["bert.", ""])
 def test_published_tinyberts_are_read(folder, suffix, prefix):
-    expected = pooled(make_tinybert())
+    expected = pooled(make_bert())
     published(folder, suffix=suffix, prefix=prefix)
     found = sentenc.load(folder)
     assert isinstance(found, BertEncoder)
@@ -112,13 +112,13 @@ def test_vocab_txt_goes_with_its_settings(folder):
     published(folder)
     change(folder / "tokenizer_config.json", do_lower_case=False, model_max_length=30)
     found = sentenc.load(folder)
-    cased = make_tinybert(spec=wordpiece_spec(lowercase=False), normalize=False)
+    cased = make_bert(spec=wordpiece_spec(lowercase=False), normalize=False)
     assert found.max_tokens == 30
     np.testing.assert_array_equal(found.encode(TEXTS), cased.encode(TEXTS))
 
 
 def test_a_folder_without_modules_is_the_mean_alone(folder):
-    expected = pooled(make_tinybert())
+    expected = pooled(make_bert())
     (folder / "modules.json").unlink()
     found = sentenc.load(folder)
     assert found.max_tokens == 48
@@ -142,7 +142,7 @@ def test_weights_of_other_types(folder, kind):
     name = "encoder.layer.1.output.dense.weight"
     assert found.weights[name].dtype == (np.float16 if kind == "float16" else np.float32)
     np.testing.assert_array_equal(found.weights[name].astype(np.float32), weights[name].float().numpy())
-    expected = make_tinybert().encode(TEXTS)
+    expected = make_bert().encode(TEXTS)
     np.testing.assert_allclose(sentenc.load(folder).encode(TEXTS), expected, atol=0.05)
 
 
@@ -154,7 +154,7 @@ def test_weights_of_other_types(folder, kind):
 def test_case_is_folded_where_transformers_fold_it(tmp_path, tokenizer_class, stated, lowercase):
     transformers = pytest.importorskip("transformers")
     folder = tmp_path / "model"
-    make_tinybert(spec=wordpiece_spec(lowercase)).save(folder)
+    make_bert(spec=wordpiece_spec(lowercase)).save(folder)
     values = {"tokenizer_class": tokenizer_class or ..., "do_lower_case": ... if stated is None else stated}
     change(folder / "tokenizer_config.json", **values)
     reference = transformers.AutoTokenizer.from_pretrained(folder)
@@ -169,7 +169,7 @@ def test_case_is_folded_where_transformers_fold_it(tmp_path, tokenizer_class, st
 def test_settings_of_the_transformer_are_honoured(tmp_path, lowercase):
     pytest.importorskip("sentence_transformers")
     folder = tmp_path / "model"
-    make_tinybert(spec=wordpiece_spec(lowercase)).save(folder)
+    make_bert(spec=wordpiece_spec(lowercase)).save(folder)
     change(folder / "sentence_bert_config.json", do_lower_case=True, max_seq_length=7)
     found, reference = sentenc.load(folder), sentenc.load(folder, backend="torch")
     assert found.max_tokens == reference.max_tokens == 7
@@ -189,7 +189,7 @@ def test_without_a_stated_length_it_is_the_tokenizers_or_the_models(folder):
 
 
 def test_older_and_newer_spellings(folder):
-    expected = make_tinybert().encode(TEXTS)
+    expected = make_bert().encode(TEXTS)
     # Version 6 of sentence-transformers.
     set_modules(
         folder, "Transformer", "Pooling", "Normalize", package="sentence_transformers.base.modules.any"

@@ -10,7 +10,7 @@ from sentenc import BertEncoder
 from sentenc.encoders.bert.onnx_export import export_model
 from sentenc.encoders.bert.onnx_runtime import import_onnxruntime
 from sentenc.training.recipes.dev_score import sts_score
-from tests.support.models import WORDS, make_tinybert, random_bert_weights
+from tests.support.models import WORDS, make_bert, random_bert_weights
 
 TEXTS = [
     "a man is playing the guitar",
@@ -37,7 +37,7 @@ def pairs_file(path, encoder):
 
 @pytest.mark.parametrize("compute", ["float32", "int8"])
 def test_an_onnx_file_gives_the_vectors(tmp_path, compute):
-    encoder = make_tinybert(linear=True)
+    encoder = make_bert(linear=True)
     report = encoder.export_onnx(tmp_path / "model.onnx", compute=compute, texts=TEXTS)
     assert report == json.loads((tmp_path / "model.onnx.json").read_text())
     assert report["mean_cosine"] >= report["min_cosine"] > 0.98
@@ -51,7 +51,7 @@ def test_an_onnx_file_gives_the_vectors(tmp_path, compute):
 
 
 def test_an_onnx_file_is_written_if_its_score_does_not_drop(tmp_path):
-    encoder = make_tinybert()
+    encoder = make_bert()
     score = sts_score(pairs_file(tmp_path / "sts.tsv", encoder))
     report = encoder.export_onnx(tmp_path / "good.onnx", score=score)
     assert report["score"] == pytest.approx(report["score_float32"])
@@ -61,12 +61,12 @@ def test_an_onnx_file_is_written_if_its_score_does_not_drop(tmp_path):
 def test_an_onnx_file_is_refused_if_its_score_drops(tmp_path):
     scores = iter([80.0, 79.0])
     with pytest.raises(ValueError, match=r'bad\.onnx.*"drop": 1\.0.*drop <= 0\.5'):
-        make_tinybert().export_onnx(tmp_path / "bad.onnx", score=lambda _: next(scores))
+        make_bert().export_onnx(tmp_path / "bad.onnx", score=lambda _: next(scores))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_model_is_refused_if_its_vectors_differ(tmp_path):
-    encoder = make_tinybert()
+    encoder = make_bert()
     other = BertEncoder(encoder.config, random_bert_weights(encoder.config, 1), encoder.tokenizer)
     with pytest.raises(ValueError, match=r'"mean_cosine": -?0\.\d+.* mean_cosine >= 0\.99'):
         export_model(b"model", tmp_path / "bad.onnx", reference=encoder, candidate=other, description={})
@@ -75,5 +75,5 @@ def test_a_model_is_refused_if_its_vectors_differ(tmp_path):
 
 def test_texts_without_a_known_token_cannot_be_compared(tmp_path):
     with pytest.raises(ValueError, match="none of 2 texts has a known token"):
-        make_tinybert().export_onnx(tmp_path / "bad.onnx", texts=["", "☃"])
+        make_bert().export_onnx(tmp_path / "bad.onnx", texts=["", "☃"])
     assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.models import make_tinybert
+from tests.support.models import make_bert
 from tests.support.processes import REPOSITORY
 
 ENCODE = """
@@ -29,7 +29,7 @@ ONLY_IMPORTER = Path("sentenc/encoders/bert/onnx_runtime.py")
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model") / "tiny"
-    make_tinybert().save(folder)
+    make_bert().save(folder)
     return folder
 
 
