@@ -9,16 +9,16 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import click
 import numpy as np
 
-from sentenc.io.records import FORMATS
-
-if TYPE_CHECKING:
-    from sentenc.io.labeled import Columns
-    from sentenc.io.record import Record
+from sentenc.errors import TextFileError
+from sentenc.io.atomic import replacing_file
+from sentenc.io.labeled import Columns, choose_columns, column_names, texts_of
+from sentenc.io.record import Record
+from sentenc.io.records import FORMATS, in_blocks, open_records
 
 # Limits of the records that are in memory at a time: their number, and their characters.
 _RECORDS_PER_BLOCK, _CHARACTERS_PER_BLOCK = 2048, 1 << 24
@@ -58,9 +58,6 @@ def classify_command(
     .xz. Every row is written with all its fields, followed by "predicted" and "probability". Pairs are two
     columns, or in text files two parts separated by a tab. The output file appears when it is complete.
     """
-    from sentenc.io.atomic import replacing_file
-    from sentenc.io.records import open_records
-
     if output is not None and output.suffix not in _SUFFIXES:
         raise click.BadParameter(
             f"{output} ends in {output.suffix!r}, expected one of {', '.join(_SUFFIXES)}"
@@ -135,10 +132,8 @@ class _Labeler:
         if proba:
             self.names += [f"p_{_plain(label)}" for label in self._classes]
 
-    def rows(self, records: "Iterator[Record]", columns: "Columns | None") -> Iterator[dict[str, Any]]:
+    def rows(self, records: Iterator[Record], columns: Columns | None) -> Iterator[dict[str, Any]]:
         """Yields the fields of each record, with predictions."""
-        from sentenc.io.records import in_blocks
-
         for block in in_blocks(records, _RECORDS_PER_BLOCK, _CHARACTERS_PER_BLOCK):
             fields = [_fields(record, columns, self.is_pair) for record in block]
             texts = [tuple(parts[:2]) if self.is_pair else parts[0] for parts in fields]
@@ -175,10 +170,8 @@ class _Labeler:
 
 def _columns(
     paths: tuple[str, ...], is_pair: bool, options: dict[str, Any]
-) -> "tuple[list[str], Columns | None]":
+) -> tuple[list[str], Columns | None]:
     """Returns the columns of the input, and the roles of some of them; None for plain text."""
-    from sentenc.io.labeled import choose_columns, column_names
-
     names = column_names(paths[0], options["format"])
     if not names:
         if options["text_column"] or options["text2_column"]:
@@ -199,11 +192,8 @@ def _columns(
     return names, columns
 
 
-def _fields(record: "Record", columns: "Columns | None", is_pair: bool) -> list[Any]:
+def _fields(record: Record, columns: Columns | None, is_pair: bool) -> list[Any]:
     """Returns the text or the two texts of a record, followed by all its fields."""
-    from sentenc.errors import TextFileError
-    from sentenc.io.labeled import texts_of
-
     if columns is not None:
         texts = [text for _, text in texts_of(record, columns)]
         return [*texts, {columns.text: record.text, **(record.payload or {})}]
@@ -218,8 +208,6 @@ def _fields(record: "Record", columns: "Columns | None", is_pair: bool) -> list[
 
 
 def _write(rows: Iterable[dict[str, Any]], file: IO[str], kind: str, header: list[str]) -> int:
-    from sentenc.errors import TextFileError
-
     n_rows = 0
     header = list(dict.fromkeys(header))
     writer = csv.writer(file, delimiter="," if kind == ".csv" else "\t", lineterminator="\n")

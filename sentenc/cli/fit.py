@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sentenc import __version__
+from sentenc.errors import CheckpointError
+from sentenc.io.atomic import replacing_folder
+from sentenc.io.labeled import Columns, Examples, choose_columns, column_names, read_examples
 from sentenc.io.records import FORMATS
+from sentenc.splits import train_test_split
 
+# sentenc.downstream is imported in the functions that use it: scikit-learn takes a second, which --help need not.
 if TYPE_CHECKING:
     from sentenc.downstream.report import Report
-    from sentenc.io.labeled import Columns, Examples
 
 # A file that only the folder of a classifier contains. Other folders are never replaced.
 _MARKER = "head.safetensors"
@@ -188,10 +193,8 @@ def _check_output(output: Path, overwrite: bool) -> None:
 
 def _read(
     data: tuple[str, ...], quiet: bool, options: dict[str, Any]
-) -> "tuple[Columns, Examples, Examples | None]":
+) -> tuple[Columns, Examples, Examples | None]:
     """Returns the columns, the examples of DATA, and those of ``--test``."""
-    from sentenc.io.labeled import choose_columns, column_names, read_examples
-
     names = column_names(data[0], options["format"])
     if not names:
         raise click.ClickException(
@@ -231,11 +234,9 @@ def _read(
 
 
 def _split(
-    examples: "Examples", options: dict[str, Any], log: Callable[[str], None]
-) -> "tuple[Examples, Examples]":
+    examples: Examples, options: dict[str, Any], log: Callable[[str], None]
+) -> tuple[Examples, Examples]:
     """Splits examples into training and test examples."""
-    from sentenc.splits import train_test_split
-
     train_rows, test_rows = train_test_split(examples.labels, options["test_fraction"], options["seed"])
     train, test = _rows(examples, train_rows), _rows(examples, test_rows)
     if not test.texts:
@@ -250,7 +251,7 @@ def _split(
     return train, test
 
 
-def _fit(train: "Examples", columns: "Columns", quiet: bool, options: dict[str, Any]) -> Any:
+def _fit(train: Examples, columns: Columns, quiet: bool, options: dict[str, Any]) -> Any:
     import sentenc
     from sentenc import downstream
 
@@ -277,7 +278,7 @@ def _fit(train: "Examples", columns: "Columns", quiet: bool, options: dict[str, 
         raise click.ClickException(str(error)) from error
 
 
-def _report(estimator: Any, test: "Examples") -> "Report":
+def _report(estimator: Any, test: Examples) -> "Report":
     from sentenc.downstream.report import classification_report, multi_label_report, regression_report
 
     if hasattr(estimator, "steps_"):
@@ -298,8 +299,6 @@ def _save(
     estimator: Any, output: Path, report: "Report | None", settings: dict[str, Any], history: Any
 ) -> None:
     from sentenc.cli.fit_report import write_report
-    from sentenc.errors import CheckpointError
-    from sentenc.io.atomic import replacing_folder
 
     # The classifier and its report appear together.
     with replacing_folder(output, _MARKER, CheckpointError, "a classifier") as staging:
@@ -309,10 +308,8 @@ def _save(
 
 
 def _settings(
-    data: tuple[str, ...], columns: "Columns", n_train: int, options: dict[str, Any]
+    data: tuple[str, ...], columns: Columns, n_train: int, options: dict[str, Any]
 ) -> dict[str, Any]:
-    from sentenc import __version__
-
     return {
         "command": shlex.join(["sentenc", *sys.argv[1:]]),
         "data": ", ".join(data),
@@ -325,17 +322,17 @@ def _settings(
     }
 
 
-def _rows(examples: "Examples", rows: list[int]) -> "Examples":
+def _rows(examples: Examples, rows: list[int]) -> Examples:
     texts, labels, places = ([column[i] for i in rows] for column in examples[:3])
     return examples._replace(texts=texts, labels=labels, places=places)
 
 
-def _concatenate(first: "Examples", second: "Examples") -> "Examples":
+def _concatenate(first: Examples, second: Examples) -> Examples:
     texts, labels, places = (a + b for a, b in zip(first[:3], second[:3], strict=True))
     return first._replace(texts=texts, labels=labels, places=places)
 
 
-def _summary(data: tuple[str, ...], columns: "Columns", examples: "Examples") -> str:
+def _summary(data: tuple[str, ...], columns: Columns, examples: Examples) -> str:
     names = [label for item in examples.labels for label in (item if isinstance(item, list) else [item])]
     texts = " and ".join(repr(name) for name in columns[:2] if name is not None)
     what = (

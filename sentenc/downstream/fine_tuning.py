@@ -1,4 +1,8 @@
-"""Fine-tunes an encoder together with the head on top of it, on labeled texts or pairs."""
+"""Fine-tunes an encoder together with the head on top of it, on labeled texts or pairs.
+
+The loop is not the :class:`~sentenc.training.engine.trainer.Trainer` of pretraining, which needs a folder for
+its resumable state and has no patience. It shares the engine's optimizer, schedule, clipping and penalty.
+"""
 
 import math
 import time
@@ -80,11 +84,8 @@ def fine_tune(
     """Trains encoder and head by AdamW, and keeps the epoch with the lowest validation loss.
 
     The loss is the mean weighted cross-entropy plus the L2-SP penalty on the encoder. If training starts from
-    the best head on the frozen encoder, the result is no worse than that head on the validation split (Kumar et
-    al., ICLR 2022).
-
-    The loop is not the :class:`~sentenc.training.engine.trainer.Trainer` of pretraining, which needs a folder
-    for its resumable state and has no patience. It shares its optimizer, clipping, penalty and schedule.
+    the best head on the frozen encoder, the result is no worse than that head on the validation split (Kumar
+    et al., ICLR 2022).
 
     Args:
         encoder: The encoder to start from; not modified.
@@ -105,15 +106,12 @@ def fine_tune(
         FloatingPointError: A loss or a gradient is not finite.
     """
     started = time.monotonic()
-    weights = (
-        np.ones(len(targets), np.float32) if sample_weight is None else np.asarray(sample_weight, np.float32)
-    )
+    weights = np.asarray(np.ones(len(targets)) if sample_weight is None else sample_weight, np.float32)
     # Examples without weight are removed, so that the batches are the same as if they had not been passed.
     train_rows, validation_rows = (rows[weights[rows] > 0] for rows in (train_rows, validation_rows))
     if not len(train_rows):
         raise ValueError("got 0 training examples with a weight above 0, expected at least one")
-    # Tokens that occur only in validation texts are included, with unchanged rows: the finished encoder has
-    # them, too.
+    # Tokens of validation texts are included: their rows do not change, and the finished encoder has them.
     used_rows = np.concatenate([train_rows, validation_rows])
     texts = list(dict.fromkeys(column[row] for column in columns for row in used_rows))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -122,11 +120,7 @@ def fine_tune(
         student = make_trainable(
             encoder, texts, init=init, rng=rng, dropout=config.dropout, word_dropout=config.word_dropout
         )
-        examples = _Examples(
-            [_tokenize(student, column) for column in columns],
-            torch.from_numpy(np.asarray(targets, np.float32)).to(device),
-            torch.from_numpy(np.asarray(weights / weights[train_rows].mean(), np.float32)).to(device),
-        )
+        examples = _examples(student, columns, targets, weights / weights[train_rows].mean(), device)
         head = _torch_head(initial_head, encoder.dim * len(columns), targets.shape[1])
         classifier = _Classifier(student, head, kind).to(device)
         run = _FineTuning(classifier, examples, config, is_penalized=init == "pretrained")
@@ -310,6 +304,20 @@ class _FineTuning:
 
     def _weights(self) -> dict[str, Tensor]:
         return {key: value.detach().cpu().clone() for key, value in self.classifier.state_dict().items()}
+
+
+def _examples(
+    student: TrainableEncoder,
+    columns: Sequence[Sequence[str]],
+    targets: Matrix,
+    weights: Matrix,
+    device: torch.device,
+) -> _Examples:
+    return _Examples(
+        [_tokenize(student, column) for column in columns],
+        torch.from_numpy(np.asarray(targets, np.float32)).to(device),
+        torch.from_numpy(np.asarray(weights, np.float32)).to(device),
+    )
 
 
 def _tokenize(student: TrainableEncoder, texts: Sequence[str]) -> list[TokenIds]:
