@@ -36,9 +36,9 @@ _VECTOR_FILE = re.compile(r"vectors-[0-9a-f]{32}\.npy")
 class EmbeddingCache:
     """A growing set of vectors by one encoder, each stored under a digest of its text.
 
-    The folder contains ``cache.json`` with the encoder's fingerprint, and a pair of files for each shard of up
-    to 8,192 texts: ``vectors-ID.npy`` (n, dim), and ``keys-ID.npy`` (n, 16) uint8 with the BLAKE2b digest of
-    each text in UTF-8. ID is a digest of the keys. Every file is written atomically, and a shard's vectors
+    The folder contains ``cache.json`` with the encoder's fingerprint, and a pair of files for each shard of
+    up to 8,192 texts: ``vectors-ID.npy`` (n, dim), and ``keys-ID.npy`` (n, 16) uint8 with the BLAKE2b digest
+    of each text in UTF-8. ID is a digest of the keys. Every file is written atomically, and a shard's vectors
     are written last: a shard without vectors does not count. Several processes may therefore fill a cache at
     the same time; each sees the shards that were there when it opened the folder, and its own.
 
@@ -98,8 +98,9 @@ class EmbeddingCache:
         missing = np.flatnonzero(rows < 0)
         if len(missing):
             raise MissingVectorError(
-                f"{self.folder or 'the cache'} lacks the vectors of {len(missing)} of {len(texts)} texts, first "
-                f"texts[{missing[0]}] = {_quoted(texts[missing[0]])}: fill the cache with them, or leave them out"
+                f"{self.folder or 'the cache'} lacks the vectors of {len(missing)} of {len(texts)} texts, "
+                f"first texts[{missing[0]}] = {_quoted(texts[missing[0]])}: fill the cache with them, or leave "
+                "them out"
             )
         vectors = np.empty((len(texts), self.dim or 0), np.float32)
         order = np.argsort(rows)
@@ -136,8 +137,8 @@ class EmbeddingCache:
 
         Raises:
             TypeError: ``texts`` is a single str.
-            ValueError: The cache was opened without a fingerprint, or the encoder returned an array of another
-                shape or a value that is not finite.
+            ValueError: The cache was opened without a fingerprint, or the encoder returned an array of
+                another shape or a value that is not finite.
         """
         if self.folder is not None and self._fingerprint is None:
             raise ValueError(
@@ -211,14 +212,15 @@ class EmbeddingCache:
             stored = json.loads(path.read_text(encoding="utf-8"))["fingerprint"]
         except FileNotFoundError as error:
             raise CacheError(
-                f"{path} is missing, so the encoder of the vectors in the folder is unknown: delete the folder"
+                f"{path} is missing, so the encoder of the vectors in the folder is unknown: delete the "
+                "folder"
             ) from error
         except (ValueError, KeyError, TypeError) as error:
             raise CacheError(f"{path} is damaged, expected JSON with a fingerprint: {error!r}") from error
         if stored != fingerprint:
             raise CacheError(
-                f"{path.parent} contains the vectors of another encoder: its fingerprint is {stored}, expected "
-                f"{fingerprint}. Choose another folder, or delete this one"
+                f"{path.parent} contains the vectors of another encoder: its fingerprint is {stored}, "
+                f"expected {fingerprint}. Choose another folder, or delete this one"
             )
 
     def _write_manifest(self, folder: Path) -> None:
@@ -239,8 +241,8 @@ class EmbeddingCache:
         expected = ((len(keys), dim), self._dtype, (len(vectors), _KEY_BYTES), np.uint8)
         if (vectors.shape, vectors.dtype, keys.shape, keys.dtype) != expected:
             raise CacheError(
-                f"{path} is {vectors.shape} {vectors.dtype} and {key_path.name} is {keys.shape} {keys.dtype}, "
-                f"expected (n, {dim}) {self._dtype} and (n, {_KEY_BYTES}) uint8"
+                f"{path} is {vectors.shape} {vectors.dtype} and {key_path.name} is {keys.shape} "
+                f"{keys.dtype}, expected (n, {dim}) {self._dtype} and (n, {_KEY_BYTES}) uint8"
             )
         self.dim = dim
         return keys, np.asarray(vectors)
@@ -291,12 +293,14 @@ class _KeyIndex:
 def _checked(vectors: npt.NDArray[Any], texts: list[str], dim: int | None, source: str) -> npt.NDArray[Any]:
     if vectors.ndim != 2 or len(vectors) != len(texts) or dim not in (None, vectors.shape[1]):
         raise ValueError(
-            f"{source} returned shape {vectors.shape} for {len(texts)} texts, expected ({len(texts)}, {dim or 'dim'})"
+            f"{source} returned shape {vectors.shape} for {len(texts)} texts, expected "
+            f"({len(texts)}, {dim or 'dim'})"
         )
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(bad):
         raise ValueError(
-            f"{source} returned NaN or infinity for {len(bad)} of {len(texts)} texts, first {_quoted(texts[bad[0]])}"
+            f"{source} returned NaN or infinity for {len(bad)} of {len(texts)} texts, first "
+            f"{_quoted(texts[bad[0]])}"
         )
     return vectors
 

@@ -96,7 +96,8 @@ def as_embedder(
         )
     if normalize_embeddings or truncate_dim is not None:
         raise ValueError(
-            "normalize_embeddings and truncate_dim are not available for a function: apply them in the function"
+            "normalize_embeddings and truncate_dim are not available for a function: apply them in the "
+            "function"
         )
     return _FunctionEmbedder(encoder, name)
 
@@ -134,8 +135,8 @@ class CachedEmbedder:
             bar: Advanced by one for each text that is encoded now.
 
         Raises:
-            ValueError: The embedder returned an array of another shape, or NaN or infinity; the message quotes
-                the first text.
+            ValueError: The embedder returned an array of another shape, or NaN or infinity; the message
+                quotes the first text.
         """
         self._cache.fill(self._missing(texts), self._embedder.encode, bar=bar, source=self._embedder.name)
         return self._cache.lookup(texts)

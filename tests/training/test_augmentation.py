@@ -185,8 +185,8 @@ def test_a_long_text_is_cut_to_a_window_around_the_word(monkeypatch):
 def test_byte_level_tokens_after_a_space_are_words():
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
-    pieces = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "Ġdog", "Ġcat", "dog", "cat", "Ġ", *"dogcat"]
-    vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
+    tokens = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "Ġdog", "Ġcat", "dog", "cat", "Ġ", *"dogcat"]
+    vocabulary = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
     merges = [("d", "o"), ("do", "g"), ("c", "a"), ("ca", "t"), ("Ġ", "dog"), ("Ġ", "cat")]
     vocabulary |= {"do": len(vocabulary), "ca": len(vocabulary) + 1}
     tokenizer = Tokenizer(models.BPE(vocabulary, merges))

@@ -64,18 +64,27 @@ def test_hidden_state_loss_by_hand():
 @pytest.mark.parametrize(
     ("layers", "teacher", "kind", "expected"),
     [
-        (4, 12, "uniform", (3, 6, 9, 12)), (6, 12, "uniform", (2, 4, 6, 8, 10, 12)), (4, 6, "uniform", (2, 3, 5, 6)),
-        (4, 12, "top", (9, 10, 11, 12)), (4, 12, "bottom", (1, 2, 3, 4)), (2, 6, [1, 6], (1, 6)), (3, 2, [1, 1, 2], (1, 1, 2)),
+        (4, 12, "uniform", (3, 6, 9, 12)),
+        (6, 12, "uniform", (2, 4, 6, 8, 10, 12)),
+        (4, 6, "uniform", (2, 3, 5, 6)),
+        (4, 12, "top", (9, 10, 11, 12)),
+        (4, 12, "bottom", (1, 2, 3, 4)),
+        (2, 6, [1, 6], (1, 6)),
+        (3, 2, [1, 1, 2], (1, 1, 2)),
     ],
-)  # fmt: skip
+)
 def test_layer_maps(layers, teacher, kind, expected):
     assert layer_map(layers, teacher, kind) == expected
 
 
 @pytest.mark.parametrize(
     ("kind", "message"),
-    [("middle", "'uniform', 'top', 'bottom'"), ([1, 2], r"\[1, 2\], expected 4 numbers from 1 to 6"), ([1, 2, 3, 7], "from 1 to 6")],
-)  # fmt: skip
+    [
+        ("middle", "'uniform', 'top', 'bottom'"),
+        ([1, 2], r"\[1, 2\], expected 4 numbers from 1 to 6"),
+        ([1, 2, 3, 7], "from 1 to 6"),
+    ],
+)
 def test_other_layer_maps_are_refused(kind, message):
     with pytest.raises(ValueError, match=message):
         layer_map(4, 6, kind)
@@ -85,11 +94,11 @@ def test_other_layer_maps_are_refused(kind, message):
 
 def test_scores_are_those_before_the_softmax():
     model = bert()
-    given, mask = inputs(5, 5)
-    states = bert_states(model, given, mask)
+    batch, mask = inputs(5, 5)
+    states = bert_states(model, batch, mask)
     eager = copy.deepcopy(model)
     eager.set_attn_implementation("eager")
-    output = eager(**given, output_attentions=True, output_hidden_states=True)
+    output = eager(**batch, output_attentions=True, output_hidden_states=True)
     for scores, weights in zip(states.scores, output.attentions, strict=True):
         torch.testing.assert_close(scores.softmax(-1), weights, rtol=0, atol=1e-5)
     torch.testing.assert_close(states.hidden[-1], output.last_hidden_state, rtol=0, atol=1e-5)
@@ -109,12 +118,16 @@ def test_a_copy_of_the_teacher_has_no_loss():
 def test_the_loss_does_not_depend_on_padding_and_other_texts(shape):
     student, teacher = bert(1, **shape), bert(2)
     criterion = TransformerDistillation(student, teacher, generator=torch.Generator().manual_seed(0))
-    given, mask = inputs(3, 6, width=6)
+    batch, mask = inputs(3, 6, width=6)
     alone = [
-        value(criterion(bert_states(student, {k: v[i : i + 1, :n] for k, v in given.items()}, mask[i : i + 1, :n])))
+        value(
+            criterion(
+                bert_states(student, {k: v[i : i + 1, :n] for k, v in batch.items()}, mask[i : i + 1, :n])
+            )
+        )
         for i, n in enumerate((3, 6))
-    ]  # fmt: skip
-    together = value(criterion(bert_states(student, given, mask)))
+    ]
+    together = value(criterion(bert_states(student, batch, mask)))
     assert together == pytest.approx(np.mean(alone), rel=1e-4)
     wide, wide_mask = inputs(3, 6, width=11)
     assert value(criterion(bert_states(student, wide, wide_mask))) == pytest.approx(together, rel=1e-4)
@@ -138,15 +151,15 @@ def test_only_the_student_and_the_projections_learn():
 
 def test_weights_and_parts():
     student, teacher = bert(1), bert(2)
-    given = inputs(4, 6)
+    batch = inputs(4, 6)
     losses = {}
     for name in ("attention", "hidden", "embeddings"):
         off = dict.fromkeys(("attention", "hidden", "embeddings"), 0.0)
         criterion = TransformerDistillation(student, teacher, **(off | {name: 2.0}))
-        losses[name] = value(criterion(bert_states(student, *given))) / 2
+        losses[name] = value(criterion(bert_states(student, *batch))) / 2
         assert criterion.parts == {name: pytest.approx(losses[name])}
     criterion = TransformerDistillation(student, teacher)
-    assert value(criterion(bert_states(student, *given))) == pytest.approx(sum(losses.values()), rel=1e-5)
+    assert value(criterion(bert_states(student, *batch))) == pytest.approx(sum(losses.values()), rel=1e-5)
     with pytest.raises(ValueError, match=r"attention.* are all 0"):
         TransformerDistillation(student, teacher, attention=0, hidden=0, embeddings=0)
 
@@ -174,10 +187,10 @@ def test_the_teacher_reads_the_students_tokens():
     student.embeddings.LayerNorm.load_state_dict(teacher.embeddings.LayerNorm.state_dict())
     for name in ("position_embeddings", "token_type_embeddings"):
         getattr(student.embeddings, name).load_state_dict(getattr(teacher.embeddings, name).state_dict())
-    given, mask = inputs(4, 6)
-    given["input_ids"] %= 10
+    batch, mask = inputs(4, 6)
+    batch["input_ids"] %= 10
     criterion = TransformerDistillation(student, teacher, tokens=rows)
-    assert value(criterion(bert_states(student, given, mask))) < 1e-10
+    assert value(criterion(bert_states(student, batch, mask))) < 1e-10
     with pytest.raises(ValueError, match="student has 40 tokens and the teacher 10"):
         TransformerDistillation(teacher, student)
 
@@ -203,13 +216,13 @@ def test_sentence_part():
 
     teacher, student = bert(2), bert(2)
     module = BertSentenceModule(student, normalize=True)
-    given, mask = inputs(4, 6)
+    batch, mask = inputs(4, 6)
     criterion = TransformerDistillation(student, teacher, attention=0, hidden=0, embeddings=0, sentence=1.0)
-    states = module.states(given["input_ids"], mask.sum(1))
-    torch.testing.assert_close(states.vectors, module(given["input_ids"], mask.sum(1)))
+    states = module.states(batch["input_ids"], mask.sum(1))
+    torch.testing.assert_close(states.vectors, module(batch["input_ids"], mask.sum(1)))
     assert value(criterion(states)) == pytest.approx(0, abs=1e-6)
     with pytest.raises(ValueError, match="no sentence vectors"):
-        criterion(bert_states(student, given, mask))
+        criterion(bert_states(student, batch, mask))
 
 
 def test_by_name():

@@ -24,16 +24,17 @@ from sentenc.validation import check_integer, check_number
 _WORD = re.compile(r"(?<!\w)[^\W\d_]+(?:['’][^\W\d_]+)*(?!\w)")
 # Function words. Replacing one seldom yields a grammatical sentence.
 _STOP_WORDS = """
-    a an the this that these those i me my mine you your yours he him his she her hers it its we us our ours they
-    them their theirs who whom whose which what myself yourself himself herself itself ourselves themselves
-    am is are was were be been being do does did doing done have has had having will would shall should can could
-    may might must ought not no nor neither never and or but if then than so as because while although though
-    unless until since whether of in on at by for from to with without into onto upon over under about above below
-    between among through during before after against off out up down again further once here there where when why
-    how all any both each few more most other some such only own same too very just also s t d ll m re ve isn't
-    aren't wasn't weren't don't doesn't didn't haven't hasn't hadn't won't wouldn't shan't shouldn't can't couldn't
-    mustn't n't i'm you're he's she's it's we're they're i've you've we've they've i'll you'll he'll she'll we'll
-    they'll i'd you'd he'd she'd we'd they'd that's there's who's what's let's
+    a an the this that these those i me my mine you your yours he him his she her hers it its we us our ours
+    they them their theirs who whom whose which what myself yourself himself herself itself ourselves
+    themselves am is are was were be been being do does did doing done have has had having will would shall
+    should can could may might must ought not no nor neither never and or but if then than so as because while
+    although though unless until since whether of in on at by for from to with without into onto upon over
+    under about above below between among through during before after against off out up down again further
+    once here there where when why how all any both each few more most other some such only own same too very
+    just also s t d ll m re ve isn't aren't wasn't weren't don't doesn't didn't haven't hasn't hadn't won't
+    wouldn't shan't shouldn't can't couldn't mustn't n't i'm you're he's she's it's we're they're i've you've
+    we've they've i'll you'll he'll she'll we'll they'll i'd you'd he'd she'd we'd they'd that's there's who's
+    what's let's
     """
 STOP_WORDS = frozenset(_STOP_WORDS.split())
 
@@ -66,10 +67,10 @@ def augment(
 ) -> Iterator[tuple[int, Example]]:
     """Yields every example and its distinct copies.
 
-    A copy changes one text of its example. The copies of a pair change its two texts in turn. A copy that equals
-    the example or an earlier copy of it is omitted. Punctuation, numbers and stop words are not replaced. A
-    replacement has the case of the word that it replaces. The random choices depend only on ``seed`` and the
-    number of the example.
+    A copy changes one text of its example. The copies of a pair change its two texts in turn. A copy that
+    equals the example or an earlier copy of it is omitted. Punctuation, numbers and stop words are not
+    replaced. A replacement has the case of the word that it replaces. The random choices depend only on
+    ``seed`` and the number of the example.
 
     Args:
         examples: Tuples with the same number of texts, one or more.
@@ -80,8 +81,8 @@ def augment(
         candidates: K, the number of candidates of a word.
         seed: Seed of the random choices.
         stop_words: Words in lower case that are not replaced.
-        first: Number of the first example. A call that was stopped is resumed by passing the remaining examples
-            and their first number.
+        first: Number of the first example. A call that was stopped is resumed by passing the remaining
+            examples and their first number.
         chunk: The number of examples whose candidates are computed together.
         total: The number of examples, for the bar; by default ``len(examples)``, if it is defined.
         show_progress_bar: Draw a bar on standard error.

@@ -35,15 +35,16 @@ class MaskedLanguageModel:
     """A masked language model that proposes replacements for words of texts.
 
     Args:
-        model: A model of ``transformers`` with a masked language modeling head. It is put into evaluation mode.
+        model: A model of ``transformers`` with a masked language modeling head. It is put into evaluation
+            mode.
         tokenizer: The model's fast tokenizer.
         batch_size: The number of words that go through the model together.
         max_tokens: The length of the input. Of a longer text, the model sees a window around the word.
 
     Raises:
         TypeError: A number is not an integer.
-        ValueError: The tokenizer has no mask token, no token of its vocabulary is a word, or a number is out of
-            range.
+        ValueError: The tokenizer has no mask token, no token of its vocabulary is a word, or a number is out
+            of range.
     """
 
     def __init__(

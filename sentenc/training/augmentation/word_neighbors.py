@@ -17,7 +17,8 @@ class WordNeighbors:
     """Nearest neighbors among the words that have vectors and consist of letters.
 
     Args:
-        vectors: :class:`~sentenc.training.initialization.word_vectors.WordVectors`, or gensim's ``KeyedVectors``.
+        vectors: :class:`~sentenc.training.initialization.word_vectors.WordVectors`, or gensim's
+            ``KeyedVectors``.
 
     Raises:
         TypeError: ``vectors`` is something else.
@@ -31,7 +32,8 @@ class WordNeighbors:
         usable = [i for i, word in enumerate(words) if norms[i] > 0 and word.isalpha()]
         if not usable:
             raise ValueError(
-                f"none of the {len(words)} words consists of letters and has a nonzero vector, expected at least one"
+                f"none of the {len(words)} words consists of letters and has a nonzero vector, expected at "
+                "least one"
             )
         self.words = [words[i] for i in usable]
         self._unit_vectors = (matrix[usable] / norms[usable, None]).astype(np.float32)
@@ -41,10 +43,10 @@ class WordNeighbors:
         self._neighbors: dict[tuple[int, int], list[str]] = {}
 
     def candidates(self, words: Sequence[str], count: int) -> list[list[str]]:
-        """Returns the ``count`` nearest neighbors of each word, nearest first; an empty list without a vector.
+        """Returns the ``count`` nearest neighbors of each word, nearest first.
 
-        A word is looked up as it is written, then in lower case. Words that differ from it only in case are no
-        neighbors.
+        A word without a vector has no neighbors. A word is looked up as it is written, then in lower case. Words that differ from it only in case are
+        no neighbors.
         """
         indices = [self._index.get(word, self._index.get(word.lower(), -1)) for word in words]
         new = sorted({index for index in indices if index >= 0 and (index, count) not in self._neighbors})

@@ -33,7 +33,8 @@ class TaskConfig:
         text: Names of the column with the text, or of the two columns with the texts of a pair.
         label: Name of the column with the class or the score.
         columns: Names of the columns, for files without a header.
-        metric: "accuracy", "f1" (of the last class) or "matthews" for classes; "spearman" for scores. Times 100.
+        metric: "accuracy", "f1" (of the last class) or "matthews" for classes; "spearman" for scores.
+            All are multiplied by 100.
         max_tokens: Longer texts are cut to this number of tokens, special tokens included.
         limit: The largest number of training examples, sampled at random; 0 for all.
     """
@@ -52,8 +53,8 @@ class TaskConfig:
         """Checks the values."""
         if len(self.text) not in (1, 2) or len({*self.text, self.label}) <= len(self.text):
             raise ValueError(
-                f"task.text is {list(self.text)} and task.label is {self.label!r}, expected one or two different "
-                "columns of texts, and another column of labels"
+                f"task.text is {list(self.text)} and task.label is {self.label!r}, expected one or two "
+                "different columns of texts, and another column of labels"
             )
         if self.columns is not None:
             missing = [name for name in (*self.text, self.label) if name not in self.columns]
@@ -80,8 +81,8 @@ class PhaseConfig:
 
     Attributes:
         epochs: The number of passes over the phase's examples.
-        learning_rate: The peak of the learning rate, which rises over the first tenth of the steps and then falls
-            linearly to zero.
+        learning_rate: The peak of the learning rate, which rises over the first tenth of the steps and then
+            falls linearly to zero.
         batch_size: The number of examples in a step.
         max_minutes: Time limit of the phase; the learning rate then falls to zero within this time.
         weight_decay: Weight decay of AdamW.
@@ -111,8 +112,8 @@ class IntermediateConfig(PhaseConfig):
         attention: Weight of the attention losses.
         hidden: Weight of the hidden state losses.
         embeddings: Weight of the embedding loss.
-        layer_map: "uniform", "top", "bottom", or a list with the teacher's layer, from 1, for each layer of the
-            student.
+        layer_map: "uniform", "top", "bottom", or a list with the teacher's layer, from 1, for each layer of
+            the student.
     """
 
     epochs: float = 20.0
@@ -170,8 +171,8 @@ class TaskStudentConfig:
     Attributes:
         init: "teacher" for layers of the teacher, "random", or a folder with a BERT.
         layers: The teacher's layers, from 0, that initialize the student's.
-        config: Fields of transformers' ``BertConfig`` that differ from the teacher's. With "teacher" these are
-            ``intermediate_size``, ``hidden_size`` and the dropouts; with a folder, the dropouts.
+        config: Fields of transformers' ``BertConfig`` that differ from the teacher's. With "teacher" these
+            are ``intermediate_size``, ``hidden_size`` and the dropouts; with a folder, the dropouts.
     """
 
     init: str = "teacher"
@@ -256,8 +257,8 @@ class TaskRunConfig:
         """Checks that augmented texts are used."""
         if self.augmentation is not None and self.intermediate is None and self.predicts_originals:
             raise ValueError(
-                "[augmentation] has no effect: it is only used by [intermediate], and by [prediction] for classes "
-                'with targets = "teacher"'
+                "[augmentation] has no effect: it is only used by [intermediate], and by [prediction] for "
+                'classes with targets = "teacher"'
             )
 
     @property
@@ -321,7 +322,8 @@ def parse_task_run(table: dict[str, Any], folder: Path) -> TaskRunConfig:
     sections = {name: rest.pop(name, None) for name in _SECTIONS}
     if rest:
         raise ValueError(
-            f"unknown key {sorted(rest)[0]!r}, expected one of output, work, seed, device, {', '.join(_SECTIONS)}"
+            f"unknown key {sorted(rest)[0]!r}, expected one of output, work, seed, device, "
+            f"{', '.join(_SECTIONS)}"
         )
     values = parse(_TopLevel, top, "")
     augmentation, intermediate = sections["augmentation"], sections["intermediate"]

@@ -16,8 +16,8 @@ from sentenc.validation import check_switch
 class AdjacentSentences(VectorLoss):
     """In-batch softmax over pairs (sentence, next sentence), in both directions.
 
-    A batch needs at least two pairs. Adjacent sentences are related but no paraphrases. With ``maps``, each of
-    the two roles has a linear map that the finished encoder drops, so that the encoder's own vectors of
+    A batch needs at least two pairs. Adjacent sentences are related but no paraphrases. With ``maps``, each
+    of the two roles has a linear map that the finished encoder drops, so that the encoder's own vectors of
     adjacent sentences need not be similar.
 
     Args:

@@ -91,7 +91,8 @@ def aligned_axes(student: Tensor, teacher: Tensor) -> Tensor:
     """
     if student.shape[1] > teacher.shape[1]:
         raise ValueError(
-            f"the student's dimension is {student.shape[1]}, expected at most {teacher.shape[1]}, the teacher's"
+            f"the student's dimension is {student.shape[1]}, expected at most {teacher.shape[1]}, the "
+            "teacher's"
         )
     left, _, right = torch.linalg.svd(unit(student).double().T @ unit(teacher).double(), full_matrices=False)
     axes: Tensor = (left @ right).T.float().contiguous()
@@ -109,8 +110,8 @@ class EmbeddingDistillation(VectorLoss):
         relation_weight: Weight of the divergence of the similarity distributions.
         space: The map from student vectors v to the teacher's space. "linear": v M with a learned M (dim, t)
             that is initialized as orthogonal. "principal": v A^T with fixed axes, so that the student's
-            components are the teacher's first principal components and v needs no map. "aligned": v A^T with the
-            axes that fit a student that has been trained before. "same": v itself, for a student of the
+            components are the teacher's first principal components and v needs no map. "aligned": v A^T with
+            the axes that fit a student that has been trained before. "same": v itself, for a student of the
             teacher's dimension.
         axes: A (t, dim) with orthonormal columns, for "principal" (see :func:`principal_axes`) and "aligned"
             (see :func:`aligned_axes`).
@@ -147,7 +148,8 @@ class EmbeddingDistillation(VectorLoss):
         if self.space == "same":
             if dim != teacher_dim:
                 raise ValueError(
-                    f"the student's dimension is {dim}, expected {teacher_dim}, the teacher's, for space 'same'"
+                    f"the student's dimension is {dim}, expected {teacher_dim}, the teacher's, for space "
+                    "'same'"
                 )
             self.register_buffer("axes", torch.eye(dim), persistent=False)
         elif self.space == "linear":
@@ -157,7 +159,7 @@ class EmbeddingDistillation(VectorLoss):
             self.register_buffer("axes", _checked_axes(axes, dim, teacher_dim, self.space))
 
     def loss(self, vectors: list[Tensor], targets: Tensor | None) -> Tensor:
-        """Computes :func:`embedding_distillation_loss` of one column (B, d) and the teacher's vectors (B, t)."""
+        """Computes :func:`embedding_distillation_loss` of the column (B, d) and teacher vectors (B, t)."""
         (student,) = check_columns("embedding_distillation", vectors, 1)
         to_teacher = self.map if self.space == "linear" else self.axes.T
         expected = (len(student), to_teacher.shape[1])
@@ -187,6 +189,7 @@ def _checked_axes(axes: Tensor | None, dim: int, teacher_dim: int, space: str) -
     deviation = float((axes.T @ axes - torch.eye(dim, dtype=axes.dtype, device=axes.device)).abs().max())
     if not deviation < 1e-3:
         raise ValueError(
-            f"the dot products of the columns of axes deviate by {deviation:.2g}, expected orthonormal columns"
+            f"the dot products of the columns of axes deviate by {deviation:.2g}, expected orthonormal "
+            "columns"
         )
     return axes.detach().clone()

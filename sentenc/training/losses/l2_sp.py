@@ -42,8 +42,8 @@ class L2SP(nn.Module):
                 f"unknown groups {', '.join(unknown)} in regularization, expected some of "
                 f"{', '.join(sorted(groups))}"
             )
-        # Each item is the strength, a parameter, and the name of the buffer with its initial value. In a plain
-        # list the parameters stay the student's: they must not be among this module's.
+        # Each item is the strength, a parameter, and the name of the buffer with its initial value. In a
+        # plain list the parameters stay the student's: they must not be among this module's.
         self._terms: list[tuple[float, nn.Parameter, str | None]] = []
         for group, strength in strengths.items():
             if check_number(f"regularization.{group}", strength, at_least=0) == 0:

@@ -41,8 +41,7 @@ class Matryoshka(VectorLoss):
         self.weights = [check_number("matryoshka weight", weight, at_least=0) for weight in weights]
         if len(self.weights) != len(self.dims) or sum(self.weights) == 0:
             raise ValueError(
-                f"matryoshka_weights is {self.weights}, expected {len(self.dims)} weights with a positive sum, one "
-                "for each dimension"
+                f"matryoshka_weights is {self.weights}, expected {len(self.dims)} weights with a positive sum"
             )
         self.columns = inner.columns
         self.needs_targets = inner.needs_targets
@@ -63,7 +62,8 @@ class Matryoshka(VectorLoss):
         width = min(column.shape[1] for column in vectors)
         if width < max(self.dims):
             raise ValueError(
-                f"the largest matryoshka dimension is {max(self.dims)}, expected at most {width}, the vectors'"
+                f"the largest matryoshka dimension is {max(self.dims)}, expected at most {width}, the "
+                "vectors' dimension"
             )
         losses = [
             weight * self.inner.loss([column[:, :k] for column in vectors], targets)

@@ -57,14 +57,14 @@ def choose_negatives(
 ) -> npt.NDArray[np.int64]:
     """Chooses for each of n paired sentences another one of them, as its negative.
 
-    Sentences 2i and 2i + 1 are a pair. A sentence that equals the sentence or its partner is never chosen. This
-    excludes the two sentences themselves (as in the paper) and their copies (unlike the paper).
+    Sentences 2i and 2i + 1 are a pair. A sentence that equals the sentence or its partner is never chosen.
+    This excludes the two sentences themselves (as in the paper) and their copies (unlike the paper).
 
     Args:
         texts: n sentences. Equal texts are copies.
         encode: Encodes sentences as vectors; None if all choices are random.
-        use_random: (n,) True for sentences whose negative is random. For the others it is the sentence with the
-            highest cosine.
+        use_random: (n,) True for sentences whose negative is random. For the others it is the sentence with
+            the highest cosine.
         rng: Source of random choices.
 
     Returns:

@@ -67,8 +67,8 @@ class Prediction(VectorLoss):
         self.temperature = check_temperature(temperature)
         if temperature != 1.0 and (gold or kind == "regression"):
             raise ValueError(
-                f"temperature is {temperature} for {kind} with {'gold labels' if gold else 'outputs'} as targets, "
-                "expected 1: only a teacher's logits have a temperature"
+                f"temperature is {temperature} for {kind} with {'gold labels' if gold else 'outputs'} as "
+                "targets, expected 1: only a teacher's logits have a temperature"
             )
 
     def loss(self, vectors: list[Tensor], targets: Tensor | None) -> Tensor:

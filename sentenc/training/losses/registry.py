@@ -75,9 +75,14 @@ def make_loss(
     if issubclass(LOSSES[kind], StateLoss) and (student is None or teacher is None):
         raise ValueError(f"loss {kind} needs a student and a teacher that are built like BERT")
     arguments = {
-        "dim": dim, "teacher_dim": teacher_dim, "axes": axes, "generator": generator,
-        "student": student, "teacher": teacher, "tokens": tokens,
-    }  # fmt: skip
+        "dim": dim,
+        "teacher_dim": teacher_dim,
+        "axes": axes,
+        "generator": generator,
+        "student": student,
+        "teacher": teacher,
+        "tokens": tokens,
+    }
     context = {name: arguments[name] for name in _CONTEXT_ARGUMENTS if name in parameters}
     loss = LOSSES[kind](**context, **{name: options[name] for name in options if name in known})
     return _with_matryoshka(kind, loss, options, dim)

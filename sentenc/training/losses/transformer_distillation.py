@@ -1,8 +1,8 @@
 """Transformer distillation: a student BERT learns its teacher's attention, hidden states and embeddings.
 
-TinyBERT (Jiao et al., Findings of EMNLP 2020), equations 7 to 9. Every loss is a mean over the tokens of a text
-and then over the texts. Padding is excluded, so neither the loss of a text nor its gradient depends on the
-other texts of the batch.
+TinyBERT (Jiao et al., Findings of EMNLP 2020), equations 7 to 9. Every loss is a mean over the tokens of a
+text and then over the texts. Padding is excluded, so neither the loss of a text nor its gradient depends on
+the other texts of the batch.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _PARTS = ("attention", "hidden", "embeddings", "sentence")
 
 
 def attention_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """Computes the batch mean of sum_ij m_i m_j (A^S_ij - A^T_ij)^2 / (h sum_ij m_i m_j), summed over h heads.
+    """Computes the batch mean of sum_ij m_i m_j (A^S_ij - A^T_ij)^2 / (h sum_ij m_i m_j), summed over heads.
 
     Args:
         student: (B, h, L, L) scores before the softmax.
@@ -50,7 +50,8 @@ def layer_map(layers: int, teacher_layers: int, kind: str | Sequence[int]) -> tu
     Args:
         layers: M.
         teacher_layers: N.
-        kind: "uniform" (m N / M, halves rounded up), "top" (m + N - M), "bottom" (m), or a list of g(1) to g(M).
+        kind: "uniform" (m N / M, halves rounded up), "top" (m + N - M), "bottom" (m), or a list of g(1) to
+            g(M).
 
     Raises:
         ValueError: ``kind`` is unknown, the list does not have M numbers from 1 to N, or M is above N and
@@ -68,8 +69,8 @@ def layer_map(layers: int, teacher_layers: int, kind: str | Sequence[int]) -> tu
         return numbers
     if layers > teacher_layers:
         raise ValueError(
-            f"the student has {layers} layers and the teacher {teacher_layers}: layer_map must be a list of the "
-            "teacher's layers"
+            f"the student has {layers} layers and the teacher {teacher_layers}: layer_map must be a list of "
+            "the teacher's layers"
         )
     maps = {
         "uniform": [(2 * m * teacher_layers + layers) // (2 * layers) for m in range(1, layers + 1)],
@@ -84,8 +85,8 @@ def layer_map(layers: int, teacher_layers: int, kind: str | Sequence[int]) -> tu
 class TransformerDistillation(StateLoss):
     """The distillation of layer states on single texts, or pairs in one sequence.
 
-    The teacher computes its states of every batch. Each layer of the student has its own projection (d', d) to
-    the teacher's hidden size. It is initialized as the identity if d' = d, and as orthogonal otherwise.
+    The teacher computes its states of every batch. Each layer of the student has its own projection (d', d)
+    to the teacher's hidden size. It is initialized as the identity if d' = d, and as orthogonal otherwise.
 
     Args:
         student: The student's ``BertModel``, of which only the shape is used.
@@ -95,8 +96,8 @@ class TransformerDistillation(StateLoss):
         attention: Weight of the attention losses, summed over the student's layers.
         hidden: Weight of the hidden state losses, summed over the student's layers.
         embeddings: Weight of the embedding loss.
-        sentence: Weight of one minus the cosine between the student's sentence vectors (through a projection, if
-            the dimensions differ) and the mean of the teacher's last hidden states.
+        sentence: Weight of one minus the cosine between the student's sentence vectors (through a projection,
+            if the dimensions differ) and the mean of the teacher's last hidden states.
         layer_map: See :func:`layer_map`.
         bias: Give the projections a bias, unlike the paper.
         generator: Source of the initial projections.
@@ -133,7 +134,8 @@ class TransformerDistillation(StateLoss):
         heads = student_layers[0].num_attention_heads, teacher_layers[0].num_attention_heads
         if self.weights["attention"] and heads[0] != heads[1]:
             raise ValueError(
-                f"the student has {heads[0]} attention heads, expected {heads[1]}, the teacher's, or attention = 0"
+                f"the student has {heads[0]} attention heads, expected {heads[1]}, the teacher's, or "
+                "attention = 0"
             )
         sizes = _hidden_size(student), _hidden_size(teacher)
         self.projections = nn.ModuleList(
@@ -201,12 +203,13 @@ class TransformerDistillation(StateLoss):
         sizes = int(student.config.vocab_size), int(teacher.config.vocab_size)
         if tokens is None and sizes[0] > sizes[1]:
             raise ValueError(
-                f"the student has {sizes[0]} tokens and the teacher {sizes[1]}: pass the teacher's ids as tokens"
+                f"the student has {sizes[0]} tokens and the teacher {sizes[1]}: pass the teacher's ids as "
+                "tokens"
             )
         if tokens is not None and (tokens.ndim != 1 or int(tokens.max()) >= sizes[1]):
             raise ValueError(
-                f"tokens has shape {tuple(tokens.shape)} and maximum {int(tokens.max())}, expected shape (V,) and "
-                f"ids below {sizes[1]}"
+                f"tokens has shape {tuple(tokens.shape)} and maximum {int(tokens.max())}, expected shape "
+                f"(V,) and ids below {sizes[1]}"
             )
 
 
@@ -228,8 +231,8 @@ def token_map(student: Any, teacher: Any) -> Tensor | None:
     missing = sorted(set(student_ids) - set(teacher_ids))
     if missing:
         raise ValueError(
-            f"the teacher lacks {len(missing)} of the student's {len(student_ids)} tokens, first {missing[0]!r}, "
-            "expected a vocabulary that is a part of the teacher's"
+            f"the teacher lacks {len(missing)} of the student's {len(student_ids)} tokens, first "
+            f"{missing[0]!r}, expected a vocabulary that is a part of the teacher's"
         )
     tokens = torch.zeros(max(student_ids.values()) + 1, dtype=torch.int64)
     for token, index in student_ids.items():

@@ -63,7 +63,7 @@ def augmented_examples(
 def teacher_outputs(
     teacher: BertClassifierStudent, texts: Sequence[str], folder: Path, show_progress_bar: bool
 ) -> EmbeddingCache:
-    """Returns a cache with the teacher's logits (C,) of every text, stored in a subfolder of the work folder."""
+    """Returns a cache with the teacher's logits (C,) of every text, in a subfolder of the work folder."""
     fingerprint = teacher.fingerprint()
     cache = EmbeddingCache(folder / f"outputs-{fingerprint}", fingerprint)
     with progress_bar(len(texts), "teacher outputs", show_progress_bar) as bar:

@@ -1,8 +1,8 @@
 """Distills a BERT for one task: the second stage of TinyBERT.
 
-Jiao et al. (Findings of EMNLP 2020): a teacher is fine-tuned on the task, the training examples are augmented,
-and the student learns first the teacher's intermediate layers, then its output. For regression the output is
-learned on the original examples only.
+Jiao et al. (Findings of EMNLP 2020): a teacher is fine-tuned on the task, the training examples are
+augmented, and the student learns first the teacher's intermediate layers, then its output. For regression the
+output is learned on the original examples only.
 """
 
 import os
@@ -57,10 +57,10 @@ def distill_for_task(
 
     Args:
         config: The run.
-        max_minutes: Time limit of the training, divided among the phases in proportion to the examples that they
-            see.
-        resume: False starts again from the beginning, with the augmented texts and the teacher's outputs of the
-            work folder.
+        max_minutes: Time limit of the training, divided among the phases in proportion to the examples that
+            they see.
+        resume: False starts again from the beginning, with the augmented texts and the teacher's outputs of
+            the work folder.
         command: The command in the model card; by default the arguments of Python.
         show_progress_bar: Draw bars on standard error.
 
@@ -68,8 +68,8 @@ def distill_for_task(
         The model's folder, ``config.output``: a Hugging Face sequence classifier.
 
     Raises:
-        ValueError, TypeError: Parts of the configuration do not fit together, a complete phase was trained with
-            other settings, or the teacher has not learned the task.
+        ValueError, TypeError: Parts of the configuration do not fit together, a complete phase was trained
+            with other settings, or the teacher has not learned the task.
         SentencError: A file or model cannot be read.
         KeyboardInterrupt: The run was stopped; the message names the folder of its state.
         FloatingPointError: The training diverged; the message names the file with the batch's texts.
@@ -202,7 +202,7 @@ def build_prediction_loss(config: TaskRunConfig) -> Prediction:
 
 
 def build_targets(run: TaskRun, teacher: BertClassifierStudent, texts: list[str]) -> TargetLookup:
-    """Returns a function from texts to their targets: gold labels, or the teacher's outputs, computed first."""
+    """Returns a function from texts to their targets: gold labels, or the teacher's cached outputs."""
     if run.config.prediction.targets == "gold":
         return GoldTargets(run.train).lookup
     return teacher_outputs(teacher, texts, run.work, run.show_progress_bar).lookup

@@ -35,8 +35,8 @@ def task_card(
         name: The model's name.
         command: The command that started the run.
         scores: The scores of "teacher" and "student" on dev, x 100.
-        outcomes: The outcome of each phase: steps, minutes, texts, and the step and dev score of the weights that
-            were kept.
+        outcomes: The outcome of each phase: steps, minutes, texts, and the step and dev score of the weights
+            that were kept.
         sizes: The numbers of training examples, of dev examples, and of distinct texts with augmented copies
             (None without augmentation).
         parameters: The number of the model's parameters.
@@ -44,19 +44,33 @@ def task_card(
     train, dev, augmented = sizes
     task = run.task
     inputs = "pairs of texts" if len(task.text) == 2 else "texts"
+    augmentation = "" if augmented is None else f", {augmented:,} distinct texts with augmented copies"
     lines = [
-        f"# {name}", "",
+        f"# {name}",
+        "",
         f"A BERT of {parameters:,} parameters for the {task.kind} of {inputs}, distilled for this task from "
-        f"{Path(run.teacher.model).name} by sentenc {__version__} (TinyBERT, Jiao et al. 2020, second stage).", "",
-        "## Scores", "",
-        f"{str(task.metric).capitalize()} x 100 on `{Path(task.dev).name}` ({dev:,} examples). The weights were "
-        "chosen by the same score.", "",
-        "| teacher | this model |", "|---|---|", f"| {scores['teacher']:.2f} | {scores['student']:.2f} |", "",
-        "## Training", "", "```", command, "```", "",
-        f"Trained on {train:,} examples of `{Path(task.train).name}`"
-        + (f", {augmented:,} distinct texts with augmented copies" if augmented is not None else "") + ".", "",
-        "| phase | texts | steps | minutes | best step | dev score |", "|---|---|---|---|---|---|",
-    ]  # fmt: skip
+        f"{Path(run.teacher.model).name} by sentenc {__version__} (TinyBERT, Jiao et al. 2020, second stage).",
+        "",
+        "## Scores",
+        "",
+        f"{str(task.metric).capitalize()} x 100 on `{Path(task.dev).name}` ({dev:,} examples). The weights "
+        "were chosen by the same score.",
+        "",
+        "| teacher | this model |",
+        "|---|---|",
+        f"| {scores['teacher']:.2f} | {scores['student']:.2f} |",
+        "",
+        "## Training",
+        "",
+        "```",
+        command,
+        "```",
+        "",
+        f"Trained on {train:,} examples of `{Path(task.train).name}`{augmentation}.",
+        "",
+        "| phase | texts | steps | minutes | best step | dev score |",
+        "|---|---|---|---|---|---|",
+    ]
     for phase, outcome in outcomes.items():
         score = "" if outcome.get("score") is None else f"{outcome['score']:.2f}"
         lines.append(

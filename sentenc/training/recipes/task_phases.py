@@ -35,7 +35,7 @@ TargetLookup = Callable[[list[str]], npt.NDArray[np.float32]]
 
 @dataclass(frozen=True, kw_only=True)
 class TaskRun:
-    """What all phases of a run share.
+    """The parts of a run that all phases share.
 
     Attributes:
         config: The run's configuration.
@@ -141,8 +141,8 @@ def _load_phase(model: BertClassifierStudent, folder: Path, identity: dict[str, 
     metadata = json.loads((folder / MARKER).read_text(encoding="utf-8"))
     if changes := differences(metadata["run"], json.loads(json.dumps(identity))):
         raise ValueError(
-            f"{folder} was trained with other settings: {'; '.join(changes)}. Undo the change, choose another "
-            "work folder, or start again without resuming"
+            f"{folder} was trained with other settings: {'; '.join(changes)}. Undo the change, choose "
+            "another work folder, or start again without resuming"
         )
     load_weights(model, folder)
     outcome: Outcome = metadata["outcome"]

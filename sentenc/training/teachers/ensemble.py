@@ -56,7 +56,7 @@ class TeacherEnsemble:
         return unit_rows(vectors, "vectors") if normalize_embeddings else vectors
 
     def concatenate(self, parts: Sequence[npt.NDArray[np.floating]]) -> npt.NDArray[np.float32]:
-        """Returns the ensemble's vectors, (n, dim) float32, from those of each teacher, (n, t_i), of any norm."""
+        """Returns the ensemble's vectors (n, dim), float32, from each teacher's (n, t_i), of any norm."""
         scaled = [
             unit_rows(part, "vectors") * np.float32(weight**0.5)
             for part, weight in zip(parts, self.weights, strict=True)

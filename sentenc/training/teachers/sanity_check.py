@@ -35,8 +35,8 @@ def check_teacher(teacher: Teacher) -> None:
     difference = float(np.abs(first - second).max())
     if difference > 1e-4:
         raise ValueError(
-            f"the teacher's vectors of the same texts differ by {difference:.2g} between two calls, expected no "
-            "difference: check that dropout is off"
+            f"the teacher's vectors of the same texts differ by {difference:.2g} between two calls, expected "
+            "no difference: check that dropout is off"
         )
     cosines = first @ first.T
     pairs = np.arange(len(texts)) // 2
@@ -45,11 +45,11 @@ def check_teacher(teacher: Teacher) -> None:
     mean_within, mean_between = float(cosines[within].mean()), float(cosines[between].mean())
     if cosines[between].min() > _IDENTICAL_COSINE:
         raise ValueError(
-            f"the teacher's vectors of unrelated texts all have cosines above {_IDENTICAL_COSINE}: it does not "
-            "distinguish texts"
+            f"the teacher's vectors of unrelated texts all have cosines above {_IDENTICAL_COSINE}: it does "
+            "not distinguish texts"
         )
     if not mean_within > mean_between:
         raise ValueError(
-            f"the teacher's mean cosine is {mean_within:.3f} for paraphrases and {mean_between:.3f} for unrelated "
-            "texts, expected a higher one for paraphrases"
+            f"the teacher's mean cosine is {mean_within:.3f} for paraphrases and {mean_between:.3f} for "
+            "unrelated texts, expected a higher one for paraphrases"
         )
