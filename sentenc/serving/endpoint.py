@@ -115,14 +115,16 @@ async def read_body(scope: "Scope", receive: "Receive", limit: int) -> bytes:
     """Reads the body of a JSON request.
 
     Raises:
-        ApiError: The content type is not JSON (415), or the body is larger than ``limit`` bytes (413). The
-            size is checked in the headers, and again while the body arrives.
+        ApiError: The content type is not JSON or the body is compressed (415), or the body is larger than
+            ``limit`` bytes (413). The size is checked in the headers, and again while the body arrives.
         ClientGoneError: The client has closed the connection.
     """
-    content_type, length = b"", None
+    content_type, coding, length = b"", b"", None
     for name, value in scope["headers"]:
         if name == b"content-type":
             content_type = value
+        elif name == b"content-encoding":
+            coding = value
         elif name == b"content-length":
             length = value
     media_type = content_type.split(b";", 1)[0].strip().lower()
@@ -132,6 +134,13 @@ async def read_body(scope: "Scope", receive: "Receive", limit: int) -> bytes:
             f"the content type is {shown(content_type.decode('latin-1'))}, expected 'application/json'",
             code="unsupported_media_type",
             headers={"connection": "close"},
+        )
+    if coding.strip().lower() not in (b"", b"identity"):
+        raise ApiError(
+            415,
+            f"the content encoding is {shown(coding.decode('latin-1'))}: send the body without compression",
+            code="unsupported_content_encoding",
+            headers={"connection": "close", "accept-encoding": "identity"},
         )
     if length is not None and (not length.isdigit() or int(length) > limit):
         raise _too_large(f"{length.decode('latin-1')} bytes", limit)

@@ -104,6 +104,13 @@ def test_wrong_fields_are_refused(client, fields, param, words):
     assert error["type"] == "invalid_request_error"
 
 
+@pytest.mark.parametrize("ids", [[15339, 1917], [[15339, 1917]]])
+def test_refusal_of_token_ids_names_the_option_of_langchain(client, ids):
+    error = refusal(ask(client, input=ids, encoding_format="base64"), 400)
+    assert "15339" in error["message"]
+    assert "check_embedding_ctx_length=False" in error["message"]
+
+
 def test_unknown_model(client):
     error = refusal(ask(client, input="a", model="gpt-5"), 404)
     assert error["code"] == "model_not_found"

@@ -1,5 +1,6 @@
 """Refusals and limits. Errors have OpenAI's format and never contain a traceback."""
 
+import gzip
 import json
 import logging
 
@@ -43,6 +44,23 @@ def test_wrong_content_type(client, kind):
 def test_content_type_with_charset(client):
     headers = {"content-type": "Application/JSON; charset=utf-8"}
     assert client.post(ROUTE, content=GOOD, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("coding", ["gzip", "GZIP", "br", "identity, gzip"])
+def test_compressed_body_is_refused(client, coding):
+    headers = {**JSON, "content-encoding": coding}
+    answer = client.post(ROUTE, content=gzip.compress(GOOD.encode()), headers=headers)
+    error = refusal(answer, 415)
+    assert error["code"] == "unsupported_content_encoding"
+    assert repr(coding) in error["message"]
+    assert "without compression" in error["message"]
+    assert answer.headers["accept-encoding"] == "identity"
+
+
+def test_content_encoding_that_compresses_nothing(client):
+    assert (
+        client.post(ROUTE, content=GOOD, headers={**JSON, "content-encoding": "identity"}).status_code == 200
+    )
 
 
 @pytest.mark.parametrize(

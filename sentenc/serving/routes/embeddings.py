@@ -41,7 +41,8 @@ class EmbeddingRoutes:
         if isinstance(inputs, list) and inputs and isinstance(inputs[0], int | list):
             raise ApiError(
                 400,
-                f"input[0] is {shown(inputs[0])}: token ids are not supported, expected text",
+                f"input[0] is {shown(inputs[0])}: token ids are not supported, send texts. In LangChain, use "
+                "OpenAIEmbeddings(..., check_embedding_ctx_length=False)",
                 param="input",
             )
         items = texts(fields, "input", self._max_inputs)
