@@ -43,6 +43,13 @@ if TYPE_CHECKING:
     help="Key that clients must send as a bearer token.",
 )
 @click.option(
+    "--cors-origin",
+    "cors_origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="An origin whose web pages may use the server, such as http://localhost:3000, or *; may be repeated.",
+)
+@click.option(
     "--max-batch-tokens",
     default=ServerConfig.max_batch_tokens,
     show_default=True,

@@ -20,6 +20,7 @@ from sentenc.serving.routes.search import SearchRoutes
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
+    from starlette.middleware import Middleware
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from sentenc.retrieval import Index
@@ -38,7 +39,7 @@ def create_app(
         encoders: Encoders by the names that clients use.
         indexes: Indexes by name. The encoder with an index's fingerprint encodes its queries; if ``encoders``
             does not contain it, the index's own encoder is served too.
-        config: API key and limits; host and port are used by :func:`serve` only.
+        config: API key, CORS origins and limits; host and port are used by :func:`serve` only.
         classifiers: Fitted estimators of :mod:`sentenc.downstream` by name; their encoders are served too.
 
     Raises:
@@ -48,7 +49,6 @@ def create_app(
     try:
         from starlette.applications import Starlette
         from starlette.exceptions import HTTPException
-        from starlette.middleware import Middleware
         from starlette.routing import Route
     except ImportError as error:
         raise MissingExtraError("serve", "starlette", "the server") from error
@@ -64,13 +64,33 @@ def create_app(
 
     app = Starlette(
         routes=[Route(path, endpoint) for path, endpoint in _endpoints(lifecycle, config).items()],
-        middleware=[Middleware(RequestMiddleware, lifecycle=lifecycle, api_key=config.api_key)],
+        middleware=_middleware(lifecycle, config),
         exception_handlers={HTTPException: _no_route},
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
     app.state.sentenc = lifecycle
     return app
+
+
+def _middleware(lifecycle: Lifecycle, config: ServerConfig) -> "list[Middleware]":
+    """Returns the middleware, the outermost first."""
+    from starlette.middleware import Middleware
+    from starlette.middleware.cors import CORSMiddleware
+
+    middleware = [Middleware(RequestMiddleware, lifecycle=lifecycle, api_key=config.api_key)]
+    if config.cors_origins:
+        # This is outside of the check of the key, because a preflight request carries no key, and because a page
+        # must be able to read a refusal. OpenAI's client for browsers sends headers of its own.
+        cors = Middleware(
+            CORSMiddleware,
+            allow_origins=list(config.cors_origins),
+            allow_methods=["GET", "HEAD", "POST"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id", "retry-after"],
+        )
+        middleware.insert(0, cors)
+    return middleware
 
 
 def _endpoints(lifecycle: Lifecycle, config: ServerConfig) -> "dict[str, ASGIApp]":

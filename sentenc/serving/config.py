@@ -1,6 +1,11 @@
 """Server configuration."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+# As browsers send it: scheme, host and port in lower case, and nothing after them.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\sA-Z]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -11,6 +16,8 @@ class ServerConfig:
         host: Address to listen on; the default can be reached from this machine only.
         port: Port to listen on; 0 takes a free one.
         api_key: The key that clients must send as ``Authorization: Bearer KEY``; None admits all clients.
+        cors_origins: Origins whose pages may read the answers in a browser, such as ``http://localhost:3000``;
+            ``*`` admits the pages of all origins. By default only the server's own page may.
         max_batch_tokens: Tokens that are encoded together, estimated at four bytes each.
         max_inputs: Maximum number of texts in a request.
         max_queue: Maximum number of requests that wait for an encoder (or an index); further ones get 429.
@@ -27,6 +34,7 @@ class ServerConfig:
     host: str = "127.0.0.1"
     port: int = 8000
     api_key: str | None = field(default=None, repr=False)
+    cors_origins: Sequence[str] = ()
     max_batch_tokens: int = 16_384
     max_inputs: int = 2048
     max_queue: int = 512
@@ -49,5 +57,13 @@ class ServerConfig:
             raise ValueError(f"grace is {self.grace!r}, expected seconds, 0 or more")
         if self.api_key is not None and not self.api_key.strip():
             raise ValueError("api_key is empty, expected a key, or None for a server without one")
+        if isinstance(self.cors_origins, str):
+            raise ValueError(f"cors_origins is {self.cors_origins!r}, expected a list of origins")
+        for origin in self.cors_origins:
+            if origin != "*" and not (isinstance(origin, str) and _ORIGIN.fullmatch(origin)):
+                raise ValueError(
+                    f"cors_origins contains {origin!r}, expected '*' or SCHEME://HOST[:PORT] in lower case, "
+                    "such as http://localhost:3000, without a path"
+                )
         if not self.host:
             raise ValueError("host is empty, expected an address such as 127.0.0.1")

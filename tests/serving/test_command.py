@@ -73,6 +73,7 @@ def test_port_without_permission(monkeypatch):
         (["--index", "tiny"], sentenc.IndexFormatError, "tiny"),
         (["--index", "bare"], click.UsageError, "bare.*MODEL"),
         (["tiny", "--api-key", " "], ValueError, "api_key is empty"),
+        (["tiny", "--cors-origin", "localhost:3000"], ValueError, "cors_origins.*'localhost:3000'"),
         (["tiny", "--port", "70000"], click.BadParameter, "70000"),
         (["tiny", "--timeout", "0"], click.BadParameter, "not in the range"),
     ],
@@ -98,6 +99,16 @@ def test_index_alone_brings_the_model_that_built_it(models, monkeypatch):
     served.clear()
     serve("--index", models / "texts", f"mine={models / 'tiny'}", "--port", 0)
     assert served["texts"].model.name == "mine"
+
+
+def test_cors_origins(models, monkeypatch):
+    configs = []
+    monkeypatch.setattr("sentenc.serving.serve", lambda app, config, **_: configs.append(config))
+    monkeypatch.setattr("gc.freeze", lambda: None)
+    origins = ["http://localhost:3000", "https://app.example.com"]
+    serve(models / "tiny", "--port", 0)
+    serve(models / "tiny", "--port", 0, "--cors-origin", origins[0], "--cors-origin", origins[1])
+    assert [list(config.cors_origins) for config in configs] == [[], origins]
 
 
 @pytest.mark.parametrize("threads", [[], ["--threads", 1]])

@@ -141,7 +141,9 @@ def test_repr_hides_the_key():
 @pytest.mark.parametrize(
     "option",
     [{"max_queue": 0}, {"max_inputs": True}, {"port": 70_000}, {"timeout": 0}, {"timeout": float("nan")},
-     {"grace": -1}, {"api_key": " "}, {"host": ""}, {"max_body_bytes": 1.5}],
+     {"grace": -1}, {"api_key": " "}, {"host": ""}, {"max_body_bytes": 1.5}, {"cors_origins": "http://a.example"},
+     {"cors_origins": ["http://a.example/"]}, {"cors_origins": ["a.example"]}, {"cors_origins": [None]},
+     {"cors_origins": ["http://A.example"]}],
 )  # fmt: skip
 def test_config_out_of_range(option):
     from sentenc.serving import ServerConfig
