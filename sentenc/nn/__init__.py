@@ -1,1 +1,1 @@
-"""Torch modules, for training."""
+"""PyTorch modules for training."""

@@ -1,4 +1,4 @@
-"""BERT with masked mean pooling as a sentence encoder: the module that training uses."""
+"""A PyTorch module that computes sentence vectors by mean pooling over a BERT."""
 
 from dataclasses import replace
 from typing import Any
@@ -10,11 +10,11 @@ from sentenc.nn.bert_states import BertStates, bert_states
 
 
 class BertSentenceModule(nn.Module):
-    """Sentence vectors as the mean of a BERT's last hidden states (Reimers and Gurevych, 2019).
+    """Computes sentence vectors as the mean of a BERT's last hidden states (Reimers and Gurevych, 2019).
 
     Args:
-        model: A ``transformers.BertModel``, or any model with its inputs and ``last_hidden_state``.
-        normalize: Scale every vector to unit length (a zero vector stays zero).
+        model: A ``transformers.BertModel``, or a model with the same inputs and ``last_hidden_state``.
+        normalize: Scale every vector to unit length. A zero vector stays zero.
     """
 
     def __init__(self, model: nn.Module, *, normalize: bool = False) -> None:
@@ -24,40 +24,39 @@ class BertSentenceModule(nn.Module):
 
     @property
     def dim(self) -> int:
-        """Length of the vectors: the hidden size."""
+        """Number of components of a vector: the hidden size."""
         config: Any = self.model.config
         return int(config.hidden_size)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """Sentence vectors.
+        """Computes sentence vectors.
 
         Args:
-            ids: (B, L) int64 token ids, special tokens included; what stands beyond a sentence's
-                length is ignored.
-            lengths: (B,) int64, tokens of each sentence, 0 to L.
+            ids: Token ids (B, L) int64, special tokens included. Ids beyond a sentence's length are ignored.
+            lengths: Number of tokens of each sentence, 0 to L: (B,) int64.
 
         Returns:
-            (B, hidden) float; the zero vector for a sentence without tokens.
+            Shape (B, hidden_size), float; the zero vector for a sentence without tokens.
         """
         inputs, mask = _inputs(ids, lengths)
         return self._pooled(self.model(**inputs).last_hidden_state, mask)
 
     def states(self, ids: Tensor, lengths: Tensor) -> BertStates:
-        """What the model computes on the way to the sentence vectors, and these; arguments as in forward."""
+        """Computes intermediate outputs and sentence vectors; the arguments are those of :meth:`forward`."""
         inputs, mask = _inputs(ids, lengths)
-        found = bert_states(self.model, inputs, mask)
-        return replace(found, vectors=self._pooled(found.hidden[-1], mask))
+        states = bert_states(self.model, inputs, mask)
+        return replace(states, vectors=self._pooled(states.hidden[-1], mask))
 
     def _pooled(self, states: Tensor, mask: Tensor) -> Tensor:
-        kept = mask[..., None].to(states.dtype)
-        mean = (states * kept).sum(1) / kept.sum(1).clamp(min=1)
+        weights = mask[..., None].to(states.dtype)
+        mean = (states * weights).sum(1) / weights.sum(1).clamp(min=1)
         return nn.functional.normalize(mean, dim=1) if self.normalize else mean
 
 
 def _inputs(ids: Tensor, lengths: Tensor) -> tuple[dict[str, Tensor], Tensor]:
     mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
-    # A row that attends to nothing is left to the implementation of attention, and may be NaN:
-    # it attends to its first position instead, and is left out of the mean.
+    # A sentence without tokens would attend to nothing, for which some implementations of attention return
+    # NaN. It attends to its first position instead, which the mean leaves out.
     attended = mask.clone()
     attended[:, 0] = True
     return {"input_ids": ids.masked_fill(~mask, 0), "attention_mask": attended.long()}, mask

@@ -1,7 +1,7 @@
-"""CSE as a torch module: the dense form that training uses.
+"""A CSE as a PyTorch module, in the dense form that training uses.
 
 Jiao, Wang, Feng: "Convolutional Neural Network for Universal Sentence Embeddings", COLING 2018.
-:class:`sentenc.CSE` computes the same vectors by look-ups.
+:class:`sentenc.CSE` computes the same vectors by table look-ups.
 """
 
 import torch
@@ -11,24 +11,25 @@ from sentenc.encoders.cse.config import CSEConfig
 
 
 class CSEModule(nn.Module):
-    """The n-gram CNN of a :class:`~sentenc.CSEConfig`, differentiable.
+    """The differentiable n-gram CNN of a :class:`~sentenc.CSEConfig`.
 
-    Parameters are named and shaped as in a checkpoint (``CSEConfig.shapes``), ``token_weights``
-    being w in a_i = exp(w). The output maps Q_h start at zero, so that with ``combine="residual"``
-    training starts from a word average. The filters start uniform (Glorot), from ``generator``.
+    Parameters have the names and shapes of a checkpoint (``CSEConfig.shapes``); ``token_weights`` is w in
+    a_i = exp(w). The output matrices Q_h are initialized with zeros, so that with ``combine="residual"`` the
+    untrained model is a word average. The filters are initialized uniformly (Glorot) from ``generator``.
 
     Args:
-        config: The shape.
-        generator: Source of the random start.
+        config: The shape of the model.
+        generator: Source of the random initial weights.
         dropout: Share of the elements of token embeddings that is dropped, in training mode only.
-        word_dropout: Share of the tokens whose whole embedding is dropped, in training mode only.
-            What is left of either is scaled up (Srivastava et al., 2014), so that means stay.
+        word_dropout: Share of the tokens whose whole embedding is dropped, in training mode only. The
+            elements that are not dropped are scaled up (Srivastava et al., 2014), which keeps expected
+            values.
 
     Attributes:
-        ngrams_active: False leaves the n-gram path out of ``forward`` (its features are zero), so that
-            the word path can be trained first at a fraction of the cost.
-        sparse_embeddings: True gives the gradient of ``embeddings`` as a sparse tensor of the rows
-            that a batch used.
+        ngrams_active: Whether ``forward`` computes the n-gram path. If False, its features are zero, and the
+            word path is trained at a fraction of the cost.
+        sparse_embeddings: Whether the gradient of ``embeddings`` is a sparse tensor of the rows that a batch
+            used.
 
     Raises:
         ValueError: A dropout rate is not in [0, 1).
@@ -45,7 +46,7 @@ class CSEModule(nn.Module):
         super().__init__()
         for name, rate in (("dropout", dropout), ("word_dropout", word_dropout)):
             if not 0.0 <= rate < 1.0:
-                raise ValueError(f"{name} is {rate}, expected a share in [0, 1)")
+                raise ValueError(f"{name} is {rate}, expected a number in [0, 1)")
         self.config = config
         self.dropout = dropout
         self.word_dropout = word_dropout
@@ -53,7 +54,7 @@ class CSEModule(nn.Module):
         self.sparse_embeddings = False
         self.weights = nn.ParameterDict()
         for name, shape in config.shapes().items():
-            # A dot would mean a sub-module to torch.
+            # PyTorch does not allow a dot in the name of a parameter.
             self.weights[name.replace(".", "_")] = nn.Parameter(torch.zeros(shape))
         with torch.no_grad():
             self._initialize(generator)
@@ -70,25 +71,25 @@ class CSEModule(nn.Module):
             self[f"filters.{h}"].uniform_(-bound, bound, generator=generator)
 
     def __getitem__(self, name: str) -> Tensor:
-        """A weight by the name it has in a checkpoint."""
+        """Returns a weight by its name in a checkpoint."""
         weight: Tensor = self.weights[name.replace(".", "_")]
         return weight
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """Sentence vectors.
+        """Computes sentence vectors.
 
         Args:
-            ids: (B, L) int64 token ids; what stands beyond a sentence's length is ignored.
-            lengths: (B,) int64, tokens of each sentence, 0 to L.
+            ids: Token ids (B, L) int64. Ids beyond a sentence's length are ignored.
+            lengths: Number of tokens of each sentence, 0 to L: (B,) int64.
 
         Returns:
-            (B, dim) float; the zero vector for a sentence without tokens.
+            Shape (B, dim), float; the zero vector for a sentence without tokens.
         """
         config = self.config
         mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
         ids = ids.masked_fill(~mask, 0)
-        # A batch uses each of its tokens several times: what depends on one token alone is computed once,
-        # in a table of the batch's own with a last row of zeros for padding.
+        # Most tokens occur several times in a batch. Everything that depends on one token alone is computed
+        # once, in a table of the batch's distinct tokens, with a last row of zeros for padding.
         tokens, places = torch.unique(ids, return_inverse=True)
         rows = nn.functional.embedding(tokens, self["embeddings"], sparse=self.sparse_embeddings)
         rows = nn.functional.pad(rows, (0, 0, 0, 1))
@@ -104,7 +105,7 @@ class CSEModule(nn.Module):
                 parts.append(features)
         if config.combine != "residual" and not self.ngrams_active:
             parts.append(x.new_zeros(len(x), config.num_features))
-        # The average stands between the sentence vector, which is the first part if there is one, and the features.
+        # The average comes between the sentence vector, if there is one, and the features.
         place = int(config.word_path)
         return torch.cat([*parts[:place], *average, *parts[place:]], dim=1) * (lengths > 0)[:, None]
 
@@ -116,7 +117,7 @@ class CSEModule(nn.Module):
         )
 
     def _drop(self, x: Tensor) -> Tensor:
-        # A dropped token still counts in the denominators: the rescaling makes up for it on average.
+        # A dropped token still counts in the denominators, which the rescaling compensates on average.
         if self.training and self.word_dropout:
             x = x * nn.functional.dropout(x.new_ones(*x.shape[:2], 1), self.word_dropout)
         if self.training and self.dropout:
@@ -130,10 +131,10 @@ class CSEModule(nn.Module):
         return u @ self["projection"] if "projection" in self.weights else u
 
     def _windows(self, x: Tensor, rows: Tensor, places: Tensor, h: int) -> Tensor:
-        # phi of every window, (B, L, k): a product of the filters with each token, and h - 1 shifted additions.
+        # phi of every window, (B, L, k): multiplies each token by the filters, and adds h shifted products.
         filters, positions = self[f"filters.{h}"], places.shape[1]
         if self.training and (self.dropout or self.word_dropout):
-            # What was dropped differs from place to place.
+            # Dropout differs between positions, so products of the same token cannot be shared.
             taps = torch.einsum("bld,jdk->jblk", nn.functional.pad(x, (0, 0, 0, h - 1)), filters)
             parts = [taps[j][:, j : j + positions] for j in range(h)]
         else:

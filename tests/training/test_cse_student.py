@@ -94,7 +94,7 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="skip_unknown is False"):
         CSEStudent(config, Tokenizer(wordpiece_spec(), skip_unknown=False))
     for options, message in [
-        ({"dropout": 1.0}, "dropout is 1.0, expected a share"), ({"word_dropout": -0.1}, "word_dropout is -0.1"),
+        ({"dropout": 1.0}, "dropout is 1.0, expected"), ({"word_dropout": -0.1}, "word_dropout is -0.1"),
         ({"ngram_warmup": 1.5}, "ngram_warmup is 1.5"),
     ]:  # fmt: skip
         with pytest.raises(ValueError, match=message):

@@ -1,8 +1,8 @@
 """Prunes a BERT: fewer layers, tokens, neurons or hidden dimensions, as the initialization of a student.
 
 Selected layers are copied unchanged. Rare tokens, neurons with little effect and hidden directions of little
-energy can be removed. The remaining weights are then fitted by least squares on a sample of texts to reproduce
-the output of the whole, so that the student is close to its teacher before any training.
+energy can be removed. The remaining weights are then fitted by least squares on a sample of texts to
+reproduce the output of the whole, so that the student is close to its teacher before any training.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,10 +1,11 @@
 """Reduces the hidden size of a BERT by principal components of its hidden states.
 
-The axes U (d, d') are the directions in which the hidden states of all layers have the most energy. The student's
-hidden states approximate U^T times the teacher's. Embeddings and inner matrices are projected. Every head's
-product of queries and keys, and its values, are replaced by their best approximations of lower rank. A layer
-normalization does not commute with a projection. Therefore each output matrix and normalization is fitted by
-least squares to the teacher's states, from the first layer to the last, given the student's states below it.
+The axes U (d, d') are the directions in which the hidden states of all layers have the most energy. The
+student's hidden states approximate U^T times the teacher's. Embeddings and inner matrices are projected.
+Every head's product of queries and keys, and its values, are replaced by their best approximations of lower
+rank. A layer normalization does not commute with a projection. Therefore each output matrix and normalization
+is fitted by least squares to the teacher's states, from the first layer to the last, given the student's
+states below it.
 """
 
 from typing import Any
@@ -112,8 +113,8 @@ class _NormTarget:
     ) -> None:
         self.masks = masks
         sums = _tokens(inputs, masks)
-        # Center and scale the residual sums as LayerNorm does. Their overall magnitude is free, so choose it such
-        # that the lower layers need the smallest possible correction.
+        # Center and scale the residual sums as LayerNorm does. Their overall magnitude is free, so choose it
+        # such that the lower layers need the smallest possible correction.
         self.sums = self._scaled(sums, norm, axes)
         states = _tokens(below, masks)
         passed = self._scaled(states, norm, axes)
@@ -126,7 +127,7 @@ class _NormTarget:
         return scaled @ axes
 
     def fit(self, part: Any, inputs: list[Tensor], states: list[Tensor]) -> list[Tensor]:
-        """Fits the student's LayerNorm(state + W input + b); returns its outputs, (B, L, d') for each batch."""
+        """Fits the student's LayerNorm(state + W input + b) and returns its outputs, (B, L, d') per batch."""
         below, x = _tokens(states, self.masks), _tokens(inputs, self.masks)
         x = torch.cat([x, torch.ones(len(x), 1, dtype=x.dtype)], 1)
         weight = solve_ridge(x.T @ x, x.T @ (self.sums - below))
@@ -157,8 +158,8 @@ def _axes(states: list[list[Tensor]], hidden_size: int) -> Tensor:
     moments = sum((flat := batch.flatten(0, 1).double()).T @ flat for layer in states for batch in layer)
     _, directions = torch.linalg.eigh(torch.as_tensor(moments))
     axes: Tensor = directions.flip(1)[:, :hidden_size]
-    # A normalization removes the mean over components. A reflection maps the direction of least energy to this
-    # mean, so that the normalization removes nothing else.
+    # A normalization removes the mean over components. A reflection maps the direction of least energy to
+    # this mean, so that the normalization removes nothing else.
     mirror = torch.full((hidden_size,), hidden_size**-0.5, dtype=axes.dtype)
     mirror[-1] -= 1
     if hidden_size > 1:

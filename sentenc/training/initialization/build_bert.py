@@ -70,12 +70,14 @@ def _check(settings: StudentConfig, sparse: bool) -> None:
             raise ValueError('student.layers is required when kind = "bert" and init = "teacher"')
         if settings.tokenizer:
             raise ValueError(
-                f'student.tokenizer is {settings.tokenizer!r}, but init = "teacher" uses the teacher\'s: remove it'
+                f'student.tokenizer is {settings.tokenizer!r}, but init = "teacher" uses the teacher\'s: '
+                "remove it"
             )
         others = sorted(set(settings.config) - set(SIZES))
         if others:
             raise ValueError(
-                f'student.config.{others[0]} is the teacher\'s with init = "teacher": set only {", ".join(SIZES)}'
+                f'student.config.{others[0]} is the teacher\'s with init = "teacher": set only '
+                f"{', '.join(SIZES)}"
             )
         return
     for name in ("layers", "vocabulary"):

@@ -42,7 +42,8 @@ def load_classifier(model: str, data: TaskData, run: TaskRunConfig) -> BertClass
     folder = resolve_model(model)
     if not _is_classifier(folder):
         raise ValueError(
-            f"teacher.model {model} has no classifier: choose a BERT fine-tuned on the task, or set teacher.finetune"
+            f"teacher.model {model} has no classifier: choose a BERT fine-tuned on the task, or set "
+            "teacher.finetune"
         )
     with quiet_transformers(), _readable(folder):
         module = BertForSequenceClassification.from_pretrained(folder, local_files_only=True)
@@ -181,8 +182,8 @@ def _order_classes(model: Any, data: TaskData) -> None:
     names = [str(config.id2label[i]) for i in range(config.num_labels)]
     if config.num_labels != data.outputs:
         raise ValueError(
-            f"the teacher has {config.num_labels} outputs ({', '.join(names[:20])}), expected {data.outputs}: "
-            f"{', '.join(data.labels[:20]) or 'a score'}"
+            f"the teacher has {config.num_labels} outputs ({', '.join(names[:20])}), "
+            f"expected {data.outputs}: {', '.join(data.labels[:20]) or 'a score'}"
         )
     if not data.labels or names == [f"LABEL_{i}" for i in range(len(names))]:
         return

@@ -143,7 +143,8 @@ def _tokenizer(settings: StudentConfig, teacher: str | None, skip_unknown: bool)
     name = settings.tokenizer or teacher
     if name is None:
         raise ValueError(
-            f"student.init is {settings.init!r} and there is no teacher: set student.tokenizer or teacher.models"
+            f"student.init is {settings.init!r} and there is no teacher: "
+            "set student.tokenizer or teacher.models"
         )
     path = Path(name) if Path(name).is_file() else resolve_model(name) / "tokenizer.json"
     if not path.is_file():
@@ -183,8 +184,8 @@ def _load_model(settings: StudentConfig) -> CSE:
     others = sorted(set(settings.config) - set(changeable))
     if others or settings.preset or settings.tokenizer:
         raise ValueError(
-            f"student.init is the model {settings.init!r}, which has its own configuration and tokenizer: remove "
-            f"preset, tokenizer and every key of config but {', '.join(changeable)} from [student]"
+            f"student.init is the model {settings.init!r}, which has its own configuration and tokenizer: "
+            f"remove preset, tokenizer and every key of config but {', '.join(changeable)} from [student]"
         )
     if not isinstance(encoder, CSE):
         raise ValueError(f"student.init is {type(encoder).__name__}, expected a CSE model for kind 'cse'")
@@ -214,14 +215,15 @@ def _grown(old: CSEConfig, settings: StudentConfig) -> CSEConfig:
     for name in ("embedding_dim", "num_filters"):
         if getattr(config, name) > getattr(old, name):
             raise ValueError(
-                f"student.config.{name} is {getattr(config, name)}, expected at most the {getattr(old, name)} of "
-                f"{settings.init}"
+                f"student.config.{name} is {getattr(config, name)}, "
+                f"expected at most the {getattr(old, name)} of {settings.init}"
             )
     if old.average_dim not in (0, config.average_dim) or (
         old.combine != config.combine and (old.combine, config.combine) != ("residual", "both")
     ):
         raise ValueError(
             f"student.config is {settings.config}, but {settings.init} has combine={old.combine!r} and "
-            f"average_dim={old.average_dim}: only 'residual' can become 'both', and only average_dim 0 can grow"
+            f"average_dim={old.average_dim}: only 'residual' can become 'both', "
+            "and only average_dim 0 can grow"
         )
     return config

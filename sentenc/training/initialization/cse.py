@@ -126,7 +126,9 @@ def init_from_teacher(
     *,
     a: float = 1e-3,
 ) -> Initialization:
-    """Builds embeddings from a teacher's vectors of single tokens, as in Model2Vec (Tulkens and van Dongen, 2024).
+    """Builds embeddings from a teacher's vectors of single tokens.
+
+    Model2Vec (Tulkens and van Dongen, 2024) introduced this initialization.
 
     Args:
         teacher: A teacher, or the argument of :func:`sentenc.load` for an encoder.
@@ -176,9 +178,9 @@ def token_vectors(teacher: Teacher, tokens: list[str]) -> FloatArray:
 
 
 def average_from_teacher(teacher: Teacher, tokenizer: Tokenizer, dim: int) -> FloatArray:
-    """Builds the embeddings of the plain average from a transformer's input embeddings, see :func:`pca_embeddings`.
+    """Builds the embeddings of the plain average from a transformer's input embeddings.
 
-    Of an ensemble, the first teacher is used.
+    They are reduced by :func:`pca_embeddings`. Of an ensemble, the first teacher is used.
 
     Args:
         teacher: A transformer, or an ensemble whose first teacher is one.

@@ -141,7 +141,8 @@ def _trained(model: Any, passes: Iterable[list[str]], kind: str, progress: bool)
     model.build_vocab(passes)
     if not len(model.wv):
         raise ValueError(
-            f"no word occurs min_count={model.min_count} times in {model.corpus_count} sentences, expected at least one"
+            f"no word occurs min_count={model.min_count} times in {model.corpus_count} sentences, "
+            "expected at least one"
         )
     _, callback = _gensim_models()
     with progress_bar(model.epochs, kind, progress) as bar:
@@ -206,7 +207,8 @@ def _read_text(path: Path, limit: int | None) -> tuple[list[str], list[npt.NDArr
             # A word may contain spaces, as some of GloVe's do. A number never does.
             if dim < 1 or len(fields) < dim + 1:
                 raise TextFileError(
-                    f"{path}, line {number}: {len(fields)} fields, expected a word and {dim or 'some'} numbers"
+                    f"{path}, line {number}: {len(fields)} fields, "
+                    f"expected a word and {dim or 'some'} numbers"
                 )
             try:
                 row = np.array(list(map(float, fields[-dim:])), np.float32)

@@ -20,7 +20,7 @@ class Student(nn.Module, ABC):
 
     @property
     def loss_dim(self) -> int:
-        """Number of leading components that the losses see; all of them, unless a subclass has by-products."""
+        """Number of leading components that the losses see; all of them by default."""
         return self.dim
 
     @abstractmethod

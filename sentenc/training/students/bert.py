@@ -36,7 +36,8 @@ class BertStudent(EncoderStudent, TransformerStudent):
         normalize: Scale the vectors to unit length.
 
     Raises:
-        ValueError: ``max_tokens`` exceeds the model's positions, or the tokenizer has more ids than the model.
+        ValueError: ``max_tokens`` exceeds the model's positions, or the tokenizer has more ids than the
+            model.
     """
 
     def __init__(

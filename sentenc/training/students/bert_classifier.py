@@ -28,7 +28,7 @@ _TEXTS_PER_BLOCK = 2048
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Silences progress bars of transformers, and its warnings about new or unused layers, which are intended here."""
+    """Silences progress bars of transformers, and its warnings about new or unused layers."""
     from transformers.utils import logging
 
     before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -45,15 +45,15 @@ def quiet_transformers() -> Iterator[None]:
 class BertClassifierStudent(TransformerStudent):
     """A ``BertForSequenceClassification`` to train, with its own fast tokenizer.
 
-    Its output vectors are logits (B, C). A pair is one string with a tab between its two texts. It becomes [CLS] a
-    [SEP] b [SEP] with token types 0 and 1. A string without a tab has an empty second text.
+    Its output vectors are logits (B, C). A pair is one string with a tab between its two texts. It becomes
+    [CLS] a [SEP] b [SEP] with token types 0 and 1. A string without a tab has an empty second text.
 
     Args:
         model: The classifier. Its own configuration sets the dropout of training.
         tokenizer: A ``PreTrainedTokenizerFast`` with [CLS] and [SEP].
         pairs: Whether the texts are pairs.
-        max_tokens: Longer texts are cut to this number of tokens, special tokens included. Of a pair, the longer
-            text is cut first.
+        max_tokens: Longer texts are cut to this number of tokens, special tokens included. Of a pair, the
+            longer text is cut first.
 
     Raises:
         TypeError: ``model`` is another kind of model.

@@ -32,16 +32,16 @@ class CSEStudent(EncoderStudent):
         generator: Source of random initial weights.
         dropout: Share of the elements of token embeddings that is dropped in training.
         word_dropout: Share of whole tokens that is dropped in training.
-        ngram_warmup: Share of the training, from its beginning, in which only the word path is trained; 0 with
-            combine "concat".
+        ngram_warmup: Share of the training, from its beginning, in which only the word path is trained; 0
+            with combine "concat".
         sparse_embeddings: Compute sparse gradients of the embeddings, see :meth:`sparse_parameters`.
         sentence_norm: RMS norm of the finished model's sentence vectors, without the parts behind them. None
-            keeps the norm of training. Cosines do not depend on it, but classifiers with a fixed regularization
-            do.
-        average_norm: RMS norm of the plain average, whose mean over texts is subtracted. None keeps the average
-            unchanged.
-        ngram_norm: RMS norm of the centered n-gram features behind the sentence vector (``"both"``). None keeps
-            the features unchanged.
+            keeps the norm of training. Cosines do not depend on it, but classifiers with a fixed
+            regularization do.
+        average_norm: RMS norm of the plain average, whose mean over texts is subtracted. None keeps the
+            average unchanged.
+        ngram_norm: RMS norm of the centered n-gram features behind the sentence vector (``"both"``). None
+            keeps the features unchanged.
 
     Raises:
         ValueError: The tokenizer, an initial weight, a rate or a norm does not fit the configuration.
@@ -67,7 +67,8 @@ class CSEStudent(EncoderStudent):
         super().__init__()
         if tokenizer.vocab_size > config.vocab_size:
             raise ValueError(
-                f"the tokenizer has {tokenizer.vocab_size} ids, expected at most vocab_size {config.vocab_size}"
+                f"the tokenizer has {tokenizer.vocab_size} ids, "
+                f"expected at most vocab_size {config.vocab_size}"
             )
         if tokenizer.skip_unknown != (config.unknown == "skip"):
             raise ValueError(
@@ -142,7 +143,7 @@ class CSEStudent(EncoderStudent):
         return config.dim if config.combine == "concat" else config.word_dim
 
     def tokenize(self, texts: list[str]) -> tuple[Tensor, Tensor]:
-        """Returns padded token ids (B, L) int64, cut to ``config.max_tokens``, and token counts (B,) int64."""
+        """Returns padded token ids (B, L) int64, L at most ``config.max_tokens``, and token counts (B,)."""
         ids, ends, _ = self.tokenizer.encode(texts, self.config.max_tokens)
         lengths = np.diff(ends, prepend=0)
         table = np.zeros((len(texts), max(1, int(lengths.max(initial=0)))), np.int64)
@@ -155,7 +156,7 @@ class CSEStudent(EncoderStudent):
         return vectors
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
-        """Returns ``"embeddings"`` (embeddings, token weights, projection) and, if there are n-grams, ``"ngrams"``."""
+        """Returns ``"embeddings"``, with token weights and projection, and ``"ngrams"``, if there are any."""
         groups: dict[str, list[nn.Parameter]] = {"embeddings": []}
         for name, parameter in self.module.weights.items():
             if not parameter.requires_grad:
@@ -181,8 +182,8 @@ class CSEStudent(EncoderStudent):
         """Returns a :class:`~sentenc.CSE` with the current weights in float32, n-grams included.
 
         Args:
-            output_map: A linear map M (dim, t). (M M^T)^(1/2) is folded into the weights, so that dot products
-                are those of the sentence vectors times M. Not for combine "concat".
+            output_map: A linear map M (dim, t). (M M^T)^(1/2) is folded into the weights, so that dot
+                products are those of the sentence vectors times M. Not for combine "concat".
             rotate_on: Texts whose principal axes become the axes of the sentence vector. Ignored for combine
                 "concat", which has no matrix that a rotation can be folded into.
             tables: Kind of the encoder's tables.

@@ -1,8 +1,8 @@
 """Folds a rotation, or any linear map, of the output axes into the weights of a trained CSE model.
 
-A residual model computes e = u P + sum_h s_h Q_h. For any square R, e R is the same model with P R instead of P
-and Q_h R instead of Q_h. Without a projection P, R is folded into the embeddings (E R). The filters W_h^(j) then
-become R^-1 W_h^(j), so that the features s_h do not change.
+A residual model computes e = u P + sum_h s_h Q_h. For any square R, e R is the same model with P R instead of
+P and Q_h R instead of Q_h. Without a projection P, R is folded into the embeddings (E R). The filters W_h^(j)
+then become R^-1 W_h^(j), so that the features s_h do not change.
 """
 
 from dataclasses import replace
@@ -16,16 +16,16 @@ FloatArray = npt.NDArray[np.float32]
 DoubleArray = npt.NDArray[np.float64]
 Weights = dict[str, FloatArray]
 
-# Above this condition number, the inverse would put large values that cancel each other into the filters, which
-# float16 and int8 cannot represent. R then becomes a projection, which needs no inverse.
+# Above this condition number, the inverse would put large values that cancel each other into the filters,
+# which float16 and int8 cannot represent. R then becomes a projection, which needs no inverse.
 _WORST_CONDITION = 1e3
 
 
 def map_root(output_map: npt.NDArray[np.floating]) -> DoubleArray:
-    """Returns the square root (M M^T)^(1/2), (dim, dim), of a linear map M (dim, t) from student to teacher space.
+    """Returns (M M^T)^(1/2), (dim, dim), for a linear map M (dim, t) from student to teacher space.
 
-    Because (x M)(y M)^T = x M M^T y^T, the symmetric root gives the same dot products as M, and the mapped vectors
-    have as many components as the student's.
+    Because (x M)(y M)^T = x M M^T y^T, the symmetric root gives the same dot products as M, and the mapped
+    vectors have as many components as the student's.
 
     Raises:
         ValueError: ``output_map`` is not a matrix of finite values.
@@ -39,7 +39,7 @@ def map_root(output_map: npt.NDArray[np.floating]) -> DoubleArray:
 
 
 def principal_rotation(vectors: npt.NDArray[np.floating]) -> DoubleArray:
-    """Returns the rotation (dim, dim) of vectors (n, dim) onto their principal axes, largest first, as columns.
+    """Returns the rotation (dim, dim) of vectors (n, dim) to their principal axes, largest first.
 
     The vectors are scaled to unit length, but not centered, because cosines are not invariant to a shift. The
     first k coordinates after the rotation therefore preserve the cosines better than any other k. The largest
@@ -69,8 +69,8 @@ def map_output(config: CSEConfig, weights: Weights, matrix: DoubleArray) -> tupl
     """
     if config.combine == "concat":
         raise ValueError(
-            f"combine is {config.combine!r}, expected 'residual' or 'both': concatenated n-gram features have no "
-            "output matrix that a linear map can be folded into"
+            f"combine is {config.combine!r}, expected 'residual' or 'both': concatenated n-gram features "
+            "have no output matrix that a linear map can be folded into"
         )
     if matrix.shape != (config.word_dim, config.word_dim):
         raise ValueError(f"the map has shape {matrix.shape}, expected {(config.word_dim, config.word_dim)}")
@@ -94,9 +94,9 @@ def scale_features(
 ) -> Weights:
     """Scales the n-gram features s_h of a model that concatenates them to its sentence vector (``"both"``).
 
-    All features get the same standard deviation, such that the centered features of a sentence have an RMS norm of
-    about ``norm``. Because relu(c z) = c relu(z) for c > 0, filters and biases are multiplied by c, and Q_h is
-    divided by c. The sentence vector does not change.
+    All features get the same standard deviation, such that the centered features of a sentence have an RMS
+    norm of about ``norm``. Because relu(c z) = c relu(z) for c > 0, filters and biases are multiplied by c,
+    and Q_h is divided by c. The sentence vector does not change.
 
     Args:
         config: The configuration of the model, with phi "relu" or "identity".

@@ -1,8 +1,8 @@
 """Averages the weights of several fine-tuned models (a model soup: Wortsman et al., ICML 2022).
 
-Models that were trained from the same weights with different seeds or settings lie in one basin of the loss, and
-so does the mean of their weights. It is often better than each of them, at the cost of one. Finished models have
-axes of their own, so their outputs are rotated to common axes first.
+Models that were trained from the same weights with different seeds or settings lie in one basin of the loss,
+and so does the mean of their weights. It is often better than each of them, at the cost of one. Finished
+models have axes of their own, so their outputs are rotated to common axes first.
 """
 
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ import numpy.typing as npt
 from sentenc.encoders.cse.encoder import CSE
 from sentenc.training.students.cse_rotation import map_output
 
-# Largest relative difference between the embeddings of two models. Models trained from the same weights differ
-# by a few hundredths, unrelated models by about one.
+# Largest relative difference between the embeddings of two models. Models trained from the same weights
+# differ by a few hundredths, unrelated models by about one.
 _MAX_DIFFERENCE = 0.5
 
 
 def average_models(models: Sequence[CSE], *, card: str | None = None) -> CSE:
-    """Returns the mean of models that were trained from the same weights, with int8 rows as in a finished model.
+    """Returns the mean of models that were trained from the same weights, with int8 rows.
 
     The output of every model is rotated to the axes of the first one. The rotation aligns their embeddings
     (orthogonal Procrustes: Schönemann, 1966). A plain average of words is the first model's, because training
@@ -62,8 +62,8 @@ def _aligned_weights(first: CSE, model: CSE, number: int) -> dict[str, npt.NDArr
     difference = float(np.linalg.norm(own @ rotation - reference) / np.linalg.norm(reference))
     if difference > _MAX_DIFFERENCE:
         raise ValueError(
-            f"the embeddings of model {number} differ from those of model 0 by {difference:.2f} of their norm, "
-            f"expected at most {_MAX_DIFFERENCE}: average models that were trained from the same weights"
+            f"the embeddings of model {number} differ from those of model 0 by {difference:.2f} of their "
+            f"norm, expected at most {_MAX_DIFFERENCE}: average models trained from the same weights"
         )
     weights = {name: model.weight(name) for name in model.config.shapes()}
     return map_output(model.config, weights, rotation)[1]
