@@ -14,11 +14,12 @@ from typing import IO, Any
 import click
 import numpy as np
 
+from sentenc.cli.label_columns import choose_columns
 from sentenc.errors import TextFileError
 from sentenc.io.atomic import replacing_file
-from sentenc.io.labeled import Columns, choose_columns, column_names, texts_of
-from sentenc.io.record import Record
-from sentenc.io.records import FORMATS, in_blocks, open_records
+from sentenc.io.formats import FORMATS
+from sentenc.io.labeled import Columns, column_names, texts_of
+from sentenc.io.records import Record, open_records, record_blocks
 
 # Limits of the records that are in memory at a time: their number, and their characters.
 _RECORDS_PER_BLOCK, _CHARACTERS_PER_BLOCK = 2048, 1 << 24
@@ -134,7 +135,7 @@ class _Labeler:
 
     def rows(self, records: Iterator[Record], columns: Columns | None) -> Iterator[dict[str, Any]]:
         """Yields the fields of each record, with predictions."""
-        for block in in_blocks(records, _RECORDS_PER_BLOCK, _CHARACTERS_PER_BLOCK):
+        for block in record_blocks(records, _RECORDS_PER_BLOCK, _CHARACTERS_PER_BLOCK):
             fields = [_fields(record, columns, self.is_pair) for record in block]
             texts = [tuple(parts[:2]) if self.is_pair else parts[0] for parts in fields]
             probabilities = self._estimator.predict_proba(texts)
@@ -210,9 +211,16 @@ def _fields(record: Record, columns: Columns | None, is_pair: bool) -> list[Any]
 def _write(rows: Iterable[dict[str, Any]], file: IO[str], kind: str, header: list[str]) -> int:
     n_rows = 0
     header = list(dict.fromkeys(header))
-    writer = csv.writer(file, delimiter="," if kind == ".csv" else "\t", lineterminator="\n")
+    writer = csv.writer(file, lineterminator="\n")
+
+    def write_cells(cells: Iterable[Any]) -> None:
+        if kind == ".csv":
+            writer.writerow(cells)
+        else:
+            file.write("\t".join(map(_tsv_cell, cells)) + "\n")
+
     if kind != ".jsonl":
-        writer.writerow(header)
+        write_cells(header)
     for n_rows, row in enumerate(rows, 1):
         if kind == ".jsonl":
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -222,7 +230,7 @@ def _write(rows: Iterable[dict[str, Any]], file: IO[str], kind: str, header: lis
                 f"row {n_rows} has the field {min(other)!r}, which the first row lacks: "
                 "write to a .jsonl file"
             )
-        writer.writerow([_cell(row.get(name, "")) for name in header])
+        write_cells(_cell(row.get(name, "")) for name in header)
     return n_rows
 
 
@@ -240,6 +248,11 @@ def _spooled(files: tuple[str, ...], format: str | None) -> Iterator[tuple[str, 
 
 def _cell(value: Any) -> Any:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+
+
+def _tsv_cell(value: Any) -> str:
+    # A TSV has no quotes, so that its cells cannot contain what separates them.
+    return " ".join(str(value).replace("\r", "\n").replace("\t", "\n").split("\n"))
 
 
 def _plain(label: Any) -> str:

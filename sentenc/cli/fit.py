@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentenc import __version__
+from sentenc.cli.label_columns import choose_columns
 from sentenc.errors import CheckpointError
 from sentenc.io.atomic import replacing_folder
-from sentenc.io.labeled import Columns, Examples, choose_columns, column_names, read_examples
-from sentenc.io.records import FORMATS
+from sentenc.io.formats import FORMATS
+from sentenc.io.labeled import Columns, Examples, column_names, read_examples
 from sentenc.splits import train_test_split
 
 # sentenc.downstream is imported in the functions that use it: scikit-learn takes a second, which --help need not.

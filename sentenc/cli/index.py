@@ -12,7 +12,7 @@ from sentenc.cli.record_files import id_option, record_options
 from sentenc.io.records import open_records
 
 if TYPE_CHECKING:
-    from sentenc.io.record import Record
+    from sentenc.io.records import Record
     from sentenc.retrieval import Index
 
 _FOLDER = click.Path(file_okay=False, path_type=Path)

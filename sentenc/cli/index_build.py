@@ -11,10 +11,10 @@ import click
 
 import sentenc
 from sentenc.cli.record_files import id_option, record_options
-from sentenc.io.records import in_blocks, open_records
+from sentenc.io.records import open_records, record_blocks
 
 if TYPE_CHECKING:
-    from sentenc.io.record import Record
+    from sentenc.io.records import Record
     from sentenc.retrieval import Index
 
 # Records, and characters, that are in memory at a time and become one commit.
@@ -81,7 +81,7 @@ def build_command(
 
 def blocks(records: Iterator["Record"]) -> Iterator[list["Record"]]:
     """Lists of up to 65,536 records, of fewer where texts are long."""
-    return in_blocks(records, BLOCK, _CHARACTERS)
+    return record_blocks(records, BLOCK, _CHARACTERS)
 
 
 def summary(index: "Index", seconds: float) -> str:

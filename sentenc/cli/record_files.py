@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from sentenc.io.records import FORMATS
+from sentenc.io.formats import FORMATS
 
 
 def record_options(command: Callable[..., Any]) -> Callable[..., Any]:

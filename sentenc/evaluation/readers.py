@@ -1,6 +1,5 @@
 """Reads the file formats of SentEval's tasks and of users' own; errors contain the path and the line."""
 
-import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.errors import DataError
+from sentenc.errors import DataError, TextFileError
+from sentenc.io.formats import file_format
+from sentenc.io.tables import open_table
+from sentenc.io.text import Malformed
 
 Classes = tuple[str, ...]
+# Columns of a user's own table: classes of texts, classes of pairs, or scores of pairs.
+_LAYOUTS = ({"text", "label"}, {"text1", "text2", "label"}, {"text1", "text2", "score"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,39 +172,46 @@ def read_probing(paths: Sequence[Path], encoding: str, classes: Classes, part: s
 def read_columns(paths: Sequence[Path], encoding: str, classes: Classes) -> Examples:
     """Reads a user's own CSV or TSV file: ``text,label``, ``text1,text2,label`` or ``text1,text2,score``."""
     path = paths[0]
-    header, rows = table_with_header(path, encoding)
-    at = {name: header.index(name) for name in header}
-    if "score" in at:
-        targets: npt.NDArray[Any] = _scores(path, [(number, row[at["score"]]) for number, row in rows])
+    names, rows = read_table(path, encoding)
+    if "score" in names:
+        targets: npt.NDArray[Any] = _scores(path, [(number, row["score"]) for number, row in rows])
     else:
-        labels = [class_index(row[at["label"]].strip(), classes, path, number) for number, row in rows]
+        labels = [class_index(row["label"].strip(), classes, path, number) for number, row in rows]
         targets = np.array(labels, np.int64)
-    first, second = ("text1", "text2") if "text1" in at else ("text", None)
-    partners = None if second is None else [row[at[second]].strip() for _, row in rows]
-    return Examples([row[at[first]].strip() for _, row in rows], partners, targets)
+    first, second = ("text1", "text2") if "text1" in names else ("text", None)
+    partners = None if second is None else [row[second].strip() for _, row in rows]
+    return Examples([row[first].strip() for _, row in rows], partners, targets)
 
 
-def table_with_header(path: Path, encoding: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Returns the header of a CSV or TSV file, and each row with the number of its last line."""
-    layouts = ({"text", "label"}, {"text1", "text2", "label"}, {"text1", "text2", "score"})
-    lines = [line + "\n" for line in read_lines(path, encoding)]
-    # No text contains a tab, so that a TSV file needs no quotes, and a quote in it is part of the text.
-    tabs = path.suffix.lower() == ".tsv"
-    reader = csv.reader(
-        lines, delimiter="\t" if tabs else ",", quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
-    )
-    header = [name.strip().lower() for name in next(reader, [])]
-    if not any(layout <= set(header) for layout in layouts) or len(set(header)) != len(header):
-        raise DataError(
-            f"{path}, line 1: columns are {','.join(header)}, "
-            "expected text,label or text1,text2,label or text1,text2,score"
-        )
-    rows: list[tuple[int, list[str]]] = []
-    for row in reader:
-        if len(row) != len(header):
-            raise DataError(f"{path}, line {reader.line_num}: {len(row)} columns, expected {len(header)}")
-        rows.append((reader.line_num, row))
-    return header, rows
+def read_table(path: Path, encoding: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Reads a CSV or TSV with a header; any suffix but that of TSV is CSV.
+
+    Returns:
+        The names of the columns in lower case, and the values of each row by column with the line where it begins.
+
+    Raises:
+        DataError: The file is missing or malformed, or has no columns of an evaluation task.
+    """
+    format = "tsv" if file_format(str(path)) == "tsv" else "csv"
+    try:
+        with open_table(str(path), format=format, encoding=encoding) as table:
+            names = [name.lower() for name in table.columns or ()]
+            if not any(layout <= set(names) for layout in _LAYOUTS) or len(set(names)) != len(names):
+                raise DataError(
+                    f"{path}, line 1: columns are {','.join(names)}, "
+                    "expected text,label or text1,text2,label or text1,text2,score"
+                )
+            rows: list[tuple[int, dict[str, str]]] = []
+            for number, row in table.rows:
+                if isinstance(row, Malformed):
+                    raise DataError(f"{path}, line {number}: {row.why}")
+                if row is not None:
+                    rows.append((number, dict(zip(names, row.values(), strict=True))))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except TextFileError as error:
+        raise DataError(str(error)) from error
+    return names, rows
 
 
 def class_index(label: str, classes: Classes, path: Path, line: int) -> int:

@@ -17,7 +17,7 @@ from sentenc.evaluation.readers import (
     Examples,
     Reader,
     read_columns,
-    table_with_header,
+    read_table,
 )
 
 
@@ -153,7 +153,7 @@ class Task:
             ValueError: ``dev`` is given without ``test``, or either with a file of scores.
         """
         source = Path(path).resolve()
-        header, rows = table_with_header(source, "utf-8")
+        header, rows = read_table(source, "utf-8")
         if not rows:
             raise DataError(f"{source}: no rows after the header")
         name = source.stem if name is None else name
@@ -176,8 +176,7 @@ class Task:
         parts = {
             part_name: Part(read_columns, (str(Path(file).resolve()),)) for part_name, file in paths.items()
         }
-        label = header.index("label")
-        classes = tuple(sorted({row[label].strip() for _, row in rows}))
+        classes = tuple(sorted({row["label"].strip() for _, row in rows}))
         return cls(name=name, protocol=protocol, senteval=parts, classes=classes)
 
 

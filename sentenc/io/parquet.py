@@ -1,61 +1,60 @@
-"""Records out of Parquet: row group by row group, in batches, with values that JSON has."""
+"""The Parquet part of the reader of tables: batch by batch, with values that JSON has."""
 
 import math
 import numbers
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
+from importlib import import_module
 from typing import Any
 
 from sentenc.errors import MissingExtraError, TextFileError
-from sentenc.io.record import Record, choose_text_field, make_record
+from sentenc.io.columns import checked_columns
 
 # Rows that are Python objects at one time.
-_BATCH = 4096
+_ROWS_PER_BATCH = 4096
+
+Rows = Iterator[tuple[int, tuple[Any, ...]]]
 
 
-def read_parquet(
-    path: str, text_field: str | None, id_field: str | None, on_bytes: Callable[[int], None] | None
-) -> Iterator[Record]:
-    """The records of one file, as :func:`sentenc.io.records.read_records` has them.
+@contextmanager
+def open_parquet(
+    path: str, fields: Sequence[str] | None, on_bytes: Callable[[int], None] | None
+) -> Iterator[tuple[tuple[str, ...], tuple[str, ...], Rows]]:
+    """Opens a Parquet file for :func:`sentenc.io.tables.open_table`.
+
+    Yields:
+        The columns to read, those of them that are strings, and the values of each row with its number from 1.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
         TextFileError: The file is not Parquet, is damaged, or lacks the fields.
     """
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise MissingExtraError("parquet", "pyarrow", "reading Parquet") from error
+    if path == "-":
+        raise TextFileError("Parquet cannot be read from standard input: its index is at its end")
+    arrow = _arrow()
     with open(path, "rb") as source:
-        try:
-            # Without the buffer that would hold a whole row group in advance.
-            file = pq.ParquetFile(source, pre_buffer=False)
-            schema = file.schema_arrow
-        except (pa.ArrowException, OSError) as error:
-            raise TextFileError(f"{path}: not a Parquet file: {error}") from error
-        twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
-        if twice:
-            raise TextFileError(f"{path}: the schema has {', '.join(map(repr, twice))} more than once")
-        strings = [field.name for field in schema if _is_text(pa.types, field.type)]
-        fields = choose_text_field(path, strings, schema.names, text_field, id_field)
-        if fields.text not in strings:
-            kind = schema.field(fields.text).type
-            raise TextFileError(f"{path}: column {fields.text!r} is {kind}, expected strings")
-        columns = [f.name for f in schema if f.name in fields or not _is_binary(pa.types, f.type)]
-        size, rows, told, done = os.path.getsize(path), file.metadata.num_rows, 0, 0
-        for batch in _batches(path, pa, file, columns):
-            for number, row in enumerate(batch, done + 1):
-                yield make_record(path, number, {k: json_value(v) for k, v in row.items()}, fields, "row")
-            done += len(batch)
-            if on_bytes is not None:
-                on_bytes(size * done // rows - told)
-                told = size * done // rows
+        file = _open(arrow, path, source)
+        schema = file.schema_arrow
+        readable = [field.name for field in schema if not _is_binary(arrow.types, field.type)]
+        columns = checked_columns(path, readable, fields)
+        texts = tuple(name for name in columns if _is_text(arrow.types, schema.field(name).type))
+        yield columns, texts, _rows(path, arrow, file, columns, texts, on_bytes)
+
+
+def count_rows(path: str) -> int:
+    """Returns the number of rows of a Parquet file, from its metadata."""
+    arrow = _arrow()
+    with open(path, "rb") as source:
+        return int(_open(arrow, path, source).metadata.num_rows)
 
 
 def json_value(value: Any) -> Any:
-    """The nearest that JSON has; None where it has nothing (NaN, infinity, bytes)."""
+    """Returns the nearest value that JSON has; None for NaN, infinity and bytes.
+
+    Dates and times become ISO strings, durations become seconds, and other values, decimals among them, become strings.
+    """
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, numbers.Real):
@@ -71,23 +70,50 @@ def json_value(value: Any) -> Any:
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
-def _batches(path: str, pa: Any, file: Any, columns: list[str]) -> Iterator[list[dict[str, Any]]]:
-    batches = file.iter_batches(_BATCH, columns=columns)
-    done = 0
+def _arrow() -> Any:
+    try:
+        return import_module("pyarrow")
+    except ImportError as error:
+        raise MissingExtraError("parquet", "pyarrow", "reading Parquet") from error
+
+
+def _open(arrow: Any, path: str, source: Any) -> Any:
+    parquet = import_module("pyarrow.parquet")
+    try:
+        # Without the buffer that would hold a whole row group in advance.
+        return parquet.ParquetFile(source, pre_buffer=False)
+    except (arrow.ArrowException, OSError) as error:
+        raise TextFileError(f"{path}: not a Parquet file: {error}") from error
+
+
+def _rows(
+    path: str, arrow: Any, file: Any, columns: tuple[str, ...], texts: tuple[str, ...], on_bytes: Any
+) -> Rows:
+    size, n_rows = os.path.getsize(path), file.metadata.num_rows
+    reported = done = 0
+    batches = file.iter_batches(_ROWS_PER_BATCH, columns=list(columns))
     while True:
         try:
             batch = next(batches, None)
             if batch is None:
                 return
-            rows = _microseconds(pa, batch).to_pylist()
-        except (pa.ArrowException, OSError, ValueError) as error:
+            table = _microseconds(arrow, batch)
+            values = [table.column(name).to_pylist() for name in columns]
+        # A string that is not UTF-8 is a ValueError.
+        except (arrow.ArrowException, OSError, ValueError) as error:
             raise TextFileError(f"{path}, after row {done}: {error}") from error
-        yield rows
-        done += len(rows)
+        for place, name in enumerate(columns):
+            if name not in texts:
+                values[place] = list(map(json_value, values[place]))
+        yield from enumerate(zip(*values, strict=True), done + 1)
+        done += len(batch)
+        if on_bytes is not None:
+            on_bytes(size * done // n_rows - reported)
+            reported = size * done // n_rows
 
 
 def _microseconds(pa: Any, batch: Any) -> Any:
-    # Python's dates have no nanoseconds, and pyarrow refuses to lose them unasked.
+    # Python's dates have no nanoseconds, and pyarrow refuses to drop them unasked.
     kinds = {
         pa.timestamp: pa.types.is_timestamp,
         pa.duration: pa.types.is_duration,

@@ -1,28 +1,45 @@
-"""Records out of files: a text each, perhaps an id, and the rest as payload; streamed in bounded memory.
-
-Text (one a line), CSV, TSV, JSON lines and Parquet; all but Parquet also compressed by gzip or xz, and
-from standard input. What cannot be read is reported with file and line, and nothing is guessed over.
-"""
+"""Records of files: each a text, perhaps an id, and the other fields as a payload; streamed in bounded memory."""
 
 import csv
-import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from sentenc.errors import TextFileError
+from sentenc.io.columns import json_kind, listed
+from sentenc.io.formats import FORMATS, file_format
 from sentenc.io.progress import progress_bar
-from sentenc.io.record import Record, _kind, _listed, choose_text_field, make_record
-from sentenc.io.text import open_text
+from sentenc.io.tables import Table, open_table
+from sentenc.io.text import Malformed, OnBytes, open_text
 
-FORMATS = ("text", "csv", "tsv", "jsonl", "parquet")
-_SUFFIXES = {
-    ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl",
-    ".parquet": "parquet", ".pq": "parquet",
-}  # fmt: skip
+# Likely names of the field with the text, the likeliest first.
+TEXT_FIELDS = ("text", "sentence", "content", "body", "passage", "abstract", "title", "question", "query")
+# Enough for a long text, and an end to what an unclosed quote takes in.
+_CHARACTERS_PER_FIELD = 1 << 24
 
-OnBytes = Callable[[int], None]
+
+class Record(NamedTuple):
+    """One entry of a file.
+
+    Attributes:
+        text: The text.
+        id: Its id; None unless a field was named for it.
+        payload: The other fields, as JSON values; None if there are none.
+        path: The file.
+        line: The line where it begins (of Parquet, the row), from 1.
+    """
+
+    text: str
+    id: int | str | None
+    payload: dict[str, Any] | None
+    path: str
+    line: int
+
+
+class _Fields(NamedTuple):
+    text: str
+    id: str | None
 
 
 def read_records(
@@ -35,23 +52,25 @@ def read_records(
 ) -> Iterator[Record]:
     """Reads files one after another, a record at a time.
 
+    A file is text (a record per line), CSV, TSV, JSON lines or Parquet; all but Parquet may be compressed by
+    gzip or xz, or come from standard input. :mod:`sentenc.io.tables` states the rules of these formats.
+
     Fields other than text and id become the payload: JSON values as they are, dates and times as ISO
     strings, durations as seconds, decimals as strings. Null, NaN, infinity, binary data and the empty
-    fields of CSV are left out. Every field of CSV is a string, ids too. Blank lines hold no record.
-    Fields of CSV are limited by ``csv.field_size_limit()``.
+    fields of CSV and TSV are left out. Every field of CSV and TSV is a string, ids too. Blank rows hold no record.
 
     Args:
         paths: Files; ``-`` is standard input.
-        text_field: The field with the text. Without it each file's is the first of ``TEXT_FIELDS`` that
+        text_field: The field with the text. By default each file's is the first of ``TEXT_FIELDS`` that
             it has (in any case), or its only field of strings.
         id_field: The field with ids: str, or int of 64 bits.
-        format: One of ``FORMATS``. Without it a file's suffix says (.csv, .tsv, .jsonl, .parquet, with
-            or without .gz or .xz); any other suffix, and standard input, is text.
-        on_bytes: Told now and then how many bytes were read since it was last told.
+        format: One of ``FORMATS``. By default that of a file's suffix (.csv, .tsv, .jsonl, .parquet, with
+            or without .gz or .xz); a file with any other suffix, and standard input, is text.
+        on_bytes: Called now and then with the number of bytes (as stored on disk) read since the last call.
 
     Raises:
-        ValueError: ``format`` is none of ``FORMATS``.
-        TextFileError: A file is not what its format asks for. While reading, with file and line.
+        ValueError: ``format`` is none of ``FORMATS``, or standard input occurs twice.
+        TextFileError: A file does not have its format, or lacks a field. While reading, with file and line.
         OSError: A file cannot be opened.
     """
     names = [os.fspath(path) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
@@ -63,112 +82,12 @@ def read_records(
     for name, kind in files:
         if kind == "text" and (text_field or id_field):
             raise TextFileError(
-                f"{name} is read as plain text, which has no field {text_field or id_field!r}: say its format (--format)"
+                f"{name} is read as plain text, which has no field {text_field or id_field!r}: "
+                "choose its format (format, --format)"
             )
         if kind == "parquet" and name == "-":
-            raise TextFileError("Parquet cannot be read from standard input: it starts at its end")
+            raise TextFileError("Parquet cannot be read from standard input: its index is at its end")
     return _records(files, text_field, id_field, on_bytes)
-
-
-def file_format(path: str) -> str:
-    """The format that a file's suffix stands for.
-
-    Raises:
-        TextFileError: The suffix is .json: one JSON value in all, which cannot be streamed.
-    """
-    stem, suffix = os.path.splitext(path.lower())
-    if suffix in (".gz", ".xz"):
-        suffix = os.path.splitext(stem)[1]
-    if suffix == ".json":
-        raise TextFileError(
-            f"{path} is JSON, expected JSON lines: an object a line (if it is, say so: --format jsonl)"
-        )
-    return _SUFFIXES.get(suffix, "text")
-
-
-def _records(
-    files: list[tuple[str, str]], text_field: str | None, id_field: str | None, on_bytes: OnBytes | None
-) -> Iterator[Record]:
-    for path, kind in files:
-        if kind == "parquet":
-            from sentenc.io.parquet import read_parquet
-
-            yield from read_parquet(path, text_field, id_field, on_bytes)
-            continue
-        with open_text(path, keep_ends=kind in ("csv", "tsv"), on_bytes=on_bytes) as lines:
-            if kind == "text":
-                yield from _text(path, lines)
-            elif kind == "jsonl":
-                yield from _json_lines(path, lines, text_field, id_field)
-            else:
-                yield from _csv(path, lines, "," if kind == "csv" else "\t", text_field, id_field)
-
-
-def _text(path: str, lines: Iterator[str]) -> Iterator[Record]:
-    for number, line in enumerate(lines, 1):
-        if line and not line.isspace():
-            yield Record(line, None, None, path, number)
-
-
-def _json_lines(
-    path: str, lines: Iterator[str], text_field: str | None, id_field: str | None
-) -> Iterator[Record]:
-    # NaN and the infinities, which Python reads and JSON has not, become null.
-    decode = json.JSONDecoder(parse_constant=lambda _: None).decode
-    fields = None
-    for number, line in enumerate(lines, 1):
-        if not line or line.isspace():
-            continue
-        try:
-            row: Any = decode(line)
-        except (ValueError, RecursionError) as error:
-            raise TextFileError(f"{path}, line {number}: not JSON: {error}") from error
-        if not isinstance(row, dict):
-            raise TextFileError(f"{path}, line {number}: {_kind(row)}, expected an object")
-        if fields is None:
-            strings = [key for key, value in row.items() if isinstance(value, str)]
-            fields = choose_text_field(f"{path}, line {number}", strings, list(row), text_field, id_field)
-        yield make_record(path, number, row, fields)
-
-
-def _csv(
-    path: str, lines: Iterator[str], delimiter: str, text_field: str | None, id_field: str | None
-) -> Iterator[Record]:
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    rows = _csv_rows(path, reader)
-    _, header = next(rows, (1, None))
-    if header is None:
-        return
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise TextFileError(f"{path}: the header has {_listed(twice)} more than once")
-    fields = choose_text_field(path, header, header, text_field, id_field)
-    for number, row in rows:
-        if len(row) != len(header):
-            raise TextFileError(
-                f"{path}, line {number}: {len(row)} fields, expected the header's {len(header)}"
-            )
-        values = {name: value for name, value in zip(header, row, strict=True) if value or name in fields}
-        yield make_record(path, number, values, fields)
-
-
-def _csv_rows(path: str, reader: Any) -> Iterator[tuple[int, list[str]]]:
-    # Rows with the line where each begins: a quoted field may run over many.
-    while True:
-        begin = reader.line_num + 1
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            end = "" if reader.line_num <= begin else f" to {reader.line_num}"
-            raise TextFileError(f"{path}, line {begin}{end}: bad CSV: {error}") from error
-        if row:
-            yield begin, row
-
-
-# Characters in one field of CSV. Enough for a long text, and an end to what an unclosed quote swallows.
-_LONGEST_FIELD = 1 << 24
 
 
 @contextmanager
@@ -181,8 +100,11 @@ def open_records(
     id_field: str | None = None,
     format: str | None = None,
 ) -> Iterator[Iterator[Record]]:
-    """The records of files, with a bar that moves by bytes read."""
-    csv.field_size_limit(_LONGEST_FIELD)
+    """Yields the records of files, with a progress bar that moves by bytes read.
+
+    Fields of CSV may have 16 million characters: the limit of the ``csv`` module is raised for the whole process.
+    """
+    csv.field_size_limit(_CHARACTERS_PER_FIELD)
     size = None if "-" in files else sum(os.path.getsize(file) for file in files)
     with progress_bar(size, label, not quiet and size is not None) as bar:
         yield read_records(
@@ -190,15 +112,86 @@ def open_records(
         )
 
 
-def in_blocks(records: Iterator[Record], most: int, most_characters: int) -> Iterator[list[Record]]:
-    """Lists of up to ``most`` records, of fewer where their texts come to ``most_characters``."""
+def record_blocks(records: Iterator[Record], max_records: int, max_characters: int) -> Iterator[list[Record]]:
+    """Yields lists of ``max_records`` records, or of fewer if their texts reach ``max_characters``."""
     block: list[Record] = []
     characters = 0
     for record in records:
         block.append(record)
         characters += len(record.text)
-        if len(block) == most or characters >= most_characters:
+        if len(block) == max_records or characters >= max_characters:
             yield block
             block, characters = [], 0
     if block:
         yield block
+
+
+def _records(
+    files: list[tuple[str, str]], text_field: str | None, id_field: str | None, on_bytes: OnBytes | None
+) -> Iterator[Record]:
+    for path, kind in files:
+        if kind == "text":
+            with open_text(path, on_bytes=on_bytes) as lines:
+                for number, line in enumerate(lines, 1):
+                    if line and not line.isspace():
+                        yield Record(line, None, None, path, number)
+            continue
+        with open_table(path, format=kind, on_bytes=on_bytes) as table:
+            yield from _table_records(path, table, text_field, id_field, kind in ("csv", "tsv"))
+
+
+def _table_records(
+    path: str, table: Table, text_field: str | None, id_field: str | None, drop_empty: bool
+) -> Iterator[Record]:
+    fields = None
+    if table.columns and table.text_columns is not None:
+        fields = _choose_fields(path, table.text_columns, table.columns, text_field, id_field)
+    for number, row in table.rows:
+        if row is None:
+            continue
+        if isinstance(row, Malformed):
+            raise TextFileError(f"{path}, {table.unit} {number}: {row.why}")
+        if fields is None:
+            strings = [key for key, value in row.items() if isinstance(value, str)]
+            fields = _choose_fields(f"{path}, line {number}", strings, list(row), text_field, id_field)
+        text, record_id = row.get(fields.text), None if fields.id is None else row.get(fields.id)
+        if not isinstance(text, str) or not (fields.id is None or _is_id(record_id)):
+            raise TextFileError(f"{path}, {table.unit} {number}: {_missing(row, fields)}")
+        payload = {key: value for key, value in row.items() if value is not None and key not in fields}
+        if drop_empty:
+            payload = {key: value for key, value in payload.items() if value}
+        yield Record(text, record_id, payload or None, path, number)
+
+
+def _choose_fields(
+    place: str, strings: Sequence[str], names: Sequence[str], text_field: str | None, id_field: str | None
+) -> _Fields:
+    for name in (text_field, id_field):
+        if name is not None and name not in names:
+            raise TextFileError(f"{place} has no field {name!r}, only {listed(names)}")
+    if text_field is not None:
+        return _Fields(text_field, id_field)
+    candidates = [name for name in strings if name != id_field]
+    spellings = {name.lower(): name for name in reversed(candidates)}
+    likely = [spellings[name] for name in TEXT_FIELDS if name in spellings]
+    if likely or len(candidates) == 1:
+        return _Fields((likely or candidates)[0], id_field)
+    raise TextFileError(
+        f"{place}: which field is the text? It has {listed(names)}: name one (text_field, --text-field)"
+    )
+
+
+def _missing(row: dict[str, Any], fields: _Fields) -> str:
+    for name in fields:
+        if name is not None and name not in row:
+            return f"no field {name!r}, only {listed(list(row))}"
+    if not isinstance(row[fields.text], str):
+        return f"field {fields.text!r} is {json_kind(row[fields.text])}, expected a string"
+    kind = json_kind(row.get(fields.id or ""))
+    return f"field {fields.id!r} is {kind}, expected an id: a string, or an integer of 64 bits"
+
+
+def _is_id(value: Any) -> bool:
+    if isinstance(value, str):
+        return value != ""
+    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63

@@ -1,50 +1,86 @@
-"""Texts out of files: plain, gzip or xz; one a line, or a field of each JSON line."""
+"""Lines of text files: plain, gzip or xz, or standard input, in bounded memory."""
 
-import gzip
 import io
 import json
-import lzma
 import sys
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from functools import partial
+from typing import Any, BinaryIO, NamedTuple
 
 from sentenc.errors import TextFileError
+from sentenc.io.formats import DECOMPRESSION_ERRORS, decompressed
 
-_MAGIC: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open}
-# Lines between two reports of how far a file has been read.
-_REPORT = 1024
+OnBytes = Callable[[int], None]
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# A line is held in memory whole, so a file without line ends must not be one line.
+MOST_BYTES_PER_LINE = 1 << 26
+_BYTES_PER_READ = 1 << 17
+_LINES_PER_REPORT = 1024
+
+
+class Malformed(NamedTuple):
+    """A line or row that cannot be read, with the reason."""
+
+    why: str
 
 
 @contextmanager
-def open_text(
-    path: str, *, keep_ends: bool = False, on_bytes: Callable[[int], None] | None = None
-) -> Iterator[Iterator[str]]:
-    """The lines of a file, ``-`` for standard input; decompressed by content, without a byte order mark.
+def open_lines(
+    path: str,
+    *,
+    encoding: str = "utf-8",
+    max_line_bytes: int = MOST_BYTES_PER_LINE,
+    on_bytes: OnBytes | None = None,
+) -> Iterator[Iterator[tuple[int, str | Malformed]]]:
+    r"""Opens a file and yields its lines with their numbers from 1.
+
+    Only ``\n`` ends a line: U+2028 and the like are part of it. Lines keep their ends. A byte order mark is
+    dropped, and the content decompressed if it is gzip or xz.
 
     Args:
-        path: A file in UTF-8, as it is or compressed by gzip or xz.
-        keep_ends: Leave the line ends in place, for a reader to which they mean something.
-        on_bytes: Told now and then how many bytes of the file (as it lies on disk) were read since it
-            was last told. Never called for what cannot tell its position, such as a pipe.
+        path: A file; ``-`` is standard input.
+        encoding: Encoding of the text, one in which a line ends with the byte 10.
+        max_line_bytes: A longer line is malformed, and is skipped without being held in memory.
+        on_bytes: Called now and then with the number of bytes (as stored on disk) read since the last call.
+            Never called for a file without a position, such as a pipe.
 
     Raises:
-        TextFileError: While the lines are read: not UTF-8, or damaged; with the file and the line.
+        TextFileError: While the lines are read: the compressed data are damaged; with file and line.
         OSError: The file cannot be opened.
     """
-    raw: BinaryIO = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115
+    raw: BinaryIO = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115 (not always closed)
     try:
         buffered: Any = raw if hasattr(raw, "peek") else io.BufferedReader(raw)
-        lines = _lines(path, decompressed(buffered), keep_ends)
+        content = decompressed(buffered)
+        # gzip and lzma find line ends in Python, BufferedReader in C.
+        file = content if content is buffered else io.BufferedReader(content, _BYTES_PER_READ)
+        lines = _numbered_lines(path, file, encoding, max_line_bytes)
         yield lines if on_bytes is None or not buffered.seekable() else _reported(lines, buffered, on_bytes)
     finally:
         if path != "-":
             raw.close()
 
 
+@contextmanager
+def open_text(path: str, *, on_bytes: OnBytes | None = None) -> Iterator[Iterator[str]]:
+    r"""Opens a file in UTF-8 and yields its lines without their ends, ``\n`` or ``\r\n``.
+
+    Args:
+        path: A file, plain or compressed by gzip or xz; ``-`` is standard input.
+        on_bytes: Called now and then with the number of bytes read; see :func:`open_lines`.
+
+    Raises:
+        TextFileError: While the lines are read: a line is not UTF-8 or too long, or the compressed data are
+            damaged; with file and line.
+        OSError: The file cannot be opened.
+    """
+    with open_lines(path, on_bytes=on_bytes) as lines:
+        yield _without_ends(path, lines)
+
+
 def read_texts(path: str, lines: Iterator[str], field: str | None) -> Iterator[str]:
-    """The text of every line: the line itself, or the string under ``field`` of its JSON object."""
+    """Yields the text of every line: the line itself, or the string under ``field`` of its JSON object."""
     for number, line in enumerate(lines, 1):
         yield line if field is None else _field(path, number, line, field)
 
@@ -63,34 +99,42 @@ def _field(path: str, number: int, line: str, field: str) -> str:
     return str(value[field])
 
 
-def decompressed(file: Any) -> Any:
-    """The content of a binary file that can ``peek``: as it is, or out of gzip or xz, told by its first bytes."""
-    start = file.peek(6)[:6]
-    for magic, opener in _MAGIC.items():
-        if start.startswith(magic):
-            return opener(file, "rb")
-    return file
-
-
-def _lines(path: str, file: Any, keep_ends: bool) -> Iterator[str]:
+def _numbered_lines(
+    path: str, file: Any, encoding: str, max_bytes: int
+) -> Iterator[tuple[int, str | Malformed]]:
     number = 0
     try:
-        for number, line in enumerate(file, 1):
-            # Only "\n" and "\r\n" end a line; U+2028 and the like are part of it.
-            text = line if keep_ends else line.rstrip(b"\n").removesuffix(b"\r")
-            yield text.removeprefix(b"\xef\xbb\xbf").decode() if number == 1 else text.decode()
-    except UnicodeDecodeError as error:
-        raise TextFileError(f"{path}, line {number}: not UTF-8: {error}") from error
-    except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
+        for number, line in enumerate(iter(partial(file.readline, max_bytes), b""), 1):
+            if len(line) == max_bytes and not line.endswith(b"\n"):
+                while (rest := file.readline(max_bytes)) and not rest.endswith(b"\n"):
+                    pass
+                yield number, Malformed(f"the line has more than {max_bytes} bytes")
+                continue
+            try:
+                yield number, (line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line).decode(encoding)
+            except UnicodeDecodeError as error:
+                bad_byte = line[error.start]
+                why = f"not {encoding.upper()}: byte {bad_byte:#04x} in column {error.start + 1}"
+                yield number, Malformed(why)
+    except DECOMPRESSION_ERRORS as error:
         raise TextFileError(f"{path}, after line {number}: {error}") from error
 
 
-def _reported(lines: Iterator[str], file: Any, on_bytes: Callable[[int], None]) -> Iterator[str]:
-    told = 0
-    for number, line in enumerate(lines, 1):
-        yield line
-        if number % _REPORT == 0:
+def _without_ends(path: str, lines: Iterator[tuple[int, str | Malformed]]) -> Iterator[str]:
+    for number, line in lines:
+        if isinstance(line, Malformed):
+            raise TextFileError(f"{path}, line {number}: {line.why}")
+        yield line.removesuffix("\n").removesuffix("\r")
+
+
+def _reported(
+    lines: Iterator[tuple[int, str | Malformed]], file: Any, on_bytes: OnBytes
+) -> Iterator[tuple[int, str | Malformed]]:
+    reported = 0
+    for number, line in lines:
+        yield number, line
+        if number % _LINES_PER_REPORT == 0:
             position = file.tell()
-            on_bytes(position - told)
-            told = position
-    on_bytes(file.tell() - told)
+            on_bytes(position - reported)
+            reported = position
+    on_bytes(file.tell() - reported)

@@ -1,7 +1,6 @@
 """Retrieval: an index over texts or vectors, quantization, and mining of near-duplicates."""
 
-from sentenc.io.record import Record
-from sentenc.io.records import read_records
+from sentenc.io.records import Record, read_records
 from sentenc.retrieval.index import Index
 from sentenc.retrieval.items import Hit, Item
 from sentenc.retrieval.mining import MinedPairs, group_pairs, mine_pairs

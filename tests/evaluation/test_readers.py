@@ -158,7 +158,7 @@ def test_csv_pairs_with_scores(tmp_path):
         (read_sick_relatedness, "h\n1\ta\tb\thigh\tx\n", r"line 2: score is 'high', expected a number"),
         (read_sts_benchmark, "a\tb\tc\td\tnan\tx\ty\n", r"line 1: score is 'nan', expected a number"),
         (read_columns, "sentence,label\na,0\n", r"line 1: columns are sentence,label, expected text,label"),
-        (read_columns, "text,label\na,0\nb\n", r"line 3: 1 columns, expected 2"),
+        (read_columns, "text,label\na,0\nb\n", r"line 3: .*1, expected 2"),
         (read_columns, "text,label\na,0\nb,2\n", r"line 3: label is '2'"),
     ],
 )

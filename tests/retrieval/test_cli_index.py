@@ -267,7 +267,7 @@ def test_long_fields_of_csv_are_read(model, tmp_path):
     build("a.csv", "-o", "index", model=model)
     (tmp_path / "b.csv").write_text('text\n"' + "dog\n" * 5_000_000)
     _, err = build("b.csv", "-o", "other", model=model, code=1)
-    assert "b.csv, line 2 to " in err
+    assert "b.csv, line 2: bad CSV in lines 2 to " in err
     assert "field larger than field limit" in err
 
 

@@ -14,7 +14,7 @@ from itertools import islice
 import pytest
 
 from sentenc.errors import CorpusError, MissingExtraError, SentencError
-from sentenc.io import rows as corpus_readers
+from sentenc.training.data import sources as source_files
 from sentenc.training.data.corpus import Corpus, Source
 from sentenc.training.data.deduplication import DedupSet
 
@@ -86,7 +86,7 @@ def test_parquet(tmp_path):
     assert found == [(f"{TEXTS[i]} b", TEXTS[i]) for i in (0, 2)]
     assert corpus.report()[0].first_malformed == [f"{path}:2: b is NoneType, expected a string"]
     assert corpus.estimate() == 3
-    with pytest.raises(CorpusError, match=r"a\.parquet has no column 'text', its columns are 'a', 'n', 'b'"):
+    with pytest.raises(CorpusError, match=r"a\.parquet has no column 'text', only 'a', 'n', 'b'"):
         in_order(path)
     with pytest.raises(CorpusError, match="not a Parquet file"):
         in_order(written(tmp_path, "b.parquet", "nothing"))
@@ -105,9 +105,9 @@ def test_named_fields_and_quoted_line_ends(tmp_path):
 
 MALFORMED = [
     ("a.txt", b"caf\xe9", "not UTF-8: byte 0xe9 in column 4", "sentences"),
-    ("a.txt", b"x" * (1 << 20) + b"yz", "a line of more than 1048576 bytes", "sentences"),
+    ("a.txt", b"x" * (1 << 20) + b"yz", "the line has more than 1048576 bytes", "sentences"),
     ("a.jsonl", b"{", "not JSON: Expecting property name", "sentences"),
-    ("a.jsonl", b'"text"', "JSON is str, expected an object", "sentences"),
+    ("a.jsonl", b'"text"', "the JSON value is a string, expected an object", "sentences"),
     ("a.jsonl", b'{"txt": "x", "n": 1}', "no field 'text', only 'txt', 'n'", "sentences"),
     ("a.jsonl", b'{"text": ["x"]}', "text is list, expected a string", "sentences"),
     ("a.jsonl", b'{"text": null}', "text is NoneType, expected a string", "sentences"),
@@ -117,10 +117,10 @@ MALFORMED = [
     ("a.tsv", b"one\ttwo\tthree", "number of columns is 3, expected 2", "pairs"),
     ("a.tsv", b"one\ttwo", "number of columns is 2, expected 3", "triplets"),
     ("a.tsv", b"one\ttwo\t ", "column 3 is empty", "triplets"),
-    ("a.csv", b"one,two,three", "number of columns is 3, expected the header's 2", "pairs"),
+    ("a.csv", b"one,two,three", "number of columns is 3, expected 2", "pairs"),
     ("a.csv", b'one,"two"x', "bad CSV: ',' expected after '\"'", "pairs"),
-    ("a.csv", b"one,caf\xe9", "text2 is not UTF-8", "pairs"),
-    ("a.csv", b"one," + b"x" * (1 << 20), "bad CSV: field larger than field limit", "pairs"),
+    ("a.csv", b"one,caf\xe9", "not UTF-8: byte 0xe9", "pairs"),
+    ("a.csv", b"one," + b"x" * (1 << 20), "the line has more than 1048576 bytes", "pairs"),
 ]
 GOOD = {
     (".txt", "sentences"): ("", "good {i}\n"),
@@ -181,7 +181,7 @@ def test_files_that_cannot_be_used(tmp_path):
     ]:
         with pytest.raises(CorpusError, match=message):
             Corpus([Source(files=files, form=form, fields=fields)])
-    with pytest.raises(CorpusError, match=r"b\.csv has no column 'text', its columns are 'a', 'b'"):
+    with pytest.raises(CorpusError, match=r"b\.csv has no column 'text', only 'a', 'b'"):
         in_order(written(tmp_path, "b.csv", "a,b\n1,2\n"))
     with pytest.raises(CorpusError, match=r"c\.csv has the column 'text' more than once"):
         in_order(written(tmp_path, "c.csv", "text,text\n1,2\n"))
@@ -402,7 +402,7 @@ def test_memory_is_bounded_and_the_rest_is_not_read(tmp_path):
 
 
 def test_a_line_without_an_end_is_not_held(tmp_path, monkeypatch):
-    monkeypatch.setattr(corpus_readers, "_LONGEST_LINE", 1000)
+    monkeypatch.setattr(source_files, "_MOST_BYTES_PER_LINE", 1000)
     path = written(tmp_path, "a.txt.gz", gzip.compress(b"x" * 20_000_000 + b"\nlast\n"))
     tracemalloc.start()
     try:

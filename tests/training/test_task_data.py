@@ -90,7 +90,7 @@ def test_sample_is_seeded_and_in_order(write):
     ("text", "message"),
     [
         ("text\tlabel\na\t1\n", "has no column 'sentence', only 'text', 'label'"),
-        ("sentence\tlabel\na\n", "line 2: 1 columns, expected 2: sentence, label"),
+        ("sentence\tlabel\na\n", "line 2: .*1, expected 2"),
         ("sentence\tlabel\na\t1\n \t0\n", "line 3: 'sentence' is empty"),
         ("sentence\tlabel\na\t \n", "line 2: 'label' is empty"),
         ("sentence\tlabel\na\t1\nb\t1\n", "has only the label '1'"),

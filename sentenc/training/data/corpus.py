@@ -10,10 +10,10 @@ from itertools import accumulate, islice
 import numpy as np
 
 from sentenc.errors import CorpusError
-from sentenc.io.rows import Malformed, Row
+from sentenc.io.text import Malformed
 from sentenc.training.data.deduplication import DedupSet
 from sentenc.training.data.examples import Example
-from sentenc.training.data.sources import COLUMNS, Reader, Source, open_source, settings_of
+from sentenc.training.data.sources import COLUMNS, Reader, Row, Source, open_source, settings_of
 
 __all__ = ["Corpus", "Source", "SourceReport"]
 

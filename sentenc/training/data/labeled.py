@@ -1,9 +1,9 @@
 """Examples of a task with their labels: read from TSV or CSV, and scored by the task's metric."""
 
-import csv
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.errors import TextFileError
-from sentenc.io.text import open_text
+from sentenc.io.formats import file_format
+from sentenc.io.tables import open_columns
+from sentenc.io.text import Malformed
 from sentenc.metrics import spearman
 from sentenc.training.config.task_distillation import Metric, TaskConfig
 
@@ -88,12 +90,11 @@ def joined(example: Example) -> str:
 def read_task_data(path: str, task: TaskConfig, labels: Sequence[str] | None = None) -> TaskData:
     """Reads a file of examples.
 
-    A tab-separated file has no quotes, as GLUE's have none; a comma-separated one has the usual double
-    quotes. White space within a text becomes single spaces.
+    :mod:`sentenc.io.tables` states the rules of the formats; TSV has no quotes, as the files of GLUE. White space
+    within a text becomes single spaces.
 
     Args:
-        path: The name of a TSV file ends in ``.tsv`` or ``.txt`` (perhaps before ``.gz`` or ``.xz``), all
-            else is CSV.
+        path: TSV, CSV, JSON lines or Parquet by its suffix; ``.txt`` is TSV, and any unknown suffix is CSV.
         task: Names of the columns, and whether labels are scores.
         labels: The classes; by default those that occur, numbers in their order, other names by alphabet.
 
@@ -105,8 +106,8 @@ def read_task_data(path: str, task: TaskConfig, labels: Sequence[str] | None = N
     values: list[str] = []
     lines: list[int] = []
     for number, row in _rows(path, task):
-        example = tuple(" ".join(row[name].split()) for name in task.text)
-        label = row[task.label].strip()
+        example = tuple(" ".join(text.split()) for text in row[:-1])
+        label = row[-1].strip()
         for name, value in (*zip(task.text, example, strict=True), (task.label, label)):
             if not value:
                 raise TextFileError(f"{path}, line {number}: {name!r} is empty")
@@ -163,37 +164,24 @@ def baseline(metric: Metric, data: TaskData) -> float:
     return task_score(metric, constant, data.targets)
 
 
-def _rows(path: str, task: TaskConfig) -> Iterator[tuple[int, dict[str, str]]]:
-    # Number of the line and the columns of each row that is not blank.
-    is_tsv = path.removesuffix(".gz").removesuffix(".xz").endswith((".tsv", ".txt"))
-    with open_text(path, keep_ends=not is_tsv) as lines:
-        names = None if task.columns is None else list(task.columns)
-        for number, fields in _fields(path, lines, is_tsv):
-            if names is None:
-                names = [name.strip() for name in fields]
-                missing = [name for name in (*task.text, task.label) if name not in names]
-                if missing:
-                    raise TextFileError(
-                        f"{path} has no column {missing[0]!r}, only {', '.join(map(repr, names[:20]))}; for a "
-                        "file without a header, name its columns (task.columns)"
-                    )
-                continue
-            if len(fields) != len(names):
-                raise TextFileError(
-                    f"{path}, line {number}: {len(fields)} columns, expected {len(names)}: {', '.join(names)}"
-                )
-            yield number, dict(zip(names, fields, strict=True))
-
-
-def _fields(path: str, lines: Iterator[str], is_tsv: bool) -> Iterator[tuple[int, list[str]]]:
-    if is_tsv:
-        yield from ((number, line.split("\t")) for number, line in enumerate(lines, 1) if line.strip())
-        return
-    reader = csv.reader(lines, strict=True)
-    try:
-        yield from ((reader.line_num, row) for row in reader if row)
-    except csv.Error as error:
-        raise TextFileError(f"{path}, line {reader.line_num}: bad CSV: {error}") from error
+def _rows(path: str, task: TaskConfig) -> Iterator[tuple[int, list[str]]]:
+    # The line and the values of the text columns and the label of each row that is not blank.
+    kind = file_format(path)
+    if kind == "text":
+        kind = "tsv" if path.removesuffix(".gz").removesuffix(".xz").endswith(".txt") else "csv"
+    names = None if task.columns is None else list(task.columns)
+    with ExitStack() as stack:
+        try:
+            columns = open_columns(path, (*task.text, task.label), format=kind, names=names)
+            rows = stack.enter_context(columns)
+        except TextFileError as error:
+            hint = "for a file without a header, name its columns (task.columns)"
+            raise TextFileError(f"{error}; {hint}") from error
+        for number, values in rows:
+            if isinstance(values, Malformed):
+                raise TextFileError(f"{path}, line {number}: {values.why}")
+            if values is not None:
+                yield number, ["" if value is None else str(value) for value in values]
 
 
 def _number(path: str, line: int, value: str) -> float:

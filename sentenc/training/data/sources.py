@@ -3,14 +3,17 @@
 import glob
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
-from sentenc.errors import CorpusError, MissingExtraError
-from sentenc.io.rows import Row, checked_row, corpus_format, estimate_rows, read_rows
+from sentenc.errors import CorpusError, MissingExtraError, TextFileError
+from sentenc.io.formats import file_format
+from sentenc.io.tables import estimate_rows, open_columns
+from sentenc.io.text import Malformed, open_lines
 
 Form = Literal["sentences", "ordered", "pairs", "triplets"]
 # Texts that a row of a file holds; "ordered" makes its pairs of consecutive rows.
@@ -20,6 +23,11 @@ COLUMNS: dict[str, int] = {"sentences": 1, "ordered": 2, "pairs": 2, "triplets":
 _DATASET = "hf:"
 _BATCH = 1024
 _MIB = 1 << 20
+# A longer line is no text to train on.
+_MOST_BYTES_PER_LINE = _MIB
+
+# The texts of a row, stripped; () if the row is blank.
+Row = tuple[str, ...] | Malformed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +127,8 @@ class _Files:
         self._n_texts = N_TEXTS[source.form]
         self._fields = source.fields
         for path in self.parts:
-            kind = corpus_format(path)
+            with _corpus_errors():
+                kind = file_format(path)
             if kind == "text" and self._n_texts > 1:
                 raise CorpusError(
                     f"{path} is plain text, a text a line: {source.form} need "
@@ -129,11 +138,37 @@ class _Files:
                 raise CorpusError(f"{path} is plain text, which has no field {source.fields[0]!r}")
 
     def rows(self, part: str) -> Iterator[tuple[int, Row]]:
-        named = self._fields or (() if corpus_format(part) == "tsv" else _default_fields(self._n_texts))
-        return read_rows(part, self._n_texts, named)
+        kind = file_format(part)
+        return _text_rows(part) if kind == "text" else self._table_rows(part, kind)
+
+    def _table_rows(self, part: str, kind: str) -> Iterator[tuple[int, Row]]:
+        has_header = kind != "tsv" or bool(self._fields)
+        columns = [f"column {i}" for i in range(1, self._n_texts + 1)]
+        if has_header:
+            columns = list(self._fields or _default_fields(self._n_texts))
+        names = None if has_header else columns
+        # Of a TSV without a header, sentences are the first column.
+        is_first = self._n_texts == 1
+        with (
+            _corpus_errors(),
+            open_columns(
+                part,
+                columns,
+                format=kind,
+                names=names,
+                ignore_extra=is_first,
+                max_line_bytes=_MOST_BYTES_PER_LINE,
+            ) as rows,
+        ):
+            for number, row in rows:
+                if row is None or isinstance(row, Malformed):
+                    yield number, row or ()
+                else:
+                    yield number, checked_row(row, columns)
 
     def estimate(self) -> float:
-        return sum(map(estimate_rows, self.parts))
+        with _corpus_errors():
+            return sum(map(estimate_rows, self.parts))
 
     def identity(self) -> list[Any]:
         # Without the folder: a corpus that was moved is the same.
@@ -179,6 +214,48 @@ class _Dataset:
 def settings_of(source: Source) -> dict[str, Any]:
     """The settings of a source that say which examples it gives, as JSON values; the files go by identity."""
     return {key: value for key, value in asdict(source).items() if key != "files"}
+
+
+@contextmanager
+def _corpus_errors() -> Iterator[None]:
+    try:
+        yield
+    except TextFileError as error:
+        raise CorpusError(str(error)) from error
+
+
+def _text_rows(path: str) -> Iterator[tuple[int, Row]]:
+    with _corpus_errors(), open_lines(path, max_line_bytes=_MOST_BYTES_PER_LINE) as lines:
+        for number, line in lines:
+            if isinstance(line, Malformed):
+                yield number, line
+            else:
+                text = line.strip()
+                yield number, (text,) if text else ()
+
+
+def checked_row(values: Sequence[Any], names: Sequence[str]) -> Row:
+    """Returns the texts of a row, stripped; malformed if one is not a string, or the third one is empty."""
+    try:
+        # One check of all values: escapes of JSON may be lone surrogates, which are not UTF-8.
+        joined = "".join(values)
+        if not joined.isascii():
+            joined.encode()
+    except (TypeError, UnicodeEncodeError):
+        return _first_malformed(values, names)
+    texts = tuple([value.strip() for value in values])
+    if len(texts) == 3 and not texts[2]:
+        return Malformed(f"{names[2]} is empty, expected the text of a negative")
+    return texts
+
+
+def _first_malformed(values: Sequence[Any], names: Sequence[str]) -> Malformed:
+    for name, value in zip(names, values, strict=True):
+        if not isinstance(value, str):
+            return Malformed(f"{name} is {type(value).__name__}, expected a string")
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            return Malformed(f"{name} is not UTF-8")
+    raise ValueError(f"no value of {list(names)} is malformed")
 
 
 def _default_fields(n_texts: int) -> tuple[str, ...]:

@@ -17,12 +17,11 @@ from hypothesis import strategies as st
 
 from sentenc.errors import MissingExtraError, SentencError, TextFileError
 from sentenc.io.parquet import json_value
-from sentenc.io.record import Record
-from sentenc.io.records import read_records
+from sentenc.io.records import Record, read_records
 
 ROWS = [
     {"text": "one, two", "key": "a", "year": "2020"},
-    {"text": 'he said "no"\nand left', "key": "b", "year": "2021"},
+    {"text": 'he said "no" and "yes"', "key": "b", "year": "2021"},
     {"text": "crème \u2028 東京", "key": "c"},
 ]
 
@@ -32,6 +31,11 @@ def write_csv(path, rows=ROWS, delimiter=","):
         writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
         writer.writeheader()
         writer.writerows(rows)
+
+
+def write_tsv(path, rows=ROWS):
+    lines = [list(rows[0]), *([row.get(name, "") for name in rows[0]] for row in rows)]
+    path.write_text("".join("\t".join(line) + "\n" for line in lines), encoding="utf-8", newline="")
 
 
 def write_jsonl(path, rows=ROWS):
@@ -46,11 +50,11 @@ def write_parquet(path, rows=ROWS):
 
 WRITERS = {
     "csv": write_csv,
-    "tsv": lambda path: write_csv(path, delimiter="\t"),
+    "tsv": lambda path: write_tsv(path),
     "jsonl": write_jsonl,
     "parquet": write_parquet,
 }
-LINES = {"csv": [2, 3, 5], "tsv": [2, 3, 5], "jsonl": [1, 2, 3], "parquet": [1, 2, 3]}
+LINES = {"csv": [2, 3, 4], "tsv": [2, 3, 4], "jsonl": [1, 2, 3], "parquet": [1, 2, 3]}
 
 
 def written(folder, name, content):
@@ -192,7 +196,7 @@ BAD = [
     ("a.jsonl", '{"text": "a"}\n{"text": 3}\n', {}, r"line 2: field 'text' is a number \(3\), expected a string"),
     ("a.jsonl", '{"text": "a"}\n{"text": null}\n', {}, "line 2: field 'text' is null"),
     ("a.jsonl", '{"text": "a"}\n{"body": "b"}\n', {}, "line 2: no field 'text', only 'body'"),
-    ("a.jsonl", '{"text": "a"}\n["b"]\n', {}, "line 2: a list, expected an object"),
+    ("a.jsonl", '{"text": "a"}\n["b"]\n', {}, "line 2: .* a list, expected an object"),
     ("a.jsonl", "nonsense\n", {}, "line 1: not JSON"),
     ("a.jsonl", "[" * 200_000, {}, "line 1: not JSON"),
     ("a.jsonl", '{"a": "x", "b": "y"}', {}, "line 1: which field is the text. It has 'a', 'b'"),
@@ -203,12 +207,12 @@ BAD = [
     ("a.jsonl", '{"text": "x", "k": true}', {"id_field": "k"}, "field 'k' is true or false, expected an id"),
     ("a.jsonl", '{"text": "x", "k": 1' + "0" * 40 + "}", {"id_field": "k"}, "a large number, expected an id"),
     ("a.csv", "text,k\nx,\n", {"id_field": "k"}, "line 2: field 'k' is empty, expected an id"),
-    ("a.csv", "text,k\nx,1\ny\n", {}, "line 3: 1 fields, expected the header's 2"),
-    ("a.csv", "text,k,text\nx,1,2\n", {}, "header has 'text' more than once"),
+    ("a.csv", "text,k\nx,1\ny\n", {}, "line 3: .*1, expected 2"),
+    ("a.csv", "text,k,text\nx,1,2\n", {}, "'text' more than once"),
     ("a.csv", "a,b\nx,y\n", {}, "which field is the text"),
     ("a.csv", "a,b\nx,y\n", {"text_field": "c"}, "has no field 'c', only 'a', 'b'"),
     ("a.csv", 'text,k\nx,1\n"y" z,2\n', {}, "line 3: bad CSV"),
-    ("a.csv", 'text,k\nx,1\n"y\nz,2\n\n', {}, "line 3 to 5: bad CSV: unexpected end of data"),
+    ("a.csv", 'text,k\nx,1\n"y\nz,2\n\n', {}, "line 3: bad CSV in lines 3 to 5: unexpected end of data"),
     ("a.csv", b"text,k\nx,1\n\xff,2\n", {}, "line 3: not UTF-8"),
     ("a.csv", "text\n" + "x" * 200_000, {}, "line 2: bad CSV: field larger than field limit"),
     ("a.parquet", "nonsense", {}, "not a Parquet file"),
@@ -233,12 +237,12 @@ def test_bad_parquet_is_named(tmp_path):
     pq.write_table(pa.table({"text": ["a", None], "n": [1, 2]}), path)
     with pytest.raises(TextFileError, match=r"row 2: field 'text' is null, expected a string"):
         list(read_records(path))
-    with pytest.raises(TextFileError, match="column 'n' is int64, expected strings"):
+    with pytest.raises(TextFileError, match=r"row 1: field 'n' is a number .* expected a string"):
         list(read_records(path, text_field="n"))
     with pytest.raises(TextFileError, match="has no field 'x', only 'text', 'n'"):
         list(read_records(path, text_field="x"))
     pq.write_table(pa.table([["a"], ["b"]], names=["text", "text"]), path)
-    with pytest.raises(TextFileError, match="the schema has 'text' more than once"):
+    with pytest.raises(TextFileError, match="'text' more than once"):
         list(read_records(path))
     table = pa.table({"text": [f"{i} {i * i}" for i in range(20_000)]})
     pq.write_table(table, path, compression="none", use_dictionary=False)
@@ -307,10 +311,14 @@ cells = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_siz
 def test_round_trip(rows):
     with tempfile.TemporaryDirectory() as name:
         write_csv(Path(name) / "a.csv", rows)
-        write_csv(Path(name) / "a.tsv", rows, "\t")
+        # The cells of a TSV contain no tabs and no line ends.
+        bare = [{key: "_".join(value.split()) for key, value in row.items()} for row in rows]
+        write_tsv(Path(name) / "a.tsv", bare)
         write_jsonl(Path(name) / "a.jsonl", rows)
         plain = [(row["text"], {"x": row["x"]}) for row in rows]
         assert [(r.text, r.payload) for r in read_records(Path(name) / "a.jsonl")] == plain
-        filled = [(text, payload if payload["x"] else None) for text, payload in plain]
-        for suffix in ("csv", "tsv"):
-            assert [(r.text, r.payload) for r in read_records(Path(name) / f"a.{suffix}")] == filled
+        for suffix, written_rows in (("csv", rows), ("tsv", bare)):
+            found = [(r.text, r.payload) for r in read_records(Path(name) / f"a.{suffix}")]
+            filled = [(row["text"], {"x": row["x"]} if row["x"] else None) for row in written_rows]
+            # A row of nothing but white space is blank.
+            assert found == [row for row in filled if suffix == "csv" or any(row)]

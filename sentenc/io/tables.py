@@ -1,0 +1,262 @@
+"""The reader of tables: rows of CSV, TSV, JSON lines and Parquet, streamed in bounded memory.
+
+Every part of the library that reads a table maps the columns of these rows. The rules are the same everywhere:
+
+- CSV is separated by commas, with double quotes. TSV is separated by tabs and has no quotes, as the files of
+  GLUE: a quote is part of the text. Both have a header, unless the caller names the columns.
+- White space around the names in a header is dropped.
+- A line of nothing but white space is a blank row (of TSV, one of nothing but white space and tabs).
+- Text is UTF-8, with or without a byte order mark, plain or compressed by gzip or xz.
+- A row that cannot be read is handed on as ``Malformed``: the caller counts it or raises an error.
+"""
+
+import csv
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from sentenc.errors import TextFileError
+from sentenc.io.columns import checked_columns, json_kind, listed
+from sentenc.io.formats import DECOMPRESSION_ERRORS, FORMATS, decompressed_head, file_format
+from sentenc.io.parquet import count_rows, open_parquet
+from sentenc.io.text import MOST_BYTES_PER_LINE, Malformed, OnBytes, open_lines
+
+# None is a blank row.
+Row = dict[str, Any] | Malformed | None
+Selection = tuple[Any, ...] | Malformed | None
+_Cells = Iterator[tuple[int, list[str] | Malformed | None]]
+_Lines = Iterator[tuple[int, str | Malformed]]
+# The part of a file from which its number of rows is estimated.
+_BYTES_OF_SAMPLE = 1 << 18
+
+
+class Table(NamedTuple):
+    """An open table.
+
+    Attributes:
+        columns: Names of the columns; None of JSON lines, whose objects may differ.
+        text_columns: Those whose values are strings: all columns of CSV and TSV; None of JSON lines.
+        rows: The values of each row by column, with the number of the line where it begins (of Parquet, of the row),
+            from 1. A row is None if it is blank.
+        unit: What the number counts: "line" or "row".
+    """
+
+    columns: tuple[str, ...] | None
+    text_columns: tuple[str, ...] | None
+    rows: Iterator[tuple[int, Row]]
+    unit: str = "line"
+
+
+@contextmanager
+def open_table(
+    path: str, *, format: str | None = None, encoding: str = "utf-8", on_bytes: OnBytes | None = None
+) -> Iterator[Table]:
+    """Opens a table with all of its columns, reading its header or schema.
+
+    Values of CSV and TSV are str. Those of JSON lines and Parquet are JSON values; ``json_value`` states what becomes
+    of types that JSON does not have. NaN and infinity become None. Binary columns of Parquet are left out.
+    Fields of CSV are limited by ``csv.field_size_limit()``.
+
+    Args:
+        path: A file; ``-`` is standard input, except for Parquet.
+        format: "csv", "tsv", "jsonl" or "parquet"; by default the one of the suffix.
+        encoding: Encoding of CSV, TSV and JSON lines.
+        on_bytes: Called now and then with the number of bytes (as stored on disk) read since the last call.
+
+    Raises:
+        ValueError: The format is not one of a table.
+        TextFileError: A column occurs twice, the header cannot be read, or (while the rows are read) the file is
+            damaged; with the file and, if there is one, the line.
+        MissingExtraError: pyarrow is not installed, and the file is Parquet.
+        OSError: The file cannot be opened.
+    """
+    kind = _table_format(path, format)
+    if kind == "parquet":
+        with open_parquet(path, None, on_bytes) as (columns, text_columns, values):
+            rows = ((number, dict(zip(columns, row, strict=True))) for number, row in values)
+            yield Table(columns, text_columns, rows, "row")
+        return
+    with open_lines(path, encoding=encoding, on_bytes=on_bytes) as lines:
+        if kind == "jsonl":
+            yield Table(None, None, _json_rows(lines))
+        else:
+            cells = _csv_cells(lines) if kind == "csv" else _tsv_cells(lines)
+            columns = checked_columns(path, _header(path, cells), None)
+            yield Table(columns, columns, _dicts(cells, columns))
+
+
+@contextmanager
+def open_columns(
+    path: str,
+    fields: Sequence[str],
+    *,
+    format: str | None = None,
+    names: Sequence[str] | None = None,
+    ignore_extra: bool = False,
+    max_line_bytes: int = MOST_BYTES_PER_LINE,
+) -> Iterator[Iterator[tuple[int, Selection]]]:
+    """Opens a table and yields the values of some of its columns, which is faster than all of them.
+
+    Args:
+        path: A file; ``-`` is standard input, except for Parquet.
+        fields: Names of the columns.
+        format: "csv", "tsv", "jsonl" or "parquet"; by default the one of the suffix.
+        names: Names of all columns of a CSV or TSV without a header.
+        ignore_extra: Accept more columns than ``names`` has; by default such rows are malformed.
+        max_line_bytes: A longer line is malformed, and is skipped without being held in memory.
+
+    Yields:
+        An iterator over each row's number and values, in the order of ``fields``; a blank row is None.
+
+    Raises:
+        TextFileError: A column is missing or occurs twice. The other errors are those of :func:`open_table`.
+    """
+    kind = _table_format(path, format)
+    if kind == "parquet":
+        with open_parquet(path, fields, None) as (_, _, values):
+            yield values
+        return
+    with open_lines(path, max_line_bytes=max_line_bytes) as lines:
+        if kind == "jsonl":
+            yield _json_values(lines, fields)
+        else:
+            cells = _csv_cells(lines) if kind == "csv" else _tsv_cells(lines)
+            header = _header(path, cells) if names is None else tuple(names)
+            # An empty file has no header, and no rows that would miss a column.
+            columns = checked_columns(path, header, fields) if header else ()
+            yield _tuples(cells, header, columns, ignore_extra)
+
+
+def estimate_rows(path: str) -> float:
+    """Estimates the number of rows of a file from its size and the lines in its beginning; exact for Parquet.
+
+    Raises:
+        TextFileError: The beginning of the file is damaged.
+        OSError: The file cannot be opened.
+    """
+    if file_format(path) == "parquet":
+        return float(count_rows(path))
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        head = file.read(_BYTES_OF_SAMPLE)
+    try:
+        n_lines = decompressed_head(head).count(b"\n")
+    except DECOMPRESSION_ERRORS as error:
+        raise TextFileError(f"{path}, at its beginning: {error}") from error
+    return max(1, n_lines) * size / len(head) if head else 0.0
+
+
+def _table_format(path: str, format: str | None) -> str:
+    kind = format or file_format(path)
+    if kind not in FORMATS[1:]:
+        raise ValueError(f"format of {path} is {kind!r}, expected one of {', '.join(FORMATS[1:])}")
+    return kind
+
+
+def _header(path: str, cells: _Cells) -> tuple[str, ...]:
+    for number, row in cells:
+        if isinstance(row, Malformed):
+            raise TextFileError(f"{path}, line {number}: {row.why}")
+        if row is not None:
+            return tuple(name.strip() for name in row)
+    return ()
+
+
+def _dicts(cells: _Cells, columns: tuple[str, ...]) -> Iterator[tuple[int, Row]]:
+    for number, row in cells:
+        if row is None or isinstance(row, Malformed):
+            yield number, row
+        elif len(row) != len(columns):
+            yield number, _wrong_width(row, columns)
+        else:
+            yield number, dict(zip(columns, row, strict=True))
+
+
+def _tuples(
+    cells: _Cells, header: tuple[str, ...], columns: tuple[str, ...], ignore_extra: bool
+) -> Iterator[tuple[int, Selection]]:
+    width = len(header)
+    places = [header.index(name) for name in columns]
+    for number, row in cells:
+        if row is None or isinstance(row, Malformed):
+            yield number, row
+        elif len(row) != width and not (ignore_extra and len(row) > width):
+            yield number, _wrong_width(row, header)
+        else:
+            yield number, tuple([row[place] for place in places])
+
+
+def _wrong_width(row: list[str], columns: tuple[str, ...]) -> Malformed:
+    return Malformed(f"number of columns is {len(row)}, expected {len(columns)}")
+
+
+def _tsv_cells(lines: _Lines) -> _Cells:
+    for number, line in lines:
+        if isinstance(line, Malformed):
+            yield number, line
+        else:
+            yield number, None if line.isspace() else line.rstrip("\r\n").split("\t")
+
+
+def _csv_cells(lines: _Lines) -> _Cells:
+    # A row may span several lines, so malformed ones must pass through the reader of CSV: as empty lines,
+    # together with a note that makes the row malformed which they are part of.
+    malformed: list[Malformed] = []
+
+    def texts() -> Iterator[str]:
+        for _, line in lines:
+            if isinstance(line, Malformed):
+                malformed.append(line)
+            yield "\n" if isinstance(line, Malformed) else line
+
+    reader = csv.reader(texts(), strict=True)
+    while True:
+        begin = reader.line_num + 1
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            place = f" in lines {begin} to {reader.line_num}" if reader.line_num > begin else ""
+            malformed.append(Malformed(f"bad CSV{place}: {error}"))
+        if malformed:
+            yield begin, malformed[0]
+            malformed.clear()
+        elif row is None:
+            return
+        else:
+            is_blank = not row or (len(row) == 1 and row[0].isspace())
+            yield begin, None if is_blank else row
+
+
+def _json_rows(lines: _Lines) -> Iterator[tuple[int, Row]]:
+    # NaN and the infinities, which Python reads and JSON does not have, become null.
+    decode = json.JSONDecoder(parse_constant=lambda _: None).decode
+    for number, line in lines:
+        if isinstance(line, Malformed):
+            yield number, line
+        elif line.isspace():
+            yield number, None
+        else:
+            yield number, _json_object(decode, line)
+
+
+def _json_object(decode: Any, line: str) -> Row:
+    try:
+        row: Any = decode(line)
+    except (ValueError, RecursionError) as error:
+        return Malformed(f"not JSON: {error}")
+    if not isinstance(row, dict):
+        return Malformed(f"the JSON value is {json_kind(row)}, expected an object")
+    return row
+
+
+def _json_values(lines: _Lines, fields: Sequence[str]) -> Iterator[tuple[int, Selection]]:
+    for number, row in _json_rows(lines):
+        if row is None or isinstance(row, Malformed):
+            yield number, row
+            continue
+        try:
+            yield number, tuple([row[name] for name in fields])
+        except KeyError as error:
+            yield number, Malformed(f"no field {error.args[0]!r}, only {listed(list(row))}")
