@@ -15,8 +15,8 @@ import sentenc
 def average_command(models: tuple[str, ...], output: Path) -> None:
     """Average the weights of two or more MODELs (a model soup).
 
-    The MODELs must be CSEs that were fine-tuned from the same model, with other seeds or settings. The averaged
-    model is as fast as one of them, and often better than each.
+    The MODELs must be CSEs that were fine-tuned from the same model, with other seeds or settings. The
+    averaged model is as fast as one of them, and often better than each.
     """
     from sentenc.training.students.model_soup import average_models
 

@@ -28,8 +28,8 @@ def train_command(
 ) -> None:
     """Train the model that RUN.toml describes. Requires the extra "train".
 
-    A run file with a section [task] trains a classifier by task distillation. Any other run file trains a sentence
-    encoder.
+    A run file with a section [task] trains a classifier by task distillation. Any other run file trains a
+    sentence encoder.
 
     Ctrl-C saves the state, and the same command resumes the run. To train a sentence encoder with several
     processes, use torchrun: torchrun --standalone --nproc-per-node 2 -m sentenc train RUN.toml
@@ -39,8 +39,9 @@ def train_command(
     from sentenc.training.config.task_distillation import is_task_run, load_task_run
 
     config = load_task_run(file, overrides) if is_task_run(file) else load_run(file, overrides)
-    # By default, torch's threads wait for each other in a busy loop. They then slow each other down several times as
-    # soon as anything else needs a core, such as the thread that reads the corpus. Torch reads the variable on import.
+    # By default, torch's threads wait for each other in a busy loop. They then slow each other down several
+    # times as soon as anything else needs a core, such as the thread that reads the corpus. Torch reads the
+    # variable on import.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for package in ("torch", "tomli_w"):
         try:

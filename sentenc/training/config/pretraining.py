@@ -23,29 +23,31 @@ class StudentConfig:
 
     Attributes:
         kind: "cse" or "bert".
-        init: Where the initial weights come from. "teacher": the teacher's vectors of single tokens, or layers
-            of the teacher for a BERT (see :mod:`sentenc.training.initialization.bert_layers`). "random": random
-            weights. Anything else is a file of word vectors, a model folder, or the name of a shipped model. A
-            folder called "teacher" is written as "./teacher".
-        tokenizer: A ``tokenizer.json`` or a folder that contains one, for ``init`` "teacher" and "random". The
-            default is the teacher's tokenizer.
+        init: Where the initial weights come from. "teacher": the teacher's vectors of single tokens, or
+            layers of the teacher for a BERT (see :mod:`sentenc.training.initialization.bert_layers`).
+            "random": random weights. Anything else is a file of word vectors, a model folder, or the name of
+            a shipped model. A folder called "teacher" is written as "./teacher".
+        tokenizer: A ``tokenizer.json`` or a folder that contains one, for ``init`` "teacher" and "random".
+            The default is the teacher's tokenizer.
         preset: "paper" for the CSE of the paper.
         config: Fields of :class:`~sentenc.CSEConfig`, or of transformers' ``BertConfig``. A CSE that is
-            initialized from a model has the fields of that model, with these exceptions: ``combine`` may change
-            from "residual" to "both", ``average_dim`` may change from 0, and ``average_dim``, ``embedding_dim``
-            and ``num_filters`` may decrease (see :mod:`sentenc.training.initialization.cse_pruning`).
+            initialized from a model has the fields of that model, with these exceptions: ``combine`` may
+            change from "residual" to "both", ``average_dim`` may change from 0, and ``average_dim``,
+            ``embedding_dim`` and ``num_filters`` may decrease (see
+            :mod:`sentenc.training.initialization.cse_pruning`).
         dropout: Fraction of embedding elements that are dropped during training. CSE only.
         word_dropout: Fraction of tokens that are dropped during training. CSE only.
         ngram_warmup: Fraction of the training that trains only the word path, without n-grams. CSE only, and
             not with ``combine = "concat"``.
-        sentence_norm: Root mean square norm of the finished model's sentence vectors. None leaves them as they
-            are trained. Classifiers with a fixed regularization depend on the norm; cosines do not. CSE only.
+        sentence_norm: Root mean square norm of the finished model's sentence vectors. None leaves them as
+            they are trained. Classifiers with a fixed regularization depend on the norm; cosines do not. CSE
+            only.
         average_norm: Root mean square norm of the plain average of word vectors, after its mean over texts is
             subtracted. None leaves it unchanged. CSE with an ``average_dim`` only.
         ngram_norm: Root mean square norm of the n-gram features, after their mean is subtracted. None leaves
             them unchanged. CSE with ``combine = "both"`` only.
-        vocabulary: Size to which a WordPiece vocabulary is pruned, keeping the most frequent tokens. 0 keeps all
-            tokens. For a file of word vectors: the number of words to read.
+        vocabulary: Size to which a WordPiece vocabulary is pruned, keeping the most frequent tokens. 0 keeps
+            all tokens. For a file of word vectors: the number of words to read.
         layers: The teacher's layers that a BERT with ``init = "teacher"`` consists of, numbered from 0. Its
             ``config`` may decrease ``intermediate_size`` and ``hidden_size``.
         max_tokens: Number of tokens after which a BERT truncates a text.
@@ -89,12 +91,13 @@ class TeacherConfig:
 
     Attributes:
         models: Arguments of :func:`sentenc.load`. Several models form a
-            :class:`~sentenc.training.teachers.ensemble.TeacherEnsemble`; a student that is initialized from its
-            teacher takes the vocabulary of the first. May be empty if the cache has the embeddings of all texts.
+            :class:`~sentenc.training.teachers.ensemble.TeacherEnsemble`; a student that is initialized from
+            its teacher takes the vocabulary of the first. May be empty if the cache has the embeddings of all
+            texts.
         weights: The weight of each model in the ensemble's cosine; equal by default.
         cache: Folder of the cached embeddings.
-        max_minutes: Stop filling the cache after this time and train on the texts that it then has. 0 takes the
-            cache as it is, whichever teacher filled it. None fills it with all texts.
+        max_minutes: Stop filling the cache after this time and train on the texts that it then has. 0 takes
+            the cache as it is, whichever teacher filled it. None fills it with all texts.
     """
 
     models: tuple[str, ...] = ()

@@ -46,9 +46,9 @@ def resolve_paths(
         table: The table.
         folder: The folder.
         path_keys: Keys whose value is a path.
-        name_keys: Keys whose value may be a path or a name (such as a Hub id), or a list of these. A value is a
-            path only if the file or folder exists. The ``init`` "teacher" or "random" is never a path; a folder
-            of that name is written as "./teacher".
+        name_keys: Keys whose value may be a path or a name (such as a Hub id), or a list of these. A value is
+            a path only if the file or folder exists. The ``init`` "teacher" or "random" is never a path; a
+            folder of that name is written as "./teacher".
     """
 
     def resolve(key: str, value: Any) -> Any:
@@ -84,8 +84,8 @@ def parse(kind: type[T], table: dict[str, Any], name: str) -> T:
     """Builds a dataclass from a table.
 
     Args:
-        kind: The dataclass. The types of its fields may be those of TOML, ``Literal``, ``tuple`` or ``dict`` with
-            one type of items, unions of these, and ``Any``.
+        kind: The dataclass. The types of its fields may be those of TOML, ``Literal``, ``tuple`` or ``dict``
+            with one type of items, unions of these, and ``Any``.
         table: The arguments of the dataclass. Lists become tuples for fields that are tuples.
         name: Name of the table in messages; "" for the top level of the file.
 

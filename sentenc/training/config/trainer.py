@@ -20,17 +20,18 @@ class TrainerConfig:
         learning_rate: Peak learning rate of Adam.
         learning_rates: Peak learning rates of single groups of parameters: the groups of the student, and
             "losses".
-        weight_decay: Decoupled weight decay (AdamW: Loshchilov and Hutter, 2019) per unit of learning rate. It
-            does not apply to sparse embeddings.
+        weight_decay: Decoupled weight decay (AdamW: Loshchilov and Hutter, 2019) per unit of learning rate.
+            It does not apply to sparse embeddings.
         betas: Decay rates of Adam's two moments.
         warmup: Number of steps over which the learning rate rises linearly.
-        schedule: Shape in which the learning rate falls with the progress: half a "cosine" or "linear", both from
-            1 to 0; or "constant".
+        schedule: Shape in which the learning rate falls with the progress: half a "cosine" or "linear", both
+            from 1 to 0; or "constant".
         clip: Largest norm of the gradient over all parameters. None does not clip.
         accumulate: Number of batches of every loss whose gradients are averaged for one step. In-batch losses
             compare a sentence only with those of its own batch.
-        precision: Precision of the student's forward pass. Losses, weights and moments are always float32. "bf16"
-            is for GPUs, and for CPUs with AMX or AVX-512 BF16; other CPUs emulate it and are many times slower.
+        precision: Precision of the student's forward pass. Losses, weights and moments are always float32.
+            "bf16" is for GPUs, and for CPUs with AMX or AVX-512 BF16; other CPUs emulate it and are many times
+            slower.
         sparse_embeddings: Update only the embeddings that a batch uses (SparseAdam).
         regularization: Strength of :class:`~sentenc.training.losses.L2SP` for groups of parameters.
         max_minutes: Time limit of the training, earlier sessions included. The schedule is compressed to end

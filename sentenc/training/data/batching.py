@@ -22,21 +22,21 @@ def batches(
 ) -> Iterator[tuple[int, list[Example]]]:
     """Divides the examples of one epoch after another into batches, endlessly.
 
-    ``batch_size * pool`` examples at a time are sorted by their number of characters and divided into batches, and
-    the batches are put into random order. Within a batch the texts then have similar lengths and need little
-    padding. The last examples of an epoch that do not fill a batch are left out. They are the last in the corpus's
-    order, not the longest.
+    ``batch_size * pool`` examples at a time are sorted by their number of characters and divided into
+    batches, and the batches are put into random order. Within a batch the texts then have similar lengths and
+    need little padding. The last examples of an epoch that do not fill a batch are left out. They are the
+    last in the corpus's order, not the longest.
 
     Args:
         source: The examples.
         batch_size: Number of examples in a batch.
         seed: Seed of the order of the examples and of the batches, at least 0.
-        start: Number of batches to skip. The other batches do not depend on it. Skipped examples are read, but
-            not sorted.
+        start: Number of batches to skip. The other batches do not depend on it. Skipped examples are read,
+            but not sorted.
         pool: Number of batches that are sorted together.
         keep: Returns for each example whether it is used. None uses all.
-        epoch: The first epoch; ``start`` counts from its first batch. Resuming at an epoch and a batch within it
-            avoids reading the earlier epochs.
+        epoch: The first epoch; ``start`` counts from its first batch. Resuming at an epoch and a batch within
+            it avoids reading the earlier epochs.
 
     Yields:
         The number of the epoch and a list of ``batch_size`` examples.

@@ -56,11 +56,11 @@ class SourceReport:
 class Corpus:
     """Sources of examples that are mixed, filtered and shuffled while they are read.
 
-    Each draw selects a source at random, in proportion to its weight, and takes its next example. An epoch ends when
-    every source has ended once. In each epoch the files of a source are read in another random order (with a
-    ``limit``, in their given order). The examples pass through a buffer, from which one is taken at random. A sorted
-    file with more lines than the buffer is therefore shuffled only locally. The memory is that of the buffer, plus
-    12 to 24 bytes an example for ``deduplicate``.
+    Each draw selects a source at random, in proportion to its weight, and takes its next example. An epoch
+    ends when every source has ended once. In each epoch the files of a source are read in another random
+    order (with a ``limit``, in their given order). The examples pass through a buffer, from which one is
+    taken at random. A sorted file with more lines than the buffer is therefore shuffled only locally. The
+    memory is that of the buffer, plus 12 to 24 bytes an example for ``deduplicate``.
 
     Args:
         sources: The sources. The examples of all of them have the same number of texts.
@@ -75,7 +75,8 @@ class Corpus:
         columns: Number of texts of an example: 1, 2 or 3.
 
     Raises:
-        ValueError: An argument is out of its range, the sources differ in ``columns``, or only some have a weight.
+        ValueError: An argument is out of its range, the sources differ in ``columns``, or only some have a
+            weight.
         CorpusError: A file is missing, or its format cannot contain the form; see also :meth:`epoch`.
     """
 
@@ -127,8 +128,8 @@ class Corpus:
 
         Raises:
             ValueError: Seed or epoch is negative.
-            CorpusError: During the iteration: a file is damaged or lacks the fields, too many lines of a source
-                are malformed, or no example is left at the end.
+            CorpusError: During the iteration: a file is damaged or lacks the fields, too many lines of a
+                source are malformed, or no example is left at the end.
         """
         if seed < 0 or epoch < 0:
             raise ValueError(f"seed is {seed} and epoch is {epoch}, expected at least 0")
@@ -143,7 +144,7 @@ class Corpus:
         return max(1, round(sum(self._sizes())))
 
     def fingerprint(self) -> str:
-        """Returns a hash (hex) of what determines the examples: settings, and size and both ends of every file.
+        """Returns a hash (hex) of what determines the examples: the settings, and the files' sizes and both ends.
 
         It contains the names of the files without their folders. It does not contain ``max_malformed``, which
         changes no example.
@@ -204,7 +205,8 @@ class _ExampleStream:
         n_parts = len(reader.parts)
         # A limit takes the first examples that pass, which only a fixed order of the files defines.
         self._order = range(n_parts) if source.limit else rng.permutation(n_parts).tolist()
-        # Whether the first pass kept each example. Later passes need this, because all examples are duplicates then.
+        # Whether the first pass kept each example. Later passes need this, because all examples are
+        # duplicates then.
         self._was_kept = bytearray()
 
     def first_pass(self) -> Iterator[Example]:

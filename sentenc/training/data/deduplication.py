@@ -7,8 +7,9 @@ from hashlib import blake2b
 class DedupSet:
     """A set of 64-bit hashes of examples, in an open-addressing table that is one to two thirds full.
 
-    It takes 12 to 24 bytes an example. A Python set takes about 70, which is too much memory for a hundred million
-    examples. Among n examples, two different ones have the same hash with a probability of n^2 / 2^65.
+    It takes 12 to 24 bytes an example. A Python set takes about 70, which is too much memory for a hundred
+    million examples. Among n examples, two different ones have the same hash with a probability of n^2 /
+    2^65.
     """
 
     def __init__(self) -> None:

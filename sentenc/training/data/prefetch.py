@@ -13,8 +13,8 @@ _SECONDS_BETWEEN_CHECKS = 0.2
 class Prefetched(Generic[T]):
     """The items of an iterator, in order, of which up to ``ahead`` are computed in advance.
 
-    An exception of the iterator is raised in the place of the item that it prevented. The thread ends with the
-    iterator, or with :meth:`close`.
+    An exception of the iterator is raised in the place of the item that it prevented. The thread ends with
+    the iterator, or with :meth:`close`.
 
     Args:
         items: The iterator. Only the thread may use it from now on.

@@ -15,7 +15,7 @@ _SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def token_frequencies(tokenizer: Tokenizer, texts: Iterable[str]) -> npt.NDArray[np.int64]:
-    """Counts how often each token occurs in the texts: (V,) int64. Words that the tokenizer skips are not counted."""
+    """Counts how often each token occurs in the texts: (V,) int64. Skipped words are not counted."""
     counts = np.zeros(tokenizer.vocab_size, np.int64)
     stream = iter(texts)
     while block := list(islice(stream, _TEXTS_PER_CALL)):
@@ -29,10 +29,10 @@ def prune_vocabulary(
     """Prunes a WordPiece tokenizer to its ``keep`` most frequent tokens.
 
     Some tokens are kept whatever their frequency: special tokens, single characters, continuations of one
-    character, and tokens with a character that has no single-character token for its position. A word that could be
-    tokenized then still can, possibly into more pieces. This is certain if every character has both of its
-    single-character tokens, as in BERT's English vocabularies. In other vocabularies a word can become unknown
-    at the border of two tokens that are kept for such a character.
+    character, and tokens with a character that has no single-character token for its position. A word that
+    could be tokenized then still can, possibly into more pieces. This is certain if every character has both
+    of its single-character tokens, as in BERT's English vocabularies. In other vocabularies a word can become
+    unknown at the border of two tokens that are kept for such a character.
 
     Args:
         tokenizer: A WordPiece tokenizer with V ids.
@@ -40,12 +40,12 @@ def prune_vocabulary(
         keep: Number of tokens of the new vocabulary.
 
     Returns:
-        The new tokenizer, and the old id of each new id, (keep,) int64, in rising order. They are the rows of an
-        embedding matrix to keep.
+        The new tokenizer, and the old id of each new id, (keep,) int64, in rising order. They are the rows of
+        an embedding matrix to keep.
 
     Raises:
-        ValueError: The tokenizer is not WordPiece, ``frequencies`` has another shape, or ``keep`` is more than V or
-            less than the number of tokens that must be kept.
+        ValueError: The tokenizer is not WordPiece, ``frequencies`` has another shape, or ``keep`` is more
+            than V or less than the number of tokens that must be kept.
     """
     config = json.loads(tokenizer.spec)
     vocabulary = tokenizer.vocabulary

@@ -5,7 +5,7 @@ from typing import Any
 
 
 def word_splitter(lowercase: bool) -> Callable[[str], list[str]]:
-    """Returns the function by which :func:`init_from_words`'s tokenizer splits a text: at spaces and punctuation."""
+    """Returns a function that splits a text at spaces and punctuation, as :func:`init_from_words`'s tokenizer."""
     from tokenizers import normalizers, pre_tokenizers
 
     parts = splitter_spec(lowercase)
@@ -22,7 +22,7 @@ def word_splitter(lowercase: bool) -> Callable[[str], list[str]]:
 
 
 def splitter_spec(lowercase: bool) -> dict[str, dict[str, Any]]:
-    """Returns the parts of a ``tokenizer.json`` that normalize a text and split it at spaces and punctuation."""
+    """Returns the parts of a ``tokenizer.json`` that normalize a text and split it, at spaces and punctuation."""
     # Accents are kept: most files have a vector of "crème".
     return {
         "normalizer": {

@@ -54,7 +54,8 @@ def load_state(path: Path, settings: Mapping[str, Any], free: Collection[str] = 
     if changes:
         raise ValueError(
             f"{path} is the state of a run with other settings: {'; '.join(changes)}. Only "
-            f"{', '.join(free) or 'nothing'} may change: undo the changes, choose another work folder, or start afresh"
+            f"{', '.join(free) or 'nothing'} may change: undo the changes, choose another work folder, or start "
+            "afresh"
         )
     return state
 
@@ -62,7 +63,7 @@ def load_state(path: Path, settings: Mapping[str, Any], free: Collection[str] = 
 def differences(
     before: Mapping[str, Any], after: Mapping[str, Any], free: Collection[str] = (), prefix: str = ""
 ) -> list[str]:
-    """Lists the differences of two trees of JSON values, free keys excepted: "training.seed was 1 and is 2"."""
+    """Lists the differences of two trees of JSON values, each as "seed was 1 and is 2", except for free keys."""
     changes: list[str] = []
     for key in sorted({*before, *after}):
         old, new = before.get(key, "absent"), after.get(key, "absent")

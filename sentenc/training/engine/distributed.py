@@ -107,7 +107,7 @@ class Processes:
 
     @contextmanager
     def first_process_first(self) -> Iterator[None]:
-        """Runs the body in the first process before the others, which can then read the files that it wrote."""
+        """Runs the body in the first process before the others, which can then read the files it wrote."""
         if not self.is_first:
             self.barrier()
         yield
@@ -148,7 +148,8 @@ def process_group(device: str = "auto") -> Iterator[Processes]:
     """Joins the processes that torchrun started; without torchrun, this process is the only one.
 
     Args:
-        device: The name of a torch device, or "auto": a GPU if there is one (each process its own), else the CPU.
+        device: The name of a torch device, or "auto": a GPU if there is one (each process its own), else the
+            CPU.
 
     Raises:
         ValueError: The device is unknown to torch or not available.

@@ -24,10 +24,12 @@ class LossTerm:
     Attributes:
         name: The term's name in the log.
         loss: The loss.
-        batches: Returns an endless iterator of (epoch, examples), given an epoch and the number of its batches
-            to skip. Equal arguments must yield equal batches; see :func:`sentenc.training.data.batching.batches`.
+        batches: Returns an endless iterator of (epoch, examples), given an epoch and the number of its
+            batches to skip. Equal arguments must yield equal batches; see
+            :func:`sentenc.training.data.batching.batches`.
         weight: Factor of the loss.
-        targets: Returns the targets (n, t) of n texts, such as a teacher's unit vectors, if the loss needs them.
+        targets: Returns the targets (n, t) of n texts, such as a teacher's unit vectors, if the loss needs
+            them.
     """
 
     name: str
@@ -41,7 +43,8 @@ def check_loss_terms(terms: Sequence[LossTerm]) -> None:
     """Checks that loss terms can be trained together.
 
     Raises:
-        ValueError: There are no terms, two have the same name, one lacks its targets, or two learn an output map.
+        ValueError: There are no terms, two have the same name, one lacks its targets, or two learn an output
+            map.
     """
     if not terms:
         raise ValueError("loss_terms is empty, expected at least one")
@@ -100,7 +103,8 @@ class BatchStream:
         self._epoch = self._drawn = 0
         # Batches that were prepared together with earlier ones, and their epochs.
         self._pending: list[tuple[int, list[Example]]] = []
-        # A loss that leaves its examples unchanged needs no weights for it: the thread can do all the preparation.
+        # A loss that leaves its examples unchanged needs no weights for it: the thread can do all the
+        # preparation.
         self._prepares_nothing = _prepares_nothing(term.loss)
         self._source: Prefetched[Any] | None = None
 

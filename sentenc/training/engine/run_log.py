@@ -16,7 +16,8 @@ from sentenc.io.atomic import replacing_file
 
 _LOSS_COLORS = (BLUE, GREEN, PINK, YELLOW, SKY, BLACK)
 _DEV_COLOR = ORANGE
-# Steps of the progress bar. It shows the share of the training that is over, which depends on time if that is limited.
+# Steps of the progress bar. It shows the share of the training that is over, which depends on time if that is
+# limited.
 _BAR_STEPS = 10_000
 
 
@@ -37,7 +38,7 @@ class RunLog:
             file.write(json.dumps(row) + "\n")
 
     def truncate(self, step: int) -> None:
-        """Removes the rows after a step, which were written later than the state that the run resumes from."""
+        """Removes the rows after a step, which are newer than the state that the run resumes from."""
         if not self.path.exists():
             return
         rows = [row for row in read_log(self.path) if row["step"] <= step]

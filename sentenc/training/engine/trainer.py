@@ -120,7 +120,7 @@ class Trainer:
         return self.folder / STATE_FILE
 
     def output_map(self) -> Tensor | None:
-        """Returns the linear map (dim, t) that a loss has learned to apply to the student's vectors, if any."""
+        """Returns the linear map (dim, t) of the student's vectors that a loss has learned, if any."""
         return next((m for term in self.loss_terms if (m := term.loss.output_map()) is not None), None)
 
     def run(self, stop_at: int | None = None) -> Result:
@@ -177,8 +177,8 @@ class Trainer:
                 self._save()
                 if stops:
                     raise KeyboardInterrupt(
-                        f"stopped at step {self.step} of {self.config.steps}; the state is in {self.folder}, and "
-                        "the same command resumes the run"
+                        f"stopped at step {self.step} of {self.config.steps}; the state is in {self.folder}, "
+                        "and the same command resumes the run"
                     )
                 return False
             if self.seconds - saved > 60 * self.config.save_minutes:
@@ -292,8 +292,8 @@ class Trainer:
                 json.dumps({"step": self.step, "what": what, "examples": examples}, indent=1), "utf-8"
             )
         raise FloatingPointError(
-            f"{what} at step {self.step}, expected a finite number; the texts of the batch are in {path}, and an "
-            f"earlier state, if one was saved, is in {self.state_file}"
+            f"{what} at step {self.step}, expected a finite number; the texts of the batch are in {path}, and "
+            f"an earlier state, if one was saved, is in {self.state_file}"
         )
 
     def _weights(self) -> dict[str, Any]:
@@ -353,13 +353,13 @@ def _check_sparse(
 ) -> None:
     if config.sparse_embeddings != bool(sparse):
         raise ValueError(
-            f"sparse_embeddings is {config.sparse_embeddings}, but the student has {len(sparse)} parameters with "
-            "sparse gradients: pass the same setting to both"
+            f"sparse_embeddings is {config.sparse_embeddings}, but the student has {len(sparse)} parameters "
+            "with sparse gradients: pass the same setting to both"
         )
     is_sparse = {id(parameter) for parameter in sparse}
     for group, strength in config.regularization.items():
         if strength and any(id(parameter) in is_sparse for parameter in groups.get(group, ())):
             raise ValueError(
-                f"regularization.{group} is {strength} with sparse_embeddings: use only one of them, because the "
-                "penalty has a gradient for every row"
+                f"regularization.{group} is {strength} with sparse_embeddings: use only one of them, because "
+                "the penalty has a gradient for every row"
             )

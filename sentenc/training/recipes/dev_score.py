@@ -22,8 +22,8 @@ def sts_score(path: Path, metric: str = "spearman") -> Callable[[Encoder], float
         A function that returns the correlation of an encoder's cosines with the scores, times 100.
 
     Raises:
-        TextFileError: A line does not have this form (the message contains its number), or there are fewer than
-            two lines.
+        TextFileError: A line does not have this form (the message contains its number), or there are fewer
+            than two lines.
         OSError: The file cannot be read.
     """
     gold: list[float] = []

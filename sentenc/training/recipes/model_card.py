@@ -32,7 +32,8 @@ def model_card(
         name: Name of the model.
         command: The command that started the run.
         dim: Length of the vectors.
-        outcome: "steps", "minutes", "step" (of the model's weights) and "score" (of the finished model, or None).
+        outcome: "steps", "minutes", "step" (of the model's weights) and "score" (of the finished model, or
+            None).
         corpora: The corpora by name.
         reports: The counts of each source, by corpus.
         teacher_texts: Number of texts with an embedding of the teacher; None without one.
@@ -45,8 +46,8 @@ def model_card(
     if run.evaluation is not None and outcome["score"] is not None:
         lines += [
             f"{run.evaluation.metric.capitalize()} correlation (x 100) of the cosines on "
-            f'`{_base_name(run.evaluation.sts)}`: {outcome["score"]:.2f}. If `keep` is "best", the weights were '
-            "selected by this score.",
+            f'`{_base_name(run.evaluation.sts)}`: {outcome["score"]:.2f}. If `keep` is "best", the weights
+            were ' "selected by this score.",
         ]
     else:
         lines += ["The run had no evaluation."]
@@ -78,8 +79,8 @@ def model_card(
 
 def _corpus_lines(name: str, corpus: Corpus, reports: Sequence[SourceReport]) -> list[str]:
     lines = [
-        f"Corpus `{name}`, fingerprint `{corpus.fingerprint()[:16]}`. The counts are those of one epoch, as far as it "
-        "was read:",
+        f"Corpus `{name}`, fingerprint `{corpus.fingerprint()[:16]}`. The counts are those of one epoch, "
+        "as far as it was read:",
         "",
     ]
     lines += ["| files | form | read | kept | duplicates | too short | too long | malformed |"]

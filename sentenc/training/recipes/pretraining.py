@@ -68,7 +68,8 @@ def pretrain(
     with process_group(config.training.device) as processes:
         is_resumed = open_work_folder(config, processes, resume=resume)
         data = build_data(config)
-        # The first process fills the caches of embeddings, statistics and initial weights. The others read them.
+        # The first process fills the caches of embeddings, statistics and initial weights. The others read
+        # them.
         with processes.first_process_first():
             # A resumed run must train on the texts that it began with: it adds no embeddings.
             fill = processes.is_first and not is_resumed

@@ -133,10 +133,10 @@ class _FirstColumn:
 def build_statistics(
     config: RunConfig, data: RunData, teacher: RunTeacher, *, show_progress_bar: bool
 ) -> dict[str, CorpusStatistics]:
-    """Computes the statistics that the run needs, in one pass over each corpus, or reads them from the work folder.
+    """Computes the statistics that a run needs in one pass over each corpus, or reads them from the work folder.
 
-    The pass is not the one that fills the teacher's cache: if that is limited in time, only the finished cache
-    tells which examples are used.
+    The pass is not the one that fills the teacher's cache: if that is limited in time, only the finished
+    cache shows which examples are used.
 
     Returns:
         Statistics by corpus: of the first loss's corpus, and of those that a loss takes its axes from.

@@ -100,7 +100,7 @@ def _transformers(kind: str, student: EncoderStudent, teacher: RunTeacher) -> di
     encoder = teacher.load()
     if isinstance(encoder, TeacherEnsemble):
         raise ValueError(
-            f"teacher.models has {len(encoder.encoders)} models, expected 1 for loss {kind}, which compares layers"
+            f"teacher.models has {len(encoder.encoders)} models, expected 1 for the loss {kind} of layers"
         )
     check_teacher(encoder)
     model, tokenizer = first_transformer(encoder).torch_model()
