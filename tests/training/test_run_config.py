@@ -117,8 +117,8 @@ def test_more_teachers_are_folders_beside_the_file_or_names(run_file):
 @pytest.mark.parametrize(
     ("override", "error", "message"),
     [
-        ("outptu='x'", ValueError, r"unknown key 'outptu'; known are output, work, seed, student,"),
-        ("student.kidn='cse'", ValueError, r"unknown key student\.kidn; known are kind, init,"),
+        ("outptu='x'", ValueError, r"unknown key 'outptu'; known keys are output, work, seed, student,"),
+        ("student.kidn='cse'", ValueError, r"unknown key student\.kidn; known keys are kind, init,"),
         ("student.kind='lstm'", TypeError, r"student\.kind is 'lstm', expected one of 'cse', 'bert'"),
         ("student.dropout='much'", TypeError, r"student\.dropout is 'much', expected a number"),
         ("student.config=1", TypeError, r"student\.config is 1, expected a table"),
@@ -127,7 +127,7 @@ def test_more_teachers_are_folders_beside_the_file_or_names(run_file):
         ("teacher.models=[1]", TypeError, r"teacher\.models is \[1\], expected a list"),
         ("corpora.text.sources=[]", ValueError, r"corpora\.text\.sources is \[\], expected a list of tables"),
         ("corpora.text.sources.0.files='a'", TypeError, r"corpora\.text\.sources\.0\.files is 'a', expected a list"),
-        ("corpora.text.sources.0.fom='a'", ValueError, r"unknown key corpora\.text\.sources\.0\.fom; known are files"),
+        ("corpora.text.sources.0.fom='a'", ValueError, r"unknown key corpora\.text\.sources\.0\.fom; known keys are files"),
         ("corpora.text.sources.0.form='lines'", TypeError, r"sources\.0\.form is 'lines', expected one of 'sentences'"),
         ("losses.0.corpus='txet'", ValueError, r"losses\.0\.corpus is 'txet', expected one of text"),
         ("losses.0.batch_size=0", ValueError, r"losses\.0.*batch_size.*0"),

@@ -246,9 +246,9 @@ def test_a_bert_is_trained_too(folder):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        (["student.config.filters=3"], ValueError, r"unknown key student\.config\.filters; known are embedding_dim"),
+        (["student.config.filters=3"], ValueError, r"unknown key student\.config\.filters; .*embedding_dim"),
         (["student.init='nowhere'"], SentencError, r"'nowhere'"),
-        (["student.init='random'", "teacher={cache='full'}"], ValueError, r"expected student\.tokenizer"),
+        (["student.init='random'", "teacher={cache='full'}"], ValueError, r"student\.init is .random.*student\.tokenizer"),
         (["teacher={cache='nothing'}", "student.init='random'", "student.tokenizer='teacher'"], ValueError,
          r"nothing.*no embeddings"),
         (["losses.0.corpus='pairs'"], ValueError, r"embedding_distillation .*1 .*pairs .*2"),

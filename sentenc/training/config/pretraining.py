@@ -224,7 +224,9 @@ def parse_run(table: dict[str, Any], folder: Path) -> RunConfig:
     top = {name: rest.pop(name) for name in _TOP_KEYS if name in rest}
     sections = {name: rest.pop(name, None) for name in _SECTIONS}
     if rest:
-        raise ValueError(f"unknown key {sorted(rest)[0]!r}; known are {', '.join([*_TOP_KEYS, *_SECTIONS])}")
+        raise ValueError(
+            f"unknown key {sorted(rest)[0]!r}; known keys are {', '.join([*_TOP_KEYS, *_SECTIONS])}"
+        )
     if "output" not in top:
         raise ValueError("output is missing, expected the folder of the finished model")
     values = parse(_TopConfig, top, "")

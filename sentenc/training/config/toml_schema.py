@@ -97,7 +97,7 @@ def parse(kind: type[T], table: dict[str, Any], name: str) -> T:
     known: dict[str, Field[Any]] = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
     for key in table:
         if key not in known:
-            raise ValueError(f"unknown key {prefix}{key}; known are {', '.join(known)}")
+            raise ValueError(f"unknown key {prefix}{key}; known keys are {', '.join(known)}")
     types = get_type_hints(kind)
     arguments = {}
     for key, field in known.items():

@@ -1,4 +1,4 @@
-"""What a corpus is read from: files or a data set, their form, their size and what identifies them."""
+"""Corpus sources: text files and Hugging Face data sets."""
 
 import glob
 import hashlib
@@ -16,12 +16,12 @@ from sentenc.io.tables import estimate_rows, open_columns
 from sentenc.io.text import Malformed, open_lines
 
 Form = Literal["sentences", "ordered", "pairs", "triplets"]
-# Texts that a row of a file holds; "ordered" makes its pairs of consecutive rows.
+# Number of texts in a row of a file; a pair of the form "ordered" consists of two consecutive rows.
 N_TEXTS: dict[str, int] = {"sentences": 1, "ordered": 1, "pairs": 2, "triplets": 3}
-# Texts of an example.
+# Number of texts in an example.
 COLUMNS: dict[str, int] = {"sentences": 1, "ordered": 2, "pairs": 2, "triplets": 3}
 _DATASET = "hf:"
-_BATCH = 1024
+_ROWS_PER_SLICE = 1024
 _MIB = 1 << 20
 # A longer line is no text to train on.
 _MOST_BYTES_PER_LINE = _MIB
@@ -32,29 +32,31 @@ Row = tuple[str, ...] | Malformed
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Files of one form, and how they are drawn from.
+    """A source of a corpus: files of one form, and how examples are drawn from them.
 
-    Plain text has a text a line; TSV has no header (or one, if ``fields`` are given) and no quoting; CSV
-    has a header; JSON lines, Parquet and data sets have named fields. All but Parquet may be compressed
-    by gzip or xz. The suffix says which (.tsv, .csv, .jsonl, .parquet, any other is plain text). Files of
-    a source are read one after another; to mix large ones throughout, make each a source.
+    The suffix of a file determines its format: .tsv, .csv, .jsonl, .parquet, and plain text for any other.
+    Plain text has one text a line. TSV has no quotes, and a header only if ``fields`` are set. CSV has a
+    header. JSON lines, Parquet and data sets have named fields. All formats but Parquet may be compressed by
+    gzip or xz. The files of a source are read one after another; make each file a source of its own to mix
+    large files.
 
     Attributes:
-        files: Paths or globs (their matches sorted, ``**`` for folders within folders); or one
-            ``hf:NAME`` for a data set of the Hugging Face Hub or a folder written by its
-            ``save_to_disk``; ``hf:NAME:CONFIG`` where the Hub's has configurations.
-        form: "sentences", a text each; "pairs" of sentences alike; "triplets", whose third text is a hard
-            negative of the first; "ordered", the texts of documents in order, of which each two
-            neighbors make an example. A blank line and the end of a file end a document.
-        weight: Relative chance of a draw. None (for all sources of a corpus): the estimated number of
-            examples, so that sources run out about together.
-        limit: At most so many examples a pass, the first that pass the corpus's filters.
-        repeat: Begin again when it runs out, until every other source has run out too.
-        fields: Columns with the texts; () is text, or text1, text2, text3.
-        split: Split of a data set.
+        files: Paths or globs. The matches of a glob are sorted, and ``**`` matches nested folders.
+            Alternatively one data set: ``hf:NAME`` for a data set of the Hugging Face Hub, ``hf:NAME:CONFIG``
+            for one of its configurations, or ``hf:FOLDER`` for a folder that ``save_to_disk`` wrote.
+        form: The examples in a row. "sentences": one text. "pairs": two texts with a similar meaning.
+            "triplets": a pair, and a third text that is a hard negative of the first. "ordered": one text of a
+            document; two adjacent texts form an example, and a blank line or the end of a file ends a
+            document.
+        weight: Relative probability of a draw. The default, None, is the estimated number of examples, so
+            that all sources end at about the same time.
+        limit: Largest number of examples in a pass: the first ones that pass the filters of the corpus.
+        repeat: Start the source again when it ends, until every other source has ended too.
+        fields: Names of the columns with the texts; by default "text", or "text1", "text2" and "text3".
+        split: Name of the split of a data set.
 
     Raises:
-        TypeError: ``files`` is not a list of strings.
+        TypeError: ``files`` or ``fields`` is not a list of strings.
         ValueError: A value is out of its range.
     """
 
@@ -88,41 +90,41 @@ class Source:
 
 
 class Reader(Protocol):
-    """A source that was found: rows in parts, of which each ends a document.
+    """The rows of a source, in parts. The end of a part also ends a document.
 
     Attributes:
-        name: What the source is called in reports.
-        parts: Names of its parts.
+        name: Name of the source in reports.
+        parts: Names of the parts.
     """
 
     name: str
     parts: tuple[str, ...]
 
     def rows(self, part: str) -> Iterator[tuple[int, Row]]:
-        """The rows of a part, with their numbers from 1."""
+        """Yields the rows of a part with their numbers, from 1."""
 
     def estimate(self) -> float:
-        """About how many rows there are."""
+        """Estimates the number of rows."""
 
     def identity(self) -> list[Any]:
-        """JSON values that change when the content does."""
+        """Returns JSON values that change if the content changes."""
 
 
 def open_source(source: Source) -> Reader:
     """Finds the files or loads the data set of a source.
 
     Raises:
-        CorpusError: A path or glob matches no file, a file's format cannot hold the source's form, or the
-            data set cannot be loaded or lacks the split or the fields.
-        MissingExtraError: A data set is asked for, and ``datasets`` is not installed.
+        CorpusError: A path or glob matches no file, the format of a file cannot contain the form of the
+            source, or the data set cannot be loaded or lacks the split or the fields.
+        MissingExtraError: The source is a data set, and ``datasets`` is not installed.
     """
     return _Dataset(source) if source.files[0].startswith(_DATASET) else _Files(source)
 
 
 class _Files:
     def __init__(self, source: Source) -> None:
-        # dict, not set: the order of the files stays, and a file that two globs match is read once.
-        self.parts = tuple(dict.fromkeys(path for name in source.files for path in _found(name)))
+        # A dict keeps the order of the files. A file that two globs match is read once.
+        self.parts = tuple(dict.fromkeys(path for name in source.files for path in _matches(name)))
         self.name = ", ".join(source.files)
         self._n_texts = N_TEXTS[source.form]
         self._fields = source.fields
@@ -171,7 +173,7 @@ class _Files:
             return sum(map(estimate_rows, self.parts))
 
     def identity(self) -> list[Any]:
-        # Without the folder: a corpus that was moved is the same.
+        # Without the folders: a corpus that was moved is the same corpus.
         return [[os.path.basename(path), os.path.getsize(path), _ends(path)] for path in self.parts]
 
 
@@ -198,21 +200,21 @@ class _Dataset:
     def identity(self) -> list[Any]:
         n_rows = len(self._data)
         digest = hashlib.sha256()
-        for begin in (0, max(0, n_rows - _BATCH)):
-            for number, row in self._rows(begin, min(n_rows, begin + _BATCH)):
+        for begin in (0, max(0, n_rows - _ROWS_PER_SLICE)):
+            for number, row in self._rows(begin, min(n_rows, begin + _ROWS_PER_SLICE)):
                 digest.update(repr((number, row)).encode())
         return [[n_rows, digest.hexdigest()]]
 
     def _rows(self, begin: int, end: int) -> Iterator[tuple[int, Row]]:
-        # By slices: the table lies mapped on disk, and a row at a time is slow.
-        for start in range(begin, end, _BATCH):
-            batch = self._data[start : min(start + _BATCH, end)]
+        # In slices, because reading a memory-mapped table row by row is slow.
+        for start in range(begin, end, _ROWS_PER_SLICE):
+            batch = self._data[start : min(start + _ROWS_PER_SLICE, end)]
             for number, values in enumerate(zip(*map(batch.get, self._fields), strict=True), start + 1):
                 yield number, checked_row(values, self._fields)
 
 
 def settings_of(source: Source) -> dict[str, Any]:
-    """The settings of a source that say which examples it gives, as JSON values; the files go by identity."""
+    """Returns the settings of a source that determine its examples, as JSON values, except for its files."""
     return {key: value for key, value in asdict(source).items() if key != "files"}
 
 
@@ -262,7 +264,7 @@ def _default_fields(n_texts: int) -> tuple[str, ...]:
     return ("text",) if n_texts == 1 else tuple(f"text{i}" for i in range(1, n_texts + 1))
 
 
-def _found(name: str) -> list[str]:
+def _matches(name: str) -> list[str]:
     path = os.path.expanduser(name)
     if os.path.isdir(path):
         raise CorpusError(f"{name} is a folder, expected a file or a glob such as {os.path.join(name, '*')}")
@@ -293,18 +295,18 @@ def _load_dataset(name: str, split: str) -> Any:
     folder = Path(name).expanduser()
     try:
         if (folder / "state.json").exists() or (folder / "dataset_dict.json").exists():
-            found: Any = datasets.load_from_disk(str(folder))
-            if isinstance(found, datasets.DatasetDict):
-                if split not in found:
+            dataset: Any = datasets.load_from_disk(str(folder))
+            if isinstance(dataset, datasets.DatasetDict):
+                if split not in dataset:
                     raise CorpusError(
-                        f"{_DATASET}{name} has no split {split!r}, only {', '.join(map(repr, found))}"
+                        f"{_DATASET}{name} has no split {split!r}, only {', '.join(map(repr, dataset))}"
                     )
-                found = found[split]
+                dataset = dataset[split]
         else:
             hub_name, _, configuration = name.partition(":")
-            found = datasets.load_dataset(hub_name, configuration or None, split=split)
+            dataset = datasets.load_dataset(hub_name, configuration or None, split=split)
     except (OSError, ValueError, KeyError) as error:
         if isinstance(error, CorpusError):
             raise
         raise CorpusError(f"{_DATASET}{name}, split {split}: {error}") from error
-    return found
+    return dataset

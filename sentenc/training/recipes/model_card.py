@@ -46,8 +46,8 @@ def model_card(
     if run.evaluation is not None and outcome["score"] is not None:
         lines += [
             f"{run.evaluation.metric.capitalize()} correlation (x 100) of the cosines on "
-            f'`{_base_name(run.evaluation.sts)}`: {outcome["score"]:.2f}. If `keep` is "best", the weights
-            were ' "selected by this score.",
+            f"`{_base_name(run.evaluation.sts)}`: {outcome['score']:.2f}. "
+            'If `keep` is "best", the weights were selected by this score.',
         ]
     else:
         lines += ["The run had no evaluation."]
