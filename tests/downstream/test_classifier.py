@@ -82,7 +82,7 @@ def test_labels_come_back_as_they_are(fit, kind):
     predicted = classifier.predict(TEXTS)
     assert {type(label) for label in predicted.tolist()} == {type(y[0])}
     assert np.mean(predicted == np.array(y)) > 0.9
-    # In whatever they come.
+    # Any kind of sequence of labels is accepted.
     for other in (np.array(y), pd.Series(y, index=range(60, 0, -1)), tuple(y)):
         assert classifier.score(np.array(TEXTS), other) == classifier.score(TEXTS, y)
 
@@ -111,7 +111,7 @@ def test_collections_of_labels(fit):
     probabilities = classifier.predict_proba(texts)
     assert probabilities.shape == classifier.decision_function(texts).shape == (120, 3)
     assert predicted == [tuple(classifier.classes_[row].tolist()) for row in probabilities > 0.5]
-    # A set with a label that is not known is not right.
+    # A set that contains an unknown label is wrong.
     assert classifier.score(texts, [labels | {"new"} for labels in sets]) == 0
 
 
@@ -130,7 +130,7 @@ def test_matrix_of_labels(fit):
 
 def test_class_weights(fit):
     texts = [text for text, label in zip(TEXTS, LABELS, strict=True) if label != "music"]
-    # One of ten is called pets, at random: weights alone decide what is predicted.
+    # Every tenth text is labeled pets, whatever its words: only the weights decide the prediction.
     y = np.array(["pets" if i % 10 == 0 else "market" for i in range(len(texts))])
     settings = {"C": 0.01}
     plain = fit(texts, y, **settings).predict_proba(texts)[:, 1].mean()
@@ -139,7 +139,7 @@ def test_class_weights(fit):
     assert balanced == pytest.approx(0.5, abs=0.03)
     by_hand = fit(texts, y, class_weight={"pets": 3}, **settings).predict_proba(texts)[:, 1].mean()
     assert by_hand == pytest.approx(0.3 / 1.2, abs=0.03)
-    # n / (K count): as the weights of each example.
+    # The weights n / (K * count) of the examples.
     weights = np.where(y == "pets", 40 / (2 * 4), 40 / (2 * 36))
     np.testing.assert_allclose(
         fit(texts, y, weights, C=1.0).predict_proba(texts),

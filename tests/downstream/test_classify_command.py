@@ -185,7 +185,7 @@ def test_nothing_to_classify(saved):
         (["{}/topics/encoder", "-"], 1, "classifier"),
     ],
 )
-def test_what_is_refused(saved, arguments, code, words):
+def test_wrong_arguments_are_refused(saved, arguments, code, words):
     _, err = run("classify", *[part.replace("{}", str(saved[0])) for part in arguments], stdin="", code=code)
     assert words in err
 

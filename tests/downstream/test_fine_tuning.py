@@ -91,7 +91,7 @@ def test_the_best_epoch_is_kept():
         assert losses[0] == pytest.approx(np.log(3), abs=1e-5)
         scores = tuned.head.scores(tuned.encoder.encode([TEXTS[i] for i in VALIDATION]))
         loss = -(torch.log_softmax(torch.from_numpy(scores), 1).numpy() * TARGETS[VALIDATION]).sum(1).mean()
-        # In the form that encodes, which is rounded.
+        # The weights of the finished encoder are rounded.
         assert loss == pytest.approx(min(losses), abs=0.02)
     assert tuned.history[0]["train_loss"] is None
     assert all(np.isfinite(row["train_loss"]) for row in tuned.history[1:])
@@ -99,7 +99,7 @@ def test_the_best_epoch_is_kept():
 
 def test_epochs_patience_and_time_stop_it(monkeypatch):
     assert tune(epochs=2).stopped_by == "epochs"
-    # A rate of next to nothing gains next to nothing after the first epoch; one of far too much loses.
+    # Learning rates that are far too high increase the validation loss.
     tuned = tune(epochs=50, patience=2, learning_rate=1.0, head_learning_rate=1.0)
     assert tuned.stopped_by == "patience"
     assert len(tuned.history) - 1 == tuned.best_epoch + 2
@@ -107,7 +107,7 @@ def test_epochs_patience_and_time_stop_it(monkeypatch):
     monkeypatch.setattr(fine_tuning.time, "monotonic", lambda: next(clock))
     tuned = tune(epochs=50, max_minutes=0.2)
     assert tuned.stopped_by == "time"
-    # Twelve ticks, two of them before the first batch, four batches an epoch.
+    # The clock ticks at every call: twice before the first batch, then four batches an epoch.
     assert 1 < len(tuned.history) < 5
 
 
@@ -149,7 +149,7 @@ def test_the_result_is_no_worse_than_the_head_alone():
         encoder.encode(kept), TARGETS[TRAIN], "softmax", C=4.0, rng=np.random.default_rng(0)
     ).head
     alone = mean_log_loss(start, encoder.encode(held), TARGETS[VALIDATION])
-    # Of rates that are too high, the head alone is the best that is left.
+    # With learning rates that are too high, the initial head stays the best.
     harmed = tune(encoder, initial_head=start, learning_rate=0.5, head_learning_rate=0.5, epochs=4)
     assert harmed.best_epoch == 0
     np.testing.assert_array_equal(harmed.head.weights, start.weights)
@@ -179,7 +179,7 @@ def test_torchs_global_generator_is_restored(init):
     before = torch.random.get_rng_state()
     first = tune(init=init, seed=1, epochs=1)
     assert torch.equal(torch.random.get_rng_state(), before)
-    # Nor does anything depend on it, or on whoever trains at the same time.
+    # The result does not depend on the state of the global generator.
     torch.manual_seed(6)
     second = tune(init=init, seed=1, epochs=1)
     np.testing.assert_array_equal(first.head.weights, second.head.weights)

@@ -31,7 +31,7 @@ from tests.support.models import make_cse
 
 @pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
 def test_epoch_0_is_the_head_on_the_frozen_encoder(kind):
-    # Also for words that only held-out texts have, which are most of what they have.
+    # Most words of the validation texts occur in no training text.
     texts = [text if i % 2 else "the dog" for i, text in enumerate(TEXTS)]
     rng, encoder = np.random.default_rng(0), make_cse()
     start = LinearHead(kind, rng.normal(size=(3, 24)).astype(np.float32), np.ones(3, np.float32))
@@ -42,7 +42,7 @@ def test_epoch_0_is_the_head_on_the_frozen_encoder(kind):
     hits = start.scores(held).argmax(1) == TARGETS[VALIDATION].argmax(1)
     if kind == "softmax":
         assert tuned.history[0]["validation_score"] == pytest.approx(hits.mean())
-    # No more is said of pairs than of texts: features are |u - v| and u * v.
+    # The same holds for pairs, whose features are |u - v| and u * v.
     others = texts[::-1]
     pairs = LinearHead(kind, rng.normal(size=(3, 48)).astype(np.float32), np.ones(3, np.float32))
     tuned = fine_tune(
@@ -57,7 +57,7 @@ def test_epoch_0_is_the_head_on_the_frozen_encoder(kind):
 
 @pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
 def test_steps_are_those_of_adam_on_the_weighted_loss(kind, monkeypatch):
-    # Of the head alone, on vectors that do not change, all of them in every batch.
+    # Only the head is trained, on constant vectors, with all examples in every batch.
     monkeypatch.setattr(fine_tuning, "clip_gradients", lambda *_: 0.0)
     encoder, weights = make_cse(), np.linspace(0.5, 1.5, 60).astype(np.float32)
     start = np.random.default_rng(0).normal(0, 0.3, (3, 25)).astype(np.float32)
@@ -79,7 +79,7 @@ def test_steps_are_those_of_adam_on_the_weighted_loss(kind, monkeypatch):
         assert tuned.history[step + 1]["train_loss"] == pytest.approx(float(loss.detach()), rel=1e-4)
         adam.zero_grad()
         loss.backward()
-        # The warm-up is over with the first of five.
+        # The warm-up is over at the first of five steps.
         adam.param_groups[0]["lr"] = 0.05 * (1 - step / 5)
         adam.step()
     np.testing.assert_allclose(tuned.head.weights, w.detach().numpy(), atol=1e-3)
@@ -91,12 +91,12 @@ def test_a_single_step_is_not_all_warm_up():
     tuned = tune(
         encoder, epochs=1, batch_size=64, train=np.arange(60), validation=NO_ROWS, head_learning_rate=0.01
     )
-    # The first step of Adam is as long as the rate.
+    # The first step of Adam has the size of the learning rate.
     assert np.abs(tuned.head.weights).max() == pytest.approx(0.01, rel=1e-3)
 
 
 def test_validation_is_without_dropout_and_training_with_it():
-    # Were it drawn on, the same weights would have two losses.
+    # With dropout in validation, the same weights would have different losses.
     still = {"learning_rate": 0.0, "head_learning_rate": 0.0, "epochs": 2}
     head = random_head()
     tuned = tune(initial_head=head, dropout=0.5, **still)
@@ -142,7 +142,7 @@ def test_examples_without_weight_change_nothing(kind):
     np.testing.assert_array_equal(with_all.encoder.encode(TEXTS), left_out.encoder.encode(TEXTS))
     for left, right in zip(with_all.history, left_out.history, strict=True):
         assert left | {"minutes": 0} == right | {"minutes": 0}
-    # Weights are relative, and count.
+    # Only the ratios of weights matter.
     np.testing.assert_allclose(
         tune(weights=5 * weights, kind=kind).head.weights, left_out.head.weights, atol=1e-5
     )

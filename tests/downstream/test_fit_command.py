@@ -244,7 +244,7 @@ def test_a_text_in_both_splits_is_a_warning(fit, tmp_path):
         ("text,label\na,x\nb,x\nc,x\n", [], 1, "'x'"),
     ],
 )
-def test_what_is_refused(fit, tmp_path, content, options, code, words):
+def test_wrong_input_is_refused(fit, tmp_path, content, options, code, words):
     path = tmp_path / "data.csv"
     path.write_text(content, encoding="utf-8")
     _, err = fit(path, *options, code=code)
@@ -293,7 +293,7 @@ def test_epochs_are_drawn(tmp_path, known):
     from sentenc.downstream.report import classification_report
 
     report = classification_report(["a", "b"], ["a", "a"], [[0.9, 0.1]] * 2, ["a", "b"], ["s", "t"])
-    # A long run must not fail at its end for want of a number to draw.
+    # A long run must not fail at its end because there is no loss to draw.
     rows = [{"epoch": 0, "validation_loss" if known else "other": 1.0}]
     write_report(report, tmp_path / "report", {"data": "some\nfile"}, rows)
     assert (tmp_path / "report" / "history.png").exists() == known

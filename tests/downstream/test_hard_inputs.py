@@ -114,12 +114,12 @@ def words_of(number, n=3):
 
 
 def test_two_thousand_classes(fit, tmp_path):
-    # A quarter of them with two examples.
+    # A quarter of the classes have two examples.
     texts = [words_of(7 * i) for i in range(2500)]
     y = [f"label {i % 2000}" for i in range(2500)]
     started = time.perf_counter()
     classifier = fit(texts, y, C=16.0)
-    # A second or two on an idle core; this catches what grows with the square.
+    # It takes a second or two on an idle core. The limit catches quadratic growth.
     assert time.perf_counter() - started < 60
     assert len(classifier.classes_) == 2000
     assert classifier.head_.weights.shape == (2000, 24)
@@ -142,7 +142,7 @@ def test_one_in_a_thousand(fit):
         classifier = fit(texts, y, class_weight=weights)
         assert np.mean(classifier.predict(texts[:3000]) == "usual") > 0.99
         assert np.isfinite(classifier.predict_proba(texts)).all()
-    # With weights it finds those that it has not seen.
+    # With class weights, it predicts the rare label for new texts.
     assert (classifier.predict(rare[3:]) == "rare").all()
 
 
@@ -161,7 +161,7 @@ def test_column_that_no_text_has(fit):
 
 
 def test_texts_that_say_nothing(fit):
-    # Empty, of unknown characters only, or much longer than the encoder takes.
+    # Empty texts, texts of unknown characters, and texts above the encoder's maximum length.
     texts = ["", "☃", "   ", "dog " * 1000, "\ud800", "a\0b"]
     classifier = fit(TEXTS + texts, LABELS + ["other"] * 6)
     probabilities = classifier.predict_proba(texts)
@@ -272,7 +272,7 @@ def test_weights_that_leave_nothing(fit):
     weights = [float(label == "pets") for label in LABELS]
     with pytest.raises(ValueError, match="the weights of all examples are zero"):
         fit(TEXTS, LABELS, weights, class_weight={"pets": 0})
-    # All but one class: strange, but what was asked for.
+    # Weights may remove all classes but one.
     assert (fit(TEXTS, LABELS, weights).predict(TEXTS) == "pets").all()
 
 

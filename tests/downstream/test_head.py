@@ -86,7 +86,7 @@ def test_features_of_a_pair():
         ("sigmoid", np.eye(2), np.array([0, np.inf]), "not finite"),
     ],
 )
-def test_what_is_no_head(kind, weights, bias, words):
+def test_impossible_heads_are_refused(kind, weights, bias, words):
     with pytest.raises(ValueError, match=words):
         LinearHead(kind, weights, bias)
     with pytest.raises(CheckpointError, match=words):

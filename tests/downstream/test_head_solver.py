@@ -33,13 +33,13 @@ def test_like_scikit_learn(random_problem, n_classes, strength, scale):
     features, labels = random_problem(300, 8, n_classes)
     features = features * np.float32(scale) + np.float32(3 * scale)
     fitted = fit_head(features, np.eye(n_classes)[labels], "softmax", C=strength, rng=rng())
-    # Two classes are two rows here, w / 2 and -w / 2, whose penalty is half of that of w.
+    # Two classes have two rows of weights here, w / 2 and -w / 2, whose penalty is half of that of w.
     reference = LogisticRegression(C=strength * (2 if n_classes == 2 else 1), tol=1e-8, max_iter=10_000)
     expected = reference.fit(scaled(features), labels).predict_proba(scaled(features))
     assert_close(fitted.head.probabilities(features), expected)
     assert (fitted.C, fitted.path, fitted.validation) == (strength, {}, {})
     if strength < 1000:
-        # The comparison can fail: with another strength the probabilities are others.
+        # The comparison could fail: another strength gives other probabilities.
         other = LogisticRegression(C=strength * 8, max_iter=10_000).fit(scaled(features), labels)
         assert np.abs(other.predict_proba(scaled(features)) - expected).mean() > 0.002
 
@@ -52,7 +52,7 @@ def test_fewer_examples_than_dimensions(random_problem, n):
     fitted = fit_head(features, np.eye(3)[labels], "softmax", C=4.0, rng=rng())
     reference = LogisticRegression(C=4.0, tol=1e-8, max_iter=10_000).fit(scaled(features), labels)
     assert_close(fitted.head.probabilities(features), reference.predict_proba(scaled(features)))
-    # Of new examples too, which lie elsewhere.
+    # New examples outside of the span of the training examples.
     new = random_problem(50, 40, 3, seed=1)[0] + 2
     x = features.astype(float)
     length = np.sqrt(((x - x.mean(0)) ** 2).sum(1).mean())
@@ -63,7 +63,7 @@ def test_sample_weights_are_repeated_rows(random_problem):
     features, labels = random_problem(120, 6, 3)
     times = rng().integers(0, 4, 120)
     weighted = fit_head(features, np.eye(3)[labels], "softmax", C=8.0, sample_weight=times, rng=rng())
-    # Weights have mean 1, so that C stands for as many examples as there are rows.
+    # Weights are scaled to a mean of 1, so C applies to the number of rows.
     n = times.sum()
     repeated = fit_head(
         features.repeat(times, 0), np.eye(3)[labels.repeat(times)], "softmax", C=8.0 * 120 / n, rng=rng()
@@ -122,18 +122,18 @@ def test_auto_takes_the_best_of_a_path(random_problem, n, kind):
     assert tried == [4.0**power for power in range(-1 if n == 300 else 0, 7)][: len(tried)]
     losses = np.array(list(fitted.path.values()))
     assert fitted.path[fitted.C] <= losses.min() / 0.99
-    # Of those hardly worse, the smallest: what came before was worse by more.
+    # Among strengths of nearly equal loss, the smallest: all smaller ones are clearly worse.
     assert (losses[: tried.index(fitted.C)] > fitted.path[fitted.C] / 0.995).all()
     assert fitted.validation["log_loss"] == fitted.path[fitted.C]
     assert fitted.validation["n"] == (300 if n == 300 else 250)
     assert 0.4 < fitted.validation["accuracy"] < 0.95
-    # And fitted on all rows with it.
+    # The head is fitted on all rows with this strength.
     again = fit_head(features, np.eye(3)[labels], kind, C=fitted.C, rng=rng())
     assert_close(fitted.head.probabilities(features), again.head.probabilities(features))
 
 
 def test_strength_follows_the_noise(random_problem):
-    # Many features, of which none says anything: the least strength. Classes far apart: a large one.
+    # Many uninformative features lead to the smallest strength, and well separated classes to a large one.
     noise = rng().normal(size=(200, 60))
     assert fit_head(noise, np.eye(2)[rng(1).integers(0, 2, 200)], "softmax", rng=rng()).C == 0.25
     labels = rng().integers(0, 2, 200)
@@ -145,7 +145,7 @@ def test_strength_follows_the_noise(random_problem):
 
 def test_examples_without_weight_do_not_choose(random_problem):
     features, labels = random_problem(200, 10, 2)
-    # The labels of half of the examples are wrong: they are given no weight.
+    # Half of the examples have wrong labels, and no weight.
     wrong = np.concatenate([labels, 1 - labels])
     weights = np.repeat([1.0, 0.0], 200)
     fitted = fit_head(
@@ -177,7 +177,7 @@ def test_nothing_to_hold_out(random_problem):
 
 
 def test_features_that_are_all_the_same():
-    # Nothing to learn but how frequent the classes are; and no noise of rounding made large.
+    # Only the frequencies of the classes can be learned. Rounding errors must not be amplified.
     row = rng().normal(size=30).astype(np.float32) * 3
     features = np.tile(row, (40, 1))
     targets = np.eye(2)[[0] * 30 + [1] * 10]
@@ -212,7 +212,7 @@ def test_label_that_all_or_none_have(random_problem):
         ({"kind": "linear"}, "kind is 'linear'"),
     ],
 )
-def test_what_cannot_be_fitted(change, words):
+def test_wrong_examples_are_refused(change, words):
     given = {"features": np.eye(3)[:, :2], "targets": np.eye(2)[[0, 1, 0]], "kind": "softmax", "rng": rng()}
     with pytest.raises(ValueError, match=words):
         fit_head(**(given | change))

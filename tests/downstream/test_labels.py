@@ -50,7 +50,7 @@ def test_one_label_each(y, classes):
     np.testing.assert_array_equal(parsed.targets, [[0, 1], [1, 0], [0, 1]])
     assert parsed.targets.dtype == np.float32
     assert (parsed.multi_label, parsed.indicator) == (False, False)
-    # As a folder keeps them.
+    # Labels are saved in this form.
     again = Labels.from_json(json.loads(json.dumps(parsed.to_json())))
     assert again.classes.tolist() == classes
     assert [type(label) for label in again.classes.tolist()] == [type(label) for label in classes]
@@ -143,14 +143,14 @@ def test_labels_of_a_test_set():
         (["x" * 1000, 1], TypeError, r"'xxxxx.*\.\.\.\)"),
     ],
 )  # fmt: skip
-def test_what_are_no_labels(y, error, words):
+def test_wrong_labels_are_refused(y, error, words):
     with pytest.raises(error, match=words) as caught:
         parse_labels(y)
     assert len(str(caught.value)) < 250
 
 
 def test_collections_of_numbers_are_no_matrix():
-    # Labels 0 and 1 as such.
+    # The labels 0 and 1, not an indicator matrix.
     assert parse_labels([(0, 1), (1, 1)]).indicator is False
     assert parse_labels([[0], [0, 1], []]).classes.tolist() == [0, 1]
     assert parse_labels([[3, 3], [4]]).targets.tolist() == [[1, 0], [0, 1]]
@@ -199,7 +199,7 @@ def test_scores():
         (np.ones((2, 1)), TypeError, r"y\[0\] is ndarray"),
     ],
 )
-def test_what_are_no_scores(y, error, words):
+def test_wrong_scores_are_refused(y, error, words):
     with pytest.raises(error, match=words):
         parse_scores(y)
 
@@ -236,7 +236,7 @@ def test_pairs(pairs):
         (pd.DataFrame({"a": ["x"], "b": [None]}), r"pairs\[0\]\[1\] is"),
     ],
 )  # fmt: skip
-def test_what_are_no_pairs(pairs, words):
+def test_wrong_pairs_are_refused(pairs, words):
     with pytest.raises(TypeError, match=words):
         parse_pairs(pairs)
 
@@ -254,11 +254,11 @@ def test_texts():
         (["a", None], r"texts\[1\] is NoneType"),
         (["a", np.nan], r"texts\[1\] is float \(nan\)"),
         ([("a", "b")], r"texts\[0\] is tuple"),
-        # Not the names of its columns.
+        # The names of the columns must not become texts.
         (pd.DataFrame({"text": ["a", "b"]}), "texts is DataFrame, expected .* single column"),
         (np.array([["a"], ["b"]]), r"array of shape \(2, 1\)"),
     ],
 )
-def test_what_are_no_texts(texts, words):
+def test_wrong_texts_are_refused(texts, words):
     with pytest.raises(TypeError, match=words):
         parse_texts(texts)

@@ -103,13 +103,13 @@ def test_pairs(encoder, tmp_path, kind):
 
 
 @pytest.mark.parametrize("tables", ["float32", "int8"])
-def test_whatever_form_the_encoder_has(tables, tmp_path):
+def test_encoders_of_each_form_are_saved(tables, tmp_path):
     before = SentenceClassifier(make_cse(tables), random_state=0).fit(TEXTS, LABELS)
     before.save(tmp_path / "saved")
     np.testing.assert_array_equal(load(tmp_path / "saved").predict_proba(TEXTS), before.predict_proba(TEXTS))
 
 
-def test_what_comes_back(classifier, folder):
+def test_settings_and_metrics_are_restored(classifier, folder):
     after = load(folder)
     assert (after.C_, after.n_iter_, after.history_) == (8.0, 1, [])
     assert after.metrics_ == classifier.metrics_

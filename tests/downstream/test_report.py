@@ -47,7 +47,7 @@ def test_numbers_of_one_label_each(report):
     assert cat == ("cat", pytest.approx(2 / 3), pytest.approx(2 / 3), pytest.approx(2 / 3), 3)
     assert dog == ("dog", 0.5, 0.5, 0.5, 2)
     assert owl == ("owl", 0, 0, 0, 0)
-    # Nobody is an owl or was called one: it does not count.
+    # The owl has no examples and was not predicted, so it does not count.
     assert report.averages["macro"] == pytest.approx(((2 / 3 + 1 / 2) / 2,) * 3)
     assert report.averages["weighted"] == pytest.approx(((3 * 2 / 3 + 2 / 2) / 5,) * 3)
     np.testing.assert_array_equal(report.confusion, [[2, 1, 0], [1, 1, 0], [0, 0, 0]])
@@ -84,7 +84,7 @@ def test_labels_that_are_not_strings(classes):
     )
     assert json.loads(json.dumps(report.to_dict()))["labels"][1]["label"] == classes[1]
     assert type(report.labels[1].label) is type(classes[1])
-    # Probability 0 for the label: large, and finite.
+    # The label has probability 0; the loss is large but finite.
     assert report.scores["log loss"] == pytest.approx(-math.log(1e-15))
 
 
@@ -203,7 +203,7 @@ def test_json_has_all(report):
         ({"places": PLACES * 2}, "places has 10 rows"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(change, words):
+def test_different_lengths_are_refused(change, words):
     given = {
         "y_true": GOLD,
         "y_pred": PREDICTED,
@@ -226,7 +226,7 @@ def drawn(monkeypatch, draw, *arguments):
 
 def test_confusion_picture(report, monkeypatch, tmp_path):
     panel = drawn(monkeypatch, plot_confusion, report, tmp_path / "c.png").axes[0]
-    # The owl, which nobody is, is left out.
+    # The owl has no examples and is left out.
     assert [label.get_text() for label in panel.get_yticklabels()] == ["cat", "dog"]
     np.testing.assert_allclose(panel.images[0].get_array(), [[2 / 3, 1 / 3], [1 / 2, 1 / 2]])
     assert sorted(text.get_text() for text in panel.texts) == ["1", "1", "1", "2"]

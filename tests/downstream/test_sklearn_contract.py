@@ -156,7 +156,7 @@ def test_settings_are_kept_as_given(kind, encoder):
     assert ("class_weight" in given) == (kind is not SentencePairRegressor)
     copy = clone(estimator)
     assert copy is not estimator
-    # The encoder is not copied: nothing changes it.
+    # The encoder is not copied, because nothing modifies it.
     assert copy.get_params() == given
     assert copy.encoder is encoder
     assert copy.set_params(C="auto", encoder="cse-en") is copy
@@ -263,7 +263,7 @@ def test_pipeline(encoder):
 
 
 def test_estimators_can_be_pickled(encoder):
-    # As joblib's processes do with n_jobs.
+    # joblib's processes pickle estimators, with n_jobs.
     classifier = SentenceClassifier(encoder, C=4.0).fit(TEXTS, LABELS)
     again = pickle.loads(pickle.dumps(classifier))
     np.testing.assert_array_equal(again.predict_proba(TEXTS), classifier.predict_proba(TEXTS))

@@ -46,7 +46,7 @@ def test_vectors_are_the_encoders(shape):
     encoder = make_cse(**shape)
     student = make_trainable(encoder, TEXTS, rng=rng())
     np.testing.assert_allclose(vectors(student, [*TEXTS, ""]), encoder.encode([*TEXTS, ""]), atol=1e-5)
-    # Back again: rows in int8, the rest in float16.
+    # The finished encoder has rows in int8, and the other weights in float16.
     encoded, expected = student.finished().encode(TEXTS), encoder.encode(TEXTS)
     cosines = (encoded * expected).sum(1) / np.linalg.norm(encoded, axis=1) / np.linalg.norm(expected, axis=1)
     assert cosines.min() > 0.999
@@ -72,17 +72,17 @@ def test_a_step_is_that_of_the_whole_vocabulary(shape):
     torch.testing.assert_close(*vectors, atol=1e-5, rtol=0)
     for encoded, module in zip(vectors, (student.module, whole), strict=True):
         (encoded**2).sum().backward()
-        # A rate for which the size of a gradient counts, which it does not for Adam.
+        # In contrast to Adam, the step depends on the size of the gradient.
         torch.optim.SGD(module.parameters(), lr=1e-2).step()
     used = np.unique(ids)
     for name in encoder.config.shapes():
         full = whole[name].detach().numpy()
         rows = full[used] if name in ("embeddings", "token_weights", "average") else full
-        # The row of token 0 is there for texts without tokens, and no text has it.
+        # The row of token 0 is always included, and occurs in no text.
         mine = student.module[name].detach().numpy()
         mine = mine[-len(used) :] if name in ("embeddings", "token_weights", "average") else mine
         np.testing.assert_allclose(mine, rows, atol=1e-5, rtol=1e-4, err_msg=name)
-        # Something was learned, and by nothing else.
+        # The rows of the tokens changed, and no other rows.
         start = encoder.weight(name)
         assert np.abs(full - start).max() > 1e-5
         if full is not rows:
@@ -106,7 +106,7 @@ def test_rows_of_other_tokens_stay_as_they_were(tmp_path):
     others = np.setdiff1d(np.arange(1, encoder.config.vocab_size), used)
     after, before = tensors_of(finished, tmp_path / "after"), tensors_of(encoder, tmp_path / "before")
     for name in ("embeddings", "average"):
-        # To the last bit, as they are stored.
+        # The stored rows and scales are equal to the last bit.
         for stored in (name, f"{name}.scale"):
             np.testing.assert_array_equal(after[stored][others], before[stored][others])
         np.testing.assert_array_equal(finished.weight(name)[others], encoder.weight(name)[others])
@@ -129,7 +129,7 @@ def test_random_weights_come_from_the_generator():
     assert np.abs(one - other).max() > 1e-3
     assert np.abs(one - encoder.encode(TEXTS)).max() > 1e-3
     assert random_encoder(encoder, rng()).config == encoder.config
-    # All rows, also of tokens that no text has.
+    # All rows are random, including those of tokens that occur in no text.
     left = random_encoder(encoder, rng(1)).weight("embeddings")
     assert (np.abs(left - encoder.weight("embeddings")).max(axis=1) > 1e-3).all()
 
@@ -209,7 +209,7 @@ def test_finished_is_what_was_trained(shape, tmp_path):
         saved = sentenc.load(tmp_path / "model")
         for name in finished.config.shapes():
             np.testing.assert_array_equal(saved.weight(name), finished.weight(name), err_msg=name)
-        # The dense form of the finished weights, exactly.
+        # A student made from the finished encoder has the same vectors.
         again = make_trainable(finished, TEXTS, rng=rng())
         if finished.tables == "float32":
             np.testing.assert_allclose(vectors(again, TEXTS), encoded[:-1], atol=1e-4)
@@ -229,7 +229,7 @@ def test_empty_texts_have_no_vector_and_no_gradient(pooling):
     student.zero_grad()
     student(ids[:1], lengths[:1]).sum().backward()
     assert all(not p.grad.any() for p in student.module.parameters() if p.grad is not None)
-    # No text at all.
+    # Without any text.
     assert student.tokenize([])[0].shape[0] == 0
     assert make_trainable(make_cse(), [], rng=rng()).tokenize(["dog"])[1].tolist() == [0]
 
