@@ -63,7 +63,7 @@ def sentence(rng, words):
 
 
 def write_task(folder, *, pairs=False, scores=False, n=48):
-    """Topics of texts; whether two texts have one topic; or how alike they are."""
+    """Writes a task: the topics of texts, whether two texts have the same topic, or similarity scores."""
     rng = np.random.default_rng(0)
     for name, size in (("train", n), ("dev", 24)):
         lines = ["a\tb\tlabel"]

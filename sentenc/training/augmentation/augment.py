@@ -7,7 +7,8 @@ predictions for the masked word. Otherwise they are the word's nearest neighbors
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
@@ -104,20 +105,28 @@ def augment(
     check_number("p", p, at_least=0, at_most=1)
     if total is None and isinstance(examples, Sequence):
         total = len(examples)
+    plan = partial(_plan, copies=copies, p=p, seed=seed, stop_words=frozenset(stop_words))
     source = _CandidateSource(masked_lm, word_neighbors, candidates)
-    kept_words = frozenset(stop_words)
+    return _stream(enumerate(examples, first), plan, copies, source, chunk, total, show_progress_bar)
 
-    def stream() -> Iterator[tuple[int, Example]]:
-        numbered = enumerate(examples, first)
-        with progress_bar(total, "augmenting", show_progress_bar) as bar:
-            while block := list(islice(numbered, chunk)):
-                plans = [_plan(number, example, copies, p, seed, kept_words) for number, example in block]
-                versions = _versions(plans, copies, source)
-                for (number, _), distinct in zip(block, versions, strict=True):
-                    yield from ((number, example) for example in distinct)
-                bar.update(len(block))
 
-    return stream()
+def _stream(
+    numbered: Iterator[tuple[int, Example]],
+    plan: Callable[[int, Example], _Plan],
+    copies: int,
+    source: "_CandidateSource",
+    chunk: int,
+    total: int | None,
+    show_progress_bar: bool,
+) -> Iterator[tuple[int, Example]]:
+    # A function of its own, so that ``augment`` checks its arguments before the first example is drawn.
+    with progress_bar(total, "augmenting", show_progress_bar) as bar:
+        while block := list(islice(numbered, chunk)):
+            plans = [plan(number, example) for number, example in block]
+            versions = _versions(plans, copies, source)
+            for (number, _), distinct in zip(block, versions, strict=True):
+                yield from ((number, example) for example in distinct)
+            bar.update(len(block))
 
 
 def words_of(texts: Iterable[str]) -> list[str]:

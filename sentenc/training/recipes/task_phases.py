@@ -110,11 +110,7 @@ def train_phase(
         model.to(run.processes.device)
         return outcome
     batch_size = min(config.batch_size, len(texts))
-    corpus = ShuffledTexts(texts)
-
-    def stream(epoch: int, start: int) -> Iterator[tuple[int, list[Example]]]:
-        return batches(corpus, batch_size, run.config.seed, start, epoch=epoch)
-
+    stream = _batches(texts, batch_size, run.config.seed)
     trainer = Trainer(
         model,
         [LossTerm(name=name, loss=loss, batches=stream, targets=targets)],
@@ -135,6 +131,13 @@ def train_phase(
     # The state also contains the optimizer's moments, and is no longer needed.
     trainer.state_file.unlink(missing_ok=True)
     return outcome
+
+
+def _batches(
+    texts: list[str], batch_size: int, seed: int
+) -> Callable[[int, int], Iterator[tuple[int, list[Example]]]]:
+    corpus = ShuffledTexts(texts)
+    return lambda epoch, skip: batches(corpus, batch_size, seed, skip, epoch=epoch)
 
 
 def _load_phase(model: BertClassifierStudent, folder: Path, identity: dict[str, Any]) -> Outcome:
