@@ -1,4 +1,4 @@
-"""Model folders: strict, atomic, verified."""
+"""Model folders: checked strictly, written atomically, verified."""
 
 import json
 import os
@@ -78,7 +78,7 @@ def test_bad_config_is_named(folder):
         sentenc.load(folder)
 
 
-def test_what_is_behind_a_good_hash_is_checked_too(folder):
+def test_content_with_a_correct_hash_is_checked_too(folder):
     tensors = load_file(folder / "model.safetensors")
     save_file({k: v for k, v in tensors.items() if k != "biases.2"}, folder / "model.safetensors")
     reseal(folder, "model.safetensors")

@@ -91,9 +91,9 @@ def test_encode_other_formats_and_options(model, texts, expected, tmp_path):
     )
     table = parquet.read_table(tmp_path / "v.parquet").to_pydict()
     assert table["text"] == LINES
-    found = np.array(table["embedding"])
-    wanted = sentenc.load(model).encode(LINES, truncate_dim=6, normalize_embeddings=True, dtype="float16")
-    np.testing.assert_array_equal(found, wanted)
+    vectors = np.array(table["embedding"])
+    expected = sentenc.load(model).encode(LINES, truncate_dim=6, normalize_embeddings=True, dtype="float16")
+    np.testing.assert_array_equal(vectors, expected)
 
 
 def test_encode_nothing(model, tmp_path):

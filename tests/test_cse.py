@@ -1,4 +1,4 @@
-"""CSE: the table form is the dense form; the paper's facts hold; bad weights are named."""
+"""CSE: tables equal the dense form, published facts hold, and bad weights are named in errors."""
 
 import itertools
 from dataclasses import replace
@@ -25,7 +25,7 @@ SHAPES = [
         ("valid", "padded"), ((2, 3), (1, 4), ()),
     )
 ]  # fmt: skip
-# What stands beside the sentence vector: e = [u P + sum_h s_h Q_h; mean_i y_i; s_h].
+# The vector with its features for classifiers: e = [u P + sum_h s_h Q_h; mean_i y_i; s_h].
 SHAPES += [
     {"combine": combine, "average_dim": average_dim, "output_dim": output_dim, "widths": widths}
     for combine, average_dim, output_dim, widths in itertools.product(
@@ -119,10 +119,10 @@ def test_the_plain_average_has_no_weights():
     encoder = make_cse(combine="both", average_dim=3)
     dog, cat = (encoder.tokenizer.vocabulary[word] for word in ("dog", "cat"))
     y, d = encoder.weight("average"), encoder.config.word_dim
-    found = encoder.encode("dog cat dog")
-    np.testing.assert_allclose(found[d : d + 3], (2 * y[dog] + y[cat]) / 3, atol=1e-6)
+    vector = encoder.encode("dog cat dog")
+    np.testing.assert_allclose(vector[d : d + 3], (2 * y[dog] + y[cat]) / 3, atol=1e-6)
     # The sentence vector and the features are those of the models that have one of them alone.
-    for combine, kept in (("residual", found[:d]), ("concat", found[d + 3 :])):
+    for combine, kept in (("residual", vector[:d]), ("concat", vector[d + 3 :])):
         config = replace(encoder.config, combine=combine, average_dim=0)
         weights = {name: encoder.weight(name) for name in config.shapes()}
         alone = CSE(config, weights, encoder.tokenizer, tables="float32").encode("dog cat dog")

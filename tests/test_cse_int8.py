@@ -1,4 +1,4 @@
-"""CSE's int8 tables: their sums are whole numbers, the right ones, and close to what they stand for."""
+"""The int8 tables of CSE: sums are whole numbers, correct, and close to those of float32."""
 
 import itertools
 
@@ -22,7 +22,7 @@ STEP = 2.0**-7
 def taps_model(
     taps: dict[int, np.ndarray], biases: dict[int, np.ndarray], *, unit: np.ndarray | float = STEP, **shape
 ) -> CSE:
-    """A model whose tables are given: integers (h, V, k) of up to 127, biases in steps, all times ``unit``."""
+    """A model with chosen tables: integers (h, V, k) of up to 127 and biases in steps, all times ``unit``."""
     tokenizer = Tokenizer(wordpiece_spec())
     v, k = tokenizer.vocab_size, next(iter(taps.values())).shape[2]
     config = CSEConfig(
@@ -58,7 +58,7 @@ def in_whole_numbers(
     """The features of a text in steps: sums over windows of phi(taps + bias), before they are scaled."""
     config = encoder.config
     ids, _, _ = encoder.tokenizer.encode([text])
-    found = []
+    sums = []
     for h in config.widths:
         windows = len(ids) if config.windows == "padded" else max(1, len(ids) - h + 1)
         total = np.zeros(config.num_filters)
@@ -68,8 +68,8 @@ def in_whole_numbers(
             whole = rounds and h <= 3 and len(parts) == h
             z = sum(parts) + (np.rint(biases[h]) if whole else biases[h])
             total += np.maximum(z, 0) if config.phi == "relu" else z
-        found.append(total)
-    return np.stack(found)
+        sums.append(total)
+    return np.stack(sums)
 
 
 def expected_features(encoder: CSE, taps: dict, biases: dict, text: str, **options) -> np.ndarray:
@@ -84,8 +84,8 @@ def expected_features(encoder: CSE, taps: dict, biases: dict, text: str, **optio
 
 
 def assert_exact(encoder: CSE, taps: dict, biases: dict, **options) -> None:
-    for text, found in zip(TEXTS, encoder.encode(TEXTS), strict=True):
-        np.testing.assert_array_equal(found, expected_features(encoder, taps, biases, text, **options))
+    for text, vector in zip(TEXTS, encoder.encode(TEXTS), strict=True):
+        np.testing.assert_array_equal(vector, expected_features(encoder, taps, biases, text, **options))
 
 
 @pytest.mark.parametrize("widths", [(1, 2, 3), (2, 3), (1,), (3, 4)])
@@ -131,8 +131,8 @@ def test_a_filter_without_weights_keeps_its_bias():
     weights = {name: encoder.weight(name) for name in encoder.config.shapes()}
     weights["filters.2"][:, :, 5] = 0
     weights["biases.2"][5] = 0.5
-    found = CSE(encoder.config, weights, encoder.tokenizer).encode(TEXTS[1:])
-    np.testing.assert_array_equal(found[:, 5], np.full(len(found), 0.5, np.float32))
+    vectors = CSE(encoder.config, weights, encoder.tokenizer).encode(TEXTS[1:])
+    np.testing.assert_array_equal(vectors[:, 5], np.full(len(vectors), 0.5, np.float32))
 
 
 def test_other_pooling_rounds_no_bias():
@@ -149,14 +149,14 @@ def test_any_step_scales_the_whole_sums():
     weights = {name: encoder.weight(name) for name in encoder.config.shapes()}
     scales = fold_tables(encoder.config, weights, "int8")[1].scales.reshape(3, -1)
     np.testing.assert_allclose(scales, np.stack([steps] * 3), rtol=1e-6)
-    for text, found in zip(TEXTS, encoder.encode(TEXTS), strict=True):
+    for text, vector in zip(TEXTS, encoder.encode(TEXTS), strict=True):
         count = len(encoder.tokenizer.encode([text])[0])
         if count < 3:
             continue
         expected = scales * in_whole_numbers(encoder, taps, biases, text).astype(np.float32)
         if count <= 32:  # one rounding, of the one product
-            np.testing.assert_array_equal(found, expected.ravel())
-        np.testing.assert_allclose(found, expected.ravel(), rtol=1e-6)
+            np.testing.assert_array_equal(vector, expected.ravel())
+        np.testing.assert_allclose(vector, expected.ravel(), rtol=1e-6)
 
 
 @pytest.mark.parametrize("phi", ["relu", "identity"])

@@ -119,7 +119,7 @@ def test_overflow_error_and_ignore(encoder):
         encoder.encode(["dog"], on_overflow="error")
 
 
-def test_what_is_cut_does_not_count(encoder):
+def test_tokens_that_are_cut_off_do_not_count(encoder):
     extra = int(encoder.count_tokens("")[0])
     full = "dog cat " * 100
     kept = " ".join(full.split()[: encoder.max_tokens - extra])

@@ -106,7 +106,7 @@ def test_lone_surrogates_are_dropped():
         ({"model": {"type": "WordPiece", "vocab": {}}}, "empty vocabulary"),
     ],
 )
-def test_what_is_not_understood_is_named(change, message):
+def test_unsupported_parts_are_named(change, message):
     with pytest.raises(CheckpointError, match=message):
         Tokenizer(json.dumps(json.loads(wordpiece_spec()) | change))
     with pytest.raises(CheckpointError, match="not a tokenizer"):

@@ -46,8 +46,8 @@ def test_an_onnx_file_gives_the_vectors(tmp_path, compute):
     session = import_onnxruntime().InferenceSession(tmp_path / "model.onnx")
     vocabulary = encoder.tokenizer.vocabulary
     ids = np.array([[vocabulary[token] for token in ("[CLS]", "dog", "cat", "[SEP]")]])
-    found = session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0]
-    np.testing.assert_allclose(found[0], encoder.with_compute(compute).encode("dog cat"), **CLOSE)
+    vectors = session.run(None, {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0]
+    np.testing.assert_allclose(vectors[0], encoder.with_compute(compute).encode("dog cat"), **CLOSE)
 
 
 def test_an_onnx_file_is_written_if_its_score_does_not_drop(tmp_path):

@@ -57,8 +57,8 @@ def session(model: bytes) -> onnxruntime.InferenceSession:
 
 def vectors(model: bytes | onnxruntime.InferenceSession, batch: dict[str, np.ndarray]) -> np.ndarray:
     running = session(model) if isinstance(model, bytes) else model
-    (found,) = running.run(["sentence_embedding"], batch)
-    return found
+    (embeddings,) = running.run(["sentence_embedding"], batch)
+    return embeddings
 
 
 def reference(model, batch: dict[str, np.ndarray], *, normalize: bool = True) -> np.ndarray:
@@ -94,10 +94,10 @@ def sentence_batch(minilm):
 
     tokenizer = Tokenizer.from_file(str(minilm[2] / "tokenizer.json"))
     tokenizer.enable_padding()
-    found = tokenizer.encode_batch(SENTENCES)
+    encodings = tokenizer.encode_batch(SENTENCES)
     return {
-        "input_ids": np.array([text.ids for text in found], np.int64),
-        "attention_mask": np.array([text.attention_mask for text in found], np.int64),
+        "input_ids": np.array([text.ids for text in encodings], np.int64),
+        "attention_mask": np.array([text.attention_mask for text in encodings], np.int64),
     }
 
 
@@ -160,9 +160,9 @@ def test_a_row_without_tokens_is_zero(compute, normalize):
     config = BertConfig.from_dict(TINY.to_dict() | {"normalize": normalize})
     batch = random_batch(config, [4, 2])
     batch["attention_mask"][1] = 0
-    found = vectors(bert_graph(config, random_weights(config), compute=compute), batch)
-    assert found[0].any()
-    assert not found[1].any()
+    embeddings = vectors(bert_graph(config, random_weights(config), compute=compute), batch)
+    assert embeddings[0].any()
+    assert not embeddings[1].any()
 
 
 @pytest.mark.parametrize("compute", ["float32", "int8"])
@@ -214,8 +214,8 @@ def test_int8_products_do_not_saturate():
                 graph.constant(zero, "uint8"), graph.constant(0, "int8"), domain="com.microsoft", name="c",
             )  # fmt: skip
             graph.output("c", "float32", ["n", columns])
-            (found,) = session(graph.serialized()).run(None, {"a": a})
-            np.testing.assert_array_equal(found, (a.astype(np.int64) - zero) @ b.astype(np.int64))
+            (product,) = session(graph.serialized()).run(None, {"a": a})
+            np.testing.assert_array_equal(product, (a.astype(np.int64) - zero) @ b.astype(np.int64))
 
 
 def test_steps_of_the_model_are_within_what_does_not_saturate():

@@ -1,4 +1,4 @@
-"""Folders of other libraries: what is read, how it is read, and what is told of the rest."""
+"""Folders of other libraries: what is read, and the errors for the rest."""
 
 import json
 import shutil
@@ -50,7 +50,7 @@ def set_modules(folder, *kinds, **options):
 
 
 def published(folder, *, suffix="bin", gamma=True, prefix="bert."):
-    """The layout of published TinyBERT checkpoints: no model_type, heads beside "bert.", vocab.txt alone."""
+    """The layout of published TinyBERT checkpoints: no model_type, heads outside "bert.", and vocab.txt alone."""
     torch = pytest.importorskip("torch")
     for name in ("1_Pooling", "2_Normalize"):
         shutil.rmtree(folder / name)
@@ -70,18 +70,18 @@ def published(folder, *, suffix="bin", gamma=True, prefix="bert."):
     values |= {"cell": {}, "emb_size": 24, "pre_trained": "", "structure": []}
     (folder / "config.json").write_text(json.dumps(values))
     weights = load_file(folder / "model.safetensors")
-    found = {}
+    state = {}
     for name, value in weights.items():
         if gamma:
             name = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
                 "LayerNorm.bias", "LayerNorm.beta"
             )
-        found[prefix + name] = value
+        state[prefix + name] = value
     for name in ("cls.predictions.bias", "cls.seq_relationship.weight", "fit_dense.weight", "fit_denses.0.bias",
                  f"{prefix}pooler.dense.weight", f"{prefix}pooler.dense.bias"):  # fmt: skip
-        found[name] = np.ones((4, 4), np.float32)
+        state[name] = np.ones((4, 4), np.float32)
     (folder / "model.safetensors").unlink()
-    tensors = {name: torch.from_numpy(value) for name, value in found.items()}
+    tensors = {name: torch.from_numpy(value) for name, value in state.items()}
     tensors[f"{prefix}embeddings.position_ids"] = torch.arange(64)[None]
     if suffix == "bin":
         torch.save(tensors, folder / "pytorch_model.bin")
@@ -102,27 +102,27 @@ def pooled(encoder):
 def test_published_tinyberts_are_read(folder, suffix, prefix):
     expected = pooled(make_bert())
     published(folder, suffix=suffix, prefix=prefix)
-    found = sentenc.load(folder)
-    assert isinstance(found, BertEncoder)
-    assert found.config == expected.config
-    np.testing.assert_array_equal(found.encode(TEXTS), expected.encode(TEXTS))
+    loaded = sentenc.load(folder)
+    assert isinstance(loaded, BertEncoder)
+    assert loaded.config == expected.config
+    np.testing.assert_array_equal(loaded.encode(TEXTS), expected.encode(TEXTS))
 
 
 def test_vocab_txt_goes_with_its_settings(folder):
     published(folder)
     change(folder / "tokenizer_config.json", do_lower_case=False, model_max_length=30)
-    found = sentenc.load(folder)
+    loaded = sentenc.load(folder)
     cased = make_bert(spec=wordpiece_spec(lowercase=False), normalize=False)
-    assert found.max_tokens == 30
-    np.testing.assert_array_equal(found.encode(TEXTS), cased.encode(TEXTS))
+    assert loaded.max_tokens == 30
+    np.testing.assert_array_equal(loaded.encode(TEXTS), cased.encode(TEXTS))
 
 
 def test_a_folder_without_modules_is_the_mean_alone(folder):
     expected = pooled(make_bert())
     (folder / "modules.json").unlink()
-    found = sentenc.load(folder)
-    assert found.max_tokens == 48
-    np.testing.assert_array_equal(found.encode(TEXTS), expected.encode(TEXTS))
+    loaded = sentenc.load(folder)
+    assert loaded.max_tokens == 48
+    np.testing.assert_array_equal(loaded.encode(TEXTS), expected.encode(TEXTS))
     (folder / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"neither model\.safetensors nor pytorch_model\.bin"):
         sentenc.load(folder)
@@ -138,10 +138,10 @@ def test_weights_of_other_types(folder, kind):
         name: value.to(getattr(torch, kind)) for name, value in load(folder / "model.safetensors").items()
     }
     save(weights, folder / "model.safetensors")
-    found = read_bert_folder(folder)
+    content = read_bert_folder(folder)
     name = "encoder.layer.1.output.dense.weight"
-    assert found.weights[name].dtype == (np.float16 if kind == "float16" else np.float32)
-    np.testing.assert_array_equal(found.weights[name].astype(np.float32), weights[name].float().numpy())
+    assert content.weights[name].dtype == (np.float16 if kind == "float16" else np.float32)
+    np.testing.assert_array_equal(content.weights[name].astype(np.float32), weights[name].float().numpy())
     expected = make_bert().encode(TEXTS)
     np.testing.assert_allclose(sentenc.load(folder).encode(TEXTS), expected, atol=0.05)
 
@@ -158,9 +158,9 @@ def test_case_is_folded_where_transformers_fold_it(tmp_path, tokenizer_class, st
     values = {"tokenizer_class": tokenizer_class or ..., "do_lower_case": ... if stated is None else stated}
     change(folder / "tokenizer_config.json", **values)
     reference = transformers.AutoTokenizer.from_pretrained(folder)
-    found = sentenc.load(folder)
+    loaded = sentenc.load(folder)
     for text in TEXTS:
-        ids, _, counts = found.tokenizer.encode([text])
+        ids, _, counts = loaded.tokenizer.encode([text])
         assert reference(text)["input_ids"][1:-1] == ids.tolist()
         assert counts[0] == len(ids)
 
@@ -171,11 +171,11 @@ def test_settings_of_the_transformer_are_honoured(tmp_path, lowercase):
     folder = tmp_path / "model"
     make_bert(spec=wordpiece_spec(lowercase)).save(folder)
     change(folder / "sentence_bert_config.json", do_lower_case=True, max_seq_length=7)
-    found, reference = sentenc.load(folder), sentenc.load(folder, backend="torch")
-    assert found.max_tokens == reference.max_tokens == 7
+    loaded, reference = sentenc.load(folder), sentenc.load(folder, backend="torch")
+    assert loaded.max_tokens == reference.max_tokens == 7
     texts = [*TEXTS, "dog Cat " * 10]
     np.testing.assert_allclose(
-        found.encode(texts, on_overflow="ignore"), reference.encode(texts, on_overflow="ignore"), **CLOSE
+        loaded.encode(texts, on_overflow="ignore"), reference.encode(texts, on_overflow="ignore"), **CLOSE
     )
 
 
@@ -297,7 +297,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize(("make", "message"), REFUSALS.values(), ids=REFUSALS)
-def test_what_is_no_bert_is_told(folder, make, message):
+def test_another_model_is_refused_with_the_difference(folder, make, message):
     make(folder)
     with pytest.raises(NotBertError, match=message):
         BertEncoder.from_folder(folder)
@@ -307,12 +307,12 @@ def test_what_is_no_bert_is_told(folder, make, message):
         sentenc.load(folder, compute="float32")
 
 
-def test_what_is_no_bert_is_left_to_sentence_transformers(folder):
+def test_another_model_is_loaded_by_sentence_transformers(folder):
     pytest.importorskip("sentence_transformers")
     pools_by("max")(folder)
     change(folder / "1_Pooling" / "config.json", pooling_mode=..., pooling_mode_max_tokens=True)
     assert isinstance(sentenc.load(folder), SentenceTransformerEncoder)
-    # Without modules there is nothing to leave it to.
+    # Without modules, sentence-transformers cannot load it either.
     (folder / "modules.json").unlink()
     change(folder / "config.json", model_type="mpnet")
     with pytest.raises(NotBertError, match="model_type 'mpnet'"):
@@ -363,7 +363,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize(("damage", "message"), DAMAGES.values(), ids=DAMAGES)
-def test_damage_is_told(folder, damage, message):
+def test_damage_is_named(folder, damage, message):
     damage(folder)
     with pytest.raises(CheckpointError, match=message):
         sentenc.load(folder)

@@ -39,8 +39,8 @@ def stream(columns, size=8, per_epoch=5):
 def teacher(texts):
     """Sums of random vectors of the words: something that can be learned."""
     table = np.random.default_rng(0).normal(size=(len(WORDS), TEACHER_DIM))
-    found = np.stack([sum(table[WORDS.index(word)] for word in text.split()) for text in texts])
-    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+    sums = np.stack([sum(table[WORDS.index(word)] for word in text.split()) for text in texts])
+    return (sums / np.linalg.norm(sums, axis=1, keepdims=True)).astype(np.float32)
 
 
 def trainer(
@@ -103,10 +103,10 @@ def assert_same(left, right):
         assert torch.equal(value, weights(right)[name]), name
 
 
-def assert_close_weights(found, trained):
-    assert weights(trained).keys() == found.keys()
+def assert_close_weights(actual, trained):
+    assert weights(trained).keys() == actual.keys()
     for name, value in weights(trained).items():
-        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5, msg=name)
+        torch.testing.assert_close(actual[name], value, rtol=1e-4, atol=1e-5, msg=name)
 
 
 def rows(folder):
