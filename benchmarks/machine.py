@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from sentenc.io.atomic import write_text
 
@@ -57,6 +58,19 @@ def write(name: str, content: dict) -> Path:
     path = RESULTS / f"{name}.json"
     write_text(path, json.dumps(content, indent=1) + "\n")
     return path
+
+
+def earlier_rows(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """Returns the rows of an earlier call, if it had the same settings."""
+    if not path.exists():
+        return []
+    content = json.loads(path.read_text("utf-8"))
+    if content["settings"] != settings:
+        changed = [key for key in settings if content["settings"].get(key) != settings[key]]
+        raise SystemExit(
+            f"{path} was made with other settings ({', '.join(changed)}): use the same settings or another --output"
+        )
+    return content["rows"]
 
 
 def own_memory(pid: int | str = "self") -> int:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import machine
-from ablation import earlier_rows
 
 import sentenc
 from sentenc.io.atomic import write_text
@@ -124,7 +123,7 @@ def table(rows: list[dict[str, Any]], settings: dict[str, Any]) -> str:
 def main() -> None:
     options = _options()
     settings = {"steps": options.steps, "batch": options.batch, "teacher": options.teacher.name}
-    rows = earlier_rows(options.output / "starts.json", settings)
+    rows = machine.earlier_rows(options.output / "starts.json", settings)
     done = {(row["start"], row["lessons"]) for row in rows}
     options.output.mkdir(parents=True, exist_ok=True)
     for lessons in LESSONS:

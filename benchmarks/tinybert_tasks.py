@@ -32,7 +32,6 @@ from typing import Any
 import machine
 import numpy as np
 import torch
-from ablation import earlier_rows
 
 from sentenc.evaluation import TASKS as SENTEVAL_TASKS
 from sentenc.figures import BLACK, BLUE, new_figure, save_figure
@@ -324,7 +323,7 @@ def main() -> None:
         name: Path(getattr(options, name) or "").name for name in ("teacher", "word_vectors", "masked_lm")
     }
     settings["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    rows = earlier_rows(options.output / "tinybert_tasks.json", settings)
+    rows = machine.earlier_rows(options.output / "tinybert_tasks.json", settings)
     done = {(row["task"], row["cell"], row["seed"]) for row in rows}
     for task in tasks:
         prepare(task, options.data, options.work / task)

@@ -50,6 +50,13 @@ def tinybert_tasks():
     return tinybert_tasks
 
 
+def test_the_ablation_can_be_imported():
+    pytest.importorskip("torch")
+    import ablation
+
+    assert ablation.grid()
+
+
 def test_the_runs_of_task_distillation_are_valid(tinybert_tasks, tmp_path, monkeypatch):
     arguments = ["tinybert_tasks", "--data", "data", "--work", str(tmp_path), "--teacher", "bert"]
     monkeypatch.setattr("sys.argv", arguments)
