@@ -1,4 +1,4 @@
-"""The student of a task: ids and logits against transformers', pairs, truncation, the folder it leaves."""
+"""BERT classifiers: ids and logits compared with transformers, pairs, cuts, and the model folder."""
 
 import json
 
@@ -9,7 +9,7 @@ import torch
 transformers = pytest.importorskip("transformers")
 
 from sentenc.errors import CheckpointError  # noqa: E402
-from sentenc.training.students.bert_classifier import BertClassifierStudent, _shortened  # noqa: E402
+from sentenc.training.students.bert_classifier import BertClassifierStudent, cut_lengths  # noqa: E402
 from tests.support.task import make_model, make_tokenizer  # noqa: E402 (needs the extra)
 
 PAIRS = [
@@ -53,7 +53,7 @@ def test_ids_and_logits_are_those_of_transformers(pairs, texts):
     assert student.dim == 3
 
 
-def test_transformer_of_pairs_finds_token_types_itself():
+def test_token_types_of_pairs_are_derived_from_the_ids():
     student = make_student(pairs=True).eval()
     inputs = student.inputs(*student.tokenize(PAIRS[:2]))
     with torch.inference_mode():
@@ -83,16 +83,16 @@ def test_text_without_a_tab_has_an_empty_second_part():
     assert student.tokenize([""])[1].tolist() == [3]
 
 
-def test_longer_part_is_cut_first():
-    assert _shortened([9, 4], 10) == [6, 4]
-    assert _shortened([4, 9], 10) == [4, 6]
-    assert _shortened([9, 8], 10) == [5, 5]
-    assert _shortened([3, 3], 10) == [3, 3]
-    assert _shortened([30], 10) == [10]
+def test_the_longer_text_of_a_pair_is_cut_first():
+    assert cut_lengths([9, 4], 10) == [6, 4]
+    assert cut_lengths([4, 9], 10) == [4, 6]
+    assert cut_lengths([9, 8], 10) == [5, 5]
+    assert cut_lengths([3, 3], 10) == [3, 3]
+    assert cut_lengths([30], 10) == [10]
     for first in range(12):
         for second in range(12):
             for most in (1, 6, 7):
-                kept = _shortened([first, second], most)
+                kept = cut_lengths([first, second], most)
                 assert sum(kept) == min(most, first + second)
                 assert kept[0] <= first
                 assert kept[1] <= second
@@ -114,7 +114,7 @@ def test_logits_do_not_depend_on_the_batch_or_on_dropout():
     assert student.fingerprint() != fingerprint
 
 
-def test_folder_is_one_of_transformers(tmp_path):
+def test_transformers_reads_the_model_folder(tmp_path):
     student = make_student()
     folder = tmp_path / "model"
     student.save(folder, metadata={"x": 1}, card="# card", files={"run.toml": "a = 1"})

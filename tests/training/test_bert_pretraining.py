@@ -1,4 +1,4 @@
-"""``sentenc train`` of a small BERT from a teacher: its layers, its tokens, its states, from file to folder."""
+"""``sentenc train`` for a small BERT: from the teacher's layers to the model folder."""
 
 import json
 
@@ -70,7 +70,7 @@ def test_from_a_teachers_layer_to_a_model(folder):
     assert near[0, 0] > 0.5
 
 
-def test_a_start_in_half_precision_is_trained_in_full(folder):
+def test_a_model_in_half_precision_is_trained_in_full_precision(folder):
     import transformers
 
     transformers.AutoModel.from_pretrained(folder / "teacher").half().save_pretrained(folder / "half")
@@ -93,7 +93,7 @@ def test_stopped_and_resumed_is_uninterrupted(folder, monkeypatch):
     assert np.array_equal(sentenc.load(whole).encode(texts), sentenc.load(resumed).encode(texts))
 
 
-def test_a_narrower_student_learns_through_a_map(folder):
+def test_a_student_of_smaller_width_learns_through_a_map(folder):
     content = table(config={"hidden_size": 16})
     content["losses"][0].pop("space")
     encoder = sentenc.load(trained(folder, "narrow", content))
@@ -112,7 +112,7 @@ def test_a_narrower_student_learns_through_a_map(folder):
         ({"kind": "cse"}, r"student\.layers is \[1\].*'bert'"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_said(folder, student, message):
+def test_settings_that_do_not_fit_are_refused(folder, student, message):
     with pytest.raises(ValueError, match=message):
         trained(folder, "refused", table(**student))
 

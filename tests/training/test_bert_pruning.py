@@ -1,4 +1,4 @@
-"""A student made from its teacher's weights: layers, tokens, neurons, and the width of the hidden states."""
+"""BERT students pruned from a teacher: layers, tokens, neurons and hidden size."""
 
 import json
 
@@ -56,7 +56,7 @@ def error(model, other, given):
     return float(((a - b) ** 2).mean() / (b**2).mean())
 
 
-def test_all_layers_are_the_teacher():
+def test_all_layers_together_are_the_teacher():
     model = bert()
     student = prune_bert(model, layers=[0, 1, 2, 3], batches=[])
     assert error(student, model, batches()) == 0
@@ -74,7 +74,7 @@ def test_layers_are_the_teachers_own():
     assert student.encoder.layer[1].output.dense.weight is not model.encoder.layer[3].output.dense.weight
 
 
-def test_fewer_tokens_take_their_rows_along():
+def test_a_smaller_vocabulary_keeps_its_embeddings():
     model = bert()
     rows = np.array([0, 5, 59, 7])
     student = prune_bert(model, layers=[0, 1, 2, 3], batches=[], token_ids=rows)
@@ -89,7 +89,7 @@ def test_fewer_tokens_take_their_rows_along():
         prune_bert(model, layers=[0], batches=[], token_ids=np.array([60]))
 
 
-def test_neurons_that_do_nothing_can_go_without_loss():
+def test_neurons_without_effect_are_removed_without_loss():
     model = bert()
     for layer in model.encoder.layer:
         layer.output.dense.weight.data[:, 10:20] = 0
@@ -125,7 +125,7 @@ def low_rank_bert():
     return model
 
 
-def test_narrowing_to_the_same_width_is_a_rotation_but_for_the_weakest_direction():
+def test_reducing_to_the_same_width_loses_only_the_weakest_direction():
     from sentenc.training.initialization.bert_width import reduce_width
 
     model, given = low_rank_bert(), batches(100)
@@ -134,7 +134,7 @@ def test_narrowing_to_the_same_width_is_a_rotation_but_for_the_weakest_direction
     assert np.corrcoef((a @ a.T).flatten(), (b @ b.T).flatten())[0, 1] > 0.98
 
 
-def test_narrowing_keeps_more_than_chance():
+def test_reducing_the_width_keeps_more_than_chance():
     model, given, unseen = low_rank_bert(), batches(200), batches(seed=4)
     student = prune_bert(model, layers=[0, 1, 2, 3], batches=given, hidden_size=20)
     assert student.config.hidden_size == 20

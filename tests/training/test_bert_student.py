@@ -1,4 +1,4 @@
-"""The BERT student: pooling by hand, the encoder it becomes, the folder it leaves."""
+"""BERT students: mean pooling, the encoder made from one, and its model folder."""
 
 import json
 

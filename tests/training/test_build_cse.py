@@ -1,4 +1,4 @@
-"""A student that goes on from a model, with more beside its sentence vector, or less of it."""
+"""CSE students that are initialized from a larger or smaller model, and from a teacher's embeddings."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def saved(tmp_path, **shape):
 
 
 @pytest.mark.parametrize("shape", [{}, {"output_dim": 7, "widths": (1, 3)}])
-def test_a_widened_model_has_the_same_sentence_vectors(tmp_path, teacher, shape):
+def test_a_grown_model_has_the_same_sentence_vectors(tmp_path, teacher, shape):
     encoder, path = saved(tmp_path, **shape)
     config = {"combine": "both", "average_dim": 4}
     student = made(tmp_path, teacher, init=path, config=config, sentence_norm=2.0, ngram_norm=0.5)
@@ -62,7 +62,7 @@ def test_a_widened_model_has_the_same_sentence_vectors(tmp_path, teacher, shape)
     assert (student.sentence_norm, student.average_norm, student.ngram_norm) == (2.0, None, 0.5)
 
 
-def test_the_teacher_is_asked_for_a_new_average_alone(tmp_path):
+def test_the_teacher_is_loaded_only_for_a_new_average(tmp_path):
     encoder, path = saved(tmp_path, average_dim=4)
     np.testing.assert_allclose(
         made(tmp_path, init=path).encoder(tables="float32").encode(TEXTS), encoder.encode(TEXTS), atol=1e-5
@@ -73,7 +73,7 @@ def test_the_teacher_is_asked_for_a_new_average_alone(tmp_path):
     assert student.config.combine == "both"
 
 
-def test_what_a_model_cannot_become_is_refused(tmp_path, teacher):
+def test_changes_that_a_model_does_not_allow_are_refused(tmp_path, teacher):
     _, path = saved(tmp_path, average_dim=4)
     for config, message in [
         ({"average_dim": 5}, "'average_dim': 5.*average_dim=4"),
@@ -92,7 +92,7 @@ def test_what_a_model_cannot_become_is_refused(tmp_path, teacher):
         made(tmp_path, kind="bert", init="random", sentence_norm=2.0)
 
 
-def test_a_model_shrinks_to_a_start(tmp_path):
+def test_a_model_is_pruned(tmp_path):
     encoder, path = saved(tmp_path, average_dim=4, combine="both")
     tokens = encoder.tokenizer.vocab_size
     frequencies = token_frequencies(encoder.tokenizer, TEXTS)
@@ -115,7 +115,7 @@ def test_a_model_shrinks_to_a_start(tmp_path):
     np.testing.assert_array_equal(left.weight("biases.2"), weights["biases.2"][[0, 2, 3, 5]])
 
 
-def test_what_cannot_shrink_is_refused():
+def test_models_that_cannot_be_pruned_are_refused():
     with pytest.raises(ValueError, match="output_dim=7"):
         prune_cse(make_cse(output_dim=7), embedding_dim=4)
     encoder = make_cse()
@@ -123,7 +123,7 @@ def test_what_cannot_shrink_is_refused():
         prune_cse(encoder, num_filters=99)
 
 
-def test_a_new_student_gets_the_teachers_average_too(tmp_path, teacher):
+def test_a_new_student_has_the_teachers_average(tmp_path, teacher):
     encoder, path = saved(tmp_path)
     config = {"combine": "both", "average_dim": 4, "embedding_dim": 8, "num_filters": 6}
     student = made(tmp_path, teacher, init="random", tokenizer=path, config=config, average_norm=0.5)
@@ -133,7 +133,7 @@ def test_a_new_student_gets_the_teachers_average_too(tmp_path, teacher):
     assert student.loss_dim == 8
 
 
-def test_an_average_is_the_teachers_input_embeddings(teacher):
+def test_the_average_consists_of_the_teachers_input_embeddings(teacher):
     tokenizer = make_cse().tokenizer
     found = average_from_teacher(teacher, tokenizer, 6)
     known = teacher.model.tokenizer.get_vocab()
@@ -151,7 +151,7 @@ class _Vocabulary:
         self.vocab_size = 2 * len(tokens)
 
 
-def test_tokens_that_the_teacher_lacks_have_no_row(teacher):
+def test_tokens_that_the_teacher_lacks_have_zero_rows(teacher):
     found = average_from_teacher(teacher, _Vocabulary("cat", "notatoken", "dog", "park"), 2)
     known = teacher.model.tokenizer.get_vocab()
     table = teacher.model[0].auto_model.get_input_embeddings().weight.detach().numpy()
@@ -160,7 +160,7 @@ def test_tokens_that_the_teacher_lacks_have_no_row(teacher):
     assert not found[[0, 2, 3, 4, 6]].any()
 
 
-def test_an_average_needs_a_transformer_that_knows_the_tokens(teacher):
+def test_an_average_needs_a_transformer_with_the_tokens(teacher):
     tokenizer = make_cse().tokenizer
     with pytest.raises(ValueError, match=r"average_dim .* input embeddings .* CSE"):
         average_from_teacher(make_cse(), tokenizer, 4)

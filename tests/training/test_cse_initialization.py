@@ -1,4 +1,4 @@
-"""What students start from: word vectors, and a teacher's vectors of single tokens."""
+"""Initial embeddings from word vectors, and from a teacher's vectors of single tokens."""
 
 import subprocess
 import sys
@@ -47,7 +47,7 @@ def test_principal_components_keep_the_main_directions():
         pca_embeddings(vectors, 11)
 
 
-def test_words_become_a_whole_word_tokenizer():
+def test_words_become_a_word_level_tokenizer():
     start = init_from_words(
         some_vectors(["The", "dog", "crème", "the", "New_York", ".", "the."], [9, 5, 4, 3, 2, 1, 1])
     )
@@ -79,7 +79,7 @@ def test_unknown_words_can_have_a_row(name, row):
     assert start.tokenizer.encode(["a dog <unk>"])[0].tolist() == [0, 1, 0, 0, 0]
 
 
-def test_word_start_fits_a_student_and_dim_reduces():
+def test_words_initialize_a_student_and_dim_reduces_them():
     rng = np.random.default_rng(0)
     vectors = WordVectors(["the", "dog", "cat", "runs", "fell"], rng.normal(size=(5, 4)).astype(np.float32))
     start = init_from_words(vectors, dim=2)
@@ -90,7 +90,7 @@ def test_word_start_fits_a_student_and_dim_reduces():
     np.testing.assert_allclose(found, start.embeddings[:2].mean(0), atol=1e-6)
 
 
-def test_words_that_no_text_has_are_refused():
+def test_words_that_no_text_contains_are_refused():
     with pytest.raises(ValueError, match=r"none of 2 words .*'a_b'"):
         init_from_words(some_vectors(["a_b", "c d"]))
     with pytest.raises(ValueError, match="unknown is 'drop'"):
@@ -115,7 +115,7 @@ def teacher(tmp_path_factory):
     return SentenceTransformerEncoder(make_sentence_transformer(tmp_path_factory.mktemp("teacher")))
 
 
-def test_tokens_stand_between_special_tokens(teacher):
+def test_tokens_are_encoded_between_special_tokens(teacher):
     # A whole word that is one token is what the teacher makes of that word as a text.
     found = token_vectors(teacher, ["dog", "##ing", "guitar", "notatoken"])
     np.testing.assert_allclose(found[[0, 2]], teacher.encode(["dog", "guitar"]), atol=1e-5)
@@ -131,7 +131,7 @@ def test_tokens_stand_between_special_tokens(teacher):
     assert np.abs(found[1] - teacher.encode("ing")).max() > 1e-3
 
 
-def test_start_from_a_transformer(teacher):
+def test_initialization_from_a_transformer(teacher):
     tokenizer = Tokenizer(wordpiece_spec())
     frequencies = np.arange(tokenizer.vocab_size)
     start = init_from_teacher(teacher, tokenizer, frequencies, 5)
@@ -142,7 +142,7 @@ def test_start_from_a_transformer(teacher):
     np.testing.assert_allclose(start.log_weights, sif_log_weights(frequencies))
 
 
-def test_start_from_a_model_folder(tmp_path):
+def test_initialization_from_a_model_folder(tmp_path):
     teacher = make_cse(embedding_dim=8)
     teacher.save(tmp_path / "model")
     tokenizer = Tokenizer(wordpiece_spec())
@@ -165,7 +165,7 @@ def test_teacher_refusals():
         init_from_teacher(teacher, tokenizer, np.zeros(4, np.int64), 8)
 
 
-def test_nothing_here_needs_torch():
+def test_initialization_can_be_imported_without_torch():
     code = (
         "import sys; sys.modules['torch'] = None; sys.modules['gensim'] = None\n"
         "from sentenc.training.data import vocabulary, words\n"

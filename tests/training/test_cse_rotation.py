@@ -1,4 +1,4 @@
-"""What a finished CSE model keeps beside its sentence vector: rotated, scaled to a norm, or unchanged."""
+"""The parts of a finished CSE's output: rotated, scaled to a norm, or unchanged."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
     "shape", [{}, {"output_dim": 7}, {"widths": ()}, {"phi": "gelu", "pooling": "max"}, {"average_dim": 0}]
 )
 @pytest.mark.parametrize("singular", [False, True])
-def test_a_turn_acts_on_the_sentence_vector_alone(shape, singular):
+def test_a_map_changes_only_the_sentence_vector(shape, singular):
     before = make_cse(**BOTH | shape)
     turn = np.random.default_rng(0).normal(size=(before.config.word_dim,) * 2)
     if singular:
@@ -62,7 +62,7 @@ def test_a_turn_acts_on_the_sentence_vector_alone(shape, singular):
 
 
 @pytest.mark.parametrize("rotate_on", [None, TEXTS])
-def test_a_learned_map_reaches_the_sentence_vector_alone(rotate_on):
+def test_a_learned_map_changes_only_the_sentence_vector(rotate_on):
     student = make_student()
     output_map = torch.randn(12, 30, generator=torch.Generator().manual_seed(0))
     encoder = student.encoder(output_map, rotate_on, tables="float32")
@@ -73,7 +73,7 @@ def test_a_learned_map_reaches_the_sentence_vector_alone(rotate_on):
         np.testing.assert_allclose(is_now, was, rtol=0, atol=2e-5)
 
 
-def test_a_turn_has_the_shape_of_the_sentence_vector():
+def test_a_map_has_the_shape_of_the_sentence_vector():
     config = CSEConfig(vocab_size=5, embedding_dim=4, num_filters=2, combine="both", average_dim=3)
     weights = random_weights(config)
     with pytest.raises(ValueError, match=r"shape \(11, 11\), expected \(4, 4\)"):
@@ -87,7 +87,7 @@ def test_a_turn_has_the_shape_of_the_sentence_vector():
 
 
 @pytest.mark.parametrize("shape", [{}, {"output_dim": 7, "windows": "padded"}, {"phi": "identity"}])
-def test_lengths_are_as_asked_and_dot_products_stay(shape):
+def test_norms_are_set_and_cosines_stay(shape):
     plain = make_student(**shape).encoder(tables="float32")
     options = {"sentence_norm": 3.0, "average_norm": 0.9, "ngram_norm": 0.6}
     student = make_student(options, **shape)
@@ -113,7 +113,7 @@ def test_lengths_are_as_asked_and_dot_products_stay(shape):
     assert_close(alive / alive.std(0), old_alive / old_alive.std(0))
 
 
-def test_lengths_are_set_one_by_one_and_where_texts_are_given():
+def test_norms_are_set_independently_and_only_with_texts():
     plain = parts(make_student().encoder(tables="float32"))
     sizes = {"sentence_norm": 3.0, "average_norm": 0.9, "ngram_norm": 0.6}
     for number, (name, size) in enumerate(sizes.items()):
@@ -137,7 +137,7 @@ def test_the_finished_model_survives_compression(tmp_path):
 
 
 @pytest.mark.parametrize("pooling", ["mean", "sum", "max"])
-def test_features_in_another_unit_leave_the_sentence_vector(pooling):
+def test_scaled_features_leave_the_sentence_vector(pooling):
     before = make_cse(**BOTH | {"pooling": pooling, "widths": (1, 2, 3)})
     weights = {name: before.weight(name) for name in before.config.shapes()}
     weights["biases.2"][3] = -100  # a filter that never answers
@@ -156,7 +156,7 @@ def test_features_in_another_unit_leave_the_sentence_vector(pooling):
         np.testing.assert_array_equal(weights[name], value)
 
 
-def test_features_that_cannot_have_another_unit_are_refused():
+def test_features_that_cannot_be_scaled_are_refused():
     features = np.random.default_rng(0).normal(size=(9, 12))
     gelu = make_cse(**BOTH | {"phi": "gelu"}).config
     with pytest.raises(ValueError, match="phi is 'gelu'"):
@@ -166,7 +166,7 @@ def test_features_that_cannot_have_another_unit_are_refused():
         scale_features(relu, random_weights(relu), features[:1], 1.0)
 
 
-def test_lengths_that_do_not_fit_are_refused():
+def test_norms_that_do_not_fit_are_refused():
     for options, shape, message in [
         ({"sentence_norm": 0}, {}, "sentence_norm is 0, expected a number above 0"),
         ({"average_norm": -1.0}, {}, r"average_norm is -1\.0, expected a number above 0"),
@@ -191,11 +191,11 @@ def test_lengths_that_do_not_fit_are_refused():
         ({"combine": "concat", "word_path": False}, 5 + 12),
     ],
 )  # fmt: skip
-def test_objectives_see_the_sentence_vector(shape, expected):
+def test_losses_see_the_sentence_vector(shape, expected):
     assert make_student(**shape).loss_dim == expected
 
 
-def test_the_plain_average_is_taken_and_not_trained():
+def test_the_plain_average_is_used_but_not_trained():
     encoder = make_cse(**BOTH)
     average = np.random.default_rng(0).normal(size=(encoder.config.vocab_size, 5))
     student = CSEStudent(encoder.config, encoder.tokenizer, average=average)
@@ -210,7 +210,7 @@ def test_the_plain_average_is_taken_and_not_trained():
         CSEStudent(encoder.config, encoder.tokenizer, average=average[:3])
 
 
-def test_resting_ngrams_leave_sentence_vector_and_average():
+def test_inactive_ngrams_leave_sentence_vector_and_average():
     student = make_student({"ngram_warmup": 0.5}).eval()
     batch = student.tokenize(TEXTS)
     found = student(*batch).detach().numpy()

@@ -1,4 +1,4 @@
-"""The CSE student: its start, its phases, its dropout, and what folding keeps."""
+"""CSE students: initial weights, warm-up, dropout, and folded maps."""
 
 import numpy as np
 import pytest
@@ -68,7 +68,7 @@ def test_a_student_made_from_an_encoder_is_that_encoder(shape):
     np.testing.assert_allclose(again, vectors(student, TEXTS), rtol=0, atol=0.05)
 
 
-def test_start_is_taken_and_checked():
+def test_initial_weights_are_used_and_checked():
     tokenizer = Tokenizer(wordpiece_spec())
     config = CSEConfig(vocab_size=tokenizer.vocab_size, embedding_dim=4, num_filters=3)
     start = np.arange(4 * config.vocab_size, dtype=np.float64).reshape(-1, 4)
@@ -116,7 +116,7 @@ def test_groups_hold_every_parameter_once():
     assert set(make_student(widths=()).groups()) == {"embeddings"}
 
 
-def test_words_first_leaves_the_ngrams_out_until_their_time():
+def test_warmup_leaves_out_the_ngrams():
     student = make_student(options={"ngram_warmup": 0.5})
     words = CSEStudent.from_encoder(student.encoder().word_path())
     np.testing.assert_allclose(vectors(student, TEXTS), vectors(words, TEXTS), atol=1e-6)
@@ -129,7 +129,7 @@ def test_words_first_leaves_the_ngrams_out_until_their_time():
     assert np.abs(vectors(student, TEXTS) - vectors(words, TEXTS)).max() > 0.1
 
 
-def test_resting_ngrams_of_a_concatenation_are_zero():
+def test_inactive_ngrams_of_a_concatenation_are_zero():
     student = make_student(combine="concat")
     student.module.ngrams_active = False
     found = vectors(student, TEXTS)
@@ -182,7 +182,7 @@ def test_word_dropout_is_by_token():
 
 
 @pytest.mark.parametrize("kind", ["dropout", "word_dropout"])
-def test_dropout_reaches_the_ngrams_and_rests_outside_training(kind):
+def test_dropout_affects_ngrams_and_only_in_training(kind):
     student = make_student(**PAPER, options={kind: 0.5})
     batch = student.tokenize(TEXTS)
     student.train()
@@ -193,14 +193,14 @@ def test_dropout_reaches_the_ngrams_and_rests_outside_training(kind):
 # Folding -------------------------------------------------------------------------------------------
 
 
-def test_root_by_hand():
+def test_map_root_by_hand():
     # M M^T = [[9, 0], [0, 16]].
     np.testing.assert_allclose(map_root(np.array([[0.0, 3, 0], [4, 0, 0]])), [[3, 0], [0, 4]], atol=1e-12)
     with pytest.raises(ValueError, match=r"shape \(2,\)"):
         map_root(np.ones(2))
 
 
-def test_axes_by_hand():
+def test_principal_rotation_by_hand():
     # Unit vectors (±0.8, ±0.6): most lies along the first axis; lengths and zero vectors do not count.
     axes = principal_rotation(np.array([[0.8, 0.6], [-8, 6.0], [0.6 * 5, 0], [0, 0]])[:, ::-1])
     np.testing.assert_allclose(axes, [[0, 1], [1, 0]], atol=1e-12)
@@ -236,7 +236,7 @@ def test_rotation_alone_keeps_dot_products_and_makes_truncation_better():
     assert error(after) < 0.5 * error(before)
 
 
-def test_a_badly_conditioned_map_goes_into_a_projection_and_survives_compression():
+def test_a_badly_conditioned_map_becomes_a_projection_and_survives_compression():
     student = make_student(embedding_dim=24)
     singular = random_map(24, 24) * torch.logspace(0, -6, 24)[None]
     encoder = student.encoder(singular)
@@ -248,7 +248,7 @@ def test_a_badly_conditioned_map_goes_into_a_projection_and_survives_compression
     assert student.encoder(random_map(24, 400)).config.output_dim is None
 
 
-def test_a_concatenation_takes_no_map_and_keeps_its_axes():
+def test_a_concatenation_refuses_a_map_and_keeps_its_axes():
     student = make_student(combine="concat")
     with pytest.raises(ValueError, match="combine is 'concat', expected 'residual'"):
         student.encoder(random_map(student.dim, 30))

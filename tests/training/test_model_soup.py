@@ -1,4 +1,4 @@
-"""The mean of several refinements of one model."""
+"""Averages of fine-tuned models."""
 
 import numpy as np
 import pytest
@@ -49,7 +49,7 @@ def test_the_mean_of_rotated_copies_is_the_model(shape):
     assert not vectors[-1].any()
 
 
-def test_the_mean_is_nearer_to_the_start_than_its_parts_are():
+def test_the_mean_is_closer_to_the_original_than_its_parts():
     model = make_cse(combine="both", average_dim=6)
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(WORDS, 6)) for _ in range(100)]
@@ -88,12 +88,12 @@ def test_tables_are_of_the_first_models_kind():
         (lambda: [make_cse(combine="concat")] * 2, "combine is 'concat'"),
     ],
 )
-def test_what_has_no_mean_is_refused(models, message):
+def test_models_that_cannot_be_averaged_are_refused(models, message):
     with pytest.raises(ValueError, match=message):
         average_models(models())
 
 
-def test_a_model_of_another_start_is_refused():
+def test_an_unrelated_model_is_refused():
     model = make_cse()
     weights = weights_of(model)
     rng = np.random.default_rng(0)
@@ -114,7 +114,7 @@ def test_the_command_writes_a_model(tmp_path):
     assert sentenc.load(tmp_path / "mean").dim == model.dim
 
 
-def test_the_command_says_what_it_cannot_average(tmp_path):
+def test_the_command_refuses_what_it_cannot_average(tmp_path):
     make_cse().save(tmp_path / "a")
     make_bert().save_compact(tmp_path / "b")
     result = CliRunner().invoke(cli, ["average", str(tmp_path / "a"), "-o", str(tmp_path / "c")])

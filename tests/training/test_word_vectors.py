@@ -1,4 +1,4 @@
-"""Word vectors: every file form reads the same, damage is named, and gensim's training is reproducible."""
+"""Word vectors: file formats, damaged files, and reproducible training with gensim."""
 
 import gzip
 import lzma
@@ -61,7 +61,7 @@ def test_binary(tmp_path, suffix, opener, newline):
     same(load_word_vectors(tmp_path / f"v{suffix}", limit=1), 1)
 
 
-def test_a_first_line_of_two_numbers_is_no_word(tmp_path):
+def test_a_first_line_of_two_decimal_numbers_is_a_word(tmp_path):
     (tmp_path / "one.txt").write_text("7 2.5\n8 3\n")
     found = load_word_vectors(tmp_path / "one.txt")
     assert found.words == ["7", "8"]
@@ -133,7 +133,7 @@ def test_training_is_reproducible_and_counts(kind):
     assert np.abs(other.vectors - found.vectors).max() > 1e-3
 
 
-def test_words_of_like_company_come_close():
+def test_words_with_similar_contexts_have_similar_vectors():
     pytest.importorskip("gensim")
     rng = np.random.default_rng(0)
     groups = [["dog", "cat", "horse"], ["bread", "cheese", "apple"]]
@@ -145,7 +145,7 @@ def test_words_of_like_company_come_close():
     assert cosine[index["dog"], index["cat"]] > cosine[index["dog"], index["bread"]] + 0.3
 
 
-def test_a_corpus_is_split_and_gone_through_epoch_by_epoch():
+def test_a_corpus_is_split_and_read_epoch_by_epoch():
     pytest.importorskip("gensim")
     epochs = []
 
@@ -183,7 +183,7 @@ def test_gensims_own_files(tmp_path, name):
     assert load_word_vectors(tmp_path / name, limit=2).counts.tolist() == [120, 60]
 
 
-def test_what_gensim_writes_for_others_is_read(tmp_path):
+def test_word2vec_files_written_by_gensim_are_read(tmp_path):
     models = pytest.importorskip("gensim.models")
     wv = models.Word2Vec(SENTENCES, vector_size=5, min_count=1, workers=1, seed=1).wv
     for name, is_binary in (("v.txt", False), ("v.bin", True)):

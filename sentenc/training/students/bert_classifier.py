@@ -194,7 +194,7 @@ class BertClassifierStudent(TransformerStudent):
         for place in range(0, len(coded), width):
             group = coded[place : place + width]
             lengths = [len(ids) for ids in group]
-            kept = _shortened(lengths, self.max_tokens - width - 1)
+            kept = cut_lengths(lengths, self.max_tokens - width - 1)
             row = [start]
             for ids, count in zip(group, kept, strict=True):
                 row += [*ids[:count], end]
@@ -219,7 +219,7 @@ class _TokenTypes:
         return arguments, named | {"token_type_ids": types if mask is None else types * mask}
 
 
-def _shortened(lengths: list[int], most: int) -> list[int]:
+def cut_lengths(lengths: list[int], max_tokens: int) -> list[int]:
     """Returns the number of tokens to keep of each text of a pair, or of a single text.
 
     The longer text loses one token at a time; of equally long texts, the second.
@@ -227,12 +227,12 @@ def _shortened(lengths: list[int], most: int) -> list[int]:
     Example:
         Cut to 10 tokens, [9, 4] becomes [6, 4], and [9, 8] becomes [5, 5].
     """
-    if sum(lengths) <= most:
+    if sum(lengths) <= max_tokens:
         return lengths
     if len(lengths) == 1:
-        return [most]
+        return [max_tokens]
     first, second = lengths
-    half = most // 2
+    half = max_tokens // 2
     if second <= half:
-        return [most - second, second]
-    return [first, most - first] if first <= most - half else [most - half, half]
+        return [max_tokens - second, second]
+    return [first, max_tokens - first] if first <= max_tokens - half else [max_tokens - half, half]
