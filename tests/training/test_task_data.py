@@ -1,4 +1,4 @@
-"""Examples of tasks: what is read, what is refused, and the metrics against scikit-learn and by hand."""
+"""Labeled examples of tasks: reading, refusals, and metrics compared with scikit-learn and worked by hand."""
 
 import gzip
 
@@ -27,16 +27,16 @@ def write(tmp_path):
 
 def test_tsv_has_no_quotes(write):
     path = write('sentence\tlabel\n a "b  c\t1\n\nd "e"\u2028f\t0\r\n', "data.tsv.gz")
-    found = read_task_data(path, settings())
-    assert found.examples == [('a "b c',), ('d "e" f',)]
-    assert (found.labels, found.targets.tolist()) == (("0", "1"), [1, 0])
+    data = read_task_data(path, settings())
+    assert data.examples == [('a "b c',), ('d "e" f',)]
+    assert (data.labels, data.targets.tolist()) == (("0", "1"), [1, 0])
 
 
 def test_csv_has_quotes(write):
     path = write('label,id,sentence\nno,1,"a, ""b""\nc"\nyes,2,d\n', "data.csv")
-    found = read_task_data(path, settings())
-    assert found.examples == [('a, "b" c',), ("d",)]
-    assert found.labels == ("no", "yes")
+    data = read_task_data(path, settings())
+    assert data.examples == [('a, "b" c',), ("d",)]
+    assert data.labels == ("no", "yes")
 
 
 def test_files_without_header(write):
@@ -47,30 +47,30 @@ def test_files_without_header(write):
 
 def test_pairs_and_scores(write):
     path = write("a\tb\tscore\nx y\tz\t2.5\nx\tx\t5\n")
-    found = read_task_data(path, settings(kind="regression", text=("a", "b"), label="score"))
-    assert found.texts == ["x y\tz", "x\tx"]
-    assert found.labels == ()
-    assert found.outputs == 1
-    assert found.gold()[1].tolist() == [[2.5], [5.0]]
+    data = read_task_data(path, settings(kind="regression", text=("a", "b"), label="score"))
+    assert data.texts == ["x y\tz", "x\tx"]
+    assert data.labels == ()
+    assert data.outputs == 1
+    assert data.gold()[1].tolist() == [[2.5], [5.0]]
 
 
 def test_labels_of_dev_are_those_of_train(write):
     path = write("sentence\tlabel\na\tc\nb\ta\n")
     assert read_task_data(path, settings(), ("c", "b", "a")).targets.tolist() == [0, 2]
-    with pytest.raises(TextFileError, match=r"line 2: the label is 'c', expected one of 'a', 'b'"):
+    with pytest.raises(TextFileError, match=r"line 2: .* 'c', expected .*'a', 'b'"):
         read_task_data(path, settings(), ("a", "b"))
 
 
-def test_numbers_are_in_their_order(write):
+def test_numbers_are_in_numerical_order(write):
     path = write("sentence\tlabel\na\t10\nb\t9\n")
     assert read_task_data(path, settings()).labels == ("9", "10")
 
 
 def test_gold_of_a_repeated_text_is_the_mean(write):
     path = write("sentence\tlabel\na\t1\nb\t0\na\t0\na\t1\n")
-    texts, rows = read_task_data(path, settings()).gold()
+    texts, targets = read_task_data(path, settings()).gold()
     assert texts == ["a", "b"]
-    np.testing.assert_allclose(rows, [[1 / 3, 2 / 3], [1, 0]], rtol=1e-6)
+    np.testing.assert_allclose(targets, [[1 / 3, 2 / 3], [1, 0]], rtol=1e-6)
 
 
 def test_sample_is_seeded_and_in_order(write):
@@ -98,7 +98,7 @@ def test_sample_is_seeded_and_in_order(write):
         ("", "has no examples"),
     ],
 )
-def test_refusals(write, text, message):
+def test_malformed_files_are_refused(write, text, message):
     with pytest.raises(TextFileError, match=message):
         read_task_data(write(text), settings())
 
@@ -133,7 +133,7 @@ def test_metrics_against_scikit_learn():
 
 def test_metrics_by_hand():
     gold = np.array([1, 1, 0, 0])
-    # One of two found, one false: precision and recall 1/2.
+    # One true positive, one false positive, one false negative: precision and recall are 1/2.
     assert task_score("f1", one_hot([1, 0, 1, 0], 2), gold) == 50
     assert task_score("matthews", one_hot([1, 0, 1, 0], 2), gold) == 0
     assert task_score("matthews", one_hot([0, 0, 0, 0], 2), gold) == 0
@@ -144,7 +144,7 @@ def test_metrics_by_hand():
     assert task_score("spearman", np.ones((3, 1), np.float32), np.array([1.0, 2.0, 3.0])) == 0
 
 
-def test_baseline_is_the_commonest_class(write):
+def test_baseline_is_the_score_of_the_most_frequent_class(write):
     path = write("sentence\tlabel\na\t1\nb\t1\nc\t1\nd\t0\n")
     data = read_task_data(path, settings())
     assert baseline("accuracy", data) == 75

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sentenc.training.config.toml_schema import parse, parse_section, path_in, read_table, require_table
+from sentenc.training.data.labeled import Metric
 from sentenc.validation import check_integer, check_number
 
 Kind = Literal["classification", "regression"]
-Metric = Literal["accuracy", "f1", "matthews", "spearman"]
 
 METRICS: dict[Kind, tuple[Metric, ...]] = {
     "classification": ("accuracy", "f1", "matthews"),

@@ -1,11 +1,11 @@
-"""Examples of a task with their labels: read from TSV or CSV, and scored by the task's metric."""
+"""Labeled examples of a task: reading from tables, and the task's metrics."""
 
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +15,32 @@ from sentenc.io.formats import file_format
 from sentenc.io.tables import open_columns
 from sentenc.io.text import Malformed
 from sentenc.metrics import spearman
-from sentenc.training.config.task_distillation import Metric, TaskConfig
+from sentenc.training.data.examples import Example
 
-Example = tuple[str, ...]
+Metric = Literal["accuracy", "f1", "matthews", "spearman"]
 FloatArray = npt.NDArray[np.float32]
-# Between the two texts of a pair, which have no tabs themselves.
+# Separates the two texts of a pair, which contain no tabs.
 SEPARATOR = "\t"
+
+
+class TaskFormat(Protocol):
+    """The columns and labels of a task's files; the section ``[task]`` of a run file has them."""
+
+    @property
+    def text(self) -> tuple[str, ...]:
+        """The names of one or two columns of texts."""
+
+    @property
+    def label(self) -> str:
+        """The name of the column of labels."""
+
+    @property
+    def columns(self) -> tuple[str, ...] | None:
+        """The names of all columns, for files without a header."""
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether labels are scores."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +48,9 @@ class TaskData:
     """Examples and their targets.
 
     Attributes:
-        examples: One or two texts each, without tabs or line ends.
-        targets: Number of the class (n,) int64, or the score (n,) float64.
-        labels: Names of the classes in order; none for scores.
+        examples: n examples of one or two texts, without tabs and line ends.
+        targets: The numbers of the classes (n,) int64, or the scores (n,) float64.
+        labels: The names of the classes in order; empty for scores.
     """
 
     examples: list[Example]
@@ -38,36 +58,36 @@ class TaskData:
     labels: tuple[str, ...]
 
     def __len__(self) -> int:
-        """Number of examples."""
+        """The number of examples."""
         return len(self.examples)
 
     @property
     def texts(self) -> list[str]:
-        """Examples as single texts, the two of a pair with a tab between them."""
+        """The examples as single texts, with a tab between the two texts of a pair."""
         return [joined(example) for example in self.examples]
 
     @property
     def outputs(self) -> int:
-        """Logits that a model of the task has."""
+        """The number of logits that a model of the task computes."""
         return len(self.labels) or 1
 
     def gold(self) -> tuple[list[str], FloatArray]:
-        """Distinct texts (m,) and what to learn for each, (m, outputs).
+        """Returns the distinct texts (m,) and their gold targets (m, outputs).
 
-        One-hot rows, or scores; the mean of them where a text stands there several times: cross-entropy and
-        squared error then have the gradient that each of them would give on average.
+        Targets are one-hot rows, or scores. A text that occurs several times has the mean of its targets. The
+        gradients of cross-entropy and squared error are then the mean of the gradients of its occurrences.
         """
-        rows = self.targets[:, None].astype(np.float64)
+        targets = self.targets[:, None].astype(np.float64)
         if self.labels:
-            rows = np.eye(len(self.labels))[self.targets]
-        places: dict[str, list[int]] = {}
-        for place, text in enumerate(self.texts):
-            places.setdefault(text, []).append(place)
-        means = np.stack([rows[found].mean(0) for found in places.values()])
-        return list(places), means.astype(np.float32)
+            targets = np.eye(len(self.labels))[self.targets]
+        indices: dict[str, list[int]] = {}
+        for index, text in enumerate(self.texts):
+            indices.setdefault(text, []).append(index)
+        means = np.stack([targets[of_text].mean(0) for of_text in indices.values()])
+        return list(indices), means.astype(np.float32)
 
     def fingerprint(self) -> str:
-        """A short hash of texts, targets and labels."""
+        """Returns a short hash of texts, targets and labels."""
         sha = hashlib.sha256(repr(self.labels).encode())
         sha.update(np.ascontiguousarray(self.targets).tobytes())
         for text in self.texts:
@@ -75,7 +95,7 @@ class TaskData:
         return sha.hexdigest()[:16]
 
     def sample(self, limit: int, seed: int) -> "TaskData":
-        """At most so many examples, chosen at random and kept in order; 0 gives all."""
+        """Returns at most ``limit`` random examples in their original order, or all examples for 0."""
         if not 0 < limit < len(self):
             return self
         rows = np.sort(np.random.default_rng(seed).permutation(len(self))[:limit])
@@ -83,23 +103,25 @@ class TaskData:
 
 
 def joined(example: Example) -> str:
-    """An example as one text: the two of a pair with a tab between them."""
+    """Returns an example as one text, with a tab between the two texts of a pair."""
     return SEPARATOR.join(example)
 
 
-def read_task_data(path: str, task: TaskConfig, labels: Sequence[str] | None = None) -> TaskData:
+def read_task_data(path: str, task: TaskFormat, labels: Sequence[str] | None = None) -> TaskData:
     """Reads a file of examples.
 
-    :mod:`sentenc.io.tables` states the rules of the formats; TSV has no quotes, as the files of GLUE. White space
-    within a text becomes single spaces.
+    :mod:`sentenc.io.tables` states the rules of the formats; TSV has no quotes, as the files of GLUE. White
+    space within a text becomes single spaces.
 
     Args:
         path: TSV, CSV, JSON lines or Parquet by its suffix; ``.txt`` is TSV, and any unknown suffix is CSV.
-        task: Names of the columns, and whether labels are scores.
-        labels: The classes; by default those that occur, numbers in their order, other names by alphabet.
+        task: The names of the columns, and whether labels are scores.
+        labels: The classes. By default those in the file: numbers in numerical order, or names in
+            alphabetical order.
 
     Raises:
-        TextFileError: A column is missing, or a row is malformed, has no text or an unknown label; with the line.
+        TextFileError: A column is missing, or a row is malformed, has no text or an unknown label; the
+            message has the line.
         OSError: The file cannot be opened.
     """
     examples: list[Example] = []
@@ -115,27 +137,28 @@ def read_task_data(path: str, task: TaskConfig, labels: Sequence[str] | None = N
         values.append(label)
         lines.append(number)
     if not examples:
-        raise TextFileError(f"{path} has no examples, expected some")
+        raise TextFileError(f"{path} has no examples, expected at least one")
     if task.is_regression:
         scores = [_number(path, line, value) for line, value in zip(lines, values, strict=True)]
         return TaskData(examples, np.array(scores), ())
     names = _ordered(values) if labels is None else tuple(labels)
     if len(names) < 2:
-        raise TextFileError(f"{path} has only the label {names[0]!r}, expected two classes or more")
-    places = {name: place for place, name in enumerate(names)}
+        raise TextFileError(f"{path} has only the label {names[0]!r}, expected at least two classes")
+    numbers = {name: number for number, name in enumerate(names)}
     for line, value in zip(lines, values, strict=True):
-        if value not in places:
+        if value not in numbers:
             raise TextFileError(
-                f"{path}, line {line}: the label is {value!r}, expected one of {', '.join(map(repr, names[:20]))}"
+                f"{path}, line {line}: the label is {value!r}, expected one of "
+                f"{', '.join(map(repr, names[:20]))}"
             )
-    return TaskData(examples, np.array([places[value] for value in values], np.int64), names)
+    return TaskData(examples, np.array([numbers[value] for value in values], np.int64), names)
 
 
 def task_score(metric: Metric, outputs: FloatArray, targets: npt.NDArray[Any]) -> float:
-    """A metric x 100 of outputs (n, C) against classes or scores (n,).
+    """Computes a metric x 100 of outputs (n, C) for classes or scores (n,).
 
-    "f1" is that of the last class; "matthews" is Gorodkin's coefficient for any number of classes. Outputs
-    that are all the same have a correlation of 0.
+    "f1" is the F1 of the last class. "matthews" is Gorodkin's coefficient for any number of classes. If all
+    outputs are equal, their correlation is 0.
     """
     if metric == "spearman":
         if np.ptp(outputs[:, 0]) == 0 or np.ptp(targets) == 0:
@@ -155,17 +178,17 @@ def task_score(metric: Metric, outputs: FloatArray, targets: npt.NDArray[Any]) -
 
 
 def baseline(metric: Metric, data: TaskData) -> float:
-    """What a model must beat to have learned anything: the commonest class for all, or a correlation of 20."""
+    """Returns the score to exceed: that of the most frequent class, or a correlation of 20."""
     if metric == "spearman":
         return 20.0
-    common = np.bincount(data.targets, minlength=data.outputs).argmax()
+    most_frequent = np.bincount(data.targets, minlength=data.outputs).argmax()
     constant = np.zeros((len(data), data.outputs), np.float32)
-    constant[:, common] = 1
+    constant[:, most_frequent] = 1
     return task_score(metric, constant, data.targets)
 
 
-def _rows(path: str, task: TaskConfig) -> Iterator[tuple[int, list[str]]]:
-    # The line and the values of the text columns and the label of each row that is not blank.
+def _rows(path: str, task: TaskFormat) -> Iterator[tuple[int, list[str]]]:
+    # Yields the line of each row that is not blank, and its texts and label.
     kind = file_format(path)
     if kind == "text":
         kind = "tsv" if path.removesuffix(".gz").removesuffix(".xz").endswith(".txt") else "csv"
