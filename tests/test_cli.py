@@ -25,8 +25,11 @@ def model(tmp_path_factory):
     return str(folder)
 
 
+COMMAND = [sys.executable, "-c", "from sentenc.cli import main; main()"]
+
+
 def run(*arguments, stdin="", code=0, cwd=None):
-    command = [sys.executable, "-c", "from sentenc.cli import main; main()", *map(str, arguments)]
+    command = [*COMMAND, *map(str, arguments)]
     result = subprocess.run(
         command, input=stdin.encode(), capture_output=True, cwd=cwd, timeout=120, check=False
     )
@@ -199,6 +202,60 @@ def test_closed_pipe_is_quiet(model):
     command = f"{sys.executable} -c 'from sentenc.cli import main; main()' info {model} --json | head -c 10"
     result = subprocess.run(["bash", "-c", command], capture_output=True, timeout=60, check=False)
     assert result.stderr == b""
+
+
+def test_closed_pipe_is_success(model, tmp_path):
+    (tmp_path / "texts.txt").write_text(
+        "".join(f"{LINES[i % 4]} dog {i}\n" for i in range(300)), encoding="utf-8"
+    )
+    for command in ("mine {folder}/texts.txt -q --threshold -1 -m {model}", "--help", "mine --help"):
+        words = command.format(folder=tmp_path, model=model).split()
+        process = subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        if command.startswith("mine {"):
+            assert os.read(process.stdout.fileno(), 5) == b"score"
+        process.stdout.close()
+        assert process.wait(60) == 0
+        assert process.stderr.read() == b""
+        process.stderr.close()
+
+
+def test_texts_that_the_encoding_of_the_output_lacks_are_escaped(model, tmp_path):
+    texts = tmp_path / "texts.txt"
+    texts.write_text("a smile \U0001f600 and é\na smile 東\n", encoding="utf-8")
+    environment = {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
+    run("index", "build", texts, "-o", tmp_path / "ix", "-m", model, "-q")
+    commands = [
+        ["search", tmp_path / "ix", "a smile"],
+        ["search", tmp_path / "ix", "a smile", "--json"],
+        ["mine", texts, "-q", "--threshold", "-1", "-m", model],
+        ["similarity", "a smile \U0001f600 and é", "a 東", "a man", "-m", model],
+    ]
+    for arguments in commands:
+        result = subprocess.run(
+            [*COMMAND, *map(str, arguments)],
+            capture_output=True,
+            env={**os.environ, **environment},
+            timeout=120,
+        )
+        assert result.returncode == 0, result.stderr
+        printed = result.stdout.decode("cp1252")
+        assert "smile \\ud83d\\ude00 and é" in printed
+        assert "\\u6771" in printed
+        if "--json" in arguments:
+            found = {hit["text"] for hit in json.loads(printed)["results"]}
+            assert found == {"a smile \U0001f600 and é", "a smile 東"}
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_full_device_is_reported(model, texts):
+    with open("/dev/full", "wb") as full:
+        result = subprocess.run(
+            [*COMMAND, "similarity", "a", "b", "-m", model], stdout=full, stderr=subprocess.PIPE, timeout=60
+        )
+    assert result.returncode == 1
+    message = result.stderr.decode().splitlines()
+    assert len(message) == 1
+    assert "No space left" in message[0]
 
 
 def test_the_package_runs_as_the_command():

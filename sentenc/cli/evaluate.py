@@ -141,8 +141,9 @@ def _run(
         )
         for model, name in zip(models, names, strict=True)
     ]
-    click.echo(to_markdown(results, output / "results.md"))
+    table = to_markdown(results, output / "results.md")
     plot(results, output / "results.png")
+    click.echo(table)
     click.echo(
         f"{time.perf_counter() - started:.1f} s; wrote {output}/results.md, results.png and JSON", err=True
     )

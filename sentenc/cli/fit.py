@@ -168,15 +168,16 @@ def fit_command(data: tuple[str, ...], output: Path, quiet: bool, **options: Any
     log(f"fitted{_fit_details(estimator)}\n")
     report = _report(estimator, test) if test.texts else None
     history = getattr(estimator, "history_", None)
-    if report is not None:
-        from sentenc.downstream.report_text import to_text
-
-        click.echo(to_text(report))
     if options["refit"] and report is not None:
         estimator = _fit(all_examples, columns, quiet, options)
         log(f"\nfitted again on all {len(all_examples.texts):,} examples{_fit_details(estimator)}")
     settings = _settings(data, columns, len(train.texts), options)
     _save(estimator, output, report, settings, history)
+    if report is not None:
+        from sentenc.downstream.report_text import to_text
+
+        # After the classifier is saved, because the reader of the output may close it.
+        click.echo(to_text(report))
     pair = " PAIRS.csv" if columns.text2 else " FILE"
     log(f"\nwrote the classifier to {output}" + (f" and the report to {output / 'report'}" if report else ""))
     log(f"sentenc classify {shlex.quote(str(output))}{pair}")
