@@ -156,7 +156,7 @@ def work(name: str, folder: str, size: str, rounds: int) -> dict:
         "points": [],
     }
     # The public interface has no way to set the search effort, because optimize() chooses it.
-    structure = index._rows.structure
+    structure = index._snapshot.ann
     efforts = [None] if structure is None else structure.efforts()
     chosen = None if structure is None else structure.effort
     for effort in efforts:

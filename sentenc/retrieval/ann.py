@@ -1,8 +1,8 @@
-"""Structures that find candidates without looking at every row, by FAISS.
+"""Approximate nearest neighbor (ANN) indexes, by FAISS: candidates without comparing every row.
 
-A structure covers the first ``rows`` rows of an index and gives candidates only; the index scores them
-again from the stored vectors, so scores are exact whatever the structure. FAISS's traps end here: its
--1 and -3.4e38 are marked, deleted rows are never candidates, and nothing that is not finite comes in.
+An ANN index covers the first ``rows`` rows of an index and returns candidates. The index computes their scores from
+the stored vectors, so that scores are exact. This module hides FAISS's special values: its -1 and -3.4e38 are
+masked, deleted rows are never candidates, and only finite numbers are passed to it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,23 +18,23 @@ from sentenc.retrieval.quantization import FloatArray
 from sentenc.retrieval.segments import Segment
 
 KINDS = ("auto", "exact", "ivf", "ivfpq", "hnsw")
-# Up to here looking at every row takes a few milliseconds, and is exact.
+# With at most this many rows, comparing every row takes a few milliseconds, and is exact.
 EXACT_ROWS = 100_000
 
-# Candidates fetched for one asked for, by how coarse the codes of the structure are.
+# Candidates per requested item: more for coarser codes.
 _REFINE = {"ivf": 4, "ivfpq": 20, "hnsw": 2, "hamming": 20}
-# Rows in a file of inverted lists; the files are searched one after the other.
-_SHARD = 1_000_000
-_BLOCK = 65_536
-# So much recall is not worth eight times the work.
-_NEAR = 0.005
+# Rows per file of inverted lists. The files are searched one after another.
+_ROWS_PER_SHARD = 1_000_000
+_ROWS_PER_BLOCK = 65_536
+# A gain in recall that is not worth eight times the work.
+_NEGLIGIBLE_RECALL = 0.005
 _EF = (32, 64, 128, 256, 512)
-# FAISS wants 39 training vectors a centroid at least; more of them gain next to nothing here.
+# FAISS requires at least 39 training vectors per centroid. More improve the lists hardly at all.
 _TRAIN_PER_LIST = 40
 
 
-def structure_kind(kind: str, store: str, rows: int) -> str:
-    """What ``kind`` means for so many rows: ``"exact"``, ``"ivf"``, ``"ivfpq"``, ``"hnsw"`` or ``"hamming"``."""
+def search_kind(kind: str, store: str, rows: int) -> str:
+    """Returns how ``rows`` rows are searched: ``"exact"``, ``"ivf"``, ``"ivfpq"``, ``"hnsw"`` or ``"hamming"``."""
     if kind == "auto":
         if rows <= EXACT_ROWS:
             return "exact"
@@ -42,15 +42,15 @@ def structure_kind(kind: str, store: str, rows: int) -> str:
     return kind
 
 
-class Structure:
-    """Candidates by FAISS.
+class AnnIndex:
+    """An ANN index of FAISS in a folder.
 
     Attributes:
         kind: ``"ivf"`` (inverted lists, 8 bits a dimension), ``"ivfpq"`` (product codes) or ``"hnsw"``.
-        rows: It covers rows 0 to ``rows - 1``.
-        effort: Lists visited (ivf), or candidates kept on the way (hnsw).
-        recall: What recall at 10 each effort had when it was built: {effort: recall}.
-        folder: Where its files are.
+        rows: Number of rows of the index that it covers: 0 to ``rows - 1``.
+        effort: Number of lists that are visited (ivf), or of candidates that are kept during the search (hnsw).
+        recall: Recall at 10 by effort, measured when it was built.
+        folder: Folder of its files.
     """
 
     def __init__(
@@ -66,24 +66,24 @@ class Structure:
     def candidates(
         self, queries: FloatArray, k: int, live: npt.NDArray[np.uint8] | None, effort: int | None = None
     ) -> npt.NDArray[np.int64]:
-        """Rows (q, m) that are likely among the k best, -1 where there are fewer; never a deleted one.
+        """Returns live rows (q, m) that are likely among the k best, -1 if there are fewer.
 
-        ``live`` has a bit for each of the structure's rows, the lowest of a byte first; None if all live.
+        ``live`` has one bit per covered row, the lowest bit of a byte first. None means that all rows are live.
         """
         faiss = import_faiss()
         wanted = min(k * _REFINE[self.kind], self.rows)
         selector = None if live is None else faiss.IDSelectorBitmap(live)
         parameters = self._parameters(faiss, effort or self.effort, wanted, selector)
         queries = np.ascontiguousarray(queries)
-        found = [shard.search(queries, wanted, params=parameters) for shard in self.shards]
-        if len(found) == 1:
-            return np.asarray(found[0][1], np.int64)
-        scores, rows = (np.concatenate([part[side] for part in found], axis=1) for side in (0, 1))
+        results = [shard.search(queries, wanted, params=parameters) for shard in self.shards]
+        if len(results) == 1:
+            return np.asarray(results[0][1], np.int64)
+        scores, rows = (np.concatenate([part[side] for part in results], axis=1) for side in (0, 1))
         best = np.argpartition(-scores, wanted - 1, axis=1)[:, :wanted]
         return np.asarray(np.take_along_axis(rows, best, axis=1), np.int64)
 
     def describe(self) -> dict[str, Any]:
-        """What the manifest keeps."""
+        """Returns the description that the manifest contains."""
         recall = {str(effort): round(value, 4) for effort, value in self.recall.items()}
         return {"kind": self.kind, "rows": self.rows, "effort": self.effort, "recall": recall}
 
@@ -95,38 +95,38 @@ class Structure:
         return faiss.SearchParametersIVF(nprobe=effort, sel=selector)
 
     def efforts(self) -> list[int]:
-        """Efforts worth trying, rising."""
+        """Returns the efforts to try, in rising order."""
         if self.kind == "hnsw":
             return list(_EF)
         return [1 << i for i in range(2, 11) if 1 << i <= max(4, self.shards[0].nlist)]
 
     @classmethod
-    def read(cls, folder: Path, described: dict[str, Any]) -> "Structure":
-        """The structure in a folder; inverted lists are memory-mapped, a graph is read."""
+    def read(cls, folder: Path, described: dict[str, Any]) -> "AnnIndex":
+        """Reads the ANN index in a folder; inverted lists are memory-mapped, a graph is loaded."""
         faiss = import_faiss()
         files = sorted(folder.glob("shard-*.faiss"))
         if not files:
-            raise IndexFormatError(f"{folder} holds no shard-*.faiss, expected one at least")
+            raise IndexFormatError(f"{folder} contains no shard-*.faiss, expected at least one")
         flags = 0 if described["kind"] == "hnsw" else faiss.IO_FLAG_MMAP
         try:
             shards = [faiss.read_index(str(file), flags) for file in files]
         except RuntimeError as error:
-            raise IndexFormatError(f"{folder} holds no structure that FAISS can read: {error}") from error
+            raise IndexFormatError(f"{folder} contains no index that FAISS can read: {error}") from error
         recall = {int(effort): value for effort, value in described["recall"].items()}
         return cls(shards, folder, described["kind"], described["rows"], described["effort"], recall)
 
 
 def build(
     kind: str, segments: Sequence[Segment], deleted: npt.NDArray[np.bool_], folder: Path, seed: int = 1
-) -> Structure:
-    """Builds a structure over all rows, with no more than a million of them in memory (a graph: all).
+) -> AnnIndex:
+    """Builds an ANN index over all rows, with at most a million of them in memory (a graph: all of them).
 
     Args:
         kind: ``"ivf"``, ``"ivfpq"`` or ``"hnsw"``.
         segments: The rows, in order.
-        deleted: (n,) rows left out.
+        deleted: Whether each row is deleted, (n,) bool; deleted rows are left out.
         folder: An empty folder for its files.
-        seed: Of the training sample.
+        seed: Seed of the training sample.
     """
     faiss = import_faiss()
     alive = np.flatnonzero(~deleted)
@@ -143,45 +143,45 @@ def build(
         written += 1
         index.reset()
 
-    # FAISS numbers what a graph holds by itself, so deleted rows go in too; they are never answered.
+    # FAISS numbers the rows of a graph consecutively, so deleted rows are added too. They are never returned.
     left_out = np.zeros_like(deleted) if kind == "hnsw" else deleted
     for numbers, vectors in _blocks(segments, left_out):
         if kind == "hnsw":
             index.add(vectors)
         else:
             index.add_with_ids(vectors, numbers)
-            if index.ntotal >= _SHARD:
+            if index.ntotal >= _ROWS_PER_SHARD:
                 write()
     if index.ntotal or not written:
         write()
-    return Structure.read(folder, {"kind": kind, "rows": len(deleted), "effort": 1, "recall": {}})
+    return AnnIndex.read(folder, {"kind": kind, "rows": len(deleted), "effort": 1, "recall": {}})
 
 
-def choose_effort(structure: Structure, recall_at: Callable[[int | None], float], target: float) -> None:
-    """Sets the least effort whose measured recall at 10 is ``target``.
+def choose_effort(ann: AnnIndex, recall_at: Callable[[int | None], float], target: float) -> None:
+    """Sets the least effort whose measured recall at 10 reaches ``target``.
 
-    Where none has it, because the codes are too coarse or items too alike, it is the least effort that
-    comes within ``_NEAR`` of the best that was seen.
+    If none does, because the codes are too coarse or the items too similar, the effort is the least one
+    within ``_NEGLIGIBLE_RECALL`` of the best recall that was measured.
     """
-    for effort in structure.efforts():
-        structure.recall[effort] = recall_at(effort)
-        best = max(structure.recall.values())
-        structure.effort = next(
-            e for e, recall in structure.recall.items() if recall >= min(target, best - _NEAR)
+    for effort in ann.efforts():
+        ann.recall[effort] = recall_at(effort)
+        best = max(ann.recall.values())
+        ann.effort = next(
+            e for e, recall in ann.recall.items() if recall >= min(target, best - _NEGLIGIBLE_RECALL)
         )
         if best >= target:
-            structure.effort = effort
+            ann.effort = effort
             return
-        if effort >= 8 * structure.effort:
+        if effort >= 8 * ann.effort:
             return
 
 
 def hamming_candidates(
     segments: Sequence[Segment], deleted: npt.NDArray[np.bool_], queries: FloatArray, k: int
 ) -> npt.NDArray[np.int64]:
-    """Rows (q, m) whose bits differ least from the queries'; of binary segments of one quantizer.
+    """Returns the rows (q, m) of binary segments whose bits differ least from those of the queries.
 
-    One row at least is not deleted.
+    All segments have the same quantizer, and at least one row is not deleted.
     """
     faiss = import_faiss()
     quantizer = segments[0].quantizer
@@ -189,13 +189,13 @@ def hamming_candidates(
     wanted = min(k * _REFINE["hamming"], len(deleted))
     distances, rows, start = [], [], 0
     for segment in segments:
-        gone = deleted[start : start + len(segment)]
-        alive = np.flatnonzero(~gone)
-        codes = segment.codes if not gone.any() else segment.codes[alive]
+        is_deleted = deleted[start : start + len(segment)]
+        alive = np.flatnonzero(~is_deleted)
+        codes = segment.codes if not is_deleted.any() else segment.codes[alive]
         if len(alive):
-            d, found = faiss.knn_hamming(bits, np.ascontiguousarray(codes), min(wanted, len(alive)))
-            distances.append(d)
-            rows.append(alive[found] + start)
+            nearest, places = faiss.knn_hamming(bits, np.ascontiguousarray(codes), min(wanted, len(alive)))
+            distances.append(nearest)
+            rows.append(alive[places] + start)
         start += len(segment)
     distance, row = np.concatenate(distances, axis=1), np.concatenate(rows, axis=1)
     order = np.argsort(distance, axis=1, kind="stable")[:, :wanted]
@@ -205,20 +205,20 @@ def hamming_candidates(
 def rescored(
     queries: FloatArray, rows: npt.NDArray[np.int64], gather: Callable[[npt.NDArray[np.int64]], FloatArray]
 ) -> Scored:
-    """Exact scores (q, m) of candidates (q, m); -inf for those that are -1."""
+    """Returns the exact scores (q, m) of candidate rows (q, m), -inf where a row is -1, and the rows."""
     scores = np.full(rows.shape, -np.inf, np.float32)
     step = max(1, (1 << 16) // max(1, rows.shape[1]))
     for first in range(0, len(rows), step):
         part = rows[first : first + step]
-        found = part >= 0
-        vectors = gather(part[found])
-        owner = np.nonzero(found)[0]
-        scores[first : first + step][found] = np.einsum("ij,ij->i", queries[first + owner], vectors)
+        is_row = part >= 0
+        vectors = gather(part[is_row])
+        owner = np.nonzero(is_row)[0]
+        scores[first : first + step][is_row] = np.einsum("ij,ij->i", queries[first + owner], vectors)
     return scores, rows
 
 
 def import_faiss(feature: str | None = None) -> Any:
-    """FAISS, or an error that names the extra and what needs it, by default a large index."""
+    """Imports FAISS; the error names the extra and the feature that needs it, by default a large index."""
     try:
         import faiss
     except ImportError as error:
@@ -235,13 +235,13 @@ def _recipe(kind: str, rows: int, dim: int) -> str:
     coarse = f"IVF{lists}" if lists < 4096 else f"IVF{lists}_HNSW32"
     if kind == "ivf":
         return f"{coarse},SQ8"
-    # Eight dimensions a byte, or the nearest that divides them; 16 levels where there is little to learn from.
+    # Eight dimensions per byte, or the nearest divisor of them; 16 levels if there are few training vectors.
     parts = next(m for m in range(max(1, dim // 8), 0, -1) if dim % m == 0)
     return f"{coarse},PQ{parts}" if rows >= 10_000 else f"{coarse},PQ{parts}x4"
 
 
 def _training_rows(index: Any) -> int:
-    return int(getattr(index, "nlist", 0)) * _TRAIN_PER_LIST or _BLOCK
+    return int(getattr(index, "nlist", 0)) * _TRAIN_PER_LIST or _ROWS_PER_BLOCK
 
 
 def _blocks(
@@ -249,8 +249,8 @@ def _blocks(
 ) -> Iterator[tuple[npt.NDArray[np.int64], FloatArray]]:
     start = 0
     for segment in segments:
-        for low in range(0, len(segment), _BLOCK):
-            high = min(low + _BLOCK, len(segment))
+        for low in range(0, len(segment), _ROWS_PER_BLOCK):
+            high = min(low + _ROWS_PER_BLOCK, len(segment))
             kept = np.flatnonzero(~left_out[start + low : start + high])
             if len(kept):
                 yield start + low + kept, np.ascontiguousarray(segment.vectors(slice(low, high))[kept])

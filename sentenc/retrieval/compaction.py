@@ -1,4 +1,4 @@
-"""What makes an index quick again after many changes: compaction, and a new structure."""
+"""Index compaction and ANN rebuilds, which make an index fast again after many changes."""
 
 import shutil
 import tempfile
@@ -7,54 +7,63 @@ from pathlib import Path
 
 import numpy as np
 
-from sentenc.retrieval.ann import build, choose_effort, structure_kind
+from sentenc.retrieval.ann import build, choose_effort, search_kind
 from sentenc.retrieval.manifest import Manifest
-from sentenc.retrieval.snapshot import Rows
+from sentenc.retrieval.snapshot import Snapshot
 
-# A structure is built anew, and deleted rows are thrown out, when so large a share has changed.
-_STALE = 0.1
-# Of fewer items a structure has nothing to learn from, and saves nothing.
-_LEAST = 256
-
-
-def optimized(rows: Rows, manifest: Manifest, folder: Path | None, target: float) -> Rows:
-    """The same items, compacted and with a structure where that is due; files of it go to ``folder``."""
-    if rows.deleted.sum() > _STALE * len(rows.deleted):
-        rows = _compacted(rows)
-    kind = structure_kind(manifest.kind, manifest.store, rows.n_live)
-    if kind in ("exact", "hamming") or rows.n_live < _LEAST:
-        return rows if rows.structure is None else Rows(rows.segments, rows.deleted)
-    current = rows.structure
-    if current is None or current.kind != kind or current.rows < (1 - _STALE) * len(rows.deleted):
-        return _with_structure(rows, kind, manifest, folder, target)
-    return rows
+# An ANN index is rebuilt, and deleted rows are removed, if a greater share of the rows has changed.
+_MAX_CHANGED_SHARE = 0.1
+# With fewer rows there is too little to train an ANN index on, and exact search is fast.
+_MIN_ANN_ROWS = 256
 
 
-def _compacted(rows: Rows) -> Rows:
+def optimized(snapshot: Snapshot, manifest: Manifest, folder: Path | None, target_recall: float) -> Snapshot:
+    """Returns the same items, compacted and with a new ANN index if either is due.
+
+    Args:
+        snapshot: The items.
+        manifest: Settings of the index.
+        folder: Folder in which the files of a new ANN index are written; None for a temporary one.
+        target_recall: Recall at 10 that decides on the effort of a new ANN index.
+    """
+    if snapshot.deleted.sum() > _MAX_CHANGED_SHARE * len(snapshot.deleted):
+        snapshot = _compacted(snapshot)
+    kind = search_kind(manifest.kind, manifest.store, snapshot.n_live)
+    if kind in ("exact", "hamming") or snapshot.n_live < _MIN_ANN_ROWS:
+        return snapshot if snapshot.ann is None else Snapshot(snapshot.segments, snapshot.deleted)
+    ann, n_rows = snapshot.ann, len(snapshot.deleted)
+    if ann is None or ann.kind != kind or ann.rows < (1 - _MAX_CHANGED_SHARE) * n_rows:
+        return _with_ann(snapshot, kind, manifest, folder, target_recall)
+    return snapshot
+
+
+def _compacted(snapshot: Snapshot) -> Snapshot:
     segments, deleted = [], []
-    for segment, start in zip(rows.segments, rows.starts.tolist(), strict=True):
-        gone = rows.deleted[start : start + len(segment)]
-        if gone.sum() > _STALE * len(segment):
-            # What is left comes into memory, until it is saved.
-            segment = segment.only(np.flatnonzero(~gone))
-            gone = np.zeros(len(segment), np.bool_)
+    for segment, start in zip(snapshot.segments, snapshot.starts.tolist(), strict=True):
+        is_deleted = snapshot.deleted[start : start + len(segment)]
+        if is_deleted.sum() > _MAX_CHANGED_SHARE * len(segment):
+            # The remaining rows are in memory until they are saved.
+            segment = segment.only(np.flatnonzero(~is_deleted))
+            is_deleted = np.zeros(len(segment), np.bool_)
         if len(segment):
             segments.append(segment)
-        deleted.append(gone)
-    return Rows(tuple(segments), np.concatenate(deleted))
+        deleted.append(is_deleted)
+    return Snapshot(tuple(segments), np.concatenate(deleted))
 
 
-def _with_structure(rows: Rows, kind: str, manifest: Manifest, folder: Path | None, target: float) -> Rows:
+def _with_ann(
+    snapshot: Snapshot, kind: str, manifest: Manifest, folder: Path | None, target_recall: float
+) -> Snapshot:
     home = Path(tempfile.mkdtemp(prefix="structure-", dir=folder))
-    # Temporary folders are for their owner alone; this one will be part of an index.
+    # Only their owner can read temporary folders, and this one becomes part of an index.
     home.chmod(0o755)
     try:
-        structure = build(kind, rows.segments, rows.deleted, home)
-        rows = Rows(rows.segments, rows.deleted, structure)
-        choose_effort(structure, rows.recall_of(manifest.kind, manifest.store), target)
+        ann = build(kind, snapshot.segments, snapshot.deleted, home)
+        snapshot = Snapshot(snapshot.segments, snapshot.deleted, ann)
+        choose_effort(ann, snapshot.recall_of(manifest.kind, manifest.store), target_recall)
     except BaseException:
         shutil.rmtree(home, ignore_errors=True)
         raise
     if folder is None:
-        weakref.finalize(structure, shutil.rmtree, home, ignore_errors=True)
-    return rows
+        weakref.finalize(ann, shutil.rmtree, home, ignore_errors=True)
+    return snapshot

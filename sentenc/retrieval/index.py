@@ -1,4 +1,4 @@
-"""The index: texts or vectors in, the nearest of them out, in memory or in a folder."""
+"""The index: semantic search over texts or vectors, in memory or in a folder."""
 
 import math
 import os
@@ -12,13 +12,13 @@ import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
 from sentenc.retrieval import persistence
-from sentenc.retrieval.ann import KINDS, structure_kind
+from sentenc.retrieval.ann import KINDS, search_kind
 from sentenc.retrieval.compaction import optimized
 from sentenc.retrieval.items import Id, Item, Payload, check_ids
 from sentenc.retrieval.manifest import MANIFEST, Manifest, WriteLock, check_hashes, read_manifest
 from sentenc.retrieval.quantization import STORES, FloatArray, plain
 from sentenc.retrieval.segments import Segment
-from sentenc.retrieval.snapshot import Rows
+from sentenc.retrieval.snapshot import Snapshot
 from sentenc.retrieval.validation import (
     are_numbers,
     check_choice,
@@ -26,10 +26,10 @@ from sentenc.retrieval.validation import (
     check_positive,
     check_texts,
     check_vectors,
-    kept_dim,
-    kept_part,
     load_encoder,
     matching_encoder,
+    stored_dim,
+    stored_part,
 )
 from sentenc.texts import as_text_list
 
@@ -45,19 +45,20 @@ class Index:
     >>> index.search("Someone plays an instrument.", k=1)[0].id
     0
 
-    Scores are exact whatever the structure: structures propose, stored vectors decide. Searching is safe
-    from any number of threads, also while one of them writes.
+    Scores are exact with any kind of index: an ANN index proposes candidates, and their stored vectors are compared.
+    Any number of threads may search, also while one of them writes.
 
     Args:
-        encoder: Makes vectors of texts: an :class:`~sentenc.Encoder` or what :func:`sentenc.load` takes.
+        encoder: Encodes texts: an :class:`~sentenc.Encoder` or an argument of :func:`sentenc.load`.
             None for an index of vectors alone.
-        dim: Components kept; needed without an encoder. By default its first ``similarity_dim`` ones.
+        dim: Number of leading components that are stored; required without an encoder. By default the
+            encoder's ``similarity_dim``, so that a score equals ``encoder.similarity``.
         metric: ``"cosine"`` (vectors are copied and scaled to unit length) or ``"dot"``.
-        kind: ``"exact"`` looks at every item; ``"ivf"``, ``"ivfpq"`` and ``"hnsw"`` are FAISS structures
+        kind: ``"exact"`` compares every item; ``"ivf"``, ``"ivfpq"`` and ``"hnsw"`` are ANN indexes of FAISS
             (extra ``retrieval``), built by :meth:`optimize`; ``"auto"`` is exact up to 100,000 items and
             ``"ivf"`` beyond.
-        store: How vectors are kept on disk: ``"float32"``, ``"float16"``, ``"int8"`` or ``"binary"``, the
-            last two calibrated on what the first :meth:`save` saves.
+        store: Type of the vectors on disk: ``"float32"``, ``"float16"``, ``"int8"`` or ``"binary"``. The
+            last two are calibrated on the vectors of the first :meth:`save`.
 
     Raises:
         ValueError: An argument is out of range.
@@ -78,10 +79,9 @@ class Index:
         model, encoder = load_encoder(encoder)
         described = None if encoder is None else {"model": model, "fingerprint": encoder.fingerprint()}
         self.encoder = encoder
-        self._manifest = Manifest(
-            dim=kept_dim(encoder, dim), metric=metric, kind=kind, store=store, encoder=described
-        )  # fmt: skip
-        self._rows = Rows()
+        dim = stored_dim(encoder, dim)
+        self._manifest = Manifest(dim=dim, metric=metric, kind=kind, store=store, encoder=described)
+        self._snapshot = Snapshot()
         self._folder: Path | None = None
         self._lock = threading.RLock()
         self._write_lock: WriteLock | None = None
@@ -95,28 +95,28 @@ class Index:
         *,
         force: bool = False,
     ) -> "Index":
-        """The index in a folder, memory-mapped: a snapshot that later commits of others do not change.
+        """Opens the index in a folder, memory-mapped: a snapshot that later commits of others do not change.
 
         Args:
-            folder: Where :meth:`save` put it.
-            encoder: As for the class; by default the one that built it, if it has a name to load it by.
-                False for none, where no text is to be encoded.
-            force: Take an encoder whose fingerprint is another than the one that built the index.
+            folder: A folder written by :meth:`save`.
+            encoder: As for the class; by default the encoder that built the index, if it has a name by which it
+                can be loaded. False for none, if no text will be encoded.
+            force: Accept an encoder whose fingerprint differs from that of the encoder that built the index.
 
         Raises:
-            IndexFormatError: It is no index, or damaged.
-            IndexMismatchError: The encoder is another one.
+            IndexFormatError: The folder is not an index, or is damaged.
+            IndexMismatchError: Another encoder built the index.
         """
         path = Path(folder).expanduser().resolve()
-        manifest, rows = persistence.read(path)
+        manifest, snapshot = persistence.read(path)
         index = cls(dim=manifest.dim, metric=manifest.metric, kind=manifest.kind, store=manifest.store)  # type: ignore[arg-type]
-        index._manifest, index._rows, index._folder = manifest, rows, path
+        index._manifest, index._snapshot, index._folder = manifest, snapshot, path
         index.encoder = None if encoder is False else matching_encoder(path, manifest, encoder, force)
         return index
 
     @property
     def dim(self) -> int:
-        """Length of the vectors."""
+        """Number of dimensions of the stored vectors."""
         return self._manifest.dim
 
     @property
@@ -126,28 +126,28 @@ class Index:
 
     @property
     def folder(self) -> Path | None:
-        """Where the index was opened from or last saved to."""
+        """The folder from which the index was opened or to which it was last saved; None before."""
         return self._folder
 
     @property
     def notes(self) -> dict[str, Any]:
-        """JSON that is kept with the index, for its owner's use; written by :meth:`save`."""
+        """JSON values for the use of the index's owner; :meth:`save` writes them with the index."""
         return self._manifest.notes
 
     def __len__(self) -> int:
-        return self._rows.n_live
+        return self._snapshot.n_live
 
     def __contains__(self, name: Any) -> bool:
         try:
-            return bool(self._rows.find(check_ids([name]))[0] >= 0)
+            return bool(self._snapshot.find(check_ids([name]))[0] >= 0)
         except (TypeError, ValueError):
             return False
 
     def __iter__(self) -> Iterator[Item]:
-        """All items, in the order they were added."""
-        rows = self._rows
-        for segment, start in zip(rows.segments, rows.starts.tolist(), strict=True):
-            for row in np.flatnonzero(~rows.deleted[start : start + len(segment)]):
+        """Yields all items in the order in which they were added."""
+        snapshot = self._snapshot
+        for segment, start in zip(snapshot.segments, snapshot.starts.tolist(), strict=True):
+            for row in np.flatnonzero(~snapshot.deleted[start : start + len(segment)]):
                 yield segment.item(int(row))
 
     def add(
@@ -161,17 +161,17 @@ class Index:
         """Adds items: all of them, or none if anything is wrong.
 
         Args:
-            texts: n str, to be encoded unless ``vectors`` are given too.
+            texts: n str; they are encoded unless ``vectors`` are passed as well.
             vectors: (n, dim) numbers.
-            ids: n distinct int or str that the index does not have; consecutive int by default.
+            ids: n distinct int or str that the index does not contain; consecutive int by default.
             payloads: n JSON objects (dict) or None.
 
         Returns:
             The n ids.
 
         Raises:
-            TypeError: An item is not text, an id or payload is of the wrong type; named by its index.
-            ValueError: A vector is not finite or of another length; an id is there already.
+            TypeError: An item is not text, or an id or payload has the wrong type; the message has its index.
+            ValueError: A vector is not finite or has another length, or the index already contains an id.
         """
         with self._lock:
             items = check_texts(texts)
@@ -182,7 +182,7 @@ class Index:
                 self._refuse_known(names)
             self._append(made, names, items or [None] * n, check_column("payloads", payloads, n))
             first = self._manifest.next_id - n
-            return names if names is not None else list(range(first, first + n))
+            return names or list(range(first, first + n))
 
     def update(
         self,
@@ -192,20 +192,20 @@ class Index:
         vectors: npt.ArrayLike | None = None,
         payloads: Sequence[Payload] | None = None,
     ) -> None:
-        """Replaces items; what is not given stays as it is.
+        """Replaces items; texts, vectors or payloads that are not passed do not change.
 
         Raises:
-            KeyError: There is no such id.
+            KeyError: The index does not contain an id.
         """
         with self._lock:
             names = check_ids(ids)
-            rows = self._rows.known(names)
+            rows = self._snapshot.known(names)
             items = check_texts(texts)
             if not names:
                 return
-            old = self._rows.items(rows)
+            old = self._snapshot.items(rows)
             if items is None and vectors is None:
-                made = self._rows.vectors(rows)
+                made = self._snapshot.vectors(rows)
             else:
                 made = self._vectors(items, vectors)
             if len(made) != len(names):
@@ -218,131 +218,128 @@ class Index:
             )  # fmt: skip
 
     def delete(self, ids: Sequence[Id]) -> int:
-        """Deletes items; ids that are not there are passed over. Returns how many were."""
+        """Deletes items, ignoring unknown ids; returns the number of deleted items."""
         with self._lock:
-            rows = self._rows.find(check_ids(ids))
+            rows = self._snapshot.find(check_ids(ids))
             rows = rows[rows >= 0]
             if len(rows):
                 self._begin_write()
-                self._rows = self._rows.without(rows)
+                self._snapshot = self._snapshot.without(rows)
             return len(rows)
 
     def optimize(self, target_recall: float = 0.95) -> None:
-        """Throws out deleted items if they are many, and builds the structure that ``kind`` asks for.
+        """Removes deleted items if they are many, and builds the ANN index of the index's ``kind``.
 
-        What is there is left alone while the structure covers nine tenths of the items.
+        An ANN index that covers nine tenths of the items is not rebuilt.
 
         Args:
-            target_recall: With a structure, recall at 10 against exact search is measured for rising
-                effort, and the least that reaches this is used from then on; see :meth:`info`.
+            target_recall: Recall at 10, measured when an ANN index is built. Searches then use the least
+                effort that reaches it; see :meth:`info`.
         """
         if not 0 < target_recall <= 1:
-            raise ValueError(f"target_recall is {target_recall!r}, expected a number above 0, 1 at most")
+            raise ValueError(f"target_recall is {target_recall!r}, expected a number above 0 and at most 1")
         with self._lock:
-            held, before = self._write_lock, self._rows
+            held, before = self._write_lock, self._snapshot
             self._begin_write()
             try:
-                self._rows = optimized(before, self._manifest, self._folder, target_recall)
+                self._snapshot = optimized(before, self._manifest, self._folder, target_recall)
             finally:
-                if held is None and self._rows is before:
+                if held is None and self._snapshot is before:
                     self.close()
 
     def save(self, folder: str | os.PathLike[str] | None = None) -> None:
-        """Writes the index: all that has changed, or nothing.
+        """Writes the index atomically: all changes, or none.
 
-        In the index's own folder only what is new is written. A killed save leaves the last one.
+        In the index's own folder only the changes are written. If a save is killed, the previous one remains.
 
         Args:
-            folder: Where to; by default where it was opened from or saved to. An index there is replaced.
+            folder: The folder, by default that of :attr:`folder`. An existing index is replaced.
 
         Raises:
-            ValueError: There is no folder to default to.
-            IndexLockedError: Another writer is at it.
+            ValueError: The index has no folder yet, and none is passed.
+            IndexLockedError: Another writer is writing to the index.
         """
         with self._lock:
             path = self._folder if folder is None else Path(folder).expanduser().resolve()
             if path is None:
-                raise ValueError("the index has no folder yet, expected save(folder)")
+                raise ValueError("the index has no folder yet: call save(folder)")
             if path == self._folder and (path / MANIFEST).exists():
                 self._begin_write()
-                self._manifest, self._rows = persistence.commit(path, self._manifest, self._rows)
+                self._manifest, self._snapshot = persistence.commit(path, self._manifest, self._snapshot)
             else:
-                self._manifest, self._rows = persistence.create(path, self._manifest, self._rows)
+                self._manifest, self._snapshot = persistence.create(path, self._manifest, self._snapshot)
                 self._folder = path
             self.close()
 
     def close(self) -> None:
-        """Lets others write to the folder; changes since the last save stay in memory only."""
+        """Releases the folder to other writers; changes since the last save remain in memory."""
         with self._lock:
             if self._write_lock is not None:
                 self._write_lock.release()
                 self._write_lock = None
 
     def search(self, queries: Any, k: int = 10) -> Any:
-        """The nearest items.
+        """Returns the nearest items.
 
         Args:
             queries: A str or a vector (dim,); or n str, or an array (n, dim).
-            k: At most so many; never more than there are.
+            k: Maximum number of items per query.
 
         Returns:
             list[Hit], best first, for a single query; list[list[Hit]] for n of them. Equal scores are
             ranked by age, the older item first.
 
         Raises:
-            ValueError: A vector is not finite or of another length; k is not 1 or more; text is asked
-                of an index without an encoder.
+            ValueError: A vector is not finite or has another length, k is below 1, or there is no encoder for texts.
             TypeError: A query is neither text nor a vector.
         """
         k = check_positive("k", k)
         single, vectors = self._queries(queries)
-        rows = self._rows
-        scores, found = rows.search(vectors, k, self._manifest.kind, self._manifest.store)
-        hits = rows.hits(scores, found)
+        # One snapshot for both steps: another thread may write between them.
+        snapshot = self._snapshot
+        scores, rows = snapshot.search(vectors, k, self._manifest.kind, self._manifest.store)
+        hits = snapshot.hits(scores, rows)
         return hits[0] if single else hits
 
     def get(self, ids: Sequence[Id]) -> list[Item]:
-        """The items of some ids.
-
-        Raises:
-            KeyError: There is no such id.
-        """
-        snapshot = self._rows
+        """Returns the items with the given ids; raises KeyError if the index does not contain one."""
+        snapshot = self._snapshot
         return snapshot.items(snapshot.known(check_ids(ids)))
 
     def info(self) -> dict[str, Any]:
-        """What the index is: items, settings, structure and its measured recall, size on disk."""
-        rows, manifest = self._rows, self._manifest
-        structure = None if rows.structure is None else rows.structure.describe()
+        """Returns the number of items, the settings, the ANN index with its measured recall, and the size on disk."""
+        snapshot, manifest = self._snapshot, self._manifest
+        structure = None if snapshot.ann is None else snapshot.ann.describe()
         return {
-            "items": rows.n_live,
-            "deleted": int(rows.deleted.sum()),
+            "items": snapshot.n_live,
+            "deleted": int(snapshot.deleted.sum()),
             "dim": manifest.dim,
             "metric": manifest.metric,
             "kind": manifest.kind,
             "store": manifest.store,
             "encoder": (manifest.encoder or {}).get("model"),
             "fingerprint": (manifest.encoder or {}).get("fingerprint"),
-            "searched by": rows.searched_by(manifest.kind, manifest.store),
-            "to be searched by": structure_kind(manifest.kind, manifest.store, rows.n_live),
+            "searched by": snapshot.searched_by(manifest.kind, manifest.store),
+            "to be searched by": search_kind(manifest.kind, manifest.store, snapshot.n_live),
             "structure": structure,
-            "segments": len(rows.segments),
+            "segments": len(snapshot.segments),
             "bytes": sum(entry["bytes"] for entry in manifest.files.values()),
             "folder": None if self._folder is None else str(self._folder),
         }  # fmt: skip
 
     def verify(self) -> None:
-        """Checks the size and SHA-256 of every file; raises IndexFormatError if one is not what was saved."""
+        """Checks the size and SHA-256 of every file; raises IndexFormatError if a file has changed."""
         if self._folder is None:
-            raise ValueError("the index has no folder yet, expected a saved one")
+            raise ValueError("the index has no folder yet: save it first")
         check_hashes(self._folder, read_manifest(self._folder))
 
     def _vectors(self, texts: list[str] | None, vectors: npt.ArrayLike | None) -> FloatArray:
         if vectors is None:
             if texts is None:
-                raise ValueError("got neither texts nor vectors, expected one or both")
+                raise ValueError("pass texts, vectors or both")
             vectors = self._encode(texts)
-        vectors = kept_part(vectors, self.encoder, self.dim)
+        else:
+            vectors = stored_part(vectors, self.encoder, self.dim)
         limit = 65504.0 if self._manifest.store == "float16" else math.inf
         made = check_vectors("vectors", vectors, self.dim, self.metric == "cosine", limit)
         if texts is not None and len(texts) != len(made):
@@ -353,7 +350,7 @@ class Index:
         if isinstance(queries, str):
             single, vectors = True, self._encode([queries])
         elif are_numbers(queries):
-            vectors = kept_part(np.asarray(queries), self.encoder, self.dim)
+            vectors = stored_part(np.asarray(queries), self.encoder, self.dim)
             single = vectors.ndim == 1
             vectors = vectors[None] if single else vectors
         else:
@@ -362,15 +359,17 @@ class Index:
 
     def _encode(self, texts: list[str]) -> FloatArray:
         if self.encoder is None:
-            raise ValueError("the index has no encoder, expected vectors, or Index.open(folder, encoder=...)")
+            raise ValueError(
+                "the index has no encoder: pass vectors, or open it with Index.open(folder, encoder=...)"
+            )
         vectors: FloatArray = self.encoder.encode(texts, truncate_dim=self.dim)
         return vectors
 
     def _refuse_known(self, names: list[Id]) -> None:
-        known = np.flatnonzero(self._rows.find(names) >= 0)
+        known = np.flatnonzero(self._snapshot.find(names) >= 0)
         if len(known):
             raise ValueError(
-                f"ids[{known[0]}] is {names[known[0]]!r}, which the index has already: update() replaces"
+                f"ids[{known[0]}] is {names[known[0]]!r}, which the index already contains: use update() to replace it"
             )
 
     def _append(
@@ -387,14 +386,14 @@ class Index:
         names = list(range(first, first + len(vectors))) if ids is None else ids
         segment = Segment.create(vectors, self._plain, names, texts, payloads, first if ids is None else None)
         self._begin_write()
-        rows = self._rows if instead_of is None else self._rows.without(instead_of)
-        self._rows = rows.with_segment(segment)
-        # Ids that count up never meet one that was given.
+        snapshot = self._snapshot if instead_of is None else self._snapshot.without(instead_of)
+        self._snapshot = snapshot.with_segment(segment)
+        # Ids that are assigned later never equal one that was passed.
         highest = max((name for name in names if not isinstance(name, str)), default=-1)
         self._manifest.next_id = max(first, highest + 1)
 
     def _begin_write(self) -> None:
-        # From the first change until it is saved, nobody else writes to the folder.
+        # From the first change until the save, no other writer may write to the folder.
         if self._folder is None or self._write_lock is not None:
             return
         self._write_lock = WriteLock(self._folder, self._manifest)

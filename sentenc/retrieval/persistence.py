@@ -1,4 +1,4 @@
-"""Rows to and from an index folder: which segments a save writes, and the commit."""
+"""Reads and writes index folders: the segments that a save writes, and the commit."""
 
 import shutil
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import numpy as np
 
 from sentenc.errors import IndexFormatError
 from sentenc.io.atomic import replacing_folder, sync_folder
-from sentenc.retrieval.ann import Structure
+from sentenc.retrieval.ann import AnnIndex
 from sentenc.retrieval.manifest import (
     MANIFEST,
     Manifest,
@@ -26,30 +26,30 @@ from sentenc.retrieval.manifest import (
 )
 from sentenc.retrieval.quantization import Quantizer, fit_quantizer, load_quantizer, plain
 from sentenc.retrieval.segments import Segment, merged
-from sentenc.retrieval.snapshot import Rows
+from sentenc.retrieval.snapshot import Snapshot
 
 # Bytes of codes in a segment at most, and rows; smaller ones are merged. Fewer and larger segments would
 # take more memory to write, more and smaller ones more open files.
 _SEGMENT_BYTES = 1 << 27
 _SEGMENT_ROWS = 1 << 12, 1 << 19
 _CALIBRATION_SAMPLE = 65_536
-# Fewer vectors say too little about the range of those to come; until then float32 is kept.
+# With fewer vectors the range of later ones cannot be predicted; until then they are stored in float32.
 _CALIBRATION_LEAST = 1000
 
 
-def read(folder: Path) -> tuple[Manifest, Rows]:
-    """What the last commit in a folder holds, memory-mapped.
+def read(folder: Path) -> tuple[Manifest, Snapshot]:
+    """Reads the last commit in a folder, memory-mapped.
 
     Raises:
-        IndexFormatError: It is no index, or incomplete.
+        IndexFormatError: The folder is not an index, or is incomplete.
     """
     while True:
         manifest = read_manifest(folder)
         try:
             check_sizes(folder, manifest)
-            rows = _open(folder, manifest)
+            snapshot = _open(folder, manifest)
             if read_manifest(folder) == manifest:
-                return manifest, rows
+                return manifest, snapshot
         except (IndexFormatError, OSError, ValueError) as error:
             # A writer that commits while we read deletes what its commit replaces: then there is a newer one.
             if read_manifest(folder) == manifest:
@@ -60,12 +60,12 @@ def read(folder: Path) -> tuple[Manifest, Rows]:
                 ) from error
 
 
-def create(folder: Path, manifest: Manifest, rows: Rows) -> tuple[Manifest, Rows]:
-    """Writes a whole index to a new folder, or in the place of an index.
+def create(folder: Path, manifest: Manifest, snapshot: Snapshot) -> tuple[Manifest, Snapshot]:
+    """Writes a whole index to a new folder, or in place of an existing index.
 
     Raises:
-        IndexFormatError: The folder holds other things.
-        IndexLockedError: The index that is there is being written to.
+        IndexFormatError: The folder contains other files.
+        IndexLockedError: Another writer is writing to the existing index.
     """
     replaces = folder.is_dir() and any(folder.iterdir())
     if replaces and not is_index(folder):
@@ -74,7 +74,8 @@ def create(folder: Path, manifest: Manifest, rows: Rows) -> tuple[Manifest, Rows
         )
     lock = WriteLock(folder) if replaces else None
     try:
-        everything = replace(rows, segments=tuple(replace(segment, name=None) for segment in rows.segments))
+        unsaved = tuple(replace(segment, name=None) for segment in snapshot.segments)
+        everything = replace(snapshot, segments=unsaved)
         with replacing_folder(folder, MANIFEST, IndexFormatError, "an index") as staging:
             blank = replace(manifest, generation=_generation(folder), files={}, calibration=None)
             commit(staging, blank, everything)
@@ -84,7 +85,7 @@ def create(folder: Path, manifest: Manifest, rows: Rows) -> tuple[Manifest, Rows
     return read(folder)
 
 
-def _open(folder: Path, manifest: Manifest) -> Rows:
+def _open(folder: Path, manifest: Manifest) -> Snapshot:
     calibration = None if manifest.calibration is None else np.load(folder / manifest.calibration)
     quantizer = load_quantizer(manifest.store, manifest.dim, calibration)
     segments = tuple(
@@ -94,22 +95,22 @@ def _open(folder: Path, manifest: Manifest) -> Rows:
     deleted = np.zeros(total, np.bool_)
     if manifest.deleted is not None:
         deleted = np.unpackbits(np.load(folder / manifest.deleted), count=total).astype(np.bool_)
-    structure = None
+    ann = None
     if manifest.structure is not None:
-        structure = Structure.read(folder / manifest.structure["name"], manifest.structure)
-    return Rows(segments, deleted, structure)
+        ann = AnnIndex.read(folder / manifest.structure["name"], manifest.structure)
+    return Snapshot(segments, deleted, ann)
 
 
-def commit(folder: Path, manifest: Manifest, rows: Rows) -> tuple[Manifest, Rows]:
-    """Commits what is new to the folder that the saved part of ``rows`` lies in; the lock is the caller's."""
-    # An earlier commit of ours may have been made, and then failed to say so.
+def commit(folder: Path, manifest: Manifest, snapshot: Snapshot) -> tuple[Manifest, Snapshot]:
+    """Commits changes to the folder that contains the saved part of ``snapshot``; the caller holds the lock."""
+    # An earlier commit of this object may have been written before it failed.
     generation = max(manifest.generation, _generation(folder)) + 1
-    quantizer = _quantizer(manifest, rows)
+    quantizer = _quantizer(manifest, snapshot)
     new = replace(manifest, generation=generation, segments=[], files={}, deleted=None)
-    if not any(_stays(segment, quantizer) for segment in rows.segments):
+    if not any(_stays(segment, quantizer) for segment in snapshot.segments):
         new.calibration = None
     segments = []
-    for number, group in enumerate(_groups(rows.segments, quantizer)):
+    for number, group in enumerate(_groups(snapshot.segments, quantizer)):
         segment = group[0]
         if len(group) > 1 or not _stays(segment, quantizer):
             name = f"segment-{generation:06d}-{number:04d}"
@@ -121,19 +122,19 @@ def commit(folder: Path, manifest: Manifest, rows: Rows) -> tuple[Manifest, Rows
         segments.append(segment)
         new.segments.append({"name": segment.name, "rows": len(segment), "first_id": segment.first_id})
         _take_over(folder, manifest, new, str(segment.name))
-    if rows.deleted.any():
+    if snapshot.deleted.any():
         new.deleted = f"deleted-{generation:06d}.npy"
-        write_array(folder / new.deleted, np.packbits(rows.deleted))
+        write_array(folder / new.deleted, np.packbits(snapshot.deleted))
         _take_over(folder, manifest, new, new.deleted)
     if new.calibration is None:
         new.calibration = _write_calibration(folder, quantizer, generation)
     if new.calibration is not None:
         _take_over(folder, manifest, new, new.calibration)
-    structure = _put_structure(folder, manifest, new, rows.structure)
+    ann = _put_ann(folder, manifest, new, snapshot.ann)
     sync_folder(folder)
     write_manifest(folder, new)
     remove_unnamed(folder, new)
-    return new, Rows(tuple(segments), rows.deleted, structure)
+    return new, Snapshot(tuple(segments), snapshot.deleted, ann)
 
 
 def _groups(segments: Sequence[Segment], quantizer: Quantizer) -> list[list[Segment]]:
@@ -179,15 +180,15 @@ def _generation(folder: Path) -> int:
         return 0
 
 
-def _quantizer(manifest: Manifest, rows: Rows) -> Quantizer:
-    for segment in rows.segments:
+def _quantizer(manifest: Manifest, snapshot: Snapshot) -> Quantizer:
+    for segment in snapshot.segments:
         if segment.quantizer.name == manifest.store:
             return segment.quantizer
-    total = len(rows.deleted)
+    total = len(snapshot.deleted)
     if manifest.store in ("float32", "float16") or total < _CALIBRATION_LEAST:
         return plain(manifest.dim, manifest.store)
     chosen = np.random.default_rng(1).choice(total, min(total, _CALIBRATION_SAMPLE), replace=False)
-    return fit_quantizer(manifest.store, rows.vectors(np.sort(chosen)))
+    return fit_quantizer(manifest.store, snapshot.vectors(np.sort(chosen)))
 
 
 def _write_calibration(folder: Path, quantizer: Quantizer, generation: int) -> str | None:
@@ -198,23 +199,21 @@ def _write_calibration(folder: Path, quantizer: Quantizer, generation: int) -> s
     return name
 
 
-def _put_structure(
-    folder: Path, old: Manifest, new: Manifest, structure: Structure | None
-) -> Structure | None:
+def _put_ann(folder: Path, old: Manifest, new: Manifest, ann: AnnIndex | None) -> AnnIndex | None:
     new.structure = None
-    if structure is None or not structure.folder.is_dir():
+    if ann is None or not ann.folder.is_dir():
         # Another writer's commit has removed it: what is mapped can still be searched, but not copied.
         return None
-    if structure.folder.parent != folder:
+    if ann.folder.parent != folder:
         home = folder / f"structure-{new.generation:06d}"
         shutil.rmtree(home, ignore_errors=True)
-        shutil.copytree(structure.folder, home)
-        structure = Structure.read(home, structure.describe())
-    sync_tree(structure.folder)
-    described: dict[str, Any] = {"name": structure.folder.name, **structure.describe()}
+        shutil.copytree(ann.folder, home)
+        ann = AnnIndex.read(home, ann.describe())
+    sync_tree(ann.folder)
+    described: dict[str, Any] = {"name": ann.folder.name, **ann.describe()}
     new.structure = described
-    _take_over(folder, old, new, structure.folder.name)
-    return structure
+    _take_over(folder, old, new, ann.folder.name)
+    return ann
 
 
 def _take_over(folder: Path, old: Manifest, new: Manifest, name: str) -> None:

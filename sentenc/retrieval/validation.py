@@ -1,4 +1,4 @@
-"""What the index is given, checked: vectors, options, and the encoder that belongs to it."""
+"""Validates the arguments of an index: vectors, options and the encoder."""
 
 import math
 import os
@@ -23,21 +23,21 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
 
 
 def check_positive(name: str, value: Any) -> int:
-    """``value``, if it is an integer of 1 or more."""
+    """Returns ``value`` as int; raises ValueError unless it is an integer of at least 1."""
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} is {value!r}, expected an integer of 1 or more")
+        raise ValueError(f"{name} is {value!r}, expected an integer of at least 1")
     return int(value)
 
 
 def check_texts(texts: Any) -> list[str] | None:
-    """The texts as a list; raises TypeError for a single str, which would be taken letter by letter."""
+    """Returns the texts as a list; raises TypeError for a single str, whose items would be letters."""
     if isinstance(texts, str):
         raise TypeError("texts is str, expected a list of str: one text is [text]")
     return None if texts is None else as_text_list(texts)
 
 
 def are_numbers(queries: Any) -> bool:
-    """Whether queries are vectors, or one of them, rather than texts."""
+    """Returns whether the queries are one or several vectors, not texts."""
     if isinstance(queries, np.ndarray):
         return queries.dtype.kind in "fiu"
     first = queries[0] if isinstance(queries, list | tuple) and queries else None
@@ -47,12 +47,11 @@ def are_numbers(queries: Any) -> bool:
 def check_vectors(
     name: str, vectors: npt.ArrayLike, dim: int, unit: bool, limit: float = math.inf
 ) -> FloatArray:
-    """A copy of ``vectors`` as (n, dim) float32, of unit length if ``unit`` (zero vectors stay zero).
+    """Returns a copy of ``vectors`` as (n, dim) float32, of unit length if ``unit`` (zero vectors stay zero).
 
     Raises:
-        TypeError: They are not numbers.
-        ValueError: The shape is another, or a value is NaN, infinite, or beyond ``limit``; the message has
-            the index.
+        TypeError: The vectors are not numbers.
+        ValueError: The shape differs, or a value is NaN, infinite, or beyond ``limit``; the message has the index.
     """
     try:
         values = np.array(vectors, np.float32, order="C")
@@ -64,7 +63,7 @@ def check_vectors(
     if not finite.all():
         raise ValueError(f"{name}[{int(finite.argmin())}] has NaN or infinity, expected finite numbers")
     if unit:
-        # In float64: the squares of float32 numbers near its limits are beyond them.
+        # In float64, because the square of a large float32 number overflows.
         norms = np.sqrt(np.einsum("ij,ij->i", values, values, dtype=np.float64))
         norms[norms == 0] = 1.0
         huge = norms > 1e37
@@ -79,7 +78,7 @@ def check_vectors(
 
 
 def check_column(name: str, values: Sequence[Any] | None, count: int) -> Sequence[Any]:
-    """``values``, or so many None; raises ValueError if their number is another."""
+    """Returns ``values``, or ``count`` times None; raises ValueError if there are not ``count`` values."""
     if values is None:
         return [None] * count
     if len(values) != count:
@@ -90,7 +89,7 @@ def check_column(name: str, values: Sequence[Any] | None, count: int) -> Sequenc
 def load_encoder(
     encoder: Encoder | str | os.PathLike[str] | None,
 ) -> tuple[str | None, Encoder | None]:
-    """An encoder, and the name or folder that :func:`sentenc.load` would load it by, if it has one."""
+    """Returns the name or folder by which :func:`sentenc.load` loads an encoder, if it has one, and the encoder."""
     if encoder is None or isinstance(encoder, Encoder):
         return _shipped_name(encoder), encoder
     if not isinstance(encoder, str | os.PathLike):
@@ -99,24 +98,24 @@ def load_encoder(
 
     name = os.fspath(encoder)
     loaded = load(name)
-    # A folder is found again from any other folder only by its whole path.
+    # From another working folder, a folder can be loaded only by its absolute path.
     return str(Path(name).expanduser().absolute()) if Path(name).expanduser().is_dir() else name, loaded
 
 
-def kept_dim(encoder: Encoder | None, dim: int | None) -> int:
-    """How many components an index keeps: ``dim``, or by default those that similarities need."""
+def stored_dim(encoder: Encoder | None, dim: int | None) -> int:
+    """Returns the number of components that an index stores: ``dim``, or by default ``similarity_dim``."""
     if encoder is None and dim is None:
-        raise ValueError("got neither of encoder and dim, expected one of them")
+        raise ValueError("pass either encoder or dim")
     if encoder is not None and dim is None:
         return encoder.similarity_dim
-    kept = check_positive("dim", dim)
-    if encoder is not None and kept > encoder.dim:
-        raise ValueError(f"dim is {kept}, expected at most the encoder's {encoder.dim}")
-    return kept
+    stored = check_positive("dim", dim)
+    if encoder is not None and stored > encoder.dim:
+        raise ValueError(f"dim is {stored}, expected at most the encoder's {encoder.dim}")
+    return stored
 
 
-def kept_part(vectors: Any, encoder: Encoder | None, dim: int) -> Any:
-    """The components that an index keeps of an encoder's whole vectors; other vectors as they are."""
+def stored_part(vectors: Any, encoder: Encoder | None, dim: int) -> Any:
+    """Returns the components that an index stores of whole vectors of its encoder, and other vectors unchanged."""
     if encoder is None or dim == encoder.dim or np.shape(vectors)[-1:] != (encoder.dim,):
         return vectors
     return np.asarray(vectors)[..., :dim]
@@ -125,32 +124,32 @@ def kept_part(vectors: Any, encoder: Encoder | None, dim: int) -> Any:
 def matching_encoder(
     folder: Path, manifest: Manifest, encoder: Encoder | str | os.PathLike[str] | None, force: bool
 ) -> Encoder | None:
-    """The encoder to search an index with.
+    """Returns the encoder to search an index with: ``encoder``, or the one that built the index.
 
     Raises:
-        IndexMismatchError: It is not the one that the index was built with.
+        IndexMismatchError: Another encoder built the index, and ``force`` is False.
     """
     built = manifest.encoder
     if encoder is None and (built is None or built["model"] is None):
         return None
-    _, found = load_encoder(built["model"] if encoder is None and built else encoder)
-    if found is None:
+    _, loaded = load_encoder(built["model"] if encoder is None and built else encoder)
+    if loaded is None:
         return None
-    if found.dim < manifest.dim:
+    if loaded.dim < manifest.dim:
         raise IndexMismatchError(
-            f"{folder} holds vectors of {manifest.dim} dimensions, but the encoder gives {found.dim}"
+            f"{folder} contains vectors of {manifest.dim} dimensions, but those of the encoder have {loaded.dim}"
         )
-    fingerprint = found.fingerprint()
+    fingerprint = loaded.fingerprint()
     if built is not None and built["fingerprint"] != fingerprint and not force:
         raise IndexMismatchError(
             f"{folder} was built by {built['model'] or 'an encoder'} with fingerprint {built['fingerprint']}, "
             f"but this encoder has {fingerprint}: their vectors are not comparable (force=True overrides)"
         )
-    return found
+    return loaded
 
 
 def _shipped_name(encoder: Encoder | None) -> str | None:
-    # A shipped model says what it is called; that it still is that model, the fingerprint tells.
+    # The metadata of a shipped model contain its name. The fingerprint shows whether it was changed.
     from sentenc.registry import available_models
 
     metadata = getattr(encoder, "metadata", None)

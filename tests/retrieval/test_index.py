@@ -129,23 +129,23 @@ def test_auto_changes_structure_by_size(monkeypatch):
     index.add(vectors=clustered(400, seed=1))
     index.optimize()
     assert index.info()["searched by"] == "ivf"
-    before = index._rows.structure
+    before = index._snapshot.ann
     index.add(vectors=clustered(5, seed=2))
     index.optimize()
-    assert index._rows.structure is before  # nine tenths are covered: nothing to do
+    assert index._snapshot.ann is before  # nine tenths are covered: nothing to do
     index.add(vectors=clustered(200, seed=3))
     index.optimize()
     assert index.info()["structure"]["rows"] == 1105
 
 
 def test_shards_are_one_structure(monkeypatch):
-    monkeypatch.setattr(ann, "_SHARD", 700)
+    monkeypatch.setattr(ann, "_ROWS_PER_SHARD", 700)
     monkeypatch.setattr(ann, "_BLOCK", 512)
     vectors = clustered(3000)
     index = Index(dim=16, kind="ivf")
     index.add(vectors=vectors)
     index.optimize()
-    assert len(index._rows.structure.shards) > 2
+    assert len(index._snapshot.ann.shards) > 2
     right = brute(unit(vectors), unit(vectors[:40]), 10)
     answers = index.search(vectors[:40], 10)
     assert (
@@ -162,7 +162,7 @@ def test_shards_are_one_structure(monkeypatch):
     ],
 )
 def test_the_least_effort_that_will_do(recalls, target, chosen, tried):
-    structure = ann.Structure([], None, "ivf", 100, 1, {})
+    structure = ann.AnnIndex([], None, "ivf", 100, 1, {})
     structure.efforts = lambda: list(recalls)
     ann.choose_effort(structure, recalls.__getitem__, target)
     assert structure.effort == chosen
@@ -213,7 +213,7 @@ def test_as_many_as_asked_for_whatever_is_deleted(kind):
     index = Index(dim=8, kind=kind, metric="dot" if kind == "ivf" else "cosine")
     index.add(vectors=vectors)
     index.optimize()
-    index._rows.structure.effort = index._rows.structure.efforts()[0]
+    index._snapshot.ann.effort = index._snapshot.ann.efforts()[0]
     index.delete(list(range(100)))  # all that is near the first center
     assert index.info()["structure"]["rows"] == 2000
     hits = index.search(centers[0].astype(np.float32), 10)

@@ -165,7 +165,9 @@ def test_an_index_that_starts_small_is_calibrated_later(tmp_path, store):
     index.save()
     again = Index.open(tmp_path / "index")
     assert again._manifest.calibration is not None
-    assert {segment.codes.dtype.kind for segment in again._rows.segments} == {"i" if store == "int8" else "u"}
+    assert {segment.codes.dtype.kind for segment in again._snapshot.segments} == {
+        "i" if store == "int8" else "u"
+    }
     own = np.mean([hits[0].id == i for i, hits in enumerate(again.search(vectors[:300], 1))])
     assert own > (0.98 if store == "int8" else 0.2)
 
@@ -196,7 +198,7 @@ def test_large_saves_make_large_segments(tmp_path, monkeypatch):
         index.save(tmp_path / "index")
     again = Index.open(tmp_path / "index")
     again.verify()
-    assert [len(segment) for segment in again._rows.segments] == [400] * 5
+    assert [len(segment) for segment in again._snapshot.segments] == [400] * 5
     assert [item.id for item in again] == list(range(2000))
 
 

@@ -29,7 +29,7 @@ def test_ids_of_both_kinds_and_ids_that_count_up():
     assert 17 in index
     assert "17" not in index
     assert 3.0 not in index
-    with pytest.raises(ValueError, match=r"ids\[1\] is 18, which the index has already"):
+    with pytest.raises(ValueError, match=r"ids\[1\] is 18, .* already"):
         index.add(vectors=clustered(2), ids=[1, 18])
     with pytest.raises(ValueError, match="'a' twice"):
         index.add(vectors=clustered(2), ids=["a", "a"])
@@ -65,7 +65,7 @@ def test_bad_input_is_named_and_changes_nothing(encoder):
         index.add(["cat"], ids=[1.5])
     with pytest.raises(ValueError, match="1 texts for 3 vectors"):
         index.add(["cat"], vectors=np.zeros((3, encoder.dim)))
-    with pytest.raises(ValueError, match="neither texts nor vectors"):
+    with pytest.raises(ValueError, match="texts.* vectors"):
         index.add()
     for k in (0, -1, 2.0, True, None):
         with pytest.raises(ValueError, match="expected an integer of 1 or more"):
@@ -132,7 +132,7 @@ def test_bad_settings_are_named():
         ({"dim": 4, "kind": "lsh"}, "kind is 'lsh'"),
         ({"dim": 4, "store": "int4"}, "store is 'int4'"),
         ({"dim": 0}, "dim is 0"),
-        ({}, "neither of encoder and dim"),
+        ({}, "encoder or dim"),
         ({"encoder": make_cse(), "dim": 25}, "dim is 25, expected at most the encoder's 24"),
     ]:
         with pytest.raises(ValueError, match=message):
@@ -157,7 +157,7 @@ def test_another_encoder_is_refused(tmp_path, encoder):
     with pytest.raises(IndexMismatchError, match="their vectors are not comparable"):
         Index.open(tmp_path / "index", other)
     assert Index.open(tmp_path / "index", other, force=True).search("dog", 1)[0].id == 0
-    with pytest.raises(IndexMismatchError, match="24 dimensions, but the encoder gives 8"):
+    with pytest.raises(IndexMismatchError, match="24 dimensions, .* 8"):
         Index.open(tmp_path / "index", make_cse(embedding_dim=8), force=True)
     assert Index.open(tmp_path / "index", encoder).search("dog", 1)[0].text == "dog"
     assert Index.open(tmp_path / "index").search(encoder.encode("dog"), 1)[0].text == "dog"
