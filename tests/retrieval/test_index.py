@@ -140,7 +140,7 @@ def test_auto_changes_structure_by_size(monkeypatch):
 
 def test_shards_are_one_structure(monkeypatch):
     monkeypatch.setattr(ann, "_ROWS_PER_SHARD", 700)
-    monkeypatch.setattr(ann, "_BLOCK", 512)
+    monkeypatch.setattr(ann, "_ROWS_PER_BLOCK", 512)
     vectors = clustered(3000)
     index = Index(dim=16, kind="ivf")
     index.add(vectors=vectors)

@@ -65,10 +65,10 @@ def test_bad_input_is_named_and_changes_nothing(encoder):
         index.add(["cat"], ids=[1.5])
     with pytest.raises(ValueError, match="1 texts for 3 vectors"):
         index.add(["cat"], vectors=np.zeros((3, encoder.dim)))
-    with pytest.raises(ValueError, match="texts.* vectors"):
+    with pytest.raises(ValueError, match="pass texts"):
         index.add()
     for k in (0, -1, 2.0, True, None):
-        with pytest.raises(ValueError, match="expected an integer of 1 or more"):
+        with pytest.raises(ValueError, match="expected an integer of"):
             index.search("dog", k)
     with pytest.raises(KeyError, match="no item has the id 'zebra'"):
         index.get(["zebra"])
@@ -157,7 +157,7 @@ def test_another_encoder_is_refused(tmp_path, encoder):
     with pytest.raises(IndexMismatchError, match="their vectors are not comparable"):
         Index.open(tmp_path / "index", other)
     assert Index.open(tmp_path / "index", other, force=True).search("dog", 1)[0].id == 0
-    with pytest.raises(IndexMismatchError, match="24 dimensions, .* 8"):
+    with pytest.raises(IndexMismatchError, match="vectors of 24 dimensions"):
         Index.open(tmp_path / "index", make_cse(embedding_dim=8), force=True)
     assert Index.open(tmp_path / "index", encoder).search("dog", 1)[0].text == "dog"
     assert Index.open(tmp_path / "index").search(encoder.encode("dog"), 1)[0].text == "dog"
