@@ -110,9 +110,9 @@ def _write_trec(data: Path, rng: np.random.Generator) -> None:
 def _write_pairs(data: Path, rng: np.random.Generator) -> None:
     def pair() -> tuple[str, str, float]:
         first = sentence(rng, POSITIVE + NEGATIVE).split()
-        kept = int(rng.integers(0, len(first) + 1))
-        second = first[:kept] + list(rng.choice(FILLER, len(first) - kept))
-        return " ".join(first), " ".join(second), 5 * kept / len(first)
+        n_common = int(rng.integers(0, len(first) + 1))
+        second = first[:n_common] + list(rng.choice(FILLER, len(first) - n_common))
+        return " ".join(first), " ".join(second), 5 * n_common / len(first)
 
     names = ("CONTRADICTION", "NEUTRAL", "ENTAILMENT")
     for file, size in (("train", 90), ("trial", 30), ("test_annotated", 40)):

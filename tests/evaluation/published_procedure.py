@@ -90,8 +90,8 @@ def nested(x, y, n_classes, folds, n_hidden, rng, **schedule):
             means.append(round(100 * float(np.mean(each)), 2))
         strength = STRENGTHS[int(np.argmax(means))]
         order = rng.permutation(train)
-        held = int(0.05 * len(order))
+        n_dev = int(0.05 * len(order))
         model = Classifier(x.shape[1], n_hidden, n_classes, strength, rng)
-        model.fit(x[order[held:]], y[order[held:]], x[order[:held]], y[order[:held]], **schedule)
+        model.fit(x[order[n_dev:]], y[order[n_dev:]], x[order[:n_dev]], y[order[:n_dev]], **schedule)
         tests.append(round(100 * model.accuracy(x[test], y[test]), 2))
     return float(np.mean(tests))

@@ -1,5 +1,6 @@
 import json
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +26,17 @@ def test_differing_files_are_warned_of_and_recorded(made_up):
     with pytest.warns(DataMismatchWarning, match="MR: .*120 examples, expected 10662"):
         results = run(made_up)
     assert len(results.records["MR"].mismatches) == 3
+
+
+def test_a_file_that_several_tasks_share_is_hashed_once(made_up, monkeypatch):
+    hashed = []
+    monkeypatch.setattr(
+        "sentenc.evaluation.harness.file_checksum", lambda path: hashed.append(path.name) or "checksum"
+    )
+    results = run(made_up, ["SICK-E", "SICK-R-supervised"])
+    files = ["SICK_train.txt", "SICK_trial.txt", "SICK_test_annotated.txt"]
+    assert hashed == files
+    assert [Path(file).name for file in results.records["SICK-R-supervised"].data] == files
 
 
 def test_every_protocol_runs_and_its_score_contains_the_settings(made_up):
