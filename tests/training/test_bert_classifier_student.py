@@ -27,15 +27,15 @@ def make_student(**options):
 
 def reference_logits(student, texts):
     """Transformers' own way, one text at a time."""
-    found = []
+    logits = []
     for text in texts:
         parts = text.split("\t")
         inputs = student.tokenizer(
             *parts, truncation=True, max_length=student.max_tokens, return_tensors="pt"
         )
         with torch.inference_mode():
-            found.append(student.module(**inputs).logits[0].numpy())
-    return np.stack(found)
+            logits.append(student.module(**inputs).logits[0].numpy())
+    return np.stack(logits)
 
 
 @pytest.mark.parametrize(("pairs", "texts"), [(False, TEXTS), (True, PAIRS[:2] + PAIRS[3:])])
@@ -57,24 +57,24 @@ def test_token_types_of_pairs_are_derived_from_the_ids():
     student = make_student(pairs=True).eval()
     inputs = student.inputs(*student.tokenize(PAIRS[:2]))
     with torch.inference_mode():
-        found = student.bert(**inputs).last_hidden_state
+        derived = student.bert(**inputs).last_hidden_state
         types = torch.tensor([[0] * 5 + [1] * 7, [0] * 4 + [1] * 2 + [0] * 6])
         assert types.shape == inputs["input_ids"].shape
-        told = student.bert(**inputs, token_type_ids=types).last_hidden_state
+        explicit = student.bert(**inputs, token_type_ids=types).last_hidden_state
         alone = student.bert(**inputs, token_type_ids=torch.zeros_like(types)).last_hidden_state
-    torch.testing.assert_close(found, told)
-    assert not torch.allclose(found, alone)
+    torch.testing.assert_close(derived, explicit)
+    assert not torch.allclose(derived, alone)
 
 
 def test_states_are_those_of_both_texts():
     student = make_student(pairs=True).eval()
     ids, lengths = student.tokenize(PAIRS[:2])
     with torch.inference_mode():
-        found = student.states(ids, lengths)
+        bert_states = student.states(ids, lengths)
         last = student.bert(**student.inputs(ids, lengths)).last_hidden_state
-    torch.testing.assert_close(found.hidden[-1], last)
-    assert found.mask.sum(1).tolist() == lengths.tolist()
-    assert len(found.hidden) == len(found.scores) == 3
+    torch.testing.assert_close(bert_states.hidden[-1], last)
+    assert bert_states.mask.sum(1).tolist() == lengths.tolist()
+    assert len(bert_states.hidden) == len(bert_states.scores) == 3
 
 
 def test_text_without_a_tab_has_an_empty_second_part():
@@ -137,8 +137,8 @@ def test_transformers_reads_the_model_folder(tmp_path):
 
 def test_groups_hold_every_parameter_once():
     student = make_student()
-    found = [id(parameter) for group in student.groups().values() for parameter in group]
-    assert sorted(found) == sorted(id(parameter) for parameter in student.parameters())
+    grouped = [id(parameter) for group in student.groups().values() for parameter in group]
+    assert sorted(grouped) == sorted(id(parameter) for parameter in student.parameters())
 
 
 def test_refusals():

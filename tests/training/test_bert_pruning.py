@@ -28,7 +28,7 @@ def bert(seed=0, **shape):
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         model = transformers.BertModel(transformers.BertConfig(**values), add_pooling_layer=False).eval()
-        # As large as those of a trained model: fresh ones are next to nothing beside the residuals.
+        # As large as those of a trained model: fresh ones are negligible compared with the residuals.
         for name, parameter in model.named_parameters():
             if name.endswith("dense.weight") or ".self." in name:
                 parameter.data *= 10
@@ -37,13 +37,13 @@ def bert(seed=0, **shape):
 
 def batches(n=40, length=10, vocab=60, seed=0):
     rng = np.random.default_rng(seed)
-    found = []
+    pairs = []
     for _ in range(4):
         ids = torch.from_numpy(rng.integers(1, vocab, (n, length)))
         mask = torch.ones(n, length, dtype=torch.int64)
         mask[::2, 7:] = 0
-        found.append((ids, mask))
-    return found
+        pairs.append((ids, mask))
+    return pairs
 
 
 def states(model, given):
@@ -203,9 +203,9 @@ def test_pruned_tokenizer(processor):
 def test_fitting_batches_and_parts(tmp_path):
     encoder = SentenceTransformerEncoder(make_sentence_transformer(tmp_path))
     model, tokenizer = first_transformer(encoder).torch_model()
-    found = fitting_batches(tokenizer, TEXTS * 20)
-    assert sum(len(ids) for ids, _ in found) == len(TEXTS) * 20
-    student = prune_bert(model, layers=[1], batches=found, intermediate_size=30, hidden_size=20)
-    assert torch.isfinite(states(student, found)).all()
+    text_batches = fitting_batches(tokenizer, TEXTS * 20)
+    assert sum(len(ids) for ids, _ in text_batches) == len(TEXTS) * 20
+    student = prune_bert(model, layers=[1], batches=text_batches, intermediate_size=30, hidden_size=20)
+    assert torch.isfinite(states(student, text_batches)).all()
     with pytest.raises(ValueError, match="object, expected a transformer"):
         first_transformer(object())

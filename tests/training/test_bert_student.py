@@ -72,8 +72,8 @@ class Positions(torch.nn.Module):
 
 def test_pooling_by_hand():
     ids, lengths = torch.tensor([[4, 6, 99], [9, 99, 99], [1, 2, 3], [7, 7, 7]]), torch.tensor([2, 1, 3, 0])
-    found = BertSentenceModule(Positions())(ids, lengths)
-    assert found.tolist() == [[5, 1], [9, 1], [2, 1], [0, 0]]
+    pooled = BertSentenceModule(Positions())(ids, lengths)
+    assert pooled.tolist() == [[5, 1], [9, 1], [2, 1], [0, 0]]
     unit = BertSentenceModule(Positions(), normalize=True)(ids, lengths)
     torch.testing.assert_close(unit[0], torch.tensor([5.0, 1.0]) / 26**0.5)
     assert unit[3].tolist() == [0, 0]
@@ -134,8 +134,8 @@ def test_map_keeps_dot_products_and_rotation_too(student):
     output_map = torch.randn(16, 30, generator=torch.Generator().manual_seed(0))
     mapped = student.encoder().encode(TEXTS) @ output_map.numpy()
     for rotate_on in (None, TEXTS):
-        found = student.encoder(output_map, rotate_on).encode(TEXTS)
-        np.testing.assert_allclose(found @ found.T, mapped @ mapped.T, rtol=1e-3)
+        rotated = student.encoder(output_map, rotate_on).encode(TEXTS)
+        np.testing.assert_allclose(rotated @ rotated.T, mapped @ mapped.T, rtol=1e-3)
     # Five texts need five axes.
     short = student.encoder(rotate_on=TEXTS).encode(TEXTS, truncate_dim=5)
     whole = student.encoder().encode(TEXTS)

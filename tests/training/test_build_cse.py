@@ -50,15 +50,15 @@ def test_a_grown_model_has_the_same_sentence_vectors(tmp_path, teacher, shape):
     encoder, path = saved(tmp_path, **shape)
     config = {"combine": "both", "average_dim": 4}
     student = made(tmp_path, teacher, init=path, config=config, sentence_norm=2.0, ngram_norm=0.5)
-    found = student.encoder(tables="float32").encode(TEXTS)
+    vectors = student.encoder(tables="float32").encode(TEXTS)
     d = encoder.config.word_dim
-    np.testing.assert_allclose(found[:, :d], encoder.encode(TEXTS), atol=1e-5)
-    assert found.shape[1] == d + 4 + encoder.config.num_features
+    np.testing.assert_allclose(vectors[:, :d], encoder.encode(TEXTS), atol=1e-5)
+    assert vectors.shape[1] == d + 4 + encoder.config.num_features
     expected = average_from_teacher(teacher, encoder.tokenizer, 4)
     np.testing.assert_array_equal(student.encoder().weight("average"), expected)
     ids, ends, _ = encoder.tokenizer.encode(TEXTS[:1])
-    np.testing.assert_allclose(found[0, d : d + 4], expected[ids[: ends[0]]].mean(0), atol=1e-5)
-    assert found[0, d + 4 :].any()
+    np.testing.assert_allclose(vectors[0, d : d + 4], expected[ids[: ends[0]]].mean(0), atol=1e-5)
+    assert vectors[0, d + 4 :].any()
     assert (student.sentence_norm, student.average_norm, student.ngram_norm) == (2.0, None, 0.5)
 
 
@@ -135,14 +135,14 @@ def test_a_new_student_has_the_teachers_average(tmp_path, teacher):
 
 def test_the_average_consists_of_the_teachers_input_embeddings(teacher):
     tokenizer = make_cse().tokenizer
-    found = average_from_teacher(teacher, tokenizer, 6)
+    average = average_from_teacher(teacher, tokenizer, 6)
     known = teacher.model.tokenizer.get_vocab()
     table = teacher.model[0].auto_model.get_input_embeddings().weight.detach().numpy()
     names = sorted(tokenizer.vocabulary, key=tokenizer.vocabulary.__getitem__)
     assert set(names) <= set(known)
     expected = pca_embeddings(table[[known[name] for name in names]], 6)
-    np.testing.assert_allclose(found, expected, atol=1e-6)
-    assert (found**2).sum(1).mean() == pytest.approx(1, abs=1e-5)
+    np.testing.assert_allclose(average, expected, atol=1e-6)
+    assert (average**2).sum(1).mean() == pytest.approx(1, abs=1e-5)
 
 
 class _Vocabulary:
@@ -152,12 +152,12 @@ class _Vocabulary:
 
 
 def test_tokens_that_the_teacher_lacks_have_zero_rows(teacher):
-    found = average_from_teacher(teacher, _Vocabulary("cat", "notatoken", "dog", "park"), 2)
+    average = average_from_teacher(teacher, _Vocabulary("cat", "notatoken", "dog", "park"), 2)
     known = teacher.model.tokenizer.get_vocab()
     table = teacher.model[0].auto_model.get_input_embeddings().weight.detach().numpy()
     rows = pca_embeddings(table[[known[name] for name in ("cat", "dog", "park")]], 2)
-    np.testing.assert_allclose(found[[1, 5, 7]], rows, atol=1e-6)
-    assert not found[[0, 2, 3, 4, 6]].any()
+    np.testing.assert_allclose(average[[1, 5, 7]], rows, atol=1e-6)
+    assert not average[[0, 2, 3, 4, 6]].any()
 
 
 def test_an_average_needs_a_transformer_with_the_tokens(teacher):

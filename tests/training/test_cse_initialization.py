@@ -30,8 +30,8 @@ def some_vectors(words: list[str], counts: list[int] | None = None) -> WordVecto
 
 def test_sif_weights_by_hand():
     # Smoothed counts 1, 9 of 10: shares 0.1 and 0.9.
-    found = np.exp(sif_log_weights(np.array([0, 8]), a=0.1))
-    np.testing.assert_allclose(found, [0.1 / 0.2, 0.1 / 1.0], rtol=1e-6)
+    weights = np.exp(sif_log_weights(np.array([0, 8]), a=0.1))
+    np.testing.assert_allclose(weights, [0.1 / 0.2, 0.1 / 1.0], rtol=1e-6)
 
 
 def test_principal_components_keep_the_main_directions():
@@ -86,8 +86,8 @@ def test_words_initialize_a_student_and_dim_reduces_them():
     np.testing.assert_allclose(start.embeddings, pca_embeddings(vectors.vectors, 2))
     config = CSEConfig(vocab_size=5, embedding_dim=2, num_filters=3)
     student = CSEStudent(config, start.tokenizer, embeddings=start.embeddings, log_weights=start.log_weights)
-    found = student.encoder(tables="float32").encode("the dog")
-    np.testing.assert_allclose(found, start.embeddings[:2].mean(0), atol=1e-6)
+    vector = student.encoder(tables="float32").encode("the dog")
+    np.testing.assert_allclose(vector, start.embeddings[:2].mean(0), atol=1e-6)
 
 
 def test_words_that_no_text_contains_are_refused():
@@ -117,9 +117,9 @@ def teacher(tmp_path_factory):
 
 def test_tokens_are_encoded_between_special_tokens(teacher):
     # A whole word that is one token is what the teacher makes of that word as a text.
-    found = token_vectors(teacher, ["dog", "##ing", "guitar", "notatoken"])
-    np.testing.assert_allclose(found[[0, 2]], teacher.encode(["dog", "guitar"]), atol=1e-5)
-    np.testing.assert_allclose(found[3], teacher.encode("notatoken"), atol=1e-5)
+    vectors = token_vectors(teacher, ["dog", "##ing", "guitar", "notatoken"])
+    np.testing.assert_allclose(vectors[[0, 2]], teacher.encode(["dog", "guitar"]), atol=1e-5)
+    np.testing.assert_allclose(vectors[3], teacher.encode("notatoken"), atol=1e-5)
     # "##ing" is its own token, not the text "ing".
     vocabulary = teacher.model.tokenizer.get_vocab()
     ids = torch.tensor([[2, vocabulary["##ing"], 3]])
@@ -127,8 +127,8 @@ def test_tokens_are_encoded_between_special_tokens(teacher):
         expected = teacher.model({"input_ids": ids, "attention_mask": torch.ones_like(ids)})[
             "sentence_embedding"
         ]
-    np.testing.assert_allclose(found[1], expected[0].numpy(), atol=1e-5)
-    assert np.abs(found[1] - teacher.encode("ing")).max() > 1e-3
+    np.testing.assert_allclose(vectors[1], expected[0].numpy(), atol=1e-5)
+    assert np.abs(vectors[1] - teacher.encode("ing")).max() > 1e-3
 
 
 def test_initialization_from_a_transformer(teacher):

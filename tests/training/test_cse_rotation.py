@@ -25,19 +25,19 @@ def make_student(options: dict | None = None, **shape) -> CSEStudent:
 
 def parts(encoder: CSE, texts: list[str] = TEXTS) -> list[np.ndarray]:
     """Sentence vectors, plain averages and features."""
-    config, found = encoder.config, encoder.encode(texts).astype(np.float64)
-    return np.split(found, [config.word_dim, config.word_dim + config.average_dim], axis=1)
+    config, outputs = encoder.config, encoder.encode(texts).astype(np.float64)
+    return np.split(outputs, [config.word_dim, config.word_dim + config.average_dim], axis=1)
 
 
 def rms(vectors: np.ndarray) -> float:
     return float(np.sqrt((vectors**2).sum(1).mean()))
 
 
-def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+def assert_close(vectors: np.ndarray, expected: np.ndarray) -> None:
+    np.testing.assert_allclose(vectors, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
-# A turn of the sentence vector ---------------------------------------------------------------------
+# A linear map of the sentence vector ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -46,18 +46,18 @@ def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
 @pytest.mark.parametrize("singular", [False, True])
 def test_a_map_changes_only_the_sentence_vector(shape, singular):
     before = make_cse(**BOTH | shape)
-    turn = np.random.default_rng(0).normal(size=(before.config.word_dim,) * 2)
+    matrix = np.random.default_rng(0).normal(size=(before.config.word_dim,) * 2)
     if singular:
-        turn[:, 0] = 0
+        matrix[:, 0] = 0
     weights = {name: before.weight(name) for name in before.config.shapes()}
-    config, found = map_output(before.config, weights, turn)
+    config, mapped_weights = map_output(before.config, weights, matrix)
     assert (config.output_dim is not None) == (
         "output_dim" in shape or (singular and shape != {"widths": ()})
     )
-    after = CSE(config, found, before.tokenizer, tables="float32")
-    (vectors, *beside), (turned_vectors, *same) = parts(before), parts(after)
-    assert_close(turned_vectors, vectors @ turn)
-    for was, is_now in zip(beside, same, strict=True):
+    after = CSE(config, mapped_weights, before.tokenizer, tables="float32")
+    (vectors, *features), (mapped_vectors, *same) = parts(before), parts(after)
+    assert_close(mapped_vectors, vectors @ matrix)
+    for was, is_now in zip(features, same, strict=True):
         np.testing.assert_allclose(is_now, was, rtol=0, atol=2e-5)
 
 
@@ -66,10 +66,10 @@ def test_a_learned_map_changes_only_the_sentence_vector(rotate_on):
     student = make_student()
     output_map = torch.randn(12, 30, generator=torch.Generator().manual_seed(0))
     encoder = student.encoder(output_map, rotate_on, tables="float32")
-    (vectors, *beside), (mapped, *same) = parts(student.encoder(tables="float32")), parts(encoder)
+    (vectors, *features), (mapped, *same) = parts(student.encoder(tables="float32")), parts(encoder)
     expected = vectors @ output_map.numpy()
     assert_close(mapped @ mapped.T, expected @ expected.T)
-    for was, is_now in zip(beside, same, strict=True):
+    for was, is_now in zip(features, same, strict=True):
         np.testing.assert_allclose(is_now, was, rtol=0, atol=2e-5)
 
 
@@ -117,8 +117,8 @@ def test_norms_are_set_independently_and_only_with_texts():
     plain = parts(make_student().encoder(tables="float32"))
     sizes = {"sentence_norm": 3.0, "average_norm": 0.9, "ngram_norm": 0.6}
     for number, (name, size) in enumerate(sizes.items()):
-        found = parts(make_student({name: size}).encoder(rotate_on=TEXTS, tables="float32"))
-        for other, (was, is_now) in enumerate(zip(plain, found, strict=True)):
+        scaled = parts(make_student({name: size}).encoder(rotate_on=TEXTS, tables="float32"))
+        for other, (was, is_now) in enumerate(zip(plain, scaled, strict=True)):
             if other != number:
                 assert_close(is_now @ is_now.T, was @ was.T)
     unset = parts(make_student(sizes).encoder(tables="float32"))
@@ -145,8 +145,8 @@ def test_scaled_features_leave_the_sentence_vector(pooling):
     held = {name: value.copy() for name, value in weights.items()}
     vectors, average, features = parts(before)
     assert not features[:, 6 + 3].any()
-    found = scale_features(before.config, weights, features, 2.0)
-    after = parts(CSE(before.config, found, before.tokenizer, tables="float32"))
+    scaled_weights = scale_features(before.config, weights, features, 2.0)
+    after = parts(CSE(before.config, scaled_weights, before.tokenizer, tables="float32"))
     assert_close(after[0], vectors)
     np.testing.assert_array_equal(after[1], average)
     lively = np.delete(np.arange(18), 6 + 3)
@@ -213,11 +213,11 @@ def test_the_plain_average_is_used_but_not_trained():
 def test_inactive_ngrams_leave_sentence_vector_and_average():
     student = make_student({"ngram_warmup": 0.5}).eval()
     batch = student.tokenize(TEXTS)
-    found = student(*batch).detach().numpy()
+    outputs = student(*batch).detach().numpy()
     words = student.encoder(tables="float32").word_path().encode(TEXTS)
-    np.testing.assert_allclose(found[:, :17], words, atol=1e-6)
-    assert found.shape[1] == student.dim
-    assert not found[:, 17:].any()
+    np.testing.assert_allclose(outputs[:, :17], words, atol=1e-6)
+    assert outputs.shape[1] == student.dim
+    assert not outputs[:, 17:].any()
     student.set_progress(0.5)
     np.testing.assert_allclose(
         student(*batch).detach(), student.encoder(tables="float32").encode(TEXTS), atol=1e-5

@@ -132,11 +132,11 @@ def test_warmup_leaves_out_the_ngrams():
 def test_inactive_ngrams_of_a_concatenation_are_zero():
     student = make_student(combine="concat")
     student.module.ngrams_active = False
-    found = vectors(student, TEXTS)
-    assert found.shape[1] == student.dim
-    assert (found[:, 12:] == 0).all()
+    outputs = vectors(student, TEXTS)
+    assert outputs.shape[1] == student.dim
+    assert (outputs[:, 12:] == 0).all()
     student.module.ngrams_active = True
-    np.testing.assert_array_equal(vectors(student, TEXTS)[:, :12], found[:, :12])
+    np.testing.assert_array_equal(vectors(student, TEXTS)[:, :12], outputs[:, :12])
 
 
 def test_sparse_gradients_are_the_dense_ones():
@@ -168,17 +168,17 @@ def dropped_average(**rates) -> torch.Tensor:
 
 
 def test_dropout_is_by_element_and_keeps_the_mean():
-    found = dropped_average(dropout=0.25)
-    assert sorted(found.unique().tolist()) == pytest.approx([0, 4 / 3])
-    assert (found == 0).double().mean().item() == pytest.approx(0.25, abs=0.02)
-    assert ((found == 0).any(1) & (found != 0).any(1)).double().mean() > 0.5
+    dropped = dropped_average(dropout=0.25)
+    assert sorted(dropped.unique().tolist()) == pytest.approx([0, 4 / 3])
+    assert (dropped == 0).double().mean().item() == pytest.approx(0.25, abs=0.02)
+    assert ((dropped == 0).any(1) & (dropped != 0).any(1)).double().mean() > 0.5
 
 
 def test_word_dropout_is_by_token():
-    found = dropped_average(word_dropout=0.25)
-    assert sorted(found.unique().tolist()) == pytest.approx([0, 4 / 3])
-    assert ((found == 0).all(1) | (found != 0).all(1)).all()
-    assert (found == 0).all(1).double().mean().item() == pytest.approx(0.25, abs=0.03)
+    dropped = dropped_average(word_dropout=0.25)
+    assert sorted(dropped.unique().tolist()) == pytest.approx([0, 4 / 3])
+    assert ((dropped == 0).all(1) | (dropped != 0).all(1)).all()
+    assert (dropped == 0).all(1).double().mean().item() == pytest.approx(0.25, abs=0.03)
 
 
 @pytest.mark.parametrize("kind", ["dropout", "word_dropout"])
@@ -217,8 +217,8 @@ def test_folded_map_keeps_dot_products_of_mapped_vectors(shape, width):
     expected = mapped @ mapped.T
     for rotate_on in (None, TEXTS):
         encoder = student.encoder(output_map, rotate_on, tables="float32")
-        found = encoder.encode(TEXTS)
-        np.testing.assert_allclose(found @ found.T, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+        mapped = encoder.encode(TEXTS)
+        np.testing.assert_allclose(mapped @ mapped.T, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
         assert encoder.dim == student.dim
 
 
@@ -243,8 +243,8 @@ def test_a_badly_conditioned_map_becomes_a_projection_and_survives_compression()
     assert encoder.config.output_dim == 24
     mapped = vectors(student, TEXTS) @ singular.numpy()
     expected = encoder.similarity(mapped, mapped)
-    found = encoder.compressed().encode(TEXTS)
-    assert np.abs(encoder.similarity(found, found) - expected).max() < 0.05
+    rounded = encoder.compressed().encode(TEXTS)
+    assert np.abs(encoder.similarity(rounded, rounded) - expected).max() < 0.05
     assert student.encoder(random_map(24, 400)).config.output_dim is None
 
 
@@ -252,8 +252,8 @@ def test_a_concatenation_refuses_a_map_and_keeps_its_axes():
     student = make_student(combine="concat")
     with pytest.raises(ValueError, match="combine is 'concat', expected 'residual'"):
         student.encoder(random_map(student.dim, 30))
-    found = student.encoder(rotate_on=TEXTS, tables="float32").encode(TEXTS)
-    np.testing.assert_allclose(found, vectors(student, TEXTS), atol=1e-5)
+    encoded = student.encoder(rotate_on=TEXTS, tables="float32").encode(TEXTS)
+    np.testing.assert_allclose(encoded, vectors(student, TEXTS), atol=1e-5)
 
 
 def test_a_map_of_another_shape_is_refused():

@@ -40,12 +40,12 @@ def refined(model, seed, strength=0.02):
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_the_mean_of_rotated_copies_is_the_model(shape):
     model = make_cse(**shape)
-    found = average_models([refined(model, seed, 0) for seed in range(3)])
-    vectors, expected = found.encode(TEXTS), model.encode(TEXTS)
+    mean = average_models([refined(model, seed, 0) for seed in range(3)])
+    vectors, expected = mean.encode(TEXTS), model.encode(TEXTS)
     np.testing.assert_allclose(
-        found.similarity(vectors, vectors), model.similarity(expected, expected), atol=0.01
+        mean.similarity(vectors, vectors), model.similarity(expected, expected), atol=0.01
     )
-    assert found.config == model.config
+    assert mean.config == model.config
     assert not vectors[-1].any()
 
 
@@ -67,10 +67,10 @@ def test_the_mean_is_closer_to_the_original_than_its_parts():
 def test_the_plain_average_stays_and_the_axes_are_the_first_models():
     model = make_cse(combine="both", average_dim=6)
     first, second = refined(model, 1), refined(model, 2)
-    found = average_models([first, second])
-    np.testing.assert_allclose(found.weight("average"), first.weight("average"), atol=0.05)
-    assert found.tables == first.tables == "float32"
-    rows = found.weight("embeddings") - first.weight("embeddings")
+    mean = average_models([first, second])
+    np.testing.assert_allclose(mean.weight("average"), first.weight("average"), atol=0.05)
+    assert mean.tables == first.tables == "float32"
+    rows = mean.weight("embeddings") - first.weight("embeddings")
     assert np.linalg.norm(rows) < 0.1 * np.linalg.norm(first.weight("embeddings"))
 
 

@@ -31,10 +31,10 @@ def binary(words=WORDS, rows=ROWS, newline=b"\n") -> bytes:
     return f"{len(words)} 3\n".encode() + b"".join(records)
 
 
-def same(found: WordVectors, n: int = 4) -> None:
-    assert found.words == WORDS[:n]
-    assert found.vectors.dtype == np.float32
-    np.testing.assert_array_equal(found.vectors, ROWS[:n])
+def same(loaded: WordVectors, n: int = 4) -> None:
+    assert loaded.words == WORDS[:n]
+    assert loaded.vectors.dtype == np.float32
+    np.testing.assert_array_equal(loaded.vectors, ROWS[:n])
 
 
 @pytest.mark.parametrize(
@@ -63,9 +63,9 @@ def test_binary(tmp_path, suffix, opener, newline):
 
 def test_a_first_line_of_two_decimal_numbers_is_a_word(tmp_path):
     (tmp_path / "one.txt").write_text("7 2.5\n8 3\n")
-    found = load_word_vectors(tmp_path / "one.txt")
-    assert found.words == ["7", "8"]
-    assert found.vectors.tolist() == [[2.5], [3.0]]
+    loaded = load_word_vectors(tmp_path / "one.txt")
+    assert loaded.words == ["7", "8"]
+    assert loaded.vectors.tolist() == [[2.5], [3.0]]
 
 
 @pytest.mark.parametrize(
@@ -114,9 +114,9 @@ def test_parts_that_do_not_fit_are_refused():
 def test_training_is_reproducible_and_counts(kind):
     pytest.importorskip("gensim")
     options = {"kind": kind, "dim": 8, "min_count": 11, "epochs": 2, "progress": False}
-    found, again = (train_word_vectors(SENTENCES, seed=3, **options) for _ in range(2))
-    np.testing.assert_array_equal(found.vectors, again.vectors)
-    counts = dict(zip(found.words, found.counts.tolist(), strict=True))
+    trained, again = (train_word_vectors(SENTENCES, seed=3, **options) for _ in range(2))
+    np.testing.assert_array_equal(trained.vectors, again.vectors)
+    counts = dict(zip(trained.words, trained.counts.tolist(), strict=True))
     assert counts == {
         "the": 120,
         "in": 60,
@@ -128,9 +128,9 @@ def test_training_is_reproducible_and_counts(kind):
         "cat": 20,
         "horse": 20,
     }
-    assert found.words[:2] == ["the", "in"]
+    assert trained.words[:2] == ["the", "in"]
     other = train_word_vectors(SENTENCES, seed=4, **options)
-    assert np.abs(other.vectors - found.vectors).max() > 1e-3
+    assert np.abs(other.vectors - trained.vectors).max() > 1e-3
 
 
 def test_words_with_similar_contexts_have_similar_vectors():
@@ -138,9 +138,9 @@ def test_words_with_similar_contexts_have_similar_vectors():
     rng = np.random.default_rng(0)
     groups = [["dog", "cat", "horse"], ["bread", "cheese", "apple"]]
     sentences = [list(rng.choice(groups[i % 2], 3)) for i in range(600)]
-    found = train_word_vectors(sentences, dim=6, epochs=20, min_count=1, sample=0, progress=False)
-    unit = found.vectors / np.linalg.norm(found.vectors, axis=1, keepdims=True)
-    index = {word: i for i, word in enumerate(found.words)}
+    trained = train_word_vectors(sentences, dim=6, epochs=20, min_count=1, sample=0, progress=False)
+    unit = trained.vectors / np.linalg.norm(trained.vectors, axis=1, keepdims=True)
+    index = {word: i for i, word in enumerate(trained.words)}
     cosine = unit @ unit.T
     assert cosine[index["dog"], index["cat"]] > cosine[index["dog"], index["bread"]] + 0.3
 
@@ -154,8 +154,8 @@ def test_a_corpus_is_split_and_read_epoch_by_epoch():
             epochs.append((seed, epoch))
             yield from [("The dog's bone.", "the DOG"), ("A dog",)] * 3
 
-    found = train_word_vectors(Corpus(), dim=4, min_count=3, epochs=2, seed=7, progress=False)
-    counts = dict(zip(found.words, found.counts.tolist(), strict=True))
+    trained = train_word_vectors(Corpus(), dim=4, min_count=3, epochs=2, seed=7, progress=False)
+    counts = dict(zip(trained.words, trained.counts.tolist(), strict=True))
     assert counts == {"dog": 9, "the": 6, "'": 3, "s": 3, "bone": 3, ".": 3, "a": 3}
     # One pass to count the words, and two to train.
     assert epochs == [(7, 0), (7, 1), (7, 2)]
@@ -176,10 +176,10 @@ def test_gensims_own_files(tmp_path, name):
     models = pytest.importorskip("gensim.models")
     model = models.Word2Vec(SENTENCES, vector_size=5, min_count=1, workers=1, seed=1)
     (model if name.endswith(".model") else model.wv).save(str(tmp_path / name))
-    found = load_word_vectors(tmp_path / name)
-    assert found.words == model.wv.index_to_key
-    np.testing.assert_array_equal(found.vectors, model.wv.vectors)
-    assert found.counts[0] == 120
+    loaded = load_word_vectors(tmp_path / name)
+    assert loaded.words == model.wv.index_to_key
+    np.testing.assert_array_equal(loaded.vectors, model.wv.vectors)
+    assert loaded.counts[0] == 120
     assert load_word_vectors(tmp_path / name, limit=2).counts.tolist() == [120, 60]
 
 
@@ -188,9 +188,9 @@ def test_word2vec_files_written_by_gensim_are_read(tmp_path):
     wv = models.Word2Vec(SENTENCES, vector_size=5, min_count=1, workers=1, seed=1).wv
     for name, is_binary in (("v.txt", False), ("v.bin", True)):
         wv.save_word2vec_format(str(tmp_path / name), binary=is_binary)
-        found = load_word_vectors(tmp_path / name)
-        assert found.words == wv.index_to_key
-        np.testing.assert_allclose(found.vectors, wv.vectors, rtol=1e-6)
+        loaded = load_word_vectors(tmp_path / name)
+        assert loaded.words == wv.index_to_key
+        np.testing.assert_allclose(loaded.vectors, wv.vectors, rtol=1e-6)
 
 
 def test_a_file_that_gensim_did_not_save(tmp_path):
