@@ -1,4 +1,4 @@
-"""Batches: similar lengths, every example once, and resuming at any of them."""
+"""Batches have similar lengths, contain every example once, and can be resumed at any batch."""
 
 from itertools import islice, takewhile
 
@@ -31,23 +31,23 @@ def lengths(batch):
 
 
 def test_batches_of_one_pool_are_runs_of_the_sorted_lengths_in_another_order():
-    found = taken(5, Made(list(range(1, 21))), 4, 3)
-    assert sorted(lengths(batch) for _, batch in found) == [
+    drawn = taken(5, Made(list(range(1, 21))), 4, 3)
+    assert sorted(lengths(batch) for _, batch in drawn) == [
         [1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12], [13, 14, 15, 16], [17, 18, 19, 20],
     ]  # fmt: skip
     orders = {tuple(min(lengths(b)) for _, b in taken(5, Made(list(range(1, 21))), 4, s)) for s in range(9)}
     assert len(orders) > 5
-    assert {epoch for epoch, _ in found} == {0}
+    assert {epoch for epoch, _ in drawn} == {0}
 
 
 def test_pools_are_cut_in_the_corpus_order():
     # Pools of 2 batches of 3 out of 15: 6, 6 and 3.
     corpus = Made(list(range(1, 16)))
     came = [len(text) for (text,) in corpus.epoch(7, 0)]
-    found = [lengths(batch) for _, batch in taken(5, corpus, 3, 7, pool=2)]
+    drawn = [lengths(batch) for _, batch in taken(5, corpus, 3, 7, pool=2)]
     for at, size in ((0, 6), (6, 6), (12, 3)):
         pool = sorted(came[at : at + size])
-        assert sorted(found[at // 3 : (at + size) // 3]) == [pool[i : i + 3] for i in range(0, size, 3)]
+        assert sorted(drawn[at // 3 : (at + size) // 3]) == [pool[i : i + 3] for i in range(0, size, 3)]
 
 
 def test_pairs_go_by_all_their_characters_and_ties_keep_their_order():
@@ -62,11 +62,11 @@ def test_pairs_go_by_all_their_characters_and_ties_keep_their_order():
 
 
 def test_the_rest_of_an_epoch_is_left_out_at_random_not_the_longest():
-    found = taken(40, Made(list(range(1, 12))), 5, 1)
-    assert [epoch for epoch, _ in found] == [i // 2 for i in range(40)]
+    drawn = taken(40, Made(list(range(1, 12))), 5, 1)
+    assert [epoch for epoch, _ in drawn] == [i // 2 for i in range(40)]
     left_out = []
     for epoch in range(20):
-        used = lengths(found[2 * epoch][1] + found[2 * epoch + 1][1])
+        used = lengths(drawn[2 * epoch][1] + drawn[2 * epoch + 1][1])
         assert len(set(used)) == 10
         left_out += set(range(1, 12)) - set(used)
     assert len(set(left_out)) > 4
@@ -85,26 +85,26 @@ def test_resuming_gives_what_would_have_come():
 
 def test_seed_and_epoch_change_the_batches():
     corpus = Made(list(range(1, 41)))
-    found = taken(20, corpus, 4, 0, pool=5)
-    assert found == taken(20, corpus, 4, 0, pool=5)
-    assert found[:10] != taken(10, corpus, 4, 1, pool=5)
-    assert [b for _, b in found[:10]] != [b for _, b in found[10:]]
+    drawn = taken(20, corpus, 4, 0, pool=5)
+    assert drawn == taken(20, corpus, 4, 0, pool=5)
+    assert drawn[:10] != taken(10, corpus, 4, 1, pool=5)
+    assert [b for _, b in drawn[:10]] != [b for _, b in drawn[10:]]
 
 
 def test_keep_filters_before_pooling():
-    asked = []
+    sizes = []
 
     def keep(examples):
-        asked.append(len(examples))
+        sizes.append(len(examples))
         return np.array([len(text) % 2 == 0 for (text,) in examples])
 
     corpus = Made(list(range(1, 41)))
-    found = list(takewhile(lambda item: item[0] == 0, batches(corpus, 4, 0, pool=2, keep=keep)))
-    assert sorted(length for _, batch in found for length in lengths(batch)) == list(range(2, 41, 2))
-    assert max(asked) <= 8
+    drawn = list(takewhile(lambda item: item[0] == 0, batches(corpus, 4, 0, pool=2, keep=keep)))
+    assert sorted(length for _, batch in drawn for length in lengths(batch)) == list(range(2, 41, 2))
+    assert max(sizes) <= 8
     for start in range(5):
         rest = taken(5 - start, corpus, 4, 0, start, 2, keep=keep)
-        assert rest == found[start:]
+        assert rest == drawn[start:]
     with pytest.raises(ValueError, match="shorter"):
         next(batches(corpus, 4, 0, keep=lambda examples: [True]))
 

@@ -55,8 +55,8 @@ def test_two_processes_train_what_one_does(tmp_path):
     for name, changes in CASES.items():
         single = trainer(tmp_path / f"{name}-one", evaluate=score, dropout=0.0, **changes)
         single.run()
-        found = torch.load(tmp_path / name / "weights.pt", weights_only=True)
-        assert_close_weights(found, single)
+        saved = torch.load(tmp_path / name / "weights.pt", weights_only=True)
+        assert_close_weights(saved, single)
         assert len((tmp_path / name / "log.jsonl").read_text().splitlines()) == 6
 
 

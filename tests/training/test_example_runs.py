@@ -1,4 +1,4 @@
-"""The runs in examples/runs are read, and every objective in them can be made."""
+"""The runs in examples/runs are read, and every loss in them can be made."""
 
 from pathlib import Path
 
@@ -31,9 +31,9 @@ def test_run_is_read(path):
     columns = {"sentences": 1, "pairs": 2, "triplets": 3}
     for settings in run.losses:
         teacher_dim = 8 if settings.options.get("space") == "same" else 12
-        objective = make_loss(
+        loss = make_loss(
             settings.kind, settings.options, dim=8, teacher_dim=teacher_dim, axes=torch.eye(12, 8)
         )
         forms = {source.form for source in run.corpora[settings.corpus].sources}
-        assert {columns[form] for form in forms} == {objective.columns}
-        assert not objective.needs_targets or run.teacher is not None
+        assert {columns[form] for form in forms} == {loss.columns}
+        assert not loss.needs_targets or run.teacher is not None

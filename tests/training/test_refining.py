@@ -1,4 +1,4 @@
-"""Training that goes on from a model: objectives see its sentence vector, evaluations its finished form."""
+"""Refining a model: losses use its sentence vector, evaluations the finished model."""
 
 from dataclasses import replace
 
@@ -22,10 +22,10 @@ def wide_student(**options) -> CSEStudent:
     return CSEStudent.from_encoder(encoder, **options)
 
 
-def test_objectives_train_the_sentence_vector_and_not_the_average(tmp_path):
+def test_losses_train_the_sentence_vector_and_not_the_average(tmp_path):
     student = wide_student()
     before = {name: value.clone() for name, value in student.state_dict().items()}
-    # The objectives of the tiny trainer are of 16 components; one of them asks for vectors as well.
+    # The losses of the tiny trainer have 16 components, and one of them calls the student for vectors.
     trainer(tmp_path, student=student, steps=3).run()
     for name, value in student.state_dict().items():
         assert torch.equal(value, before[name]) == (name == "module.weights.average"), name
@@ -42,8 +42,8 @@ def test_the_model_that_is_evaluated_is_the_finished_one(tmp_path):
     config = TrainerConfig(steps=1, device="cpu", evaluate_every=1)
     Trainer(whole.student, whole.loss_terms[1:], config, tmp_path, evaluate, show_progress_bar=False).run()
     assert len(seen) == 2
-    for found in seen:
-        lengths = [np.sqrt((part**2).sum(1).mean()) for part in (found[:, :16], found[:, 16:21])]
+    for vectors in seen:
+        lengths = [np.sqrt((part**2).sum(1).mean()) for part in (vectors[:, :16], vectors[:, 16:21])]
         np.testing.assert_allclose(lengths, [3.0, 0.5], rtol=0.01)
     energy = seen[0][:, :16].T @ seen[0][:, :16]
     assert energy[0, 0] > 2 * energy[1, 1]
@@ -54,7 +54,7 @@ def refining(tmp_path, **changes):
         make_sentence_transformer(tmp_path).save(str(tmp_path / "teacher"))
         make_cse(embedding_dim=12, num_filters=6).save(tmp_path / "start")
         (tmp_path / "text.txt").write_text("\n".join(sentences(3, 300)), encoding="utf-8")
-    objective = {"kind": "embedding_distillation", "corpus": "text", "batch_size": 16, "space": "aligned"}
+    loss = {"kind": "embedding_distillation", "corpus": "text", "batch_size": 16, "space": "aligned"}
     table = {
         "output": "out", "work": "work",
         "student": {
@@ -63,7 +63,7 @@ def refining(tmp_path, **changes):
         },
         "teacher": {"models": ["./teacher"], "cache": "cache"},
         "corpora": {"text": {"sources": [{"files": ["text.txt"], "form": "sentences"}]}},
-        "losses": [objective | changes],
+        "losses": [loss | changes],
         "training": {"steps": 12, "learning_rate": 0.001, "log_every": 6, "device": "cpu", "warmup": 0},
     }  # fmt: skip
     return parse_run(table, tmp_path)
@@ -72,16 +72,16 @@ def refining(tmp_path, **changes):
 def test_a_model_is_widened_aligned_and_trained(tmp_path):
     pytest.importorskip("sentence_transformers")
     config = refining(tmp_path)
-    found = sentenc.load(pretrain(config, show_progress_bar=False))
-    assert (found.config.combine, found.config.average_dim, found.dim) == ("both", 4, 12 + 4 + 12)
+    model = sentenc.load(pretrain(config, show_progress_bar=False))
+    assert (model.config.combine, model.config.average_dim, model.dim) == ("both", 4, 12 + 4 + 12)
     texts = (tmp_path / "text.txt").read_text(encoding="utf-8").splitlines()
-    vectors, average, features = np.split(found.encode(texts), [12, 16], axis=1)
+    vectors, average, features = np.split(model.encode(texts), [12, 16], axis=1)
     sizes = [np.sqrt((x**2).sum(1).mean()) for x in (vectors, average, features - features.mean(0))]
     np.testing.assert_allclose(sizes, [3.0, 0.9, 0.6], rtol=0.05)
     np.testing.assert_allclose(average.mean(0), 0, atol=0.01)
     # Little has been learned since: the dot products still are the start's.
     start = sentenc.load(tmp_path / "start").encode(texts)
-    cosines = found.similarity(vectors, vectors), found.similarity(start, start)
+    cosines = model.similarity(vectors, vectors), model.similarity(start, start)
     assert np.corrcoef(cosines[0].ravel(), cosines[1].ravel())[0, 1] > 0.95
     losses = [row["loss"] for row in rows(tmp_path / "work")]
     assert losses[-1] < losses[0]
@@ -100,7 +100,7 @@ def test_aligned_axes_begin_lower_than_principal_ones(tmp_path):
     assert first["aligned"] < first["principal"] - 0.1
 
 
-def test_lengths_go_with_axes_that_can_be_set(tmp_path):
+def test_norms_are_refused_if_a_loss_shapes_the_axes(tmp_path):
     pytest.importorskip("sentence_transformers")
     with pytest.raises(ValueError, match=r"student\.sentence_norm is 3\.0"):
         pretrain(refining(tmp_path, space="principal"), show_progress_bar=False)

@@ -53,7 +53,7 @@ def run_file(tmp_path):
     return path
 
 
-def test_a_run_is_read_with_paths_beside_it(run_file):
+def test_paths_are_relative_to_the_run_file(run_file):
     folder = run_file.parent
     (folder / "words.txt").touch()
     run = load_run(run_file)
@@ -61,7 +61,7 @@ def test_a_run_is_read_with_paths_beside_it(run_file):
     assert run.student.init == str(folder / "words.txt")
     assert run.student.config == {"embedding_dim": 24, "widths": [2]}
     assert run.teacher is not None
-    # No such file beside the run: a name.
+    # There is no such file next to the run file, so it is a name.
     assert (run.teacher.models, run.teacher.cache, run.teacher.max_minutes) == (
         ("cse-en",), str(folder / "teacher-embeddings"), 2,
     )  # fmt: skip
@@ -70,11 +70,11 @@ def test_a_run_is_read_with_paths_beside_it(run_file):
         Source(files=("hf:owner/name",), form="sentences"),
     )
     assert (run.corpora["text"].max_words, run.corpora["text"].min_words) == (60, 1)
-    (objective,) = run.losses
-    assert (objective.kind, objective.corpus, objective.batch_size, objective.weight) == (
+    (loss,) = run.losses
+    assert (loss.kind, loss.corpus, loss.batch_size, loss.weight) == (
         "embedding_distillation", "text", 32, 1.0,
     )  # fmt: skip
-    assert objective.options == {"temperature": 0.1, "matryoshka": [8, 16]}
+    assert loss.options == {"temperature": 0.1, "matryoshka": [8, 16]}
     assert run.epochs == 2.5
     expected = TrainerConfig(
         steps=1, seed=7, learning_rates={"ngrams": 1e-3}, betas=(0.9, 0.98), clip=0.5, evaluate_every=20
@@ -84,7 +84,7 @@ def test_a_run_is_read_with_paths_beside_it(run_file):
     assert (run.evaluation.sts, run.evaluation.metric) == (str(folder / "dev.tsv"), "spearman")
 
 
-def test_set_changes_and_adds_values(run_file):
+def test_overrides_change_and_add_values(run_file):
     run = load_run(
         run_file,
         [
@@ -100,11 +100,11 @@ def test_set_changes_and_adds_values(run_file):
     assert (run.losses[0].batch_size, run.losses[0].options["space"]) == (64, "principal")
     assert run.student.config["num_filters"] == 3
     assert run.corpora["text"].sources[0].files == (str(run_file.parent / "b.txt"),)
-    # What is written beside the model has the changes.
+    # The table that is written with the model has the overrides.
     assert run.table["losses"][0]["batch_size"] == 64
 
 
-def test_more_teachers_are_folders_beside_the_file_or_names(run_file):
+def test_teachers_are_folders_or_names(run_file):
     folder = run_file.parent
     (folder / "large").mkdir()
     teacher = load_run(
@@ -147,7 +147,7 @@ def test_more_teachers_are_folders_beside_the_file_or_names(run_file):
         ("losses.0=1", ValueError, r"losses\.0=1.*entry of a list"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_named(run_file, override, error, message):
+def test_an_error_names_the_key_and_the_value(run_file, override, error, message):
     with pytest.raises(error, match=message):
         load_run(run_file, [override])
 

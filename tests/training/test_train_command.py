@@ -1,4 +1,4 @@
-"""``sentenc train`` from a run's file to a model folder, on a made-up corpus with a made-up teacher."""
+"""``sentenc train`` from a run's file to a model folder, on a synthetic corpus with a synthetic teacher."""
 
 import json
 import signal
@@ -93,7 +93,7 @@ def folder(tmp_path, teacher):
 @pytest.fixture(autouse=True)
 def _no_curves(request, monkeypatch):
     """Drawing takes longer than training here; one test does it."""
-    if "papers" not in request.node.name:
+    if "curves" not in request.node.name:
         monkeypatch.setattr(run_module, "draw_curves", lambda _log, _folder: None)
 
 
@@ -102,7 +102,7 @@ def train(folder, *arguments):
 
 
 def interrupt_at(monkeypatch, evaluation):
-    """Ctrl-C during the so-manieth evaluation."""
+    """Presses Ctrl-C during an evaluation, counted from 1."""
     original, calls = pretraining_data.sts_score, []
 
     def sts_score(path, metric):
@@ -119,7 +119,7 @@ def interrupt_at(monkeypatch, evaluation):
     monkeypatch.setattr(pretraining_data, "sts_score", sts_score)
 
 
-def test_a_run_from_its_file_to_a_model_and_its_papers(folder, monkeypatch):
+def test_a_run_writes_the_model_with_its_card_log_and_curves(folder, monkeypatch):
     monkeypatch.setattr("sys.argv", ["sentenc", "train", "run.toml"])
     result = train(folder)
     assert result.exit_code == 0, result.output
@@ -168,7 +168,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(folder, monkeypatch):
     assert result.exit_code != 0
     assert "stopped at step 11 of 27; the state is in" in result.output
     assert not (folder / "second").exists()
-    # The teacher is not asked again, and need not be there.
+    # The teacher is not used again.
     result = train(folder, "--set", "output='second'")
     assert result.exit_code == 0, result.output
     assert (folder / "second/model.safetensors").read_bytes() == whole
@@ -190,7 +190,7 @@ def test_a_changed_corpus_or_rate_is_refused_but_not_more_epochs(folder, monkeyp
     assert "corpora.text was" in str(result.exception)
 
 
-def test_a_cache_that_lacks_texts_is_used_as_far_as_it_goes(folder):
+def test_texts_without_a_cached_embedding_are_left_out(folder):
     assert train(folder).exit_code == 0
     more = sentences(7, 200)
     with open(folder / "sentences.txt", "a") as file:
@@ -224,7 +224,7 @@ def test_starts_and_options(folder, changes):
     assert np.isfinite(sentenc.load(folder / "model").encode("the dog runs")).all()
 
 
-def test_a_bert_is_trained_too(folder):
+def test_a_bert_is_trained(folder):
     tokenizers = pytest.importorskip("tokenizers")
     transformers = pytest.importorskip("transformers")
     spec = json.loads(wordpiece_spec()) | {"added_tokens": []}
@@ -258,7 +258,7 @@ def test_a_bert_is_trained_too(folder):
         (["student={kind='bert', init='teacher-folder', dropout=0.1}"], ValueError, r"student\.dropout is 0\.1"),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_said(folder, teacher, changes, error, message):
+def test_an_error_names_what_does_not_fit(folder, teacher, changes, error, message):
     fill_teacher_cache(open_teacher_cache(folder / "full", teacher), teacher, ["the dog runs"])
     result = train(folder, *[argument for change in changes for argument in ("--set", change)])
     assert isinstance(result.exception, error), repr(result.exception)

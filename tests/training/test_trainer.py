@@ -44,7 +44,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, changes
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_the_state_and_says_so(tmp_path, number):
+def test_a_signal_saves_the_state_and_raises(tmp_path, number):
     whole = trainer(tmp_path / "whole")
     whole.run()
 
@@ -92,16 +92,16 @@ def test_the_best_weights_come_back_or_the_last_stay(tmp_path):
     best = trainer(tmp_path / "best", evaluate=evaluate)
     result = best.run()
     assert (result.best_step, result.best_score) == (6, 3.0)
-    found = best.student.encoder(best.output_map()).encode("a man is playing the guitar")
-    np.testing.assert_array_equal(found, seen[1])
-    assert not np.array_equal(found, seen[3])
+    vector = best.student.encoder(best.output_map()).encode("a man is playing the guitar")
+    np.testing.assert_array_equal(vector, seen[1])
+    assert not np.array_equal(vector, seen[3])
     assert [row.get("dev") for row in rows(tmp_path / "best")] == [1.0, None, 3.0, None, 2.0, 0.5]
     assert [row["step"] for row in rows(tmp_path / "best")] == [0, 4, 6, 8, 12, 14]
     scores = iter([1.0, 3.0, 2.0, 0.5])
     last = trainer(tmp_path / "last", evaluate=evaluate, keep="last")
     last.run()
-    found = last.student.encoder(last.output_map()).encode("a man is playing the guitar")
-    np.testing.assert_array_equal(found, seen[7])
+    vector = last.student.encoder(last.output_map()).encode("a man is playing the guitar")
+    np.testing.assert_array_equal(vector, seen[7])
 
 
 def test_a_finished_run_is_not_evaluated_again_and_can_be_extended(tmp_path):
@@ -144,25 +144,25 @@ def test_a_loss_that_is_not_finite_leaves_its_texts_and_the_last_state(tmp_path)
         FloatingPointError, match=r"the loss of distill is nan at step 5.*failed-step-5\.json"
     ):
         broken.run()
-    found = json.loads((tmp_path / "failed-step-5.json").read_text())
+    failure = json.loads((tmp_path / "failed-step-5.json").read_text())
     # Five batches an epoch: step 5 has the first of the second epoch.
-    assert [tuple(example) for example in found["examples"]["distill"][0]] == next(stream(1)(1, 0))[1]
+    assert [tuple(example) for example in failure["examples"]["distill"][0]] == next(stream(1)(1, 0))[1]
     assert (tmp_path / "state.pt").read_bytes() == before
 
 
-def test_a_limit_of_time_squeezes_the_schedule(tmp_path, monkeypatch):
+def test_a_time_limit_compresses_the_schedule(tmp_path, monkeypatch):
     clock = count()
     # A second passes between any two looks at the clock.
     monkeypatch.setattr("sentenc.training.engine.trainer.time.monotonic", lambda: float(next(clock)))
     result = trainer(tmp_path, steps=1000, max_minutes=0.5, warmup=0, log_every=1, schedule="linear").run()
     assert result.finished
     assert 20 <= result.steps <= 30
-    found = rows(tmp_path)
-    rates = [row["rate"] for row in found]
+    log = rows(tmp_path)
+    rates = [row["rate"] for row in log]
     assert rates == sorted(rates, reverse=True)
     assert rates[-1] < 0.1 * rates[0]
-    assert found[14]["progress"] == pytest.approx(0.5, abs=0.05)
-    assert found[14]["rate"] == pytest.approx(0.003 * (1 - found[14]["progress"]), rel=1e-4)
+    assert log[14]["progress"] == pytest.approx(0.5, abs=0.05)
+    assert log[14]["rate"] == pytest.approx(0.003 * (1 - log[14]["progress"]), rel=1e-4)
 
 
 def test_loss_terms_that_do_not_fit_are_refused(tmp_path):

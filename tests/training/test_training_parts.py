@@ -65,7 +65,7 @@ def test_clipping_scales_all_gradients_together():
 # Prefetching ----------------------------------------------------------------------------------------
 
 
-def test_items_come_in_order_and_are_made_ahead():
+def test_items_are_in_order_and_computed_in_advance():
     made = []
 
     def items():
@@ -83,7 +83,7 @@ def test_items_come_in_order_and_are_made_ahead():
     assert list(ahead) == list(range(1, 100))
 
 
-def test_an_error_comes_where_its_item_would():
+def test_an_error_is_raised_in_place_of_its_item():
     def items():
         yield 1
         raise KeyError("broken")
@@ -108,7 +108,7 @@ def test_closing_ends_the_thread():
 # Log ------------------------------------------------------------------------------------------------
 
 
-def test_a_log_is_cut_back_to_a_step(tmp_path):
+def test_a_log_is_truncated_after_a_step(tmp_path):
     log = RunLog(tmp_path / "work" / "log.jsonl")
     log.truncate(3)
     for step in (2, 4, 6):
@@ -121,7 +121,7 @@ def test_a_log_is_cut_back_to_a_step(tmp_path):
     assert [json.loads(line)["step"] for line in log.path.read_text().splitlines()] == [2, 4, 5]
 
 
-def test_a_window_has_means():
+def test_a_window_returns_means():
     window = LossWindow(since=10.0)
     assert window.row(20.0) == {}
     window.add(3.0, {"a": 1.0, "b": 4.0}, 0.5, 32, 0)

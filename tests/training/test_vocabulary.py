@@ -35,7 +35,7 @@ def fewest() -> int:
     return int(str(error.value).split("expected ")[1].split()[0])
 
 
-def test_the_most_frequent_stay_beside_the_characters():
+def test_the_most_frequent_tokens_and_all_characters_are_kept():
     frequencies = np.zeros(WHOLE.vocab_size, np.int64)
     for rank, token in enumerate(["##ing", "guitar", "dog"]):
         frequencies[WHOLE.vocabulary[token]] = 30 - rank
@@ -70,7 +70,7 @@ def test_what_was_tokenized_still_is(text, seed, share):
     assert len(after) >= len(before)
 
 
-def test_all_of_it_is_itself():
+def test_the_whole_vocabulary_does_not_change():
     pruned, kept = prune_vocabulary(WHOLE, np.zeros(WHOLE.vocab_size, np.int64), WHOLE.vocab_size)
     assert pruned.vocabulary == WHOLE.vocabulary
     assert kept.tolist() == list(range(WHOLE.vocab_size))
