@@ -20,6 +20,7 @@ from sentenc.io.atomic import replacing_file
 from sentenc.io.formats import FORMATS
 from sentenc.io.labeled import Columns, column_names, texts_of
 from sentenc.io.records import Record, open_records, record_blocks
+from sentenc.io.tables import tsv_line
 
 # Limits of the records that are in memory at a time: their number, and their characters.
 _RECORDS_PER_BLOCK, _CHARACTERS_PER_BLOCK = 2048, 1 << 24
@@ -217,7 +218,7 @@ def _write(rows: Iterable[dict[str, Any]], file: IO[str], kind: str, header: lis
         if kind == ".csv":
             writer.writerow(cells)
         else:
-            file.write("\t".join(map(_tsv_cell, cells)) + "\n")
+            file.write(tsv_line(cells))
 
     if kind != ".jsonl":
         write_cells(header)
@@ -248,11 +249,6 @@ def _spooled(files: tuple[str, ...], format: str | None) -> Iterator[tuple[str, 
 
 def _cell(value: Any) -> Any:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
-
-
-def _tsv_cell(value: Any) -> str:
-    # A TSV has no quotes, so that its cells cannot contain what separates them.
-    return " ".join(str(value).replace("\r", "\n").replace("\t", "\n").split("\n"))
 
 
 def _plain(label: Any) -> str:

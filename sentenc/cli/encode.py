@@ -1,4 +1,4 @@
-"""``sentenc encode``: a file of texts to a file of vectors."""
+"""The command ``sentenc encode``: encodes a file of texts into a file of vectors."""
 
 import os
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from sentenc.io.progress import progress_bar
 from sentenc.io.text import open_text, read_texts
 from sentenc.io.vectors import Block, known_suffixes, write_vectors
 
-_BLOCK = 8192
+_TEXTS_PER_BLOCK = 8192
 
 
 @click.command("encode")
@@ -24,32 +24,37 @@ _BLOCK = 8192
     "--output",
     required=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where to: .npy, .npz, .parquet or .jsonl.",
+    help="Output file: .npy, .npz, .parquet or .jsonl.",
 )
-@click.option("-m", "--model", default="cse-en", show_default=True, help="Name, folder or Hub id.")
-@click.option("--field", help="The input is JSON lines; the text is this field.")
+@click.option(
+    "-m", "--model", default="cse-en", show_default=True, help="Name, folder or Hub id of the encoder."
+)
+@click.option("--field", help="Read JSON lines, with the text in this field.")
 @click.option("--normalize", is_flag=True, help="Scale every vector to unit length.")
-@click.option("--truncate-dim", type=int, help="Keep the first so many dimensions.")
+@click.option("--truncate-dim", type=int, help="Number of leading dimensions to keep.")
 @click.option("--dtype", default="float32", show_default=True, type=click.Choice(["float32", "float16"]))
 @click.option(
     "--on-overflow",
     default="warn",
     show_default=True,
     type=click.Choice(["warn", "error", "ignore"]),
-    help="About texts that are too long.",
+    help="What to do with texts that are too long.",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="Threads that encode; all cores by default.")
 @click.option(
-    "--compute", type=click.Choice(["float32", "int8"]), help="What a BERT multiplies in; float32 by default."
+    "--compute",
+    type=click.Choice(["float32", "int8"]),
+    help="Number type of the matrix products of a BERT; float32 by default.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 def encode_command(
     file: str, output: Path, model: str, field: str | None, normalize: bool, truncate_dim: int | None,
     dtype: str, on_overflow: OnOverflow, threads: int | None, compute: Compute | None, quiet: bool,
 ) -> None:  # fmt: skip
-    """Encode FILE, one text a line (- or nothing: standard input; .gz and .xz are understood).
+    """Encode FILE, which contains one text per line, plain or compressed (.gz, .xz).
 
-    The output appears when it is complete; an interrupted run leaves nothing, or the older file.
+    Without FILE, or with -, read standard input. The output file is replaced when it is complete: an
+    interrupted run changes nothing.
     """
     if output.suffix not in known_suffixes():
         raise click.BadParameter(
@@ -83,7 +88,7 @@ def _blocks(
     dtype: str,
     on_overflow: OnOverflow,
 ) -> Iterator[Block]:
-    while block := list(islice(texts, _BLOCK)):
+    while block := list(islice(texts, _TEXTS_PER_BLOCK)):
         yield (
             block,
             encoder.encode(

@@ -1,4 +1,4 @@
-"""``sentenc index``: build an index out of files, add to it, delete from it, look at it."""
+"""The commands ``sentenc index``: build, extend, optimize and inspect indexes."""
 
 import json
 import time
@@ -20,7 +20,7 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 
 @click.group("index")
 def index_group() -> None:
-    """Build, extend and inspect indexes, the folders that `sentenc search` looks in."""
+    """Build, extend and inspect the indexes that `sentenc search` searches."""
 
 
 @index_group.command("add")
@@ -28,21 +28,21 @@ def index_group() -> None:
 @click.argument("files", nargs=-1, required=True)
 @record_options
 @id_option
-@click.option("--update", is_flag=True, help="Replace items whose ids are there already.")
-@click.option("-m", "--model", help="By default the one that built the index.")
+@click.option("--update", is_flag=True, help="Replace items whose ids are already in the index.")
+@click.option("-m", "--model", help="Encoder; by default the one that built the index.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 def add_command(
     index: Path, files: tuple[str, ...], update: bool, model: str | None, quiet: bool, **reading: Any
 ) -> None:
     """Add the records of FILES to INDEX.
 
-    Every 65,536 records are saved; what is saved, an error or an interruption further on does not undo.
+    The index is saved every 65,536 records. A later error or interruption does not undo what has been saved.
     """
     from sentenc.cli.index_build import blocks
     from sentenc.retrieval import Index
 
     if update and reading["id_field"] is None:
-        raise click.UsageError("--update needs --id-field")
+        raise click.UsageError("--update requires --id-field")
     opened = Index.open(index, model)
     done, replaced, started = 0, 0, time.perf_counter()
     try:
@@ -67,9 +67,9 @@ def add_command(
 @index_group.command("delete")
 @click.argument("index", type=_FOLDER)
 @click.argument("ids", nargs=-1)
-@click.option("--ids-from", metavar="FILE", help="A file of ids, one a line (-: standard input).")
+@click.option("--ids-from", metavar="FILE", help="File of ids, one per line; - is standard input.")
 def delete_command(index: Path, ids: tuple[str, ...], ids_from: str | None) -> None:
-    """Delete the items of some IDS from INDEX. A number means the item numbered so, unless an id is spelt so."""
+    """Delete the items with the given IDS from INDEX. Digits are a str id if INDEX has it, else an int id."""
     from sentenc.io.text import open_text
     from sentenc.retrieval import Index
 
@@ -78,11 +78,11 @@ def delete_command(index: Path, ids: tuple[str, ...], ids_from: str | None) -> N
         with open_text(ids_from) as lines:
             names += [line for line in lines if line]
     if not names and ids_from is None:
-        raise click.UsageError("got no id, expected one or more, or --ids-from")
+        raise click.UsageError("pass at least one id, or --ids-from")
     opened = Index.open(index, encoder=False)
     known = {name: _resolve(opened, name) for name in dict.fromkeys(names)}
-    missing = [name for name, found in known.items() if found is None]
-    deleted = opened.delete(list(dict.fromkeys(found for found in known.values() if found is not None)))
+    missing = [name for name, item_id in known.items() if item_id is None]
+    deleted = opened.delete(list(dict.fromkeys(item_id for item_id in known.values() if item_id is not None)))
     if deleted:
         opened.save()
     if missing:
@@ -100,7 +100,7 @@ def delete_command(index: Path, ids: tuple[str, ...], ids_from: str | None) -> N
 @click.option("--json", "as_json", is_flag=True, help="Print everything, as JSON.")
 @click.option("--verify", is_flag=True, help="Check the hash of every file first.")
 def info_command(index: Path, as_json: bool, verify: bool) -> None:
-    """Show what INDEX is: items, encoder, structure, recall, size."""
+    """Show the items, encoder, ANN index, recall and size of INDEX."""
     from sentenc.retrieval import Index
 
     opened = Index.open(index, encoder=False)
@@ -124,7 +124,7 @@ def info_command(index: Path, as_json: bool, verify: bool) -> None:
 @index_group.command("optimize")
 @click.argument("index", type=_FOLDER)
 def optimize_command(index: Path) -> None:
-    """Drop what was deleted from INDEX, and build its search structure anew if it has grown past it."""
+    """Remove deleted items from INDEX, and rebuild its ANN index if too many items are outside it."""
     from sentenc.cli.index_build import summary
     from sentenc.retrieval import Index
 
@@ -139,14 +139,14 @@ index_group.add_command(build_command)
 
 
 def _add(index: "Index", block: list["Record"], update: bool) -> int:
-    """Adds a block, or updates those that are there; how many of its records replaced an item."""
+    """Adds or updates a block of records; returns the number of records that replaced an item."""
     if block[0].id is None:
         index.add([r.text for r in block], payloads=[r.payload for r in block])
         return 0
     if not update:
         index.add([r.text for r in block], ids=_ids(block), payloads=[r.payload for r in block])
         return 0
-    # Of several records with one id the last counts.
+    # If several records have the same id, the last one counts.
     latest = list({record.id: record for record in block}.values())
     old = [record for record in latest if record.id in index]
     new = [record for record in latest if record.id not in index]
@@ -179,6 +179,6 @@ def _advise(index: "Index", folder: Path) -> None:
     outside = info["items"] + info["deleted"] - covered
     if info["to be searched by"] not in ("exact", "hamming") and outside > 0.1 * info["items"]:
         click.echo(
-            f"{outside:,} items are outside the search structure, which is slow: sentenc index optimize {folder}",
+            f"{outside:,} items are outside the ANN index, which makes searches slow: sentenc index optimize {folder}",
             err=True,
         )

@@ -1,4 +1,4 @@
-"""``sentenc index build``: files to an index, block by block, and on from where a killed run was."""
+"""The command ``sentenc index build``: builds an index block by block, and resumes interrupted builds."""
 
 import os
 import time
@@ -17,25 +17,27 @@ if TYPE_CHECKING:
     from sentenc.io.records import Record
     from sentenc.retrieval import Index
 
-# Records, and characters, that are in memory at a time and become one commit.
-BLOCK = 65_536
-_CHARACTERS = 1 << 26
+# Limits of the records that are in memory at a time and become one commit.
+RECORDS_PER_COMMIT = 65_536
+_CHARACTERS_PER_COMMIT = 1 << 26
 
 
 @click.command("build")
 @click.argument("files", nargs=-1, required=True)
 @click.option("-o", "--output", required=True, metavar="INDEX", help="Folder of the index.",
               type=click.Path(file_okay=False, path_type=Path))  # fmt: skip
-@click.option("-m", "--model", default="cse-en", show_default=True, help="Name, folder or Hub id.")
+@click.option(
+    "-m", "--model", default="cse-en", show_default=True, help="Name, folder or Hub id of the encoder."
+)
 @record_options
 @id_option
 @click.option("--metric", default="cosine", show_default=True, type=click.Choice(["cosine", "dot"]))
-@click.option("--kind", default="auto", show_default=True, help="How it is searched.",
+@click.option("--kind", default="auto", show_default=True, help="How the index is searched.",
               type=click.Choice(["auto", "exact", "ivf", "ivfpq", "hnsw"]))  # fmt: skip
-@click.option("--store", default="float32", show_default=True, help="How vectors are kept.",
+@click.option("--store", default="float32", show_default=True, help="Type of the stored vectors.",
               type=click.Choice(["float32", "float16", "int8", "binary"]))  # fmt: skip
 @click.option("--threads", type=click.IntRange(min=1), help="Threads that encode; all cores by default.")
-@click.option("--overwrite", is_flag=True, help="Replace the index that is there.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing index.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 def build_command(
     files: tuple[str, ...], output: Path, model: str, metric: str, kind: str, store: str,
@@ -43,9 +45,9 @@ def build_command(
 ) -> None:  # fmt: skip
     """Build an index of the records of FILES (- is standard input).
 
-    Text (a record a line), CSV, TSV, JSON lines and Parquet, all but the last also .gz and .xz. Fields
-    other than text and id are kept as the item's payload. Every 65,536 records are saved: the same
-    command goes on where an interrupted one was.
+    FILES are text (a record per line), CSV, TSV, JSON lines or Parquet; all but Parquet may be compressed
+    (.gz, .xz). Fields other than text and id become the item's payload. The index is saved every 65,536
+    records, and the same command resumes an interrupted build.
     """
     from sentenc.retrieval import Index
 
@@ -59,7 +61,7 @@ def build_command(
         index.encoder = sentenc.load(model, threads=threads)
     try:
         with open_records(files, "indexing", quiet, **reading) as records:
-            # They were read, and understood, by the run that saved them.
+            # The interrupted run has read and saved these records.
             next(islice(records, done, done), None)
             for block in blocks(records):
                 index.add(
@@ -80,12 +82,12 @@ def build_command(
 
 
 def blocks(records: Iterator["Record"]) -> Iterator[list["Record"]]:
-    """Lists of up to 65,536 records, of fewer where texts are long."""
-    return record_blocks(records, BLOCK, _CHARACTERS)
+    """Yields lists of 65,536 records, or of fewer if their texts are long."""
+    return record_blocks(records, RECORDS_PER_COMMIT, _CHARACTERS_PER_COMMIT)
 
 
 def summary(index: "Index", seconds: float) -> str:
-    """An index in a line: items, dimensions, kind, recall, time, size."""
+    """Returns one line about an index: items, dimensions, kind, recall, time, size."""
     info = index.info()
     structure = info["structure"]
     recall = "" if structure is None else f", recall@10 {structure['recall'][str(structure['effort'])]:.3f}"
@@ -98,7 +100,7 @@ def summary(index: "Index", seconds: float) -> str:
 def _begin(
     new: "Index", output: Path, model: str, plan: dict[str, Any], overwrite: bool
 ) -> tuple["Index", int]:
-    """The index to go on with, and how many records it holds already."""
+    """Returns the index to extend, and the number of records that it already contains."""
     from sentenc.retrieval import Index
     from sentenc.retrieval.manifest import is_index, read_manifest
 
@@ -129,7 +131,7 @@ def _begin(
 
 
 def _source(file: str) -> dict[str, Any]:
-    # A file that has changed since is another source.
+    # A file that has changed is another source.
     if file == "-":
         return {"path": file, "size": None, "mtime_ns": None}
     status = os.stat(file)

@@ -1,6 +1,5 @@
-"""``sentenc mine``: near-duplicates and paraphrases within a file."""
+"""The command ``sentenc mine``: finds near-duplicates and paraphrases within a file."""
 
-import csv
 import json
 import sys
 import time
@@ -14,25 +13,34 @@ import click
 import sentenc
 from sentenc.cli.record_files import record_options
 from sentenc.io.records import open_records
+from sentenc.io.tables import tsv_line
 from sentenc.texts import replace_lone_surrogates
 
 if TYPE_CHECKING:
     from sentenc.retrieval.mining import MinedPairs
 
-Rows = Iterable[dict[str, Any]]
+OutputRows = Iterable[dict[str, Any]]
 
 
 @click.command("mine")
 @click.argument("file")
 @click.option(
-    "--threshold", default=0.9, show_default=True, type=click.FloatRange(-1, 1), help="Least cosine."
+    "--threshold",
+    default=0.9,
+    show_default=True,
+    type=click.FloatRange(-1, 1),
+    help="Minimum cosine of a pair.",
 )
-@click.option("-m", "--model", default="cse-en", show_default=True, help="Name, folder or Hub id.")
+@click.option(
+    "-m", "--model", default="cse-en", show_default=True, help="Name, folder or Hub id of the encoder."
+)
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path),
-              help="Where to: .tsv or .jsonl. By default standard output, as TSV.")  # fmt: skip
+              help="Output file, .tsv or .jsonl; by default TSV to standard output.")  # fmt: skip
 @click.option("--top", default=1_000_000, show_default=True, type=click.IntRange(min=1),
-              help="At most so many pairs, the best.")  # fmt: skip
-@click.option("--groups", is_flag=True, help="Write groups of lines that pairs connect, not the pairs.")
+              help="Maximum number of pairs; the best are written.")  # fmt: skip
+@click.option(
+    "--groups", is_flag=True, help="Write groups of lines that are connected by pairs, instead of pairs."
+)
 @record_options
 @click.option("--threads", type=click.IntRange(min=1), help="Threads that encode; all cores by default.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bars and no summary.")
@@ -40,10 +48,10 @@ def mine_command(
     file: str, threshold: float, model: str, output: Path | None, top: int, groups: bool,
     threads: int | None, quiet: bool, **reading: Any,
 ) -> None:  # fmt: skip
-    """Find the pairs of texts in FILE (- is standard input) that are alike, best first.
+    """Find pairs of similar texts in FILE (- is standard input), best first.
 
-    A text that occurs again is paired once, with its first occurrence. Beyond 200,000 texts an index
-    proposes the pairs (extra "retrieval"), and can miss some.
+    A repeated text is paired once, with its first occurrence. With more than 200,000 texts an index
+    proposes the pairs (extra "retrieval") and may miss some.
     """
     from sentenc.retrieval.mining import mine_pairs
 
@@ -67,10 +75,10 @@ def mine_command(
     with _writable(output) as target:
         _write(target, rows, as_json)
     if not quiet:
-        _tell(pairs, len(texts), threshold, time.perf_counter() - started)
+        _print_summary(pairs, len(texts), threshold, time.perf_counter() - started)
 
 
-def _pairs(pairs: "MinedPairs", texts: list[str], lines: list[int]) -> Rows:
+def _pairs(pairs: "MinedPairs", texts: list[str], lines: list[int]) -> OutputRows:
     for score, left, right in pairs:
         yield {
             "score": round(score, 6),
@@ -81,7 +89,7 @@ def _pairs(pairs: "MinedPairs", texts: list[str], lines: list[int]) -> Rows:
         }
 
 
-def _groups(pairs: "MinedPairs", texts: list[str], lines: list[int], as_json: bool) -> Rows:
+def _groups(pairs: "MinedPairs", texts: list[str], lines: list[int], as_json: bool) -> OutputRows:
     from sentenc.retrieval.mining import group_pairs
 
     for number, group in enumerate(group_pairs(len(texts), pairs.left, pairs.right), 1):
@@ -103,19 +111,17 @@ def _writable(output: Path | None) -> Iterator[TextIO]:
         yield file
 
 
-def _write(target: TextIO, rows: Rows, as_json: bool) -> None:
-    # TSV is quoted as CSV is: a text with tabs or line ends reads back as it was.
-    writer = csv.writer(target, delimiter="\t", lineterminator="\n")
+def _write(target: TextIO, rows: OutputRows, as_json: bool) -> None:
     for number, row in enumerate(rows):
         if as_json:
             target.write(json.dumps(row) + "\n")
             continue
         if number == 0:
-            writer.writerow(row)
-        writer.writerow(map(replace_lone_surrogates, map(str, row.values())))
+            target.write(tsv_line(row))
+        target.write(tsv_line(replace_lone_surrogates(str(value)) for value in row.values()))
 
 
-def _tell(pairs: "MinedPairs", texts: int, threshold: float, seconds: float) -> None:
+def _print_summary(pairs: "MinedPairs", texts: int, threshold: float, seconds: float) -> None:
     cut = "" if pairs.total == len(pairs) else f", the best {len(pairs):,} of them written"
     missing = "" if pairs.exact else "; proposed by an index, so some may be missing"
     click.echo(

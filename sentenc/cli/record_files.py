@@ -1,4 +1,4 @@
-"""What the commands that read records share: their options, and reading with a progress bar."""
+"""Shared options of the commands that read records."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,18 +9,20 @@ from sentenc.io.formats import FORMATS
 
 
 def record_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options about how to read files."""
+    """Adds the options ``--format`` and ``--text-field`` to a command."""
     for option in (
         click.option(
-            "--format", type=click.Choice(FORMATS), help="Of the files; by default their suffixes say."
+            "--format",
+            type=click.Choice(FORMATS),
+            help="Format of the files; by default that of their suffixes.",
         ),
-        click.option("--text-field", help="The field with the text; by default the obvious one."),
+        click.option("--text-field", help="Field with the text; by default the most likely one."),
     ):
         command = option(command)
     return command
 
 
 def id_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The option about ids."""
-    option = click.option("--id-field", help="The field with ids; by default items are numbered.")
+    """Adds the option ``--id-field`` to a command."""
+    option = click.option("--id-field", help="Field with the ids; by default items are numbered.")
     return option(command)

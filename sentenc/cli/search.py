@@ -1,4 +1,4 @@
-"""``sentenc search``: ask an index, once, line by line, or at a prompt."""
+"""The command ``sentenc search``: searches an index once, line by line, or at a prompt."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from sentenc.texts import replace_lone_surrogates
 if TYPE_CHECKING:
     from sentenc.retrieval import Hit, Index
 
-# Control characters do nothing good in a terminal; a text may come from anywhere.
+# Control characters of a foreign text could change the state of the terminal.
 _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
 _PROMPT = "> "
 
@@ -25,23 +25,25 @@ _PROMPT = "> "
 @click.command("search")
 @click.argument("index", type=click.Path(file_okay=False, path_type=Path))
 @click.argument("queries", nargs=-1, metavar="[QUERY]...")
-@click.option("-k", default=10, show_default=True, type=click.IntRange(min=1), help="Items for each query.")
-@click.option("--json", "as_json", is_flag=True, help="An object for each query, a line each.")
-@click.option("-m", "--model", help="By default the one that built the index.")
-@click.option("--force", is_flag=True, help="Search with another model than the one that built the index.")
+@click.option(
+    "-k", default=10, show_default=True, type=click.IntRange(min=1), help="Number of items per query."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per query, one per line.")
+@click.option("-m", "--model", help="Encoder; by default the one that built the index.")
+@click.option("--force", is_flag=True, help="Accept another encoder than the one that built the index.")
 def search_command(
     index: Path, queries: tuple[str, ...], k: int, as_json: bool, model: str | None, force: bool
 ) -> None:
-    """Search INDEX: rank, score, id, text and payload of what is nearest to each QUERY.
+    """Print rank, score, id, text and payload of the items in INDEX that are nearest to each QUERY.
 
-    Without a query: a prompt, or one query a line from a pipe.
+    Without a query, open a prompt, or read one query per line from a pipe.
     """
     from sentenc.retrieval import Index
 
     opened = Index.open(index, model, force=force)
     if opened.encoder is None:
         raise click.ClickException(
-            f"{index} holds vectors by an encoder without a name: name one with --model"
+            f"{index} was built by an encoder without a name: name an encoder with --model"
         )
     if not queries and sys.stdin.isatty():
         _prompt(opened, k, as_json)
@@ -61,7 +63,7 @@ def _piped() -> Iterator[str]:
 
 
 def _prompt(index: "Index", k: int, as_json: bool) -> None:
-    """Answers what is typed until an empty line or the end of input; ``:k 20`` changes k."""
+    """Answers queries until an empty line or the end of input; ``:k 20`` changes k."""
     with suppress(ImportError):
         import readline  # noqa: F401  (gives input() history and editing, where there is one)
     click.echo(f"{len(index):,} items. :k 20 shows 20 of them; an empty line ends.", err=True)
@@ -78,7 +80,7 @@ def _prompt(index: "Index", k: int, as_json: bool) -> None:
             if number.isdecimal() and int(number) > 0:
                 k = int(number)
             else:
-                click.echo(f"k is {number!r}, expected a number of 1 or more: :k 20", err=True)
+                click.echo(f"k is {number!r}, expected a number of at least 1: :k 20", err=True)
             continue
         started = time.perf_counter()
         _answer(index, line, k, as_json, heading=False)
@@ -102,7 +104,7 @@ def _answer(index: "Index", query: str, k: int, as_json: bool, heading: bool) ->
 
 
 def _lines(hits: list["Hit"], width: int | None) -> Iterator[str]:
-    """A line for each hit, of no more than ``width`` columns; payloads dim, where there is room."""
+    """Yields one line of at most ``width`` columns per hit, with a dim payload if there is room."""
     names = [_one_line(str(hit.id)) for hit in hits]
     scores = [f"{hit.score:.4f}" for hit in hits]
     columns, digits = (max(map(_columns, part), default=0) for part in (names, scores))
@@ -114,7 +116,7 @@ def _lines(hits: list["Hit"], width: int | None) -> Iterator[str]:
         if width is not None:
             text = _cut(text, max(width - _columns(head), 0))
             room = width - _columns(head) - _columns(text) - 2
-            # A stub of a payload tells nothing.
+            # The first few characters of a payload are of no use.
             payload = _cut(payload, room) if room >= min(8, _columns(payload)) else ""
         if payload:
             text += ("  " if text else "") + click.style(payload, dim=True)
@@ -126,22 +128,22 @@ def _one_line(text: str) -> str:
 
 
 def _cut(text: str, width: int) -> str:
-    """As much of a text as fits into so many columns, ending in "…" if that is not all."""
+    """Returns the beginning of a text that fits into ``width`` columns, with "…" at the end if it is cut."""
     if _columns(text) <= width:
         return text
     if width < 1:
         return ""
-    kept, used = [], 1
+    head, used = [], 1
     for char in text:
         used += _columns(char)
         if used > width:
             break
-        kept.append(char)
-    return "".join(kept).rstrip() + "…"
+        head.append(char)
+    return "".join(head).rstrip() + "…"
 
 
 def _columns(text: str) -> int:
-    """Columns of a terminal that a text takes: two for East Asian wide characters, none for accents."""
+    """Returns the width of a text in a terminal: two for East Asian wide characters, none for accents."""
     if text.isascii():
         return len(text)
     return sum(

@@ -13,7 +13,7 @@ Every part of the library that reads a table maps the columns of these rows. The
 import csv
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ Row = dict[str, Any] | Malformed | None
 Selection = tuple[Any, ...] | Malformed | None
 _Cells = Iterator[tuple[int, list[str] | Malformed | None]]
 _Lines = Iterator[tuple[int, str | Malformed]]
+_SEPARATORS_TO_SPACES = str.maketrans("\t\r\n", "   ")
 # The part of a file from which its number of rows is estimated.
 _BYTES_OF_SAMPLE = 1 << 18
 
@@ -146,6 +147,11 @@ def estimate_rows(path: str) -> float:
     except DECOMPRESSION_ERRORS as error:
         raise TextFileError(f"{path}, at its beginning: {error}") from error
     return max(1, n_lines) * size / len(head) if head else 0.0
+
+
+def tsv_line(values: Iterable[Any]) -> str:
+    """Returns a line of TSV with its end. TSV has no quotes: tabs and line ends within a value become spaces."""
+    return "\t".join(str(value).translate(_SEPARATORS_TO_SPACES) for value in values) + "\n"
 
 
 def _table_format(path: str, format: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Exact search: every row is looked at, block by block, straight from where it lies."""
+"""Exact search: compares every row, block by block, directly from the memory-mapped files."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,29 +11,29 @@ from sentenc.retrieval.segments import Segment
 
 Scored = tuple[FloatArray, npt.NDArray[np.int64]]
 
-# Numbers in a block of scores, and in a block of rows that have to be decoded first.
-_NUMBERS = 1 << 20
-_QUERIES = 256
+# Numbers in a block of scores, and in a block of decoded rows.
+_NUMBERS_PER_BLOCK = 1 << 20
+_QUERIES_PER_BLOCK = 256
 
 
 def scan(
     segments: Sequence[Segment], deleted: npt.NDArray[np.bool_], queries: FloatArray, k: int, first: int = 0
 ) -> Scored:
-    """The k rows from ``first`` on with the largest dot products.
+    """Returns the k rows with the largest dot products, among those from ``first`` on.
 
     Args:
         segments: The rows, in order.
-        deleted: (n,) rows to pass over.
-        queries: (q, d).
-        k: At most so many a query.
-        first: Rows before it are left out.
+        deleted: Whether each row is deleted, (n,) bool.
+        queries: (q, d) float32.
+        k: Maximum number of rows per query.
+        first: First row to compare.
 
     Returns:
-        Scores (q, k) and rows (q, k), best first, ties by row; -inf and -1 where there are fewer than k.
+        Scores (q, k) and rows (q, k), best first, ties by row; -inf and -1 if there are fewer than k.
     """
     parts = [
-        _scan(segments, deleted, queries[i : i + _QUERIES], k, first)
-        for i in range(0, len(queries), _QUERIES)
+        _scan(segments, deleted, queries[i : i + _QUERIES_PER_BLOCK], k, first)
+        for i in range(0, len(queries), _QUERIES_PER_BLOCK)
     ]
     if not parts:
         return np.zeros((0, k), np.float32), np.zeros((0, k), np.int64)
@@ -47,12 +47,12 @@ def _scan(
     scores, rows, counts = empty_heaps(len(queries), k)
     for segment, start, block in _blocks(segments, first, len(queries)):
         quantizer = segment.quantizer
-        # A step and a start a dimension move to the query's side: the codes are multiplied as they are.
+        # The step and the start of each dimension are applied to the query, so that codes need no decoding.
         products = (queries * quantizer.step) @ quantizer.digits(np.asarray(segment.codes[block])).T
         if quantizer.start.any():
             products += (queries @ quantizer.start)[:, None]
-        gone = deleted[start : start + products.shape[1]]
-        add_block(np.ascontiguousarray(products, np.float32), start, gone, scores, rows, counts)
+        is_deleted = deleted[start : start + products.shape[1]]
+        add_block(np.ascontiguousarray(products, np.float32), start, is_deleted, scores, rows, counts)
     return best_first(scores, rows)
 
 
@@ -65,7 +65,7 @@ def best_first(scores: FloatArray, rows: npt.NDArray[np.int64], k: int | None = 
 def gather(
     segments: Sequence[Segment], starts: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
 ) -> FloatArray:
-    """Vectors of rows (m,) wherever they lie: (m, d). ``starts`` (s,) is the first row of each segment."""
+    """Returns the vectors (m, d) of rows (m,) of any segment; ``starts`` (s,) are the segments' first rows."""
     vectors = np.empty((len(rows), segments[0].quantizer.dim), np.float32)
     home = np.searchsorted(starts, rows, "right") - 1
     for index in np.unique(home):
@@ -77,9 +77,9 @@ def gather(
 def _blocks(segments: Sequence[Segment], first: int, queries: int) -> Iterator[tuple[Segment, int, slice]]:
     start = 0
     for segment in segments:
-        # Rows in float32 are multiplied where they lie; others are made float32 block by block.
+        # Rows in float32 are multiplied in place; others are converted to float32 block by block.
         width = 1 if segment.codes.dtype == np.float32 else segment.quantizer.dim
-        size = max(1024, _NUMBERS // max(queries, width))
+        size = max(1024, _NUMBERS_PER_BLOCK // max(queries, width))
         for low in range(max(0, first - start), len(segment), size):
             yield segment, start + low, slice(low, min(low + size, len(segment)))
         start += len(segment)

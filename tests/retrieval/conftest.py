@@ -23,7 +23,7 @@ def model(tmp_path_factory):
 @pytest.fixture
 def folder_of_its_own(monkeypatch, tmp_path):
     """The working folder; commits of 30 records."""
-    monkeypatch.setattr(index_build, "BLOCK", 30)
+    monkeypatch.setattr(index_build, "RECORDS_PER_COMMIT", 30)
     monkeypatch.chdir(tmp_path)
 
 

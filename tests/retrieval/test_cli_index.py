@@ -22,7 +22,7 @@ def killed(*arguments, saves):
 import os, signal
 from sentenc.cli import index_build, main
 from sentenc.retrieval import Index
-index_build.BLOCK = 30
+index_build.RECORDS_PER_COMMIT = 30
 save, saves = Index.save, []
 def save_and_die(*arguments):
     save(*arguments)
@@ -193,7 +193,7 @@ def test_error_in_a_later_block_leaves_the_earlier_ones(model, tmp_path):
     (tmp_path / "a.jsonl").write_text("\n".join(rows))
     _, err = build("a.jsonl", "-o", "index", "--id-field", "id", model=model, code=1)
     assert "60 records are indexed" in err
-    assert "5, which the index has already" in err
+    assert "ids[10] is 5" in err
 
 
 def test_add_and_update(model, rows, lines, tmp_path):
@@ -214,7 +214,7 @@ def test_add_and_update(model, rows, lines, tmp_path):
     ]
     assert len(index) == 201
     _, err = run("index", "add", "index", lines, "--update", code=2)
-    assert "--update needs --id-field" in err
+    assert "--update requires --id-field" in err
     assert run("index", "add", "index", lines, "-q") == ("", "")
     run("index", "add", "none", lines, code=1)
 
@@ -257,7 +257,7 @@ def test_delete(model, rows, lines, tmp_path):
     run("index", "delete", "index", "--ids-from", "-", stdin="23\n")
     assert len(Index.open("index")) == 94
     _, err = run("index", "delete", "index", code=2)
-    assert "got no id" in err
+    assert "at least one id" in err
     _, err = run("index", "optimize", "index")
     assert err.startswith("94 items")
 
@@ -272,7 +272,7 @@ def test_long_fields_of_csv_are_read(model, tmp_path):
 
 
 def test_long_texts_make_smaller_blocks(model, lines, monkeypatch):
-    monkeypatch.setattr(index_build, "_CHARACTERS", 100)
+    monkeypatch.setattr(index_build, "_CHARACTERS_PER_COMMIT", 100)
     saved = []
     save = index_build._save
     monkeypatch.setattr(index_build, "_save", lambda *a, **o: (saved.append(a[3]), save(*a, **o)))
