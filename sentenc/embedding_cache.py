@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from sentenc.errors import CacheError, MissingVectorError
 from sentenc.io.atomic import replacing_file
+from sentenc.io.disk_full import save_array
 from sentenc.io.progress import Bar
 
 # A function from n texts to their vectors (n, dim).
@@ -180,7 +181,7 @@ class EmbeddingCache:
         path = self.folder / f"vectors-{blake2b(keys.tobytes(), digest_size=_KEY_BYTES).hexdigest()}.npy"
         for target, array in ((_key_file(path), keys), (path, vectors)):
             with replacing_file(target) as temporary, open(temporary, "wb") as file:
-                np.save(file, array)
+                save_array(file, array)
         self._insert(*self._read_shard(path))
 
     def _insert(self, keys: npt.NDArray[np.uint8], vectors: npt.NDArray[Any]) -> None:

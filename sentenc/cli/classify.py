@@ -17,6 +17,7 @@ import numpy as np
 from sentenc.cli.label_columns import choose_columns
 from sentenc.errors import TextFileError
 from sentenc.io.atomic import replacing_file
+from sentenc.io.disk_full import naming_full_disk
 from sentenc.io.formats import FORMATS
 from sentenc.io.labeled import Columns, column_names, texts_of
 from sentenc.io.records import Record, open_records, record_blocks
@@ -242,8 +243,9 @@ def _spooled(files: tuple[str, ...], format: str | None) -> Iterator[tuple[str, 
         yield files
         return
     with tempfile.NamedTemporaryFile(prefix="standard-input-") as file:
-        shutil.copyfileobj(sys.stdin.buffer, file)
-        file.flush()
+        with naming_full_disk(Path(file.name)):
+            shutil.copyfileobj(sys.stdin.buffer, file)
+            file.flush()
         yield tuple(file.name if name == "-" else name for name in files)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sentenc.io.disk_full import naming_full_disk
+
 
 @contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
@@ -16,8 +18,9 @@ def replacing_file(path: Path) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        sync_file(temporary)
+        with naming_full_disk(path, temporary):
+            yield temporary
+            sync_file(temporary)
         # mkstemp's files are for the owner alone; ours are what any new file would be.
         umask = os.umask(0)
         os.umask(umask)
@@ -54,9 +57,10 @@ def replacing_folder(folder: Path, marker: str, refusal: type[Exception], kind: 
     staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         staging.chmod(0o755)
-        yield staging
-        for path in staging.rglob("*"):
-            _settle(path)
+        with naming_full_disk(folder, staging):
+            yield staging
+            for path in staging.rglob("*"):
+                _settle(path)
         if folder.exists():
             _exchange(staging, folder)
         else:

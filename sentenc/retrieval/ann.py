@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.errors import IndexFormatError, MissingExtraError
+from sentenc.io.disk_full import naming_full_disk
 from sentenc.retrieval.exact_search import Scored, gather
 from sentenc.retrieval.quantization import FloatArray
 from sentenc.retrieval.segments import Segment
@@ -139,7 +140,9 @@ def build(
 
     def write() -> None:
         nonlocal written
-        faiss.write_index(index, str(folder / f"shard-{written:04d}.faiss"))
+        path = folder / f"shard-{written:04d}.faiss"
+        with naming_full_disk(path):
+            faiss.write_index(index, str(path))
         written += 1
         index.reset()
 

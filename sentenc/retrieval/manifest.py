@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from sentenc.errors import IndexFormatError, IndexLockedError
 from sentenc.io.atomic import replacing_file, sync_file, sync_folder
+from sentenc.io.disk_full import naming_full_disk, save_array
 
 FORMAT_VERSION = 1
 MANIFEST, LOCK = "index.json", "lock"
@@ -153,8 +153,8 @@ def remove_unnamed(folder: Path, manifest: Manifest) -> None:
 
 def write_array(path: Path, array: npt.NDArray[Any]) -> None:
     """Writes a ``.npy`` file, on disk for certain when this returns."""
-    with open(path, "wb") as file:
-        np.save(file, array)
+    with naming_full_disk(path), open(path, "wb") as file:
+        save_array(file, array)
     sync_file(path)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.io.atomic import sync_file, sync_folder
+from sentenc.io.disk_full import naming_full_disk
 from sentenc.retrieval.items import Id, Item, Payload, hash_ids, pack_items, unpack_item
 from sentenc.retrieval.manifest import write_array
 from sentenc.retrieval.quantization import FloatArray, Quantizer
@@ -112,7 +113,8 @@ class Segment:
             arrays |= {HASHES: self.hashes, ORDER: self.order}
         for name, array in arrays.items():
             write_array(folder / name, array)
-        (folder / ITEMS).write_bytes(self.data)
+        with naming_full_disk(folder / ITEMS):
+            (folder / ITEMS).write_bytes(self.data)
         sync_file(folder / ITEMS)
         sync_folder(folder)
 

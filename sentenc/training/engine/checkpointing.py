@@ -24,8 +24,9 @@ def save_state(path: Path, state: Mapping[str, Any], settings: Mapping[str, Any]
         state: Tensors, numbers, strings, and lists and dicts of these.
         settings: JSON values that identify the run; :func:`load_state` compares them.
     """
-    with replacing_file(path) as temporary:
-        torch.save({"version": _VERSION, "settings": json.dumps(settings), "state": dict(state)}, temporary)
+    # PyTorch's own files do not report why they could not be written.
+    with replacing_file(path) as temporary, open(temporary, "wb") as file:
+        torch.save({"version": _VERSION, "settings": json.dumps(settings), "state": dict(state)}, file)
 
 
 def load_state(path: Path, settings: Mapping[str, Any], free: Collection[str] = ()) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from sentenc.errors import MissingExtraError
 from sentenc.figures import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, YELLOW, new_figure, save_figure
 from sentenc.io.atomic import replacing_file
+from sentenc.io.disk_full import naming_full_disk
 
 _LOSS_COLORS = (BLUE, GREEN, PINK, YELLOW, SKY, BLACK)
 _DEV_COLOR = ORANGE
@@ -34,7 +35,7 @@ class RunLog:
 
     def add(self, row: dict[str, Any]) -> None:
         """Appends a row to the file."""
-        with open(self.path, "a", encoding="utf-8") as file:
+        with naming_full_disk(self.path), open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
     def truncate(self, step: int) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sentenc.embedding_cache import EmbeddingCache
 from sentenc.io.atomic import replacing_file
+from sentenc.io.disk_full import naming_full_disk
 from sentenc.io.progress import progress_bar
 from sentenc.registry import load
 from sentenc.training.augmentation.augment import augment, words_of
@@ -52,7 +53,7 @@ def augmented_examples(
             first=first,
             show_progress_bar=show_progress_bar,
         )
-        with open(unfinished, "a", encoding="utf-8", newline="\n") as file:
+        with naming_full_disk(unfinished), open(unfinished, "a", encoding="utf-8", newline="\n") as file:
             for number, example in stream:
                 file.write("\t".join([str(number), *example]) + "\n")
         unfinished.replace(path)
