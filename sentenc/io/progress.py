@@ -1,4 +1,4 @@
-"""Progress bars: drawn on standard error, on a terminal, when asked for."""
+"""Progress bars, drawn on standard error if it is a terminal."""
 
 import sys
 from collections.abc import Iterator
@@ -7,10 +7,10 @@ from typing import Protocol
 
 
 class Bar(Protocol):
-    """What a piece of long work reports to."""
+    """A progress bar."""
 
     def update(self, n_steps: int) -> None:
-        """Moves the bar on."""
+        """Advances the bar by ``n_steps``."""
 
 
 class _NoBar:
@@ -20,9 +20,9 @@ class _NoBar:
 
 @contextmanager
 def progress_bar(total: int | None, label: str, show: bool) -> Iterator[Bar]:
-    """A bar with rate and time left, or one that does nothing when it is not wanted.
+    """Yields a bar with rate and remaining time, or one that does nothing if ``show`` is False.
 
-    Nothing is drawn where standard error is not a terminal, so logs and pipes stay clean.
+    Nothing is drawn if standard error is not a terminal, so that logs and pipes stay clean.
     """
     if not show or not sys.stderr.isatty():
         yield _NoBar()

@@ -1,4 +1,4 @@
-"""Writers of vectors: a row at a time in, bounded memory, and no file at all unless it is whole."""
+"""Writers of vectors, in bounded memory; a file appears only when it is complete."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ Metadata = dict[str, str]
 
 
 def write_vectors(path: Path, blocks: Iterator[Block], dim: int, dtype: str, metadata: Metadata) -> int:
-    """Writes blocks of texts and vectors to ``path``, in the format of its suffix; returns the rows.
+    """Writes blocks of texts and vectors to ``path``, in the format of its suffix; returns the number of vectors.
 
     ``.npy``: the matrix. ``.npz``: the matrix as ``embeddings``, and the metadata. ``.jsonl``: an
     object with ``text`` and ``embedding`` a line. ``.parquet``: columns ``text`` and ``embedding``.
@@ -26,7 +26,7 @@ def write_vectors(path: Path, blocks: Iterator[Block], dim: int, dtype: str, met
 
 
 def known_suffixes() -> list[str]:
-    """Suffixes that :func:`write_vectors` knows."""
+    """Returns the suffixes that :func:`write_vectors` supports."""
     return sorted(_WRITERS)
 
 
@@ -37,7 +37,7 @@ def _write_npy(path: Path, blocks: Iterator[Block], dim: int, dtype: str, metada
 
 
 def _write_array(file: IO[bytes], blocks: Iterator[Block], dim: int, dtype: str) -> int:
-    # The header is written twice: numpy pads it so that the number of rows can grow in place.
+    # The header is written twice: numpy pads it, so that it can be rewritten with the number of rows.
     def header(rows: int) -> dict[str, Any]:
         return {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (rows, dim)}
 
@@ -71,7 +71,7 @@ def _write_jsonl(path: Path, blocks: Iterator[Block], dim: int, dtype: str, meta
     with open(path, "w", encoding="utf-8") as file:
         for texts, vectors in blocks:
             for text, vector in zip(texts, vectors, strict=True):
-                # str() gives the shortest decimals that read back as the same number of that precision.
+                # str() returns the shortest decimal that is read back as the same number of this precision.
                 numbers = [float(str(value)) for value in vector]
                 file.write(json.dumps({"text": text, "embedding": numbers}) + "\n")
             rows += len(texts)

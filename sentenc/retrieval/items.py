@@ -1,6 +1,6 @@
-"""What an index holds beside vectors: ids, texts and payloads, and finding a row by its id.
+"""Items of an index: ids, texts and payloads, with look-up by id.
 
-Items are JSON lines in one stretch of bytes with their offsets beside it, so that a file of them can be
+Items are JSON lines in one block of bytes, together with their offsets, so that a file of them can be
 memory-mapped and read one at a time.
 """
 

@@ -1,4 +1,4 @@
-"""Near-duplicates and paraphrases: the pairs of texts, or of vectors, that are alike."""
+"""Paraphrase mining: pairs of similar texts or vectors, such as near-duplicates."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from sentenc.texts import as_text_list
 
 Method = Literal["auto", "exact", "approximate"]
 
-# Up to here every pair is looked at: minutes at most.
+# With at most this many rows every pair is compared, which takes minutes.
 EXACT_ROWS = 200_000
 # Columns of a block of products.
 _COLUMNS = 4096
@@ -34,8 +34,8 @@ class MinedPairs:
         scores: (m,) float32 cosines.
         left: (m,) int64, the smaller row of each pair.
         right: (m,) int64, the larger.
-        total: How many pairs were found; more than m where ``max_pairs`` cut the rest off.
-        exact: Whether every pair was looked at; if not, some may be missing.
+        total: Number of pairs above the threshold; more than m if ``max_pairs`` was reached.
+        exact: Whether every pair was compared; if not, some may be missing.
     """
 
     scores: npt.NDArray[np.float32]
@@ -48,7 +48,7 @@ class MinedPairs:
         return len(self.scores)
 
     def __iter__(self) -> Iterator[tuple[float, int, int]]:
-        """Tuples (score, left, right)."""
+        """Yields tuples (score, left, right)."""
         return zip(self.scores.tolist(), self.left.tolist(), self.right.tolist(), strict=True)
 
 
@@ -70,17 +70,17 @@ def mine_pairs(
     line are 9,999 pairs and not fifty million.
 
     Memory is that of the vectors and their unit copies, plus blocks: never rows x rows. The approximate
-    method asks a FAISS index for each row's nearest ``neighbors`` instead of looking at every pair. It
-    can miss pairs: of families larger than that, and where the index does not look. Scores are exact
-    with either, and depend on no block size or number of threads.
+    method compares each row with its nearest ``neighbors`` in a FAISS index instead of every other row. It
+    can miss pairs in larger families, and pairs that the index does not find. Scores are exact with either
+    method, and do not depend on the block size or the number of threads.
 
     Args:
         items: n texts, or an array of vectors (n, d).
         encoder: Encodes the texts.
-        threshold: Least cosine, inclusive, from -1 to 1; compared in float32, as scores are.
-        max_pairs: Keep so many, the best; ``total`` says how many there were.
+        threshold: Minimum cosine, inclusive, from -1 to 1; compared in float32, the type of the scores.
+        max_pairs: Maximum number of pairs, the best; ``total`` is their number without this limit.
         method: ``"exact"``, ``"approximate"`` or ``"auto"``: exact up to 200,000 rows.
-        neighbors: Nearest rows asked for by the approximate method.
+        neighbors: Nearest rows per row that the approximate method compares.
         block_size: Rows compared at a time. Changes speed and memory, never pairs.
         show_progress_bar: Draw bars on standard error.
 
