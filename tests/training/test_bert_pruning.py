@@ -46,13 +46,13 @@ def batches(n=40, length=10, vocab=60, seed=0):
     return pairs
 
 
-def states(model, given):
+def states(model, batches):
     with torch.inference_mode():
-        return torch.cat([model(input_ids=i, attention_mask=m).last_hidden_state[m.bool()] for i, m in given])
+        return torch.cat([model(input_ids=i, attention_mask=m).last_hidden_state[m.bool()] for i, m in batches])
 
 
-def error(model, other, given):
-    a, b = states(model, given), states(other, given)
+def error(model, other, batches):
+    a, b = states(model, batches), states(other, batches)
     return float(((a - b) ** 2).mean() / (b**2).mean())
 
 
@@ -128,15 +128,15 @@ def low_rank_bert():
 def test_reducing_to_the_same_width_loses_only_the_weakest_direction():
     from sentenc.training.initialization.bert_width import reduce_width
 
-    model, given = low_rank_bert(), batches(100)
-    student = reduce_width(model, 24, given)
+    model, fitting = low_rank_bert(), batches(100)
+    student = reduce_width(model, 24, fitting)
     a, b = states(student, batches(seed=3)).double(), states(model, batches(seed=3)).double()
     assert np.corrcoef((a @ a.T).flatten(), (b @ b.T).flatten())[0, 1] > 0.98
 
 
 def test_reducing_the_width_keeps_more_than_chance():
-    model, given, unseen = low_rank_bert(), batches(200), batches(seed=4)
-    student = prune_bert(model, layers=[0, 1, 2, 3], batches=given, hidden_size=20)
+    model, fitting, unseen = low_rank_bert(), batches(200), batches(seed=4)
+    student = prune_bert(model, layers=[0, 1, 2, 3], batches=fitting, hidden_size=20)
     assert student.config.hidden_size == 20
     assert student.encoder.layer[0].attention.self.attention_head_size == 5
     random = bert(7, hidden_size=20)

@@ -70,8 +70,8 @@ def test_settings_are_checked(tmp_path):
 
 def test_words_are_counted_in_every_text(tmp_path):
     path = written(tmp_path, "a.tsv", "a b\tc d e\na\tb c\na b\tc d e f\n\tx\n")
-    corpus, found = in_order(path, "pairs", options={"min_words": 2, "max_words": 3})
-    assert found == [("a b", "c d e")]
+    corpus, examples = in_order(path, "pairs", options={"min_words": 2, "max_words": 3})
+    assert examples == [("a b", "c d e")]
     (report,) = corpus.report()
     assert (report.read, report.too_short, report.too_long) == (4, 2, 1)
 
@@ -79,8 +79,8 @@ def test_words_are_counted_in_every_text(tmp_path):
 def test_neighbors_within_documents(tmp_path):
     first = written(tmp_path, "1.txt", "a\nb\nc\n\n \nd\ne\n")
     second = written(tmp_path, "2.txt", b"f\ng\n\xff\nh\ni\n\nj\n")
-    corpus, found = in_order([first, second], "ordered", limit=99, options={"max_malformed": 0.2})
-    assert found == [(x, y) for x, y in ("ab", "bc", "de", "fg", "hi")]
+    corpus, examples = in_order([first, second], "ordered", limit=99, options={"max_malformed": 0.2})
+    assert examples == [(x, y) for x, y in ("ab", "bc", "de", "fg", "hi")]
     assert corpus.report()[0].malformed == 1
     # A text that is filtered out joins not those around it.
     path = written(
@@ -122,14 +122,14 @@ def test_order_is_that_of_seed_and_epoch(tmp_path):
         Source(files=paths[:2], form="sentences"), Source(files=paths[2:], form="sentences", repeat=True),
     ]  # fmt: skip
     corpus, again = (Corpus(sources, shuffle_buffer=50) for _ in range(2))
-    found = list(corpus.epoch(5, 2))
-    assert found == list(again.epoch(5, 2))
-    assert found != list(corpus.epoch(5, 3))
-    assert found != list(corpus.epoch(6, 2))
-    assert {text for (text,) in found} == {f"{i} {j}" for i in range(4) for j in range(200)}
+    examples = list(corpus.epoch(5, 2))
+    assert examples == list(again.epoch(5, 2))
+    assert examples != list(corpus.epoch(5, 3))
+    assert examples != list(corpus.epoch(6, 2))
+    assert {text for (text,) in examples} == {f"{i} {j}" for i in range(4) for j in range(200)}
     # Two epochs of one corpus may be read at the same time.
     a, b = corpus.epoch(5, 2), corpus.epoch(5, 2)
-    assert [x for pair in zip(a, b, strict=True) for x in pair][::2] == found
+    assert [x for pair in zip(a, b, strict=True) for x in pair][::2] == examples
 
 
 def test_files_change_their_order_from_epoch_to_epoch(tmp_path):
@@ -145,12 +145,12 @@ def test_the_buffer_shuffles(tmp_path):
     n, size = 20_000, 500
     path = written(tmp_path, "a.txt", "".join(f"{i}\n" for i in range(n)))
     corpus = Corpus([Source(files=(path,), form="sentences")], shuffle_buffer=size)
-    found = [int(text) for (text,) in corpus.epoch(0, 0)]
-    assert sorted(found) == list(range(n))
+    order = [int(text) for (text,) in corpus.epoch(0, 0)]
+    assert sorted(order) == list(range(n))
     # What is given out at time t was read by t + size, and waits size draws on average.
-    delays = [place - i for place, i in enumerate(found)]
+    delays = [place - i for place, i in enumerate(order)]
     assert min(delays) >= -size
-    middle = [d for d, i in zip(delays, found, strict=True) if i < n // 2]
+    middle = [d for d, i in zip(delays, order, strict=True) if i < n // 2]
     assert abs(sum(middle) / len(middle)) < 20
     assert max(delays) > 3 * size
 
@@ -158,11 +158,11 @@ def test_the_buffer_shuffles(tmp_path):
 def test_sources_mix_by_weight(tmp_path):
     paths = [written(tmp_path, f"{name}.txt", "".join(f"{name} {i}\n" for i in range(9000))) for name in "ab"]
     sources = [Source(files=(p,), form="sentences", weight=w) for p, w in zip(paths, (3.0, 1.0), strict=True)]
-    found = [text[0] for (text,) in Corpus(sources, shuffle_buffer=1).epoch(0, 0)]
+    names = [text[0] for (text,) in Corpus(sources, shuffle_buffer=1).epoch(0, 0)]
     # A share of 3/4 in 8,000 draws has a standard deviation of 0.005.
-    assert abs(found[:8000].count("a") / 8000 - 0.75) < 0.02
-    assert (found.count("a"), found.count("b")) == (9000, 9000)
-    assert set(found[13_000:]) == {"b"}
+    assert abs(names[:8000].count("a") / 8000 - 0.75) < 0.02
+    assert (names.count("a"), names.count("b")) == (9000, 9000)
+    assert set(names[13_000:]) == {"b"}
 
 
 def test_without_weights_sources_run_out_about_together(tmp_path):
@@ -173,9 +173,9 @@ def test_without_weights_sources_run_out_about_together(tmp_path):
         written(tmp_path, "a.txt", short), written(tmp_path, "b.txt.gz", gzip.compress(long.encode())),
     ]  # fmt: skip
     corpus = Corpus([Source(files=(p,), form="sentences") for p in paths], shuffle_buffer=1)
-    found = [text[0] for (text,) in corpus.epoch(0, 0)]
-    assert min(map(len, (found, "x" * 24_000))) == 24_000
-    last = {name: len(found) - found[::-1].index(name) for name in "ab"}
+    names = [text[0] for (text,) in corpus.epoch(0, 0)]
+    assert min(map(len, (names, "x" * 24_000))) == 24_000
+    last = {name: len(names) - names[::-1].index(name) for name in "ab"}
     assert min(last.values()) > 0.85 * 24_000
     assert abs(corpus.estimate() - 24_000) < 3000
 
@@ -188,15 +188,15 @@ def test_a_small_source_repeats_until_the_others_have_run_out(tmp_path):
         Source(files=(large,), form="sentences", weight=1.0),
     ]
     corpus = Corpus(sources, max_words=1)
-    found = Counter(text for (text,) in corpus.epoch(0, 0))
-    assert all(found[f"b{i}"] == 1 for i in range(200))
-    assert set(found) == {"a1", "a2", "shared"} | {f"b{i}" for i in range(200)}
+    counts = Counter(text for (text,) in corpus.epoch(0, 0))
+    assert all(counts[f"b{i}"] == 1 for i in range(200))
+    assert set(counts) == {"a1", "a2", "shared"} | {f"b{i}" for i in range(200)}
     # Of the duplicates and the filtered, later passes are as the first.
-    assert found["a1"] > 20
-    assert abs(found["a1"] - found["a2"]) <= 1
+    assert counts["a1"] > 20
+    assert abs(counts["a1"] - counts["a2"]) <= 1
     small_report, large_report = corpus.report()
     assert (small_report.read, small_report.too_long, large_report.passes) == (5, 1, 1)
-    assert small_report.passes == max(found["a1"], found["a2"])
+    assert small_report.passes == max(counts["a1"], counts["a2"])
     # Alone, or when nothing of it is kept, it is read once.
     assert sorted(Corpus(sources[:1], max_words=1).epoch(0, 0)) == [("a1",), ("a2",), ("shared",)]
     nothing = Source(files=(written(tmp_path, "c.txt", "c c\n"),), form="sentences", weight=9.0, repeat=True)
@@ -205,17 +205,17 @@ def test_a_small_source_repeats_until_the_others_have_run_out(tmp_path):
 
 def test_limit_counts_what_passes(tmp_path):
     path = written(tmp_path, "a.txt", "a a\nb\nb\nc\nd\n")
-    corpus, found = in_order(path, limit=2, options={"max_words": 1})
-    assert found == [("b",), ("c",)]
+    corpus, examples = in_order(path, limit=2, options={"max_words": 1})
+    assert examples == [("b",), ("c",)]
     assert corpus.report()[0].read == 4
     other = written(tmp_path, "b.txt", "".join(f"x{i}\n" for i in range(100)))
     sources = [
         Source(files=(path,), form="sentences", limit=2, repeat=True, weight=1.0),
         Source(files=(other,), form="sentences", weight=1.0),
     ]
-    found = Counter(text for (text,) in Corpus(sources).epoch(0, 0))
-    assert found["a a"] > 10
-    assert found["c"] == found["d"] == 0
+    counts = Counter(text for (text,) in Corpus(sources).epoch(0, 0))
+    assert counts["a a"] > 10
+    assert counts["c"] == counts["d"] == 0
 
 
 def test_memory_is_bounded_and_the_rest_is_not_read(tmp_path):

@@ -40,8 +40,8 @@ def test_tables_of_every_form_and_compression(tmp_path, packed, form, suffix, wr
     header = ["text"] if n == 1 else [f"text{i + 1}" for i in range(n)]
     rows = [tuple(f"{text} {i}" for i in range(n)) for text in TEXTS]
     path = written(tmp_path, f"a{suffix}{packed}", PACKERS[packed](write(rows, header)))
-    corpus, found = in_order(path, form)
-    assert found == rows
+    corpus, examples = in_order(path, form)
+    assert examples == rows
     assert corpus.columns == n
     (report,) = corpus.report()
     assert (report.lines, report.read, report.kept, report.malformed) == (3, 3, 3, 0)
@@ -50,10 +50,10 @@ def test_tables_of_every_form_and_compression(tmp_path, packed, form, suffix, wr
 @pytest.mark.parametrize("packed", PACKERS)
 def test_plain_text(tmp_path, packed):
     content = b"\xef\xbb\xbfone\r\n\r\n  two\t2 \n" + "crème \u2028 東京".encode()
-    _, found = in_order(written(tmp_path, f"a.txt{packed}", PACKERS[packed](content)))
-    assert found == [("one",), ("two\t2",), ("crème \u2028 東京",)]
-    _, found = in_order(written(tmp_path, f"a.en{packed}", PACKERS[packed](content)))
-    assert found[0] == ("one",)
+    _, examples = in_order(written(tmp_path, f"a.txt{packed}", PACKERS[packed](content)))
+    assert examples == [("one",), ("two\t2",), ("crème \u2028 東京",)]
+    _, examples = in_order(written(tmp_path, f"a.en{packed}", PACKERS[packed](content)))
+    assert examples[0] == ("one",)
 
 
 def test_parquet(tmp_path):
@@ -62,8 +62,8 @@ def test_parquet(tmp_path):
     rows = [{"a": t, "n": i, "b": f"{t} b" if i != 1 else None} for i, t in enumerate(TEXTS)]
     path = str(tmp_path / "a.parquet")
     pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=2)
-    corpus, found = in_order(path, "pairs", fields=("b", "a"), options={"max_malformed": 0.4})
-    assert found == [(f"{TEXTS[i]} b", TEXTS[i]) for i in (0, 2)]
+    corpus, examples = in_order(path, "pairs", fields=("b", "a"), options={"max_malformed": 0.4})
+    assert examples == [(f"{TEXTS[i]} b", TEXTS[i]) for i in (0, 2)]
     assert corpus.report()[0].first_malformed == [f"{path}:2: b is NoneType, expected a string"]
     assert corpus.estimate() == 3
     with pytest.raises(CorpusError, match=r"a\.parquet has no column 'text', only 'a', 'n', 'b'"):
@@ -119,8 +119,8 @@ def test_malformed_lines_are_skipped_and_counted(tmp_path, name, line, why, form
     before = "".join(good.format(i=i) for i in range(3)).encode()
     after = "".join(good.format(i=i) for i in range(3, 6)).encode()
     path = written(tmp_path, name, header.encode() + before + line + b"\n" + after)
-    corpus, found = in_order(path, form, options={"max_malformed": 0.2})
-    assert [example[0] for example in found] == [f"good {i}" for i in range(6)]
+    corpus, examples = in_order(path, form, options={"max_malformed": 0.2})
+    assert [example[0] for example in examples] == [f"good {i}" for i in range(6)]
     (report,) = corpus.report()
     assert (report.lines, report.read, report.malformed) == (7, 6, 1)
     number = 4 + len(header.splitlines())
@@ -210,14 +210,14 @@ def hub(monkeypatch):
 
 
 def test_data_sets(hub, tmp_path):
-    corpus, found = in_order("hf:someone/texts", split="validation")
-    assert found == [(f"row {i}",) for i in range(3000)]
+    corpus, examples = in_order("hf:someone/texts", split="validation")
+    assert examples == [(f"row {i}",) for i in range(3000)]
     assert hub == [("someone/texts", None, "validation")]
     assert corpus.estimate() == 3000
     assert in_order("hf:someone/texts:en", limit=2)[1] == [("row 0",), ("row 1",)]
     assert hub[-1] == ("someone/texts", "en", "train")
-    corpus, found = in_order("hf:a", "pairs", fields=("text", "other"), options={"max_malformed": 0.5})
-    assert (found[1], len(found)) == (("row 2", "x"), 1500)
+    corpus, examples = in_order("hf:a", "pairs", fields=("text", "other"), options={"max_malformed": 0.5})
+    assert (examples[1], len(examples)) == (("row 2", "x"), 1500)
     assert (
         corpus.report()[0].first_malformed[0] == "hf:a, split train:2: other is NoneType, expected a string"
     )

@@ -23,16 +23,16 @@ from tests.support.models import make_cse
 
 
 def test_groups_have_their_own_rates():
-    one, two = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2))
+    first, second = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2))
     config = TrainerConfig(steps=1, learning_rate=0.1, learning_rates={"two": 0.01})
-    optimizer = Optimizer({"one": [one], "two": [two]}, [], config)
-    for parameter in (one, two):
+    optimizer = Optimizer({"one": [first], "two": [second]}, [], config)
+    for parameter in (first, second):
         parameter.grad = torch.tensor([3.0, -4.0])
     optimizer.step(0.5)
     # Adam's first step is the rate, whatever the gradient's size.
-    torch.testing.assert_close(one.detach(), torch.tensor([-0.05, 0.05]))
-    torch.testing.assert_close(two.detach(), torch.tensor([-0.005, 0.005]))
-    assert one.grad is None
+    torch.testing.assert_close(first.detach(), torch.tensor([-0.05, 0.05]))
+    torch.testing.assert_close(second.detach(), torch.tensor([-0.005, 0.005]))
+    assert first.grad is None
 
 
 def test_sparse_gradients_move_only_their_rows():
@@ -51,15 +51,15 @@ def test_sparse_gradients_move_only_their_rows():
 
 
 def test_clipping_scales_all_gradients_together():
-    one, two, three = (nn.Parameter(torch.zeros(n)) for n in (2, 1, 5))
-    one.grad, two.grad = torch.tensor([3.0, 0.0]), torch.tensor([4.0])
-    assert clip_gradients([one, two, three], 10.0) == 5.0
-    assert (one.grad[0], two.grad[0]) == (3.0, 4.0)
-    assert clip_gradients([one, two, three], 1.0) == 5.0
-    torch.testing.assert_close(one.grad, torch.tensor([0.6, 0.0]))
-    torch.testing.assert_close(two.grad, torch.tensor([0.8]))
-    assert three.grad is None
-    assert clip_gradients([three], 1.0) == 0.0
+    first, second, third = (nn.Parameter(torch.zeros(n)) for n in (2, 1, 5))
+    first.grad, second.grad = torch.tensor([3.0, 0.0]), torch.tensor([4.0])
+    assert clip_gradients([first, second, third], 10.0) == 5.0
+    assert (first.grad[0], second.grad[0]) == (3.0, 4.0)
+    assert clip_gradients([first, second, third], 1.0) == 5.0
+    torch.testing.assert_close(first.grad, torch.tensor([0.6, 0.0]))
+    torch.testing.assert_close(second.grad, torch.tensor([0.8]))
+    assert third.grad is None
+    assert clip_gradients([third], 1.0) == 0.0
 
 
 # Prefetching ----------------------------------------------------------------------------------------
