@@ -115,8 +115,10 @@ def test_files_one_after_another_choose_their_own_fields(tmp_path):
     write_jsonl(tmp_path / "b.jsonl", [{"n": 3, "headline": "z"}, {"n": 4, "headline": "w", "text": "v"}])
     found = list(read_records([tmp_path / "a.csv", tmp_path / "b.jsonl"]))
     assert [(r.text, r.payload) for r in found] == [
-        ("x", {"other": "y"}), ("z", {"n": 3}), ("w", {"n": 4, "text": "v"}),
-    ]  # fmt: skip
+        ("x", {"other": "y"}),
+        ("z", {"n": 3}),
+        ("w", {"n": 4, "text": "v"}),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -193,7 +195,12 @@ BAD = [
     ("a.txt.xz", lzma.compress(b"fine\n" * 99)[:-20], {}, "after line"),
     ("a.txt", "x\n", {"text_field": "text"}, "is read as plain text, which has no field 'text'"),
     ("a.json", "[]", {}, "is JSON, expected JSON lines"),
-    ("a.jsonl", '{"text": "a"}\n{"text": 3}\n', {}, r"line 2: field 'text' is a number \(3\), expected a string"),
+    (
+        "a.jsonl",
+        '{"text": "a"}\n{"text": 3}\n',
+        {},
+        r"line 2: field 'text' is a number \(3\), expected a string",
+    ),
     ("a.jsonl", '{"text": "a"}\n{"text": null}\n', {}, "line 2: field 'text' is null"),
     ("a.jsonl", '{"text": "a"}\n{"body": "b"}\n', {}, "line 2: no field 'text', only 'body'"),
     ("a.jsonl", '{"text": "a"}\n["b"]\n', {}, "line 2: .* a list, expected an object"),
@@ -203,7 +210,12 @@ BAD = [
     ("a.jsonl", '{"a": 1}', {}, "which field is the text. It has 'a'"),
     ("a.jsonl", "{}", {}, "It has none"),
     ("a.jsonl", '{"text": "x"}', {"id_field": "k"}, "has no field 'k', only 'text'"),
-    ("a.jsonl", '{"text": "x", "k": 1.5}', {"id_field": "k"}, r"field 'k' is a number \(1.5\), expected an id"),
+    (
+        "a.jsonl",
+        '{"text": "x", "k": 1.5}',
+        {"id_field": "k"},
+        r"field 'k' is a number \(1.5\), expected an id",
+    ),
     ("a.jsonl", '{"text": "x", "k": true}', {"id_field": "k"}, "field 'k' is true or false, expected an id"),
     ("a.jsonl", '{"text": "x", "k": 1' + "0" * 40 + "}", {"id_field": "k"}, "a large number, expected an id"),
     ("a.csv", "text,k\nx,\n", {"id_field": "k"}, "line 2: field 'k' is empty, expected an id"),
@@ -216,7 +228,7 @@ BAD = [
     ("a.csv", b"text,k\nx,1\n\xff,2\n", {}, "line 3: not UTF-8"),
     ("a.csv", "text\n" + "x" * 200_000, {}, "line 2: bad CSV: field larger than field limit"),
     ("a.parquet", "nonsense", {}, "not a Parquet file"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("name", "content", "options", "message"), BAD)
