@@ -122,8 +122,9 @@ def test_mine(model, tmp_path):
     out, err = run("mine", "a.jsonl", "-m", model)
     rows = list(csv.DictReader(out.splitlines(), delimiter="\t"))
     assert [(row["score"], row["line_a"], row["line_b"], row["text_b"]) for row in rows] == [
-        ("1.0", "1", "3", "dog cat"), ("1.0", "1", "6", "dog  cat"),
-    ]  # fmt: skip
+        ("1.0", "1", "3", "dog cat"),
+        ("1.0", "1", "6", "dog  cat"),
+    ]
     assert err.startswith("6 texts, 2 pairs with a cosine of 0.9 or more, ")
     run("mine", "a.jsonl", "-m", model, "--threshold", -1, "-o", "pairs.tsv", "-q")
     with open("pairs.tsv", encoding="utf-8", newline="") as file:
@@ -142,9 +143,13 @@ def test_mine_groups(model, tmp_path):
     (tmp_path / "a.txt").write_text("dog cat\n\nthe park\ndog cat\ndog  cat\nthe park\nword\n")
     out, _ = run("mine", "a.txt", "-m", model, "--groups")
     assert [line.split("\t") for line in out.splitlines()] == [
-        ["group", "line", "text"], ["1", "1", "dog cat"], ["1", "4", "dog cat"], ["1", "5", "dog  cat"],
-        ["2", "3", "the park"], ["2", "6", "the park"],
-    ]  # fmt: skip
+        ["group", "line", "text"],
+        ["1", "1", "dog cat"],
+        ["1", "4", "dog cat"],
+        ["1", "5", "dog  cat"],
+        ["2", "3", "the park"],
+        ["2", "6", "the park"],
+    ]
     run("mine", "a.txt", "-m", model, "--groups", "-o", "groups.jsonl", "--threads", 1)
     groups = [json.loads(line) for line in (tmp_path / "groups.jsonl").read_text().splitlines()]
     assert groups[1] == {"group": 2, "lines": [3, 6], "texts": ["the park", "the park"]}
