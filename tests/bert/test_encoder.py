@@ -222,14 +222,25 @@ def test_bad_options_are_named(tmp_path):
     [
         (lambda w: w.pop("embeddings.LayerNorm.bias"), r"missing: \['embeddings.LayerNorm.bias'\]"),
         (lambda w: w.update(extra=np.zeros(1, np.float32)), r"unexpected: \['extra'\]"),
-        (lambda w: w.update({"embeddings.LayerNorm.bias": np.zeros(3, np.float32)}), r"shape \(3,\), expected \(24,\)"),
-        (lambda w: w.update({"embeddings.LayerNorm.bias": np.zeros(24)}), "dtype float64, expected float16 or float32"),
+        (
+            lambda w: w.update({"embeddings.LayerNorm.bias": np.zeros(3, np.float32)}),
+            r"shape \(3,\), expected \(24,\)",
+        ),
+        (
+            lambda w: w.update({"embeddings.LayerNorm.bias": np.zeros(24)}),
+            "dtype float64, expected float16 or float32",
+        ),
         (lambda w: w.update({"embeddings.LayerNorm.bias": np.zeros(24, np.int8)}), "dtype int8"),
         (lambda w: w["embeddings.LayerNorm.bias"].fill(np.nan), "not finite"),
-        (lambda w: w.update(quantized({"encoder.layer.0.output.dense.weight": np.ones((24, 48), np.float32)}))
-         or w.pop("encoder.layer.0.output.dense.weight.scale"), r"missing: \['encoder.layer.0.output.dense.weight.scale'\]"),
+        (
+            lambda w: (
+                w.update(quantized({"encoder.layer.0.output.dense.weight": np.ones((24, 48), np.float32)}))
+                or w.pop("encoder.layer.0.output.dense.weight.scale")
+            ),
+            r"missing: \['encoder.layer.0.output.dense.weight.scale'\]",
+        ),
     ],
-)  # fmt: skip
+)
 def test_bad_weights_are_named(change, message):
     encoder = make_bert()
     weights = dense_weights(encoder)

@@ -15,9 +15,14 @@ from sentenc.encoders.weights import dense_weight
 onnxruntime = import_onnxruntime()
 
 TINY = BertConfig(
-    vocab_size=50, hidden_size=24, num_hidden_layers=2, num_attention_heads=4, intermediate_size=40,
-    max_position_embeddings=16, max_tokens=16,
-)  # fmt: skip
+    vocab_size=50,
+    hidden_size=24,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    intermediate_size=40,
+    max_position_embeddings=16,
+    max_tokens=16,
+)
 SENTENCES = [
     "A man is playing the guitar.",
     "Someone plays an instrument",
@@ -81,9 +86,13 @@ def minilm():
 
     folder = Path(package.__file__).parent / "model"
     config = BertConfig(
-        vocab_size=30522, hidden_size=384, num_hidden_layers=6, num_attention_heads=12,
-        intermediate_size=1536, max_tokens=512,
-    )  # fmt: skip
+        vocab_size=30522,
+        hidden_size=384,
+        num_hidden_layers=6,
+        num_attention_heads=12,
+        intermediate_size=1536,
+        max_tokens=512,
+    )
     stored = load_file(folder / "model.safetensors")
     return config, {name: stored[name] for name in config.shapes()}, folder
 
@@ -121,9 +130,11 @@ def test_float32_equals_transformers(act, normalize):
     config = BertConfig.from_dict(values)
     weights = random_weights(config)
     model = transformers.BertModel(
-        transformers.BertConfig(**{k: v for k, v in values.items() if k not in ("normalize", "linear", "max_tokens")}),
+        transformers.BertConfig(
+            **{k: v for k, v in values.items() if k not in ("normalize", "linear", "max_tokens")}
+        ),
         add_pooling_layer=False,
-    )  # fmt: skip
+    )
     model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()}, strict=False)
     batch = random_batch(config, [16, 1, 5, 9])
     expected = reference(model, batch, normalize=normalize)
@@ -209,10 +220,16 @@ def test_int8_products_do_not_saturate():
         for zero in (0, 16, 128):
             graph = OnnxGraph(20, {"com.microsoft": 1})
             graph.node(
-                "MatMulIntegerToFloat", graph.input("a", "uint8", ["n", deep]), graph.constant(b),
-                graph.constant(1, "float32"), graph.constant(np.ones(columns), "float32"),
-                graph.constant(zero, "uint8"), graph.constant(0, "int8"), domain="com.microsoft", name="c",
-            )  # fmt: skip
+                "MatMulIntegerToFloat",
+                graph.input("a", "uint8", ["n", deep]),
+                graph.constant(b),
+                graph.constant(1, "float32"),
+                graph.constant(np.ones(columns), "float32"),
+                graph.constant(zero, "uint8"),
+                graph.constant(0, "int8"),
+                domain="com.microsoft",
+                name="c",
+            )
             graph.output("c", "float32", ["n", columns])
             (product,) = session(graph.serialized()).run(None, {"a": a})
             np.testing.assert_array_equal(product, (a.astype(np.int64) - zero) @ b.astype(np.int64))

@@ -45,9 +45,13 @@ def test_encoding_leaves_no_reports_and_no_change_of_the_environment(model, tmp_
     if switch is not None:
         environment["ORT_DISABLE_TELEMETRY"] = switch
     result = subprocess.run(
-        [sys.executable, "-c", ENCODE, model], env=environment, capture_output=True, text=True, check=True,
+        [sys.executable, "-c", ENCODE, model],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
         timeout=120,
-    )  # fmt: skip
+    )
     assert json.loads(result.stdout.splitlines()[-1]) == {"unchanged": True, "imported": True}
     # The kernels of the package may be compiled into the cache; ONNX Runtime writes below "Microsoft".
     assert [

@@ -54,8 +54,13 @@ def published(folder, *, suffix="bin", gamma=True, prefix="bert."):
     torch = pytest.importorskip("torch")
     for name in ("1_Pooling", "2_Normalize"):
         shutil.rmtree(folder / name)
-    for name in ("modules.json", "sentence_bert_config.json", "tokenizer.json", "tokenizer_config.json",
-                 "special_tokens_map.json"):  # fmt: skip
+    for name in (
+        "modules.json",
+        "sentence_bert_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+    ):
         (folder / name).unlink()
     values = json.loads((folder / "config.json").read_text())
     for name in (

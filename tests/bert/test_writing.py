@@ -15,12 +15,16 @@ from tests.support.bert import CLOSE, KNOWN, TEXTS, cosines
 from tests.support.models import dense_weights, make_bert, make_cse, make_sentence_transformer, wordpiece_spec
 
 SHAPES = {
-    "normalized": {}, "mean": {"normalize": False}, "linear": {"linear": True},
-    "linear mean": {"linear": True, "normalize": False}, "relu": {"hidden_act": "relu"},
-    "cased": {"spec": wordpiece_spec(lowercase=False)}, "other unknown": {"spec": wordpiece_spec(unknown="<unk>")},
+    "normalized": {},
+    "mean": {"normalize": False},
+    "linear": {"linear": True},
+    "linear mean": {"linear": True, "normalize": False},
+    "relu": {"hidden_act": "relu"},
+    "cased": {"spec": wordpiece_spec(lowercase=False)},
+    "other unknown": {"spec": wordpiece_spec(unknown="<unk>")},
     "long words": {"spec": wordpiece_spec().replace('per_word": 100', 'per_word": 9')},
     "heads": {"num_attention_heads": 1, "type_vocab_size": 1, "layer_norm_eps": 1e-6, "num_hidden_layers": 1},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
@@ -77,9 +81,19 @@ def test_a_folder_contains_metadata_card_and_compute(tmp_path):
         assert sentenc.load(tmp_path / folder, threads=3).threads == 3
     names = {path.name for path in (tmp_path / "full").iterdir()}
     assert names == {
-        "1_Pooling", "2_Normalize", "README.md", "config.json", "metadata.json", "model.safetensors", "modules.json",
-        "sentence_bert_config.json", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt",
-    }  # fmt: skip
+        "1_Pooling",
+        "2_Normalize",
+        "README.md",
+        "config.json",
+        "metadata.json",
+        "model.safetensors",
+        "modules.json",
+        "sentence_bert_config.json",
+        "special_tokens_map.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "vocab.txt",
+    }
     modules = json.loads((tmp_path / "full" / "modules.json").read_text())
     assert [module["type"] for module in modules] == [
         f"sentence_transformers.models.{kind}" for kind in ("Transformer", "Pooling", "Normalize")
@@ -135,8 +149,11 @@ def test_encoding_a_folder_needs_no_torch(tmp_path):
     )
     result = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "full"), str(tmp_path / "compact")],
-        capture_output=True, text=True, check=True, timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
     assert result.stdout == "(2, 24)\n(2, 24)\ntrain\nsentence-transformers\n"
     assert result.stderr == ""
 
