@@ -59,12 +59,20 @@ def test_gains_are_over_the_word_average_of_the_same_seed(cells, report):
     assert entry["seeds"] == 3
     assert entry["values"]["transfer"] == [70.0, 74.0, 100.0]
     assert entry["gains"] == {
-        "STS12-16 Pearson": [1.0, 3.0], "STS Spearman": [1.0, 3.0], "transfer": [-1.0, 2.0],
-    }  # fmt: skip
+        "STS12-16 Pearson": [1.0, 3.0],
+        "STS Spearman": [1.0, 3.0],
+        "transfer": [-1.0, 2.0],
+    }
     settings = {
-        "steps": 5, "batch": 4, "minutes_a_cell": None, "n_pairs": 9, "pairs": ["a"], "vocabulary": 7, "dim": 300,
+        "steps": 5,
+        "batch": 4,
+        "minutes_a_cell": None,
+        "n_pairs": 9,
+        "pairs": ["a"],
+        "vocabulary": 7,
+        "dim": 300,
         "transfer": ["MR", "TREC"],
-    }  # fmt: skip
+    }
     lines = report.table(rows, settings).splitlines()
     assert lines[3].startswith("| paper {1, 2, 3}, relu | 3 | 71.00 | +2.00 (+1.00 to +3.00) |")
     assert len({line.count("|") for line in lines[:4]}) == 1

@@ -23,9 +23,13 @@ def make_tokenizer(lowercase=True):
     spec["added_tokens"] = []
     spec["post_processor"] = {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]}
     return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=Reference.from_str(json.dumps(spec)), unk_token="[UNK]", pad_token="[PAD]",
-        cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]",
-    )  # fmt: skip
+        tokenizer_object=Reference.from_str(json.dumps(spec)),
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+    )
 
 
 def noisy(make):
@@ -42,9 +46,13 @@ def noisy(make):
 def make_masked(**options):
     tokenizer = make_tokenizer()
     config = transformers.BertConfig(
-        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=32, max_position_embeddings=40,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=40,
+    )
     return MaskedLanguageModel(noisy(lambda: transformers.BertForMaskedLM(config)), tokenizer, **options)
 
 
@@ -128,8 +136,15 @@ def test_candidates_are_the_most_probable_words_for_the_mask(masked):
 @pytest.mark.parametrize("kind", ["DistilBert", "Roberta", "Electra", "Albert"])
 def test_other_architectures_are_supported(kind):
     tokenizer = make_tokenizer()
-    sizes = {"vocab_size": len(tokenizer), "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-             "intermediate_size": 32, "max_position_embeddings": 44, "embedding_size": 16}  # fmt: skip
+    sizes = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "max_position_embeddings": 44,
+        "embedding_size": 16,
+    }
     if kind == "DistilBert":
         sizes = {"vocab_size": len(tokenizer), "dim": 16, "n_layers": 1, "n_heads": 2, "hidden_dim": 32}
     config = getattr(transformers, f"{kind}Config")(**sizes)
@@ -196,9 +211,15 @@ def test_byte_level_tokens_after_a_space_are_words():
         ("</s>", 2), ("<s>", 0), trim_offsets=False, add_prefix_space=False
     )
     fast = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, mask_token="<mask>", pad_token="<pad>", unk_token="<unk>", cls_token="<s>",
-        sep_token="</s>", bos_token="<s>", eos_token="</s>",
-    )  # fmt: skip
+        tokenizer_object=tokenizer,
+        mask_token="<mask>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        cls_token="<s>",
+        sep_token="</s>",
+        bos_token="<s>",
+        eos_token="</s>",
+    )
     config = transformers.RobertaConfig(
         vocab_size=len(fast), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
     )
@@ -337,8 +358,12 @@ def test_texts_without_words_have_no_copies(nearest):
 
 def test_words_that_may_be_replaced():
     assert words_of(["Don't stop: x2, naïve O’Neill's rock'n'roll", "STOP a_b"]) == [
-        "don't", "stop", "naïve", "o’neill's", "rock'n'roll",
-    ]  # fmt: skip
+        "don't",
+        "stop",
+        "naïve",
+        "o’neill's",
+        "rock'n'roll",
+    ]
     assert "don't" in STOP_WORDS
     assert all(word == word.lower() for word in STOP_WORDS)
 

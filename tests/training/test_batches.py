@@ -33,8 +33,12 @@ def lengths(batch):
 def test_batches_of_one_pool_are_runs_of_the_sorted_lengths_in_another_order():
     drawn = taken(5, Made(list(range(1, 21))), 4, 3)
     assert sorted(lengths(batch) for _, batch in drawn) == [
-        [1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12], [13, 14, 15, 16], [17, 18, 19, 20],
-    ]  # fmt: skip
+        [1, 2, 3, 4],
+        [5, 6, 7, 8],
+        [9, 10, 11, 12],
+        [13, 14, 15, 16],
+        [17, 18, 19, 20],
+    ]
     orders = {tuple(min(lengths(b)) for _, b in taken(5, Made(list(range(1, 21))), 4, s)) for s in range(9)}
     assert len(orders) > 5
     assert {epoch for epoch, _ in drawn} == {0}

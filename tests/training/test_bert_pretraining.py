@@ -32,18 +32,27 @@ def folder(tmp_path_factory):
 
 def table(**student):
     return {
-        "output": "model", "work": "work", "seed": 1,
-        "student": {"kind": "bert", "init": "teacher", "layers": [1], "normalize": True,
-                    "max_tokens": 48} | student,
+        "output": "model",
+        "work": "work",
+        "seed": 1,
+        "student": {"kind": "bert", "init": "teacher", "layers": [1], "normalize": True, "max_tokens": 48}
+        | student,
         "teacher": {"models": ["teacher"], "cache": "vectors"},
         "corpora": {"text": {"sources": [{"files": ["text.txt"], "form": "sentences"}]}},
         "losses": [
             {"kind": "embedding_distillation", "corpus": "text", "batch_size": 16, "space": "same"},
             {"kind": "transformer_distillation", "corpus": "text", "batch_size": 16, "layer_map": "top"},
         ],
-        "training": {"steps": 12, "warmup": 2, "learning_rate": 1e-3, "log_every": 4, "device": "cpu", "keep": "last"},
+        "training": {
+            "steps": 12,
+            "warmup": 2,
+            "learning_rate": 1e-3,
+            "log_every": 4,
+            "device": "cpu",
+            "keep": "last",
+        },
         "evaluation": {"sts": "dev.tsv", "every": 6},
-    }  # fmt: skip
+    }
 
 
 def trained(folder, name, content):
@@ -111,7 +120,7 @@ def test_a_student_of_smaller_width_learns_through_a_map(folder):
         ({"init": "teacher-folder", "vocabulary": 9, "layers": []}, r"student\.vocabulary is 9"),
         ({"kind": "cse"}, r"student\.layers is \[1\].*'bert'"),
     ],
-)  # fmt: skip
+)
 def test_settings_that_do_not_fit_are_refused(folder, student, message):
     with pytest.raises(ValueError, match=message):
         trained(folder, "refused", table(**student))

@@ -15,16 +15,27 @@ from sentenc.training.teachers.ensemble import first_transformer  # noqa: E402
 from tests.support.models import make_sentence_transformer, wordpiece_spec  # noqa: E402 (needs the extra)
 
 TEXTS = [
-    "a man is playing the guitar", "someone plays an instrument", "the stock market fell", "the dog runs in the park",
-    "hello world", "you and the cat", "one year in new york", "people have time", "it was not good at all",
-]  # fmt: skip
+    "a man is playing the guitar",
+    "someone plays an instrument",
+    "the stock market fell",
+    "the dog runs in the park",
+    "hello world",
+    "you and the cat",
+    "one year in new york",
+    "people have time",
+    "it was not good at all",
+]
 
 
 def bert(seed=0, **shape):
     values = {
-        "vocab_size": 60, "hidden_size": 24, "num_hidden_layers": 4, "num_attention_heads": 4,
-        "intermediate_size": 48, "max_position_embeddings": 32,
-    } | shape  # fmt: skip
+        "vocab_size": 60,
+        "hidden_size": 24,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+        "max_position_embeddings": 32,
+    } | shape
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         model = transformers.BertModel(transformers.BertConfig(**values), add_pooling_layer=False).eval()
@@ -48,7 +59,9 @@ def batches(n=40, length=10, vocab=60, seed=0):
 
 def states(model, batches):
     with torch.inference_mode():
-        return torch.cat([model(input_ids=i, attention_mask=m).last_hidden_state[m.bool()] for i, m in batches])
+        return torch.cat(
+            [model(input_ids=i, attention_mask=m).last_hidden_state[m.bool()] for i, m in batches]
+        )
 
 
 def error(model, other, batches):
@@ -186,9 +199,14 @@ def test_pruned_tokenizer(processor):
         )
     )
     tokenizer = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=reference, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]",
-        mask_token="[MASK]", model_max_length=48,
-    )  # fmt: skip
+        tokenizer_object=reference,
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=48,
+    )
     size = len(tokenizer) - 15
     rows, smaller = pruned_tokenizer(tokenizer, TEXTS, size)
     assert len(smaller) == len(rows) == size

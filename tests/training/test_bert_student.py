@@ -25,9 +25,16 @@ TEXTS = [
 
 def make_model(**changes):
     config = transformers.BertConfig(
-        **{"vocab_size": len(json.loads(wordpiece_spec())["model"]["vocab"]), "hidden_size": 16, "num_hidden_layers": 2,
-           "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 20} | changes
-    )  # fmt: skip
+        **{
+            "vocab_size": len(json.loads(wordpiece_spec())["model"]["vocab"]),
+            "hidden_size": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 32,
+            "max_position_embeddings": 20,
+        }
+        | changes
+    )
     state = torch.random.get_rng_state()
     torch.manual_seed(0)
     try:
@@ -49,9 +56,13 @@ def tokenizer():
     spec["added_tokens"] = []
     spec["post_processor"] = {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]}
     return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=Reference.from_str(json.dumps(spec)), unk_token="[UNK]", pad_token="[PAD]",
-        cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]",
-    )  # fmt: skip
+        tokenizer_object=Reference.from_str(json.dumps(spec)),
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+    )
 
 
 @pytest.fixture

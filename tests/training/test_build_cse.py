@@ -23,12 +23,14 @@ def teacher(tmp_path_factory):
 def run_of(tmp_path, **student) -> RunConfig:
     return parse_run(
         {
-            "output": "out", "student": student, "training": {"steps": 1},
+            "output": "out",
+            "student": student,
+            "training": {"steps": 1},
             "corpora": {"text": {"sources": [{"files": ["text.txt"], "form": "sentences"}]}},
             "losses": [{"kind": "simcse", "corpus": "text", "batch_size": 2}],
         },
         tmp_path,
-    )  # fmt: skip
+    )
 
 
 def made(tmp_path, teacher=None, **student):

@@ -119,8 +119,9 @@ def test_seen_keys_agree_with_a_set_while_they_grow():
 def test_order_is_that_of_seed_and_epoch(tmp_path):
     paths = [written(tmp_path, f"{i}.txt", "".join(f"{i} {j}\n" for j in range(200))) for i in range(4)]
     sources = [
-        Source(files=paths[:2], form="sentences"), Source(files=paths[2:], form="sentences", repeat=True),
-    ]  # fmt: skip
+        Source(files=paths[:2], form="sentences"),
+        Source(files=paths[2:], form="sentences", repeat=True),
+    ]
     corpus, again = (Corpus(sources, shuffle_buffer=50) for _ in range(2))
     examples = list(corpus.epoch(5, 2))
     assert examples == list(again.epoch(5, 2))
@@ -169,9 +170,7 @@ def test_without_weights_sources_run_out_about_together(tmp_path):
     # Lines of different lengths, one file compressed: neither characters nor bytes would do.
     short = "".join(f"a {i}\n" for i in range(20_000))
     long = "".join(f"b {i} {'and so on ' * 20}\n" for i in range(4000))
-    paths = [
-        written(tmp_path, "a.txt", short), written(tmp_path, "b.txt.gz", gzip.compress(long.encode())),
-    ]  # fmt: skip
+    paths = [written(tmp_path, "a.txt", short), written(tmp_path, "b.txt.gz", gzip.compress(long.encode()))]
     corpus = Corpus([Source(files=(p,), form="sentences") for p in paths], shuffle_buffer=1)
     names = [text[0] for (text,) in corpus.epoch(0, 0)]
     assert min(map(len, (names, "x" * 24_000))) == 24_000
@@ -255,9 +254,19 @@ def test_fingerprint(tmp_path):
     assert first == made() == made(folder="two") == made(max_malformed=0.5)
     big = "x\n" * 2_000_000
     others = [
-        made(content="a b\nc e\n"), made(content="a b\nc d\n\n"), made(name="b.txt"),
-        made(source={"form": "ordered"}), made(source={"limit": 3}), made(source={"repeat": True}),
-        made(source={"weight": 2.0}), made(min_words=2), made(max_words=9), made(deduplicate=False),
-        made(shuffle_buffer=3), made(content=big), made(content=big[:-2] + "y\n"), made(content="y\n" + big[2:]),
-    ]  # fmt: skip
+        made(content="a b\nc e\n"),
+        made(content="a b\nc d\n\n"),
+        made(name="b.txt"),
+        made(source={"form": "ordered"}),
+        made(source={"limit": 3}),
+        made(source={"repeat": True}),
+        made(source={"weight": 2.0}),
+        made(min_words=2),
+        made(max_words=9),
+        made(deduplicate=False),
+        made(shuffle_buffer=3),
+        made(content=big),
+        made(content=big[:-2] + "y\n"),
+        made(content="y\n" + big[2:]),
+    ]
     assert len({first, *others}) == len(others) + 1

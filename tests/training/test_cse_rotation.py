@@ -171,10 +171,14 @@ def test_norms_that_do_not_fit_are_refused():
         ({"sentence_norm": 0}, {}, "sentence_norm is 0, expected a number above 0"),
         ({"average_norm": -1.0}, {}, r"average_norm is -1\.0, expected a number above 0"),
         ({"ngram_norm": float("nan")}, {}, "ngram_norm is nan"),
-        ({"sentence_norm": 1.0}, {"combine": "concat"}, r"sentence_norm is 1\.0 with combine='concat'.*expected combine 'residual'"),
+        (
+            {"sentence_norm": 1.0},
+            {"combine": "concat"},
+            r"sentence_norm is 1\.0 with combine='concat'.*expected combine 'residual'",
+        ),
         ({"average_norm": 1.0}, {"average_dim": 0}, r"average_dim=0, expected an average_dim"),
         ({"ngram_norm": 1.0}, {"combine": "residual"}, r"ngram_norm is 1\.0 with combine='residual'"),
-    ]:  # fmt: skip
+    ]:
         with pytest.raises(ValueError, match=message):
             make_student(options, **shape)
 
@@ -185,12 +189,16 @@ def test_norms_that_do_not_fit_are_refused():
 @pytest.mark.parametrize(
     ("shape", "expected"),
     [
-        ({}, 12), ({"average_dim": 0}, 12), ({"combine": "residual"}, 12), ({"output_dim": 7}, 7),
+        ({}, 12),
+        ({"average_dim": 0}, 12),
+        ({"combine": "residual"}, 12),
+        ({"output_dim": 7}, 7),
         # Concatenated features are learned where they stand.
-        ({"combine": "concat"}, 12 + 5 + 12), ({"combine": "concat", "average_dim": 0}, 12 + 12),
+        ({"combine": "concat"}, 12 + 5 + 12),
+        ({"combine": "concat", "average_dim": 0}, 12 + 12),
         ({"combine": "concat", "word_path": False}, 5 + 12),
     ],
-)  # fmt: skip
+)
 def test_losses_see_the_sentence_vector(shape, expected):
     assert make_student(**shape).loss_dim == expected
 

@@ -19,8 +19,13 @@ TEXTS = [
     for c in ("in the park", "on time", "")
 ]
 PAPER = {
-    "widths": (1, 2, 3), "combine": "concat", "phi": "identity", "pooling": "sum", "windows": "padded", "word_path": False,
-}  # fmt: skip
+    "widths": (1, 2, 3),
+    "combine": "concat",
+    "phi": "identity",
+    "pooling": "sum",
+    "windows": "padded",
+    "word_path": False,
+}
 
 
 def make_student(spec: str | None = None, options: dict | None = None, **shape) -> CSEStudent:
@@ -94,9 +99,10 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="skip_unknown is False"):
         CSEStudent(config, Tokenizer(wordpiece_spec(), skip_unknown=False))
     for options, message in [
-        ({"dropout": 1.0}, "dropout is 1.0, expected"), ({"word_dropout": -0.1}, "word_dropout is -0.1"),
+        ({"dropout": 1.0}, "dropout is 1.0, expected"),
+        ({"word_dropout": -0.1}, "word_dropout is -0.1"),
         ({"ngram_warmup": 1.5}, "ngram_warmup is 1.5"),
-    ]:  # fmt: skip
+    ]:
         with pytest.raises(ValueError, match=message):
             CSEStudent(config, tokenizer, **options)
     with pytest.raises(ValueError, match=r"ngram_warmup is 0\.5 with combine='concat'"):

@@ -20,9 +20,13 @@ from sentenc.training.losses.transformer_distillation import (  # noqa: E402
 
 def bert(seed=0, **shape):
     values = {
-        "vocab_size": 40, "hidden_size": 12, "num_hidden_layers": 4, "num_attention_heads": 3,
-        "intermediate_size": 20, "max_position_embeddings": 16,
-    } | shape  # fmt: skip
+        "vocab_size": 40,
+        "hidden_size": 12,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 3,
+        "intermediate_size": 20,
+        "max_position_embeddings": 16,
+    } | shape
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         return transformers.BertModel(transformers.BertConfig(**values), add_pooling_layer=False).eval()

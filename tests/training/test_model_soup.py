@@ -29,9 +29,10 @@ def refined(model, seed, strength=0.02):
     rng = np.random.default_rng(seed)
     weights = {
         name: (weight + rng.normal(0, strength * np.abs(weight).mean(), weight.shape)).astype(np.float32)
-        if name != "average" else weight
+        if name != "average"
+        else weight
         for name, weight in weights_of(model).items()
-    }  # fmt: skip
+    }
     rotation = np.linalg.qr(rng.normal(size=(model.config.word_dim,) * 2))[0]
     config, weights = map_output(model.config, weights, rotation)
     return CSE(config, weights, model.tokenizer, tables="float32")

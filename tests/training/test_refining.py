@@ -56,16 +56,20 @@ def refining(tmp_path, **changes):
         (tmp_path / "text.txt").write_text("\n".join(sentences(3, 300)), encoding="utf-8")
     loss = {"kind": "embedding_distillation", "corpus": "text", "batch_size": 16, "space": "aligned"}
     table = {
-        "output": "out", "work": "work",
+        "output": "out",
+        "work": "work",
         "student": {
-            "init": "./start", "config": {"combine": "both", "average_dim": 4}, "sentence_norm": 3.0,
-            "average_norm": 0.9, "ngram_norm": 0.6,
+            "init": "./start",
+            "config": {"combine": "both", "average_dim": 4},
+            "sentence_norm": 3.0,
+            "average_norm": 0.9,
+            "ngram_norm": 0.6,
         },
         "teacher": {"models": ["./teacher"], "cache": "cache"},
         "corpora": {"text": {"sources": [{"files": ["text.txt"], "form": "sentences"}]}},
         "losses": [loss | changes],
         "training": {"steps": 12, "learning_rate": 0.001, "log_every": 6, "device": "cpu", "warmup": 0},
-    }  # fmt: skip
+    }
     return parse_run(table, tmp_path)
 
 

@@ -63,8 +63,10 @@ def test_paths_are_relative_to_the_run_file(run_file):
     assert run.teacher is not None
     # There is no such file next to the run file, so it is a name.
     assert (run.teacher.models, run.teacher.cache, run.teacher.max_minutes) == (
-        ("cse-en",), str(folder / "teacher-embeddings"), 2,
-    )  # fmt: skip
+        ("cse-en",),
+        str(folder / "teacher-embeddings"),
+        2,
+    )
     assert run.corpora["text"].sources == (
         Source(files=(str(folder / "a.txt"), str(folder / "more/*.txt")), form="sentences", limit=10),
         Source(files=("hf:owner/name",), form="sentences"),
@@ -72,8 +74,11 @@ def test_paths_are_relative_to_the_run_file(run_file):
     assert (run.corpora["text"].max_words, run.corpora["text"].min_words) == (60, 1)
     (loss,) = run.losses
     assert (loss.kind, loss.corpus, loss.batch_size, loss.weight) == (
-        "embedding_distillation", "text", 32, 1.0,
-    )  # fmt: skip
+        "embedding_distillation",
+        "text",
+        32,
+        1.0,
+    )
     assert loss.options == {"temperature": 0.1, "matryoshka": [8, 16]}
     assert run.epochs == 2.5
     expected = TrainerConfig(
@@ -126,9 +131,21 @@ def test_teachers_are_folders_or_names(run_file):
         ("teacher.weights=[1, 2]", ValueError, r"teacher\.weights is \[1, 2\], expected 1 positive"),
         ("teacher.models=[1]", TypeError, r"teacher\.models is \[1\], expected a list"),
         ("corpora.text.sources=[]", ValueError, r"corpora\.text\.sources is \[\], expected a list of tables"),
-        ("corpora.text.sources.0.files='a'", TypeError, r"corpora\.text\.sources\.0\.files is 'a', expected a list"),
-        ("corpora.text.sources.0.fom='a'", ValueError, r"unknown key corpora\.text\.sources\.0\.fom; known keys are files"),
-        ("corpora.text.sources.0.form='lines'", TypeError, r"sources\.0\.form is 'lines', expected one of 'sentences'"),
+        (
+            "corpora.text.sources.0.files='a'",
+            TypeError,
+            r"corpora\.text\.sources\.0\.files is 'a', expected a list",
+        ),
+        (
+            "corpora.text.sources.0.fom='a'",
+            ValueError,
+            r"unknown key corpora\.text\.sources\.0\.fom; known keys are files",
+        ),
+        (
+            "corpora.text.sources.0.form='lines'",
+            TypeError,
+            r"sources\.0\.form is 'lines', expected one of 'sentences'",
+        ),
         ("losses.0.corpus='txet'", ValueError, r"losses\.0\.corpus is 'txet', expected one of text"),
         ("losses.0.batch_size=0", ValueError, r"losses\.0.*batch_size.*0"),
         ("losses=[]", ValueError, r"losses (is|are) missing"),
@@ -146,7 +163,7 @@ def test_teachers_are_folders_or_names(run_file):
         ("seed.x=1", ValueError, r"seed is 7, expected a table"),
         ("losses.0=1", ValueError, r"losses\.0=1.*entry of a list"),
     ],
-)  # fmt: skip
+)
 def test_an_error_names_the_key_and_the_value(run_file, override, error, message):
     with pytest.raises(error, match=message):
         load_run(run_file, [override])

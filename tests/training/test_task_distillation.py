@@ -48,13 +48,18 @@ AUGMENTATION = {"copies": 2, "word_vectors": "vectors", "candidates": 3}
 
 def table(data="topics", **changes):
     return {
-        "task": {"kind": "classification", "train": f"{data}/train.tsv", "dev": f"{data}/dev.tsv", "text": ["a"],
-                 "max_tokens": 32},
+        "task": {
+            "kind": "classification",
+            "train": f"{data}/train.tsv",
+            "dev": f"{data}/dev.tsv",
+            "text": ["a"],
+            "max_tokens": 32,
+        },
         "teacher": {"model": "tuned"},
         "student": {"init": "teacher", "layers": [0, 2], "config": {"intermediate_size": 24}},
         "prediction": {"epochs": 2, "learning_rate": 1e-3, "batch_size": 8},
         "device": "cpu",
-    } | changes  # fmt: skip
+    } | changes
 
 
 def settings(folder, own, data="topics", **changes):
@@ -105,8 +110,10 @@ def test_complete_phases_are_not_repeated(folder, tmp_path, monkeypatch):
     output = run(config)
     first = load_file(output / "model.safetensors")
     assert {path.name for path in output.glob("*.jsonl")} == {
-        "teacher.jsonl", "intermediate.jsonl", "prediction.jsonl",
-    }  # fmt: skip
+        "teacher.jsonl",
+        "intermediate.jsonl",
+        "prediction.jsonl",
+    }
 
     def refuse(*_arguments, **_options):
         raise AssertionError("trained again")
@@ -158,9 +165,13 @@ def test_scores_are_learned_from_the_original_examples(folder, tmp_path):
     task = table("scores")["task"] | {"kind": "regression"}
     teacher = {"model": "base", "finetune": FINETUNE}
     config = settings(
-        folder, tmp_path, task=task, teacher=teacher, augmentation=AUGMENTATION,
+        folder,
+        tmp_path,
+        task=task,
+        teacher=teacher,
+        augmentation=AUGMENTATION,
         intermediate={"epochs": 1, "batch_size": 8},
-    )  # fmt: skip
+    )
     output = run(config)
     outcomes = {
         name: task_metadata(tmp_path / "work" / name / "model")["outcome"]["texts"]
@@ -181,9 +192,11 @@ def test_gold_labels_with_random_initialization(folder, tmp_path):
 
 def test_student_from_a_folder(folder, tmp_path):
     config = settings(
-        folder, tmp_path, student={"init": "base", "config": {"hidden_dropout_prob": 0.0}},
+        folder,
+        tmp_path,
+        student={"init": "base", "config": {"hidden_dropout_prob": 0.0}},
         prediction={"epochs": 1, "batch_size": 16},
-    )  # fmt: skip
+    )
     output = run(config)
     model_config = transformers.AutoConfig.from_pretrained(output)
     assert (model_config.num_hidden_layers, model_config.hidden_dropout_prob) == (3, 0.0)

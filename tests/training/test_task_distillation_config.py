@@ -118,7 +118,7 @@ def test_run_files_of_tasks_are_recognized(tmp_path):
         ({"prediction": 3}, "prediction is 3, expected a table"),
         ({"task": None}, "task is missing"),
     ],
-)  # fmt: skip
+)
 def test_invalid_values_are_refused(changes, message, tmp_path):
     with pytest.raises((TypeError, ValueError), match=message):
         parse_task_run(table(**changes), tmp_path)

@@ -138,9 +138,16 @@ def test_a_run_writes_the_model_with_its_card_log_and_curves(folder, monkeypatch
     card = (folder / "model/README.md").read_text()
     best = max(rows, key=lambda row: row.get("dev", -100))
     for part in (
-        "# model", "27 steps", f"those of step {best['step']}", "sentenc train run.toml", "kind = \"embedding_distillation\"",
-        "| sentences.txt | sentences | 301 | 301 |", "| pairs.tsv | pairs |", "embeddings of 301 texts", "torch ",
-    ):  # fmt: skip
+        "# model",
+        "27 steps",
+        f"those of step {best['step']}",
+        "sentenc train run.toml",
+        'kind = "embedding_distillation"',
+        "| sentences.txt | sentences | 301 | 301 |",
+        "| pairs.tsv | pairs |",
+        "embeddings of 301 texts",
+        "torch ",
+    ):
         assert part in card, part
     assert str(folder) not in card
     # The run file is stored as it was written: paths stay relative.
@@ -230,9 +237,14 @@ def test_a_bert_is_trained(folder):
     spec = json.loads(wordpiece_spec()) | {"added_tokens": []}
     spec["post_processor"] = {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]}
     transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizers.Tokenizer.from_str(json.dumps(spec)), unk_token="[UNK]", pad_token="[PAD]",
-        cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]", model_max_length=48,
-    ).save_pretrained(folder / "tokenizer")  # fmt: skip
+        tokenizer_object=tokenizers.Tokenizer.from_str(json.dumps(spec)),
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=48,
+    ).save_pretrained(folder / "tokenizer")
     student = (
         "student={kind='bert', init='random', tokenizer='tokenizer', max_tokens=24, config={hidden_size=16, "
         "num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, max_position_embeddings=32}}"
@@ -248,16 +260,31 @@ def test_a_bert_is_trained(folder):
     [
         (["student.config.filters=3"], ValueError, r"unknown key student\.config\.filters; .*embedding_dim"),
         (["student.init='nowhere'"], SentencError, r"'nowhere'"),
-        (["student.init='random'", "teacher={cache='full'}"], ValueError, r"student\.init is .random.*student\.tokenizer"),
-        (["teacher={cache='nothing'}", "student.init='random'", "student.tokenizer='teacher'"], ValueError,
-         r"nothing.*no embeddings"),
+        (
+            ["student.init='random'", "teacher={cache='full'}"],
+            ValueError,
+            r"student\.init is .random.*student\.tokenizer",
+        ),
+        (
+            ["teacher={cache='nothing'}", "student.init='random'", "student.tokenizer='teacher'"],
+            ValueError,
+            r"nothing.*no embeddings",
+        ),
         (["losses.0.corpus='pairs'"], ValueError, r"embedding_distillation .*1 .*pairs .*2"),
-        (["losses.0.batch_size=400", "training.epochs=1"], ValueError, r"corpus text has 301 examples.*batch_size, 400"),
+        (
+            ["losses.0.batch_size=400", "training.epochs=1"],
+            ValueError,
+            r"corpus text has 301 examples.*batch_size, 400",
+        ),
         (["losses.0.margin=1"], ValueError, r"'margin' of .*embedding_distillation"),
         (["evaluation.sts='none.tsv'"], OSError, r"none\.tsv"),
-        (["student={kind='bert', init='teacher-folder', dropout=0.1}"], ValueError, r"student\.dropout is 0\.1"),
+        (
+            ["student={kind='bert', init='teacher-folder', dropout=0.1}"],
+            ValueError,
+            r"student\.dropout is 0\.1",
+        ),
     ],
-)  # fmt: skip
+)
 def test_an_error_names_what_does_not_fit(folder, teacher, changes, error, message):
     fill_teacher_cache(open_teacher_cache(folder / "full", teacher), teacher, ["the dog runs"])
     result = train(folder, *[argument for change in changes for argument in ("--set", change)])

@@ -37,8 +37,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, changes
     second = trainer(tmp_path / "parts", evaluate=score, **changes)
     result = second.run()
     assert (result.finished, result.best_step, result.best_score) == (
-        True, expected.best_step, expected.best_score,
-    )  # fmt: skip
+        True,
+        expected.best_step,
+        expected.best_score,
+    )
     assert_same(whole, second)
     assert rows(tmp_path / "parts") == rows(tmp_path / "whole")
 
@@ -182,10 +184,16 @@ def test_loss_terms_that_do_not_fit_are_refused(tmp_path):
         with pytest.raises(ValueError, match=message):
             Trainer(whole.student, loss_terms, config, tmp_path)
     for changes, message in (
-        ({"learning_rates": {"filters": 0.1}}, r"learning_rates names filters, expected .*embeddings, ngrams, losses"),
+        (
+            {"learning_rates": {"filters": 0.1}},
+            r"learning_rates names filters, expected .*embeddings, ngrams, losses",
+        ),
         ({"regularization": {"filters": 0.1}}, r"filters.* regularization"),
-        ({"sparse_embeddings": True, "regularization": {"embeddings": 0.1}}, r"regularization\.embeddings is 0\.1 with sparse_embeddings"),
-    ):  # fmt: skip
+        (
+            {"sparse_embeddings": True, "regularization": {"embeddings": 0.1}},
+            r"regularization\.embeddings is 0\.1 with sparse_embeddings",
+        ),
+    ):
         with pytest.raises(ValueError, match=message):
             trainer(tmp_path, **changes)
     with pytest.raises(ValueError, match="sparse_embeddings is True, but the student has 0"):
@@ -207,9 +215,17 @@ def test_accumulated_batches_are_averaged(tmp_path):
         whole = trainer(tmp_path / name, dropout=0.0)
         generator = torch.Generator().manual_seed(1)
         term = LossTerm(
-            name="cosine", batches=batches, targets=teacher,
-            loss=make_loss("embedding_distillation", {"relation_weight": 0.0}, dim=16, teacher_dim=TEACHER_DIM, generator=generator),
-        )  # fmt: skip
+            name="cosine",
+            batches=batches,
+            targets=teacher,
+            loss=make_loss(
+                "embedding_distillation",
+                {"relation_weight": 0.0},
+                dim=16,
+                teacher_dim=TEACHER_DIM,
+                generator=generator,
+            ),
+        )
         config = TrainerConfig(steps=3, accumulate=accumulate, device="cpu", warmup=0)
         result[name] = Trainer(whole.student, [term], config, tmp_path / name, show_progress_bar=False)
         result[name].run()

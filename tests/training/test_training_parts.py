@@ -127,8 +127,12 @@ def test_a_window_returns_means():
     window.add(3.0, {"a": 1.0, "b": 4.0}, 0.5, 32, 0)
     window.add(5.0, {"a": 3.0, "b": 4.0}, 1.5, 32, 1)
     assert window.row(14.0) == {
-        "epoch": 1, "loss": 4.0, "losses": {"a": 2.0, "b": 4.0}, "gradient_norm": 1.0, "examples_per_second": 16.0,
-    }  # fmt: skip
+        "epoch": 1,
+        "loss": 4.0,
+        "losses": {"a": 2.0, "b": 4.0},
+        "gradient_norm": 1.0,
+        "examples_per_second": 16.0,
+    }
 
 
 def test_a_curve_shows_every_loss_and_the_score(tmp_path):
@@ -166,8 +170,10 @@ def test_the_bar_is_drawn_on_a_terminal_only(monkeypatch, capsys):
 def test_differences_of_settings_are_named():
     before = {"a": {"b": 1, "c": 2}, "d": 3, "same": [1]}
     assert differences(before, {"a": {"b": 5, "c": 2}, "e": 4, "same": [1]}) == [
-        "a.b was 1 and is 5", "d was 3 and is 'absent'", "e was 'absent' and is 4",
-    ]  # fmt: skip
+        "a.b was 1 and is 5",
+        "d was 3 and is 'absent'",
+        "e was 'absent' and is 4",
+    ]
     assert differences(before, {"a": {"c": 3}, "d": 4, "same": [1]}, ["a.b", "d"]) == ["a.c was 2 and is 3"]
 
 
