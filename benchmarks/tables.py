@@ -37,10 +37,15 @@ def transfer_agreement(data: Any) -> str:
 
 def transfer_speed(data: Any) -> str:
     rows = [
-        [name, task["scikit-learn"]["fits"], f"{task['scikit-learn']['wall']:.1f}", f"{task['ours']['wall']:.1f}",
-         f"{task['ratio']['wall']:.1f}"]
+        [
+            name,
+            task["scikit-learn"]["fits"],
+            f"{task['scikit-learn']['wall']:.1f}",
+            f"{task['ours']['wall']:.1f}",
+            f"{task['ratio']['wall']:.1f}",
+        ]
         for name, task in data["tasks"].items()
-    ]  # fmt: skip
+    ]
     return table(["task", "fits", "scikit-learn, s", "sentenc, s", "ratio"], rows)
 
 
@@ -60,10 +65,17 @@ def index_speed(data: Any) -> str:
         for name, system in systems.items():
             # FAISS's own indexes choose no effort: the last point is the one of highest recall.
             point = next((p for p in system["points"] if p.get("chosen")), system["points"][-1])
-            rows.append([
-                name, f"{int(size):,}", f"{sum(system['seconds'].values()):.1f}", system.get("MB on disk", ""),
-                f"{point['recall@10']:.3f}", f"{point['queries/s, 1,000 at once']:,.0f}", f"{point['ms, one alone']:.1f}",
-            ])  # fmt: skip
+            rows.append(
+                [
+                    name,
+                    f"{int(size):,}",
+                    f"{sum(system['seconds'].values()):.1f}",
+                    system.get("MB on disk", ""),
+                    f"{point['recall@10']:.3f}",
+                    f"{point['queries/s, 1,000 at once']:,.0f}",
+                    f"{point['ms, one alone']:.1f}",
+                ]
+            )
     header = [
         "kind/store",
         "items",
@@ -78,10 +90,15 @@ def index_speed(data: Any) -> str:
 
 def server_load(data: Any) -> str:
     rows = [
-        [one["concurrency"], f"{one['requests_per_second']:,.0f}", f"{one['p50_ms']:.1f}", f"{one['p99_ms']:.1f}",
-         f"{many['texts_per_second']:,.0f}"]
+        [
+            one["concurrency"],
+            f"{one['requests_per_second']:,.0f}",
+            f"{one['p50_ms']:.1f}",
+            f"{one['p99_ms']:.1f}",
+            f"{many['texts_per_second']:,.0f}",
+        ]
         for one, many in zip(data["one_text"], data["32_texts"], strict=True)
-    ]  # fmt: skip
+    ]
     return table(
         ["clients", "requests/s, one text each", "p50, ms", "p99, ms", "texts/s, 32 a request"], rows
     )

@@ -46,8 +46,14 @@ ENCODERS = {
     "cse-both-average": lambda _: make_cse("int8", combine="both", average_dim=6).compressed(),
     "cse-words": lambda _: make_cse(widths=()),
     "cse-paper": lambda _: make_cse(
-        embedding_dim=24, widths=(1, 2, 3), num_filters=8, combine="concat", phi="identity", pooling="sum",
-        windows="padded", word_path=False,
+        embedding_dim=24,
+        widths=(1, 2, 3),
+        num_filters=8,
+        combine="concat",
+        phi="identity",
+        pooling="sum",
+        windows="padded",
+        word_path=False,
     ),
     "cse-whole-words": lambda _: make_cse(spec=word_spec()),
     "tinybert": lambda _: make_bert(),
@@ -57,7 +63,7 @@ ENCODERS = {
     "tinybert-linear": lambda _: make_bert(linear=True),
     "tinybert-cased": lambda _: make_bert(spec=wordpiece_spec(lowercase=False), normalize=False),
     "external": _external,
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="session", params=ENCODERS)

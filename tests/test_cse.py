@@ -15,33 +15,48 @@ from sentenc.tokenization.tokenizer import Tokenizer
 from tests.support.models import make_cse, random_weights, word_spec, wordpiece_spec
 
 TEXTS = [
-    "", "dog", "dog cat", "dog cat runs", "a man is playing the guitar in the park", "not good at all!",
+    "",
+    "dog",
+    "dog cat",
+    "dog cat runs",
+    "a man is playing the guitar in the park",
+    "not good at all!",
     "東京 crème " * 9,
-]  # fmt: skip
+]
 SHAPES = [
     {"combine": combine, "phi": phi, "pooling": pooling, "windows": windows, "widths": widths}
     for combine, phi, pooling, windows, widths in itertools.product(
-        ("residual", "concat"), ("identity", "tanh", "relu", "gelu"), ("mean", "sum", "max"),
-        ("valid", "padded"), ((2, 3), (1, 4), ()),
+        ("residual", "concat"),
+        ("identity", "tanh", "relu", "gelu"),
+        ("mean", "sum", "max"),
+        ("valid", "padded"),
+        ((2, 3), (1, 4), ()),
     )
-]  # fmt: skip
+]
 # The vector with its features for classifiers: e = [u P + sum_h s_h Q_h; mean_i y_i; s_h].
 SHAPES += [
     {"combine": combine, "average_dim": average_dim, "output_dim": output_dim, "widths": widths}
     for combine, average_dim, output_dim, widths in itertools.product(
         ("residual", "concat", "both"), (0, 5), (None, 10), ((1, 2, 3), ())
     )
-]  # fmt: skip
+]
 SHAPES += [
-    {"combine": "both", "average_dim": 5, "phi": phi, "pooling": pooling, "windows": windows, "widths": (1, 3, 4)}
+    {
+        "combine": "both",
+        "average_dim": 5,
+        "phi": phi,
+        "pooling": pooling,
+        "windows": windows,
+        "widths": (1, 3, 4),
+    }
     for phi, pooling, windows in itertools.product(
         ("identity", "relu", "gelu"), ("mean", "sum", "max"), ("valid", "padded")
     )
-]  # fmt: skip
+]
 SHAPES += [
     {"combine": "concat", "word_path": False, "average_dim": 5, "windows": windows, "widths": widths}
     for windows, widths in itertools.product(("valid", "padded"), ((2, 3), (1,)))
-]  # fmt: skip
+]
 # More windows than the kernel takes at a time, and more than twice as many.
 LONG = [" ".join(itertools.islice(itertools.cycle(TEXTS[4].split()), n)) for n in (33, 40, 65, 150)]
 SHAPES += [{"output_dim": 10}, {"word_path": False, "combine": "concat"}, {"num_filters": 7}]
@@ -161,8 +176,8 @@ def test_bigrams_by_hand():
 
 def paper(phi: str) -> CSE:
     return make_cse(
-        widths=(1, 2, 3), combine="concat", phi=phi, pooling="sum", windows="padded", word_path=False,
-    )  # fmt: skip
+        widths=(1, 2, 3), combine="concat", phi=phi, pooling="sum", windows="padded", word_path=False
+    )
 
 
 def test_linear_sum_pooled_cse_is_a_bag_of_words_after_the_first_two():
@@ -215,12 +230,17 @@ def test_config_round_trip_and_refusals():
     with pytest.raises(ValueError, match="unexpected: \\['color'\\]"):
         CSEConfig.from_dict(config.to_dict() | {"color": 1})
     for change, message in [
-        ({"phi": "sine"}, "phi is 'sine'"), ({"widths": (3, 2)}, "widths is"), ({"embedding_dim": 0}, "embedding_dim is 0"),
-        ({"vocab_size": 2.5}, "vocab_size is 2.5"), ({"word_path": False}, "word_path"), ({"widths": (0,)}, "widths is 0"),
-        ({"average_dim": -1}, "average_dim is -1, expected an integer >= 0"), ({"average_dim": 0.0}, "average_dim is 0.0"),
+        ({"phi": "sine"}, "phi is 'sine'"),
+        ({"widths": (3, 2)}, "widths is"),
+        ({"embedding_dim": 0}, "embedding_dim is 0"),
+        ({"vocab_size": 2.5}, "vocab_size is 2.5"),
+        ({"word_path": False}, "word_path"),
+        ({"widths": (0,)}, "widths is 0"),
+        ({"average_dim": -1}, "average_dim is -1, expected an integer >= 0"),
+        ({"average_dim": 0.0}, "average_dim is 0.0"),
         ({"combine": "all"}, "combine is 'all', expected 'residual', 'concat' or 'both'"),
         ({"word_path": False, "combine": "both"}, "word_path"),
-    ]:  # fmt: skip
+    ]:
         with pytest.raises((TypeError, ValueError), match=message):
             CSEConfig(**{"vocab_size": 9} | change)
 

@@ -26,9 +26,15 @@ def taps_model(
     tokenizer = Tokenizer(wordpiece_spec())
     v, k = tokenizer.vocab_size, next(iter(taps.values())).shape[2]
     config = CSEConfig(
-        vocab_size=v, embedding_dim=v, widths=tuple(taps), num_filters=k, combine="concat", word_path=False,
-        max_tokens=200, **shape,
-    )  # fmt: skip
+        vocab_size=v,
+        embedding_dim=v,
+        widths=tuple(taps),
+        num_filters=k,
+        combine="concat",
+        word_path=False,
+        max_tokens=200,
+        **shape,
+    )
     weights = {"embeddings": np.eye(v, dtype=np.float32)}
     for h in taps:
         # The row of [PAD], which no text has, makes the step of every filter the unit.

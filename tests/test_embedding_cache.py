@@ -75,8 +75,10 @@ def test_files_in_the_folder(tmp_path):
     assert json.loads((tmp_path / "cache.json").read_text()) == {"fingerprint": "counting", "dim": 2}
     shards = sorted(tmp_path.glob("vectors-*.npy"))
     assert {path.name for path in tmp_path.iterdir()} == {
-        "cache.json", *(path.name for path in shards), *(path.name.replace("vectors", "keys") for path in shards),
-    }  # fmt: skip
+        "cache.json",
+        *(path.name for path in shards),
+        *(path.name.replace("vectors", "keys") for path in shards),
+    }
     contents = {}
     for path in shards:
         keys, vectors = np.load(path.with_name(path.name.replace("vectors", "keys"))), np.load(path)

@@ -159,12 +159,16 @@ def test_order_is_truncate_normalize_cast(encoder):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"truncate_dim": 10_000}, "truncate_dim is 10000"), ({"truncate_dim": 0}, "truncate_dim is 0"),
-        ({"truncate_dim": True}, "truncate_dim is True"), ({"batch_size": 0}, "batch_size is 0"),
-        ({"batch_size": 1.5}, "batch_size is 1.5"), ({"dtype": "int8"}, "dtype is 'int8'"),
-        ({"dtype": "nonsense"}, "dtype is 'nonsense'"), ({"on_overflow": "cut"}, "on_overflow is 'cut'"),
+        ({"truncate_dim": 10_000}, "truncate_dim is 10000"),
+        ({"truncate_dim": 0}, "truncate_dim is 0"),
+        ({"truncate_dim": True}, "truncate_dim is True"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"batch_size": 1.5}, "batch_size is 1.5"),
+        ({"dtype": "int8"}, "dtype is 'int8'"),
+        ({"dtype": "nonsense"}, "dtype is 'nonsense'"),
+        ({"on_overflow": "cut"}, "on_overflow is 'cut'"),
     ],
-)  # fmt: skip
+)
 def test_bad_options_are_named(encoder, options, message):
     with pytest.raises((TypeError, ValueError), match=message):
         encoder.encode(TEXTS, **options)

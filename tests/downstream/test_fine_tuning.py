@@ -50,9 +50,17 @@ def test_it_learns_what_no_head_on_a_bag_of_words_can():
     silent = with_weights(make_cse(), without_ngrams)
     rows = np.arange(len(texts))
     tuned = tune(
-        silent, texts, targets, train=rows[8:], validation=rows[:8], epochs=60, patience=60, learning_rate=2e-2, dropout=0.0,
+        silent,
+        texts,
+        targets,
+        train=rows[8:],
+        validation=rows[:8],
+        epochs=60,
+        patience=60,
+        learning_rate=2e-2,
+        dropout=0.0,
         regularization=0.0,
-    )  # fmt: skip
+    )
     right = tuned.head.probabilities(tuned.encoder.encode(texts)).argmax(1) == targets.argmax(1)
     assert right[8:].mean() > 0.9
     assert right[:8].mean() > 0.7

@@ -46,9 +46,16 @@ def test_epoch_0_is_the_head_on_the_frozen_encoder(kind):
     others = texts[::-1]
     pairs = LinearHead(kind, rng.normal(size=(3, 48)).astype(np.float32), np.ones(3, np.float32))
     tuned = fine_tune(
-        encoder, [texts, others], TARGETS, kind, config=FineTuningConfig(epochs=1), train_rows=TRAIN, validation_rows=VALIDATION,
-        rng=rng, initial_head=pairs,
-    )  # fmt: skip
+        encoder,
+        [texts, others],
+        TARGETS,
+        kind,
+        config=FineTuningConfig(epochs=1),
+        train_rows=TRAIN,
+        validation_rows=VALIDATION,
+        rng=rng,
+        initial_head=pairs,
+    )
     held = pair_features(*(encoder.encode([column[row] for row in VALIDATION]) for column in (texts, others)))
     assert tuned.history[0]["validation_loss"] == pytest.approx(
         mean_log_loss(pairs, held, TARGETS[VALIDATION]), rel=1e-5
@@ -136,8 +143,11 @@ def test_examples_without_weight_change_nothing(kind):
     weights[TRAIN[7]] = 3.0
     with_all = tune(weights=weights, kind=kind)
     left_out = tune(
-        weights=weights, kind=kind, train=TRAIN[weights[TRAIN] > 0], validation=VALIDATION[weights[VALIDATION] > 0],
-    )  # fmt: skip
+        weights=weights,
+        kind=kind,
+        train=TRAIN[weights[TRAIN] > 0],
+        validation=VALIDATION[weights[VALIDATION] > 0],
+    )
     np.testing.assert_array_equal(with_all.head.weights, left_out.head.weights)
     np.testing.assert_array_equal(with_all.encoder.encode(TEXTS), left_out.encoder.encode(TEXTS))
     for left, right in zip(with_all.history, left_out.history, strict=True):
@@ -180,11 +190,13 @@ def test_regularization_keeps_the_encoder_near_the_pretrained_one():
     start = encoder.weight("embeddings")
     moved = [
         np.linalg.norm(
-            tune(encoder, regularization=strength, learning_rate=1e-2, epochs=8, patience=8, validation=NO_ROWS)
-            .encoder.weight("embeddings") - start
+            tune(
+                encoder, regularization=strength, learning_rate=1e-2, epochs=8, patience=8, validation=NO_ROWS
+            ).encoder.weight("embeddings")
+            - start
         )
         for strength in (0.0, 0.1, 10.0)
-    ]  # fmt: skip
+    ]
     assert moved[0] > moved[1] > moved[2]
 
 

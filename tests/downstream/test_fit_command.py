@@ -65,8 +65,11 @@ def test_files_of_the_report(fit, data, tmp_path):
     out, _ = fit(write_csv(tmp_path / "noisy.csv", ["text", "label"], noisy), "-q")
     folder = tmp_path / "out" / "report"
     assert {path.name for path in folder.iterdir()} == {
-        "report.md", "report.json", "errors.tsv", "confusion_matrix.png",
-    }  # fmt: skip
+        "report.md",
+        "report.json",
+        "errors.tsv",
+        "confusion_matrix.png",
+    }
     with open(folder / "errors.tsv", encoding="utf-8", newline="") as file:
         head, *errors = csv.reader(file, delimiter="\t")
     assert head == ["text", "label", "predicted", "probability", "where"]
@@ -254,9 +257,12 @@ def test_wrong_input_is_refused(fit, tmp_path, content, options, code, words):
 
 @pytest.mark.parametrize(
     ("label", "words"),
-    [(1, "line 2: the label 1 is int"), (0.5, "line 2: 'label' is float"),
-     ({"a": 1}, "line 2: 'label' is dict")],
-)  # fmt: skip
+    [
+        (1, "line 2: the label 1 is int"),
+        (0.5, "line 2: 'label' is float"),
+        ({"a": 1}, "line 2: 'label' is dict"),
+    ],
+)
 def test_labels_of_json_that_are_refused(fit, tmp_path, label, words):
     rows = [{"text": "dog", "label": "pets"}, {"text": "cat", "label": label}]
     _, err = fit(write_jsonl(tmp_path / "d.jsonl", rows), code=1)

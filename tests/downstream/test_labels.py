@@ -42,7 +42,7 @@ class Level(IntEnum):
         (["a\0", "a", "a\0"], ["a", "a\0"]),
         (["東", "", "東"], ["", "東"]),
     ],
-)  # fmt: skip
+)
 def test_one_label_each(y, classes):
     parsed = parse_labels(y)
     assert parsed.classes.tolist() == classes
@@ -142,7 +142,7 @@ def test_labels_of_a_test_set():
         (np.array([["a", "b"]]), ValueError, "expected 0 or 1"),
         (["x" * 1000, 1], TypeError, r"'xxxxx.*\.\.\.\)"),
     ],
-)  # fmt: skip
+)
 def test_wrong_labels_are_refused(y, error, words):
     with pytest.raises(error, match=words) as caught:
         parse_labels(y)
@@ -210,10 +210,16 @@ PAIRS = [("a", "b"), ("c", "d")]
 @pytest.mark.parametrize(
     "pairs",
     [
-        PAIRS, [list(pair) for pair in PAIRS], tuple(PAIRS), np.array(PAIRS), np.array(PAIRS, object), iter(PAIRS),
-        pd.DataFrame(PAIRS, index=[4, 2]), zip("ac", "bd", strict=True),
+        PAIRS,
+        [list(pair) for pair in PAIRS],
+        tuple(PAIRS),
+        np.array(PAIRS),
+        np.array(PAIRS, object),
+        iter(PAIRS),
+        pd.DataFrame(PAIRS, index=[4, 2]),
+        zip("ac", "bd", strict=True),
     ],
-)  # fmt: skip
+)
 def test_pairs(pairs):
     parsed = parse_pairs(pairs)
     assert parsed == (["a", "c"], ["b", "d"])
@@ -235,7 +241,7 @@ def test_pairs(pairs):
         (pd.DataFrame({"a": ["x"], "b": ["y"], "c": ["z"]}), r"pairs\[0\] is ndarray .*, expected two texts"),
         (pd.DataFrame({"a": ["x"], "b": [None]}), r"pairs\[0\]\[1\] is"),
     ],
-)  # fmt: skip
+)
 def test_wrong_pairs_are_refused(pairs, words):
     with pytest.raises(TypeError, match=words):
         parse_pairs(pairs)

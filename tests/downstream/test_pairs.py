@@ -84,8 +84,11 @@ def test_both_orders_are_the_same(regressor, encoder):
 def test_pairs_in_every_form(regressor):
     expected = regressor.predict(PAIRS)
     for pairs in (
-        np.array(PAIRS), pd.DataFrame(PAIRS, columns=["a", "b"]), [list(pair) for pair in PAIRS], iter(PAIRS)
-    ):  # fmt: skip
+        np.array(PAIRS),
+        pd.DataFrame(PAIRS, columns=["a", "b"]),
+        [list(pair) for pair in PAIRS],
+        iter(PAIRS),
+    ):
         np.testing.assert_array_equal(regressor.predict(pairs), expected)
 
 

@@ -58,10 +58,10 @@ def numbers(values):
         ([float(number) for number in numbers(LABELS)], float),
         ([label == "pets" for label in LABELS], bool),
         ([label + "\0" for label in LABELS], str),
-        (["\ud800" if label == "pets" else "東 \"é\\\n" for label in LABELS], str),
+        (["\ud800" if label == "pets" else '東 "é\\\n' for label in LABELS], str),
         ([2**70 if label == "pets" else -1 for label in LABELS], int),
     ],
-)  # fmt: skip
+)
 def test_labels_keep_their_type(encoder, tmp_path, y, kind):
     before = SentenceClassifier(encoder, C=4.0).fit(TEXTS, y)
     before.save(tmp_path / "saved")
@@ -212,8 +212,11 @@ def test_no_other_folder_is_replaced(classifier, tmp_path):
 def in_a_new_process(code, *arguments):
     result = subprocess.run(
         [sys.executable, "-W", "error", "-c", code, *map(str, arguments)],
-        capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, cwd=ROOT,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+    )
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
 

@@ -185,12 +185,14 @@ def test_json_has_all(report):
     body = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert body["n_examples"] == 5
     assert body["averages"]["macro"]["f1"] == pytest.approx(7 / 12)
-    assert body["confusion"] == [
-        ["cat", "cat", 2], ["cat", "dog", 1], ["dog", "cat", 1], ["dog", "dog", 1],
-    ]  # fmt: skip
+    assert body["confusion"] == [["cat", "cat", 2], ["cat", "dog", 1], ["dog", "cat", 1], ["dog", "dog", 1]]
     assert body["mistakes"][0] == {
-        "text": "e\n", "label": "dog", "predicted": "cat", "confidence": 0.9, "place": "data.csv:6",
-    }  # fmt: skip
+        "text": "e\n",
+        "label": "dog",
+        "predicted": "cat",
+        "confidence": 0.9,
+        "place": "data.csv:6",
+    }
 
 
 @pytest.mark.parametrize(

@@ -132,10 +132,17 @@ def test_checks_that_need_no_data(kind):
 
     estimator = kind(make_cse())
     for name in (
-        "check_estimator_cloneable", "check_estimator_tags_renamed", "check_valid_tag_types", "check_estimator_repr",
-        "check_no_attributes_set_in_init", "check_do_not_raise_errors_in_init_or_set_params",
-        "check_mixin_order", "check_parameters_default_constructible", "check_get_params_invariance", "check_set_params",
-    ):  # fmt: skip
+        "check_estimator_cloneable",
+        "check_estimator_tags_renamed",
+        "check_valid_tag_types",
+        "check_estimator_repr",
+        "check_no_attributes_set_in_init",
+        "check_do_not_raise_errors_in_init_or_set_params",
+        "check_mixin_order",
+        "check_parameters_default_constructible",
+        "check_get_params_invariance",
+        "check_set_params",
+    ):
         getattr(checks, name)(kind.__name__, estimator)
     with pytest.warns(SkipTestWarning, match="Can't test estimator"):
         check_estimator(estimator, on_skip=None)
@@ -234,16 +241,21 @@ def test_grid_search(encoder):
     search = GridSearchCV(
         SentenceClassifier(encoder, random_state=0),
         {"C": [1e-4, 16.0, "auto"], "class_weight": [None, "balanced"]},
-        cv=3, error_score="raise",
-    ).fit(TEXTS, LABELS)  # fmt: skip
+        cv=3,
+        error_score="raise",
+    ).fit(TEXTS, LABELS)
     assert search.best_params_["C"] != 1e-4
     assert search.best_score_ > 0.7
     assert search.predict(TEXTS).shape == (60,)
     assert search.best_estimator_.encoder_ is encoder
     draws = RandomizedSearchCV(
-        SentenceClassifier(encoder), {"C": np.array([1.0, 4.0], np.float32), "epochs": np.arange(1, 3)}, n_iter=2, cv=2,
-        random_state=0, error_score="raise",
-    )  # fmt: skip
+        SentenceClassifier(encoder),
+        {"C": np.array([1.0, 4.0], np.float32), "epochs": np.arange(1, 3)},
+        n_iter=2,
+        cv=2,
+        random_state=0,
+        error_score="raise",
+    )
     assert draws.fit(TEXTS, LABELS).best_params_["C"] in (1, 4)
 
 

@@ -19,10 +19,15 @@ SHAPES = {
     "projected": {"output_dim": 10},
     "words alone": {"widths": ()},
     "paper": {
-        "combine": "concat", "phi": "identity", "pooling": "sum", "windows": "padded", "word_path": False,
-        "unknown": "row", "widths": (1, 2, 3),
+        "combine": "concat",
+        "phi": "identity",
+        "pooling": "sum",
+        "windows": "padded",
+        "word_path": False,
+        "unknown": "row",
+        "widths": (1, 2, 3),
     },
-}  # fmt: skip
+}
 
 
 def rng(seed=0):
@@ -272,10 +277,12 @@ def test_a_trained_bert_can_be_trained_again(bert):
     ("settings", "message"),
     [
         ({"truncate_dim": 8}, "mine has truncate_dim 8"),
-        ({"prompts": {"query": "find: "}, "default_prompt_name": "query"},
-         "mine has default_prompt_name 'query'"),
+        (
+            {"prompts": {"query": "find: "}, "default_prompt_name": "query"},
+            "mine has default_prompt_name 'query'",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_bert_whose_vectors_are_not_its_own_is_refused(bert, settings, message):
     from sentence_transformers import SentenceTransformer
 

@@ -95,9 +95,12 @@ def test_pairs_and_scores(client, fitted):
 def test_classifiers_are_described(client, fitted):
     described = {entry["name"]: entry for entry in client.get("/classifiers").json()["classifiers"]}
     assert described["topics"] == {
-        "name": "topics", "model": "tiny", "takes": "texts", "predicts": "label",
+        "name": "topics",
+        "model": "tiny",
+        "takes": "texts",
+        "predicts": "label",
         "labels": ["market", "music", "pets"],
-    }  # fmt: skip
+    }
     # Its encoder is another one, which is served under the classifier's name.
     assert described["odd"]["model"] == "odd"
     assert (described["scores"]["predicts"], described["scores"]["takes"]) == ("score", "pairs")

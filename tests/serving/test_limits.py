@@ -65,9 +65,14 @@ def test_content_encoding_that_compresses_nothing(client):
 
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
-    [("GET", ROUTE, "POST"), ("DELETE", "/search", "GET, HEAD, POST"), ("POST", "/health", "GET, HEAD"),
-     ("POST", "/", "GET, HEAD"), ("PUT", "/v1/models/tiny", "GET, HEAD")],
-)  # fmt: skip
+    [
+        ("GET", ROUTE, "POST"),
+        ("DELETE", "/search", "GET, HEAD, POST"),
+        ("POST", "/health", "GET, HEAD"),
+        ("POST", "/", "GET, HEAD"),
+        ("PUT", "/v1/models/tiny", "GET, HEAD"),
+    ],
+)
 def test_wrong_method(client, method, path, allow):
     answer = client.request(method, path)
     refusal(answer, 405)
@@ -140,11 +145,23 @@ def test_repr_hides_the_key():
 
 @pytest.mark.parametrize(
     "option",
-    [{"max_queue": 0}, {"max_inputs": True}, {"port": 70_000}, {"timeout": 0}, {"timeout": float("nan")},
-     {"grace": -1}, {"api_key": " "}, {"host": ""}, {"max_body_bytes": 1.5}, {"cors_origins": "http://a.example"},
-     {"cors_origins": ["http://a.example/"]}, {"cors_origins": ["a.example"]}, {"cors_origins": [None]},
-     {"cors_origins": ["http://A.example"]}],
-)  # fmt: skip
+    [
+        {"max_queue": 0},
+        {"max_inputs": True},
+        {"port": 70_000},
+        {"timeout": 0},
+        {"timeout": float("nan")},
+        {"grace": -1},
+        {"api_key": " "},
+        {"host": ""},
+        {"max_body_bytes": 1.5},
+        {"cors_origins": "http://a.example"},
+        {"cors_origins": ["http://a.example/"]},
+        {"cors_origins": ["a.example"]},
+        {"cors_origins": [None]},
+        {"cors_origins": ["http://A.example"]},
+    ],
+)
 def test_config_out_of_range(option):
     from sentenc.serving import ServerConfig
 

@@ -84,8 +84,9 @@ def test_the_openai_client(server, models):
                 embeddings = np.array([entry.embedding for entry in answer.data], np.float32)
             expected = tiny.encode(
                 [texts] if isinstance(texts, str) else texts,
-                normalize_embeddings=True, truncate_dim=options.get("dimensions"),
-            )  # fmt: skip
+                normalize_embeddings=True,
+                truncate_dim=options.get("dimensions"),
+            )
             assert np.array_equal(embeddings, expected)
             assert answer.usage.prompt_tokens == tiny.count_tokens(texts).sum()
         assert [model.id for model in client.models.list()] == ["tiny", "words"]

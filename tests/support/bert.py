@@ -3,9 +3,19 @@
 import numpy as np
 
 TEXTS = [
-    "a man is playing the guitar", "someone plays an instrument!", "", "dog", "the stock market fell " * 7,
-    "Crème, NAÏVE straße", "東京 is new", "hello   world\t\n", "not good at all", "☃", "☃ dog", "dog un\u0301playing",
-]  # fmt: skip
+    "a man is playing the guitar",
+    "someone plays an instrument!",
+    "",
+    "dog",
+    "the stock market fell " * 7,
+    "Crème, NAÏVE straße",
+    "東京 is new",
+    "hello   world\t\n",
+    "not good at all",
+    "☃",
+    "☃ dog",
+    "dog un\u0301playing",
+]
 # The texts with a known token.
 KNOWN = [text for text in TEXTS if text not in ("", "☃")]
 CLOSE = {"rtol": 0, "atol": 1e-5}

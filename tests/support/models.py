@@ -157,9 +157,13 @@ def random_bert_weights(config: BertConfig, seed: int = 0) -> dict[str, np.ndarr
 def make_bert(compute: str = "float32", spec: str | None = None, **shape) -> BertEncoder:
     tokenizer = Tokenizer(spec or wordpiece_spec(), skip_unknown=False)
     options = {
-        "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
-        "max_position_embeddings": 64, "max_tokens": 48,
-    } | shape  # fmt: skip
+        "hidden_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+        "max_position_embeddings": 64,
+        "max_tokens": 48,
+    } | shape
     config = BertConfig(vocab_size=tokenizer.vocab_size, **options)
     return BertEncoder(config, random_bert_weights(config), tokenizer, compute=compute)
 
@@ -179,19 +183,26 @@ def make_sentence_transformer(folder: Path):
 
     spec = json.loads(wordpiece_spec())
     spec["added_tokens"] = []
-    spec["post_processor"] = {
-        "type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2],
-    }  # fmt: skip
+    spec["post_processor"] = {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]}
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Reference.from_str(json.dumps(spec)), unk_token="[UNK]", pad_token="[PAD]",
-        cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]", model_max_length=48,
-    )  # fmt: skip
+        tokenizer_object=Reference.from_str(json.dumps(spec)),
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=48,
+    )
     generator_state = torch.random.get_rng_state()
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=24, num_hidden_layers=2, num_attention_heads=4,
-        intermediate_size=48, max_position_embeddings=64,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=48,
+        max_position_embeddings=64,
+    )
     BertModel(config).save_pretrained(folder / "bert")
     torch.random.set_rng_state(generator_state)
     tokenizer.save_pretrained(folder / "bert")

@@ -16,9 +16,13 @@ def running(command, **options):
     """Starts a server; yields the process with its address as ``url``, and ends it in any case."""
     path = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])
     process = subprocess.Popen(
-        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": path, **options.pop("env", {})}, **options,
-    )  # fmt: skip
+        list(map(str, command)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path, **options.pop("env", {})},
+        **options,
+    )
     try:
         line = process.stdout.readline()
         address = re.search(r"http://\S+", line)

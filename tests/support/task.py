@@ -29,17 +29,29 @@ def make_tokenizer():
                            "[SEP]": {"id": "[SEP]", "ids": [3], "tokens": ["[SEP]"]}},
     }  # fmt: skip
     return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=Reference.from_str(json.dumps(spec)), unk_token="[UNK]", pad_token="[PAD]",
-        cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]", model_max_length=40,
+        tokenizer_object=Reference.from_str(json.dumps(spec)),
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=40,
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-    )  # fmt: skip
+    )
 
 
 def make_config(**changes):
     return transformers.BertConfig(
-        **{"vocab_size": len(make_tokenizer()), "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2,
-           "intermediate_size": 32, "max_position_embeddings": 40} | changes
-    )  # fmt: skip
+        **{
+            "vocab_size": len(make_tokenizer()),
+            "hidden_size": 16,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 2,
+            "intermediate_size": 32,
+            "max_position_embeddings": 40,
+        }
+        | changes
+    )
 
 
 def make_model(kind=transformers.BertForSequenceClassification, **changes):

@@ -60,8 +60,8 @@ def trainer(
     config = CSEConfig(vocab_size=tokenizer.vocab_size, embedding_dim=16, num_filters=4)
     sparse = changes.get("sparse_embeddings", False)
     student = student or CSEStudent(
-        config, tokenizer, generator=generator, dropout=dropout, ngram_warmup=0.4, sparse_embeddings=sparse,
-    )  # fmt: skip
+        config, tokenizer, generator=generator, dropout=dropout, ngram_warmup=0.4, sparse_embeddings=sparse
+    )
     loss_terms = [
         LossTerm(
             name="distill",
@@ -83,9 +83,15 @@ def trainer(
     encoded = None if evaluate is None else lambda output_map: evaluate(student.encoder(output_map))
     options = {"steps": 14, "warmup": 3, "log_every": 4, "evaluate_every": 6, "device": "cpu"} | changes
     return Trainer(
-        student, loss_terms, TrainerConfig(**options), folder, encoded, processes=processes, identity=identity,
+        student,
+        loss_terms,
+        TrainerConfig(**options),
+        folder,
+        encoded,
+        processes=processes,
+        identity=identity,
         show_progress_bar=False,
-    )  # fmt: skip
+    )
 
 
 def score(encoder):

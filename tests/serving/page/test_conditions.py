@@ -47,8 +47,25 @@ def test_contrast(open_page, address, scheme):
     # Without motion, because a color read during a transition is not a final one.
     page = open_page(f"{address}#compare?q=dog", color_scheme=scheme, reduced_motion="reduce")
     hits(page, "#results-b").first.wait_for()
-    selectors = [".text", ".label", ".label .name", ".number", ".other-rank", ".status", "[role=tab]", "footer p",
-                 "#theme-button", ".letter", "select", "h2", ".empty p", ".chip", ".hint", "th", "td"]  # fmt: skip
+    selectors = [
+        ".text",
+        ".label",
+        ".label .name",
+        ".number",
+        ".other-rank",
+        ".status",
+        "[role=tab]",
+        "footer p",
+        "#theme-button",
+        ".letter",
+        "select",
+        "h2",
+        ".empty p",
+        ".chip",
+        ".hint",
+        "th",
+        "td",
+    ]
     pairs = page.evaluate(CONTRAST, selectors)
     page.locator("#tab-heatmap").click()
     page.fill("#sentences", "a dog\na cat\nthe stock market fell")
