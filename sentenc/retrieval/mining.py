@@ -17,24 +17,23 @@ Method = Literal["auto", "exact", "approximate"]
 
 # With at most this many rows every pair is compared, which takes minutes.
 EXACT_ROWS = 200_000
-# Columns of a block of products.
-_COLUMNS = 4096
-# Of the codes that the approximate search compares; what they propose is computed again from the vectors.
+_COLUMNS_PER_BLOCK = 4096
+# Largest error of the cosines of an ANN search, whose codes are float16. Exact scores come from the vectors.
 _CODE_ERROR = 1e-3
-_PROBES = 32
-# Pairs considered at a time: after each, fewer of the next may be good enough.
-_PROPOSED = 1 << 16
+_LISTS_PER_SEARCH = 32
+# After each block of candidate pairs, the lowest score of the best pairs may be higher.
+_PAIRS_PER_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
 class MinedPairs:
-    """Pairs of rows, best first; equal scores in the order of ``left``, then ``right``.
+    """Pairs of rows by falling score; pairs with equal scores by ``left``, then ``right``.
 
     Attributes:
         scores: (m,) float32 cosines.
         left: (m,) int64, the smaller row of each pair.
-        right: (m,) int64, the larger.
-        total: Number of pairs above the threshold; more than m if ``max_pairs`` was reached.
+        right: (m,) int64, the larger row of each pair.
+        total: Number of pairs that reach the threshold; more than m if ``max_pairs`` was reached.
         exact: Whether every pair was compared; if not, some may be missing.
     """
 
@@ -63,73 +62,72 @@ def mine_pairs(
     block_size: int = 1024,
     show_progress_bar: bool = False,
 ) -> MinedPairs:
-    """Finds the pairs with a cosine of ``threshold`` or more; each once, none of a row with itself.
+    """Finds the pairs of different rows whose cosine is at least ``threshold``; each pair once.
 
-    Zero vectors, such as those of empty texts, pair with nothing. Of identical texts only the first takes
-    part; each later one is reported once, against that first one, with score 1: ten thousand copies of a
-    line are 9,999 pairs and not fifty million.
+    Zero vectors, such as those of empty texts, have no pairs. Of identical texts only the first is compared.
+    Each later one forms one pair with the first, of score 1. Ten thousand copies of a line are thus 9,999
+    pairs and not fifty million.
 
-    Memory is that of the vectors and their unit copies, plus blocks: never rows x rows. The approximate
-    method compares each row with its nearest ``neighbors`` in a FAISS index instead of every other row. It
-    can miss pairs in larger families, and pairs that the index does not find. Scores are exact with either
+    Memory holds the vectors, their unit vectors and some blocks, but never rows x rows. The approximate
+    method compares each row with its ``neighbors`` nearest rows in an ANN index (FAISS). It misses pairs if
+    a row has more similar rows than that, or if the index does not return them. Scores are exact with either
     method, and do not depend on the block size or the number of threads.
 
     Args:
         items: n texts, or an array of vectors (n, d).
         encoder: Encodes the texts.
         threshold: Minimum cosine, inclusive, from -1 to 1; compared in float32, the type of the scores.
-        max_pairs: Maximum number of pairs, the best; ``total`` is their number without this limit.
-        method: ``"exact"``, ``"approximate"`` or ``"auto"``: exact up to 200,000 rows.
-        neighbors: Nearest rows per row that the approximate method compares.
-        block_size: Rows compared at a time. Changes speed and memory, never pairs.
-        show_progress_bar: Draw bars on standard error.
+        max_pairs: Maximum number of pairs to return, those with the highest scores.
+        method: ``"exact"``, ``"approximate"``, or ``"auto"`` for exact up to 200,000 rows.
+        neighbors: Number of nearest rows with which the approximate method compares each row.
+        block_size: Number of rows that are compared at a time; it affects speed and memory only.
+        show_progress_bar: Draw progress bars on standard error.
 
     Raises:
-        TypeError: ``items`` are not texts or vectors, or are texts without an encoder.
-        ValueError: A vector is not finite, or an option is out of range.
-        MissingExtraError: The approximate method needs faiss-cpu.
+        TypeError: ``items`` are neither texts nor vectors, are texts without an encoder, or are vectors with one.
+        ValueError: A vector is not finite, or an argument is out of range.
+        MissingExtraError: The approximate method needs faiss-cpu, which is not installed.
     """
     _check_options(threshold, max_pairs, method, neighbors, block_size)
     firsts: npt.NDArray[np.int64] | None
     copies: list[tuple[int, int]]
     if isinstance(items, np.ndarray) and items.dtype.kind in "fiu":
         if encoder is not None:
-            raise TypeError("items are vectors, expected no encoder")
+            raise TypeError("items are vectors, which need no encoder: leave out encoder")
         firsts, copies, vectors = None, [], _as_vectors(items)
     elif encoder is None:
-        raise TypeError("items are not an array of vectors, expected an encoder with texts")
+        raise TypeError("items are not an array of vectors: texts need an encoder")
     else:
         firsts, copies, vectors = _encode_distinct(as_text_list(items), encoder, show_progress_bar)
-    cosines, best = Cosines(vectors), TopPairs(max_pairs)
+    cosines = Cosines(vectors)
     exact = method == "exact" or (method == "auto" and len(cosines) <= EXACT_ROWS)
-    found = _Found(cosines, np.float32(threshold), best, firsts)
-    found.add_copies(copies)
+    collector = _PairCollector(cosines, np.float32(threshold), max_pairs, firsts)
+    collector.add_copies(copies)
     with progress_bar(len(cosines), "comparing", show_progress_bar) as bar:
         if exact:
-            _compare_all(cosines.units, found, block_size, bar.update)
+            _compare_all(cosines.units, collector, block_size, bar.update)
         else:
-            _compare_neighbors(cosines.units, found, neighbors, block_size, bar.update)
-    scores, left, right = best.result()
-    return MinedPairs(scores, left, right, best.total, exact)
+            _compare_neighbors(cosines.units, collector, neighbors, block_size, bar.update)
+    return collector.result(exact)
 
 
 def group_pairs(n: int, left: npt.ArrayLike, right: npt.ArrayLike) -> list[list[int]]:
-    """Connects pairs into groups: rows are together if a chain of pairs leads from one to the other.
+    """Groups rows that are connected by pairs, directly or through other rows (connected components).
 
     Args:
         n: Number of rows.
-        left: (m,) rows.
-        right: (m,) rows.
+        left: (m,) one row of each pair.
+        right: (m,) the other row of each pair.
 
     Returns:
-        Groups of two rows or more, each sorted, in the order of their first rows.
+        Groups of at least two rows, each in rising order; groups are in the order of their first rows.
 
     Raises:
-        ValueError: The pairs are not two lists of the same length, or hold a row that is not within n.
+        ValueError: ``left`` and ``right`` differ in shape, or contain a row outside 0 to n - 1.
     """
     ends = [np.asarray(side, np.int64) for side in (left, right)]
     if ends[0].ndim != 1 or ends[0].shape != ends[1].shape:
-        raise ValueError(f"left has shape {ends[0].shape} and right {ends[1].shape}, expected (m,) both")
+        raise ValueError(f"left has shape {ends[0].shape} and right {ends[1].shape}, expected the same, (m,)")
     for name, side in zip(("left", "right"), ends, strict=True):
         outside = np.flatnonzero((side < 0) | (side >= n))
         if len(outside):
@@ -152,92 +150,100 @@ def group_pairs(n: int, left: npt.ArrayLike, right: npt.ArrayLike) -> list[list[
     return [group for group in groups.values() if len(group) > 1]
 
 
-class _Found:
-    """Takes proposed pairs of unit vectors, computes their scores exactly, keeps those that count."""
+class _PairCollector:
+    """Computes the exact scores of candidate pairs, and keeps the best pairs above the threshold.
+
+    Attributes:
+        threshold: Minimum score, inclusive.
+        total: Number of pairs that reached the threshold, including those that were not kept.
+    """
 
     def __init__(
         self,
         cosines: Cosines,
         threshold: np.float32,
-        best: TopPairs,
+        max_pairs: int,
         firsts: npt.NDArray[np.int64] | None,
     ) -> None:
-        self.cosines = cosines
         self.threshold = threshold
-        self.best = best
-        # From rows of unit vectors to the caller's rows. Rising, so that order and sides stay.
-        self.rows = cosines.rows if firsts is None else firsts[cosines.rows]
+        self.total = 0
+        self._cosines = cosines
+        self._best = TopPairs(max_pairs)
+        # The caller's row of each unit vector. Rows rise, so that neither the order nor the sides change.
+        self._rows = cosines.rows if firsts is None else firsts[cosines.rows]
 
     def add_copies(self, copies: list[tuple[int, int]]) -> None:
-        """Identical texts, (first, later) in the caller's rows; dropped where the vector is zero."""
+        """Adds pairs (first, later) of the caller's rows with identical texts, except those of zero vectors."""
         if not copies:
             return
         left, right = np.array(copies, np.int64).T
-        alive = np.isin(left, self.rows)
-        self.best.total += int(alive.sum())
-        self.best.add(np.ones(int(alive.sum()), np.float32), left[alive], right[alive])
+        is_nonzero = np.isin(left, self._rows)
+        left, right = left[is_nonzero], right[is_nonzero]
+        self.total += len(left)
+        self._best.add(np.ones(len(left), np.float32), left, right)
 
-    def propose(
+    def add_products(
         self,
-        near: npt.NDArray[np.float32],
+        products: npt.NDArray[np.float32],
         left: npt.NDArray[np.int64],
         right: npt.NDArray[np.int64],
         error: float,
     ) -> None:
-        """Pairs (left < right) whose cosines are ``near`` (m,), to within ``error``."""
-        for start in range(0, len(near), _PROPOSED):
-            part = slice(start, start + _PROPOSED)
-            self._take(near[part], left[part], right[part], error)
+        """Adds pairs (m,) of unit vectors, left < right, whose cosines differ from ``products`` by at most ``error``.
 
-    def _take(
-        self,
-        near: npt.NDArray[np.float32],
-        left: npt.NDArray[np.int64],
-        right: npt.NDArray[np.int64],
-        error: float,
-    ) -> None:
-        possible = near >= self.threshold - error
-        near, left, right = near[possible], left[possible], right[possible]
-        # Most need no exact score: they count for certain, and are too low to be kept.
-        certain = near > self.threshold + error
-        needed = ~certain | self.best.may_enter(near + error, self.rows[left], self.rows[right])
-        self.best.total += len(near) - int(needed.sum())
-        left, right = left[needed], right[needed]
-        scores = self.cosines(left, right)
-        enough = scores >= self.threshold
-        self.best.total += int(enough.sum())
-        self.best.add(scores[enough], self.rows[left[enough]], self.rows[right[enough]])
+        A pair that reaches the threshold for certain, but is too low to be kept, is counted without its exact score.
+        """
+        for start in range(0, len(products), _PAIRS_PER_BLOCK):
+            block = slice(start, start + _PAIRS_PER_BLOCK)
+            above, i, j = products[block], left[block], right[block]
+            possible = above >= self.threshold - error
+            above, i, j = above[possible], i[possible], j[possible]
+            is_certain = above > self.threshold + error
+            needs_score = ~is_certain | self._best.may_enter(above + error, self._rows[i], self._rows[j])
+            self.total += len(above) - int(needs_score.sum())
+            self.add_pairs(i[needs_score], j[needs_score])
+
+    def add_pairs(self, left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]) -> None:
+        """Adds those pairs (m,) of unit vectors, left < right, whose exact scores reach the threshold."""
+        scores = self._cosines(left, right)
+        reaches = scores >= self.threshold
+        self.total += int(reaches.sum())
+        self._best.add(scores[reaches], self._rows[left[reaches]], self._rows[right[reaches]])
+
+    def result(self, exact: bool) -> MinedPairs:
+        """Returns the kept pairs; ``exact`` states whether every pair was compared."""
+        return MinedPairs(*self._best.result(), self.total, exact)
 
 
 def _compare_all(
-    units: npt.NDArray[np.float32], found: _Found, block_size: int, done: Callable[[int], None]
+    units: npt.NDArray[np.float32], collector: _PairCollector, block_size: int, done: Callable[[int], None]
 ) -> None:
     error = product_error(units.shape[1])
-    least = found.threshold - error
+    lowest = collector.threshold - error
     for start in range(0, len(units), block_size):
         block = units[start : start + block_size]
-        for column in range(start, len(units), _COLUMNS):
-            products = block @ units[column : column + _COLUMNS].T
-            # By flat positions: finding them as pairs of indices takes as long as the product.
-            flat = np.flatnonzero(products >= least)
+        for column in range(start, len(units), _COLUMNS_PER_BLOCK):
+            products = block @ units[column : column + _COLUMNS_PER_BLOCK].T
+            # Flat positions: np.nonzero would take as long as the product.
+            flat = np.flatnonzero(products >= lowest)
             left, right = np.divmod(flat, products.shape[1])
             left, right = left + start, right + column
-            above = left < right
-            found.propose(products.ravel()[flat[above]], left[above], right[above], error)
+            is_new = left < right
+            collector.add_products(products.ravel()[flat[is_new]], left[is_new], right[is_new], error)
         done(len(block))
 
 
 def product_error(dim: int) -> float:
-    """How far a float32 product of two float32 unit vectors can be from the exact cosine, at most.
+    """Returns the largest possible error of a cosine that is the float32 product of two float32 unit vectors.
 
-    Whatever the order in which it was summed up: (d + 4) roundings, and some for the unit vectors.
+    There are at most d + 4 roundings, whatever the order of summation, and a few more in the unit vectors.
     """
     return (dim + 8) * float(np.finfo(np.float32).eps)
 
 
 def _compare_neighbors(
     units: npt.NDArray[np.float32],
-    found: _Found,
+    collector: _PairCollector,
     neighbors: int,
     block_size: int,
     done: Callable[[int], None],
@@ -246,44 +252,43 @@ def _compare_neighbors(
     if n < 2:
         return
     index = _neighbor_index(units, block_size)
-    least = found.threshold - _CODE_ERROR
+    lowest = collector.threshold - _CODE_ERROR
+    # A pair is one integer, left * n + right, so that np.unique finds duplicates.
     keys = []
     for start in range(0, n, block_size):
         block = units[start : start + block_size]
         products, rows = index.search(block, min(neighbors + 1, n))
-        row, place = np.nonzero((rows >= 0) & (products >= least))
-        other, row = rows[row, place], row + start
-        pairs = np.minimum(row, other) * n + np.maximum(row, other)
-        keys.append(np.unique(pairs[row != other]))
+        row, rank = np.nonzero((rows >= 0) & (products >= lowest))
+        neighbor, row = rows[row, rank], row + start
+        pairs = np.minimum(row, neighbor) * n + np.maximum(row, neighbor)
+        keys.append(np.unique(pairs[row != neighbor]))
         done(len(block))
-    # A pair is found from either side, or from both.
+    # Each row of a pair may be a neighbor of the other.
     pairs = np.unique(np.concatenate(keys))
-    for start in range(0, len(pairs), _PROPOSED):
-        left, right = np.divmod(pairs[start : start + _PROPOSED], n)
-        # All that is known of them is that they may count, so that every one is computed.
-        found.propose(np.full(len(left), found.threshold, np.float32), left, right, 2.0)
+    for start in range(0, len(pairs), _PAIRS_PER_BLOCK):
+        collector.add_pairs(*np.divmod(pairs[start : start + _PAIRS_PER_BLOCK], n))
 
 
 def _neighbor_index(units: npt.NDArray[np.float32], block_size: int) -> Any:
     faiss = import_faiss(f"mining pairs of more than {EXACT_ROWS:,} texts")
     n, dim = units.shape
-    cells = int(max(1, min(4 * n**0.5, n / 39)))
+    lists = int(max(1, min(4 * n**0.5, n / 39)))
     index = faiss.IndexIVFScalarQuantizer(
-        faiss.IndexFlatIP(dim), dim, cells, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+        faiss.IndexFlatIP(dim), dim, lists, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
     )
     index.cp.spherical = True
-    # Rows from all over: files are often sorted.
-    index.train(np.ascontiguousarray(units[:: max(1, n // (cells * 64))]))
+    # The training rows are spread over all rows, because files are often sorted.
+    index.train(np.ascontiguousarray(units[:: max(1, n // (lists * 64))]))
     for start in range(0, n, block_size):
         index.add(units[start : start + block_size])
-    index.nprobe = min(cells, _PROBES)
+    index.nprobe = min(lists, _LISTS_PER_SEARCH)
     return index
 
 
 def _encode_distinct(
     texts: list[str], encoder: Encoder, show_progress_bar: bool
 ) -> tuple[npt.NDArray[np.int64], list[tuple[int, int]], npt.NDArray[Any]]:
-    """Rows of the distinct texts (m,), pairs (first, later) of identical ones, vectors (m, d)."""
+    """Returns the rows (m,) of the distinct texts, pairs (first, later) of identical texts, and vectors (m, d)."""
     first: dict[str, int] = {}
     copies = [(first[text], i) for i, text in enumerate(texts) if first.setdefault(text, i) != i]
     vectors = encoder.encode(
@@ -303,6 +308,6 @@ def _check_options(threshold: float, max_pairs: int, method: str, neighbors: int
         raise ValueError(f"threshold is {threshold!r}, expected a cosine from -1 to 1")
     for name, value in (("max_pairs", max_pairs), ("neighbors", neighbors), ("block_size", block_size)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} is {value!r}, expected an integer of 1 or more")
+            raise ValueError(f"{name} is {value!r}, expected an integer of at least 1")
     if method not in ("auto", "exact", "approximate"):
         raise ValueError(f"method is {method!r}, expected 'auto', 'exact' or 'approximate'")

@@ -1,4 +1,4 @@
-"""Exact cosines of chosen pairs, and the best pairs of a stream that may be far too long to keep."""
+"""Exact cosines of pairs of rows, and selection of the best of many pairs in bounded memory."""
 
 from typing import Any
 
@@ -8,30 +8,29 @@ import numpy.typing as npt
 Rows = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]
 
-# Numbers made unit vectors, or compared, at a time.
-_NUMBERS = 1 << 20
-# Pairs above the limit that are worth a sort.
+_NUMBERS_PER_BLOCK = 1 << 20
+# Number of pairs beyond the limit from which sorting them out pays off.
 _SLACK = 1 << 16
 
 
 class Cosines:
-    """Vectors ready to be compared.
+    """Unit vectors of rows, and the exact cosines of their pairs.
 
     Attributes:
-        units: (m, d) float32 unit vectors of all that are not zero.
-        rows: (m,) which of the n rows those are, rising.
+        units: (m, d) float32 unit vectors of the rows that are not zero.
+        rows: (m,) int64 rows of these vectors, rising.
     """
 
     def __init__(self, vectors: npt.NDArray[Any]) -> None:
-        """Takes (n, d) real vectors, as float32; refuses with ValueError what is not finite."""
+        """Normalizes vectors (n, d); raises ValueError if one is not finite in float32."""
         self._vectors = vectors
-        self._step = max(1, _NUMBERS // max(1, vectors.shape[1]))
+        self._step = max(1, _NUMBERS_PER_BLOCK // max(1, vectors.shape[1]))
         norms = np.empty(len(vectors), np.float64)
         for start in range(0, len(vectors), self._step):
             block = self._floats(slice(start, start + self._step))
-            bad = np.flatnonzero(~np.isfinite(block).all(axis=1))
-            if len(bad):
-                raise ValueError(f"vector {start + bad[0]} holds NaN or infinity, expected finite numbers")
+            invalid = np.flatnonzero(~np.isfinite(block).all(axis=1))
+            if len(invalid):
+                raise ValueError(f"vector {start + invalid[0]} has NaN or infinity, expected finite numbers")
             norms[start : start + len(block)] = np.linalg.norm(block, axis=1)
         self.rows = np.flatnonzero(norms).astype(np.int64)
         self._norms = norms[self.rows]
@@ -44,9 +43,13 @@ class Cosines:
         return len(self.rows)
 
     def __call__(self, left: Rows, right: Rows) -> Scores:
-        """Cosines (m,) of pairs of unit vectors, by their numbers: in float64, rounded to float32.
+        """Returns the cosines (m,) of pairs of unit vectors, computed in float64 and rounded to float32.
 
-        Row by row, so that a pair's cosine is the same whatever it is computed together with.
+        Each is computed by itself, so that it does not depend on the other pairs of the call.
+
+        Args:
+            left: (m,) positions in ``units``.
+            right: (m,) positions in ``units``.
         """
         scores = np.empty(len(left), np.float32)
         for start in range(0, len(left), self._step):
@@ -58,45 +61,40 @@ class Cosines:
         return self._floats(self.rows[numbers]) / self._norms[numbers, None]
 
     def _floats(self, rows: Any) -> npt.NDArray[np.float64]:
-        # What float32 cannot hold becomes infinite, and is refused.
+        # Numbers beyond the range of float32 become infinite, and are then reported.
         with np.errstate(over="ignore"):
             return np.asarray(self._vectors[rows].astype(np.float32), np.float64)
 
 
 class TopPairs:
-    """Keeps the best ``limit`` pairs: by falling score, then by left, then by right.
-
-    Attributes:
-        total: Pairs that there were; counted by those who add them.
-    """
+    """Keeps the best ``limit`` pairs: by falling score, then by left, then by right."""
 
     def __init__(self, limit: int) -> None:
-        self.total = 0
         self._limit = limit
         self._parts: list[tuple[Scores, Rows, Rows]] = []
         self._size = 0
-        # The last of the best, once there are enough of them.
+        # The last of the best pairs, as soon as there are ``limit`` of them.
         self._last: tuple[np.float32, int, int] | None = None
 
-    def may_enter(self, at_most: Scores, left: Rows, right: Rows) -> npt.NDArray[np.bool_]:
-        """Which pairs (m,), scored ``at_most`` so, could still be among the best."""
+    def may_enter(self, bounds: Scores, left: Rows, right: Rows) -> npt.NDArray[np.bool_]:
+        """Returns whether each pair (m,), whose score is at most its bound, could be among the best."""
         if self._last is None:
             return np.ones(len(left), bool)
         score, last_left, last_right = self._last
-        bound = np.minimum(at_most, np.float32(1))
-        earlier = (left < last_left) | ((left == last_left) & (right < last_right))
-        may: npt.NDArray[np.bool_] = (bound > score) | ((bound == score) & earlier)
-        return may
+        bounds = np.minimum(bounds, np.float32(1))
+        is_earlier = (left < last_left) | ((left == last_left) & (right < last_right))
+        may_enter: npt.NDArray[np.bool_] = (bounds > score) | ((bounds == score) & is_earlier)
+        return may_enter
 
     def add(self, scores: Scores, left: Rows, right: Rows) -> None:
-        """Adds pairs (m,), of any scores and in any order, each pair once."""
+        """Adds pairs (m,) in any order. No pair may be added twice."""
         self._parts.append((scores, left, right))
         self._size += len(scores)
         if self._size > 2 * self._limit + _SLACK:
             self._cut()
 
     def result(self) -> tuple[Scores, Rows, Rows]:
-        """Scores, left and right of the best, in order."""
+        """Returns the scores, left and right of the best pairs, in order."""
         self._cut()
         return self._parts[0]
 
