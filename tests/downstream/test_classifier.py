@@ -46,7 +46,7 @@ def several():
     return texts, sets
 
 
-def test_one_label_each(fit, encoder):
+def test_one_label_per_text(fit, encoder):
     classifier = fit(TEXTS, LABELS)
     assert classifier.classes_.tolist() == ["market", "music", "pets"]
     assert classifier.multi_label_ is False
@@ -64,7 +64,7 @@ def test_one_label_each(fit, encoder):
     np.testing.assert_allclose(scores / scores.sum(axis=1, keepdims=True), probabilities)
 
 
-def test_it_learns_from_texts_it_has_not_seen(fit):
+def test_unseen_texts_are_classified(fit):
     classifier = fit(TEXTS, LABELS)
     texts, labels = zip(*[row for row in labeled(seed=9) if row[0] not in TEXTS], strict=True)
     assert len(texts) > 30
@@ -75,7 +75,7 @@ def test_it_learns_from_texts_it_has_not_seen(fit):
 @pytest.mark.parametrize(
     "kind", [str, NUMBERS.get, lambda label: label == "pets", lambda label: float(NUMBERS[label])]
 )
-def test_labels_come_back_as_they_are(fit, kind):
+def test_predicted_labels_have_the_type_of_the_given_ones(fit, kind):
     y = [kind(label) for label in LABELS]
     classifier = fit(TEXTS, y)
     assert classifier.classes_.tolist() == sorted(set(y))
@@ -190,11 +190,11 @@ def test_fitted_attributes(fit):
 
 
 def test_seed(fit):
-    one, again, other = (fit(TEXTS, LABELS, random_state=seed).metrics_["log_loss"] for seed in (1, 1, 2))
-    assert one == again != other
+    first, again, other = (fit(TEXTS, LABELS, random_state=seed).metrics_["log_loss"] for seed in (1, 1, 2))
+    assert first == again != other
     generator = np.random.default_rng(1)
-    assert fit(TEXTS, LABELS, random_state=generator).metrics_["log_loss"] == one
-    assert fit(TEXTS, LABELS, random_state=generator).metrics_["log_loss"] != one
+    assert fit(TEXTS, LABELS, random_state=generator).metrics_["log_loss"] == first
+    assert fit(TEXTS, LABELS, random_state=generator).metrics_["log_loss"] != first
 
 
 def test_encoder_is_never_changed(fit, encoder):
@@ -223,7 +223,7 @@ def test_progress_is_drawn_on_standard_error(encoder):
         assert ("60/60" in drawn.getvalue()) == show
 
 
-def test_nothing_before_the_fit(encoder, tmp_path):
+def test_methods_before_fit_raise(encoder, tmp_path):
     classifier = SentenceClassifier(encoder)
     for call in (
         lambda: classifier.predict(TEXTS),
@@ -237,7 +237,7 @@ def test_nothing_before_the_fit(encoder, tmp_path):
     assert not (tmp_path / "c").exists()
 
 
-def test_a_fit_forgets_the_one_before(fit):
+def test_a_fit_replaces_the_earlier_one(fit):
     classifier = fit(TEXTS, LABELS)
     texts, sets = several()
     classifier.fit(texts, sets)
@@ -247,7 +247,7 @@ def test_a_fit_forgets_the_one_before(fit):
     assert classifier.predict(TEXTS).dtype == bool
 
 
-def test_fit_that_fails_leaves_the_one_before(fit):
+def test_a_failed_fit_keeps_the_earlier_one(fit):
     classifier = fit(TEXTS, LABELS)
     before = classifier.predict_proba(TEXTS)
     for texts, y in (
@@ -261,7 +261,7 @@ def test_fit_that_fails_leaves_the_one_before(fit):
         assert classifier.predict(TEXTS).shape == (60,)
 
 
-def test_it_is_found_at_the_top():
+def test_the_package_exports_classifiers():
     assert sentenc.SentenceClassifier is SentenceClassifier
     with pytest.raises(AttributeError, match="no attribute 'SentenceRanker'"):
         sentenc.downstream.SentenceRanker  # noqa: B018

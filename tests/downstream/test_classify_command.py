@@ -83,7 +83,7 @@ def test_top_k_and_all_probabilities(saved, tmp_path):
     assert {name: float(row[f"p_{name}"]) for name in proba} == pytest.approx(proba, abs=1e-6)
     run("classify", folder / "topics", "-", "-k", 9, "--proba", "-o", tmp_path / "o.jsonl", stdin="dog\n")
     body = json.loads((tmp_path / "o.jsonl").read_text())
-    assert [one["label"] for one in body["top"]] == order
+    assert [entry["label"] for entry in body["top"]] == order
     assert body["probabilities"] == pytest.approx(proba, abs=1e-6)
 
 
@@ -142,8 +142,8 @@ def test_pairs(saved, tmp_path, name):
     assert list(table(outputs[1])[0])[:3] == ["sentence1", "sentence2", "score"]
     _, err = run("classify", folder / name, "-", stdin="a\tb\nonly one\n", code=1)
     assert "line 2: 1 parts" in err
-    one = write_csv(tmp_path / "one.csv", ["text"], [("dog",)])
-    _, err = run("classify", folder / name, one, code=2)
+    single = write_csv(tmp_path / "one.csv", ["text"], [("dog",)])
+    _, err = run("classify", folder / name, single, code=2)
     assert "which columns are the two texts?" in err
 
 

@@ -47,7 +47,7 @@ def change(folder, **values):
 
 
 @pytest.mark.parametrize("name", ["config.json", "head.safetensors", "encoder"])
-def test_missing(folder, name):
+def test_missing_file_is_named(folder, name):
     (folder / name).rename(folder.parent / "elsewhere")
     with pytest.raises(CheckpointError, match=str(folder)):
         load(folder)
@@ -108,14 +108,14 @@ def test_every_file_counts(folder):
         ({"files": lambda old: old | {"encoder/more": {}}}, "encoder/more"),
     ],
 )
-def test_changed_config(folder, values, words):
+def test_inconsistent_config_is_refused(folder, values, words):
     change(folder, **values)
     with pytest.raises(CheckpointError, match=words):
         load(folder)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"format_version": 1}', "\udcff"])
-def test_config_that_is_none(folder, text):
+def test_invalid_config_is_refused(folder, text):
     (folder / "config.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(CheckpointError, match=str(folder)):
         load(folder)

@@ -58,7 +58,7 @@ def test_pairs_and_scores_end_to_end(tmp_path):
         np.testing.assert_array_equal(loaded.predict_proba(pairs), estimator.predict_proba(pairs))
 
 
-def test_a_bert_end_to_end(tmp_path):
+def test_a_bert_is_fine_tuned_saved_and_loaded(tmp_path):
     pytest.importorskip("sentence_transformers")
     encoder = SentenceTransformerEncoder(make_sentence_transformer(tmp_path))
     classifier = SentenceClassifier(encoder, fine_tune="all", epochs=3, learning_rate=1e-3, random_state=0)

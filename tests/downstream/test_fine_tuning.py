@@ -36,7 +36,7 @@ def bag_twins(n=40):
     return texts, np.eye(2, dtype=np.float32)[first]
 
 
-def test_it_learns_what_no_head_on_a_bag_of_words_can():
+def test_tasks_beyond_a_bag_of_words_are_learned():
     texts, targets = bag_twins()
     encoder = make_cse().word_path()
     # The vectors of both texts of a pair are the same.
@@ -66,7 +66,7 @@ def test_it_learns_what_no_head_on_a_bag_of_words_can():
     assert right[:8].mean() > 0.7
 
 
-def test_it_learns_words_that_had_no_vector():
+def test_words_without_a_vector_are_learned():
     dog, cat = make_cse().tokenizer.encode(["dog cat"])[0]
 
     def without_dog_and_cat(weights):
@@ -105,7 +105,7 @@ def test_the_best_epoch_is_kept():
     assert all(np.isfinite(row["train_loss"]) for row in tuned.history[1:])
 
 
-def test_epochs_patience_and_time_stop_it(monkeypatch):
+def test_epochs_patience_and_time_stop_training(monkeypatch):
     assert tune(epochs=2).stopped_by == "epochs"
     # Learning rates that are far too high increase the validation loss.
     tuned = tune(epochs=50, patience=2, learning_rate=1.0, head_learning_rate=1.0)
@@ -129,13 +129,13 @@ def test_a_time_limit_between_two_epochs_adds_no_epoch(monkeypatch):
     assert tuned.stopped_by == "time"
 
 
-def test_the_time_limit_is_kept():
+def test_the_time_limit_is_respected():
     started = time.monotonic()
     tune(epochs=100_000, patience=100_000, max_minutes=0.02)
     assert time.monotonic() - started < 60
 
 
-def test_it_can_be_interrupted(monkeypatch):
+def test_training_can_be_interrupted(monkeypatch):
     def interrupted(*_arguments):
         raise KeyboardInterrupt
 
@@ -175,10 +175,10 @@ def test_the_result_is_no_worse_than_the_head_alone():
 def test_the_seed_determines_the_result():
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
-    one, same, other = (tune(seed=seed).encoder.encode(TEXTS) for seed in (1, 1, 2))
+    first, same, other = (tune(seed=seed).encoder.encode(TEXTS) for seed in (1, 1, 2))
     assert torch.equal(torch.random.get_rng_state(), before)
-    np.testing.assert_array_equal(one, same)
-    assert np.abs(one - other).max() > 0
+    np.testing.assert_array_equal(first, same)
+    assert np.abs(first - other).max() > 0
 
 
 @pytest.mark.parametrize("init", ["pretrained", "random"])

@@ -41,6 +41,6 @@ def test_settings_at_the_ends_of_their_ranges():
         config.epochs = 2
 
 
-def test_it_is_imported_without_torch():
+def test_the_config_is_imported_without_torch():
     code = "import sys, sentenc.downstream.fine_tuning_config; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

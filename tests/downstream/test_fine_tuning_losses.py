@@ -160,7 +160,7 @@ def test_examples_without_weight_change_nothing(kind):
     assert np.abs(unweighted.head.weights - left_out.head.weights).max() > 1e-5
 
 
-def test_no_example_with_a_weight():
+def test_weights_may_leave_no_validation_example_but_not_no_training_example():
     weights = np.ones(60, np.float32)
     weights[VALIDATION] = 0.0
     # Like training without a validation split.

@@ -98,7 +98,7 @@ def test_test_file(fit, data, tmp_path):
     assert report_of(tmp_path)["unknown_labels"] == ["emu"]
 
 
-def test_no_report(fit, data, tmp_path):
+def test_the_report_can_be_omitted(fit, data, tmp_path):
     out, err = fit(data, "--test-fraction", 0)
     assert (out, (tmp_path / "out" / "report").exists()) == ("", False)
     assert "fitting on 60 examples" in err
@@ -126,7 +126,7 @@ def test_same_seed_same_classifier(fit, data, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["tsv", "jsonl", "csv.gz", "parquet"])
-def test_other_files(fit, tmp_path, kind):
+def test_several_file_formats_are_read(fit, tmp_path, kind):
     path = tmp_path / f"data.{kind}"
     if kind == "jsonl":
         write_jsonl(path, [{"Category": label, "n": 1, "Sentence": text} for text, label in ROWS])
@@ -143,12 +143,12 @@ def test_other_files(fit, tmp_path, kind):
 
 
 def test_several_files_and_named_columns(fit, tmp_path):
-    one = write_csv(tmp_path / "a.csv", ["a", "b", "c"], [("x", *row) for row in ROWS[::2]])
-    other = write_csv(tmp_path / "b.csv", ["c", "b"], [row[::-1] for row in ROWS[1::2]])
-    _, err = fit(one, other, "--text-column", "b", "--label-column", "c")
+    first = write_csv(tmp_path / "a.csv", ["a", "b", "c"], [("x", *row) for row in ROWS[::2]])
+    second = write_csv(tmp_path / "b.csv", ["c", "b"], [row[::-1] for row in ROWS[1::2]])
+    _, err = fit(first, second, "--text-column", "b", "--label-column", "c")
     assert "60 examples" in err
     third = write_csv(tmp_path / "third.csv", ["b"], [("x",)])
-    _, err = fit(one, third, "--text-column", "b", "--label-column", "c", "--overwrite", code=1)
+    _, err = fit(first, third, "--text-column", "b", "--label-column", "c", "--overwrite", code=1)
     assert "third.csv" in err
     assert "'c'" in err
 

@@ -65,7 +65,7 @@ def test_clear_errors(fit, texts, y, error, words):
         fit(texts, y)
 
 
-def test_nothing_to_predict(fit, encoder):
+def test_empty_input_has_no_predictions(fit, encoder):
     classifier = fit(TEXTS, LABELS)
     assert classifier.predict([]).shape == (0,)
     assert classifier.predict_proba([]).shape == (0, 3)
@@ -81,7 +81,7 @@ def test_nothing_to_predict(fit, encoder):
         classifier.score(["a", "b"], ["music"])
 
 
-def test_nothing_to_fit_pairs_to(encoder):
+def test_empty_pairs_are_refused(encoder):
     for kind in (SentencePairClassifier, SentencePairRegressor):
         with pytest.raises(ValueError, match="0 examples"):
             kind(encoder).fit([], [])
@@ -133,7 +133,7 @@ def test_two_thousand_classes(fit, tmp_path):
     assert again.predict(texts[:50]).tolist() == classifier.predict(texts[:50]).tolist()
 
 
-def test_one_in_a_thousand(fit):
+def test_rare_class(fit):
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(["stock", "market", "fell", "the", "a", "in"], 5)) for _ in range(3000)]
     rare = [" ".join(rng.choice(["dog", "cat", "runs", "the", "a", "in"], 5)) + " dog" for _ in range(6)]
@@ -160,7 +160,7 @@ def test_column_that_no_text_has(fit):
     assert not classifier.predict(TEXTS)[:, [0, 2]].any()
 
 
-def test_texts_that_say_nothing(fit):
+def test_texts_without_words_or_too_long(fit):
     # Empty texts, texts of unknown characters, and texts above the encoder's maximum length.
     texts = ["", "☃", "   ", "dog " * 1000, "\ud800", "a\0b"]
     classifier = fit(TEXTS + texts, LABELS + ["other"] * 6)
@@ -183,7 +183,7 @@ def test_the_same_text_with_two_labels(fit):
     assert classifier.predict_proba(["stock market fell"])[0, 0] == pytest.approx(0.75, abs=0.02)
 
 
-def test_texts_and_labels_may_be_used_up(fit):
+def test_iterators_are_accepted(fit):
     classifier = fit((text for text in TEXTS), (label for label in LABELS), C=4.0)
     np.testing.assert_array_equal(
         classifier.predict_proba(TEXTS), fit(TEXTS, LABELS, C=4.0).predict_proba(TEXTS)
@@ -268,7 +268,7 @@ def test_wrong_weights(fit, weights, words):
         fit(TEXTS, LABELS, weights)
 
 
-def test_weights_that_leave_nothing(fit):
+def test_weights_that_exclude_every_example_are_refused(fit):
     weights = [float(label == "pets") for label in LABELS]
     with pytest.raises(ValueError, match="the weights of all examples are zero"):
         fit(TEXTS, LABELS, weights, class_weight={"pets": 0})
@@ -276,6 +276,6 @@ def test_weights_that_leave_nothing(fit):
     assert (fit(TEXTS, LABELS, weights).predict(TEXTS) == "pets").all()
 
 
-def test_settings_that_are_numpys(fit):
-    one = fit(TEXTS, LABELS, C=np.float32(4), epochs=np.int64(3), random_state=np.int64(0))
-    np.testing.assert_array_equal(one.predict_proba(TEXTS), fit(TEXTS, LABELS, C=4.0).predict_proba(TEXTS))
+def test_settings_may_be_numpy_scalars(fit):
+    fitted = fit(TEXTS, LABELS, C=np.float32(4), epochs=np.int64(3), random_state=np.int64(0))
+    np.testing.assert_array_equal(fitted.predict_proba(TEXTS), fit(TEXTS, LABELS, C=4.0).predict_proba(TEXTS))

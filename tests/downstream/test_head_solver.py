@@ -29,7 +29,7 @@ def assert_close(probabilities, expected):
 @pytest.mark.parametrize("n_classes", [2, 5])
 @pytest.mark.parametrize("strength", [0.5, 16.0, 1000.0])
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
-def test_like_scikit_learn(random_problem, n_classes, strength, scale):
+def test_solution_equals_that_of_scikit_learn(random_problem, n_classes, strength, scale):
     features, labels = random_problem(300, 8, n_classes)
     features = features * np.float32(scale) + np.float32(3 * scale)
     fitted = fit_head(features, np.eye(n_classes)[labels], "softmax", C=strength, rng=rng())
@@ -79,11 +79,11 @@ def test_sample_weights_are_repeated_rows(random_problem):
 def test_weights_count_by_their_ratio(random_problem):
     features, labels = random_problem(60, 4, 3)
     weights = rng().random(60)
-    one, other = (
+    light, heavy = (
         fit_head(features, np.eye(3)[labels], "softmax", C=4.0, sample_weight=weights * by, rng=rng()).head
         for by in (1, 1000)
     )
-    assert_close(one.probabilities(features), other.probabilities(features))
+    assert_close(light.probabilities(features), heavy.probabilities(features))
 
 
 def test_shares_are_weighted_rows(random_problem):
@@ -100,7 +100,7 @@ def test_shares_are_weighted_rows(random_problem):
     assert_close(fitted.head.probabilities(features), reference.predict_proba(scaled(features)))
 
 
-def test_labels_are_a_binary_problem_each(random_problem):
+def test_each_label_is_a_binary_problem(random_problem):
     features, _ = random_problem(200, 6, 2)
     draw = rng(3)
     targets = (features @ draw.normal(size=(6, 3)) + draw.normal(size=(200, 3)) > [0, 1, 3]).astype(float)
@@ -114,7 +114,7 @@ def test_labels_are_a_binary_problem_each(random_problem):
 
 @pytest.mark.parametrize("n", [300, 2500])
 @pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
-def test_auto_takes_the_best_of_a_path(random_problem, n, kind):
+def test_auto_chooses_the_best_strength_of_the_path(random_problem, n, kind):
     features, labels = random_problem(n, 10, 3)
     fitted = fit_head(features, np.eye(3)[labels], kind, rng=rng())
     tried = list(fitted.path)
@@ -162,13 +162,13 @@ def test_examples_without_weight_do_not_choose(random_problem):
 
 def test_same_seed_same_head(random_problem):
     features, labels = random_problem(200, 6, 3)
-    one, again, other = (fit_head(features, np.eye(3)[labels], "softmax", rng=rng(s)) for s in (1, 1, 2))
-    np.testing.assert_array_equal(one.head.weights, again.head.weights)
-    assert one.path == again.path
-    assert one.path != other.path
+    first, again, other = (fit_head(features, np.eye(3)[labels], "softmax", rng=rng(s)) for s in (1, 1, 2))
+    np.testing.assert_array_equal(first.head.weights, again.head.weights)
+    assert first.path == again.path
+    assert first.path != other.path
 
 
-def test_nothing_to_hold_out(random_problem):
+def test_without_held_out_examples_the_default_strength_is_used(random_problem):
     features, _ = random_problem(4, 3, 2)
     for targets, fraction in ((np.eye(4), 0.1), (np.eye(2)[[0, 0, 1, 1]], 0.0)):
         fitted = fit_head(features, targets, "softmax", validation_fraction=fraction, rng=rng())
@@ -188,7 +188,7 @@ def test_features_that_are_all_the_same():
     np.testing.assert_allclose(nothing.probabilities(row[None] * 0), [[0.75, 0.25]], atol=0.02)
 
 
-def test_label_that_all_or_none_have(random_problem):
+def test_label_of_all_or_no_examples(random_problem):
     features, labels = random_problem(80, 4, 2)
     targets = np.stack([labels, np.ones(80), np.zeros(80)], axis=1)
     fitted = fit_head(features, targets, "sigmoid", rng=rng()).head.probabilities(features)
@@ -213,9 +213,14 @@ def test_label_that_all_or_none_have(random_problem):
     ],
 )
 def test_wrong_examples_are_refused(change, words):
-    given = {"features": np.eye(3)[:, :2], "targets": np.eye(2)[[0, 1, 0]], "kind": "softmax", "rng": rng()}
+    arguments = {
+        "features": np.eye(3)[:, :2],
+        "targets": np.eye(2)[[0, 1, 0]],
+        "kind": "softmax",
+        "rng": rng(),
+    }
     with pytest.raises(ValueError, match=words):
-        fit_head(**(given | change))
+        fit_head(**(arguments | change))
 
 
 @pytest.mark.parametrize("kind", ["softmax", "sigmoid"])

@@ -43,7 +43,7 @@ class Level(IntEnum):
         (["東", "", "東"], ["", "東"]),
     ],
 )
-def test_one_label_each(y, classes):
+def test_one_label_per_text(y, classes):
     parsed = parse_labels(y)
     assert parsed.classes.tolist() == classes
     assert [type(label) for label in parsed.classes.tolist()] == [type(label) for label in classes]
@@ -67,7 +67,7 @@ def test_one_label_each(y, classes):
         pd.Series([["a", "b"], [], ["c"]]),
     ],
 )
-def test_any_number_of_labels_each(y):
+def test_several_labels_per_text(y):
     parsed = parse_labels(y)
     assert parsed.classes.tolist() == ["a", "b", "c"]
     np.testing.assert_array_equal(parsed.targets, [[1, 1, 0], [0, 0, 0], [0, 0, 1]])
@@ -94,7 +94,7 @@ def test_matrix_of_labels(form):
         parsed.encoded([[0], [1]])
 
 
-def test_of_classes_as_probable_the_first_wins():
+def test_ties_are_predicted_as_the_first_class():
     parsed = parse_labels(["b", "a"]).decoded(np.array([[0.5, 0.5], [0.2, 0.8]]))
     assert parsed.tolist() == ["a", "b"]
 
@@ -149,7 +149,7 @@ def test_wrong_labels_are_refused(y, error, words):
     assert len(str(caught.value)) < 250
 
 
-def test_collections_of_numbers_are_no_matrix():
+def test_collections_of_numbers_are_sets_of_labels():
     # The labels 0 and 1, not an indicator matrix.
     assert parse_labels([(0, 1), (1, 1)]).indicator is False
     assert parse_labels([[0], [0, 1], []]).classes.tolist() == [0, 1]

@@ -150,7 +150,7 @@ def test_impossible_steps_are_refused(encoder, scores, wanted, words):
         SentencePairRegressor(encoder, score_range=wanted).fit(PAIRS[: len(scores)], scores)
 
 
-def test_scores_that_all_differ_choose_a_strength(encoder):
+def test_distinct_scores_have_validation_examples(encoder):
     # All examples have different targets, and still some become validation examples.
     scores = np.clip(SCORES + np.random.default_rng(0).uniform(-0.4, 0.4, 120), 0, 3)
     regressor = SentencePairRegressor(encoder, random_state=0).fit(PAIRS, scores)
@@ -166,7 +166,7 @@ def test_weights_of_pairs(encoder):
     assert weighted.score(PAIRS, SCORES) > 0.5 > plain.score(PAIRS, SCORES)
 
 
-def test_fit_that_fails_leaves_the_one_before(encoder):
+def test_a_failed_fit_keeps_the_earlier_one(encoder):
     regressor = SentencePairRegressor(encoder, random_state=0).fit(PAIRS, SCORES)
     before = regressor.predict(PAIRS)
     with pytest.raises(TypeError, match=r"pairs\[0\]\[1\] is NoneType"):
@@ -174,13 +174,13 @@ def test_fit_that_fails_leaves_the_one_before(encoder):
     np.testing.assert_array_equal(regressor.predict(PAIRS), before)
 
 
-def test_nothing_before_the_fit(encoder):
+def test_methods_before_fit_raise(encoder):
     for call in ("predict", "predict_proba"):
         with pytest.raises(NotFittedError, match="SentencePairRegressor"):
             getattr(SentencePairRegressor(encoder), call)(PAIRS)
 
 
-def test_texts_and_pairs_are_not_mixed_up(regressor, encoder):
+def test_texts_for_pairs_and_wrong_lengths_are_refused(regressor, encoder):
     with pytest.raises(TypeError, match=r"pairs\[0\] is str"):
         regressor.predict(["a text", "another"])
     with pytest.raises(TypeError, match=r"texts\[0\] is tuple"):

@@ -78,7 +78,7 @@ def test_labels_keep_their_type(encoder, tmp_path, y, kind):
 def test_any_number_of_labels(encoder, tmp_path, matrix):
     y = sets()
     if matrix:
-        y = np.array([[label in one for label in ("market", "pets", "long")] for one in y]).astype(int)
+        y = np.array([[label in labels for label in ("market", "pets", "long")] for labels in y]).astype(int)
     before = SentenceClassifier(encoder, C=4.0).fit(TEXTS, y)
     before.save(tmp_path / "saved")
     after = load(tmp_path / "saved")
@@ -115,8 +115,8 @@ def test_settings_and_metrics_are_restored(classifier, folder):
     assert after.metrics_ == classifier.metrics_
     assert after.encoder_.fingerprint() == classifier.encoder_.fingerprint()
     assert after.encoder is after.encoder_
-    given = classifier.get_params() | {"encoder": None, "random_state": None}
-    assert after.get_params() | {"encoder": None} == given
+    parameters = classifier.get_params() | {"encoder": None, "random_state": None}
+    assert after.get_params() | {"encoder": None} == parameters
     # It can be fitted again, and saved again.
     again = clone(after).fit(TEXTS, LABELS)
     assert again.score(TEXTS, LABELS) > 0.9
@@ -124,7 +124,7 @@ def test_settings_and_metrics_are_restored(classifier, folder):
     assert load(folder).metrics_ == classifier.metrics_
 
 
-def test_score_range_comes_back(encoder, tmp_path):
+def test_score_range_is_restored(encoder, tmp_path):
     regressor = SentencePairRegressor(encoder, score_range=(np.int64(0), 5)).fit(PAIRS, SCORES)
     regressor.save(tmp_path / "saved")
     assert load(tmp_path / "saved").score_range == (0, 5)
@@ -183,7 +183,7 @@ def test_a_save_that_fails_changes_nothing(folder, classifier, monkeypatch):
         assert [path.name for path in folder.parent.iterdir()] == ["saved"]
 
 
-def test_a_save_replaces_the_whole(folder, encoder):
+def test_a_save_replaces_the_whole_folder(folder, encoder):
     (folder / "old").write_text("from before")
     other = SentenceClassifier(encoder).fit(TEXTS, [label == "pets" for label in LABELS])
     other.save(str(folder))
@@ -234,7 +234,7 @@ def test_a_new_process_predicts_the_same(folder, classifier, tmp_path):
     assert not torch
 
 
-def test_no_torch_to_fit_a_head(folder, tmp_path):
+def test_fitting_a_head_needs_no_torch(folder, tmp_path):
     code = (
         "import json, sys; from sentenc.downstream import *;"
         "from sentenc import load; e = load(sys.argv[1]); p = [('a man', 'a dog'), ('stock', 'market')] * 4;"
@@ -250,7 +250,7 @@ def test_no_torch_to_fit_a_head(folder, tmp_path):
     assert not torch
 
 
-def test_importing_it_is_cheap():
+def test_importing_downstream_is_cheap():
     code = (
         "import json, sys; import sentenc, sentenc.downstream;"
         "print(json.dumps([n for n in ('sklearn', 'scipy', 'torch') if n in sys.modules]))"

@@ -37,7 +37,7 @@ def many(n_classes, n=400, seed=0):
     return classification_report([names[i] for i in gold], predicted, proba, names, ["text"] * n)
 
 
-def test_numbers_of_one_label_each(report):
+def test_scores_of_one_label_per_text(report):
     assert report.scores == {
         "accuracy": pytest.approx(3 / 5),
         "majority accuracy": pytest.approx(3 / 5),
@@ -54,19 +54,19 @@ def test_numbers_of_one_label_each(report):
     assert report.confusions() == [("cat", "dog", 1), ("dog", "cat", 1)]
 
 
-def test_errors_come_with_the_surest_first(report):
-    assert [tuple(one) for one in report.mistakes] == [
+def test_mistakes_are_sorted_by_confidence(report):
+    assert [tuple(mistake) for mistake in report.mistakes] == [
         ("e\n", "dog", "cat", 0.9, "data.csv:6"),
         ("c | * _", "cat", "dog", 0.7, "data.csv:4"),
     ]
 
 
-def test_label_that_training_had_not():
+def test_label_unknown_to_training():
     report = classification_report(
         ["cat", "emu"], ["cat", "dog"], [[0.5, 0.5], [0.25, 0.75]], ["cat", "dog"], ["a", "b"]
     )
     assert report.unknown == ["emu"]
-    assert [one.label for one in report.labels] == ["cat", "dog", "emu"]
+    assert [entry.label for entry in report.labels] == ["cat", "dog", "emu"]
     assert report.labels[2] == ("emu", 0, 0, 0, 1)
     assert report.scores["log loss"] == pytest.approx(math.log(2))
     np.testing.assert_array_equal(report.confusion, [[1, 0, 0], [0, 0, 0], [0, 1, 0]])
@@ -88,7 +88,7 @@ def test_labels_that_are_not_strings(classes):
     assert report.scores["log loss"] == pytest.approx(-math.log(1e-15))
 
 
-def test_numbers_of_many_labels_each():
+def test_scores_of_several_labels_per_text():
     gold = [("a", "b"), (), ("b",), ("c",)]
     predicted = [("a",), ("a",), ("b",), ("c",)]
     proba = [[0.9, 0.4, 0.1], [0.8, 0.1, 0.2], [0.1, 0.9, 0.2], [0.3, 0.4, 0.6]]
@@ -102,7 +102,9 @@ def test_numbers_of_many_labels_each():
     assert report.labels[0] == ("a", 0.5, 1.0, pytest.approx(2 / 3), 1)
     assert report.labels[1] == ("b", 1.0, 0.5, pytest.approx(2 / 3), 2)
     assert report.averages["micro"] == pytest.approx((3 / 4, 3 / 4, 3 / 4))
-    assert [(one.text, one.label, one.predicted, one.confidence) for one in report.mistakes] == [
+    assert [
+        (mistake.text, mistake.label, mistake.predicted, mistake.confidence) for mistake in report.mistakes
+    ] == [
         ("t", (), ("a",), 0.8),
         ("s", ("a", "b"), ("a",), 0.6),
     ]
@@ -118,7 +120,7 @@ def test_no_labels_at_all():
     assert to_text(report)
 
 
-def test_numbers_of_scores(tmp_path):
+def test_scores_of_a_regression(tmp_path):
     report = regression_report([1, 2, 3, 4], [1, 3, 2, 4], [("a", "b")] * 4, PLACES[:4])
     assert report.scores == {
         "pearson": pytest.approx(0.8),
@@ -133,15 +135,15 @@ def test_numbers_of_scores(tmp_path):
     assert is_picture(tmp_path / "scores.png")
 
 
-@pytest.mark.parametrize(("gold", "given"), [([3.0], [2.0]), ([3, 3], [1, 2]), ([1, 2], [5, 5])])
-def test_correlation_that_is_not_defined(gold, given, tmp_path):
-    report = regression_report(gold, given, ["t"] * len(gold))
+@pytest.mark.parametrize(("gold", "predicted"), [([3.0], [2.0]), ([3, 3], [1, 2]), ([1, 2], [5, 5])])
+def test_correlation_that_is_not_defined(gold, predicted, tmp_path):
+    report = regression_report(gold, predicted, ["t"] * len(gold))
     assert math.isnan(report.scores["pearson"])
     assert json.loads(json.dumps(report.to_dict(), allow_nan=False))["scores"]["pearson"] is None
     plot_scores(report, tmp_path / "scores.png")
 
 
-def test_text_of_few_labels_has_all(report):
+def test_text_lists_all_of_a_few_labels(report):
     text = to_text(report)
     assert "accuracy of the most frequent label  0.600" in text
     assert [line.split()[0] for line in text.splitlines() if line.startswith(("cat ", "dog ", "owl "))] == [
@@ -153,16 +155,16 @@ def test_text_of_few_labels_has_all(report):
     assert all(len(line) <= 100 for line in text.splitlines())
 
 
-def test_text_of_many_labels_is_cut_and_says_so():
+def test_text_lists_the_weakest_of_many_labels():
     report = many(77)
     text = to_text(report)
     assert len(text.splitlines()) < 60
-    weakest = min(report.labels, key=lambda one: one.f1)
+    weakest = min(report.labels, key=lambda entry: entry.f1)
     assert f"\n{weakest.label} " in text
     assert "the 12 weakest of 77 labels; 65 more" in text
     assert f"(6 of {len(report.mistakes)})" in text
     markdown = to_markdown(report)
-    assert all(f"| {one.label} |" in markdown for one in report.labels)
+    assert all(f"| {entry.label} |" in markdown for entry in report.labels)
 
 
 def test_two_thousand_labels(tmp_path):
@@ -181,7 +183,7 @@ def test_text_cannot_break_the_table_or_the_terminal(report):
     assert "…" in to_text(ugly)
 
 
-def test_json_has_all(report):
+def test_json_is_complete(report):
     body = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert body["n_examples"] == 5
     assert body["averages"]["macro"]["f1"] == pytest.approx(7 / 12)
@@ -206,7 +208,7 @@ def test_json_has_all(report):
     ],
 )
 def test_different_lengths_are_refused(change, words):
-    given = {
+    arguments = {
         "y_true": GOLD,
         "y_pred": PREDICTED,
         "proba": PROBA,
@@ -215,7 +217,7 @@ def test_different_lengths_are_refused(change, words):
         "places": PLACES,
     }
     with pytest.raises(ValueError, match=words):
-        classification_report(**(given | change))
+        classification_report(**(arguments | change))
 
 
 def drawn(monkeypatch, draw, *arguments):

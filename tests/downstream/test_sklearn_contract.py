@@ -156,15 +156,15 @@ def encoder():
 @pytest.mark.parametrize("kind", KINDS)
 def test_settings_are_kept_as_given(kind, encoder):
     estimator = kind(encoder, C=2.0, patience=7)
-    given = estimator.get_params()
-    assert given["C"] == 2.0
-    assert given["encoder"] is encoder
-    assert set(given) == {name for name in vars(estimator)}
-    assert ("class_weight" in given) == (kind is not SentencePairRegressor)
+    parameters = estimator.get_params()
+    assert parameters["C"] == 2.0
+    assert parameters["encoder"] is encoder
+    assert set(parameters) == {name for name in vars(estimator)}
+    assert ("class_weight" in parameters) == (kind is not SentencePairRegressor)
     copy = clone(estimator)
     assert copy is not estimator
     # The encoder is not copied, because nothing modifies it.
-    assert copy.get_params() == given
+    assert copy.get_params() == parameters
     assert copy.encoder is encoder
     assert copy.set_params(C="auto", encoder="cse-en") is copy
     assert (copy.C, copy.encoder) == ("auto", "cse-en")

@@ -47,7 +47,7 @@ def bert(tmp_path_factory):
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_vectors_are_the_encoders(shape):
+def test_vectors_equal_those_of_the_encoder(shape):
     encoder = make_cse(**shape)
     student = make_trainable(encoder, TEXTS, rng=rng())
     np.testing.assert_allclose(vectors(student, [*TEXTS, ""]), encoder.encode([*TEXTS, ""]), atol=1e-5)
@@ -129,10 +129,10 @@ def test_tokens_of_no_training_text_are_left_out():
 
 def test_random_weights_come_from_the_generator():
     encoder = make_cse(combine="both", average_dim=4)
-    one, same, other = (random_encoder(encoder, rng(seed)).encode(TEXTS) for seed in (1, 1, 2))
-    np.testing.assert_array_equal(one, same)
-    assert np.abs(one - other).max() > 1e-3
-    assert np.abs(one - encoder.encode(TEXTS)).max() > 1e-3
+    first, same, other = (random_encoder(encoder, rng(seed)).encode(TEXTS) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, same)
+    assert np.abs(first - other).max() > 1e-3
+    assert np.abs(first - encoder.encode(TEXTS)).max() > 1e-3
     assert random_encoder(encoder, rng()).config == encoder.config
     # All rows are random, including those of tokens that occur in no text.
     left = random_encoder(encoder, rng(1)).weight("embeddings")
@@ -194,7 +194,7 @@ def test_other_encoders_are_refused(bert):
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_finished_is_what_was_trained(shape, tmp_path):
+def test_the_finished_encoder_has_the_trained_vectors(shape, tmp_path):
     for encoder in (make_cse(**shape), make_cse("int8", **shape).compressed()):
         student = make_trainable(encoder, TEXTS, rng=rng())
         torch.manual_seed(0)
@@ -258,10 +258,10 @@ def test_a_berts_text_without_words_has_no_vector(bert):
 def test_a_berts_random_weights_are_seeded(bert):
     torch.manual_seed(3)
     before = torch.random.get_rng_state()
-    one, same, other = (random_encoder(bert, rng(seed)).encode(TEXTS) for seed in (1, 1, 2))
+    first, same, other = (random_encoder(bert, rng(seed)).encode(TEXTS) for seed in (1, 1, 2))
     assert torch.equal(torch.random.get_rng_state(), before)
-    np.testing.assert_array_equal(one, same)
-    assert np.abs(one - other).max() > 1e-3
+    np.testing.assert_array_equal(first, same)
+    assert np.abs(first - other).max() > 1e-3
 
 
 def test_a_trained_bert_can_be_trained_again(bert):
@@ -283,7 +283,7 @@ def test_a_trained_bert_can_be_trained_again(bert):
         ),
     ],
 )
-def test_a_bert_whose_vectors_are_not_its_own_is_refused(bert, settings, message):
+def test_a_bert_with_changed_vectors_is_refused(bert, settings, message):
     from sentence_transformers import SentenceTransformer
 
     other = SentenceTransformer(modules=list(bert.model), device="cpu", **settings)
