@@ -67,8 +67,8 @@ def written(folder, name, content):
 def test_every_format_gives_the_same_records(tmp_path, suffix):
     path = tmp_path / f"rows.{suffix}"
     WRITERS[suffix](path)
-    found = list(read_records(path, id_field="key"))
-    assert found == [
+    records = list(read_records(path, id_field="key"))
+    assert records == [
         Record(row["text"], row["key"], {"year": row["year"]} if "year" in row else None, str(path), line)
         for row, line in zip(ROWS, LINES[suffix], strict=True)
     ]
@@ -79,8 +79,8 @@ def test_every_format_gives_the_same_records(tmp_path, suffix):
 
 def test_lines_of_text(tmp_path):
     path = written(tmp_path, "a.txt", b"\xef\xbb\xbfone\r\n\r\n  \ntwo \xe2\x80\xa8 parts\nlast")
-    found = [(record.text, record.line) for record in read_records(path)]
-    assert found == [("one", 1), ("two \u2028 parts", 4), ("last", 5)]
+    lines = [(record.text, record.line) for record in read_records(path)]
+    assert lines == [("one", 1), ("two \u2028 parts", 4), ("last", 5)]
     assert next(read_records(path)) == Record("one", None, None, path, 1)
 
 
@@ -94,13 +94,13 @@ def test_compressed(tmp_path, pack, suffix):
     assert [r[:3] for r in read_records(packed)] == [r[:3] for r in read_records(plain)]
 
 
-def test_standard_input_and_given_formats(tmp_path, monkeypatch):
+def test_standard_input_and_explicit_formats(tmp_path, monkeypatch):
     write_csv(tmp_path / "rows")
     content = (tmp_path / "rows").read_bytes()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
-    found = list(read_records("-", format="csv"))
-    assert [record.text for record in found] == [row["text"] for row in ROWS]
-    assert found[0].path == "-"
+    records = list(read_records("-", format="csv"))
+    assert [record.text for record in records] == [row["text"] for row in ROWS]
+    assert records[0].path == "-"
     assert [r.text for r in read_records(tmp_path / "rows", format="csv")] == [r["text"] for r in ROWS]
     with pytest.raises(ValueError, match="twice"):
         read_records(["-", "-"])
@@ -113,8 +113,8 @@ def test_standard_input_and_given_formats(tmp_path, monkeypatch):
 def test_files_one_after_another_choose_their_own_fields(tmp_path):
     write_csv(tmp_path / "a.csv", [{"Title": "x", "other": "y"}])
     write_jsonl(tmp_path / "b.jsonl", [{"n": 3, "headline": "z"}, {"n": 4, "headline": "w", "text": "v"}])
-    found = list(read_records([tmp_path / "a.csv", tmp_path / "b.jsonl"]))
-    assert [(r.text, r.payload) for r in found] == [
+    records = list(read_records([tmp_path / "a.csv", tmp_path / "b.jsonl"]))
+    assert [(r.text, r.payload) for r in records] == [
         ("x", {"other": "y"}),
         ("z", {"n": 3}),
         ("w", {"n": 4, "text": "v"}),
@@ -131,25 +131,25 @@ def test_files_one_after_another_choose_their_own_fields(tmp_path):
         (["key", "review"], "review"),
     ],
 )
-def test_the_obvious_field(tmp_path, fields, expected):
+def test_text_field_is_chosen_by_its_name(tmp_path, fields, expected):
     write_csv(tmp_path / "a.csv", [{name: f"the {name}" for name in fields}])
-    found = list(read_records(tmp_path / "a.csv", id_field="key" if "key" in fields else None))
-    assert found[0].text == f"the {expected}"
+    records = list(read_records(tmp_path / "a.csv", id_field="key" if "key" in fields else None))
+    assert records[0].text == f"the {expected}"
 
 
 def test_named_fields_and_ids(tmp_path):
     write_jsonl(tmp_path / "a.jsonl", [{"text": "x", "other": "y", "n": 3}, {"other": "z", "n": 2**63 - 1}])
-    found = list(read_records(tmp_path / "a.jsonl", text_field="other", id_field="n"))
-    assert [r[:3] for r in found] == [("y", 3, {"text": "x"}), ("z", 2**63 - 1, None)]
+    records = list(read_records(tmp_path / "a.jsonl", text_field="other", id_field="n"))
+    assert [r[:3] for r in records] == [("y", 3, {"text": "x"}), ("z", 2**63 - 1, None)]
     both = list(read_records(tmp_path / "a.jsonl", text_field="other", id_field="other"))
     assert [(r.text, r.id) for r in both] == [("y", "y"), ("z", "z")]
 
 
 def test_json_payloads_are_json(tmp_path):
     content = '\n{"text": "a", "x": null, "y": NaN, "z": [1, Infinity, {"q": 1.5}], "t": true}\n  \n'
-    (found,) = read_records(written(tmp_path, "a.jsonl", content))
-    assert found.payload == {"z": [1, None, {"q": 1.5}], "t": True}
-    assert found.line == 2
+    (record,) = read_records(written(tmp_path, "a.jsonl", content))
+    assert record.payload == {"z": [1, None, {"q": 1.5}], "t": True}
+    assert record.line == 2
 
 
 def test_parquet_values_become_json(tmp_path):
@@ -172,9 +172,9 @@ def test_parquet_values_become_json(tmp_path):
         "map": pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int8())),
     }
     pq.write_table(pa.table(columns), tmp_path / "a.parquet")
-    (found,) = read_records(tmp_path / "a.parquet")
-    assert found.text == "a"
-    assert found.payload == {
+    (record,) = read_records(tmp_path / "a.parquet")
+    assert record.text == "a"
+    assert record.payload == {
         "day": "2024-02-03",
         "moment": "2024-02-03T04:05:06.000007+00:00",
         "clock": "00:00:01",
@@ -232,7 +232,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("name", "content", "options", "message"), BAD)
-def test_what_is_wrong_is_named(tmp_path, name, content, options, message):
+def test_errors_name_file_line_and_field(tmp_path, name, content, options, message):
     if name.endswith("parquet"):
         pytest.importorskip("pyarrow")
     path = written(tmp_path, name, content)
@@ -284,7 +284,7 @@ def test_empty_files_have_no_records(tmp_path):
     assert list(read_records([])) == []
 
 
-def test_what_came_before_the_error_has_been_given(tmp_path):
+def test_records_before_an_error_are_yielded(tmp_path):
     path = written(tmp_path, "a.jsonl", '{"text": "a"}\n' * 5000 + "nonsense\n")
     records = read_records(path)
     assert [next(records).line for _ in range(5000)] == list(range(1, 5001))
@@ -308,11 +308,11 @@ def test_bytes_read_add_up(tmp_path, suffix):
         path.write_bytes(gzip.compress("".join(f"line {i}\n" for i in range(5000)).encode()))
     else:
         {"csv": write_csv, "jsonl": write_jsonl, "parquet": write_parquet}.get(suffix, write_csv)(path, rows)
-    told = []
-    records = list(read_records(path, on_bytes=told.append))
+    sizes = []
+    records = list(read_records(path, on_bytes=sizes.append))
     assert len(records) == 5000 + (suffix == "txt")
-    assert sum(told) == path.stat().st_size
-    assert min(told) >= 0
+    assert sum(sizes) == path.stat().st_size
+    assert min(sizes) >= 0
 
 
 cells = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=12)
@@ -330,7 +330,7 @@ def test_round_trip(rows):
         plain = [(row["text"], {"x": row["x"]}) for row in rows]
         assert [(r.text, r.payload) for r in read_records(Path(name) / "a.jsonl")] == plain
         for suffix, written_rows in (("csv", rows), ("tsv", bare)):
-            found = [(r.text, r.payload) for r in read_records(Path(name) / f"a.{suffix}")]
+            records = [(r.text, r.payload) for r in read_records(Path(name) / f"a.{suffix}")]
             filled = [(row["text"], {"x": row["x"]} if row["x"] else None) for row in written_rows]
             # A row of nothing but white space is blank.
-            assert found == [row for row in filled if suffix == "csv" or any(row)]
+            assert records == [row for row in filled if suffix == "csv" or any(row)]

@@ -40,10 +40,12 @@ main()
 def content(folder):
     index = Index.open(folder)
     hits = index.search(TEXTS, 5)
-    return [item.to_dict() for item in index], [[(h.id, round(h.score, 5)) for h in found] for found in hits]
+    return [item.to_dict() for item in index], [
+        [(h.id, round(h.score, 5)) for h in query_hits] for query_hits in hits
+    ]
 
 
-def test_build_and_look(model, lines):
+def test_build_and_info(model, lines):
     out, err = build(lines, "-o", "index", model=model)
     assert out == ""
     assert err.startswith("100 items, 24 dimensions, exact, ")
@@ -104,7 +106,7 @@ def test_build_of_nothing(model, tmp_path):
 
 
 @pytest.mark.parametrize("saves", [1, 2, 4])
-def test_killed_build_goes_on(model, rows, saves):
+def test_killed_build_is_resumed(model, rows, saves):
     arguments = [rows, "-o", "index", "--id-field", "key", "-m", model]
     killed("build", *arguments, saves=saves)
     done = min(30 * saves, 100)
@@ -120,7 +122,7 @@ def test_killed_build_goes_on(model, rows, saves):
     assert "--overwrite replaces it" in err
 
 
-def test_killed_build_knows_its_sources_and_options(model, lines, tmp_path):
+def test_killed_build_stores_its_sources_and_options(model, lines, tmp_path):
     arguments = [lines, "-o", "index", "-m", model]
     killed("build", *arguments, saves=2)
     before = (tmp_path / "index" / "index.json").read_bytes()
@@ -138,7 +140,7 @@ def test_killed_build_knows_its_sources_and_options(model, lines, tmp_path):
     assert len(Index.open("index")) == 101
 
 
-def test_standard_input_cannot_be_taken_up_again(model, lines, monkeypatch):
+def test_build_from_standard_input_cannot_be_resumed(model, lines, monkeypatch):
     save = index_build._save
 
     def save_once(index, folder, plan, done, complete):
@@ -156,7 +158,7 @@ def test_standard_input_cannot_be_taken_up_again(model, lines, monkeypatch):
     assert "standard input cannot be taken up again" in err
 
 
-def test_build_refuses(model, lines, tmp_path):
+def test_build_refuses_wrong_arguments(model, lines, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "precious").touch()
     for arguments, code, message in [
@@ -219,7 +221,7 @@ def test_add_and_update(model, rows, lines, tmp_path):
     run("index", "add", "none", lines, code=1)
 
 
-def test_add_tells_what_is_in_when_it_fails(model, lines, tmp_path):
+def test_a_failed_add_reports_the_items_that_were_added(model, lines, tmp_path):
     build(lines, "-o", "index", model=model)
     (tmp_path / "bad.txt").write_bytes(b"dog\n" * 70 + b"\xff\n")
     _, err = run("index", "add", "index", "bad.txt", code=1)

@@ -158,7 +158,7 @@ def test_mine_groups(model, tmp_path):
     assert err.startswith("2 texts, 0 pairs")
 
 
-def test_mine_refuses(model, lines, tmp_path):
+def test_mine_refuses_wrong_arguments(model, lines, tmp_path):
     for arguments, code, message in [
         ([lines, "-o", "pairs.csv"], 2, "expected .tsv or .jsonl"),
         ([lines, "-o", "no/pairs.tsv"], 2, "does not exist"),
@@ -169,7 +169,7 @@ def test_mine_refuses(model, lines, tmp_path):
         assert message in err
 
 
-def test_commands_are_there():
+def test_commands_are_listed_in_the_help():
     for command in ("index", "search", "mine"):
         assert command in cli.list_commands(None)
         run(command, "--help")

@@ -61,7 +61,7 @@ def test_texts_in_hits_out(encoder):
     assert index.search(encoder.encode(["dog", "cat"]), k=1)[1][0].to_dict()["id"] == 3
 
 
-def test_never_more_than_there_are_and_never_minus_one(encoder):
+def test_there_are_no_more_hits_than_items(encoder):
     index = Index(encoder)
     assert index.search("dog", k=5) == []
     assert index.search(["dog", "cat"]) == [[], []]
@@ -110,10 +110,10 @@ def test_structures_find_what_exact_search_finds(kind):
         assert not set(ids) & set(gone.tolist())
         # Scores are exact whatever proposed the rows.
         np.testing.assert_allclose([hit.score for hit in answer], everything[ids] @ query, atol=1e-5)
-    found = np.mean(
+    recall = np.mean(
         [len({h.id for h in a} & set(r)) / 10 for a, r in zip(answers, right.tolist(), strict=True)]
     )
-    assert found == 1.0 if kind == "exact" else found > 0.9
+    assert recall == 1.0 if kind == "exact" else recall > 0.9
     described = index.info()["structure"]
     if kind != "exact":
         assert described["rows"] == 3000
@@ -161,7 +161,7 @@ def test_shards_are_one_structure(monkeypatch):
         ({4: 0.8, 8: 0.85, 16: 0.9}, 1.0, 16, 3),
     ],
 )
-def test_the_least_effort_that_will_do(recalls, target, chosen, tried):
+def test_the_least_effort_with_enough_recall_is_chosen(recalls, target, chosen, tried):
     structure = ann.AnnIndex([], None, "ivf", 100, 1, {})
     structure.efforts = lambda: list(recalls)
     ann.choose_effort(structure, recalls.__getitem__, target)
@@ -206,7 +206,7 @@ def test_update_replaces_what_is_given(encoder):
 
 
 @pytest.mark.parametrize("kind", ["ivf", "hnsw"])
-def test_as_many_as_asked_for_whatever_is_deleted(kind):
+def test_k_hits_are_returned_despite_deleted_items(kind):
     rng = np.random.default_rng(0)
     centers = 10 * rng.normal(size=(20, 8))
     vectors = np.concatenate([center + rng.normal(size=(100, 8)) for center in centers])
@@ -222,7 +222,7 @@ def test_as_many_as_asked_for_whatever_is_deleted(kind):
     assert len({hit.id for hit in index.search(vectors[500].astype(np.float32), 1900)}) == 1900
 
 
-def test_too_few_for_a_structure():
+def test_a_small_index_is_searched_exactly_whatever_its_kind():
     for kind in ("ivf", "ivfpq", "hnsw"):
         index = Index(dim=6, kind=kind)
         index.add(vectors=np.random.default_rng(0).normal(size=(15, 6)))
@@ -234,7 +234,7 @@ def test_too_few_for_a_structure():
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.sampled_from(["add", "delete", "update", "optimize"]), max_size=12), st.integers(0, 1000))
-def test_any_order_of_writes_gives_what_a_dict_gives(steps, seed):
+def test_any_order_of_writes_agrees_with_a_dict(steps, seed):
     rng = np.random.default_rng(seed)
     index, right = Index(dim=4), {}
     for step in steps:

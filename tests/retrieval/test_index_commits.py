@@ -33,7 +33,7 @@ def test_an_index_that_was_replaced_is_not_appended_to(tmp_path):
     assert len(Index.open(tmp_path / "index")) == 7
 
 
-def test_a_commit_that_failed_to_say_so(tmp_path, monkeypatch):
+def test_a_save_interrupted_after_its_commit_counts(tmp_path, monkeypatch):
     index = vectors_index(50)
     index.save(tmp_path / "index")
     index.add(vectors=clustered(7, seed=1))
@@ -53,7 +53,7 @@ def test_a_commit_that_failed_to_say_so(tmp_path, monkeypatch):
     assert len(again) == 60
 
 
-def test_optimizing_in_vain_holds_up_nobody(tmp_path):
+def test_optimizing_without_changes_blocks_no_other_writer(tmp_path):
     vectors_index(50).save(tmp_path / "index")
     first = Index.open(tmp_path / "index")
     first.optimize()

@@ -21,7 +21,7 @@ def vectors_index(n=100, **options):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("store", ["float32", "float16", "int8", "binary"])
-def test_saved_is_what_was(tmp_path, kind, store):
+def test_a_saved_index_is_opened_unchanged(tmp_path, kind, store):
     index = vectors_index(600, kind=kind, store=store)
     index.delete([5])
     index.optimize()
@@ -36,7 +36,7 @@ def test_saved_is_what_was(tmp_path, kind, store):
     assert 5 not in again
 
 
-def test_codes_cost_what_they_should(tmp_path):
+def test_codes_have_the_expected_size(tmp_path):
     vectors = clustered(4000)
     exact = Index(dim=16)
     exact.add(vectors=vectors)
@@ -134,7 +134,7 @@ def test_links_and_spellings_are_one_folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("store", ["int8", "binary"])
-def test_codes_are_never_read_by_another_calibration(tmp_path, store):
+def test_codes_and_calibration_are_replaced_together(tmp_path, store):
     index = vectors_index(2000, store=store)
     index.save(tmp_path / "index")
     other = 50 + 7 * clustered(2000, seed=1)
@@ -172,7 +172,7 @@ def test_an_index_that_starts_small_is_calibrated_later(tmp_path, store):
     assert own > (0.98 if store == "int8" else 0.2)
 
 
-def test_binary_beyond_exact_goes_by_differing_bits(tmp_path, monkeypatch):
+def test_a_large_binary_index_is_searched_by_hamming_distance(tmp_path, monkeypatch):
     vectors = clustered(3000, dim=64)
     index = Index(dim=64, store="binary")
     index.add(vectors=vectors)
@@ -181,10 +181,12 @@ def test_binary_beyond_exact_goes_by_differing_bits(tmp_path, monkeypatch):
     exact = index.search(vectors[:40], 10)
     monkeypatch.setattr(ann, "EXACT_ROWS", 1000)
     assert index.info()["searched by"] == "hamming"
-    found = index.search(vectors[:40], 10)
-    overlap = [len({h.id for h in a} & {h.id for h in b}) / 10 for a, b in zip(exact, found, strict=True)]
+    approximate = index.search(vectors[:40], 10)
+    overlap = [
+        len({h.id for h in a} & {h.id for h in b}) / 10 for a, b in zip(exact, approximate, strict=True)
+    ]
     assert np.mean(overlap) > 0.9
-    assert not {5, 7} & {hit.id for hits in found for hit in hits}
+    assert not {5, 7} & {hit.id for hits in approximate for hit in hits}
     # What is not yet on disk has no bits: until then all are looked at.
     index.add(vectors=vectors[:1])
     assert index.info()["searched by"] == "exact"
@@ -215,7 +217,7 @@ def test_notes_and_empty_indexes(tmp_path):
     assert Index.open(tmp_path / "index", make_cse()).search("dog", 3)[0].text == "dog"
 
 
-def test_no_encoder_where_none_is_needed(tmp_path):
+def test_an_index_can_be_opened_without_an_encoder(tmp_path):
     make_cse().save(tmp_path / "model")
     index = Index(tmp_path / "model")
     index.add(["dog", "cat"])
@@ -232,7 +234,7 @@ def test_no_encoder_where_none_is_needed(tmp_path):
     assert Index.open(tmp_path / "index", tmp_path / "elsewhere").search("cat", 1)[0].id == 1
 
 
-def test_text_of_any_kind_comes_back(tmp_path):
+def test_any_text_is_restored(tmp_path):
     texts = ["naïve 東京 🎉", "two\nlines\u2028and more", "\ud800 lone", '"quotes" \\ and \x00 zero', ""]
     index = Index(make_cse())
     index.add(texts, ids=["é", "\udfff", "a\nb", "", " "])

@@ -13,7 +13,7 @@ def encoder():
     return make_cse()
 
 
-def test_what_is_given_is_left_alone():
+def test_arguments_are_not_modified():
     vectors = np.array([[3.0, 4.0]])
     index = Index(dim=2)
     index.add(vectors=vectors)
@@ -21,7 +21,7 @@ def test_what_is_given_is_left_alone():
     assert vectors.tolist() == [[3.0, 4.0]]
 
 
-def test_ids_of_both_kinds_and_ids_that_count_up():
+def test_str_ids_int_ids_and_automatic_ids():
     index = Index(dim=16)
     assert index.add(vectors=clustered(2), ids=[17, "17"]) == [17, "17"]
     assert index.add(vectors=clustered(2)) == [18, 19]
@@ -76,7 +76,7 @@ def test_bad_input_is_named_and_changes_nothing(encoder):
     assert index.add(["cat"]) == [1]
 
 
-def test_a_lone_str_is_no_list(encoder):
+def test_a_single_str_is_refused(encoder):
     index = Index(encoder)
     with pytest.raises(TypeError, match="texts is str, expected a list of str"):
         index.add("dog")
@@ -94,7 +94,7 @@ def test_a_lone_str_is_no_list(encoder):
     assert index.get(iter(["b"]))[0].text == "cat"
 
 
-def test_what_is_in_and_what_is_a_vector(encoder):
+def test_membership_and_stored_vectors(encoder):
     index = Index(dim=2)
     index.add(vectors=[[1, 0], [0, 1], [3, 4]])
     assert np.int64(2) in index

@@ -30,7 +30,7 @@ def test_int8_by_hand():
     ]
 
 
-def test_a_constant_dimension_stays_what_it_is():
+def test_a_constant_dimension_is_restored_exactly():
     x = np.full((5, 3), 0.25, np.float32)
     for kind in (Int8Quantizer, BinaryQuantizer):
         quantizer = kind.fit(x)
@@ -65,10 +65,10 @@ def test_heaps_keep_the_best_in_any_blocking(k):
         for first in range(0, 40, size):
             block = np.ascontiguousarray(scores[:, first : first + size])
             add_block(block, first, deleted[first : first + size], *heaps)
-        found, rows = best_first(heaps[0], heaps[1])
+        best, rows = best_first(heaps[0], heaps[1])
         for q in range(4):
             alive = [row for row in range(40) if not deleted[row]]
             right = sorted(alive, key=lambda row: (-scores[q, row], row))[:k]
             assert rows[q, : len(right)].tolist() == right
-            assert found[q, : len(right)].tolist() == [scores[q, row] for row in right]
+            assert best[q, : len(right)].tolist() == [scores[q, row] for row in right]
             assert (rows[q, len(right) :] == -1).all()
