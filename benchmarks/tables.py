@@ -91,13 +91,13 @@ def index_speed(data: Any) -> str:
 def server_load(data: Any) -> str:
     rows = [
         [
-            one["concurrency"],
-            f"{one['requests_per_second']:,.0f}",
-            f"{one['p50_ms']:.1f}",
-            f"{one['p99_ms']:.1f}",
+            single["concurrency"],
+            f"{single['requests_per_second']:,.0f}",
+            f"{single['p50_ms']:.1f}",
+            f"{single['p99_ms']:.1f}",
             f"{many['texts_per_second']:,.0f}",
         ]
-        for one, many in zip(data["one_text"], data["32_texts"], strict=True)
+        for single, many in zip(data["one_text"], data["32_texts"], strict=True)
     ]
     return table(
         ["clients", "requests/s, one text each", "p50, ms", "p99, ms", "texts/s, 32 a request"], rows

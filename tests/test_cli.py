@@ -242,8 +242,8 @@ def test_texts_that_the_encoding_of_the_output_lacks_are_escaped(model, tmp_path
         assert "smile \\ud83d\\ude00 and é" in printed
         assert "\\u6771" in printed
         if "--json" in arguments:
-            found = {hit["text"] for hit in json.loads(printed)["results"]}
-            assert found == {"a smile \U0001f600 and é", "a smile 東"}
+            texts_of_hits = {hit["text"] for hit in json.loads(printed)["results"]}
+            assert texts_of_hits == {"a smile \U0001f600 and é", "a smile 東"}
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")

@@ -113,7 +113,7 @@ def test_dense_form_does_not_see_padding():
         assert difference.abs().max() < 1e-12
 
 
-def test_starts_as_a_word_average():
+def test_a_new_model_is_a_word_average():
     config = CSEConfig(vocab_size=50, embedding_dim=16, num_filters=4)
     module = CSEModule(config, torch.Generator().manual_seed(1))
     ids = torch.tensor([[3, 7, 7, 9]])
@@ -159,7 +159,7 @@ def test_dropout_that_drops_nothing_changes_nothing():
     torch.testing.assert_close(gradients[2], gradients[0])
 
 
-def test_no_text_gives_no_row():
+def test_no_texts_give_no_rows():
     module = CSEModule(make_cse(combine="both", average_dim=5).config)
     assert module(torch.zeros(0, 1, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)).shape[0] == 0
 
@@ -307,7 +307,7 @@ def test_word_path_is_the_model_less_its_ngrams(shape):
 
 
 def test_threads_do_not_change_a_bit():
-    one, four = make_cse("int8", max_tokens=100), make_cse("int8", max_tokens=100)
-    one.threads, four.threads = 1, 4
+    single, four = make_cse("int8", max_tokens=100), make_cse("int8", max_tokens=100)
+    single.threads, four.threads = 1, 4
     texts = [f"{TEXTS[i % len(TEXTS)]} {i}" for i in range(5000)]
-    np.testing.assert_array_equal(one.encode(texts), four.encode(texts))
+    np.testing.assert_array_equal(single.encode(texts), four.encode(texts))

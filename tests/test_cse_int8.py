@@ -98,7 +98,7 @@ def assert_exact(encoder: CSE, taps: dict, biases: dict, **options) -> None:
 @pytest.mark.parametrize("phi", ["relu", "identity"])
 @pytest.mark.parametrize("pooling", ["mean", "sum"])
 @pytest.mark.parametrize("windows", ["valid", "padded"])
-def test_sums_are_those_of_whole_numbers(widths, phi, pooling, windows):
+def test_sums_are_exact_integers(widths, phi, pooling, windows):
     taps, biases, encoder = random_model(widths, phi=phi, pooling=pooling, windows=windows)
     assert_exact(encoder, taps, biases)
 
@@ -149,7 +149,7 @@ def test_other_pooling_rounds_no_bias():
     np.testing.assert_array_equal(encoder.encode(TEXTS[-1]), np.concatenate(expected).astype(np.float32))
 
 
-def test_any_step_scales_the_whole_sums():
+def test_quantization_steps_scale_the_sums():
     steps = np.random.default_rng(2).uniform(1e-4, 1e-1, 21)
     taps, biases, encoder = random_model((1, 2, 3), unit=steps, pooling="sum")
     weights = {name: encoder.weight(name) for name in encoder.config.shapes()}
@@ -166,7 +166,7 @@ def test_any_step_scales_the_whole_sums():
 
 
 @pytest.mark.parametrize("phi", ["relu", "identity"])
-def test_features_are_as_close_to_float32_as_rounding_lets_them(phi):
+def test_features_are_within_rounding_of_float32(phi):
     shape = {"combine": "concat", "word_path": False, "widths": (1, 2, 3), "phi": phi, "max_tokens": 200}
     exact, whole = make_cse("float32", **shape), make_cse("int8", **shape)
     weights = {name: exact.weight(name) for name in exact.config.shapes()}

@@ -191,9 +191,9 @@ def test_out_memmap_is_filled(encoder, tmp_path):
     strided = np.zeros((2 * len(TEXTS), encoder.dim), np.float16)[::2]
     encoder.encode(TEXTS, out=strided, dtype="float16", normalize_embeddings=True)
     np.testing.assert_allclose(strided, encoder.encode(TEXTS, normalize_embeddings=True), rtol=0, atol=2e-3)
-    one = np.zeros(encoder.dim, np.float32)
-    assert encoder.encode("dog", out=one) is one
-    np.testing.assert_allclose(one, encoder.encode("dog"), **CLOSE)
+    vector = np.zeros(encoder.dim, np.float32)
+    assert encoder.encode("dog", out=vector) is vector
+    np.testing.assert_allclose(vector, encoder.encode("dog"), **CLOSE)
 
 
 def test_bad_out_is_refused(encoder):

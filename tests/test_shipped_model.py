@@ -21,11 +21,11 @@ def encoder(name):
     return sentenc.load(name)
 
 
-def test_these_ship():
+def test_expected_models_ship():
     assert sentenc.available_models() == sorted(SIZES)
 
 
-def test_likes_what_is_alike(encoder):
+def test_similar_sentences_have_higher_cosines(encoder):
     pairs = [
         ("A man is playing a guitar.", "Someone plays an instrument.", "The stock market fell."),
         ("How do I reset my password?", "I forgot my login credentials", "The recipe needs two eggs"),
@@ -44,7 +44,7 @@ def test_ngrams_count(encoder):
     assert np.abs(a - b).max() > 1e-3
 
 
-def test_all_of_them_are_small():
+def test_all_models_are_small():
     assert sum(path.stat().st_size for name in SIZES for path in resolve_model(name).iterdir()) < 32e6
 
 

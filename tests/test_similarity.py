@@ -85,7 +85,7 @@ def test_vectors_shorter_than_the_sentence_vector_are_compared_whole(encoder):
     np.testing.assert_allclose(encoder.similarity(few, few), cosines(few), atol=1e-6)
 
 
-def test_what_is_no_text_or_vector_of_the_encoder_is_refused(encoder):
+def test_other_inputs_than_texts_and_vectors_of_the_encoder_are_refused(encoder):
     vectors = encoder.encode(TEXTS)
     with pytest.raises(TypeError, match=r"texts\[1\] is NoneType"):
         encoder.similarity(["a dog", None], TEXTS)

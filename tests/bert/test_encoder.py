@@ -67,7 +67,7 @@ def test_long_texts_are_cut_before_the_last_special_token(sessions):
     assert encoder.encode("☃ " * 5 + "dog", on_overflow="ignore").any()
 
 
-def test_batches_are_of_like_length_and_bounded(sessions):
+def test_batches_have_similar_lengths_and_a_bounded_size(sessions):
     encoder = make_bert()
     texts = ["dog " * (1 + i % 40) for i in range(200)]
     vectors = encoder.encode(texts, batch_size=16)
@@ -100,7 +100,7 @@ def test_an_error_in_a_thread_is_raised(monkeypatch):
         encoder.encode(["dog cat"] * 100, batch_size=1)
 
 
-def test_the_session_is_opened_when_it_is_needed_and_not_pickled(sessions):
+def test_the_session_is_opened_on_first_use_and_not_pickled(sessions):
     encoder = make_bert()
     size = len(pickle.dumps(encoder))
     assert sessions.opened == 0
@@ -144,7 +144,7 @@ def test_torch_model_is_the_same_model():
     np.testing.assert_allclose(vectors, encoder.encode(KNOWN, on_overflow="ignore"), **CLOSE)
 
 
-def test_it_can_be_fine_tuned_and_stays_a_bert_encoder():
+def test_fine_tuning_returns_a_bert_encoder():
     torch = pytest.importorskip("torch")
     from sentenc.downstream.trainable_encoder import make_trainable, random_encoder
 
@@ -164,7 +164,7 @@ def test_it_can_be_fine_tuned_and_stays_a_bert_encoder():
         make_trainable(make_bert(linear=True), KNOWN, rng=rng)
 
 
-def test_as_a_teacher_it_equals_its_torch_form(tmp_path):
+def test_token_vectors_equal_those_of_the_torch_model(tmp_path):
     pytest.importorskip("sentence_transformers")
     from sentenc.tokenization.tokenizer import Tokenizer
     from sentenc.training.initialization.cse import average_from_teacher, token_vectors

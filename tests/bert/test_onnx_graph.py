@@ -151,7 +151,7 @@ def test_minilm_equals_transformers(minilm, minilm_float, sizes):
 
 
 @pytest.mark.parametrize("compute", ["float32", "int8"])
-def test_a_text_alone_has_the_vector_it_has_among_others(compute):
+def test_a_vector_does_not_depend_on_the_batch(compute):
     weights = random_weights(TINY)
     running = session(bert_graph(TINY, weights, compute=compute))
     sizes = [3, 16, 1, 8]
@@ -177,7 +177,7 @@ def test_a_row_without_tokens_is_zero(compute, normalize):
 
 
 @pytest.mark.parametrize("compute", ["float32", "int8"])
-def test_linear_comes_after_everything(compute):
+def test_the_linear_layer_is_applied_last(compute):
     config = BertConfig.from_dict(TINY.to_dict() | {"linear": True})
     weights = random_weights(config)
     batch = random_batch(config, [4, 9])
@@ -235,14 +235,14 @@ def test_int8_products_do_not_saturate():
             np.testing.assert_array_equal(product, (a.astype(np.int64) - zero) @ b.astype(np.int64))
 
 
-def test_steps_of_the_model_are_within_what_does_not_saturate():
+def test_quantized_weights_are_within_the_range_that_does_not_saturate():
     matrix = np.random.default_rng(0).standard_normal((30, 40)).astype(np.float32)
     steps, _ = quantized_matrix(matrix, max_step=64)
     assert np.abs(steps.astype(int)).max() == 64
     assert 2 * 255 * 64 < 2**15
 
 
-def test_quantized_rows_are_to_the_nearest_step():
+def test_quantized_values_are_rounded_to_the_nearest_step():
     weights = random_weights(TINY)
     name = "encoder.layer.0.intermediate.dense.weight"
     weights[name][3] = 0
@@ -282,7 +282,7 @@ def test_bad_weights_are_named():
         quantized(weights | {name: np.full((24, 40), np.nan, np.float32)})
 
 
-def test_graph_writing_names_mistakes():
+def test_mistakes_in_a_graph_are_named():
     graph = OnnxGraph(20)
     graph.constant(1, "float32", name="one")
     with pytest.raises(ValueError, match="name is 'one'"):

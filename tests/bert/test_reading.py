@@ -113,7 +113,7 @@ def test_published_tinyberts_are_read(folder, suffix, prefix):
     np.testing.assert_array_equal(loaded.encode(TEXTS), expected.encode(TEXTS))
 
 
-def test_vocab_txt_goes_with_its_settings(folder):
+def test_vocab_txt_is_read_with_its_settings(folder):
     published(folder)
     change(folder / "tokenizer_config.json", do_lower_case=False, model_max_length=30)
     loaded = sentenc.load(folder)
@@ -122,7 +122,7 @@ def test_vocab_txt_goes_with_its_settings(folder):
     np.testing.assert_array_equal(loaded.encode(TEXTS), cased.encode(TEXTS))
 
 
-def test_a_folder_without_modules_is_the_mean_alone(folder):
+def test_a_folder_without_modules_has_mean_pooling(folder):
     expected = pooled(make_bert())
     (folder / "modules.json").unlink()
     loaded = sentenc.load(folder)
@@ -156,7 +156,7 @@ def test_weights_of_other_types(folder, kind):
 )
 @pytest.mark.parametrize("stated", [True, False, None])
 @pytest.mark.parametrize("lowercase", [True, False])
-def test_case_is_folded_where_transformers_fold_it(tmp_path, tokenizer_class, stated, lowercase):
+def test_case_is_folded_as_in_transformers(tmp_path, tokenizer_class, stated, lowercase):
     transformers = pytest.importorskip("transformers")
     folder = tmp_path / "model"
     make_bert(spec=wordpiece_spec(lowercase)).save(folder)
@@ -171,7 +171,7 @@ def test_case_is_folded_where_transformers_fold_it(tmp_path, tokenizer_class, st
 
 
 @pytest.mark.parametrize("lowercase", [True, False])
-def test_settings_of_the_transformer_are_honoured(tmp_path, lowercase):
+def test_settings_of_the_transformer_are_respected(tmp_path, lowercase):
     pytest.importorskip("sentence_transformers")
     folder = tmp_path / "model"
     make_bert(spec=wordpiece_spec(lowercase)).save(folder)
@@ -184,7 +184,7 @@ def test_settings_of_the_transformer_are_honoured(tmp_path, lowercase):
     )
 
 
-def test_without_a_stated_length_it_is_the_tokenizers_or_the_models(folder):
+def test_max_tokens_defaults_to_the_limit_of_the_tokenizer_or_the_model(folder):
     change(folder / "sentence_bert_config.json", max_seq_length=...)
     assert sentenc.load(folder).max_tokens == 48
     change(folder / "tokenizer_config.json", model_max_length=10**30)
@@ -374,7 +374,7 @@ def test_damage_is_named(folder, damage, message):
         sentenc.load(folder)
 
 
-def test_a_folder_that_holds_no_model(tmp_path):
+def test_a_folder_without_a_model_is_refused(tmp_path):
     make_cse().save(tmp_path / "cse")
     with pytest.raises(CheckpointError, match=r"contains no model.*config\.json"):
         sentenc.load(tmp_path)

@@ -28,7 +28,7 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_stock_sentence_transformers_load_what_is_saved(shape, tmp_path):
+def test_saved_folders_are_loaded_by_sentence_transformers(shape, tmp_path):
     transformers = pytest.importorskip("sentence_transformers")
     encoder = make_bert(**shape)
     encoder.save(tmp_path / "model")

@@ -45,7 +45,7 @@ def with_blocks() -> list[Path]:
 
 
 @pytest.mark.parametrize("page", with_blocks(), ids=lambda page: str(page.relative_to(ROOT)))
-def test_page(page, tmp_path, monkeypatch):
+def test_code_of_a_page_runs(page, tmp_path, monkeypatch):
     pytest.importorskip("torch")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "__main__"}
@@ -66,7 +66,7 @@ def test_page(page, tmp_path, monkeypatch):
             tomllib.loads(block.code)
 
 
-def test_reasons_are_few():
+def test_few_code_blocks_are_skipped():
     """Blocks that are not run need a reason of this list."""
     known = {
         "installs packages", "installs the package", "needs GLUE's data", "needs SentEval's data",

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def test_tables_are_those_of_the_results(monkeypatch):
+def test_tables_contain_the_measured_results(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import tables
 
@@ -22,7 +22,7 @@ def test_tables_are_those_of_the_results(monkeypatch):
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/models.md"])
-def test_scores_of_models_are_those_of_the_results(page):
+def test_scores_of_models_are_the_measured_results(page):
     encoders = json.loads((ROOT / "benchmarks/results/transfer/summary.json").read_text(encoding="utf-8"))[
         "encoders"
     ]

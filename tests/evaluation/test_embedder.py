@@ -15,7 +15,7 @@ def test_each_distinct_text_is_encoded_once(encoder):
     assert vectors.dtype == np.float32
 
 
-def test_vectors_outlive_the_run(tmp_path):
+def test_vectors_are_cached_across_runs(tmp_path):
     texts = ["one", "two \ud800", "three"]
     first = CachedEmbedder(as_embedder(WordAverage()), tmp_path).encode(texts)
     again = WordAverage()
@@ -93,7 +93,7 @@ def test_bad_vectors_are_refused_with_the_text():
         CachedEmbedder(broken).encode(["a", "b"])
 
 
-def test_what_cannot_encode_is_refused(encoder):
+def test_objects_that_cannot_encode_are_refused(encoder):
     with pytest.raises(TypeError, match="encoder is str, expected an Encoder"):
         as_embedder("cse-en")
     with pytest.raises(ValueError, match=r"truncate_dim.* function"):

@@ -210,7 +210,7 @@ class TestResuming:
         assert set(Results.from_json(tmp_path / "word-average.json").records) == {"MR", "STS16", "SST2"}
 
 
-def test_json_comes_back_as_it_was(made_up, tmp_path):
+def test_results_survive_a_round_trip_through_json(made_up, tmp_path):
     results = run(made_up, ["MR", "STS16", "SICK-R-supervised"])
     text = results.to_json(tmp_path / "x" / "r.json")
     assert (tmp_path / "x" / "r.json").read_text("utf-8") == text
@@ -221,7 +221,7 @@ def test_json_comes_back_as_it_was(made_up, tmp_path):
 @pytest.mark.parametrize(
     "content", ["", "[]", "{}", '{"format_version": 9}', '{"format_version": 1, "encoder": "a"}']
 )
-def test_another_file_is_not_taken_for_results(tmp_path, content):
+def test_other_json_files_are_refused_as_results(tmp_path, content):
     (tmp_path / "r.json").write_text(content)
     with pytest.raises(DataError, match=r"r\.json"):
         Results.from_json(tmp_path / "r.json")

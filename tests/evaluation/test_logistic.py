@@ -54,9 +54,9 @@ def test_gradient_vanishes_far_below_what_a_decision_could_notice(random_problem
 def test_thread_count_changes_no_bit(random_problem, n_classes):
     features, labels = random_problem(10_000, 6, n_classes)
     masks = masks_of(10_000, 5)
-    one = solve(features, labels, n_classes, masks, n_threads=1)
+    single = solve(features, labels, n_classes, masks, n_threads=1)
     three = solve(features, labels, n_classes, masks, n_threads=3)
-    for (_, first), (_, second) in zip(one, three, strict=True):
+    for (_, first), (_, second) in zip(single, three, strict=True):
         np.testing.assert_array_equal(first, second)
 
 
@@ -105,7 +105,7 @@ def test_grids_are_sentevals_for_scikit_learn():
     assert probe.grid("k-fold") == (0.5, 1, 2, 4, 8, 16, 32)
 
 
-def test_not_converging_is_said(monkeypatch):
+def test_missing_convergence_is_warned_of(monkeypatch):
     class Identity:
         def solve(self, vectors):
             return vectors

@@ -79,7 +79,7 @@ def test_split_tunes_on_dev(random_problem):
     assert ours.metrics["f1"] == round(100 * f1(predicted, test.labels), 2)
 
 
-def test_too_small_a_class_for_the_folds_is_said(random_problem):
+def test_a_class_too_small_for_the_folds_is_refused(random_problem):
     features, _ = random_problem(30, 3, 2)
     labels = np.array([1] * 3 + [0] * 27)
     with pytest.raises(DataError, match="the smallest of 2 classes has 3 examples"):

@@ -94,7 +94,7 @@ def test_sick_reads_both_targets_from_one_file(tmp_path):
     assert relatedness.targets.tolist() == [3.6]
 
 
-def test_sts_benchmark_ignores_licence_columns_and_quotes(tmp_path):
+def test_sts_benchmark_ignores_license_columns_and_quotes(tmp_path):
     path = put(tmp_path, "f", 'g\tf\ty\t1\t4.750\tA "b\tC\ng\tf\ty\t2\t0.5\tD\tE\tl1\tl2\n')
     examples = read_sts_benchmark([path], "utf-8", ())
     assert (examples.texts, examples.partners) == (['A "b', "D"], ["C", "E"])

@@ -98,7 +98,7 @@ def test_plot_is_an_image_of_every_encoder(tmp_path, suffix):
     assert "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
 
 
-def test_nothing_to_draw_is_said(tmp_path):
+def test_a_plot_without_scores_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no scores"):
         plot([Results("mine", {})], tmp_path / "plot.png")
 

@@ -27,7 +27,7 @@ def test_a_task_selected_twice_comes_once():
     assert [task.name for task in select_tasks(["SICK-R", "sts"])] == ["SICK-R", *GROUPS["sts"][:-1]]
 
 
-def test_an_unknown_name_is_answered_with_the_known_ones():
+def test_an_error_about_an_unknown_name_lists_the_known_ones():
     with pytest.raises(ValueError, match=r"'SNLI'.*transfer.*MR, CR"):
         select_tasks("SNLI")
     with pytest.raises(ValueError, match="tasks is empty"):

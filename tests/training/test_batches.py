@@ -54,7 +54,7 @@ def test_pools_are_cut_in_the_corpus_order():
         assert sorted(drawn[at // 3 : (at + size) // 3]) == [pool[i : i + 3] for i in range(0, size, 3)]
 
 
-def test_pairs_go_by_all_their_characters_and_ties_keep_their_order():
+def test_pairs_are_sorted_by_their_total_length_and_ties_keep_their_order():
     class Pairs:
         def epoch(self, seed, epoch):
             yield from [("aaaa", ""), ("b", "b"), ("c", "ccc"), ("", "d")]
@@ -65,7 +65,7 @@ def test_pairs_go_by_all_their_characters_and_ties_keep_their_order():
     ]
 
 
-def test_the_rest_of_an_epoch_is_left_out_at_random_not_the_longest():
+def test_the_examples_left_out_of_an_epoch_are_random():
     drawn = taken(40, Made(list(range(1, 12))), 5, 1)
     assert [epoch for epoch, _ in drawn] == [i // 2 for i in range(40)]
     left_out = []
@@ -76,7 +76,7 @@ def test_the_rest_of_an_epoch_is_left_out_at_random_not_the_longest():
     assert len(set(left_out)) > 4
 
 
-def test_resuming_gives_what_would_have_come():
+def test_a_resumed_stream_has_the_batches_of_an_uninterrupted_one():
     corpus = Made([i % 13 + 1 for i in range(103)])
     whole = taken(60, corpus, 5, 4, pool=3)
     for start in range(50):

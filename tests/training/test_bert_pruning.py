@@ -114,7 +114,7 @@ def test_neurons_without_effect_are_removed_without_loss():
     assert error(student, model, batches(seed=1)) < 1e-5
 
 
-def test_fitting_beats_cutting():
+def test_fitted_layers_are_better_than_cut_ones():
     model = bert()
     fitted = prune_bert(model, layers=[0, 1, 2, 3], batches=batches(200), intermediate_size=36)
     cut = prune_bert(model, layers=[0, 1, 2, 3], batches=batches(200), intermediate_size=36)
@@ -174,7 +174,7 @@ def test_reducing_the_width_keeps_more_than_chance():
         ({"layers": [0], "hidden_size": 20, "batches": []}, "batches is empty.*hidden_size"),
     ],
 )
-def test_what_does_not_fit_is_refused(options, message):
+def test_wrong_arguments_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         prune_bert(bert(), **({"batches": batches()} | options))
 

@@ -18,7 +18,7 @@ TEXTS = ['He said "no".', "crème \u2028 東京", "one, two"]
 PACKERS = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}
 
 
-def test_an_empty_corpus_says_why(tmp_path):
+def test_an_empty_corpus_is_refused_with_the_reason(tmp_path):
     with pytest.raises(CorpusError, match=r"the corpus is empty: .*a\.txt has 0 lines"):
         in_order(written(tmp_path, "a.txt", "\n \n"))
     with pytest.raises(
@@ -116,7 +116,7 @@ def test_seen_keys_agree_with_a_set_while_they_grow():
     assert keys.add(("a", "\0b"))
 
 
-def test_order_is_that_of_seed_and_epoch(tmp_path):
+def test_the_order_depends_on_seed_and_epoch(tmp_path):
     paths = [written(tmp_path, f"{i}.txt", "".join(f"{i} {j}\n" for j in range(200))) for i in range(4)]
     sources = [
         Source(files=paths[:2], form="sentences"),
@@ -202,7 +202,7 @@ def test_a_small_source_repeats_until_the_others_have_run_out(tmp_path):
     assert len(list(Corpus([sources[1], nothing], max_words=1).epoch(0, 0))) == 201
 
 
-def test_limit_counts_what_passes(tmp_path):
+def test_limit_counts_the_examples_that_pass_the_filters(tmp_path):
     path = written(tmp_path, "a.txt", "a a\nb\nb\nc\nd\n")
     corpus, examples = in_order(path, limit=2, options={"max_words": 1})
     assert examples == [("b",), ("c",)]
@@ -217,7 +217,7 @@ def test_limit_counts_what_passes(tmp_path):
     assert counts["c"] == counts["d"] == 0
 
 
-def test_memory_is_bounded_and_the_rest_is_not_read(tmp_path):
+def test_memory_is_bounded_and_files_are_read_lazily(tmp_path):
     # 60 MB of text in a file of 60 kB, the end of which is missing.
     line = b"one and the same line again and again, which needs memory\n"
     packed = gzip.compress(line * 1_000_000)
@@ -231,7 +231,7 @@ def test_memory_is_bounded_and_the_rest_is_not_read(tmp_path):
         tracemalloc.stop()
 
 
-def test_a_line_without_an_end_is_not_held(tmp_path, monkeypatch):
+def test_an_overlong_line_is_not_kept_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(source_files, "_MOST_BYTES_PER_LINE", 1000)
     path = written(tmp_path, "a.txt.gz", gzip.compress(b"x" * 20_000_000 + b"\nlast\n"))
     tracemalloc.start()

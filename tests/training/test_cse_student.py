@@ -90,7 +90,7 @@ def test_initial_weights_are_used_and_checked():
         CSEStudent(config, tokenizer, log_weights=np.full(config.vocab_size, np.inf))
 
 
-def test_what_does_not_fit_is_refused():
+def test_wrong_arguments_are_refused():
     tokenizer = Tokenizer(wordpiece_spec())
     config = CSEConfig(vocab_size=tokenizer.vocab_size, embedding_dim=4, num_filters=3)
     small = CSEConfig(vocab_size=9, embedding_dim=4)

@@ -42,7 +42,7 @@ CASES = {
 }
 
 
-def test_two_processes_train_what_one_does(tmp_path):
+def test_two_processes_train_the_same_weights_as_one(tmp_path):
     here = Path(__file__).parent
     script = tmp_path / "train.py"
     script.write_text(SCRIPT.format(tests=str(here.parent), cases=CASES, folder=str(tmp_path)))

@@ -60,7 +60,7 @@ def test_the_most_frequent_tokens_and_all_characters_are_kept():
     st.integers(0, 1 << 30),
     st.floats(0, 1),
 )
-def test_what_was_tokenized_still_is(text, seed, share):
+def test_pruning_makes_no_word_unknown(text, seed, share):
     frequencies = np.random.default_rng(seed).integers(0, 100, WHOLE.vocab_size)
     least = fewest()
     pruned, _ = prune_vocabulary(WHOLE, frequencies, least + round(share * (WHOLE.vocab_size - least)))
