@@ -1,4 +1,4 @@
-# `make test` and `make check` are what CI runs. Both make their own environment, once, in .venv.
+# CI runs `make test`, `make check` and `make docs`. They create the environment in .venv if it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -21,7 +21,7 @@ docs: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-# torch goes first: with it in place nothing pulls in a build with CUDA.
+# torch is installed first. Otherwise a dependency could install a build with CUDA.
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check torch -c constraints.txt
