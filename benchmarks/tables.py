@@ -1,4 +1,4 @@
-"""Writes the Markdown tables of benchmarks/results that the documentation includes, from the JSON files beside them.
+"""Writes the Markdown tables that the documentation includes, from the JSON files in benchmarks/results.
 
 python benchmarks/tables.py
 """
