@@ -10,7 +10,7 @@ from sentenc.training.data.batching import batches
 
 
 class Made:
-    """Examples (a text of i characters each) in an order of the epoch's."""
+    """A corpus of texts with given lengths; its order depends on the epoch."""
 
     def __init__(self, lengths):
         self.lengths = lengths
@@ -81,7 +81,7 @@ def test_a_resumed_stream_has_the_batches_of_an_uninterrupted_one():
     whole = taken(60, corpus, 5, 4, pool=3)
     for start in range(50):
         assert taken(10, corpus, 5, 4, start, 3) == whole[start : start + 10]
-    # 20 batches an epoch: the second one can be begun without reading the first.
+    # An epoch has 20 batches, and the second one can be started without reading the first.
     corpus.begun = []
     assert taken(10, corpus, 5, 4, 7, 3, epoch=1) == whole[27:37]
     assert corpus.begun == [1]

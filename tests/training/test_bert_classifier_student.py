@@ -26,7 +26,7 @@ def make_student(**options):
 
 
 def reference_logits(student, texts):
-    """Transformers' own way, one text at a time."""
+    """Computes the logits with transformers, one text at a time."""
     logits = []
     for text in texts:
         parts = text.split("\t")

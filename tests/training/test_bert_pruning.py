@@ -39,7 +39,7 @@ def bert(seed=0, **shape):
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         model = transformers.BertModel(transformers.BertConfig(**values), add_pooling_layer=False).eval()
-        # As large as those of a trained model: fresh ones are negligible compared with the residuals.
+        # Weights of the size of a trained model's. New ones are negligible compared with the residuals.
         for name, parameter in model.named_parameters():
             if name.endswith("dense.weight") or ".self." in name:
                 parameter.data *= 10
@@ -106,7 +106,7 @@ def test_neurons_without_effect_are_removed_without_loss():
     model = bert()
     for layer in model.encoder.layer:
         layer.output.dense.weight.data[:, 10:20] = 0
-        # Constant neurons can go as well: their part belongs to the bias.
+        # Constant neurons can be removed too, because the bias can contain their part.
         layer.intermediate.dense.weight.data[30:36] = 0
     student = prune_bert(model, layers=[0, 1, 2, 3], batches=batches(), intermediate_size=32)
     assert student.encoder.layer[0].intermediate.dense.weight.shape == (32, 24)
@@ -214,7 +214,7 @@ def test_pruned_tokenizer(processor):
     assert [[int(rows[i]) for i in ids] for ids in new] == old
     assert smaller.model_max_length == 48
     assert smaller.mask_token_id == smaller.get_vocab()["[MASK]"]
-    # A word that is gone comes in pieces.
+    # A word that was removed is split into pieces.
     assert smaller.tokenize("tokyo") == ["to", "##k", "##y", "##o"]
 
 

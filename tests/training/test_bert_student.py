@@ -39,7 +39,7 @@ def make_model(**changes):
     torch.manual_seed(0)
     try:
         model = transformers.BertModel(config)
-        # As it is made, BERT gives every text all but the same vector.
+        # A new BERT gives all texts nearly the same vector.
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(0.3 * torch.randn_like(parameter))

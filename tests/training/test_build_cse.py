@@ -69,7 +69,7 @@ def test_the_teacher_is_loaded_only_for_a_new_average(tmp_path):
     np.testing.assert_allclose(
         made(tmp_path, init=path).encoder(tables="float32").encode(TEXTS), encoder.encode(TEXTS), atol=1e-5
     )
-    # An average that is there is kept.
+    # An existing average is kept.
     student = made(tmp_path, init=path, config={"combine": "both", "average_dim": 4})
     np.testing.assert_array_equal(student.encoder().weight("average"), encoder.weight("average"))
     assert student.config.combine == "both"
@@ -107,7 +107,7 @@ def test_a_model_is_pruned(tmp_path):
     for name, columns in (("embeddings", 8), ("average", 2)):
         np.testing.assert_array_equal(small.weight(name), encoder.weight(name)[kept, :columns])
     np.testing.assert_array_equal(small.weight("token_weights"), encoder.weight("token_weights")[kept])
-    # Filters that nothing comes out of are the first to go.
+    # Filters without output are removed first.
     weights = {name: encoder.weight(name) for name in encoder.config.shapes()}
     weights["output.2"][[1, 4]] = 0
     silent = CSE(encoder.config, weights, encoder.tokenizer)

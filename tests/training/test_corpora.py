@@ -25,7 +25,7 @@ def test_an_empty_corpus_is_refused_with_the_reason(tmp_path):
         CorpusError, match=r"2 lines \(0 malformed\) with 2 examples, 1 too short, 1 too long"
     ):
         in_order(written(tmp_path, "b.txt", "a\na b c d\n"), options={"min_words": 2, "max_words": 3})
-    # An empty source beside another is not an empty corpus.
+    # A corpus may have an empty source if another has examples.
     sources = [Source(files=(str(tmp_path / name),), form="sentences") for name in ("a.txt", "b.txt")]
     assert sorted(Corpus(sources).epoch(0, 0)) == [("a",), ("a b c d",)]
 
@@ -82,7 +82,7 @@ def test_neighbors_within_documents(tmp_path):
     corpus, examples = in_order([first, second], "ordered", limit=99, options={"max_malformed": 0.2})
     assert examples == [(x, y) for x, y in ("ab", "bc", "de", "fg", "hi")]
     assert corpus.report()[0].malformed == 1
-    # A text that is filtered out joins not those around it.
+    # The neighbors of a text that is filtered out do not become a pair.
     path = written(
         tmp_path, "3.jsonl", "".join(f'{{"text": "{t}"}}\n' for t in ("a", "b", "c c", "d", "", "e", "f"))
     )
@@ -100,7 +100,7 @@ def test_duplicates_within_and_across_sources(tmp_path):
         assert sum(report.kept for report in corpus.report()) == 4
     both = Corpus(sources, deduplicate=False)
     assert Counter(text for (text,) in both.epoch(0, 0)) == Counter("xyxzzxw")
-    # A pair is another when its halves are divided otherwise or stand the other way round.
+    # Pairs differ if they are divided at another word or have another order.
     path = written(tmp_path, "p.tsv", "a b\tc\na\tb c\nc\ta b\na b\tc\n")
     assert in_order(path, "pairs")[1] == [("a b", "c"), ("a", "b c"), ("c", "a b")]
 
@@ -148,7 +148,7 @@ def test_the_buffer_shuffles(tmp_path):
     corpus = Corpus([Source(files=(path,), form="sentences")], shuffle_buffer=size)
     order = [int(text) for (text,) in corpus.epoch(0, 0)]
     assert sorted(order) == list(range(n))
-    # What is given out at time t was read by t + size, and waits size draws on average.
+    # The example returned at time t was read by t + size, and waits size draws on average.
     delays = [place - i for place, i in enumerate(order)]
     assert min(delays) >= -size
     middle = [d for d, i in zip(delays, order, strict=True) if i < n // 2]
@@ -167,7 +167,8 @@ def test_sources_mix_by_weight(tmp_path):
 
 
 def test_without_weights_sources_run_out_about_together(tmp_path):
-    # Lines of different lengths, one file compressed: neither characters nor bytes would do.
+    # The lines have different lengths, and one file is compressed. Neither characters nor bytes predict the
+    # number of examples.
     short = "".join(f"a {i}\n" for i in range(20_000))
     long = "".join(f"b {i} {'and so on ' * 20}\n" for i in range(4000))
     paths = [written(tmp_path, "a.txt", short), written(tmp_path, "b.txt.gz", gzip.compress(long.encode()))]
@@ -190,13 +191,13 @@ def test_a_small_source_repeats_until_the_others_have_run_out(tmp_path):
     counts = Counter(text for (text,) in corpus.epoch(0, 0))
     assert all(counts[f"b{i}"] == 1 for i in range(200))
     assert set(counts) == {"a1", "a2", "shared"} | {f"b{i}" for i in range(200)}
-    # Of the duplicates and the filtered, later passes are as the first.
+    # Later passes leave out the same duplicates and filtered texts as the first.
     assert counts["a1"] > 20
     assert abs(counts["a1"] - counts["a2"]) <= 1
     small_report, large_report = corpus.report()
     assert (small_report.read, small_report.too_long, large_report.passes) == (5, 1, 1)
     assert small_report.passes == max(counts["a1"], counts["a2"])
-    # Alone, or when nothing of it is kept, it is read once.
+    # A source is read once if it is alone or if none of its examples pass the filters.
     assert sorted(Corpus(sources[:1], max_words=1).epoch(0, 0)) == [("a1",), ("a2",), ("shared",)]
     nothing = Source(files=(written(tmp_path, "c.txt", "c c\n"),), form="sentences", weight=9.0, repeat=True)
     assert len(list(Corpus([sources[1], nothing], max_words=1).epoch(0, 0))) == 201
@@ -218,7 +219,7 @@ def test_limit_counts_the_examples_that_pass_the_filters(tmp_path):
 
 
 def test_memory_is_bounded_and_files_are_read_lazily(tmp_path):
-    # 60 MB of text in a file of 60 kB, the end of which is missing.
+    # 60 MB of text in a file of 60 kB whose end is missing.
     line = b"one and the same line again and again, which needs memory\n"
     packed = gzip.compress(line * 1_000_000)
     path = written(tmp_path, "a.txt.gz", packed[: len(packed) // 2])

@@ -51,7 +51,7 @@ def test_words_become_a_word_level_tokenizer():
     start = init_from_words(
         some_vectors(["The", "dog", "crème", "the", "New_York", ".", "the."], [9, 5, 4, 3, 2, 1, 1])
     )
-    # "the" comes first as "The"; "New_York" and "the." are split by the rules, so never met.
+    # "The" is the first spelling of "the". The splitter divides "New_York" and "the.", so they occur in no text.
     assert start.tokenizer.vocabulary == {"the": 0, "dog": 1, "crème": 2, ".": 3}
     assert start.embeddings[:, 0].tolist() == [0, 3, 6, 15]
     np.testing.assert_allclose(start.log_weights, sif_log_weights(np.array([9, 5, 4, 1])))
@@ -116,7 +116,7 @@ def teacher(tmp_path_factory):
 
 
 def test_tokens_are_encoded_between_special_tokens(teacher):
-    # A whole word that is one token is what the teacher makes of that word as a text.
+    # The vector of a token that is a whole word is the teacher's vector of this word as a text.
     vectors = token_vectors(teacher, ["dog", "##ing", "guitar", "notatoken"])
     np.testing.assert_allclose(vectors[[0, 2]], teacher.encode(["dog", "guitar"]), atol=1e-5)
     np.testing.assert_allclose(vectors[3], teacher.encode("notatoken"), atol=1e-5)

@@ -95,7 +95,7 @@ def test_norms_are_set_and_cosines_stay(shape):
     (old, old_average, old_features), (vectors, average, features) = parts(plain), parts(encoder)
     assert rms(vectors) == pytest.approx(3.0, rel=1e-4)
     assert_close(vectors @ vectors.T, old @ old.T * (3.0 / rms(old)) ** 2)
-    # The axes are the principal ones: uncorrelated, most first.
+    # The axes are the principal ones: uncorrelated, and sorted by their variance.
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     energy = unit.T @ unit
     assert np.abs(energy - np.diag(np.diag(energy))).max() < 1e-3
@@ -104,7 +104,7 @@ def test_norms_are_set_and_cosines_stay(shape):
     assert rms(average) == pytest.approx(0.9, rel=1e-4)
     old_average = old_average - old_average.mean(0)
     assert_close(average, old_average * (0.9 / rms(old_average)))
-    # Each filter in a unit of its own; one that never answers stays as it is and is missing from the length.
+    # Each filter has its own scale. A filter that is never active is unchanged and not part of the norm.
     answers = old_features.any(0)
     assert answers.mean() > 0.9
     np.testing.assert_allclose(features.std(0)[answers], 0.6 / np.sqrt(features.shape[1]), rtol=1e-3)
@@ -140,7 +140,7 @@ def test_the_finished_model_survives_compression(tmp_path):
 def test_scaled_features_leave_the_sentence_vector(pooling):
     before = make_cse(**BOTH | {"pooling": pooling, "widths": (1, 2, 3)})
     weights = {name: before.weight(name) for name in before.config.shapes()}
-    weights["biases.2"][3] = -100  # a filter that never answers
+    weights["biases.2"][3] = -100  # a filter that is never active
     before = CSE(before.config, weights, before.tokenizer, tables="float32")
     held = {name: value.copy() for name, value in weights.items()}
     vectors, average, features = parts(before)
@@ -183,7 +183,7 @@ def test_norms_that_do_not_fit_are_refused():
             make_student(options, **shape)
 
 
-# What objectives see -------------------------------------------------------------------------------
+# Vectors in losses --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_norms_that_do_not_fit_are_refused():
         ({"average_dim": 0}, 12),
         ({"combine": "residual"}, 12),
         ({"output_dim": 7}, 7),
-        # Concatenated features are learned where they stand.
+        # Concatenated features are trained in place.
         ({"combine": "concat"}, 12 + 5 + 12),
         ({"combine": "concat", "average_dim": 0}, 12 + 12),
         ({"combine": "concat", "word_path": False}, 5 + 12),

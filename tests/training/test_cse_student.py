@@ -67,7 +67,7 @@ def test_a_student_made_from_an_encoder_is_that_encoder(shape):
     encoder = student.encoder(tables="float32")
     np.testing.assert_allclose(encoder.encode(TEXTS), vectors(student, TEXTS), rtol=0, atol=2e-5)
     assert student.dim == encoder.dim == vectors(student, TEXTS).shape[1]
-    # From a compressed model too: int8 rows are scaled back.
+    # A compressed model is accepted too. Its int8 rows are scaled back.
     compressed = encoder.compressed()
     again = vectors(CSEStudent.from_encoder(compressed), TEXTS)
     np.testing.assert_allclose(again, vectors(student, TEXTS), rtol=0, atol=0.05)
@@ -81,7 +81,7 @@ def test_initial_weights_are_used_and_checked():
         config, tokenizer, embeddings=start, log_weights=np.log(np.arange(config.vocab_size) + 1.0)
     )
     a, b = (tokenizer.vocabulary[word] for word in ("dog", "cat"))
-    # The start is a word average: n-grams add nothing yet. Weights are id + 1.
+    # A new student is a word average, because its n-grams are zero. Weights are id + 1.
     expected = ((a + 1) * start[a] + (b + 1) * start[b]) / (a + b + 2)
     np.testing.assert_allclose(vectors(student, ["dog cat"])[0], expected, rtol=1e-5)
     with pytest.raises(ValueError, match=r"embeddings has shape \(3, 4\), expected"):
@@ -216,7 +216,7 @@ def test_principal_rotation_by_hand():
 @pytest.mark.parametrize("shape", [{}, {"output_dim": 7}, {"widths": ()}, {"phi": "gelu", "pooling": "max"}])
 @pytest.mark.parametrize("width", [30, 4])
 def test_folded_map_keeps_dot_products_of_mapped_vectors(shape, width):
-    # Width 4 makes M M^T singular: nothing can be inverted.
+    # Width 4 makes M M^T singular, so that it cannot be inverted.
     student = make_student(**shape)
     output_map = random_map(student.dim, width)
     mapped = vectors(student, TEXTS) @ output_map.numpy()

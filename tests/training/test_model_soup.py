@@ -25,7 +25,7 @@ def weights_of(model):
 
 
 def refined(model, seed, strength=0.02):
-    """The model with a little noise, with a rotated output."""
+    """Returns the model with a little noise and a rotated output."""
     rng = np.random.default_rng(seed)
     weights = {
         name: (weight + rng.normal(0, strength * np.abs(weight).mean(), weight.shape)).astype(np.float32)

@@ -83,7 +83,7 @@ def test_a_model_is_widened_aligned_and_trained(tmp_path):
     sizes = [np.sqrt((x**2).sum(1).mean()) for x in (vectors, average, features - features.mean(0))]
     np.testing.assert_allclose(sizes, [3.0, 0.9, 0.6], rtol=0.05)
     np.testing.assert_allclose(average.mean(0), 0, atol=0.01)
-    # Little has been learned since: the dot products still are the start's.
+    # After so few steps, the dot products are nearly those of the initial model.
     start = sentenc.load(tmp_path / "start").encode(texts)
     cosines = model.similarity(vectors, vectors), model.similarity(start, start)
     assert np.corrcoef(cosines[0].ravel(), cosines[1].ravel())[0, 1] > 0.95
@@ -100,7 +100,7 @@ def test_aligned_axes_begin_lower_than_principal_ones(tmp_path):
         work, output = str(tmp_path / space), str(tmp_path / f"out-{space}")
         pretrain(replace(config, student=student, work=work, output=output), show_progress_bar=False)
         first[space] = rows(tmp_path / space)[0]["loss"]
-    # Axes of the teacher's own have nothing to do with those of the start.
+    # The principal axes of the teacher are unrelated to the axes of the initial model.
     assert first["aligned"] < first["principal"] - 0.1
 
 

@@ -77,7 +77,7 @@ def test_named_fields_and_quoted_line_ends(tmp_path):
     assert in_order(path, "pairs", fields=("a", "q"))[1] == [("z", "x\ny"), ("p, q", 'say "no"')]
     path = written(tmp_path, "a.jsonl", '{"n": 1, "q": "x"}\n\n{"q": "y"}\n')
     assert in_order(path, fields=("q",))[1] == [("x",), ("y",)]
-    # A TSV has a header only if fields are named; of sentences it is the first column.
+    # A TSV has a header only if fields are named. Sentences are its first column.
     path = written(tmp_path, "a.tsv", "score\ts1\ts2\n1.0\tx\ty\n")
     assert in_order(path, "pairs", fields=("s1", "s2"))[1] == [("x", "y")]
     assert in_order(path)[1] == [("score",), ("1.0",)]
@@ -130,7 +130,7 @@ def test_malformed_lines_are_skipped_and_counted(tmp_path, name, line, why, form
 
 
 def test_too_many_malformed_lines_stop_the_reading_after_a_thousand(tmp_path):
-    # 1 in 50 is bad, and reading would break down at the end.
+    # One line in 50 is malformed, and the end of the file is damaged.
     rest = b"x" * 200
     lines = [b'{"text": "%d %s"}\n' % (i, rest) if i % 50 else b"{}\n" for i in range(1, 4001)]
     packed = gzip.compress(b"".join(lines))
@@ -170,7 +170,7 @@ def test_files_that_cannot_be_used(tmp_path):
 
 
 class Table:
-    """As much of a Hugging Face data set as is used."""
+    """The part of the interface of a Hugging Face data set that is used."""
 
     def __init__(self, columns):
         self.columns = columns
@@ -188,7 +188,7 @@ class Table:
 
 @pytest.fixture
 def hub(monkeypatch):
-    """A stand-in for the package ``datasets``; what it was asked for."""
+    """Replaces the package ``datasets``; returns the list of the data sets that were loaded."""
     asked = []
     rows = {"text": [f"row {i}" for i in range(3000)], "n": list(range(3000)), "other": ["x", None] * 1500}
 

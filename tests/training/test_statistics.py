@@ -42,7 +42,7 @@ def test_one_pass_gives_what_separate_passes_give(corpus, tmp_path):
     assert list(statistics.texts()) == texts[:5001]
     assert list(statistics.texts(7)) == texts[:7]
     assert statistics.n_used == len(used) == 4500
-    # Whole blocks of 4,096 examples are used: at least as many texts as requested.
+    # Whole blocks of 4,096 examples are used, so that there are at least as many texts as requested.
     assert statistics.used_texts == used[: len(statistics.used_texts)]
     assert 2500 <= len(statistics.used_texts) < 2500 + 4096
     (report,) = statistics.reports

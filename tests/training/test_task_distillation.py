@@ -336,7 +336,7 @@ def test_augmentation_is_resumed_where_it_was_stopped(folder, tmp_path):
     assert set(data.examples) < set(whole)
     (path,) = tmp_path.glob("augmented-*.tsv")
     content = path.read_text(encoding="utf-8")
-    # Stopped in the middle of a line.
+    # The run was stopped in the middle of a line.
     path.with_suffix(".part").write_text(content[: len(content) // 2 + 3], encoding="utf-8")
     path.unlink()
     assert augmented_examples(data, how, 1, tmp_path, False) == whole

@@ -92,7 +92,7 @@ def folder(tmp_path, teacher):
 
 @pytest.fixture(autouse=True)
 def _no_curves(request, monkeypatch):
-    """Drawing takes longer than training here; one test does it."""
+    """Replaces the plots in all tests but one, because drawing takes longer than training here."""
     if "curves" not in request.node.name:
         monkeypatch.setattr(run_module, "draw_curves", lambda _log, _folder: None)
 
@@ -205,7 +205,7 @@ def test_texts_without_a_cached_embedding_are_left_out(folder):
     result = train(folder, "--set", "teacher.max_minutes=0", "--set", "output='partial'", "--fresh")
     assert result.exit_code == 0, result.output
     rows = (folder / "partial/log.jsonl").read_text().splitlines()
-    # Still 9 batches an epoch: those of the 301 that have vectors.
+    # An epoch still has 9 batches, made of the sentences that have vectors.
     assert json.loads(rows[-1])["step"] == 27
 
 

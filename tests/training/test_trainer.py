@@ -25,7 +25,7 @@ SPARSE = {"sparse_embeddings": True, "accumulate": 2}
 REGULARIZED = {"regularization": {"embeddings": 0.1, "ngrams": 0.1}}
 
 
-# Step 1 is in the middle of the first mega-batch, 5 ends an epoch, 7 is past an evaluation.
+# Step 1 is in the middle of the first mega-batch, step 5 ends an epoch, and step 7 is after an evaluation.
 @pytest.mark.parametrize(("changes", "stop"), [({}, 1), ({}, 7), (SPARSE, 5), (REGULARIZED, 7)])
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, changes, stop):
     whole = trainer(tmp_path / "whole", evaluate=score, **changes)
@@ -147,14 +147,14 @@ def test_a_loss_that_is_not_finite_leaves_its_texts_and_the_last_state(tmp_path)
     ):
         broken.run()
     failure = json.loads((tmp_path / "failed-step-5.json").read_text())
-    # Five batches an epoch: step 5 has the first of the second epoch.
+    # An epoch has five batches, so that step 5 has the first batch of the second epoch.
     assert [tuple(example) for example in failure["examples"]["distill"][0]] == next(stream(1)(1, 0))[1]
     assert (tmp_path / "state.pt").read_bytes() == before
 
 
 def test_a_time_limit_compresses_the_schedule(tmp_path, monkeypatch):
     clock = count()
-    # A second passes between any two looks at the clock.
+    # The clock advances by one second at every reading.
     monkeypatch.setattr("sentenc.training.engine.trainer.time.monotonic", lambda: float(next(clock)))
     result = trainer(tmp_path, steps=1000, max_minutes=0.5, warmup=0, log_every=1, schedule="linear").run()
     assert result.finished
@@ -203,7 +203,7 @@ def test_loss_terms_that_do_not_fit_are_refused(tmp_path):
 
 
 def test_accumulated_batches_are_averaged(tmp_path):
-    """Two batches of an additive loss make the step of one batch of both."""
+    """Two accumulated batches of an additive loss have the step of one batch with all their examples."""
     result = {}
     for name, size, accumulate in (("one", 16, 1), ("two", 8, 2)):
 

@@ -29,7 +29,7 @@ def test_groups_have_their_own_rates():
     for parameter in (first, second):
         parameter.grad = torch.tensor([3.0, -4.0])
     optimizer.step(0.5)
-    # Adam's first step is the rate, whatever the gradient's size.
+    # The first step of Adam has the size of the learning rate, whatever the gradient is.
     torch.testing.assert_close(first.detach(), torch.tensor([-0.05, 0.05]))
     torch.testing.assert_close(second.detach(), torch.tensor([-0.005, 0.005]))
     assert first.grad is None
@@ -78,7 +78,7 @@ def test_items_are_in_order_and_computed_in_advance():
     deadline = time.monotonic() + 5
     while len(made) < 5 and time.monotonic() < deadline:
         time.sleep(0.01)
-    # One was taken, three wait, one is in the thread's hand.
+    # One item was taken, three are in the queue, and the thread holds one.
     assert len(made) == 5
     assert list(ahead) == list(range(1, 100))
 
@@ -142,7 +142,7 @@ def test_a_curve_shows_every_loss_and_the_score(tmp_path):
     plot_curve(rows, tmp_path / "curve.svg")
     plot_curve(rows[1:-1], tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
-    # Text is drawn as paths: comments name it.
+    # Text is drawn as paths, and comments contain it.
     drawn = (tmp_path / "curve.svg").read_text()
     assert all(f"<!-- {label} -->" in drawn for label in ("loss: one", "loss: two", "dev score", "step"))
     with pytest.raises(ValueError, match="no row with a loss"):

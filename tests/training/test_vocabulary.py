@@ -1,4 +1,4 @@
-"""Vocabularies: token counts, and pruning that leaves no word behind."""
+"""Vocabularies: token counts, and pruning without new unknown words."""
 
 import json
 

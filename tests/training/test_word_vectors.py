@@ -54,7 +54,7 @@ def test_text(tmp_path, suffix, opener, header):
 @pytest.mark.parametrize(("suffix", "opener"), [(".bin", open), (".bin.gz", gzip.open)])
 @pytest.mark.parametrize("newline", [b"\n", b""])
 def test_binary(tmp_path, suffix, opener, newline):
-    # No word of this form can have a space.
+    # Words in this format cannot contain a space.
     with opener(tmp_path / f"v{suffix}", "wb") as file:
         file.write(binary(WORDS[:3], ROWS[:3], newline))
     same(load_word_vectors(tmp_path / f"v{suffix}"), 3)
