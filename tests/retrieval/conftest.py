@@ -1,4 +1,4 @@
-"""The command line of indexes, run inside the test's process, in a folder of the test's own."""
+"""Runs the index commands in the process of the test and in a folder of its own."""
 
 import json
 
@@ -22,7 +22,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def folder_of_its_own(monkeypatch, tmp_path):
-    """The working folder; commits of 30 records."""
+    """Sets the working folder, and commits of 30 records."""
     monkeypatch.setattr(index_build, "RECORDS_PER_COMMIT", 30)
     monkeypatch.chdir(tmp_path)
 
@@ -41,7 +41,7 @@ def rows(tmp_path):
 
 
 def run(*arguments, stdin=None, code=0):
-    """Standard output and error of a command; what main() would turn into exit code 1 is told so."""
+    """Returns standard output and error of a command; an error with exit code 1 is appended to the latter."""
     result = CliRunner().invoke(cli, [str(argument) for argument in arguments], input=stdin)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         if not isinstance(result.exception, SentencError | OSError | TypeError | ValueError):

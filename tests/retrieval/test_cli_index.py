@@ -1,4 +1,4 @@
-"""``sentenc index``: building, going on after a kill, adding, deleting, looking."""
+"""``sentenc index``: building, resuming after a kill, adding, deleting and describing."""
 
 import gzip
 import json
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("folder_of_its_own")
 
 
 def killed(*arguments, saves):
-    """``sentenc index`` killed, as the kernel kills, right after so many saves."""
+    """Runs ``sentenc index`` and kills the process (SIGKILL) after a number of saves."""
     code = f"""
 import os, signal
 from sentenc.cli import index_build, main
@@ -248,7 +248,7 @@ def test_delete(model, rows, lines, tmp_path):
     assert "not in the index: 018, 1_9, none, 99999999999999999999\n" in err
     assert "2 items deleted: index has 99" in err
     index = Index.open("index")
-    # The id spelt so is meant before the number.
+    # A string id takes precedence over the number it spells.
     assert ("17" in index, 17 in index, 18 in index, 19 in index) == (False, True, False, True)
     run("index", "delete", "index", "17")
     assert 17 not in Index.open("index")

@@ -1,4 +1,4 @@
-"""``sentenc search`` and ``sentenc mine``, as they are used from a shell."""
+"""``sentenc search`` and ``sentenc mine`` in a shell."""
 
 import csv
 import json
@@ -87,7 +87,7 @@ def test_prompt(model, rows):
 
 
 def at_terminal(arguments, typed):
-    """What a terminal shows when a command runs in it; the command must end by itself."""
+    """Returns the output of a command that runs in a terminal and ends by itself."""
     import pty
 
     ours, theirs = pty.openpty()
@@ -103,7 +103,7 @@ def at_terminal(arguments, typed):
         while True:
             try:
                 part = os.read(ours, 4096)
-            except OSError:  # how Linux says that the other end is closed
+            except OSError:  # Linux reports in this way that the other end is closed
                 break
             if not part:
                 break

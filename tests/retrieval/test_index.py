@@ -1,4 +1,4 @@
-"""The index against brute force, and against what FAISS lets through in silence."""
+"""The index compared with brute force, and input that FAISS accepts without an error."""
 
 import threading
 
@@ -34,7 +34,7 @@ def brute(vectors, queries, k, alive=None):
 
 
 def assert_same(answers, others):
-    """The same items; scores to rounding, which in a matrix product depends on its shape."""
+    """Compares items exactly and scores up to rounding, which depends on the shape of a matrix product."""
     assert [[hit.id for hit in hits] for hits in answers] == [[hit.id for hit in hits] for hits in others]
     for hits, other in zip(answers, others, strict=True):
         np.testing.assert_allclose([hit.score for hit in hits], [hit.score for hit in other], atol=1e-6)
@@ -108,7 +108,7 @@ def test_structures_find_what_exact_search_finds(kind):
         ids = [hit.id for hit in answer]
         assert len(set(ids)) == 10
         assert not set(ids) & set(gone.tolist())
-        # Scores are exact whatever proposed the rows.
+        # Scores are exact, whichever structure proposed the rows.
         np.testing.assert_allclose([hit.score for hit in answer], everything[ids] @ query, atol=1e-5)
     recall = np.mean(
         [len({h.id for h in a} & set(r)) / 10 for a, r in zip(answers, right.tolist(), strict=True)]
@@ -132,7 +132,7 @@ def test_auto_changes_structure_by_size(monkeypatch):
     before = index._snapshot.ann
     index.add(vectors=clustered(5, seed=2))
     index.optimize()
-    assert index._snapshot.ann is before  # nine tenths are covered: nothing to do
+    assert index._snapshot.ann is before  # the structure covers nine tenths of the items, which is enough
     index.add(vectors=clustered(200, seed=3))
     index.optimize()
     assert index.info()["structure"]["rows"] == 1105
@@ -214,7 +214,7 @@ def test_k_hits_are_returned_despite_deleted_items(kind):
     index.add(vectors=vectors)
     index.optimize()
     index._snapshot.ann.effort = index._snapshot.ann.efforts()[0]
-    index.delete(list(range(100)))  # all that is near the first center
+    index.delete(list(range(100)))  # all items near the first center
     assert index.info()["structure"]["rows"] == 2000
     hits = index.search(centers[0].astype(np.float32), 10)
     assert len({hit.id for hit in hits}) == 10

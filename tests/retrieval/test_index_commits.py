@@ -1,4 +1,4 @@
-"""Commits of an index: one writer, readers beside it, and kills at any moment."""
+"""Commits of an index: one writer, concurrent readers, and kills at any moment."""
 
 import os
 import shutil
@@ -169,12 +169,12 @@ def test_kill_loses_nothing_committed(tmp_path, patience):
     committed = lines[-1] if lines else 0
     index = Index.open(folder)
     index.verify()
-    # Everything a save returned for is there; the save that was killed is there whole, or not at all.
+    # Saves that returned are complete. The save that was killed is complete or absent.
     for i in range(committed + 1):
         assert f"{i}-49" in index
     assert len([item for item in index if str(item.id).startswith(f"{committed + 1}-")]) in (0, 50)
     assert all(name in index for name in range(50))
-    # The lock died with its holder, and the next commit sweeps up.
+    # The lock ended with its process, and the next commit removes leftover files.
     index.add(vectors=np.ones((1, 16)), ids=["after"])
     index.save()
     again = Index.open(folder)

@@ -1,4 +1,4 @@
-"""An index on disk: what is committed stays, whatever is killed or damaged."""
+"""An index on disk: saving, opening, codes, and damaged files."""
 
 import json
 
@@ -29,7 +29,7 @@ def test_a_saved_index_is_opened_unchanged(tmp_path, kind, store):
     again = Index.open(tmp_path / "index")
     again.verify()
     queries = clustered(20, seed=3)
-    # Both search what lies on disk, in the codes that lie there.
+    # Both search the codes that are stored on disk.
     assert_same(again.search(queries, 7), index.search(queries, 7))
     assert again.info() == index.info()
     assert list(again) == list(index)
@@ -139,7 +139,7 @@ def test_codes_and_calibration_are_replaced_together(tmp_path, store):
     index.save(tmp_path / "index")
     other = 50 + 7 * clustered(2000, seed=1)
     index.update(list(range(2000)), vectors=other)
-    index.optimize()  # throws the old codes out, and their calibration with them
+    index.optimize()  # removes the old codes and their calibration
     index.save()
     again = Index.open(tmp_path / "index")
     again.verify()
@@ -187,7 +187,7 @@ def test_a_large_binary_index_is_searched_by_hamming_distance(tmp_path, monkeypa
     ]
     assert np.mean(overlap) > 0.9
     assert not {5, 7} & {hit.id for hits in approximate for hit in hits}
-    # What is not yet on disk has no bits: until then all are looked at.
+    # Items that are not saved yet have no binary codes, so that the search is exact.
     index.add(vectors=vectors[:1])
     assert index.info()["searched by"] == "exact"
 

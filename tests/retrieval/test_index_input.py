@@ -1,4 +1,4 @@
-"""What an index is given: ids, vectors, encoders, and errors that name what is wrong."""
+"""The input of an index: ids, vectors and encoders, and the errors about wrong ones."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Int8 and binary codes: calibrated, bounded in their error, and of no surprise."""
+"""Int8 and binary codes: calibration, bounded errors, and refusals."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def test_binary_by_hand():
     quantizer = BinaryQuantizer.fit([[0.0, 9.0], [1.0, 9.0], [2.0, 9.0], [5.0, 9.0]])
     codes = quantizer.transform([[0.0, 0.0], [4.0, 10.0]])
     assert codes.tolist() == [[0b00000000], [0b11000000]]
-    # Below the median 1.5 lie 0 and 1, above it 2 and 5.
+    # 0 and 1 are below the median 1.5, and 2 and 5 are above it.
     np.testing.assert_allclose(quantizer.inverse_transform(codes), [[0.5, 9.0], [3.5, 9.0]])
     assert BinaryQuantizer(*quantizer.to_array()).transform([[4.0, 10.0]]).tolist() == [[0b11000000]]
 
