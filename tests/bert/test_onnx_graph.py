@@ -47,7 +47,7 @@ def random_weights(config: BertConfig, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def random_batch(config: BertConfig, sizes: list[int], seed: int = 1) -> dict[str, np.ndarray]:
-    """Token ids of texts of so many tokens, padded to the longest."""
+    """Draws token ids of texts with the given token counts, padded to the longest."""
     length = max(sizes)
     ids = np.random.default_rng(seed).integers(1, config.vocab_size, (len(sizes), length))
     mask = (np.arange(length) < np.array(sizes)[:, None]).astype(np.int64)
@@ -156,7 +156,7 @@ def test_a_vector_does_not_depend_on_the_batch(compute):
     running = session(bert_graph(TINY, weights, compute=compute))
     sizes = [3, 16, 1, 8]
     batch = random_batch(TINY, sizes)
-    # Padding may hold anything.
+    # Padding may contain any ids.
     batch["input_ids"] += (1 - batch["attention_mask"]) * 7
     together = vectors(running, batch)
     for row, size in enumerate(sizes):

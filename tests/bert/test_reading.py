@@ -97,7 +97,7 @@ def published(folder, *, suffix="bin", gamma=True, prefix="bert."):
 
 
 def pooled(encoder):
-    """The same model with the mean alone, as a folder without modules is read."""
+    """Returns the model with mean pooling alone, as it is read from a folder without modules."""
     config = type(encoder.config).from_dict(encoder.config.to_dict() | {"normalize": False, "max_tokens": 64})
     return BertEncoder(config, dense_weights(encoder), encoder.tokenizer)
 
@@ -210,7 +210,7 @@ def test_older_and_newer_spellings(folder):
         json.dumps({"prompts": {"query": "", "document": ""}, "default_prompt_name": None})
     )
     np.testing.assert_array_equal(sentenc.load(folder).encode(TEXTS), expected)
-    # Its first versions: the transformer in a folder of its own.
+    # The first versions had the transformer in a separate folder.
     inner = folder / "0_BERT"
     inner.mkdir()
     for path in list(folder.iterdir()):
