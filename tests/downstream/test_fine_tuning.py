@@ -1,4 +1,4 @@
-"""Fine-tuning: which epoch is kept, what stops the training, what it learns, and what it does not modify."""
+"""Fine-tuning: the best epoch, the ends of training, learned tasks, and the unmodified original encoder."""
 
 import time
 

@@ -15,7 +15,7 @@ def rng(seed=0):
 
 
 def scaled(features, weights=None):
-    """Centered, and divided by the root mean square of the rows' lengths: in what C is stated."""
+    """Centers features and divides them by the root mean square of their norms. C applies to this scale."""
     x = features.astype(np.float64)
     x = x - np.average(x, axis=0, weights=weights)
     return x / np.sqrt(np.average((x * x).sum(axis=1), weights=weights))

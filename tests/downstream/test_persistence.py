@@ -117,7 +117,7 @@ def test_settings_and_metrics_are_restored(classifier, folder):
     assert after.encoder is after.encoder_
     parameters = classifier.get_params() | {"encoder": None, "random_state": None}
     assert after.get_params() | {"encoder": None} == parameters
-    # It can be fitted again, and saved again.
+    # The loaded estimator can be fitted and saved again.
     again = clone(after).fit(TEXTS, LABELS)
     assert again.score(TEXTS, LABELS) > 0.9
     after.save(folder)
@@ -144,7 +144,7 @@ def test_layout(folder):
     assert any(name.startswith("encoder/") for name in files)
     for name in files:
         content = (folder / name).read_bytes()
-        # Neither by name nor by content: protocols 2 to 5 begin so.
+        # No file is a pickle by its name or by its content: protocols 2 to 5 begin with these bytes.
         assert not name.endswith((".pkl", ".pickle", ".joblib", ".npy", ".npz"))
         assert not (content[:1] == b"\x80" and content[1:2] in b"\x02\x03\x04\x05")
 

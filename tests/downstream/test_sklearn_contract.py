@@ -38,7 +38,7 @@ KINDS = [SentenceClassifier, SentencePairClassifier, SentencePairRegressor]
 
 
 class Numbers(Encoder):
-    """Reads a text of numbers, and mixes them: whatever their count, vectors of one length."""
+    """An encoder that reads texts of any number of numbers and mixes them to vectors of fixed length."""
 
     dim, max_tokens = 24, 1000
 
@@ -60,7 +60,7 @@ class Numbers(Encoder):
 
 
 class OfNumbers:
-    """Takes the matrices of scikit-learn's checks, as texts of numbers."""
+    """Converts the matrices of scikit-learn's checks to texts of numbers."""
 
     def _parsed_columns(self, X):
         X = validate_data(self, X, reset=not getattr(self, "_predicting", False))
@@ -90,7 +90,7 @@ class RegressorOfNumbers(OfNumbers, SentencePairRegressor):
     pass
 
 
-# Checks that are expected to fail, and why.
+# Checks that are expected to fail, with the reasons.
 EXPECTED_FAILURES = {
     "check_sample_weight_equivalence_on_dense_data": "weights count by their ratio, their mean being made 1: see test_head",
     "check_complex_data": "a complex label is a TypeError with its index, not a ValueError",
