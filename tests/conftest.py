@@ -25,7 +25,7 @@ def _no_network(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _csv_as_it_was():
-    # The commands raise the limit on fields, for the process that they have to themselves elsewhere.
+    # The commands raise the limit on fields for the whole process, which tests share.
     limit = csv.field_size_limit()
     yield
     csv.field_size_limit(limit)
@@ -68,13 +68,13 @@ ENCODERS = {
 
 @pytest.fixture(scope="session", params=ENCODERS)
 def encoder(request, tmp_path_factory) -> Encoder:
-    """Every kind of encoder: what passes the contract suite with this is an encoder."""
+    """Every kind of encoder. The contract tests run with each of them."""
     return ENCODERS[request.param](tmp_path_factory)
 
 
 @pytest.fixture
 def random_problem() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
-    """Draws features (n, d) and labels (n,) that a linear model can partly tell."""
+    """Draws features (n, d) and labels (n,) that a linear model can partly separate."""
 
     def draw(n: int, d: int, n_classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng(seed)

@@ -24,7 +24,7 @@ def folder(tmp_path):
 
 
 def reseal(folder, name):
-    """Makes config.json state the file as it is now, so that what lies behind the hash is tested."""
+    """Updates the hash of a file in config.json, so that the checks after the hash are tested."""
     import hashlib
 
     config = json.loads((folder / "config.json").read_text())

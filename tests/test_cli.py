@@ -1,4 +1,4 @@
-"""The command line, run as a user runs it."""
+"""The command line in processes of its own."""
 
 import gzip
 import json

@@ -12,7 +12,8 @@ from sentenc.tokenization.tokenizer import Tokenizer
 from tests.support.models import make_cse, wordpiece_spec
 
 SENTENCE = "a man is playing the guitar in the park and she plays an instrument by the market"
-# No token, fewer than a window, one, and more windows than the 32 that are added up in 16 bits.
+# Texts with no token, with fewer tokens than a window, with one window, and with more windows than the 32 whose
+# sum is computed in 16 bits.
 LENGTHS = (0, 1, 2, 3, 31, 32, 33, 34, 35, 64, 66, 67, 150)
 TEXTS = [" ".join(itertools.islice(itertools.cycle(SENTENCE.split()), n)) for n in LENGTHS]
 # A power of two: every product with it, and every sum below, is exact in float32.
@@ -37,7 +38,7 @@ def taps_model(
     )
     weights = {"embeddings": np.eye(v, dtype=np.float32)}
     for h in taps:
-        # The row of [PAD], which no text has, makes the step of every filter the unit.
+        # The row of [PAD], which occurs in no text, sets the step of every filter to the unit.
         taps[h][0, 0] = 127
         weights[f"filters.{h}"] = (taps[h] * unit).astype(np.float32)
         weights[f"biases.{h}"] = (biases[h] * unit).astype(np.float32)
@@ -48,7 +49,7 @@ def random_model(widths: tuple[int, ...], k: int = 21, largest: float = 300, **o
     rng = np.random.default_rng(1)
     v = Tokenizer(wordpiece_spec()).vocab_size
     taps = {h: rng.integers(-127, 128, (h, v, k)) for h in widths}
-    # Quarters of a step: rounded, they are other numbers, and no two roundings agree on a half.
+    # Quarters of a step change when they are rounded. Halves are left out because roundings of them differ.
     biases = {h: np.floor(rng.uniform(-largest, largest, k)) + rng.choice([0.25, 0.75], k) for h in widths}
     return taps, biases, taps_model(taps, biases, **options)
 
@@ -108,7 +109,7 @@ def test_sums_are_exact_integers(widths, phi, pooling, windows):
 def test_the_largest_taps_and_biases_do_not_overflow(sign, phi):
     v = Tokenizer(wordpiece_spec()).vocab_size
     taps = {h: np.full((h, v, 3), sign * 127) for h in (1, 2, 3)}
-    # 511.25 is the largest bias in quarters that still rounds to what 16 bits take.
+    # 511.25 is the largest bias in quarters that fits into 16 bits after rounding.
     biases = {h: sign * np.array([INT16_BIAS, INT16_BIAS + 0.25, 0.75]) for h in (1, 2, 3)}
     encoder = taps_model(taps, biases, phi=phi, pooling="sum")
     assert_exact(encoder, taps, biases)
@@ -131,7 +132,7 @@ def test_one_bias_too_large_leaves_the_sums_in_float32(sign, phi):
 
 
 def test_a_filter_without_weights_keeps_its_bias():
-    # Its step is next to nothing, and its bias any number of those.
+    # Its quantization step is tiny, and its bias is a huge multiple of it.
     taps, biases, _ = random_model((2, 3))
     encoder = taps_model(taps, biases, pooling="mean")
     weights = {name: encoder.weight(name) for name in encoder.config.shapes()}
@@ -184,7 +185,7 @@ def test_stored_int8_rows_are_used_as_they_are(tmp_path):
     weights = {name: small.weight(name) for name in small.config.shapes()}
     exact = CSE(small.config, weights, small.tokenizer, tables="float32")
     np.testing.assert_allclose(small.encode(TEXTS[:8]), exact.encode(TEXTS[:8]), rtol=0, atol=1e-6)
-    # Also rows that fill less than 8 bits, which another rounding would change.
+    # Rows that use less than 8 bits are included; another rounding would change them.
     small.save(tmp_path / "model")
     stored = read_checkpoint(tmp_path / "model").tensors
     rows = {name: stored[name] // 3 for name in ("embeddings", "average")}
@@ -192,7 +193,7 @@ def test_stored_int8_rows_are_used_as_they_are(tmp_path):
         CSE(small.config, stored | rows, small.tokenizer, tables=tables) for tables in ("int8", "float32")
     )
     np.testing.assert_allclose(third.encode(TEXTS[:8]), exact_third.encode(TEXTS[:8]), rtol=0, atol=1e-6)
-    # Rows that are not stored so are rounded, by half a step of their own at most.
+    # Rows that are not stored in int8 are rounded, by at most half of their step.
     original = make_cse("float32", **shape)
     difference = np.abs(small.weight("average") - original.weight("average"))
     assert (difference <= 0.5001 * np.abs(original.weight("average")).max(1, keepdims=True) / 127).all()

@@ -1,4 +1,4 @@
-"""The tree of errors: drawn in its module, exported, and complete."""
+"""The tree of errors: its drawing in the module, its exports, and its completeness."""
 
 import ast
 from pathlib import Path
@@ -10,7 +10,7 @@ from sentenc import errors
 
 PACKAGE = Path(sentenc.__file__).parent
 ERRORS = {name: value for name, value in vars(errors).items() if name in errors.__all__}
-# Answers of the server to a client. No caller of the library ever catches them.
+# Answers of the server to a client, which no caller of the library catches.
 INTERNAL = {"ApiError", "ClientGoneError"}
 
 

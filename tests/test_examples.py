@@ -1,4 +1,4 @@
-"""Every example runs, alone, from another folder."""
+"""Every example runs in a process of its own, from another folder."""
 
 import subprocess
 import sys

@@ -53,7 +53,7 @@ def test_tinybert_is_near_its_teacher_and_small():
     teacher = sentenc.load(Path(minilm.__file__).parent / "model")
     student = sentenc.load("tinybert4-en")
     texts = ["A man is playing a guitar.", "The stock market fell.", "How do I reset my password?"]
-    # In the teacher's space: vectors of the two can be compared.
+    # The student has the space of its teacher, so that their vectors can be compared.
     assert np.diag(student.similarity(student.encode(texts), teacher.encode(texts))).min() > 0.8
     # all-mpnet-base-v2 has 109,486,464.
     sizes = [np.prod(shape) for shape in student.config.shapes().values()]

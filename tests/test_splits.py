@@ -45,19 +45,19 @@ def test_folds_leave_an_example_of_every_class():
     for seed in range(20):
         parts = validation_folds(classes, 5, rng(seed))
         assert len(parts) == 5
-        # All but the one that is alone in its class, once each.
+        # Every example is held out once, except the only example of a class.
         assert np.sort(np.concatenate(parts)).tolist() == list(range(97))
         for part in parts:
             assert set(np.delete(classes, part)) == {0, 1, 2, 3}
             assert abs((classes[part] == 0).sum() - 10) <= 1
             assert abs((classes[part] == 1).sum() - 9) <= 1
     assert validation_folds(np.arange(5), 5, rng()) == []
-    # Two examples: two folds of one.
+    # Two examples make two folds of one example.
     assert sorted(part.tolist() for part in validation_folds(np.zeros(2, np.int64), 5, rng())) == [[0], [1]]
 
 
 def test_distinct_sets_of_labels_can_be_split():
-    # Hardly a set of labels, or a score, comes twice; yet every label keeps an example.
+    # Almost all sets of labels are distinct, and every label still keeps an example.
     targets = (rng().random((200, 40)) < 0.2).astype(np.float32)
     targets[:, 7] = 0
     targets[3, 7] = 1
@@ -82,7 +82,7 @@ def test_test_rows_have_the_share_of_every_label():
         train, test = train_test_split(labels, 0.2, seed)
         assert sorted(train + test) == list(range(100))
         counts = [sum(labels[i] == label for i in test) for label in "abc"]
-        # At even distances: at most one more or less than the share.
+        # The rows are evenly spaced, so that the counts differ from the share by at most one.
         assert abs(np.array(counts) - [12, 6, 2]).max() <= 1
         assert len(test) == 20
     assert train_test_split(labels, 0.2, 1) != train_test_split(labels, 0.2, 2)

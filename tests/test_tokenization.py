@@ -128,7 +128,7 @@ def test_real_sentences():
 
 
 def test_kernel_buffers_are_shared_safely():
-    # Read-only text and folded text go through one compiled form.
+    # Read-only and case-folded texts use one compiled form.
     tokenizer = Tokenizer(wordpiece_spec())
     data, offsets = tokenizer.bytes_and_offsets(["dog", "é"])
     assert not data.flags.writeable

@@ -102,7 +102,7 @@ def commands(code: str) -> list[str]:
 
 def run_command(command: str) -> str:
     if command.startswith("sentenc ") and not SHELL.search(command):
-        # In this process, which is several times as fast as a new one.
+        # The command runs in this process, which is several times as fast as a new one.
         output = io.StringIO()
         with contextlib.redirect_stdout(output):
             cli(shlex.split(command, comments=True)[1:], standalone_mode=False)
@@ -141,6 +141,6 @@ def check_options(command: click.Command, words: list[str]) -> None:
 
 
 def same_output(shown: str, printed: str) -> bool:
-    """Compares words, so that white space does not count; "..." on the page stands for anything."""
+    """Compares words, so that white space does not count; "..." on the page matches any text."""
     pattern = r"\s+".join(".*" if word == "..." else re.escape(word) for word in shown.split())
     return re.fullmatch(rf"\s*{pattern}\s*", printed, re.S) is not None

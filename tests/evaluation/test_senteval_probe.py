@@ -30,7 +30,7 @@ def test_agrees_with_the_published_procedure_within_seed_noise(random_problem, h
     # Three standard errors of the difference of the two means.
     assert abs(np.mean(ours) - np.mean(theirs)) < 3 * noise
     # Both are far from chance and from the best accuracy that these labels allow, so that another schedule
-    # would change them.
+    # would change both accuracies.
     assert 55 < np.mean(ours) < 95
 
 

@@ -1,4 +1,4 @@
-"""Readers of records: every format gives the same, and what is wrong is named by file and line."""
+"""Readers of records: all formats give the same records, and errors name the file and line."""
 
 import csv
 import datetime
@@ -332,5 +332,5 @@ def test_round_trip(rows):
         for suffix, written_rows in (("csv", rows), ("tsv", bare)):
             records = [(r.text, r.payload) for r in read_records(Path(name) / f"a.{suffix}")]
             filled = [(row["text"], {"x": row["x"]} if row["x"] else None) for row in written_rows]
-            # A row of nothing but white space is blank.
+            # A row of white space is blank.
             assert records == [row for row in filled if suffix == "csv" or any(row)]

@@ -94,7 +94,7 @@ async def test_large_and_small_jobs_do_not_hold_up_each_other(make_doubler):
     assert await first == [2]
     assert await asyncio.gather(*small) == [[14], [16], [18]]
     assert await asyncio.gather(*large) == [[8] * 6, [4] * 5]
-    # Half the room is for small jobs, the rest for the large one whose turn it is.
+    # Half of the budget is for small jobs, and the rest for the large job whose turn it is.
     assert d.rounds == [[1], [7, 4, 4], [8, 4, 4], [9, 4, 4], [2] * 5]
 
 

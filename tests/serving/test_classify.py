@@ -101,7 +101,7 @@ def test_classifiers_are_described(client, fitted):
         "predicts": "label",
         "labels": ["market", "music", "pets"],
     }
-    # Its encoder is another one, which is served under the classifier's name.
+    # The classifier has another encoder, which is served under the name of the classifier.
     assert described["odd"]["model"] == "odd"
     assert (described["scores"]["predicts"], described["scores"]["takes"]) == ("score", "pairs")
     assert described["several"]["predicts"] == "multi-label"

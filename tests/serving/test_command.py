@@ -125,7 +125,7 @@ def test_classifiers(models, monkeypatch, tmp_path, threads):
     folder = tmp_path / "topics"
     serve("--classifier", folder, "--classifier", f"other={folder}", models / "tiny", "--port", 0, *threads)
     assert list(served) == ["topics", "other"]
-    # One model encodes for both of them, and for /v1/embeddings.
+    # One model encodes for both classifiers and for /v1/embeddings.
     assert {classifier.model.name for classifier in served.values()} == {"tiny"}
     if threads:
         assert served["topics"].estimator.encoder_.threads == 1

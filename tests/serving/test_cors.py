@@ -11,7 +11,7 @@ def preflight(client, origin=ORIGIN, method="POST", path=ROUTE):
     headers = {
         "origin": origin,
         "access-control-request-method": method,
-        # Those of OpenAI's client for JavaScript.
+        # The headers of OpenAI's client for JavaScript.
         "access-control-request-headers": "authorization,content-type,x-stainless-lang",
     }
     return client.options(path, headers=headers)
@@ -42,7 +42,7 @@ def test_allowed_origin(client_of, tiny, path, method):
     assert answer.status_code == 200
     assert answer.headers["access-control-allow-origin"] == ORIGIN
     assert "Origin" in answer.headers["vary"]
-    # Requests that come from no page are answered as ever.
+    # Requests that do not come from a page are answered as before.
     assert ask(client, input="a man").json() == answer.json()
 
 

@@ -16,7 +16,7 @@ WORDS = {
 
 
 def labeled(per_label=20, seed=0):
-    """(text, label) of sentences of five words, three of them the label's own; all different."""
+    """Draws distinct pairs (text, label): five words, three of which are specific to the label."""
     rng = np.random.default_rng(seed)
     rows = {}
     for label, words in WORDS.items():
@@ -50,7 +50,7 @@ def write_jsonl(path, rows):
 
 
 def run(*arguments, code=0, stdin=None):
-    """Standard output, and standard error with the message of whatever was raised."""
+    """Returns standard output, and standard error with the message of an exception."""
     result = CliRunner().invoke(cli, [str(argument) for argument in arguments], input=stdin)
     assert result.exit_code == code, (result.output, result.exception)
     raised = "" if result.exception is None else str(result.exception)

@@ -17,7 +17,7 @@ def make_tokenizer():
 
     spec = json.loads(wordpiece_spec())
     spec["added_tokens"] = []
-    # What BERT's tokenizers have: token types for pairs.
+    # Like the tokenizers of BERT, it sets token types for pairs.
     spec["post_processor"] = {
         "type": "TemplateProcessing",
         "single": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},

@@ -22,7 +22,7 @@ def sentences(seed, n):
 
 
 def stream(columns, size=8, per_epoch=5):
-    """Batches by number alone, so that any start can be asked for."""
+    """Batches that depend on their number alone, so that they can start at any number."""
 
     def batches(epoch, start):
         for number in range(start, per_epoch):
@@ -37,7 +37,7 @@ def stream(columns, size=8, per_epoch=5):
 
 
 def teacher(texts):
-    """Sums of random vectors of the words: something that can be learned."""
+    """Sums of random vectors of the words, which a student can learn."""
     table = np.random.default_rng(0).normal(size=(len(WORDS), TEACHER_DIM))
     sums = np.stack([sum(table[WORDS.index(word)] for word in text.split()) for text in texts])
     return (sums / np.linalg.norm(sums, axis=1, keepdims=True)).astype(np.float32)
@@ -54,7 +54,7 @@ def trainer(
     dropout=0.1,
     **changes,
 ):
-    """A student with dropout, a distillation and mega-batches: everything that has a state."""
+    """A trainer with dropout, distillation and mega-batches: all parts that have a state."""
     generator = torch.Generator().manual_seed(3)
     tokenizer = Tokenizer(wordpiece_spec())
     config = CSEConfig(vocab_size=tokenizer.vocab_size, embedding_dim=16, num_filters=4)

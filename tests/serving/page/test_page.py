@@ -18,7 +18,7 @@ def test_results_follow_the_typing(open_page, address, encoders):
     status = page.locator("#search-status").inner_text()
     assert "10 of 10 items" in status
     assert status.count(" ms") == 3
-    # Scores fall, and bars are as long as the scores say.
+    # Scores decrease, and the bars have the lengths of the scores.
     scores = [float(score) for score in page.locator(".number").all_inner_texts()]
     assert scores == sorted(scores, reverse=True)
     vectors = encoders["tiny"].encode(["the dog runs in the park", *TEXTS])
@@ -35,7 +35,7 @@ def test_results_follow_the_typing(open_page, address, encoders):
 def test_the_last_query_wins(open_page, address):
     page = open_page(address)
     ready(page)
-    # The first query's answer is held back, until nobody waits for it any more.
+    # The answer to the first query is delayed until no request waits for it.
     is_first = lambda request: request.method == "POST" and "hello" in request.post_data  # noqa: E731
     page.route("**/search", lambda route: None if is_first(route.request) else route.continue_())
     with page.expect_request(is_first):
@@ -92,7 +92,7 @@ def test_keyboard_alone(open_page, address):
     assert page.evaluate(rank) == 0
     page.keyboard.press("Escape")
     assert page.evaluate("document.activeElement.id") == "query"
-    # Tab: the results are one stop.
+    # The results are a single tab stop.
     order = []
     page.reload()
     hits(page).first.wait_for()
