@@ -36,8 +36,11 @@ def iterate_texts(texts: Any) -> Iterator[Any]:
     """
     if isinstance(texts, _REFUSED) or not isinstance(texts, Iterable):
         raise TypeError(f"texts is {describe(texts)}, expected a str or an ordered collection of str")
-    if isinstance(texts, np.ndarray) and texts.ndim != 1:
-        raise TypeError(f"texts is an array of shape {texts.shape}, expected one dimension")
+    # A matrix iterates over its rows, and a DataFrame over the names of its columns.
+    shape = getattr(texts, "shape", None)
+    if shape is not None and len(shape) != 1:
+        kind = "an array" if isinstance(texts, np.ndarray) else type(texts).__name__
+        raise TypeError(f"texts is {kind} of shape {tuple(shape)}, expected one dimension")
     return iter(texts)
 
 

@@ -111,6 +111,7 @@ def test_bad_input_is_named_and_nothing_is_lost(model, tmp_path):
     bad = tmp_path / "bad.jsonl"
     for content, message in [
         (b'{"text": "a"}\n{"text": 3}\n', "line 2: field 'text' is int"),
+        (b"[" * 200_000, "line 1: not JSON"),
         (b'{"text": "a"}\n{"body": ""}\n', "line 2: an object with ['body']"),
         (b'{"text": "a"}\nnonsense\n', "line 2: not JSON"),
         (b'{"text": "a"}\n\xff\n', "line 2: not UTF-8"),

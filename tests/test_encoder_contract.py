@@ -67,6 +67,7 @@ def test_all_unknown_is_zero(encoder):
         (None, r"texts is NoneType \(None\)"),
         (7, r"texts is int \(7\)"),
         (np.array([["a"]]), r"shape \(1, 1\)"),
+        (pd.DataFrame({"text": ["a"]}), r"DataFrame of shape \(1, 1\)"),
     ],
 )
 def test_bad_texts_are_named(encoder, bad, message):

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
@@ -70,7 +71,8 @@ def test_texts_and_vectors_can_be_mixed(encoder):
     vectors = encoder.encode(TEXTS)
     short = encoder.encode(TEXTS, truncate_dim=encoder.similarity_dim)
     expected = encoder.similarity(TEXTS, TEXTS)
-    for left in (TEXTS, tuple(TEXTS), np.array(TEXTS), vectors, short, vectors.tolist()):
+    texts = (TEXTS, tuple(TEXTS), np.array(TEXTS), pd.Series(TEXTS, index=[7, 8, 9]))
+    for left in (*texts, vectors, short, vectors.tolist(), pd.DataFrame(vectors)):
         for right in (TEXTS, vectors, short):
             np.testing.assert_allclose(encoder.similarity(left, right), expected, atol=1e-6)
     np.testing.assert_allclose(encoder.similarity(TEXTS[0], vectors[1])[0, 0], expected[0, 1], atol=1e-6)
@@ -89,8 +91,9 @@ def test_other_inputs_than_texts_and_vectors_of_the_encoder_are_refused(encoder)
     vectors = encoder.encode(TEXTS)
     with pytest.raises(TypeError, match=r"texts\[1\] is NoneType"):
         encoder.similarity(["a dog", None], TEXTS)
-    with pytest.raises(TypeError):
-        encoder.similarity(None, TEXTS)
+    for other in (None, [TEXTS], np.array("a dog"), pd.DataFrame({"text": TEXTS}), iter(TEXTS)):
+        with pytest.raises(TypeError, match="a is "):
+            encoder.similarity(other, TEXTS)
     with pytest.raises(ValueError, match=f"b has {2 * encoder.dim} columns"):
         encoder.similarity(vectors, np.hstack([vectors, vectors]))
     with pytest.raises(ValueError, match="dimensions"):

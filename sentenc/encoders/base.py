@@ -230,7 +230,10 @@ class Encoder(ABC):
             return unit_rows(self.encode(texts, truncate_dim=self.similarity_dim), name)
         if np.ndim(texts_or_vectors) == 0:
             raise TypeError(f"{name} is {describe(texts_or_vectors)}, expected texts or vectors")
-        vectors = np.asarray(texts_or_vectors, np.float32)
+        try:
+            vectors = np.asarray(texts_or_vectors, np.float32)
+        except ValueError as error:
+            raise TypeError(f"{name} is {describe(texts_or_vectors)}, expected texts or vectors") from error
         if vectors.shape[-1] > self.dim:
             raise ValueError(
                 f"{name} has {vectors.shape[-1]} columns, expected at most {self.dim} (the encoder's dim)"
@@ -371,7 +374,10 @@ def _are_texts(value: Any) -> bool:
     # One str among the items is enough: encode() reports the index of an item that is not text.
     if isinstance(value, str):
         return True
-    if (isinstance(value, np.ndarray) and value.dtype.kind in "biuf") or not isinstance(value, Collection):
+    # Items of a matrix are rows, and those of a DataFrame are the names of its columns.
+    if getattr(value, "ndim", 1) != 1 or not isinstance(value, Collection):
+        return False
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
         return False
     return len(value) == 0 or any(isinstance(item, str) for item in value)
 

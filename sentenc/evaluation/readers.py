@@ -192,8 +192,8 @@ def read_table(path: Path, encoding: str) -> tuple[list[str], list[tuple[int, di
     Raises:
         DataError: The file is missing or malformed, or has no columns of an evaluation task.
     """
-    format = "tsv" if file_format(str(path)) == "tsv" else "csv"
     try:
+        format = "tsv" if file_format(str(path)) == "tsv" else "csv"
         with open_table(str(path), format=format, encoding=encoding) as table:
             names = [name.lower() for name in table.columns or ()]
             if not any(layout <= set(names) for layout in _LAYOUTS) or len(set(names)) != len(names):

@@ -88,7 +88,7 @@ def read_texts(path: str, lines: Iterator[str], field: str | None) -> Iterator[s
 def _field(path: str, number: int, line: str, field: str) -> str:
     try:
         value: Any = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TextFileError(f"{path}, line {number}: not JSON: {error}") from error
     if not isinstance(value, dict) or field not in value:
         what = f"an object with {sorted(value)}" if isinstance(value, dict) else type(value).__name__
@@ -113,7 +113,8 @@ def _numbered_lines(
             try:
                 yield number, (line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line).decode(encoding)
             except UnicodeDecodeError as error:
-                bad_byte = line[error.start]
+                # Counted without the byte order mark, which is no part of the line.
+                bad_byte = error.object[error.start]
                 why = f"not {encoding.upper()}: byte {bad_byte:#04x} in column {error.start + 1}"
                 yield number, Malformed(why)
     except DECOMPRESSION_ERRORS as error:

@@ -38,7 +38,7 @@ class Snapshot:
 
     @cached_property
     def n_live(self) -> int:
-        """Snapshot that are not deleted."""
+        """Number of rows that are not deleted."""
         return len(self.deleted) - int(self.deleted.sum())
 
     def search(self, queries: FloatArray, k: int, kind: str, store: str, effort: int | None = None) -> Scored:

@@ -48,7 +48,7 @@ class Gauge:
 
 
 class Histogram:
-    """The number of values below each bound, for each combination of labels."""
+    """The number of values up to and including each bound, for each combination of labels."""
 
     kind = "histogram"
 

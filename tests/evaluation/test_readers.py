@@ -140,6 +140,11 @@ def test_csv_has_quotes_and_tsv_has_none(tmp_path):
     assert read_columns([tab], "utf-8", ("x",)).texts == ['"one, two']
 
 
+def test_a_json_file_is_no_table(tmp_path):
+    with pytest.raises(DataError, match=r"task\.json"):
+        read_columns([put(tmp_path, "task.json", "{}")], "utf-8", ("0", "1"))
+
+
 def test_csv_pairs_with_scores(tmp_path):
     path = put(tmp_path, "a.csv", "text1,text2,score\na,b,1.5\nc,d,-2\n")
     examples = read_columns([path], "utf-8", ())

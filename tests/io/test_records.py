@@ -190,6 +190,7 @@ def test_parquet_values_become_json(tmp_path):
 
 BAD = [
     ("a.txt", b"fine\n\xff\n", {}, "line 2: not UTF-8"),
+    ("a.txt", b"\xef\xbb\xbfb\xe9d\n", {}, "line 1: not UTF-8: byte 0xe9 in column 2"),
     ("a.txt.gz", gzip.compress(b"fine\n" * 99, mtime=0)[:-9], {}, "after line"),
     ("a.txt.gz", gzip.compress(b"fine\n", mtime=0)[:12] + b"\xff" * 20, {}, "after line 0"),
     ("a.txt.xz", lzma.compress(b"fine\n" * 99)[:-20], {}, "after line"),
