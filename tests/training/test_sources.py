@@ -157,7 +157,7 @@ def test_files_that_cannot_be_used(tmp_path):
         ([str(tmp_path / "no.txt")], "sentences", (), "no.txt: no such file"),
         ([str(tmp_path / "*.csv")], "sentences", (), r"\*\.csv: no file matches"),
         ([str(tmp_path)], "sentences", (), "is a folder, expected a file or a glob"),
-        ([text], "pairs", (), "is plain text, a text a line: pairs need 2 columns"),
+        ([text], "pairs", (), "plain text.*pairs need 2 columns"),
         ([text], "sentences", ("body",), "is plain text, which has no field 'body'"),
         ([written(tmp_path, "a.json", "[]")], "sentences", (), "is JSON, expected JSON lines"),
     ]:
@@ -222,9 +222,7 @@ def test_data_sets(hub, tmp_path):
         corpus.report()[0].first_malformed[0] == "hf:a, split train:2: other is NoneType, expected a string"
     )
     assert corpus.fingerprint() != in_order("hf:a")[0].fingerprint() == in_order("hf:b")[0].fingerprint()
-    with pytest.raises(
-        CorpusError, match="hf:a, split train has no column 'text1', its columns are 'text', 'n'"
-    ):
+    with pytest.raises(CorpusError, match=r"hf:a, split train.*'text1'.*'text', 'n'"):
         in_order("hf:a", "pairs")
     with pytest.raises(CorpusError, match="hf:missing, split train: not on the Hub"):
         in_order("hf:missing")
