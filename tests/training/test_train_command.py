@@ -1,6 +1,7 @@
 """``sentenc train`` from a run's file to a model folder, on a synthetic corpus with a synthetic teacher."""
 
 import json
+import re
 import signal
 import tomllib
 
@@ -16,6 +17,7 @@ from sentenc.training.config.pretraining import parse_run
 from sentenc.training.data.corpus import Corpus
 from sentenc.training.recipes import pretraining as run_module
 from sentenc.training.recipes import pretraining_data
+from sentenc.training.students.cse import CSEStudent
 from sentenc.training.teachers.teacher_cache import fill_teacher_cache, open_teacher_cache
 from tests.support.models import WORDS, make_cse, wordpiece_spec
 
@@ -164,6 +166,28 @@ def test_the_card_has_the_score_of_the_saved_model(folder):
     score = 100 * spearman((a * b).sum(1), [float(row[0]) for row in rows])
     assert f": {score:.2f}." in (folder / "model/README.md").read_text()
     assert sentenc.load(folder / "model").metadata["outcome"]["score"] == pytest.approx(score)
+
+
+def test_the_finished_model_is_computed_once(folder, monkeypatch):
+    finished = []
+    original = CSEStudent.finished
+
+    def counted(student, *arguments):
+        finished.append(student)
+        return original(student, *arguments)
+
+    monkeypatch.setattr(CSEStudent, "finished", counted)
+    assert train(folder, "--set", "training.epochs=1").exit_code == 0
+    assert len(finished) == 1
+
+
+def test_a_resumed_run_without_its_embeddings_says_how_to_start_again(folder):
+    assert train(folder, "--set", "training.epochs=1").exit_code == 0
+    for path in (folder / "vectors").glob("*.npy"):
+        path.unlink()
+    result = train(folder, "--set", "training.epochs=1")
+    assert isinstance(result.exception, ValueError)
+    assert re.search(r"teacher\.cache is .*no embeddings.*without resuming", str(result.exception))
 
 
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(folder, monkeypatch):

@@ -222,8 +222,7 @@ def save_model(
 ) -> None:
     """Writes the finished model with its card, run file, log and learning curves."""
     output = Path(config.output)
-    output_map, rotate_on = trainer.output_map(), rotation_texts(config, statistics)
-    encoder = student.finished(output_map, rotate_on)
+    encoder = student.finished(trainer.output_map(), rotation_texts(config, statistics))
     keeps_best = config.training.keep == "best" and result.best_step is not None
     outcome = {
         "steps": result.steps,
@@ -242,7 +241,7 @@ def save_model(
         teacher_texts=None if teacher.embeddings is None else len(teacher.embeddings),
     )
     metadata = {"name": output.name, "trained_by": command, "outcome": outcome}
-    student.save(output, output_map=output_map, rotate_on=rotate_on, metadata=metadata, card=card)
+    student.save(output, encoder=encoder, metadata=metadata, card=card)
     write_text(output / "run.toml", tomli_w.dumps(config.table))
     log = Path(config.work) / LOG_FILE
     if log.exists():

@@ -68,6 +68,7 @@ class EncoderStudent(Student):
         *,
         output_map: Tensor | None = None,
         rotate_on: list[str] | None = None,
+        encoder: Encoder | None = None,
         metadata: dict[str, Any] | None = None,
         card: str | None = None,
     ) -> None:
@@ -77,6 +78,7 @@ class EncoderStudent(Student):
             folder: The model folder.
             output_map: See :meth:`encoder`.
             rotate_on: See :meth:`encoder`.
+            encoder: The result of :meth:`finished`, if the caller has it already.
             metadata: JSON values, stored with the model.
             card: Content of ``README.md``.
         """

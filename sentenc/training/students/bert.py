@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from sentenc.encoders.base import digest
+from sentenc.encoders.base import Encoder, digest
 from sentenc.encoders.bert.tokenizer_files import write_json
 from sentenc.encoders.bert.writing import write_modules
 from sentenc.encoders.transformer import TransformerEncoder, has_known_tokens, single_token_batch
@@ -100,6 +100,7 @@ class BertStudent(EncoderStudent, TransformerStudent):
         *,
         output_map: Tensor | None = None,
         rotate_on: list[str] | None = None,
+        encoder: Encoder | None = None,
         metadata: dict[str, Any] | None = None,
         card: str | None = None,
     ) -> None:
@@ -107,7 +108,8 @@ class BertStudent(EncoderStudent, TransformerStudent):
 
         ``metadata`` is written to ``metadata.json``.
         """
-        self.encoder(output_map, rotate_on).save(folder, metadata=metadata, card=card)
+        finished = encoder if isinstance(encoder, TorchBertEncoder) else self.encoder(output_map, rotate_on)
+        finished.save(folder, metadata=metadata, card=card)
 
 
 class TorchBertEncoder(TransformerEncoder):

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from sentenc.encoders.base import Encoder
 from sentenc.encoders.cse.config import CSEConfig
 from sentenc.encoders.cse.encoder import CSE, Tables
 from sentenc.nn.cse import CSEModule
@@ -212,13 +213,14 @@ class CSEStudent(EncoderStudent):
         *,
         output_map: Tensor | None = None,
         rotate_on: list[str] | None = None,
+        encoder: Encoder | None = None,
         metadata: dict[str, Any] | None = None,
         card: str | None = None,
     ) -> None:
         """Writes a model folder with int8 embeddings and float16 weights."""
-        encoder = self.finished(output_map, rotate_on)
-        encoder.metadata, encoder.card = metadata or {}, card
-        encoder.save(folder)
+        finished = encoder if isinstance(encoder, CSE) else self.finished(output_map, rotate_on)
+        finished.metadata, finished.card = metadata or {}, card
+        finished.save(folder)
 
     def _rotated(
         self, config: CSEConfig, weights: dict[str, npt.NDArray[np.float32]], texts: list[str]

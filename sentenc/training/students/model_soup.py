@@ -19,7 +19,7 @@ _MAX_DIFFERENCE = 0.5
 
 
 def average_models(models: Sequence[CSE], *, card: str | None = None) -> CSE:
-    """Returns the mean of models that were trained from the same weights, with int8 rows.
+    """Returns the mean of models that were trained from the same weights, with int8 embeddings.
 
     The output of every model is rotated to the axes of the first one. The rotation aligns their embeddings
     (orthogonal Procrustes: Schönemann, 1966). A plain average of words is the first model's, because training
