@@ -106,7 +106,9 @@ class TeacherConfig:
     max_minutes: float | None = None
 
     def __post_init__(self) -> None:
-        """Checks the weights."""
+        """Checks the values."""
+        if self.max_minutes is not None:
+            check_number("teacher.max_minutes", self.max_minutes, at_least=0)
         if self.weights and not self.models:
             raise ValueError("teacher.weights requires teacher.models")
         if self.models:
@@ -161,6 +163,10 @@ class EvaluationConfig:
     sts: str
     every: int = 1000
     metric: Literal["spearman", "pearson"] = "spearman"
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        check_integer("evaluation.every", self.every)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,6 +275,9 @@ class _TopConfig:
     output: str
     work: str = "work"
     seed: int = 1
+
+    def __post_init__(self) -> None:
+        check_integer("seed", self.seed, at_least=0)
 
 
 def _corpus(table: dict[str, Any], name: str, folder: Path) -> CorpusConfig:

@@ -289,19 +289,20 @@ def is_task_run(path: Path) -> bool:
         return False
 
 
-def load_task_run(path: Path, changes: Sequence[str] = ()) -> TaskRunConfig:
+def load_task_run(path: Path, overrides: Sequence[str] = ()) -> TaskRunConfig:
     """Reads a run file of task distillation.
 
     Args:
         path: A TOML file. Paths in it are relative to its folder.
-        changes: Overrides "section.key=value" with values in TOML syntax.
+        overrides: Values that replace those of the file, each as "section.key=value" with the value in TOML
+            syntax.
 
     Raises:
         ValueError: The file is not TOML, or a value is invalid; the message names file and key.
         TypeError: A value has the wrong type; the message names file and key.
         OSError: The file cannot be read.
     """
-    return read_table(path, changes, parse_task_run)
+    return read_table(path, overrides, parse_task_run)
 
 
 def parse_task_run(table: dict[str, Any], folder: Path) -> TaskRunConfig:

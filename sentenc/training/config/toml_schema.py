@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 T = TypeVar("T")
 # Values of the key ``init`` that are not paths.
 _INIT_KEYWORDS = ("teacher", "random")
+# The items of lists and tables in messages.
+_PLURALS: dict[Any, str] = {int: "integers", float: "numbers", str: "strings"}
 
 
 def read_table(path: Path, overrides: Sequence[str], parse_content: Callable[[dict[str, Any], Path], T]) -> T:
@@ -90,7 +92,8 @@ def parse(kind: type[T], table: dict[str, Any], name: str) -> T:
         name: Name of the table in messages; "" for the top level of the file.
 
     Raises:
-        ValueError: A key is unknown or missing, or the dataclass refuses a value.
+        ValueError: A key is unknown or missing, or the dataclass refuses a value; the message names the
+            table.
         TypeError: A value does not have the type of its field.
     """
     prefix = f"{name}." if name else ""
@@ -109,7 +112,13 @@ def parse(kind: type[T], table: dict[str, Any], name: str) -> T:
         if not _has_type(value, types[key]):
             raise TypeError(f"{prefix}{key} is {value!r}, expected {_describe(types[key])}")
         arguments[key] = tuple(value) if isinstance(value, list) and _may_be_tuple(types[key]) else value
-    return kind(**arguments)
+    try:
+        return kind(**arguments)
+    except ValueError as error:
+        # The checks of a class name the key, but not always the table.
+        if name in str(error):
+            raise
+        raise ValueError(f"{name}: {error}") from error
 
 
 def _may_be_tuple(hint: Any) -> bool:
@@ -136,17 +145,11 @@ def parse_section(
         name_keys: Keys of paths or names, see :func:`resolve_paths`.
 
     Raises:
-        ValueError: A key is unknown or missing, or the class rejects a value; the message has the section.
+        ValueError: A key is unknown or missing, or the dataclass refuses a value; the message names the
+            section.
         TypeError: The section is not a table, or a value has the wrong type.
     """
-    table = resolve_paths(require_table(section, name), folder, path_keys, name_keys)
-    try:
-        return parse(kind, table, name)
-    except ValueError as error:
-        # The checks of a class name the key, but not always the section.
-        if name in str(error):
-            raise
-        raise ValueError(f"{name}: {error}") from error
+    return parse(kind, resolve_paths(require_table(section, name), folder, path_keys, name_keys), name)
 
 
 def _has_type(value: Any, hint: Any) -> bool:
@@ -174,9 +177,10 @@ def _describe(hint: Any) -> str:
     if origin is Literal:
         return "one of " + ", ".join(map(repr, arguments))
     if origin is tuple:
-        return f"a list of {_describe(arguments[0])}"
+        return f"a list of {_PLURALS.get(arguments[0], _describe(arguments[0]))}"
     if origin is dict:
-        return "a table" if arguments[1] is Any else f"a table of {_describe(arguments[1])}"
+        value = arguments[1]
+        return "a table" if value is Any else f"a table of {_PLURALS.get(value, _describe(value))}"
     names = {bool: "true or false", int: "an integer", float: "a number", str: "a string"}
     return names.get(hint, str(hint))
 

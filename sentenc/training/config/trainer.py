@@ -30,8 +30,8 @@ class TrainerConfig:
         accumulate: Number of batches of every loss whose gradients are averaged for one step. In-batch losses
             compare a sentence only with those of its own batch.
         precision: Precision of the student's forward pass. Losses, weights and moments are always float32.
-            "bf16" is for GPUs, and for CPUs with AMX or AVX-512 BF16; other CPUs emulate it and are many times
-            slower.
+            "bf16" is for GPUs, and for CPUs with AMX or AVX-512 BF16. Other CPUs emulate it and are many
+            times slower.
         sparse_embeddings: Update only the embeddings that a batch uses (SparseAdam).
         regularization: Strength of :class:`~sentenc.training.losses.L2SP` for groups of parameters.
         max_minutes: Time limit of the training, earlier sessions included. The schedule is compressed to end
