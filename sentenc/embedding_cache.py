@@ -100,8 +100,8 @@ class EmbeddingCache:
         if len(missing):
             raise MissingVectorError(
                 f"{self.folder or 'the cache'} lacks the vectors of {len(missing)} of {len(texts)} texts, "
-                f"first texts[{missing[0]}] = {_quoted(texts[missing[0]])}: fill the cache with them, or leave "
-                "them out"
+                f"first texts[{missing[0]}] = {_quoted(texts[missing[0]])}: fill the cache with them, or "
+                "leave them out"
             )
         vectors = np.empty((len(texts), self.dim or 0), np.float32)
         order = np.argsort(rows)
@@ -217,7 +217,9 @@ class EmbeddingCache:
                 "folder"
             ) from error
         except (ValueError, KeyError, TypeError) as error:
-            raise CacheError(f"{path} is damaged, expected JSON with a fingerprint: {error!r}") from error
+            raise CacheError(
+                f"{path} is damaged, expected JSON with a fingerprint ({error!r}): delete the folder"
+            ) from error
         if stored != fingerprint:
             raise CacheError(
                 f"{path.parent} contains the vectors of another encoder: its fingerprint is {stored}, "

@@ -17,7 +17,8 @@ from sentenc.io.formats import FORMATS
 from sentenc.io.labeled import Columns, Examples, column_names, read_examples
 from sentenc.splits import train_test_split
 
-# sentenc.downstream is imported in the functions that use it: scikit-learn takes a second, which --help need not.
+# sentenc.downstream is imported in the functions that use it: importing scikit-learn takes a second, which
+# --help should not take.
 if TYPE_CHECKING:
     from sentenc.downstream.report import Report
 
@@ -247,8 +248,8 @@ def _split(
     train_texts = set(train.texts)
     if shared := sum(text in train_texts for text in test.texts):
         log(
-            f"warning: {shared:,} of the {len(test.texts):,} test examples have a text that is in the training "
-            "examples too, so the report is too optimistic for new texts"
+            f"warning: {shared:,} of the {len(test.texts):,} test examples have a text that is in the "
+            "training examples too, so the report is too optimistic for new texts"
         )
     return train, test
 

@@ -59,14 +59,16 @@ def choose_columns(
         score = _first(names, SCORE_COLUMNS) if label is None else None
         if label is None and score is None:
             raise click.UsageError(
-                f"{path}: which column is the label? It has {listed(names)}: name one (--label-column, --score-column)"
+                f"{path}: which column is the label? It has {listed(names)}: name one (--label-column, "
+                "--score-column)"
             )
     target = label if score is None else score
     if text is None and pairs is not False:
         text, text2 = _pair(names)
     if pairs and text2 is None:
         raise click.UsageError(
-            f"{path}: which columns are the two texts? It has {listed(names)}: name them (--text-column, --text2-column)"
+            f"{path}: which columns are the two texts? It has {listed(names)}: name them (--text-column, "
+            "--text2-column)"
         )
     text = text or _likely_text(path, names, target)
     chosen = [name for name in (text, text2, target) if name is not None]

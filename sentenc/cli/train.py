@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 @click.command("train")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="RUN.toml")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
-              help="Replace the value of a key, e.g. --set training.steps=500 or --set 'student.init=\"random\"'. "
-              "The value is in TOML syntax. May be repeated.")  # fmt: skip
+              help="Replace the value of a key, e.g. --set training.steps=500 or "
+              "--set 'student.init=\"random\"'. The value is in TOML syntax. May be repeated.")  # fmt: skip
 @click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True),
               help="End the training within this time. The schedule is compressed accordingly.")  # fmt: skip
 @click.option("--fresh", is_flag=True, help="Start again from the beginning, even if there is a saved state.")

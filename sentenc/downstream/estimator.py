@@ -328,7 +328,7 @@ def read_estimator(cls: type[_Estimator], folder: Path, config: dict[str, Any]) 
                 f"the head is of kind {config['head']!r}, expected {head_kind!r} for these labels"
             )
         check_settings(estimator)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(f"{folder / CONFIG} cannot be used: {error!r}") from error
     estimator.encoder_ = read_encoder(folder)
     # A clone is fitted from this encoder.

@@ -191,7 +191,7 @@ class TrainableBert(BertStudent, TrainableEncoder):
         return ids, lengths
 
     def finished(self, output_map: Tensor | None = None, rotate_on: list[str] | None = None) -> Encoder:
-        """Returns a :class:`~sentenc.BertEncoder` if the original is one, otherwise the torch model on the CPU.
+        """Returns a :class:`~sentenc.BertEncoder` if the original is one, else the torch model on the CPU.
 
         Both write folders that sentence-transformers reads, too. An output map or a rotation requires the
         torch model.

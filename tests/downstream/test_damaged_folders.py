@@ -87,6 +87,7 @@ def test_every_file_counts(folder):
         ({"kind": ["SentenceClassifier"]}, "kind "),
         ({"kind": "SentencePairClassifier"}, r"\(3, 24\), expected \(3, 48\)"),
         ({"kind": "SentencePairRegressor"}, "config.json"),
+        ({"kind": "SentencePairRegressor", "labels": {"steps": []}}, "IndexError"),
         ({"params": {"fine_tune": "none"}}, "fine_tune is 'none'"),
         ({"params": {"unknown": 1}}, "unknown"),
         ({"params": [1]}, "config.json"),

@@ -45,8 +45,8 @@ class WordNeighbors:
     def candidates(self, words: Sequence[str], count: int) -> list[list[str]]:
         """Returns the ``count`` nearest neighbors of each word, nearest first.
 
-        A word without a vector has no neighbors. A word is looked up as it is written, then in lower case. Words that differ from it only in case are
-        no neighbors.
+        A word is looked up as it is written, then in lower case. A word without a vector has no neighbors.
+        Words that differ from it only in case are no neighbors.
         """
         indices = [self._index.get(word, self._index.get(word.lower(), -1)) for word in words]
         new = sorted({index for index in indices if index >= 0 and (index, count) not in self._neighbors})

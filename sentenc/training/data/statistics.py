@@ -84,15 +84,14 @@ def corpus_statistics(
 
     Raises:
         CorpusError: The corpus cannot be read, see :meth:`Corpus.epoch`.
-        CacheError: The folder contains other files, or a damaged one.
+        CacheError: The folder contains other files, or its statistics are damaged.
     """
     identity = {"corpus": corpus.fingerprint(), "seed": seed, "filter": filter_identity} | asdict(request)
     path = folder / _STATISTICS
     if path.exists():
         stored = _read(path)
         if stored["identity"] == identity:
-            reports = tuple(SourceReport(**report) for report in stored["reports"])
-            return CorpusStatistics(folder, stored["n_used"], stored["used_texts"], reports)
+            return CorpusStatistics(folder, stored["n_used"], stored["used_texts"], stored["reports"])
     with replacing_folder(folder, _STATISTICS, CacheError, "a folder of corpus statistics") as staging:
         n_used, used_texts = _write_sample(
             corpus, seed, staging / _TEXTS, request, example_filter, show_progress_bar
@@ -144,7 +143,8 @@ def _write_sample(
 def _read(path: Path) -> dict[str, Any]:
     try:
         stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        _ = stored["identity"], stored["n_used"], stored["used_texts"], stored["reports"]
+        _ = stored["identity"], stored["n_used"], stored["used_texts"]
+        stored["reports"] = tuple(SourceReport(**report) for report in stored["reports"])
     except (ValueError, KeyError, TypeError) as error:
         raise CacheError(f"{path} is damaged ({error!r}): delete {path.parent}") from error
     return stored

@@ -5,7 +5,10 @@ from typing import Any
 
 
 def word_splitter(lowercase: bool) -> Callable[[str], list[str]]:
-    """Returns a function that splits a text at spaces and punctuation, as :func:`init_from_words`'s tokenizer."""
+    """Returns a function that splits a text into words, at spaces and around punctuation.
+
+    The tokenizer of :func:`~sentenc.training.initialization.cse.init_from_words` splits texts likewise.
+    """
     from tokenizers import normalizers, pre_tokenizers
 
     parts = splitter_spec(lowercase)
@@ -22,7 +25,7 @@ def word_splitter(lowercase: bool) -> Callable[[str], list[str]]:
 
 
 def splitter_spec(lowercase: bool) -> dict[str, dict[str, Any]]:
-    """Returns the parts of a ``tokenizer.json`` that normalize a text and split it, at spaces and punctuation."""
+    """Returns the parts of a ``tokenizer.json`` that normalize a text and split it as :func:`word_splitter`."""
     # Accents are kept: most files have a vector of "crème".
     return {
         "normalizer": {

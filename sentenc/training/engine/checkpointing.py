@@ -55,8 +55,8 @@ def load_state(path: Path, settings: Mapping[str, Any], free: Collection[str] = 
     if changes:
         raise ValueError(
             f"{path} is the state of a run with other settings: {'; '.join(changes)}. Only "
-            f"{', '.join(free) or 'nothing'} may change: undo the changes, choose another work folder, or start "
-            "afresh"
+            f"{', '.join(free) or 'nothing'} may change: undo the changes, choose another work folder, or "
+            "start again without resuming"
         )
     return state
 
@@ -64,7 +64,14 @@ def load_state(path: Path, settings: Mapping[str, Any], free: Collection[str] = 
 def differences(
     before: Mapping[str, Any], after: Mapping[str, Any], free: Collection[str] = (), prefix: str = ""
 ) -> list[str]:
-    """Lists the differences of two trees of JSON values, each as "seed was 1 and is 2", except for free keys."""
+    """Lists the differences of two trees of JSON values, each as "seed was 1 and is 2".
+
+    Args:
+        before: The first tree.
+        after: The second tree.
+        free: Keys that may differ, each as "section.key".
+        prefix: The path of the trees, with a dot at its end.
+    """
     changes: list[str] = []
     for key in sorted({*before, *after}):
         old, new = before.get(key, "absent"), after.get(key, "absent")

@@ -53,9 +53,7 @@ def check_loss_terms(terms: Sequence[LossTerm]) -> None:
         raise ValueError(f"the names of loss_terms are {', '.join(names)}, expected different names")
     for term in terms:
         if term.loss.needs_targets and term.targets is None:
-            raise ValueError(
-                f"the targets of loss term {term.name} are None, expected those that its loss needs"
-            )
+            raise ValueError(f"loss term {term.name} has no targets, but its loss needs them")
     if sum(term.loss.output_map() is not None for term in terms) > 1:
         raise ValueError("several losses learn a map from student to teacher, expected at most one")
 

@@ -292,8 +292,8 @@ class Trainer:
                 json.dumps({"step": self.step, "what": what, "examples": examples}, indent=1), "utf-8"
             )
         raise FloatingPointError(
-            f"{what} at step {self.step}, expected a finite number; the texts of the batch are in {path}, and "
-            f"an earlier state, if one was saved, is in {self.state_file}"
+            f"{what} at step {self.step}, expected a finite number. The texts of the batch are in {path}. An "
+            f"earlier state, if one was saved, is in {self.state_file}"
         )
 
     def _weights(self) -> dict[str, Any]:

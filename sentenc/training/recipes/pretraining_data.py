@@ -104,9 +104,12 @@ def build_teacher(
             texts = _FirstColumn(data.corpora[name], config.seed)
             fill_teacher_cache(embeddings, teacher, texts, settings.max_minutes, show_progress_bar)
     if not len(embeddings):
-        raise ValueError(
-            f"teacher.cache is {settings.cache}, which contains no embeddings: set teacher.models to fill it"
-        )
+        remedy = "set teacher.models to fill it"
+        if settings.models:
+            remedy = (
+                "set a teacher.max_minutes above 0 to fill it" if fill else "start again without resuming"
+            )
+        raise ValueError(f"teacher.cache is {settings.cache}, which contains no embeddings: {remedy}")
     if settings.models and settings.max_minutes is None:
         # Every text has an embedding: looking all of them up would only take time.
         return RunTeacher(load, embeddings, {})
@@ -133,7 +136,9 @@ class _FirstColumn:
 def build_statistics(
     config: RunConfig, data: RunData, teacher: RunTeacher, *, show_progress_bar: bool
 ) -> dict[str, CorpusStatistics]:
-    """Computes the statistics that a run needs in one pass over each corpus, or reads them from the work folder.
+    """Computes the statistics of corpora that a run needs, or reads them from the work folder.
+
+    They are computed in one pass over each corpus.
 
     The pass is not the one that fills the teacher's cache: if that is limited in time, only the finished
     cache shows which examples are used.
