@@ -144,7 +144,7 @@ class Corpus:
         return max(1, round(sum(self._sizes())))
 
     def fingerprint(self) -> str:
-        """Returns a hash (hex) of what determines the examples: settings, and size and both ends of each file.
+        """Returns a hash (hex) of what determines the examples: settings, and sizes and both ends of files.
 
         It contains the names of the files without their folders. It does not contain ``max_malformed``, which
         changes no example.

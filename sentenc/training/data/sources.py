@@ -44,10 +44,9 @@ class Source:
         files: Paths or globs. The matches of a glob are sorted, and ``**`` matches nested folders.
             Alternatively one data set: ``hf:NAME`` for a data set of the Hugging Face Hub, ``hf:NAME:CONFIG``
             for one of its configurations, or ``hf:FOLDER`` for a folder that ``save_to_disk`` wrote.
-        form: The examples in a row. "sentences": one text. "pairs": two texts with a similar meaning.
-            "triplets": a pair, and a third text that is a hard negative of the first. "ordered": one text of a
-            document; two adjacent texts form an example, and a blank line or the end of a file ends a
-            document.
+        form: The texts in a row. "sentences": one text. "pairs": two texts with a similar meaning. "triplets":
+            a pair, and a third text that is a hard negative of the first. "ordered": one text of a document.
+            Two adjacent texts of a document form an example; a blank line or the end of a file ends it.
         weight: Relative probability of a draw. The default, None, is the estimated number of examples, so
             that all sources end at about the same time.
         limit: Largest number of examples in a pass: the first ones that pass the filters of the corpus.
