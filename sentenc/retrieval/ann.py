@@ -1,8 +1,8 @@
 """Approximate nearest neighbor (ANN) indexes, by FAISS: candidates without comparing every row.
 
-An ANN index covers the first ``rows`` rows of an index and returns candidates. The index computes their scores from
-the stored vectors, so that scores are exact. This module hides FAISS's special values: its -1 and -3.4e38 are
-masked, deleted rows are never candidates, and only finite numbers are passed to it.
+An ANN index covers the first ``rows`` rows of an index and returns candidates. The index computes their
+scores from the stored vectors, so that scores are exact. This module hides FAISS's special values: its -1 and
+-3.4e38 are masked, deleted rows are never candidates, and only finite numbers are passed to it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +35,7 @@ _TRAIN_PER_LIST = 40
 
 
 def search_kind(kind: str, store: str, rows: int) -> str:
-    """Returns how ``rows`` rows are searched: ``"exact"``, ``"ivf"``, ``"ivfpq"``, ``"hnsw"`` or ``"hamming"``."""
+    """Returns how rows are searched: ``"exact"``, ``"ivf"``, ``"ivfpq"``, ``"hnsw"`` or ``"hamming"``."""
     if kind == "auto":
         if rows <= EXACT_ROWS:
             return "exact"
@@ -49,7 +49,7 @@ class AnnIndex:
     Attributes:
         kind: ``"ivf"`` (inverted lists, 8 bits a dimension), ``"ivfpq"`` (product codes) or ``"hnsw"``.
         rows: Number of rows of the index that it covers: 0 to ``rows - 1``.
-        effort: Number of lists that are visited (ivf), or of candidates that are kept during the search (hnsw).
+        effort: Number of lists that are visited (ivf), or of candidates during a search (hnsw).
         recall: Recall at 10 by effort, measured when it was built.
         folder: Folder of its files.
     """
@@ -69,7 +69,11 @@ class AnnIndex:
     ) -> npt.NDArray[np.int64]:
         """Returns live rows (q, m) that are likely among the k best, -1 if there are fewer.
 
-        ``live`` has one bit per covered row, the lowest bit of a byte first. None means that all rows are live.
+        Args:
+            queries: (q, d) float32.
+            k: Number of items that the search returns.
+            live: One bit per covered row, the lowest bit of a byte first; None if all rows are live.
+            effort: Effort of this search; by default that of the index.
         """
         faiss = import_faiss()
         wanted = min(k * _REFINE[self.kind], self.rows)

@@ -54,16 +54,16 @@ def _compacted(snapshot: Snapshot) -> Snapshot:
 def _with_ann(
     snapshot: Snapshot, kind: str, manifest: Manifest, folder: Path | None, target_recall: float
 ) -> Snapshot:
-    home = Path(tempfile.mkdtemp(prefix="structure-", dir=folder))
+    ann_folder = Path(tempfile.mkdtemp(prefix="structure-", dir=folder))
     # Only their owner can read temporary folders, and this one becomes part of an index.
-    home.chmod(0o755)
+    ann_folder.chmod(0o755)
     try:
-        ann = build(kind, snapshot.segments, snapshot.deleted, home)
+        ann = build(kind, snapshot.segments, snapshot.deleted, ann_folder)
         snapshot = Snapshot(snapshot.segments, snapshot.deleted, ann)
         choose_effort(ann, snapshot.recall_of(manifest.kind, manifest.store), target_recall)
     except BaseException:
-        shutil.rmtree(home, ignore_errors=True)
+        shutil.rmtree(ann_folder, ignore_errors=True)
         raise
     if folder is None:
-        weakref.finalize(ann, shutil.rmtree, home, ignore_errors=True)
+        weakref.finalize(ann, shutil.rmtree, ann_folder, ignore_errors=True)
     return snapshot

@@ -65,7 +65,7 @@ def best_first(scores: FloatArray, rows: npt.NDArray[np.int64], k: int | None = 
 def gather(
     segments: Sequence[Segment], starts: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
 ) -> FloatArray:
-    """Returns the vectors (m, d) of rows (m,) of any segment; ``starts`` (s,) are the segments' first rows."""
+    """Returns the vectors (m, d) of rows (m,); ``starts`` (s,) are the first rows of the segments."""
     vectors = np.empty((len(rows), segments[0].quantizer.dim), np.float32)
     home = np.searchsorted(starts, rows, "right") - 1
     for index in np.unique(home):

@@ -45,8 +45,8 @@ class Index:
     >>> index.search("Someone plays an instrument.", k=1)[0].id
     0
 
-    Scores are exact with any kind of index: an ANN index proposes candidates, and their stored vectors are compared.
-    Any number of threads may search, also while one of them writes.
+    Scores are exact with any kind of index, because the candidates of an ANN index are compared by their
+    stored vectors. Any number of threads may search, also while one of them writes.
 
     Args:
         encoder: Encodes texts: an :class:`~sentenc.Encoder` or an argument of :func:`sentenc.load`.
@@ -95,12 +95,12 @@ class Index:
         *,
         force: bool = False,
     ) -> "Index":
-        """Opens the index in a folder, memory-mapped: a snapshot that later commits of others do not change.
+        """Opens the index in a folder, memory-mapped; later commits of other writers do not change it.
 
         Args:
             folder: A folder written by :meth:`save`.
-            encoder: As for the class; by default the encoder that built the index, if it has a name by which it
-                can be loaded. False for none, if no text will be encoded.
+            encoder: As for the class; by default the encoder that built the index, if it can be loaded by a
+                name. False for none, if no text will be encoded.
             force: Accept an encoder whose fingerprint differs from that of the encoder that built the index.
 
         Raises:
@@ -109,7 +109,8 @@ class Index:
         """
         path = Path(folder).expanduser().resolve()
         manifest, snapshot = persistence.read(path)
-        index = cls(dim=manifest.dim, metric=manifest.metric, kind=manifest.kind, store=manifest.store)  # type: ignore[arg-type]
+        settings: dict[str, Any] = {"metric": manifest.metric, "kind": manifest.kind, "store": manifest.store}
+        index = cls(dim=manifest.dim, **settings)
         index._manifest, index._snapshot, index._folder = manifest, snapshot, path
         index.encoder = None if encoder is False else matching_encoder(path, manifest, encoder, force)
         return index
@@ -175,12 +176,12 @@ class Index:
         """
         with self._lock:
             items = check_texts(texts)
-            made = self._vectors(items, vectors)
-            n = len(made)
+            matrix = self._vectors(items, vectors)
+            n = len(matrix)
             names = None if ids is None else check_ids(ids, n)
             if names is not None:
-                self._refuse_known(names)
-            self._append(made, names, items or [None] * n, check_column("payloads", payloads, n))
+                self._check_new(names)
+            self._append(matrix, names, items or [None] * n, check_column("payloads", payloads, n))
             first = self._manifest.next_id - n
             return names or list(range(first, first + n))
 
@@ -200,25 +201,22 @@ class Index:
         with self._lock:
             names = check_ids(ids)
             rows = self._snapshot.known(names)
-            items = check_texts(texts)
+            new_texts = check_texts(texts)
             if not names:
                 return
             old = self._snapshot.items(rows)
-            if items is None and vectors is None:
-                made = self._snapshot.vectors(rows)
+            if new_texts is None and vectors is None:
+                matrix = self._snapshot.vectors(rows)
             else:
-                made = self._vectors(items, vectors)
-            if len(made) != len(names):
-                raise ValueError(f"{len(made)} items for {len(names)} ids, expected one each")
-            if payloads is None:
-                payloads = [item.payload for item in old]
-            self._append(
-                made, names, items or [item.text for item in old],
-                check_column("payloads", payloads, len(names)), instead_of=rows,
-            )  # fmt: skip
+                matrix = self._vectors(new_texts, vectors)
+            if len(matrix) != len(names):
+                raise ValueError(f"{len(matrix)} items for {len(names)} ids, expected one each")
+            payloads = [item.payload for item in old] if payloads is None else payloads
+            payloads = check_column("payloads", payloads, len(names))
+            self._append(matrix, names, new_texts or [item.text for item in old], payloads, replaced=rows)
 
     def delete(self, ids: Sequence[Id]) -> int:
-        """Deletes items, ignoring unknown ids; returns the number of deleted items."""
+        """Deletes items and ignores unknown ids; returns the number of deleted items."""
         with self._lock:
             rows = self._snapshot.find(check_ids(ids))
             rows = rows[rows >= 0]
@@ -228,9 +226,10 @@ class Index:
             return len(rows)
 
     def optimize(self, target_recall: float = 0.95) -> None:
-        """Removes deleted items if they are many, and builds the ANN index of the index's ``kind``.
+        """Removes deleted items, and builds the ANN index of the index's ``kind``.
 
-        An ANN index that covers nine tenths of the items is not rebuilt.
+        Deleted items are removed if they are more than a tenth of all items. An ANN index that covers nine
+        tenths of the items is not rebuilt.
 
         Args:
             target_recall: Recall at 10, measured when an ANN index is built. Searches then use the least
@@ -239,12 +238,12 @@ class Index:
         if not 0 < target_recall <= 1:
             raise ValueError(f"target_recall is {target_recall!r}, expected a number above 0 and at most 1")
         with self._lock:
-            held, before = self._write_lock, self._snapshot
+            was_locked, before = self._write_lock is not None, self._snapshot
             self._begin_write()
             try:
                 self._snapshot = optimized(before, self._manifest, self._folder, target_recall)
             finally:
-                if held is None and self._snapshot is before:
+                if not was_locked and self._snapshot is before:
                     self.close()
 
     def save(self, folder: str | os.PathLike[str] | None = None) -> None:
@@ -290,7 +289,7 @@ class Index:
             ranked by age, the older item first.
 
         Raises:
-            ValueError: A vector is not finite or has another length, k is below 1, or there is no encoder for texts.
+            ValueError: A vector is not finite or has another length, k is below 1, or texts have no encoder.
             TypeError: A query is neither text nor a vector.
         """
         k = check_positive("k", k)
@@ -307,9 +306,8 @@ class Index:
         return snapshot.items(snapshot.known(check_ids(ids)))
 
     def info(self) -> dict[str, Any]:
-        """Returns the number of items, the settings, the ANN index with its measured recall, and the size on disk."""
+        """Returns the number of items, the settings, the ANN index with its recall, and the size on disk."""
         snapshot, manifest = self._snapshot, self._manifest
-        structure = None if snapshot.ann is None else snapshot.ann.describe()
         return {
             "items": snapshot.n_live,
             "deleted": int(snapshot.deleted.sum()),
@@ -321,11 +319,11 @@ class Index:
             "fingerprint": (manifest.encoder or {}).get("fingerprint"),
             "searched by": snapshot.searched_by(manifest.kind, manifest.store),
             "to be searched by": search_kind(manifest.kind, manifest.store, snapshot.n_live),
-            "structure": structure,
+            "structure": None if snapshot.ann is None else snapshot.ann.describe(),
             "segments": len(snapshot.segments),
             "bytes": sum(entry["bytes"] for entry in manifest.files.values()),
             "folder": None if self._folder is None else str(self._folder),
-        }  # fmt: skip
+        }
 
     def verify(self) -> None:
         """Checks the size and SHA-256 of every file; raises IndexFormatError if a file has changed."""
@@ -341,10 +339,10 @@ class Index:
         else:
             vectors = stored_part(vectors, self.encoder, self.dim)
         limit = 65504.0 if self._manifest.store == "float16" else math.inf
-        made = check_vectors("vectors", vectors, self.dim, self.metric == "cosine", limit)
-        if texts is not None and len(texts) != len(made):
-            raise ValueError(f"{len(texts)} texts for {len(made)} vectors, expected one each")
-        return made
+        matrix = check_vectors("vectors", vectors, self.dim, self.metric == "cosine", limit)
+        if texts is not None and len(texts) != len(matrix):
+            raise ValueError(f"{len(texts)} texts for {len(matrix)} vectors, expected one each")
+        return matrix
 
     def _queries(self, queries: Any) -> tuple[bool, FloatArray]:
         if isinstance(queries, str):
@@ -365,11 +363,12 @@ class Index:
         vectors: FloatArray = self.encoder.encode(texts, truncate_dim=self.dim)
         return vectors
 
-    def _refuse_known(self, names: list[Id]) -> None:
+    def _check_new(self, names: list[Id]) -> None:
         known = np.flatnonzero(self._snapshot.find(names) >= 0)
         if len(known):
+            i = known[0]
             raise ValueError(
-                f"ids[{known[0]}] is {names[known[0]]!r}, which the index already contains: use update() to replace it"
+                f"ids[{i}] is {names[i]!r}, which the index already contains: update() replaces it"
             )
 
     def _append(
@@ -378,7 +377,7 @@ class Index:
         ids: list[Id] | None,
         texts: Sequence[str | None],
         payloads: Sequence[Payload],
-        instead_of: npt.NDArray[np.int64] | None = None,
+        replaced: npt.NDArray[np.int64] | None = None,
     ) -> None:
         if len(vectors) == 0:
             return
@@ -386,7 +385,7 @@ class Index:
         names = list(range(first, first + len(vectors))) if ids is None else ids
         segment = Segment.create(vectors, self._plain, names, texts, payloads, first if ids is None else None)
         self._begin_write()
-        snapshot = self._snapshot if instead_of is None else self._snapshot.without(instead_of)
+        snapshot = self._snapshot if replaced is None else self._snapshot.without(replaced)
         self._snapshot = snapshot.with_segment(segment)
         # Ids that are assigned later never equal one that was passed.
         highest = max((name for name in names if not isinstance(name, str)), default=-1)

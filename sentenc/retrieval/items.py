@@ -1,7 +1,6 @@
-"""Items of an index: ids, texts and payloads, with look-up by id.
+"""Items of an index: their ids, texts and payloads, and the JSON lines that store them.
 
-Items are JSON lines in one block of bytes, together with their offsets, so that a file of them can be
-memory-mapped and read one at a time.
+The offsets of the lines are stored as well, so that single items can be read from a memory-mapped file.
 """
 
 import hashlib
@@ -24,9 +23,9 @@ class Item:
     """One entry of an index.
 
     Attributes:
-        id: What the entry is called, int or str; unique in its index.
-        text: Its text; None where only a vector was given.
-        payload: Whatever was stored with it, a JSON object, or None.
+        id: An int or str, unique in the index.
+        text: Its text; None if only a vector was added.
+        payload: A JSON object that was added with it, or None.
     """
 
     id: Id
@@ -34,19 +33,19 @@ class Item:
     payload: Payload
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Returns the attributes as a dict of JSON values."""
         return {"id": self.id, "text": self.text, "payload": self.payload}
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One answer of a search: an item, and its exact score with the query (cosine or dot product).
+    """A result of a search: an item and its score with the query.
 
     Attributes:
-        score: Higher is nearer.
-        id: As in :class:`Item`.
-        text: As in :class:`Item`.
-        payload: As in :class:`Item`.
+        score: Cosine or dot product of the stored vector and the query; higher is nearer.
+        id: The item's id.
+        text: The item's text, or None.
+        payload: The item's payload, or None.
     """
 
     score: float
@@ -55,18 +54,20 @@ class Hit:
     payload: Payload
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Returns the attributes as a dict of JSON values."""
         return {"score": self.score, "id": self.id, "text": self.text, "payload": self.payload}
 
 
 def pack_items(
     ids: Sequence[Id], texts: Sequence[str | None], payloads: Sequence[Payload]
 ) -> tuple[bytes, npt.NDArray[np.int64]]:
-    """The items as JSON lines, and where each begins and ends: bytes, (n + 1,) int64.
+    """Returns n items as JSON lines, and the offsets (n + 1,) int64 of the lines.
+
+    Line i is the bytes from offset i to offset i + 1.
 
     Raises:
         TypeError: A payload is not a JSON object; the message has its index.
-        ValueError: A payload holds NaN or infinity, which JSON has not.
+        ValueError: A payload contains NaN or infinity, which JSON cannot represent.
     """
     encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
     lines = []
@@ -74,7 +75,7 @@ def pack_items(
         if payload is not None and not isinstance(payload, dict):
             raise TypeError(f"payloads[{i}] is {describe(payload)}, expected a dict or None")
         try:
-            # A lone surrogate is text in Python, but no UTF-8.
+            # Python texts may contain lone surrogates, which UTF-8 does not allow.
             lines.append(f"{encode([name, text, payload])}\n".encode("utf-8", "surrogatepass"))
         except (TypeError, ValueError) as error:
             raise type(error)(f"payloads[{i}] is not JSON: {error}") from error
@@ -84,17 +85,17 @@ def pack_items(
 
 
 def unpack_item(data: Any, start: int, end: int) -> Item:
-    """The item in ``data[start:end]``."""
+    """Returns the item in ``data[start:end]``."""
     name, text, payload = json.loads(bytes(data[start:end]).decode("utf-8", "surrogatepass"))
     return Item(name, text, payload)
 
 
 def check_ids(ids: Any, count: int | None = None) -> list[Id]:
-    """The ids as a list of int and str.
+    """Returns the ids as a list of int and str.
 
     Raises:
-        TypeError: They are no collection, or one is neither int nor str.
-        ValueError: There are not ``count`` of them, or one comes twice.
+        TypeError: ``ids`` is not a collection, or an id is neither int nor str.
+        ValueError: The number of ids is not ``count``, an id occurs twice, or an int has more than 64 bits.
     """
     if isinstance(ids, str | bytes | Mapping) or not isinstance(ids, Iterable):
         raise TypeError(f"ids is {describe(ids)}, expected a list of int or str")
@@ -112,13 +113,15 @@ def check_ids(ids: Any, count: int | None = None) -> list[Id]:
         raise ValueError(f"{len(names)} ids for {count} items, expected one each")
     if len(set(names)) != len(names):
         seen: set[Id] = set()
-        twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise ValueError(f"ids has {twice!r} twice, expected distinct ids")
+        for name in names:
+            if name in seen:
+                raise ValueError(f"ids has {name!r} twice, expected distinct ids")
+            seen.add(name)
     return names
 
 
 def hash_ids(ids: Sequence[Id]) -> npt.NDArray[np.uint64]:
-    """64 bits of each id, (n,); 17 and "17" are different ids."""
+    """Returns a 64-bit hash of each id, (n,); the ids 17 and "17" have different hashes."""
     digests = b"".join(
         hashlib.blake2b(
             name.encode("utf-8", "surrogatepass") if isinstance(name, str) else b"\xff%d" % name,

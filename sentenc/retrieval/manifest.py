@@ -1,8 +1,8 @@
-"""An index on disk: what the folder holds, one writer at a time, and commits that a kill cannot tear.
+"""The manifest of an index folder, its files, and the lock of its writer.
 
-``index.json`` (the manifest) names everything that counts, with sizes and hashes. A commit writes new
-files under new names, then replaces the manifest in one step; what a killed writer leaves behind is not
-named by the manifest, so readers never see it, and the next commit removes it.
+The manifest ``index.json`` lists all files of the index with their sizes and hashes. A commit writes new
+files with new names, and then replaces the manifest atomically. Readers ignore files that the manifest does
+not list, such as those of a killed writer, and the next commit removes them.
 """
 
 import hashlib
@@ -25,8 +25,10 @@ from sentenc.io.disk_full import naming_full_disk, save_array
 
 FORMAT_VERSION = 1
 MANIFEST, LOCK = "index.json", "lock"
-# Everything that an index folder holds, or that a killed writer leaves in one.
-_OURS = re.compile(r"index\.json|lock|(segment|structure|calibration|deleted)-.*|\.index\.json\..*\.tmp")
+# All files and folders of an index, including those that a killed writer leaves.
+_INDEX_FILES = re.compile(
+    r"index\.json|lock|(segment|structure|calibration|deleted)-.*|\.index\.json\..*\.tmp"
+)
 _KEYS = {
     "format_version", "sentenc_version", "generation", "dim", "metric", "kind", "store", "encoder", "next_id",
     "segments", "deleted", "calibration", "structure", "files", "notes",
@@ -35,18 +37,22 @@ _KEYS = {
 
 @dataclass
 class Manifest:
-    """What ``index.json`` says.
+    """The content of ``index.json``.
 
     Attributes:
-        generation: Rises by one with every commit.
-        dim, metric, kind, store: The index's settings.
+        dim: Number of dimensions of the stored vectors.
+        metric: ``"cosine"`` or ``"dot"``.
+        kind: How the index is searched; see :class:`~sentenc.Index`.
+        store: Type of the stored vectors.
+        generation: Number of the commit; each commit adds one.
         encoder: ``{"model": name or None, "fingerprint": hash}``, or None for an index of vectors alone.
-        next_id: The next id that counts up.
-        segments: ``{"name", "rows", "first_id"}`` each, in the order of rows.
-        deleted, calibration: File names, or None.
-        structure: The description of the search structure with its folder's ``name``, or None.
+        next_id: The next id that is assigned to an item without one.
+        segments: ``{"name", "rows", "first_id"}`` of each segment, in the order of rows.
+        deleted: Name of the file of the deleted rows, or None.
+        calibration: Name of the file of the quantizer's calibration, or None.
+        structure: Description of the ANN index, with the ``name`` of its folder, or None.
         files: ``{path: {"bytes", "sha256"}}`` of every other file.
-        notes: Whatever the index's owner keeps with it, JSON.
+        notes: JSON values of the index's owner.
     """
 
     dim: int
@@ -65,10 +71,10 @@ class Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of an index folder.
+    """Reads the manifest of an index folder.
 
     Raises:
-        IndexFormatError: There is none, or not one of this version.
+        IndexFormatError: The manifest is missing or damaged, or has another format version.
     """
     path = folder / MANIFEST
     try:
@@ -82,13 +88,13 @@ def read_manifest(folder: Path) -> Manifest:
         raise IndexFormatError(f"{path} has format_version {version}, expected {FORMAT_VERSION}")
     if set(content) != _KEYS:
         missing, unexpected = sorted(_KEYS - set(content)), sorted(set(content) - _KEYS)
-        raise IndexFormatError(f"{path} has keys missing: {missing}, unexpected: {unexpected}")
+        raise IndexFormatError(f"{path} has missing keys {missing} and unexpected keys {unexpected}")
     del content["format_version"], content["sentenc_version"]
     return Manifest(**content)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Replaces the manifest in one step, durably: the commit."""
+    """Replaces the manifest atomically and durably, which completes a commit."""
     from sentenc._version import __version__
 
     content = {"format_version": FORMAT_VERSION, "sentenc_version": __version__, **vars(manifest)}
@@ -98,25 +104,32 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def is_index(folder: Path) -> bool:
-    """Whether a folder holds an index, and nothing else."""
-    return (folder / MANIFEST).is_file() and all(_OURS.fullmatch(path.name) for path in folder.iterdir())
+    """Returns whether a folder contains an index and nothing else."""
+    return (folder / MANIFEST).is_file() and all(
+        _INDEX_FILES.fullmatch(path.name) for path in folder.iterdir()
+    )
 
 
 def describe_files(folder: Path, *names: str) -> dict[str, dict[str, Any]]:
-    """Size and SHA-256 of files, given by their paths within the folder, folders with all they hold."""
-    found = {}
+    """Returns the size and SHA-256 of files by their paths within the folder.
+
+    Args:
+        folder: The index folder.
+        names: Files, or folders whose files are all described.
+    """
+    entries = {}
     for name in names:
         path = folder / name
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             with open(file, "rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            entry = {"bytes": file.stat().st_size, "sha256": digest}
-            found[file.relative_to(folder).as_posix()] = entry
-    return found
+            path_in_folder = file.relative_to(folder).as_posix()
+            entries[path_in_folder] = {"bytes": file.stat().st_size, "sha256": digest}
+    return entries
 
 
 def check_sizes(folder: Path, manifest: Manifest) -> None:
-    """Raises IndexFormatError if a file is missing or has another size than the manifest says."""
+    """Raises IndexFormatError if a file is missing or does not have the size that the manifest states."""
     for name, entry in manifest.files.items():
         try:
             size = (folder / name).stat().st_size
@@ -124,25 +137,28 @@ def check_sizes(folder: Path, manifest: Manifest) -> None:
             raise IndexFormatError(f"{folder / name} cannot be read: {error}") from error
         if size != entry["bytes"]:
             raise IndexFormatError(
-                f"{folder / name} has {size} bytes, expected {entry['bytes']}: truncated or changed"
+                f"{folder / name} has {size} bytes, expected {entry['bytes']}: it is truncated or changed"
             )
 
 
 def check_hashes(folder: Path, manifest: Manifest) -> None:
-    """Raises IndexFormatError if a file's content is not what the manifest says."""
+    """Raises IndexFormatError if a file does not have the size and SHA-256 that the manifest states."""
     check_sizes(folder, manifest)
     for name, entry in manifest.files.items():
         if describe_files(folder, name)[name]["sha256"] != entry["sha256"]:
             raise IndexFormatError(
-                f"{folder / name} does not have the sha256 that {MANIFEST} states: damaged or changed"
+                f"{folder / name} does not have the sha256 that {MANIFEST} states: it is damaged or changed"
             )
 
 
 def remove_unnamed(folder: Path, manifest: Manifest) -> None:
-    """Deletes what no commit names: the remains of older generations and of killed writers. Nothing else."""
+    """Deletes the files of an index that the manifest does not list.
+
+    They remain from older commits and from killed writers. Files that are not those of an index are kept.
+    """
     keep = {MANIFEST, LOCK, *(name.split("/")[0] for name in manifest.files)}
     for path in folder.iterdir():
-        if path.name in keep or not _OURS.fullmatch(path.name):
+        if path.name in keep or not _INDEX_FILES.fullmatch(path.name):
             continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -152,14 +168,14 @@ def remove_unnamed(folder: Path, manifest: Manifest) -> None:
 
 
 def write_array(path: Path, array: npt.NDArray[Any]) -> None:
-    """Writes a ``.npy`` file, on disk for certain when this returns."""
+    """Writes a ``.npy`` file durably (with fsync)."""
     with naming_full_disk(path), open(path, "wb") as file:
         save_array(file, array)
     sync_file(path)
 
 
 def sync_tree(folder: Path) -> None:
-    """Makes certain that a folder, and all in it, is on disk."""
+    """Flushes a folder and all files in it to disk (fsync)."""
     for path in folder.rglob("*"):
         if path.is_file():
             sync_file(path)
@@ -167,44 +183,45 @@ def sync_tree(folder: Path) -> None:
 
 
 class WriteLock:
-    """The right to write to an index folder: one holder at a time, gone with its process.
+    """A lock on an index folder for its only writer; the system releases it when the process ends.
+
+    Attributes:
+        release: Call it to unlock the folder.
 
     Args:
-        folder: The index.
-        manifest: What its last commit must be, if not any.
-
-    ``release()`` lets others write.
+        folder: The index folder.
+        manifest: The manifest that must still be the current one; None accepts any.
 
     Raises:
-        IndexLockedError: Another writer holds the right, or has committed since.
+        IndexLockedError: Another writer has locked the folder, or has committed since ``manifest`` was read.
     """
 
     def __init__(self, folder: Path, manifest: Manifest | None = None) -> None:
         handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-        # Closing the file lets go of it; that happens at the latest when nobody has the lock object any more.
+        # Closing the file unlocks it. This happens at the latest when the lock object is garbage-collected.
         self.release = weakref.finalize(self, os.close, handle)
         try:
             _lock(handle)
         except OSError as error:
             self.release()
             raise IndexLockedError(
-                f"{folder} is being written to by another process or object: try again when it is done"
+                f"{folder} is being written to by another process or object: try again later"
             ) from error
-        # Whoever replaces the index need not be able to read it.
+        # A damaged index can be replaced, so its manifest is not read then.
         if manifest is not None:
             self._check(folder, manifest)
 
     def _check(self, folder: Path, manifest: Manifest) -> None:
         try:
-            found = read_manifest(folder)
+            current = read_manifest(folder)
         except IndexFormatError:
             self.release()
             raise
-        # The hashes, too: an index that took this one's place may have the same number.
-        if (found.generation, found.files) != (manifest.generation, manifest.files):
+        # An index that replaced this one may have the same generation, so the hashes are compared as well.
+        if (current.generation, current.files) != (manifest.generation, manifest.files):
             self.release()
             raise IndexLockedError(
-                f"{folder} was written to since it was opened (commit {found.generation}, expected "
+                f"{folder} was written to since it was opened (commit {current.generation}, expected "
                 f"{manifest.generation}): open it again"
             )
 

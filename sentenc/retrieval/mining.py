@@ -84,7 +84,7 @@ def mine_pairs(
         show_progress_bar: Draw progress bars on standard error.
 
     Raises:
-        TypeError: ``items`` are neither texts nor vectors, are texts without an encoder, or are vectors with one.
+        TypeError: ``items`` are neither texts nor vectors, or are texts without or vectors with an encoder.
         ValueError: A vector is not finite, or an argument is out of range.
         MissingExtraError: The approximate method needs faiss-cpu, which is not installed.
     """
@@ -173,7 +173,7 @@ class _PairCollector:
         self._rows = cosines.rows if firsts is None else firsts[cosines.rows]
 
     def add_copies(self, copies: list[tuple[int, int]]) -> None:
-        """Adds pairs (first, later) of the caller's rows with identical texts, except those of zero vectors."""
+        """Adds pairs (first, later) of the caller's rows with identical texts, except zero vectors."""
         if not copies:
             return
         left, right = np.array(copies, np.int64).T
@@ -189,9 +189,9 @@ class _PairCollector:
         right: npt.NDArray[np.int64],
         error: float,
     ) -> None:
-        """Adds pairs (m,) of unit vectors, left < right, whose cosines differ from ``products`` by at most ``error``.
+        """Adds pairs (m,) of unit vectors, left < right, with cosines within ``error`` of ``products``.
 
-        A pair that reaches the threshold for certain, but is too low to be kept, is counted without its exact score.
+        A pair that surely reaches the threshold, but is too low to be kept, is counted without its score.
         """
         for start in range(0, len(products), _PAIRS_PER_BLOCK):
             block = slice(start, start + _PAIRS_PER_BLOCK)
@@ -288,7 +288,11 @@ def _neighbor_index(units: npt.NDArray[np.float32], block_size: int) -> Any:
 def _encode_distinct(
     texts: list[str], encoder: Encoder, show_progress_bar: bool
 ) -> tuple[npt.NDArray[np.int64], list[tuple[int, int]], npt.NDArray[Any]]:
-    """Returns the rows (m,) of the distinct texts, pairs (first, later) of identical texts, and vectors (m, d)."""
+    """Encodes the distinct texts.
+
+    Returns:
+        The rows (m,) of the distinct texts, pairs (first, later) of identical texts, and vectors (m, d).
+    """
     first: dict[str, int] = {}
     copies = [(first[text], i) for i, text in enumerate(texts) if first.setdefault(text, i) != i]
     vectors = encoder.encode(

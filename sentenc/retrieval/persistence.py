@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,20 +27,20 @@ from sentenc.retrieval.quantization import Quantizer, fit_quantizer, load_quanti
 from sentenc.retrieval.segments import Segment, merged
 from sentenc.retrieval.snapshot import Snapshot
 
-# Bytes of codes in a segment at most, and rows; smaller ones are merged. Fewer and larger segments would
-# take more memory to write, more and smaller ones more open files.
-_SEGMENT_BYTES = 1 << 27
-_SEGMENT_ROWS = 1 << 12, 1 << 19
-_CALIBRATION_SAMPLE = 65_536
-# With fewer vectors the range of later ones cannot be predicted; until then they are stored in float32.
-_CALIBRATION_LEAST = 1000
+# A segment has at most this many bytes of codes, and a maximum number of rows within these limits. Larger
+# segments would need more memory while they are written, smaller ones more open files.
+_MAX_SEGMENT_BYTES = 1 << 27
+_MAX_SEGMENT_ROWS_FROM_TO = 1 << 12, 1 << 19
+_MAX_CALIBRATION_VECTORS = 65_536
+# Fewer vectors do not predict the range of later ones. Until there are this many, float32 is stored.
+_MIN_CALIBRATION_VECTORS = 1000
 
 
 def read(folder: Path) -> tuple[Manifest, Snapshot]:
-    """Reads the last commit in a folder, memory-mapped.
+    """Reads the latest commit in a folder, memory-mapped.
 
     Raises:
-        IndexFormatError: The folder is not an index, or is incomplete.
+        IndexFormatError: The folder is not an index, or is damaged.
     """
     while True:
         manifest = read_manifest(folder)
@@ -51,13 +50,12 @@ def read(folder: Path) -> tuple[Manifest, Snapshot]:
             if read_manifest(folder) == manifest:
                 return manifest, snapshot
         except (IndexFormatError, OSError, ValueError) as error:
-            # A writer that commits while we read deletes what its commit replaces: then there is a newer one.
-            if read_manifest(folder) == manifest:
-                raise (
-                    error
-                    if isinstance(error, IndexFormatError)
-                    else IndexFormatError(f"{folder} cannot be read: {error}")
-                ) from error
+            # A writer may have committed meanwhile, and deleted the old files. The new commit is then read.
+            if read_manifest(folder) != manifest:
+                continue
+            if isinstance(error, IndexFormatError):
+                raise
+            raise IndexFormatError(f"{folder} cannot be read: {error}") from error
 
 
 def create(folder: Path, manifest: Manifest, snapshot: Snapshot) -> tuple[Manifest, Snapshot]:
@@ -70,15 +68,14 @@ def create(folder: Path, manifest: Manifest, snapshot: Snapshot) -> tuple[Manife
     replaces = folder.is_dir() and any(folder.iterdir())
     if replaces and not is_index(folder):
         raise IndexFormatError(
-            f"{folder} exists and is not an index alone: choose another place, or empty it"
+            f"{folder} contains files that are not those of an index: choose another folder, or empty it"
         )
     lock = WriteLock(folder) if replaces else None
     try:
         unsaved = tuple(replace(segment, name=None) for segment in snapshot.segments)
-        everything = replace(snapshot, segments=unsaved)
         with replacing_folder(folder, MANIFEST, IndexFormatError, "an index") as staging:
-            blank = replace(manifest, generation=_generation(folder), files={}, calibration=None)
-            commit(staging, blank, everything)
+            new = replace(manifest, generation=_generation(folder), files={}, calibration=None)
+            commit(staging, new, replace(snapshot, segments=unsaved))
     finally:
         if lock is not None:
             lock.release()
@@ -102,35 +99,35 @@ def _open(folder: Path, manifest: Manifest) -> Snapshot:
 
 
 def commit(folder: Path, manifest: Manifest, snapshot: Snapshot) -> tuple[Manifest, Snapshot]:
-    """Commits changes to the folder that contains the saved part of ``snapshot``; the caller holds the lock."""
-    # An earlier commit of this object may have been written before it failed.
+    """Commits changes to the folder of the saved segments of ``snapshot``; the caller holds the lock."""
+    # An earlier commit may have failed after it had replaced the manifest.
     generation = max(manifest.generation, _generation(folder)) + 1
     quantizer = _quantizer(manifest, snapshot)
     new = replace(manifest, generation=generation, segments=[], files={}, deleted=None)
-    if not any(_stays(segment, quantizer) for segment in snapshot.segments):
+    if not any(_is_saved(segment, quantizer) for segment in snapshot.segments):
         new.calibration = None
     segments = []
     for number, group in enumerate(_groups(snapshot.segments, quantizer)):
         segment = group[0]
-        if len(group) > 1 or not _stays(segment, quantizer):
+        if len(group) > 1 or not _is_saved(segment, quantizer):
             name = f"segment-{generation:06d}-{number:04d}"
-            whole = merged([part.in_codes_of(quantizer) for part in group])
-            # A commit that failed or was killed may have left something by this name.
+            in_memory = merged([part.in_codes_of(quantizer) for part in group])
+            # A commit that failed or was killed may have left a folder with this name.
             shutil.rmtree(folder / name, ignore_errors=True)
-            whole.write(folder / name)
-            segment = Segment.read(folder / name, quantizer, whole.first_id)
+            in_memory.write(folder / name)
+            segment = Segment.read(folder / name, quantizer, in_memory.first_id)
         segments.append(segment)
         new.segments.append({"name": segment.name, "rows": len(segment), "first_id": segment.first_id})
-        _take_over(folder, manifest, new, str(segment.name))
+        _list_files(folder, manifest, new, str(segment.name))
     if snapshot.deleted.any():
         new.deleted = f"deleted-{generation:06d}.npy"
         write_array(folder / new.deleted, np.packbits(snapshot.deleted))
-        _take_over(folder, manifest, new, new.deleted)
+        _list_files(folder, manifest, new, new.deleted)
     if new.calibration is None:
         new.calibration = _write_calibration(folder, quantizer, generation)
     if new.calibration is not None:
-        _take_over(folder, manifest, new, new.calibration)
-    ann = _put_ann(folder, manifest, new, snapshot.ann)
+        _list_files(folder, manifest, new, new.calibration)
+    ann = _write_ann(folder, manifest, new, snapshot.ann)
     sync_folder(folder)
     write_manifest(folder, new)
     remove_unnamed(folder, new)
@@ -138,38 +135,37 @@ def commit(folder: Path, manifest: Manifest, snapshot: Snapshot) -> tuple[Manife
 
 
 def _groups(segments: Sequence[Segment], quantizer: Quantizer) -> list[list[Segment]]:
-    # Saved segments stay as they are; new ones are written together; the smaller a new one, the smaller
-    # the saved one before it must be to be written again with it: few segments, and little work.
-    low, high = _SEGMENT_ROWS
-    width = quantizer.transform(np.zeros((1, quantizer.dim), np.float32)).nbytes
-    most = min(max(_SEGMENT_BYTES // width, low), high)
+    # Returns groups of consecutive segments, each to become one segment. New segments are merged with each
+    # other, and with saved ones of less than twice their rows. This keeps segments and rewritten rows few.
+    low, high = _MAX_SEGMENT_ROWS_FROM_TO
+    bytes_per_row = quantizer.transform(np.zeros((1, quantizer.dim), np.float32)).nbytes
+    max_rows = min(max(_MAX_SEGMENT_BYTES // bytes_per_row, low), high)
     groups: list[list[Segment]] = []
     for segment in segments:
-        new = not _stays(segment, quantizer)
         if (
             groups
-            and new
-            and not _stays(groups[-1][-1], quantizer)
-            and _total(groups[-1]) + len(segment) <= most
+            and not _is_saved(segment, quantizer)
+            and not _is_saved(groups[-1][-1], quantizer)
+            and _n_rows(groups[-1]) + len(segment) <= max_rows
         ):
             groups[-1].append(segment)
         else:
             groups.append([segment])
     while (
         len(groups) > 1
-        and not _stays(groups[-1][-1], quantizer)
-        and _total(groups[-2]) < 2 * _total(groups[-1])
-        and _total(groups[-2]) + _total(groups[-1]) <= most
+        and not _is_saved(groups[-1][-1], quantizer)
+        and _n_rows(groups[-2]) < 2 * _n_rows(groups[-1])
+        and _n_rows(groups[-2]) + _n_rows(groups[-1]) <= max_rows
     ):
         groups[-2:] = [groups[-2] + groups[-1]]
     return groups
 
 
-def _stays(segment: Segment, quantizer: Quantizer) -> bool:
+def _is_saved(segment: Segment, quantizer: Quantizer) -> bool:
     return segment.name is not None and segment.quantizer.same_as(quantizer)
 
 
-def _total(group: Sequence[Segment]) -> int:
+def _n_rows(group: Sequence[Segment]) -> int:
     return sum(map(len, group))
 
 
@@ -185,10 +181,10 @@ def _quantizer(manifest: Manifest, snapshot: Snapshot) -> Quantizer:
         if segment.quantizer.name == manifest.store:
             return segment.quantizer
     total = len(snapshot.deleted)
-    if manifest.store in ("float32", "float16") or total < _CALIBRATION_LEAST:
+    if manifest.store in ("float32", "float16") or total < _MIN_CALIBRATION_VECTORS:
         return plain(manifest.dim, manifest.store)
-    chosen = np.random.default_rng(1).choice(total, min(total, _CALIBRATION_SAMPLE), replace=False)
-    return fit_quantizer(manifest.store, snapshot.vectors(np.sort(chosen)))
+    rows = np.random.default_rng(1).choice(total, min(total, _MAX_CALIBRATION_VECTORS), replace=False)
+    return fit_quantizer(manifest.store, snapshot.vectors(np.sort(rows)))
 
 
 def _write_calibration(folder: Path, quantizer: Quantizer, generation: int) -> str | None:
@@ -199,24 +195,23 @@ def _write_calibration(folder: Path, quantizer: Quantizer, generation: int) -> s
     return name
 
 
-def _put_ann(folder: Path, old: Manifest, new: Manifest, ann: AnnIndex | None) -> AnnIndex | None:
+def _write_ann(folder: Path, old: Manifest, new: Manifest, ann: AnnIndex | None) -> AnnIndex | None:
     new.structure = None
     if ann is None or not ann.folder.is_dir():
-        # Another writer's commit has removed it: what is mapped can still be searched, but not copied.
+        # If another writer's commit has removed its files, they can still be searched, but not copied.
         return None
     if ann.folder.parent != folder:
-        home = folder / f"structure-{new.generation:06d}"
-        shutil.rmtree(home, ignore_errors=True)
-        shutil.copytree(ann.folder, home)
-        ann = AnnIndex.read(home, ann.describe())
+        ann_folder = folder / f"structure-{new.generation:06d}"
+        shutil.rmtree(ann_folder, ignore_errors=True)
+        shutil.copytree(ann.folder, ann_folder)
+        ann = AnnIndex.read(ann_folder, ann.describe())
     sync_tree(ann.folder)
-    described: dict[str, Any] = {"name": ann.folder.name, **ann.describe()}
-    new.structure = described
-    _take_over(folder, old, new, ann.folder.name)
+    new.structure = {"name": ann.folder.name, **ann.describe()}
+    _list_files(folder, old, new, ann.folder.name)
     return ann
 
 
-def _take_over(folder: Path, old: Manifest, new: Manifest, name: str) -> None:
-    # Hashes of what an older commit wrote are known; nothing that is named is ever written again.
+def _list_files(folder: Path, old: Manifest, new: Manifest, name: str) -> None:
+    # Listed files never change, so the hashes of an older commit are still valid.
     known = {path: entry for path, entry in old.files.items() if path.split("/")[0] == name}
     new.files |= known or describe_files(folder, name)

@@ -1,8 +1,7 @@
-"""Vectors in fewer bits: per-dimension int8, and one bit a dimension.
+"""Scalar quantization of vectors: int8 with a range per dimension, and one bit per dimension.
 
-Both are fitted on a sample and keep what they learned (the calibration) beside the codes, because codes
-mean nothing without it. Quantizing is a step of its own, not a flag of ``encode``: ranges taken from the
-vectors of one call would differ from call to call.
+Both are calibrated on a sample of vectors, and the calibration is stored with the codes. Quantization is not
+an option of ``encode``, because ranges of the vectors of one call would differ from call to call.
 """
 
 from abc import ABC, abstractmethod
@@ -15,52 +14,51 @@ FloatArray = npt.NDArray[np.float32]
 
 
 class Quantizer(ABC):
-    """Codes of vectors, and what the codes stand for: ``code * step + start``, dimension by dimension.
+    """A quantizer whose codes are decoded as ``code * step + start``, dimension by dimension.
 
     Attributes:
-        step: (d,) float32, what one unit of a code is worth.
-        start: (d,) float32, what code zero stands for.
+        name: Name of the type of storage.
+        step: (d,) float32, the difference between the values of two consecutive codes.
+        start: (d,) float32, the value of code zero.
     """
 
     name: str
 
     def __init__(self, step: FloatArray, start: FloatArray) -> None:
         if step.shape != start.shape or step.ndim != 1:
-            raise ValueError(
-                f"step has shape {step.shape} and start {start.shape}, expected the same, one dimension"
-            )
+            raise ValueError(f"step has shape {step.shape} and start {start.shape}, expected the same, (d,)")
         self.step = step.astype(np.float32)
         self.start = start.astype(np.float32)
 
     @classmethod
     @abstractmethod
     def fit(cls, sample: npt.ArrayLike) -> "Quantizer":
-        """Calibrates on a sample of vectors, (n, d), n of 1 or more."""
+        """Returns a quantizer that is calibrated on a sample of vectors, (n, d) with n of at least 1."""
 
     @abstractmethod
     def transform(self, vectors: npt.ArrayLike) -> npt.NDArray[Any]:
-        """Codes of vectors (n, d)."""
+        """Returns the codes of vectors (n, d)."""
 
     @abstractmethod
     def digits(self, codes: npt.NDArray[Any]) -> FloatArray:
-        """The codes as numbers, (n, d) float32, still without step and start."""
+        """Returns the codes as numbers, (n, d) float32, before ``step`` and ``start`` are applied."""
 
     @property
     def dim(self) -> int:
-        """d, the length of a vector."""
+        """Number of dimensions of the vectors."""
         return len(self.step)
 
     def inverse_transform(self, codes: npt.NDArray[Any]) -> FloatArray:
-        """What codes stand for: (n, d) float32."""
+        """Returns the decoded vectors of codes, (n, d) float32."""
         vectors: FloatArray = self.digits(codes) * self.step + self.start
         return vectors
 
     def to_array(self) -> FloatArray:
-        """The calibration, (2, d) float32."""
+        """Returns the calibration, (2, d) float32: ``step`` and ``start``."""
         return np.stack([self.step, self.start])
 
     def same_as(self, other: "Quantizer") -> bool:
-        """Whether codes of one mean the same to the other."""
+        """Returns whether the other quantizer has the same type and calibration."""
         return self is other or (
             self.name == other.name and np.array_equal(self.to_array(), other.to_array())
         )
@@ -73,17 +71,20 @@ class Quantizer(ABC):
 
 
 class Int8Quantizer(Quantizer):
-    """One byte a dimension: the range seen at ``fit`` in 255 equal steps; what lies beyond is clipped."""
+    """A quantizer with one byte per dimension: the range of the sample in 255 equal steps.
+
+    Values beyond the range are clipped.
+    """
 
     name = "int8"
 
     @classmethod
     def fit(cls, sample: npt.ArrayLike) -> "Int8Quantizer":
-        """Takes each dimension's smallest and largest value as its range.
+        """Calibrates the range of each dimension: its smallest and largest value in the sample.
 
         Args:
-            sample: (n, d), n of 1 or more. A few thousand typical vectors are enough; with very few the
-                ranges are too narrow and later vectors are clipped.
+            sample: (n, d) with n of at least 1. A few thousand typical vectors are enough. With very few,
+                the ranges are too narrow, and other vectors are clipped.
         """
         values = _sample(sample)
         low, high = values.min(axis=0), values.max(axis=0)
@@ -91,18 +92,21 @@ class Int8Quantizer(Quantizer):
         return cls(step, low + 128 * step)
 
     def transform(self, vectors: npt.ArrayLike) -> npt.NDArray[np.int8]:
-        """Codes of vectors (n, d): (n, d) int8."""
+        """Returns the codes of vectors (n, d), (n, d) int8."""
         steps = np.rint((self._check(vectors) - self.start) / self.step)
         codes: npt.NDArray[np.int8] = np.clip(steps, -128, 127).astype(np.int8)
         return codes
 
     def digits(self, codes: npt.NDArray[Any]) -> FloatArray:
-        """(n, d) float32."""
+        """Returns the codes as numbers, (n, d) float32."""
         return codes.astype(np.float32)
 
 
 class BinaryQuantizer(Quantizer):
-    """One bit a dimension: above the sample's median or not; a bit stands for the mean of its half."""
+    """A quantizer with one bit per dimension: whether the value is above the median of the sample.
+
+    A bit is decoded as the mean of the sample's values on its side of the median.
+    """
 
     name = "binary"
 
@@ -112,7 +116,7 @@ class BinaryQuantizer(Quantizer):
 
     @classmethod
     def fit(cls, sample: npt.ArrayLike) -> "BinaryQuantizer":
-        """Takes each dimension's median as threshold, and the means below and above it as values."""
+        """Calibrates each dimension: its median in the sample, and the means on both sides of it."""
         values = _sample(sample)
         threshold = np.median(values, axis=0).astype(np.float32)
         above = values > threshold
@@ -124,20 +128,20 @@ class BinaryQuantizer(Quantizer):
         return cls((high - low).astype(np.float32), low.astype(np.float32), threshold)
 
     def transform(self, vectors: npt.ArrayLike) -> npt.NDArray[np.uint8]:
-        """Codes of vectors (n, d): (n, ceil(d / 8)) uint8, first dimension in the highest bit."""
+        """Returns the codes of vectors (n, d), (n, ceil(d / 8)) uint8; the highest bit comes first."""
         return np.packbits(self._check(vectors) > self.threshold, axis=1)
 
     def digits(self, codes: npt.NDArray[Any]) -> FloatArray:
-        """(n, d) float32 of zeros and ones."""
+        """Returns the bits as numbers, (n, d) float32 of zeros and ones."""
         return np.unpackbits(codes, axis=1, count=self.dim).astype(np.float32)
 
     def to_array(self) -> FloatArray:
-        """The calibration, (3, d) float32."""
+        """Returns the calibration, (3, d) float32: ``step``, ``start`` and the medians."""
         return np.stack([self.step, self.start, self.threshold])
 
 
-class _Plain(Quantizer):
-    # Floating point stands for itself.
+class _FloatQuantizer(Quantizer):
+    # The codes are the values in floating point.
 
     def __init__(self, dim: int, dtype: type) -> None:
         super().__init__(np.ones(dim, np.float32), np.zeros(dim, np.float32))
@@ -162,12 +166,12 @@ STORES = ("float32", "float16", "int8", "binary")
 
 
 def plain(dim: int, name: str = "float32") -> Quantizer:
-    """The codes of floating-point storage: the values themselves."""
-    return _Plain(dim, np.float16 if name == "float16" else np.float32)
+    """Returns the quantizer of floating-point storage, whose codes are the values themselves."""
+    return _FloatQuantizer(dim, np.float16 if name == "float16" else np.float32)
 
 
 def fit_quantizer(name: str, sample: FloatArray) -> Quantizer:
-    """The quantizer of a kind of storage, calibrated on a sample (n, d)."""
+    """Returns the quantizer of a type of storage, calibrated on a sample (n, d)."""
     if name == "int8":
         return Int8Quantizer.fit(sample)
     if name == "binary":
@@ -176,7 +180,7 @@ def fit_quantizer(name: str, sample: FloatArray) -> Quantizer:
 
 
 def load_quantizer(name: str, dim: int, calibration: FloatArray | None) -> Quantizer:
-    """The quantizer whose calibration :meth:`Quantizer.to_array` gave."""
+    """Returns the quantizer of a type of storage, with a calibration from :meth:`Quantizer.to_array`."""
     if name == "int8" and calibration is not None:
         return Int8Quantizer(*calibration)
     if name == "binary" and calibration is not None:
@@ -187,7 +191,7 @@ def load_quantizer(name: str, dim: int, calibration: FloatArray | None) -> Quant
 def _sample(sample: npt.ArrayLike) -> FloatArray:
     values = np.asarray(sample, np.float32)
     if values.ndim != 2 or len(values) == 0:
-        raise ValueError(f"sample has shape {values.shape}, expected (n, d) with n of 1 or more")
+        raise ValueError(f"sample has shape {values.shape}, expected (n, d) with n of at least 1")
     if not np.isfinite(values).all():
-        raise ValueError("sample has values that are not finite, expected numbers")
+        raise ValueError("sample has NaN or infinity, expected finite numbers")
     return values

@@ -1,8 +1,8 @@
-"""A stretch of an index's rows: codes of vectors, items, and the look-up from id to row.
+"""Segments of an index: consecutive rows with their codes, items, and look-up by id.
 
-A segment never changes. It lives in memory or, memory-mapped, in a folder of its own:
-``vectors.npy``, ``items.jsonl``, ``offsets.npy`` and, unless its ids simply count up, ``hashes.npy`` and
-``order.npy``.
+A segment never changes. It is in memory, or memory-mapped from a folder with the files ``vectors.npy``,
+``items.jsonl`` and ``offsets.npy``. If its ids are not consecutive, the folder also contains ``hashes.npy``
+and ``order.npy``.
 """
 
 import mmap
@@ -21,24 +21,23 @@ from sentenc.retrieval.items import Id, Item, Payload, hash_ids, pack_items, unp
 from sentenc.retrieval.manifest import write_array
 from sentenc.retrieval.quantization import FloatArray, Quantizer
 
-VECTORS, ITEMS, OFFSETS, HASHES, ORDER = (
-    "vectors.npy", "items.jsonl", "offsets.npy", "hashes.npy", "order.npy",
-)  # fmt: skip
+VECTORS, ITEMS, OFFSETS = "vectors.npy", "items.jsonl", "offsets.npy"
+HASHES, ORDER = "hashes.npy", "order.npy"
 
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """n rows.
+    """A segment of n rows.
 
     Attributes:
-        codes: (n, w) what ``quantizer`` made of the vectors.
-        quantizer: Says what the codes stand for.
-        data: The items' JSON lines, bytes or a memory map.
-        offsets: (n + 1,) where each item begins and ends in ``data``.
-        first_id: Row i has the id ``first_id + i``; None if ids were given.
-        hashes: (n,) rising hashes of the ids, empty where ``first_id`` says all.
-        order: (n,) the row of each of ``hashes``.
-        name: Its folder's name, None while it is only in memory.
+        codes: (n, w) codes of the vectors.
+        quantizer: The quantizer of the codes.
+        data: JSON lines of the items, bytes or a memory map.
+        offsets: (n + 1,) offsets of the lines in ``data``.
+        first_id: Row i has the id ``first_id + i``; None if the ids were passed.
+        hashes: (n,) hashes of the ids, rising; empty unless ``first_id`` is None.
+        order: (n,) the row of each hash.
+        name: Name of its folder; None if it is only in memory.
     """
 
     codes: npt.NDArray[Any]
@@ -63,42 +62,42 @@ class Segment:
         payloads: Sequence[Payload],
         first_id: int | None,
     ) -> "Segment":
-        """A segment in memory of n new rows."""
+        """Creates a segment in memory from n new rows."""
         data, offsets = pack_items(ids, texts, payloads)
         hashes, order = _look_up_table(hash_ids(ids) if first_id is None else None)
         return cls(quantizer.transform(vectors), quantizer, data, offsets, first_id, hashes, order)
 
     def item(self, row: int) -> Item:
-        """The item of a row."""
+        """Returns the item of a row."""
         return unpack_item(self.data, self.offsets[row], self.offsets[row + 1])
 
     def vectors(self, rows: Any) -> FloatArray:
-        """What the codes of some rows, a slice or indices, stand for: (m, d) float32."""
+        """Returns the decoded vectors (m, d) float32 of rows, a slice or indices."""
         return self.quantizer.inverse_transform(np.asarray(self.codes[rows]))
 
     def candidates(self, ids: Sequence[Id], hashes: npt.NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
-        """Pairs (place in ``ids``, row) for every id that is here; hashes are those of the ids."""
+        """Yields (position in ``ids``, row) for every id in this segment; ``hashes`` are those of the ids."""
         if self.first_id is not None:
-            for index, name in enumerate(ids):
+            for position, name in enumerate(ids):
                 if not isinstance(name, str) and 0 <= name - self.first_id < len(self):
-                    yield index, name - self.first_id
+                    yield position, name - self.first_id
             return
         first = np.searchsorted(self.hashes, hashes, "left")
         last = np.searchsorted(self.hashes, hashes, "right")
-        for place in np.flatnonzero(last > first).tolist():
-            for position in range(int(first[place]), int(last[place])):
-                row = int(self.order[position])
-                if _same(self.item(row).id, ids[place]):
-                    yield place, row
+        for position in np.flatnonzero(last > first).tolist():
+            for row in self.order[int(first[position]) : int(last[position])].tolist():
+                # Different ids may have the same hash.
+                if self.item(row).id == ids[position]:
+                    yield position, row
 
     def in_codes_of(self, quantizer: Quantizer) -> "Segment":
-        """The same rows, coded by another quantizer."""
+        """Returns a segment of the same rows with the codes of another quantizer."""
         if quantizer.same_as(self.quantizer):
             return self
         return replace(self, codes=quantizer.transform(self.vectors(slice(None))), quantizer=quantizer)
 
     def only(self, rows: npt.NDArray[np.int64]) -> "Segment":
-        """Some rows, rising, as a segment in memory; codes are kept as they are."""
+        """Returns a segment in memory of some rows, in rising order; codes do not change."""
         starts, ends = self.offsets[rows], self.offsets[rows + 1]
         data = b"".join(bytes(self.data[a:b]) for a, b in zip(starts, ends, strict=True))
         offsets = np.concatenate([[0], np.cumsum(ends - starts)]).astype(np.int64)
@@ -106,7 +105,7 @@ class Segment:
         return Segment(np.array(self.codes[rows]), self.quantizer, data, offsets, None, hashes, order)
 
     def write(self, folder: Path) -> None:
-        """Writes the segment's folder, on disk for certain when this returns; its name in the parent is not."""
+        """Writes the folder of the segment durably; the caller syncs the parent folder."""
         folder.mkdir(parents=True)
         arrays = {VECTORS: self.codes, OFFSETS: self.offsets}
         if self.first_id is None:
@@ -120,7 +119,7 @@ class Segment:
 
     @classmethod
     def read(cls, folder: Path, quantizer: Quantizer, first_id: int | None) -> "Segment":
-        """The segment in a folder, memory-mapped."""
+        """Reads the segment in a folder, memory-mapped."""
         codes = np.load(folder / VECTORS, mmap_mode="r")
         offsets = np.load(folder / OFFSETS, mmap_mode="r")
         hashes, order = _look_up_table(None)
@@ -133,7 +132,7 @@ class Segment:
 
 
 def merged(segments: Sequence[Segment]) -> Segment:
-    """Consecutive segments of the same quantizer as one, in memory."""
+    """Returns consecutive segments with the same quantizer as one segment in memory."""
     if len(segments) == 1:
         return segments[0]
     offsets, total = [np.zeros(1, np.int64)], 0
@@ -147,10 +146,9 @@ def merged(segments: Sequence[Segment]) -> Segment:
     hashes, order = _look_up_table(
         None if first_id is not None else np.concatenate([_row_hashes(segment) for segment in segments])
     )
-    return Segment(
-        np.concatenate([segment.codes for segment in segments]), segments[0].quantizer,
-        b"".join(bytes(segment.data) for segment in segments), np.concatenate(offsets), first_id, hashes, order,
-    )  # fmt: skip
+    codes = np.concatenate([segment.codes for segment in segments])
+    data = b"".join(bytes(segment.data) for segment in segments)
+    return Segment(codes, segments[0].quantizer, data, np.concatenate(offsets), first_id, hashes, order)
 
 
 def _row_hashes(segment: Segment) -> npt.NDArray[np.uint64]:
@@ -168,7 +166,3 @@ def _look_up_table(
         return np.zeros(0, np.uint64), np.zeros(0, np.int64)
     order = np.argsort(hashes, kind="stable")
     return hashes[order], order
-
-
-def _same(a: Id, b: Id) -> bool:
-    return type(a) is type(b) and a == b

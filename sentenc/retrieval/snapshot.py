@@ -42,7 +42,7 @@ class Snapshot:
         return len(self.deleted) - int(self.deleted.sum())
 
     def search(self, queries: FloatArray, k: int, kind: str, store: str, effort: int | None = None) -> Scored:
-        """Returns the scores (q, k) and the numbers (q, k) of the k best live rows, best first; k is at most ``n_live``."""
+        """Returns the scores and rows (q, k) of the k best live rows, best first; k is at most ``n_live``."""
         k = min(k, self.n_live)
         if k == 0 or len(queries) == 0:
             return np.zeros((len(queries), k), np.float32), np.zeros((len(queries), k), np.int64)
@@ -103,8 +103,8 @@ class Snapshot:
     def with_segment(self, segment: Segment) -> "Snapshot":
         """Returns a snapshot with the rows of a segment at the end.
 
-        Segments in memory are merged while the previous one has fewer than twice the rows. Their number and the number
-        of times a row is copied thus grow with the logarithm of the rows.
+        Segments in memory are merged while the previous one has fewer than twice the rows. Their number and
+        the number of times a row is copied thus grow with the logarithm of the rows.
         """
         segments = [*self.segments, segment]
         while (
@@ -136,7 +136,7 @@ class Snapshot:
     ) -> Callable[[int | None], float]:
         """Returns a function from the effort of the ANN index to its recall at 10, against exact search.
 
-        The queries are the stored vectors of ``sample`` random rows. The row of a query itself does not count.
+        The queries are the stored vectors of ``sample`` random rows. A query does not count its own row.
         """
         alive = np.flatnonzero(~self.deleted)
         if len(alive) < 2:

@@ -32,7 +32,7 @@ def check_positive(name: str, value: Any) -> int:
 def check_texts(texts: Any) -> list[str] | None:
     """Returns the texts as a list; raises TypeError for a single str, whose items would be letters."""
     if isinstance(texts, str):
-        raise TypeError("texts is str, expected a list of str: one text is [text]")
+        raise TypeError("texts is str, expected a list of str: pass [text] for a single text")
     return None if texts is None else as_text_list(texts)
 
 
@@ -47,11 +47,11 @@ def are_numbers(queries: Any) -> bool:
 def check_vectors(
     name: str, vectors: npt.ArrayLike, dim: int, unit: bool, limit: float = math.inf
 ) -> FloatArray:
-    """Returns a copy of ``vectors`` as (n, dim) float32, of unit length if ``unit`` (zero vectors stay zero).
+    """Returns a copy of ``vectors`` as (n, dim) float32, normalized if ``unit``; zero vectors stay zero.
 
     Raises:
         TypeError: The vectors are not numbers.
-        ValueError: The shape differs, or a value is NaN, infinite, or beyond ``limit``; the message has the index.
+        ValueError: The shape differs, or a value is NaN, infinite or beyond ``limit``; with its index.
     """
     try:
         values = np.array(vectors, np.float32, order="C")
@@ -89,7 +89,11 @@ def check_column(name: str, values: Sequence[Any] | None, count: int) -> Sequenc
 def load_encoder(
     encoder: Encoder | str | os.PathLike[str] | None,
 ) -> tuple[str | None, Encoder | None]:
-    """Returns the name or folder by which :func:`sentenc.load` loads an encoder, if it has one, and the encoder."""
+    """Loads an encoder, unless it is one already.
+
+    Returns:
+        The name or folder by which :func:`sentenc.load` loads it, or None if there is none, and the encoder.
+    """
     if encoder is None or isinstance(encoder, Encoder):
         return _shipped_name(encoder), encoder
     if not isinstance(encoder, str | os.PathLike):
@@ -115,7 +119,7 @@ def stored_dim(encoder: Encoder | None, dim: int | None) -> int:
 
 
 def stored_part(vectors: Any, encoder: Encoder | None, dim: int) -> Any:
-    """Returns the components that an index stores of whole vectors of its encoder, and other vectors unchanged."""
+    """Returns the leading components of vectors of the encoder; other vectors are returned unchanged."""
     if encoder is None or dim == encoder.dim or np.shape(vectors)[-1:] != (encoder.dim,):
         return vectors
     return np.asarray(vectors)[..., :dim]
@@ -137,13 +141,14 @@ def matching_encoder(
         return None
     if loaded.dim < manifest.dim:
         raise IndexMismatchError(
-            f"{folder} contains vectors of {manifest.dim} dimensions, but those of the encoder have {loaded.dim}"
+            f"{folder} has vectors of {manifest.dim} dimensions, but those of the encoder have {loaded.dim}"
         )
     fingerprint = loaded.fingerprint()
     if built is not None and built["fingerprint"] != fingerprint and not force:
         raise IndexMismatchError(
-            f"{folder} was built by {built['model'] or 'an encoder'} with fingerprint {built['fingerprint']}, "
-            f"but this encoder has {fingerprint}: their vectors are not comparable (force=True overrides)"
+            f"{folder} was built by {built['model'] or 'an encoder'} with fingerprint "
+            f"{built['fingerprint']}, but this encoder has {fingerprint}: their vectors are not comparable "
+            "(force=True overrides)"
         )
     return loaded
 

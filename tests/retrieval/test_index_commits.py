@@ -25,7 +25,7 @@ def test_an_index_that_was_replaced_is_not_appended_to(tmp_path):
     other.add(vectors=clustered(5, seed=9))
     shutil.rmtree(tmp_path / "index")
     other.save(tmp_path / "index")  # the same number of commits, and the same names
-    with pytest.raises(IndexLockedError, match="was written to since it was opened"):
+    with pytest.raises(IndexLockedError, match="written to since"):
         held.add(vectors=clustered(1))
     vectors_index(7).save(tmp_path / "index")
     with pytest.raises(IndexLockedError):
@@ -109,9 +109,7 @@ def test_one_writer_at_a_time(tmp_path):
         second.add(vectors=clustered(1))
     assert len(second) == 5
     first.save()
-    with pytest.raises(
-        IndexLockedError, match=r"was written to since it was opened \(commit 2, expected 1\)"
-    ):
+    with pytest.raises(IndexLockedError, match=r"commit 2, expected 1"):
         second.delete([0])
     third = Index.open(tmp_path / "index")
     third.add(vectors=clustered(1))

@@ -99,7 +99,7 @@ def test_saving_elsewhere_copies_and_replaces_only_indexes(tmp_path):
     assert len(Index.open(tmp_path / "a")) == 53
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "precious.txt").write_text("x")
-    with pytest.raises(IndexFormatError, match="exists and is not an index"):
+    with pytest.raises(IndexFormatError, match=r"other .*not .*an index"):
         index.save(tmp_path / "other")
     assert (tmp_path / "other" / "precious.txt").exists()
 
@@ -110,7 +110,7 @@ def test_other_folders_are_left_alone(tmp_path):
     website.mkdir()
     (website / "index.json").write_text("{}")
     (website / "page.html").write_text("x")
-    with pytest.raises(IndexFormatError, match="exists and is not an index"):
+    with pytest.raises(IndexFormatError, match=r"website .*not .*an index"):
         index.save(website)
     assert (website / "page.html").exists()
     index.save(tmp_path / "index")
@@ -193,7 +193,7 @@ def test_a_large_binary_index_is_searched_by_hamming_distance(tmp_path, monkeypa
 
 
 def test_large_saves_make_large_segments(tmp_path, monkeypatch):
-    monkeypatch.setattr(persistence, "_SEGMENT_ROWS", (100, 400))
+    monkeypatch.setattr(persistence, "_MAX_SEGMENT_ROWS_FROM_TO", (100, 400))
     index = Index(dim=16)
     for i in range(20):
         index.add(vectors=clustered(100, seed=i))
@@ -251,13 +251,13 @@ def test_damage_is_named(tmp_path, damage):
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(IndexFormatError, match=f"{damage} does not have the sha256"):
+    with pytest.raises(IndexFormatError, match=f"{damage} .*sha256"):
         Index.open(tmp_path / "index").verify()
     path.write_bytes(content[:-3])
-    with pytest.raises(IndexFormatError, match=f"{damage} has .* bytes, expected"):
+    with pytest.raises(IndexFormatError, match=f"{damage} .*bytes"):
         Index.open(tmp_path / "index")
     path.unlink()
-    with pytest.raises(IndexFormatError, match=f"{damage} cannot be read"):
+    with pytest.raises(IndexFormatError, match=damage):
         Index.open(tmp_path / "index")
 
 
@@ -266,8 +266,8 @@ def test_a_bad_manifest_is_named(tmp_path):
     manifest = tmp_path / "index" / "index.json"
     content = json.loads(manifest.read_text())
     for change, message in [
-        ({"format_version": 99}, "format_version 99, expected 1"),
-        ({"surprise": 1}, r"unexpected: \['surprise'\]"),
+        ({"format_version": 99}, "index.json .*99, expected 1"),
+        ({"surprise": 1}, "index.json .*surprise"),
     ]:
         manifest.write_text(json.dumps(content | change))
         with pytest.raises(IndexFormatError, match=message):

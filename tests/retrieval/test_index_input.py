@@ -38,39 +38,39 @@ def test_str_ids_int_ids_and_automatic_ids():
     assert len(index) == 4
 
 
-def test_bad_input_is_named_and_changes_nothing(encoder):
+def test_invalid_arguments_are_named_and_change_nothing(encoder):
     index = Index(encoder)
     index.add(["dog"])
-    bad = np.zeros((3, encoder.dim), np.float32)
-    bad[1, 2] = np.nan
-    with pytest.raises(ValueError, match=r"vectors\[1\] has NaN or infinity"):
-        index.add(vectors=bad)
-    with pytest.raises(ValueError, match=r"queries\[1\] has NaN"):
-        index.search(bad)
-    with pytest.raises(ValueError, match=r"queries has shape \(1, 7\), expected \(n, 24\)"):
+    with_nan = np.zeros((3, encoder.dim), np.float32)
+    with_nan[1, 2] = np.nan
+    with pytest.raises(ValueError, match=r"vectors\[1\] .*NaN"):
+        index.add(vectors=with_nan)
+    with pytest.raises(ValueError, match=r"queries\[1\] .*NaN"):
+        index.search(with_nan)
+    with pytest.raises(ValueError, match=r"queries .*\(1, 7\), .*24"):
         index.search(np.zeros(7))
-    with pytest.raises(TypeError, match=r"texts\[1\] is NoneType \(None\), expected str"):
+    with pytest.raises(TypeError, match=r"texts\[1\] is NoneType"):
         index.add(["cat", None])
-    with pytest.raises(TypeError, match=r"payloads\[0\] is str, expected a dict or None"):
+    with pytest.raises(TypeError, match=r"payloads\[0\] is str"):
         index.add(["cat"], payloads=["x"])
     with pytest.raises(TypeError, match=r"payloads\[0\] is not JSON"):
         index.add(["cat"], payloads=[{"x": object()}])
     with pytest.raises(ValueError, match=r"payloads\[0\] is not JSON"):
         index.add(["cat"], payloads=[{"x": float("nan")}])
-    with pytest.raises(ValueError, match="2 payloads for 1 items"):
+    with pytest.raises(ValueError, match=r"2 payloads .*1 item"):
         index.add(["cat"], payloads=[None, None])
-    with pytest.raises(ValueError, match="1 ids for 2 items"):
+    with pytest.raises(ValueError, match=r"1 ids .*2 items"):
         index.add(["cat", "dog"], ids=[5])
     with pytest.raises(TypeError, match=r"ids\[0\] is float \(1.5\)"):
         index.add(["cat"], ids=[1.5])
-    with pytest.raises(ValueError, match="1 texts for 3 vectors"):
+    with pytest.raises(ValueError, match=r"1 texts .*3 vectors"):
         index.add(["cat"], vectors=np.zeros((3, encoder.dim)))
     with pytest.raises(ValueError, match="pass texts"):
         index.add()
     for k in (0, -1, 2.0, True, None):
         with pytest.raises(ValueError, match="expected an integer of"):
             index.search("dog", k)
-    with pytest.raises(KeyError, match="no item has the id 'zebra'"):
+    with pytest.raises(KeyError, match="zebra"):
         index.get(["zebra"])
     assert len(index) == 1
     assert index.add(["cat"]) == [1]
@@ -78,13 +78,13 @@ def test_bad_input_is_named_and_changes_nothing(encoder):
 
 def test_a_single_str_is_refused(encoder):
     index = Index(encoder)
-    with pytest.raises(TypeError, match="texts is str, expected a list of str"):
+    with pytest.raises(TypeError, match="texts is str"):
         index.add("dog")
     index.add(["dog", "cat"], ids=["a", "b"])
     with pytest.raises(TypeError, match="texts is str"):
         index.update(["a"], "dog")
     for call in (index.delete, index.get):
-        with pytest.raises(TypeError, match="ids is str, expected a list of int or str"):
+        with pytest.raises(TypeError, match="ids is str"):
             call("ab")
         with pytest.raises(TypeError, match=r"ids is int \(17\)"):
             call(17)
@@ -106,14 +106,14 @@ def test_membership_and_stored_vectors(encoder):
     assert index.search(np.array([3e38, 3e38]), 1)[0].score == pytest.approx(0.7 * 2**0.5, abs=1e-3)
 
 
-def test_float16_has_a_limit():
+def test_numbers_beyond_float16_are_named():
     index = Index(dim=2, metric="dot", store="float16")
-    with pytest.raises(ValueError, match=r"vectors\[1\] has a number beyond 65504"):
+    with pytest.raises(ValueError, match=r"vectors\[1\] .*65504"):
         index.add(vectors=[[1.0, 2.0], [70000.0, 0.0]])
     assert len(index) == 0
 
 
-def test_colliding_hashes_of_ids(monkeypatch):
+def test_ids_with_equal_hashes_are_different(monkeypatch):
     from sentenc.retrieval import segments, snapshot
 
     for module in (snapshot, segments):
@@ -126,14 +126,14 @@ def test_colliding_hashes_of_ids(monkeypatch):
     assert "b" not in index
 
 
-def test_bad_settings_are_named():
+def test_invalid_settings_are_named():
     for options, message in [
-        ({"dim": 4, "metric": "l2"}, "metric is 'l2', expected one of cosine, dot"),
+        ({"dim": 4, "metric": "l2"}, "metric is 'l2', .*cosine, dot"),
         ({"dim": 4, "kind": "lsh"}, "kind is 'lsh'"),
         ({"dim": 4, "store": "int4"}, "store is 'int4'"),
         ({"dim": 0}, "dim is 0"),
         ({}, "encoder or dim"),
-        ({"encoder": make_cse(), "dim": 25}, "dim is 25, expected at most the encoder's 24"),
+        ({"encoder": make_cse(), "dim": 25}, "dim is 25, .*24"),
     ]:
         with pytest.raises(ValueError, match=message):
             Index(**options)
@@ -149,21 +149,21 @@ def test_bad_settings_are_named():
         index.save()
 
 
-def test_another_encoder_is_refused(tmp_path, encoder):
+def test_an_index_of_another_encoder_is_not_opened(tmp_path, encoder):
     index = Index(encoder)
     index.add(["dog"])
     index.save(tmp_path / "index")
     other = make_cse(num_filters=4)
-    with pytest.raises(IndexMismatchError, match="their vectors are not comparable"):
+    with pytest.raises(IndexMismatchError, match="not comparable"):
         Index.open(tmp_path / "index", other)
     assert Index.open(tmp_path / "index", other, force=True).search("dog", 1)[0].id == 0
-    with pytest.raises(IndexMismatchError, match="vectors of 24 dimensions"):
+    with pytest.raises(IndexMismatchError, match=r" 24 .*8"):
         Index.open(tmp_path / "index", make_cse(embedding_dim=8), force=True)
     assert Index.open(tmp_path / "index", encoder).search("dog", 1)[0].text == "dog"
     assert Index.open(tmp_path / "index").search(encoder.encode("dog"), 1)[0].text == "dog"
 
 
-def test_the_sentence_vector_alone_is_kept():
+def test_only_the_leading_components_are_stored():
     encoder = make_cse(combine="both", average_dim=8)
     assert encoder.dim > encoder.similarity_dim == 24
     index = Index(encoder)

@@ -8,7 +8,7 @@ from sentenc.retrieval import BinaryQuantizer, Int8Quantizer
 from sentenc.retrieval.exact_search import best_first
 
 
-def test_int8_is_off_by_half_a_step_at_most():
+def test_int8_error_is_at_most_half_a_step():
     rng = np.random.default_rng(0)
     x = (rng.normal(size=(500, 7)) * [1, 2, 3, 0.01, 100, 1, 1] + [0, 5, 0, 0, 0, -3, 0]).astype(np.float32)
     quantizer = Int8Quantizer.fit(x)
@@ -46,17 +46,17 @@ def test_binary_by_hand():
     assert BinaryQuantizer(*quantizer.to_array()).transform([[4.0, 10.0]]).tolist() == [[0b11000000]]
 
 
-def test_bad_samples_and_shapes_are_named():
-    with pytest.raises(ValueError, match=r"shape \(0, 3\), expected \(n, d\)"):
+def test_invalid_samples_and_shapes_are_named():
+    with pytest.raises(ValueError, match=r"sample .*\(0, 3\)"):
         Int8Quantizer.fit(np.zeros((0, 3)))
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match=r"sample .*finite"):
         BinaryQuantizer.fit([[np.nan]])
-    with pytest.raises(ValueError, match=r"shape \(1, 2\), expected \(n, 3\)"):
+    with pytest.raises(ValueError, match=r"vectors .*\(1, 2\), .*3"):
         Int8Quantizer.fit(np.ones((2, 3))).transform(np.ones((1, 2)))
 
 
 @pytest.mark.parametrize("k", [1, 3, 50])
-def test_heaps_keep_the_best_in_any_blocking(k):
+def test_heaps_keep_the_best_whatever_the_block_size(k):
     rng = np.random.default_rng(k)
     scores = rng.integers(0, 6, size=(4, 40)).astype(np.float32)  # many ties
     deleted = rng.random(40) < 0.2
