@@ -174,7 +174,7 @@ def test_loss_terms_that_do_not_fit_are_refused(tmp_path):
     without_targets = LossTerm(name="a", loss=distill.loss, batches=stream(1))
     for loss_terms, message in (
         ([], "loss_terms is empty"),
-        ([without_targets], "targets of loss term"),
+        ([without_targets], "loss term a has no targets"),
         ([distill, distill], "different names"),
         (
             [distill, LossTerm(name="b", loss=distill.loss, batches=stream(1), targets=teacher)],
