@@ -12,8 +12,8 @@ from sentenc.tokenization.tokenizer import Tokenizer
 from tests.support.models import make_cse, wordpiece_spec
 
 SENTENCE = "a man is playing the guitar in the park and she plays an instrument by the market"
-# Texts with no token, with fewer tokens than a window, with one window, and with more windows than the 32 whose
-# sum is computed in 16 bits.
+# Texts with no token, with fewer tokens than a window, with one window, and with more windows than the 32
+# whose sum is computed in 16 bits.
 LENGTHS = (0, 1, 2, 3, 31, 32, 33, 34, 35, 64, 66, 67, 150)
 TEXTS = [" ".join(itertools.islice(itertools.cycle(SENTENCE.split()), n)) for n in LENGTHS]
 # A power of two: every product with it, and every sum below, is exact in float32.

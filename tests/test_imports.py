@@ -1,7 +1,7 @@
 """The import rule: every package is on a floor, imports only go down, and there are no import circles.
 
-Every import counts: at the top of a module, inside a function and under ``TYPE_CHECKING``. An import inside a function
-saves start-up time, or waits for an optional package. It is never there to get around a circle.
+Every import counts: at the top of a module, inside a function and under ``TYPE_CHECKING``. An import inside a
+function saves start-up time, or waits for an optional package. It is never there to get around a circle.
 """
 
 import ast
@@ -15,8 +15,8 @@ import sentenc
 
 PACKAGE = Path(sentenc.__file__).parent
 
-# The floors from the bottom to the top. A module may import its own unit and every floor below, but no other unit
-# on its own floor. The empty name is the package itself: ``import sentenc``.
+# The floors from the bottom to the top. A module may import its own unit and every floor below, but no other
+# unit on its own floor. The empty name is the package itself: ``import sentenc``.
 FLOORS = [
     ["errors", "_version"],
     ["validation", "threads", "texts", "metrics", "figures", "collections"],

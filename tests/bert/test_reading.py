@@ -50,7 +50,7 @@ def set_modules(folder, *kinds, **options):
 
 
 def published(folder, *, suffix="bin", gamma=True, prefix="bert."):
-    """The layout of published TinyBERT checkpoints: no model_type, heads outside "bert.", and vocab.txt alone."""
+    """Writes the layout of published TinyBERTs: no model_type, heads outside "bert.", and only vocab.txt."""
     torch = pytest.importorskip("torch")
     for name in ("1_Pooling", "2_Normalize"):
         shutil.rmtree(folder / name)
@@ -82,8 +82,8 @@ def published(folder, *, suffix="bin", gamma=True, prefix="bert."):
                 "LayerNorm.bias", "LayerNorm.beta"
             )
         state[prefix + name] = value
-    for name in ("cls.predictions.bias", "cls.seq_relationship.weight", "fit_dense.weight", "fit_denses.0.bias",
-                 f"{prefix}pooler.dense.weight", f"{prefix}pooler.dense.bias"):  # fmt: skip
+    for name in ("cls.predictions.bias", "cls.seq_relationship.weight", "fit_dense.weight",
+                 "fit_denses.0.bias", f"{prefix}pooler.dense.weight", f"{prefix}pooler.dense.bias"):  # fmt: skip
         state[name] = np.ones((4, 4), np.float32)
     (folder / "model.safetensors").unlink()
     tensors = {name: torch.from_numpy(value) for name, value in state.items()}
@@ -272,30 +272,40 @@ def new_token(spec):
 
 AS_FILED = {"tokenizer_class": "PreTrainedTokenizerFast"}
 REFUSALS = {
-    "other model": (lambda f: change(f / "config.json", model_type="mpnet"), "model_type 'mpnet', expected 'bert'"),
-    "relative": (lambda f: change(f / "config.json", position_embedding_type="relative_key"), "'relative_key'"),
+    "other model": (lambda f: change(f / "config.json", model_type="mpnet"),
+                    "model_type 'mpnet', expected 'bert'"),
+    "relative": (lambda f: change(f / "config.json", position_embedding_type="relative_key"),
+                 "'relative_key'"),
     "decoder": (lambda f: change(f / "config.json", is_decoder=True), "is_decoder True"),
     "activation": (lambda f: change(f / "config.json", hidden_act="gelu_new"), "hidden_act is 'gelu_new'"),
     "no shape": (lambda f: change(f / "config.json", hidden_size=...), "lacks hidden_size"),
-    "heads": (lambda f: change(f / "config.json", num_attention_heads=5), "a multiple of num_attention_heads"),
+    "heads": (lambda f: change(f / "config.json", num_attention_heads=5),
+              "a multiple of num_attention_heads"),
     "cls pooling": (pools_by("cls"), "pools by cls, expected mean pooling"),
     "two poolings": (pools_by("mean", "max"), "pools by mean, max, expected"),
     "no pooling": (pools_by(), "pools by nothing, expected"),
-    "prompt": (lambda f: change(f / "config_sentence_transformers.json", prompts={"q": "find: "}, default_prompt_name="q"),
+    "prompt": (lambda f: change(f / "config_sentence_transformers.json",
+                        prompts={"q": "find: "}, default_prompt_name="q"),
                "the default prompt 'q', expected none"),
-    "shortened": (lambda f: change(f / "config_sentence_transformers.json", truncate_dim=8), "truncate_dim 8"),
-    "other modules": (lambda f: set_modules(f, "Transformer", "Pooling", "LayerNorm"), "Transformer, Pooling, LayerNorm, exp"),
-    "foreign module": (lambda f: set_modules(f, "Transformer", "Pooling", package="mine"), "mine.Transformer, mine.Pooling"),
+    "shortened": (lambda f: change(f / "config_sentence_transformers.json", truncate_dim=8),
+                  "truncate_dim 8"),
+    "other modules": (lambda f: set_modules(f, "Transformer", "Pooling", "LayerNorm"),
+                      "Transformer, Pooling, LayerNorm, exp"),
+    "foreign module": (lambda f: set_modules(f, "Transformer", "Pooling", package="mine"),
+                       "mine.Transformer, mine.Pooling"),
     "no modules": (lambda f: set_modules(f), "has the modules none, expected"),
     "setting": (lambda f: change(f / "sentence_bert_config.json", query_length=4), "query_length 4"),
     "bias": (with_dense(bias=True), "has bias True and activation Identity, expected a Dense without either"),
     "tanh": (with_dense(activation_function="torch.nn.modules.activation.Tanh"), "activation Tanh"),
     "narrow": (with_dense(), r"linear.weight of shape \(8, 24\), expected a square matrix"),
-    "tokenizer": (edit_tokenizer(lambda _: None, tokenizer_class="BertJapaneseTokenizer"), "'BertJapaneseTokenizer'"),
-    "no special tokens": (edit_tokenizer(lambda s: s.update(post_processor=None), **AS_FILED), r"puts \[\] around a text"),
+    "tokenizer": (edit_tokenizer(lambda _: None, tokenizer_class="BertJapaneseTokenizer"),
+                  "'BertJapaneseTokenizer'"),
+    "no special tokens": (edit_tokenizer(lambda s: s.update(post_processor=None), **AS_FILED),
+                          r"puts \[\] around a text"),
     "other names": (edit_tokenizer(lambda _: None, cls_token="<s>"), r"cls_token '<s>', expected '\[CLS\]'"),
     "added token": (edit_tokenizer(new_token), "the added token 'covid'"),
-    "normalizer": (edit_tokenizer(lambda s: s.update(normalizer={"type": "NFC"}), **AS_FILED), "normalizer of type NFC"),
+    "normalizer": (edit_tokenizer(lambda s: s.update(normalizer={"type": "NFC"}), **AS_FILED),
+                   "normalizer of type NFC"),
     "extra weight": (extra_weight, "weights that no BERT has: encoder.layer.0.adapter.weight"),
     "shards": (sharded, "its weights in several files"),
 }  # fmt: skip
@@ -362,8 +372,10 @@ DAMAGES = {
     "module": (lambda f: (f / "modules.json").write_text('[{"type": 1}]'), "the module {'type': 1}"),
     "no pooling": (lambda f: shutil.rmtree(f / "1_Pooling"), "cannot be read"),
     "compute": (lambda f: change(f / "config.json", sentenc_compute="int4"), "sentenc_compute 'int4'"),
-    "length": (lambda f: change(f / "sentence_bert_config.json", max_seq_length="long"), "max_seq_length 'long'"),
-    "vocab": (lambda f: (f / "tokenizer.json").unlink() or (f / "vocab.txt").write_bytes(b"\xff"), "cannot be read"),
+    "length": (lambda f: change(f / "sentence_bert_config.json", max_seq_length="long"),
+               "max_seq_length 'long'"),
+    "vocab": (lambda f: (f / "tokenizer.json").unlink() or (f / "vocab.txt").write_bytes(b"\xff"),
+              "cannot be read"),
 }  # fmt: skip
 
 

@@ -287,9 +287,8 @@ def test_no_other_folder_is_replaced(fit, data, tmp_path):
 def test_without_matplotlib_it_fails_before_it_fits(fit, data, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     _, err = fit(data, code=1)
-    assert err == (
-        "drawing a report needs the package 'matplotlib', which is not installed: pip install \"sentenc[downstream]\""
-    )
+    assert "'matplotlib'" in err
+    assert "sentenc[downstream]" in err
     fit(data, "--test-fraction", 0)
 
 

@@ -1,4 +1,4 @@
-"""A full disk is reported as such, with the path. A limit on the size of files takes the place of a full disk."""
+"""A full disk is reported with the path. The tests limit the size of files instead of filling a disk."""
 
 import errno
 import re

@@ -51,7 +51,7 @@ def test_words_become_a_word_level_tokenizer():
     start = init_from_words(
         some_vectors(["The", "dog", "crème", "the", "New_York", ".", "the."], [9, 5, 4, 3, 2, 1, 1])
     )
-    # "The" is the first spelling of "the". The splitter divides "New_York" and "the.", so they occur in no text.
+    # The splitter divides "New_York" and "the.", so they occur in no text. "The" is the first form of "the".
     assert start.tokenizer.vocabulary == {"the": 0, "dog": 1, "crème": 2, ".": 3}
     assert start.embeddings[:, 0].tolist() == [0, 3, 6, 15]
     np.testing.assert_allclose(start.log_weights, sif_log_weights(np.array([9, 5, 4, 1])))

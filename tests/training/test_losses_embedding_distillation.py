@@ -58,7 +58,8 @@ def test_sharp_distributions_stay_finite():
     student = (-10 * TEACHER).requires_grad_()
     loss = embedding_distillation_loss(student, TEACHER, 0.001)
     loss.backward()
-    # In row i, the teacher's logit of i exceeds the other by 1000; the student's is 1000 below. The cosine is -1.
+    # In row i, the teacher's logit of i exceeds the other by 1000, and the student's is 1000
+    # below. The cosine is -1.
     assert loss.item() == pytest.approx(1000 + 2, rel=1e-5)
     assert student.grad.isfinite().all()
 

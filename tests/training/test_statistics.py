@@ -1,4 +1,4 @@
-"""Statistics of a corpus: the same numbers and texts as separate passes would give, in one pass that is cached."""
+"""Statistics of a corpus: one cached pass returns the same numbers and texts as separate passes."""
 
 from itertools import islice
 

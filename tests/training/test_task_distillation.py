@@ -185,7 +185,9 @@ def test_scores_are_learned_from_the_original_examples(folder, tmp_path):
 def test_gold_labels_with_random_initialization(folder, tmp_path):
     config = settings(
         folder, tmp_path, student={"init": "random", "config": {"num_hidden_layers": 1}},
-        prediction={"epochs": 12, "learning_rate": 1e-2, "batch_size": 8, "targets": "gold", "evaluations": 2},
+        prediction={
+            "epochs": 12, "learning_rate": 1e-2, "batch_size": 8, "targets": "gold", "evaluations": 2,
+        },
     )  # fmt: skip
     assert task_metadata(run(config))["scores"]["student"] > 80
 
@@ -213,8 +215,8 @@ def test_layers_of_the_teacher_with_its_classifier(folder, tmp_path):
 
 def test_the_time_is_divided_by_the_examples_that_phases_see(folder, tmp_path):
     config = settings(
-        folder, tmp_path, teacher={"model": "base", "finetune": FINETUNE | {"epochs": 3}}, augmentation=AUGMENTATION,
-        intermediate={"epochs": 4}, prediction={"epochs": 2, "max_minutes": 0.5},
+        folder, tmp_path, teacher={"model": "base", "finetune": FINETUNE | {"epochs": 3}},
+        augmentation=AUGMENTATION, intermediate={"epochs": 4}, prediction={"epochs": 2, "max_minutes": 0.5},
     )  # fmt: skip
     train = read_task_data(config.task.train, config.task)
 

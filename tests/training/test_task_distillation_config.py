@@ -42,8 +42,8 @@ def test_example_names_every_key():
     from sentenc.training.config import task_distillation as task_config
 
     text = EXAMPLE.read_text(encoding="utf-8")
-    for kind in ("TaskConfig", "PhaseConfig", "IntermediateConfig", "PredictionConfig", "TaskTeacherConfig",
-                 "TaskStudentConfig", "AugmentationConfig"):  # fmt: skip
+    kinds = "Task Phase Intermediate Prediction TaskTeacher TaskStudent Augmentation"
+    for kind in (f"{name}Config" for name in kinds.split()):
         for item in fields(getattr(task_config, kind)):
             assert f"{item.name} =" in text or f"[teacher.{item.name}]" in text, item.name
 

@@ -346,8 +346,8 @@ def test_a_run_reads_the_corpus_once_for_its_statistics(folder, monkeypatch):
     changes = ["student.vocabulary=200", "losses.0.space='principal'", "training.epochs=1", "work='counted'"]
     arguments = [argument for change in changes for argument in ("--set", change)]
     assert train(folder, *arguments).exit_code == 0
-    # For the teacher's embeddings, the statistics and the training. Token counts, axes, the number of examples and
-    # the texts of the rotation come from one pass.
+    # For the teacher's embeddings, the statistics and the training. Token counts, axes, the number of
+    # examples and the texts of the rotation come from one pass.
     assert seen.count((1, 3, 0)) == 3
     seen.clear()
     assert train(folder, *arguments).exit_code == 0

@@ -1,4 +1,4 @@
-"""Chromium on the page of an application. Skipped if Chromium, playwright or the server's packages are missing."""
+"""Chromium on the page of an application. Skipped without Chromium, playwright or the server's packages."""
 
 import shutil
 import socket
@@ -94,7 +94,7 @@ def browser():
 
 @pytest.fixture
 def open_page(browser):
-    """Opens a page in a new context; checks in the end for errors in the console and requests to other servers."""
+    """Opens a page in a new context. In the end, checks for console errors and requests to other servers."""
     opened = []
 
     def open_at(url, expect=(), **options):
