@@ -3,11 +3,11 @@
     python benchmarks/ablation.py --data FOLDER --pairs FILE.tsv.xz ... --sentences FILE --work FOLDER \
         [--steps 400] [--minutes-a-cell 2] [--transfer MR,SUBJ,TREC] [--seeds 1]
 
-Every cell is one model: CSE as released by its authors (Jiao, Wang, Feng, COLING 2018), which only sums n-gram
-features, or a word average plus n-gram features. Cells differ in the widths of the n-grams and in whether they are
-linear. All start from the same word vectors (word2vec, trained once on --sentences) and are trained on the same pairs
-with the loss of the paper. Writes JSON, table and plot to ``results/ablation/`` after every cell. The same call
-resumes an interrupted run.
+Every cell is one model: CSE as released by its authors (Jiao, Wang, Feng, COLING 2018), which only sums
+n-gram features, or a word average plus n-gram features. Cells differ in the widths of the n-grams and in
+whether they are linear. All start from the same word vectors (word2vec, trained once on --sentences) and are
+trained on the same pairs with the loss of the paper. Writes JSON, table and plot to ``results/ablation/``
+after every cell. The same call resumes an interrupted run.
 """
 
 import argparse
@@ -60,7 +60,7 @@ class PairsInMemory:
 
 
 def word_vectors(sentences: Path, dim: int, work: Path) -> tuple[WordVectors, str]:
-    """Trains word2vec on the sentences, once. Returns the vectors, and a hash of the sentences and settings."""
+    """Trains word2vec on the sentences once. Returns the vectors, and a hash of sentences and settings."""
     settings = json.dumps([dim, MIN_COUNT, WORD_EPOCHS]).encode()
     stamp = hashlib.sha256(sentences.read_bytes() + settings).hexdigest()[:16]
     path = work / f"words-{stamp}.npz"

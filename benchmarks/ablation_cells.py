@@ -65,7 +65,7 @@ def grid() -> list[Cell]:
         *(Cell(form, widest, phi) for form in forms for phi in phis),
         *(Cell(form, widest, "relu", scramble=0.0) for form in forms),
         *(Cell(form, widths, phi) for form in forms for widths in narrower[form] for phi in phis),
-        # Linear n-grams are almost independent of the word order. These cells show that scrambling costs nothing.
+        # Linear n-grams hardly depend on the word order. These cells show that scrambling costs nothing.
         *(Cell(form, widest, "identity", scramble=0.0) for form in forms),
     ]
 

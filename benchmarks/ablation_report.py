@@ -10,8 +10,8 @@ from sentenc.evaluation.senteval_tasks import STS, TRANSFER
 from sentenc.figures import BLACK, BLUE, ORANGE, new_figure, save_figure
 
 YEARS = ("STS12", "STS13", "STS14", "STS15", "STS16")
-# A penalized classifier depends on the norm of its inputs, and sums have larger norms than means. The vectors of each
-# cell are therefore scaled by one number to this root mean square norm, which is that of cse-en.
+# A penalized classifier depends on the norm of its inputs, and sums have larger norms than means. The vectors
+# of each cell are therefore scaled by one number to this root mean square norm, which is that of cse-en.
 NORM = 3.0
 # Values of the paper that differ from the library's defaults.
 MARGIN, DROPOUT, L2_SP = 0.6, 0.1, 1e-6
@@ -123,7 +123,8 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def _mark(panel: Any, row: int, cell: Cell, gains: list[float]) -> None:
-    # The shapes distinguish cells in a grayscale print. The marks of a row are shifted, so that all are visible.
+    # The shapes distinguish cells in a grayscale print. The marks of a row are shifted, so that all are
+    # visible.
     color, shape, shift = (BLUE, "o", -0.1) if cell.phi == "identity" else (ORANGE, "s", 0.1)
     label = {"identity": "linear", "relu": "relu"}[cell.phi] + ("" if cell.scramble else ", not scrambled")
     if cell.form == "untrained":

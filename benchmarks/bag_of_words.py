@@ -1,8 +1,8 @@
 """Evaluates TF-IDF of words and word pairs with logistic regression, by the same protocols as an encoder.
 
-The features are sparse, with one column per word or word pair, so the probe runs fold by fold in scikit-learn.
-The vocabulary and the weights come from the training part of a task, without its labels. A task without a
-training part supplies all of its texts.
+The features are sparse, with one column per word or word pair, so the probe runs fold by fold in
+scikit-learn. The vocabulary and the weights come from the training part of a task, without its labels. A task
+without a training part supplies all of its texts.
 """
 
 import time

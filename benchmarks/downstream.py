@@ -4,13 +4,14 @@
         [--fractions 0.01,0.1,1] [--seeds 5]
     python benchmarks/downstream.py --data FOLDER --work FOLDER --fit-time
 
-Tasks: SST2, TREC, MR, banking77 (accuracy), SICK-E (accuracy), SICK-R (Pearson). Every system is trained on the same
-1 %, 10 % and all of the training data. A seed draws the subset and everything else that a system draws; it is the same
-for all systems. All choices are made on training data, and test sets are only scored. MR has no test set, so that a
-fixed fifth of it is used. Writes JSON, table and plot to ``results/downstream/`` after every cell. The same call
-resumes an interrupted run.
+Tasks: SST2, TREC, MR, banking77 (accuracy), SICK-E (accuracy), SICK-R (Pearson). Every system is trained on
+the same 1 %, 10 % and all of the training data. A seed draws the subset and everything else that a system
+draws; it is the same for all systems. All choices are made on training data, and test sets are only scored.
+MR has no test set, so that a fixed fifth of it is used. Writes JSON, table and plot to
+``results/downstream/`` after every cell. The same call resumes an interrupted run.
 
-``--fit-time`` measures only the head, on 10,000 texts of banking77, with all cores and including the encoding.
+``--fit-time`` measures only the head, on 10,000 texts of banking77, with all cores and including the
+encoding.
 """
 
 import argparse
@@ -40,7 +41,8 @@ FOLDER = machine.RESULTS / "downstream"
 MR_TEST, MR_SEED = 0.2, 0
 # Number of texts on which the speed of an encoder with stored vectors is measured.
 SPEED_SAMPLE = 256
-# End-to-end fine-tuning: the least number of steps, and the least number of steps without progress before it ends.
+# End-to-end fine-tuning: the least number of steps, and the least number of steps without progress before it
+# ends.
 MIN_STEPS, MIN_PATIENCE = 600, 100
 # Regularization strengths on TF-IDF; the best one on a tenth of the training data is used.
 STRENGTHS = (0.25, 1.0, 4.0, 16.0, 64.0, 256.0)

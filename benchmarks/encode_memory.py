@@ -2,8 +2,9 @@
 
     python benchmarks/encode_memory.py
 
-Each way runs in a fresh process: sentenc and model2vec with the output in memory, sentenc into a memory-mapped file,
-and sentenc by ``encode_iter`` from a generator, where neither the texts nor the output are in memory.
+Each way runs in a fresh process: sentenc and model2vec with the output in memory, sentenc into a
+memory-mapped file, and sentenc by ``encode_iter`` from a generator, where neither the texts nor the output
+are in memory.
 """
 
 import argparse

@@ -2,10 +2,10 @@
 
     python benchmarks/encode_speed.py [--texts FILE --source NAME]
 
-The other encoders are model2vec with the vocabulary and dimension of cse-en, wordllama, the mean of gensim word
-vectors, and all-MiniLM-L6-v2 in sentence-transformers. In several rounds all of them encode the same sentences in
-turn, and medians are reported. Each number of threads has a process of its own, because rayon and OpenMP read the
-number at their start.
+The other encoders are model2vec with the vocabulary and dimension of cse-en, wordllama, the mean of gensim
+word vectors, and all-MiniLM-L6-v2 in sentence-transformers. In several rounds all of them encode the same
+sentences in turn, and medians are reported. Each number of threads has a process of its own, because rayon
+and OpenMP read the number at their start.
 """
 
 import argparse
@@ -114,7 +114,7 @@ def _listed(texts):
 
 
 def run(encode, texts: list[str], size: int | None) -> tuple[float, float]:
-    """Returns the wall and CPU seconds of encoding all texts in calls of ``size`` texts; None: in one call."""
+    """Returns the wall and CPU seconds of encoding all texts in calls of ``size`` texts, or in one call."""
     wall, cpu = time.perf_counter(), time.process_time()
     if size is None:
         encode(texts)

@@ -2,8 +2,8 @@
 
     python benchmarks/index_memory.py --texts FILE [--sizes 100000,1000000,2000000] [--store int8]
 
-FILE contains one sentence per line. Each size indexes that number of lines from its beginning, by the command line.
-The anonymous memory of the process is sampled, so that mapped files do not count.
+FILE contains one sentence per line. Each size indexes that number of lines from its beginning, by the command
+line. The anonymous memory of the process is sampled, so that mapped files do not count.
 """
 
 import argparse

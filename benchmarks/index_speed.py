@@ -1,12 +1,12 @@
-"""Measures the index at several sizes: build time, memory, size on disk, and queries per second against recall.
+"""Measures the index at several sizes: build time, memory, size on disk, and speed against recall.
 
     python benchmarks/index_speed.py --texts FILE [--sizes 100000,1000000] [--model cse-en]
 
 FILE contains one sentence per line. The first 1,000 lines are the queries, and the rest is indexed. All
-configurations use the same vectors, one after the other, each in a process of its own. Memory is the anonymous memory
-of the process beyond its input, without mapped files. For comparison, the flat index and the graph of FAISS are
-measured on the same vectors with FAISS's own calls. They store neither ids, texts nor payloads, and have no exact
-scores and no deletions.
+configurations use the same vectors, one after the other, each in a process of its own. Memory is the
+anonymous memory of the process beyond its input, without mapped files. For comparison, the flat index and the
+graph of FAISS are measured on the same vectors with FAISS's own calls. They store neither ids, texts nor
+payloads, and have no exact scores and no deletions.
 """
 
 import argparse

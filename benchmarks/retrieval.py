@@ -1,11 +1,11 @@
-"""Measures retrieval quality on a BEIR data set (scifact): the index with several encoders, BM25, and hybrids.
+"""Measures retrieval quality on a BEIR data set (scifact): several encoders, BM25, and hybrids.
 
     python benchmarks/retrieval.py --data FOLDER [--models cse-en] [--baselines minilm,model2vec,bm25]
 
-FOLDER has BEIR's layout: ``corpus.jsonl``, ``queries.jsonl``, ``qrels/test.tsv``. A document is its title and its
-text. nDCG at 10 and recall at 100 are defined as in BEIR: gains are the judgments, unjudged documents have no gain,
-and the mean is over the judged queries. A hybrid is the reciprocal rank fusion (Cormack et al. 2009, k = 60) of the
-first 100 documents of BM25 and of the encoder. Nothing is tuned.
+FOLDER has BEIR's layout: ``corpus.jsonl``, ``queries.jsonl``, ``qrels/test.tsv``. A document is its title and
+its text. nDCG at 10 and recall at 100 are defined as in BEIR: gains are the judgments, unjudged documents
+have no gain, and the mean is over the judged queries. A hybrid is the reciprocal rank fusion (Cormack et al.
+2009, k = 60) of the first 100 documents of BM25 and of the encoder. Nothing is tuned.
 """
 
 import argparse
@@ -103,7 +103,7 @@ def by_bm25(documents: dict[str, str], queries: dict[str, str]) -> tuple[Run, di
 
 
 def quiet(encoder: Any) -> Callable[[list[str]], np.ndarray]:
-    """Returns an encoder as a function that cuts long documents without a warning, as the other systems do."""
+    """Returns an encoder as a function that cuts long documents silently, as the other systems do."""
     if not isinstance(encoder, Encoder):
         return encoder
     return lambda texts: encoder.encode(texts, on_overflow="ignore")
@@ -112,7 +112,7 @@ def quiet(encoder: Any) -> Callable[[list[str]], np.ndarray]:
 def retrieval_systems(
     arguments: argparse.Namespace, documents: dict[str, str], queries: dict[str, str]
 ) -> dict[str, Callable[[], tuple[Run, dict[str, float]]]]:
-    """Returns a function for each system that retrieves and returns its run and its seconds; BM25 is the last."""
+    """Returns a function for each system that returns its run and its seconds. BM25 is the last system."""
     baselines = arguments.baselines.split(",")
     systems: dict[str, Callable[[], tuple[Run, dict[str, float]]]] = {}
     for model in arguments.models.split(","):

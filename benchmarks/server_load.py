@@ -1,10 +1,11 @@
-"""Measures ``sentenc serve cse-en`` under load from a second process: throughput, latency, correctness, overload.
+"""Measures ``sentenc serve cse-en`` under load from a second process: throughput, latency and errors.
 
     python benchmarks/server_load.py [--requests 100000]
 
-Clients keep their connections and send the next request when the previous one is answered (a closed loop). Every
-response is compared, byte by byte, with the vectors that an encoder in the client's process computes for the same
-texts. No two texts of the load have the same vector, so that a response to the wrong client is detected.
+Clients keep their connections and send the next request when the previous one is answered (a closed loop).
+Every response is compared, byte by byte, with the vectors that an encoder in the client's process computes
+for the same texts. No two texts of the load have the same vector, so that a response to the wrong client is
+detected.
 """
 
 import argparse

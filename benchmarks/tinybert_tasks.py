@@ -12,13 +12,13 @@ Each task has five cells, which are scored on its development set:
 - no intermediate: the same without the losses of the layers;
 - from scratch: the student's shape with random weights, trained on the labels for as many steps as "full".
 
-This is the ablation of the paper (Jiao et al. 2020, tables 2 and 7) with fewer examples and copies, so that the
-scores are not comparable with those of the paper. Writes JSON, table and plot to ``results/tinybert/`` after every
-cell. The same call resumes an interrupted run. --merge combines the results of several calls that had different
---output folders.
+This is the ablation of the paper (Jiao et al. 2020, tables 2 and 7) with fewer examples and copies, so that
+the scores are not comparable with those of the paper. Writes JSON, table and plot to ``results/tinybert/``
+after every cell. The same call resumes an interrupted run. --merge combines the results of several calls that
+had different --output folders.
 
-FOLDER contains CoLA and RTE of GLUE (``glue/``) and the raw SST-2, MRPC and STS-B of the evaluation. MRPC has no
-development set there, so that one tenth of its training pairs is used.
+FOLDER contains CoLA and RTE of GLUE (``glue/``) and the raw SST-2, MRPC and STS-B of the evaluation. MRPC has
+no development set there, so that one tenth of its training pairs is used.
 """
 
 import argparse

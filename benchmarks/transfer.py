@@ -2,9 +2,9 @@
 
     python benchmarks/transfer.py --data FOLDER [--models cse-en] [--baselines minilm,model2vec,random,tfidf]
 
-Writes to ``results/transfer/``: one JSON file per encoder, a table and a plot of all encoders in the folder, and a
-summary with the machine of the last measurement. all-MiniLM-L6-v2 validates the readers and aggregations, because
-its scores must agree with the published ones.
+Writes to ``results/transfer/``: one JSON file per encoder, a table and a plot of all encoders in the folder,
+and a summary with the machine of the last measurement. all-MiniLM-L6-v2 validates the readers and
+aggregations, because its scores must agree with the published ones.
 """
 
 import argparse

@@ -3,9 +3,9 @@
     python benchmarks/transfer_speed.py --data FOLDER [--dim 256] [--tasks MR,...] [--model NAME]
 
 Both probes use the same vectors, folds and grid. The results contain both accuracies, because speed is only
-comparable at equal accuracy. By default the vectors are random word averages, which are as hard to fit as any.
-scikit-learn runs at its default tolerance, with the threads that BLAS is configured for. The batched probe uses
-the same number of threads.
+comparable at equal accuracy. By default the vectors are random word averages, which are as hard to fit as
+any. scikit-learn runs at its default tolerance, with the threads that BLAS is configured for. The batched
+probe uses the same number of threads.
 """
 
 import argparse
