@@ -56,7 +56,7 @@ def load_state(path: Path, settings: Mapping[str, Any], free: Collection[str] = 
         raise ValueError(
             f"{path} is the state of a run with other settings: {'; '.join(changes)}. Only "
             f"{', '.join(free) or 'nothing'} may change: undo the changes, choose another work folder, or "
-            "start again without resuming"
+            "start again (--fresh, or resume=False)"
         )
     return state
 

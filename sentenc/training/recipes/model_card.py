@@ -44,10 +44,10 @@ def model_card(
     lines = [f"# {name}", "", f"{kind} of {dim} dimensions, trained by sentenc {__version__}.", ""]
     lines += ["## Scores", ""]
     if run.evaluation is not None and outcome["score"] is not None:
+        selected = " The weights were selected by this score." if run.training.keep == "best" else ""
         lines += [
             f"{run.evaluation.metric.capitalize()} correlation (x 100) of the cosines on "
-            f"`{_base_name(run.evaluation.sts)}`: {outcome['score']:.2f}. "
-            'If `keep` is "best", the weights were selected by this score.',
+            f"`{_base_name(run.evaluation.sts)}`: {outcome['score']:.2f}.{selected}",
         ]
     else:
         lines += ["The run had no evaluation."]

@@ -107,7 +107,9 @@ def build_teacher(
         remedy = "set teacher.models to fill it"
         if settings.models:
             remedy = (
-                "set a teacher.max_minutes above 0 to fill it" if fill else "start again without resuming"
+                "set a teacher.max_minutes above 0 to fill it"
+                if fill
+                else "start again (--fresh, or resume=False)"
             )
         raise ValueError(f"teacher.cache is {settings.cache}, which contains no embeddings: {remedy}")
     if settings.models and settings.max_minutes is None:

@@ -145,7 +145,7 @@ def _load_phase(model: BertClassifierStudent, folder: Path, identity: dict[str, 
     if changes := differences(metadata["run"], json.loads(json.dumps(identity))):
         raise ValueError(
             f"{folder} was trained with other settings: {'; '.join(changes)}. Undo the change, choose "
-            "another work folder, or start again without resuming"
+            "another work folder, or start again (--fresh, or resume=False)"
         )
     load_weights(model, folder)
     outcome: Outcome = metadata["outcome"]
