@@ -32,15 +32,23 @@ _TEXTS_PER_BLOCK = 8192
 @click.option("--field", help="Read JSON lines, with the text in this field.")
 @click.option("--normalize", is_flag=True, help="Scale every vector to unit length.")
 @click.option("--truncate-dim", type=int, help="Number of leading dimensions to keep.")
-@click.option("--dtype", default="float32", show_default=True, type=click.Choice(["float32", "float16"]))
+@click.option(
+    "--dtype",
+    default="float32",
+    show_default=True,
+    type=click.Choice(["float32", "float16"]),
+    help="Number type of the vectors.",
+)
 @click.option(
     "--on-overflow",
     default="warn",
     show_default=True,
     type=click.Choice(["warn", "error", "ignore"]),
-    help="What to do with texts that are too long.",
+    help="What to do with texts that are too long for the model.",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="Threads that encode; all cores by default.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Number of encoding threads; by default all cores."
+)
 @click.option(
     "--compute",
     type=click.Choice(["float32", "int8"]),

@@ -53,11 +53,12 @@ def add_command(
                 done += len(block)
     except BaseException:
         if done:
-            click.echo(f"the first {done:,} records are in the index and stay there", err=True)
+            click.echo(f"the first {done:,} records have been added and saved", err=True)
         raise
     if not quiet:
+        seconds = time.perf_counter() - started
         click.echo(
-            f"{done - replaced:,} items added, {replaced:,} replaced in {time.perf_counter() - started:.1f} s: "
+            f"{done - replaced:,} items added, {replaced:,} replaced in {seconds:.1f} s: "
             f"{index} has {len(opened):,}",
             err=True,
         )
@@ -69,7 +70,10 @@ def add_command(
 @click.argument("ids", nargs=-1)
 @click.option("--ids-from", metavar="FILE", help="File of ids, one per line; - is standard input.")
 def delete_command(index: Path, ids: tuple[str, ...], ids_from: str | None) -> None:
-    """Delete the items with the given IDS from INDEX. Digits are a str id if INDEX has it, else an int id."""
+    """Delete the items with the ids IDS from INDEX.
+
+    An id of digits is a string if INDEX has this string as an id, and an integer otherwise.
+    """
     from sentenc.io.text import open_text
     from sentenc.retrieval import Index
 
@@ -124,7 +128,7 @@ def info_command(index: Path, as_json: bool, verify: bool) -> None:
 @index_group.command("optimize")
 @click.argument("index", type=_FOLDER)
 def optimize_command(index: Path) -> None:
-    """Remove deleted items from INDEX, and rebuild its ANN index if too many items are outside it."""
+    """Remove deleted items from INDEX, and build its ANN index again if many items are outside it."""
     from sentenc.cli.index_build import summary
     from sentenc.retrieval import Index
 
@@ -168,17 +172,18 @@ def _resolve(index: "Index", name: str) -> int | str | None:
         number = int(name)
     except ValueError:
         return None
-    # "017" and "1_7" are not how the number 17 is written.
+    # int() accepts "017" and "1_7" as well, which are not ids.
     return number if str(number) == name and abs(number) < 2**63 and number in index else None
 
 
 def _advise(index: "Index", folder: Path) -> None:
     info = index.info()
-    structure = info["structure"]
-    covered = 0 if structure is None else structure["rows"]
+    ann = info["structure"]
+    covered = 0 if ann is None else ann["rows"]
     outside = info["items"] + info["deleted"] - covered
     if info["to be searched by"] not in ("exact", "hamming") and outside > 0.1 * info["items"]:
         click.echo(
-            f"{outside:,} items are outside the ANN index, which makes searches slow: sentenc index optimize {folder}",
+            f"{outside:,} items are outside the ANN index, which makes searches slow: "
+            f"run sentenc index optimize {folder}",
             err=True,
         )

@@ -24,19 +24,43 @@ _CHARACTERS_PER_COMMIT = 1 << 26
 
 @click.command("build")
 @click.argument("files", nargs=-1, required=True)
-@click.option("-o", "--output", required=True, metavar="INDEX", help="Folder of the index.",
-              type=click.Path(file_okay=False, path_type=Path))  # fmt: skip
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="INDEX",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the index.",
+)
 @click.option(
     "-m", "--model", default="cse-en", show_default=True, help="Name, folder or Hub id of the encoder."
 )
 @record_options
 @id_option
-@click.option("--metric", default="cosine", show_default=True, type=click.Choice(["cosine", "dot"]))
-@click.option("--kind", default="auto", show_default=True, help="How the index is searched.",
-              type=click.Choice(["auto", "exact", "ivf", "ivfpq", "hnsw"]))  # fmt: skip
-@click.option("--store", default="float32", show_default=True, help="Type of the stored vectors.",
-              type=click.Choice(["float32", "float16", "int8", "binary"]))  # fmt: skip
-@click.option("--threads", type=click.IntRange(min=1), help="Threads that encode; all cores by default.")
+@click.option(
+    "--metric",
+    default="cosine",
+    show_default=True,
+    type=click.Choice(["cosine", "dot"]),
+    help="Score of a query and an item.",
+)
+@click.option(
+    "--kind",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "exact", "ivf", "ivfpq", "hnsw"]),
+    help="How the index is searched; auto is exact up to 100,000 items and ivf beyond.",
+)
+@click.option(
+    "--store",
+    default="float32",
+    show_default=True,
+    type=click.Choice(["float32", "float16", "int8", "binary"]),
+    help="Number type of the stored vectors.",
+)
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Number of encoding threads; by default all cores."
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing index.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 def build_command(
@@ -45,9 +69,9 @@ def build_command(
 ) -> None:  # fmt: skip
     """Build an index of the records of FILES (- is standard input).
 
-    FILES are text (a record per line), CSV, TSV, JSON lines or Parquet; all but Parquet may be compressed
-    (.gz, .xz). Fields other than text and id become the item's payload. The index is saved every 65,536
-    records, and the same command resumes an interrupted build.
+    FILES are text (one record per line), CSV, TSV, JSON lines or Parquet; all but Parquet may be compressed
+    (.gz, .xz). Fields other than text and id become the payload of the item. The index is saved every 65,536
+    records. Run the same command again to resume an interrupted build.
     """
     from sentenc.retrieval import Index
 
@@ -61,7 +85,7 @@ def build_command(
         index.encoder = sentenc.load(model, threads=threads)
     try:
         with open_records(files, "indexing", quiet, **reading) as records:
-            # The interrupted run has read and saved these records.
+            # These records were saved by the interrupted run.
             next(islice(records, done, done), None)
             for block in blocks(records):
                 index.add(
@@ -89,8 +113,8 @@ def blocks(records: Iterator["Record"]) -> Iterator[list["Record"]]:
 def summary(index: "Index", seconds: float) -> str:
     """Returns one line about an index: items, dimensions, kind, recall, time, size."""
     info = index.info()
-    structure = info["structure"]
-    recall = "" if structure is None else f", recall@10 {structure['recall'][str(structure['effort'])]:.3f}"
+    ann = info["structure"]
+    recall = "" if ann is None else f", recall@10 {ann['recall'][str(ann['effort'])]:.3f}"
     return (
         f"{info['items']:,} items, {info['dim']} dimensions, {info['searched by']}{recall}, "
         f"{seconds:.1f} s, {info['bytes'] / 1e6:.1f} MB"
@@ -106,13 +130,15 @@ def _begin(
 
     if not is_index(output):
         if output.exists() and any(output.iterdir()):
-            raise click.ClickException(f"{output} is a folder with other things in it: choose another place")
+            raise click.ClickException(
+                f"{output} contains files that are not an index: choose another folder"
+            )
         return new, 0
     build = read_manifest(output).notes.get("build")
     if build is None or build["complete"]:
         if overwrite:
             return new, 0
-        raise click.ClickException(f"there is an index in {output} already: --overwrite replaces it")
+        raise click.ClickException(f"{output} already contains an index: --overwrite replaces it")
     differing = [key for key in ("sources", "options") if build[key] != plan[key]]
     from_stdin = any(source["path"] == "-" for source in plan["sources"])
     if not differing and not from_stdin:
@@ -123,7 +149,7 @@ def _begin(
     if differing:
         raise click.ClickException(
             f"{output} is an unfinished build of other {' and '.join(differing)}: "
-            "finish it by its own command, or start anew with --overwrite"
+            "run the original command to resume it, or replace it with --overwrite"
         )
     raise click.ClickException(
         f"{output} is unfinished, and a build from standard input cannot be resumed: use --overwrite"
@@ -131,7 +157,7 @@ def _begin(
 
 
 def _source(file: str) -> dict[str, Any]:
-    # A file that has changed is another source.
+    # A file of another size or time is another source.
     if file == "-":
         return {"path": file, "size": None, "mtime_ns": None}
     status = os.stat(file)

@@ -34,15 +34,26 @@ OutputRows = Iterable[dict[str, Any]]
 @click.option(
     "-m", "--model", default="cse-en", show_default=True, help="Name, folder or Hub id of the encoder."
 )
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path),
-              help="Output file, .tsv or .jsonl; by default TSV to standard output.")  # fmt: skip
-@click.option("--top", default=1_000_000, show_default=True, type=click.IntRange(min=1),
-              help="Maximum number of pairs; the best are written.")  # fmt: skip
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Output file, .tsv or .jsonl; by default TSV to standard output.",
+)
+@click.option(
+    "--top",
+    default=1_000_000,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Maximum number of pairs; the best are written.",
+)
 @click.option(
     "--groups", is_flag=True, help="Write groups of lines that are connected by pairs, instead of pairs."
 )
 @record_options
-@click.option("--threads", type=click.IntRange(min=1), help="Threads that encode; all cores by default.")
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Number of encoding threads; by default all cores."
+)
 @click.option("-q", "--quiet", is_flag=True, help="No progress bars and no summary.")
 def mine_command(
     file: str, threshold: float, model: str, output: Path | None, top: int, groups: bool,
@@ -50,8 +61,8 @@ def mine_command(
 ) -> None:  # fmt: skip
     """Find pairs of similar texts in FILE (- is standard input), best first.
 
-    A repeated text is paired once, with its first occurrence. With more than 200,000 texts an index
-    proposes the pairs (extra "retrieval") and may miss some.
+    Each repetition of a text is paired once, with its first occurrence. More than 200,000 texts are compared
+    by an ANN index (extra "retrieval"), which may miss pairs.
     """
     from sentenc.retrieval.mining import mine_pairs
 
@@ -123,8 +134,9 @@ def _write(target: TextIO, rows: OutputRows, as_json: bool) -> None:
 
 def _print_summary(pairs: "MinedPairs", texts: int, threshold: float, seconds: float) -> None:
     cut = "" if pairs.total == len(pairs) else f", the best {len(pairs):,} of them written"
-    missing = "" if pairs.exact else "; proposed by an index, so some may be missing"
+    missing = "" if pairs.exact else " (an ANN index was used: some may be missing)"
     click.echo(
-        f"{texts:,} texts, {pairs.total:,} pairs with a cosine of {threshold} or more{cut}{missing}, {seconds:.1f} s",
+        f"{texts:,} texts, {pairs.total:,} pairs with a cosine of {threshold} or more{cut}{missing}, "
+        f"{seconds:.1f} s",
         err=True,
     )

@@ -14,9 +14,9 @@ def record_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--format",
             type=click.Choice(FORMATS),
-            help="Format of the files; by default that of their suffixes.",
+            help="Format of the files; by default that of the suffix of each.",
         ),
-        click.option("--text-field", help="Field with the text; by default the most likely one."),
+        click.option("--text-field", help="Field with the text; by default it is chosen by its name."),
     ):
         command = option(command)
     return command

@@ -29,7 +29,7 @@ _PROMPT = "> "
     "-k", default=10, show_default=True, type=click.IntRange(min=1), help="Number of items per query."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per query, one per line.")
-@click.option("-m", "--model", help="Encoder; by default the one that built the index.")
+@click.option("-m", "--model", help="Encoder of the queries; by default the one that built the index.")
 @click.option("--force", is_flag=True, help="Accept another encoder than the one that built the index.")
 def search_command(
     index: Path, queries: tuple[str, ...], k: int, as_json: bool, model: str | None, force: bool
@@ -43,7 +43,7 @@ def search_command(
     opened = Index.open(index, model, force=force)
     if opened.encoder is None:
         raise click.ClickException(
-            f"{index} was built by an encoder without a name: name an encoder with --model"
+            f"{index} was built by an encoder without a name: pass the encoder with --model"
         )
     if not queries and sys.stdin.isatty():
         _prompt(opened, k, as_json)
@@ -65,8 +65,8 @@ def _piped() -> Iterator[str]:
 def _prompt(index: "Index", k: int, as_json: bool) -> None:
     """Answers queries until an empty line or the end of input; ``:k 20`` changes k."""
     with suppress(ImportError):
-        import readline  # noqa: F401  (gives input() history and editing, where there is one)
-    click.echo(f"{len(index):,} items. :k 20 shows 20 of them; an empty line ends.", err=True)
+        import readline  # noqa: F401  (adds history and editing to input())
+    click.echo(f"{len(index):,} items. Type :k 20 to show 20 per query, or an empty line to quit.", err=True)
     while True:
         try:
             line = input(_PROMPT).strip()
@@ -116,7 +116,7 @@ def _lines(hits: list["Hit"], width: int | None) -> Iterator[str]:
         if width is not None:
             text = _cut(text, max(width - _columns(head), 0))
             room = width - _columns(head) - _columns(text) - 2
-            # The first few characters of a payload are of no use.
+            # Fewer than eight characters of a payload are not informative.
             payload = _cut(payload, room) if room >= min(8, _columns(payload)) else ""
         if payload:
             text += ("  " if text else "") + click.style(payload, dim=True)
@@ -128,7 +128,7 @@ def _one_line(text: str) -> str:
 
 
 def _cut(text: str, width: int) -> str:
-    """Returns the beginning of a text that fits into ``width`` columns, with "…" at the end if it is cut."""
+    """Returns as much of a text as fits into ``width`` columns, with "…" at the end if it is cut."""
     if _columns(text) <= width:
         return text
     if width < 1:

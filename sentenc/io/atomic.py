@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there: what a killed run leaves is the older one."""
+"""Atomic writes: a file or folder is replaced completely or not at all, even if the process is killed."""
 
 import ctypes
 import os
@@ -13,7 +13,7 @@ from sentenc.io.disk_full import naming_full_disk
 
 @contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
-    """Gives a temporary file beside ``path`` to write to; it takes its place when all went well."""
+    """Yields a temporary file in the folder of ``path``, which replaces ``path`` unless the block raises."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
@@ -21,7 +21,7 @@ def replacing_file(path: Path) -> Iterator[Path]:
         with naming_full_disk(path, temporary):
             yield temporary
             sync_file(temporary)
-        # mkstemp's files are for the owner alone; ours are what any new file would be.
+        # Only their owner can read files of mkstemp. This file gets the permissions of any new file.
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
@@ -31,28 +31,32 @@ def replacing_file(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a UTF-8 text file atomically; creates its folder if needed."""
+    """Writes a UTF-8 text file atomically, and creates its folder if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 @contextmanager
-def replacing_folder(folder: Path, marker: str, refusal: type[Exception], kind: str) -> Iterator[Path]:
-    """Gives an empty folder to fill; what is in it takes the place of ``folder`` when all went well.
+def replacing_folder(folder: Path, marker: str, error_type: type[Exception], kind: str) -> Iterator[Path]:
+    """Yields an empty temporary folder, which replaces ``folder`` unless the block raises.
 
     Args:
-        folder: The target. If it exists it must be empty or hold the file ``marker``.
-        marker: What a folder of this kind holds, so that no other folder is ever replaced.
-        refusal: What to raise otherwise.
-        kind: What such a folder is called in the message.
+        folder: The folder to write. If it exists, it must be empty or contain the file ``marker``.
+        marker: Name of a file that every folder of this kind contains, so that no other folder is replaced.
+        error_type: Type of the error if ``folder`` exists and must not be replaced.
+        kind: Name of this kind of folder, for the message.
+
+    Raises:
+        error_type: ``folder`` is a file, or contains other files and no ``marker``.
+        OSError: The folder cannot be written; a full disk is reported with the path of ``folder``.
     """
-    # Of a link it is the folder behind it that is replaced.
+    # If the path is a link, the folder to which it points is replaced.
     folder = folder.expanduser().resolve()
     if folder.exists() and (
         not folder.is_dir() or (any(folder.iterdir()) and not (folder / marker).exists())
     ):
-        raise refusal(f"{folder} exists and is not {kind}: choose another place, or delete it")
+        raise error_type(f"{folder} exists and is not {kind}: choose another folder, or delete it")
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -60,20 +64,20 @@ def replacing_folder(folder: Path, marker: str, refusal: type[Exception], kind: 
         with naming_full_disk(folder, staging):
             yield staging
             for path in staging.rglob("*"):
-                _settle(path)
+                _finish(path)
         if folder.exists():
             _exchange(staging, folder)
         else:
             staging.rename(folder)
-        # The new one is certain to be there before the old one goes.
+        # The new folder is on disk before the old one is deleted.
         sync_folder(folder.parent)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
 def _exchange(new: Path, old: Path) -> None:
-    # Swaps two folders in one step where the system can (Linux); elsewhere in two, the first of which
-    # moves the old one aside, so that it is never deleted before the new one is in place.
+    # Exchanges two folders: in one step on Linux, and in two steps elsewhere. The old folder is moved aside
+    # first, so that it is not deleted before the new one is in its place.
     at_cwd, flag_exchange = -100, 2
     try:
         renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
@@ -87,21 +91,21 @@ def _exchange(new: Path, old: Path) -> None:
     shutil.rmtree(aside)
 
 
-def _settle(path: Path) -> None:
-    # On disk before it takes the old one's place; readable by others, which safetensors' files are not.
+def _finish(path: Path) -> None:
+    # Only their owner can read files that safetensors writes. Content is on disk before a file is replaced.
     if path.is_file():
         path.chmod(0o644)
         sync_file(path)
 
 
 def sync_file(path: Path) -> None:
-    """Makes certain that a file's content is on disk."""
+    """Flushes the content of a file to disk (fsync)."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes certain that the names in a folder are on disk, where a folder can be opened."""
+    """Flushes the names in a folder to disk (fsync), except on Windows, which cannot open folders."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)

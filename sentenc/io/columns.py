@@ -1,4 +1,4 @@
-"""Column names of tables: checks, and words for messages."""
+"""Checks of the column names of tables, and descriptions of names and values for messages."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,10 +7,10 @@ from sentenc.errors import TextFileError
 
 
 def checked_columns(path: str, names: Sequence[str], fields: Sequence[str] | None) -> tuple[str, ...]:
-    """Returns the columns to read: ``fields``, or else all that a header or schema ``names``.
+    """Returns the columns to read: ``fields`` if passed, otherwise all ``names`` of a header or schema.
 
     Raises:
-        TextFileError: One of them is missing, or occurs more than once.
+        TextFileError: A column is missing, or occurs more than once.
     """
     for name in fields if fields is not None else names:
         if name not in names:
@@ -21,13 +21,13 @@ def checked_columns(path: str, names: Sequence[str], fields: Sequence[str] | Non
 
 
 def listed(names: Sequence[str], empty: str = "none") -> str:
-    """Returns at most twenty names with quotes and commas for a message; ``empty`` if there are none."""
+    """Returns at most twenty names in quotes, separated by commas; ``empty`` if there are none."""
     shown = ", ".join(map(repr, names[:20]))
     return (shown + (", ..." if len(names) > 20 else "")) or empty
 
 
 def json_kind(value: Any) -> str:
-    """Returns a short description of a JSON value, by JSON's names, for a message."""
+    """Returns a short description of a JSON value for a message, in the terms of JSON."""
     if value is None:
         return "null"
     if value == "" and isinstance(value, str):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from sentenc.errors import SentencError
 
-# No space on the device, a file above the limit of sizes, a full quota (which not every system has).
+# No space on the device, a file above the size limit, a full quota (EDQUOT does not exist on every system).
 _FULL: list[int] = [getattr(errno, name) for name in ("ENOSPC", "EFBIG", "EDQUOT") if hasattr(errno, name)]
 
 
@@ -20,14 +20,14 @@ _FULL: list[int] = [getattr(errno, name) for name in ("ENOSPC", "EFBIG", "EDQUOT
 def naming_full_disk(path: Path, temporary: Path | None = None) -> Iterator[None]:
     """Adds a path to the errors of a full disk that the block raises.
 
-    Errors of writing to an open file contain no path. Libraries in C++ and Rust raise errors of their own types.
+    Errors of writing to an open file have no path, and libraries in C++ and Rust raise errors of other types.
 
     Args:
         path: The file or folder that is written.
-        temporary: Where it is written first; ``path`` takes the place of this path and of those below it.
+        temporary: The path that is written first. Errors that name it, or a path in it, then name ``path``.
 
     Raises:
-        OSError: The disk or quota is full, or the file is too large; the error has its number and ``path``.
+        OSError: The disk or quota is full, or the file is too large; with the error number and ``path``.
     """
     try:
         yield
@@ -42,14 +42,14 @@ def naming_full_disk(path: Path, temporary: Path | None = None) -> Iterator[None
 def save_array(file: IO[bytes], array: npt.NDArray[Any]) -> None:
     """Writes an array in the format ``.npy``.
 
-    ``np.save`` writes to a real file by itself, and reports only the number of items that a full disk took. Here
-    the file writes, and its error has the reason.
+    If the disk is full, ``np.save`` of a real file reports only a number of items. Here Python writes the
+    file, so that the error contains the reason.
     """
     np.save(_Writer(file), array)
 
 
 class _Writer:
-    # NumPy does not see a file in it, and calls its method.
+    # NumPy does not recognize it as a file, and calls its method.
 
     def __init__(self, file: IO[bytes]) -> None:
         self.write = file.write
@@ -63,7 +63,7 @@ def _full_disk_number(error: BaseException) -> int | None:
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in _FULL:
             return cause.errno
-        # FAISS and safetensors quote the system's words.
+        # FAISS and safetensors quote the message of the system.
         for number in _FULL:
             if os.strerror(number) in str(cause):
                 return number

@@ -28,7 +28,7 @@ DECOMPRESSION_ERRORS = (EOFError, OSError, lzma.LZMAError, zlib.error)
 
 
 def file_format(path: str) -> str:
-    """Returns the format that the suffix of a file stands for, before .gz or .xz; "text" if it is unknown.
+    """Returns the format that belongs to the suffix of a file, before .gz or .xz; "text" if it is unknown.
 
     Raises:
         TextFileError: The suffix is .json: a single JSON value cannot be streamed.

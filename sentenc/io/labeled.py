@@ -1,4 +1,4 @@
-"""Reader of labeled texts and pairs of texts, from the columns of tables."""
+"""Reader of labeled texts and pairs of texts from the columns of tables."""
 
 import math
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class Columns(NamedTuple):
     Attributes:
         text: The text, or the first of a pair.
         text2: The second text of a pair; None if the texts are single.
-        label: The label or the score; None if there is none to read.
+        label: The label or the score; None if only texts are read.
         is_score: Whether the label is a number.
     """
 
@@ -37,7 +37,7 @@ class Examples(NamedTuple):
     Attributes:
         texts: Texts, or pairs of texts.
         labels: One label per text: str, int or bool, a list of them, or a float.
-        places: File and line of each.
+        places: File and line of each text, ``file:line``.
         n_empty: Number of rows that were left out because they have no text or no label.
     """
 
@@ -48,7 +48,7 @@ class Examples(NamedTuple):
 
 
 def column_names(path: str, format: str | None) -> list[str]:
-    """Returns the columns in the header or schema of a file, or in its first JSON object; [] for plain text.
+    """Returns the columns in the header, schema or first JSON object of a file; [] for plain text.
 
     Raises:
         TextFileError: The header, schema or first object cannot be read.
@@ -79,28 +79,27 @@ def read_examples(
 ) -> Examples:
     """Reads texts and labels into memory.
 
-    Labels of CSV and TSV are strings, even if they are digits. White space around a label is dropped. Rows with an
-    empty text or label are left out and counted.
+    Labels of CSV and TSV are strings, even if they are digits. White space around a label is removed. Rows
+    with an empty text or label are left out and counted.
 
     Args:
         files: Tables that have the columns.
         columns: Columns of the texts and the label.
-        format: Format of all files; by default those of their suffixes.
-        separator: Text between the labels of a row that may have several; an empty label then means none.
+        format: Format of all files; by default that of the suffix of each.
+        separator: Separator of labels, for rows with several; an empty label then means no labels.
         skip_empty: Accept any number of rows without a text or a label.
         quiet: Draw no progress bar.
 
     Raises:
-        TextFileError: A column is missing, a label has the wrong type, or more than 1 % of the rows have no text or no
-            label and ``skip_empty`` is False; with file and line.
+        TextFileError: A column is missing, a label has the wrong type, or more than 1 % of the rows have no
+            text or no label and ``skip_empty`` is False; with file and line.
     """
     needed = [name for name in columns[:3] if name is not None]
     for path in files:
         names = column_names(path, format)
         if missing := [name for name in needed if name not in names]:
-            raise TextFileError(
-                f"{path} has no column {missing[0]!r}, only {listed(names, empty='none (it is read as plain text)')}"
-            )
+            columns_of_file = listed(names, empty="none (it is read as plain text)")
+            raise TextFileError(f"{path} has no column {missing[0]!r}, only {columns_of_file}")
     examples = Examples([], [], [], 0)
     n_empty, first_empty, label_type = 0, "", None
     with open_records(tuple(files), "reading", quiet, text_field=columns.text, format=format) as records:
@@ -120,8 +119,8 @@ def read_examples(
     n_rows = n_empty + len(examples.texts)
     if n_empty > _MAX_EMPTY_SHARE * n_rows and not skip_empty:
         raise TextFileError(
-            f"{first_empty}; {n_empty:,} of {n_rows:,} rows have an empty text or label, which is more than 1 %: "
-            "correct them, or leave them out with --skip-empty"
+            f"{first_empty}; {n_empty:,} of {n_rows:,} rows have an empty text or label, "
+            "which is more than 1 %: correct them, or leave them out with --skip-empty"
         )
     return examples._replace(n_empty=n_empty)
 
@@ -137,8 +136,8 @@ def texts_of(record: Record, columns: Columns) -> list[tuple[str, str]]:
         value = (record.payload or {}).get(columns.text2, "")
         if not isinstance(value, str):
             raise TextFileError(
-                f"{record.path}, line {record.line}: {columns.text2!r} is {type(value).__name__} ({value!r}), "
-                "expected a string"
+                f"{record.path}, line {record.line}: {columns.text2!r} is {type(value).__name__} "
+                f"({value!r}), expected a string"
             )
         texts.append((columns.text2, value))
     return texts

@@ -25,7 +25,7 @@ def open_parquet(
     """Opens a Parquet file for :func:`sentenc.io.tables.open_table`.
 
     Yields:
-        The columns to read, those of them that are strings, and the values of each row with its number from 1.
+        The columns to read, the string columns among them, and the values of each row with its number from 1.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
@@ -51,9 +51,10 @@ def count_rows(path: str) -> int:
 
 
 def json_value(value: Any) -> Any:
-    """Returns the nearest value that JSON has; None for NaN, infinity and bytes.
+    """Converts a value to JSON; NaN, infinity and bytes become None.
 
-    Dates and times become ISO strings, durations become seconds, and other values, decimals among them, become strings.
+    Dates and times become ISO strings, and durations become seconds. Other values, such as decimals, become
+    strings.
     """
     if value is None or isinstance(value, str | bool | int):
         return value
@@ -80,7 +81,7 @@ def _arrow() -> Any:
 def _open(arrow: Any, path: str, source: Any) -> Any:
     parquet = import_module("pyarrow.parquet")
     try:
-        # Without the buffer that would hold a whole row group in advance.
+        # With pre_buffer, a whole row group would be read into memory in advance.
         return parquet.ParquetFile(source, pre_buffer=False)
     except (arrow.ArrowException, OSError) as error:
         raise TextFileError(f"{path}: not a Parquet file: {error}") from error

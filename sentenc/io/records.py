@@ -1,4 +1,4 @@
-"""Records of files: each a text, perhaps an id, and the other fields as a payload; streamed in bounded memory."""
+"""The reader of records, which consist of a text, an optional id and a payload, in bounded memory."""
 
 import csv
 import os
@@ -50,14 +50,15 @@ def read_records(
     format: str | None = None,
     on_bytes: OnBytes | None = None,
 ) -> Iterator[Record]:
-    """Reads files one after another, a record at a time.
+    """Reads files one after another, one record at a time.
 
-    A file is text (a record per line), CSV, TSV, JSON lines or Parquet; all but Parquet may be compressed by
-    gzip or xz, or come from standard input. :mod:`sentenc.io.tables` states the rules of these formats.
+    A file is text (one record per line), CSV, TSV, JSON lines or Parquet; all but Parquet may be compressed
+    by gzip or xz, or come from standard input. :mod:`sentenc.io.tables` states the rules of these formats.
 
-    Fields other than text and id become the payload: JSON values as they are, dates and times as ISO
-    strings, durations as seconds, decimals as strings. Null, NaN, infinity, binary data and the empty
-    fields of CSV and TSV are left out. Every field of CSV and TSV is a string, ids too. Blank rows hold no record.
+    Fields other than text and id become the payload. JSON values do not change, dates and times become ISO
+    strings, durations become seconds, and decimals become strings. Null, NaN, infinity, binary data and the
+    empty fields of CSV and TSV are left out. Every field of CSV and TSV is a string, including ids. Blank
+    rows are skipped.
 
     Args:
         paths: Files; ``-`` is standard input.
@@ -77,7 +78,7 @@ def read_records(
     if format is not None and format not in FORMATS:
         raise ValueError(f"format is {format!r}, expected one of {', '.join(FORMATS)}")
     if names.count("-") > 1:
-        raise ValueError("standard input (-) is given twice, expected once")
+        raise ValueError("standard input (-) is passed twice, expected once")
     files = [(name, format or file_format(name)) for name in names]
     for name, kind in files:
         if kind == "text" and (text_field or id_field):
@@ -102,7 +103,8 @@ def open_records(
 ) -> Iterator[Iterator[Record]]:
     """Yields the records of files, with a progress bar that moves by bytes read.
 
-    Fields of CSV may have 16 million characters: the limit of the ``csv`` module is raised for the whole process.
+    Fields of CSV may have 16 million characters. The limit of the ``csv`` module is raised to that for the
+    whole process.
     """
     csv.field_size_limit(_CHARACTERS_PER_FIELD)
     size = None if "-" in files else sum(os.path.getsize(file) for file in files)

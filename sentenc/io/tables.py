@@ -1,13 +1,13 @@
 """The reader of tables: rows of CSV, TSV, JSON lines and Parquet, streamed in bounded memory.
 
-Every part of the library that reads a table maps the columns of these rows. The rules are the same everywhere:
+All parts of the library that read tables use the rows of this reader. Its rules are:
 
 - CSV is separated by commas, with double quotes. TSV is separated by tabs and has no quotes, as the files of
   GLUE: a quote is part of the text. Both have a header, unless the caller names the columns.
-- White space around the names in a header is dropped.
-- A line of nothing but white space is a blank row (of TSV, one of nothing but white space and tabs).
+- White space around the names in a header is removed.
+- A line of white space is a blank row.
 - Text is UTF-8, with or without a byte order mark, plain or compressed by gzip or xz.
-- A row that cannot be read is handed on as ``Malformed``: the caller counts it or raises an error.
+- A row that cannot be read is yielded as ``Malformed``, and the caller counts it or raises an error.
 """
 
 import csv
@@ -37,11 +37,11 @@ class Table(NamedTuple):
     """An open table.
 
     Attributes:
-        columns: Names of the columns; None of JSON lines, whose objects may differ.
-        text_columns: Those whose values are strings: all columns of CSV and TSV; None of JSON lines.
-        rows: The values of each row by column, with the number of the line where it begins (of Parquet, of the row),
-            from 1. A row is None if it is blank.
-        unit: What the number counts: "line" or "row".
+        columns: Names of the columns; None for JSON lines, whose objects may differ.
+        text_columns: Names of the columns of strings, all columns of CSV and TSV; None for JSON lines.
+        rows: Pairs of a number from 1 and the values of a row by column. The number is that of the first line
+            of the row, or for Parquet that of the row. A blank row is None.
+        unit: "line" or "row", the unit of the numbers.
     """
 
     columns: tuple[str, ...] | None
@@ -56,21 +56,21 @@ def open_table(
 ) -> Iterator[Table]:
     """Opens a table with all of its columns, reading its header or schema.
 
-    Values of CSV and TSV are str. Those of JSON lines and Parquet are JSON values; ``json_value`` states what becomes
-    of types that JSON does not have. NaN and infinity become None. Binary columns of Parquet are left out.
-    Fields of CSV are limited by ``csv.field_size_limit()``.
+    Values of CSV and TSV are str. Those of JSON lines and Parquet are JSON values; ``json_value`` converts
+    other types. NaN and infinity become None. Binary columns of Parquet are left out. Fields of CSV are
+    limited by ``csv.field_size_limit()``.
 
     Args:
         path: A file; ``-`` is standard input, except for Parquet.
-        format: "csv", "tsv", "jsonl" or "parquet"; by default the one of the suffix.
+        format: "csv", "tsv", "jsonl" or "parquet"; by default that of the suffix.
         encoding: Encoding of CSV, TSV and JSON lines.
-        on_bytes: Called now and then with the number of bytes (as stored on disk) read since the last call.
+        on_bytes: Called from time to time with the number of bytes (as stored on disk) since the last call.
 
     Raises:
         ValueError: The format is not one of a table.
-        TextFileError: A column occurs twice, the header cannot be read, or (while the rows are read) the file is
-            damaged; with the file and, if there is one, the line.
-        MissingExtraError: pyarrow is not installed, and the file is Parquet.
+        TextFileError: A column occurs twice, the header cannot be read, or (while the rows are read) the
+            file is damaged; with the file and the line if there is one.
+        MissingExtraError: The file is Parquet, and pyarrow is not installed.
         OSError: The file cannot be opened.
     """
     kind = _table_format(path, format)
@@ -150,7 +150,7 @@ def estimate_rows(path: str) -> float:
 
 
 def tsv_line(values: Iterable[Any]) -> str:
-    """Returns a line of TSV with its end. TSV has no quotes: tabs and line ends within a value become spaces."""
+    """Returns a line of TSV with its end. TSV has no quotes: tabs and line ends in a value become spaces."""
     return "\t".join(str(value).translate(_SEPARATORS_TO_SPACES) for value in values) + "\n"
 
 

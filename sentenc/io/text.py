@@ -13,7 +13,7 @@ from sentenc.io.formats import DECOMPRESSION_ERRORS, decompressed
 
 OnBytes = Callable[[int], None]
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-# A line is held in memory whole, so a file without line ends must not be one line.
+# Lines are read into memory whole, so a file without line ends must not be a single line.
 MOST_BYTES_PER_LINE = 1 << 26
 _BYTES_PER_READ = 1 << 17
 _LINES_PER_REPORT = 1024
@@ -35,14 +35,14 @@ def open_lines(
 ) -> Iterator[Iterator[tuple[int, str | Malformed]]]:
     r"""Opens a file and yields its lines with their numbers from 1.
 
-    Only ``\n`` ends a line: U+2028 and the like are part of it. Lines keep their ends. A byte order mark is
-    dropped, and the content decompressed if it is gzip or xz.
+    Only ``\n`` ends a line; U+2028 and similar characters are part of it. Lines contain their ends. A byte
+    order mark is removed, and content in gzip or xz is decompressed.
 
     Args:
         path: A file; ``-`` is standard input.
         encoding: Encoding of the text, one in which a line ends with the byte 10.
-        max_line_bytes: A longer line is malformed, and is skipped without being held in memory.
-        on_bytes: Called now and then with the number of bytes (as stored on disk) read since the last call.
+        max_line_bytes: A longer line is malformed, and is skipped without being read into memory.
+        on_bytes: Called from time to time with the number of bytes (as stored on disk) since the last call.
             Never called for a file without a position, such as a pipe.
 
     Raises:
@@ -68,7 +68,7 @@ def open_text(path: str, *, on_bytes: OnBytes | None = None) -> Iterator[Iterato
 
     Args:
         path: A file, plain or compressed by gzip or xz; ``-`` is standard input.
-        on_bytes: Called now and then with the number of bytes read; see :func:`open_lines`.
+        on_bytes: Called from time to time with the number of bytes read; see :func:`open_lines`.
 
     Raises:
         TextFileError: While the lines are read: a line is not UTF-8 or too long, or the compressed data are

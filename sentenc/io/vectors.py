@@ -16,10 +16,21 @@ Metadata = dict[str, str]
 
 
 def write_vectors(path: Path, blocks: Iterator[Block], dim: int, dtype: str, metadata: Metadata) -> int:
-    """Writes blocks of texts and vectors to ``path``, in the format of its suffix; returns the number of vectors.
+    """Writes texts and vectors to a file in the format of its suffix; returns the number of vectors.
 
-    ``.npy``: the matrix. ``.npz``: the matrix as ``embeddings``, and the metadata. ``.jsonl``: an
-    object with ``text`` and ``embedding`` a line. ``.parquet``: columns ``text`` and ``embedding``.
+    ``.npy`` contains the matrix. ``.npz`` contains the matrix as ``embeddings``, and the metadata. ``.jsonl``
+    has one object per line, with ``text`` and ``embedding``. ``.parquet`` has these as columns, and the
+    metadata in its schema.
+
+    Args:
+        path: File with one of the suffixes of :func:`known_suffixes`; an existing file is replaced.
+        blocks: Pairs of n texts and their vectors (n, dim).
+        dim: Number of dimensions of the vectors.
+        dtype: Number type of the vectors, ``"float32"`` or ``"float16"``.
+        metadata: Values that describe the encoder.
+
+    Raises:
+        MissingExtraError: The suffix is .parquet, and pyarrow is not installed.
     """
     with replacing_file(path) as temporary:
         return _WRITERS[path.suffix](temporary, blocks, dim, dtype, metadata)

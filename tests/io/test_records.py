@@ -104,9 +104,9 @@ def test_standard_input_and_explicit_formats(tmp_path, monkeypatch):
     assert [r.text for r in read_records(tmp_path / "rows", format="csv")] == [r["text"] for r in ROWS]
     with pytest.raises(ValueError, match="twice"):
         read_records(["-", "-"])
-    with pytest.raises(ValueError, match="format is 'xml', expected one of text, csv"):
+    with pytest.raises(ValueError, match="format is 'xml'"):
         read_records("-", format="xml")
-    with pytest.raises(TextFileError, match="Parquet cannot be read from standard input"):
+    with pytest.raises(TextFileError, match="standard input"):
         read_records("-", format="parquet")
 
 
@@ -194,40 +194,40 @@ BAD = [
     ("a.txt.gz", gzip.compress(b"fine\n" * 99, mtime=0)[:-9], {}, "after line"),
     ("a.txt.gz", gzip.compress(b"fine\n", mtime=0)[:12] + b"\xff" * 20, {}, "after line 0"),
     ("a.txt.xz", lzma.compress(b"fine\n" * 99)[:-20], {}, "after line"),
-    ("a.txt", "x\n", {"text_field": "text"}, "is read as plain text, which has no field 'text'"),
-    ("a.json", "[]", {}, "is JSON, expected JSON lines"),
+    ("a.txt", "x\n", {"text_field": "text"}, "'text'"),
+    ("a.json", "[]", {}, "JSON lines"),
     (
         "a.jsonl",
         '{"text": "a"}\n{"text": 3}\n',
         {},
-        r"line 2: field 'text' is a number \(3\), expected a string",
+        r"line 2: field 'text' is a number \(3\)",
     ),
     ("a.jsonl", '{"text": "a"}\n{"text": null}\n', {}, "line 2: field 'text' is null"),
     ("a.jsonl", '{"text": "a"}\n{"body": "b"}\n', {}, "line 2: no field 'text', only 'body'"),
-    ("a.jsonl", '{"text": "a"}\n["b"]\n', {}, "line 2: .* a list, expected an object"),
+    ("a.jsonl", '{"text": "a"}\n["b"]\n', {}, "line 2: .* a list"),
     ("a.jsonl", "nonsense\n", {}, "line 1: not JSON"),
     ("a.jsonl", "[" * 200_000, {}, "line 1: not JSON"),
-    ("a.jsonl", '{"a": "x", "b": "y"}', {}, "line 1: which field is the text. It has 'a', 'b'"),
-    ("a.jsonl", '{"a": 1}', {}, "which field is the text. It has 'a'"),
-    ("a.jsonl", "{}", {}, "It has none"),
+    ("a.jsonl", '{"a": "x", "b": "y"}', {}, "line 1: .*'a', 'b'"),
+    ("a.jsonl", '{"a": 1}', {}, "text.*'a'"),
+    ("a.jsonl", "{}", {}, "text.*none"),
     ("a.jsonl", '{"text": "x"}', {"id_field": "k"}, "has no field 'k', only 'text'"),
     (
         "a.jsonl",
         '{"text": "x", "k": 1.5}',
         {"id_field": "k"},
-        r"field 'k' is a number \(1.5\), expected an id",
+        r"field 'k' is a number \(1.5\)",
     ),
-    ("a.jsonl", '{"text": "x", "k": true}', {"id_field": "k"}, "field 'k' is true or false, expected an id"),
-    ("a.jsonl", '{"text": "x", "k": 1' + "0" * 40 + "}", {"id_field": "k"}, "a large number, expected an id"),
-    ("a.csv", "text,k\nx,\n", {"id_field": "k"}, "line 2: field 'k' is empty, expected an id"),
+    ("a.jsonl", '{"text": "x", "k": true}', {"id_field": "k"}, "field 'k' is true or false"),
+    ("a.jsonl", '{"text": "x", "k": 1' + "0" * 40 + "}", {"id_field": "k"}, "a large number"),
+    ("a.csv", "text,k\nx,\n", {"id_field": "k"}, "line 2: field 'k' is empty"),
     ("a.csv", "text,k\nx,1\ny\n", {}, "line 3: .*1, expected 2"),
     ("a.csv", "text,k,text\nx,1,2\n", {}, "'text' more than once"),
-    ("a.csv", "a,b\nx,y\n", {}, "which field is the text"),
+    ("a.csv", "a,b\nx,y\n", {}, "text.*'a', 'b'"),
     ("a.csv", "a,b\nx,y\n", {"text_field": "c"}, "has no field 'c', only 'a', 'b'"),
     ("a.csv", 'text,k\nx,1\n"y" z,2\n', {}, "line 3: bad CSV"),
-    ("a.csv", 'text,k\nx,1\n"y\nz,2\n\n', {}, "line 3: bad CSV in lines 3 to 5: unexpected end of data"),
+    ("a.csv", 'text,k\nx,1\n"y\nz,2\n\n', {}, "line 3: .*lines 3 to 5"),
     ("a.csv", b"text,k\nx,1\n\xff,2\n", {}, "line 3: not UTF-8"),
-    ("a.csv", "text\n" + "x" * 200_000, {}, "line 2: bad CSV: field larger than field limit"),
+    ("a.csv", "text\n" + "x" * 200_000, {}, "line 2: bad CSV"),
     ("a.parquet", "nonsense", {}, "not a Parquet file"),
 ]
 
@@ -248,7 +248,7 @@ def test_bad_parquet_is_named(tmp_path):
     pq = pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"text": ["a", None], "n": [1, 2]}), path)
-    with pytest.raises(TextFileError, match=r"row 2: field 'text' is null, expected a string"):
+    with pytest.raises(TextFileError, match=r"row 2: field 'text' is null"):
         list(read_records(path))
     with pytest.raises(TextFileError, match=r"row 1: field 'n' is a number .* expected a string"):
         list(read_records(path, text_field="n"))

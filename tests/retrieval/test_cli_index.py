@@ -69,18 +69,8 @@ def test_build_and_info(model, lines):
 
 def test_build_of_many_files_with_fields(model, rows, tmp_path):
     (tmp_path / "b.csv.gz").write_bytes(gzip.compress(b"key,text,n\nx,dog,\ny,cat,7\n"))
-    options = [
-        "--id-field",
-        "key",
-        "--text-field",
-        "text",
-        "--metric",
-        "dot",
-        "--store",
-        "int8",
-        "--threads",
-        1,
-    ]
+    options = ["--id-field", "key", "--text-field", "text", "--metric", "dot", "--store", "int8"]
+    options += ["--threads", 1]
     build(rows, "b.csv.gz", "-o", "index", *options, model=model)
     index = Index.open("index")
     assert len(index) == 102
@@ -120,7 +110,7 @@ def test_killed_build_is_resumed(model, rows, saves):
     assert content("index") == content("whole")
     run("index", "info", "index", "--verify")
     _, err = run("index", "build", *arguments, code=1)
-    assert "--overwrite replaces it" in err
+    assert "--overwrite" in err
 
 
 def test_killed_build_stores_its_sources_and_options(model, lines, tmp_path):
@@ -164,8 +154,8 @@ def test_build_refuses_wrong_arguments(model, lines, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "precious").touch()
     for arguments, code, message in [
-        ([lines, "-o", "full"], 1, "full is a folder with other things in it"),
-        ([lines, "-o", "full", "--overwrite"], 1, "full is a folder with other things in it"),
+        ([lines, "-o", "full"], 1, "full contains files"),
+        ([lines, "-o", "full", "--overwrite"], 1, "full contains files"),
         (["none.txt", "-o", "index"], 1, "none.txt"),
         ([lines, "-o", "index", "--text-field", "text"], 1, "lines.txt is read as plain text"),
         ([lines, "-o", "index", "--kind", "best"], 2, "'best' is not one of"),
@@ -271,7 +261,7 @@ def test_long_fields_of_csv_are_read(model, tmp_path):
     build("a.csv", "-o", "index", model=model)
     (tmp_path / "b.csv").write_text('text\n"' + "dog\n" * 5_000_000)
     _, err = build("b.csv", "-o", "other", model=model, code=1)
-    assert "b.csv, line 2: bad CSV in lines 2 to " in err
+    assert "b.csv, line 2: " in err
     assert "field larger than field limit" in err
 
 

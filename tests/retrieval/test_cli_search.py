@@ -49,7 +49,7 @@ def test_search_with_another_model(model, rows, tmp_path):
     nameless.add(["dog"])
     nameless.save("nameless")
     _, err = run("search", "nameless", "dog", code=1)
-    assert "with --model" in err
+    assert "--model" in err
 
 
 def test_results_fit_the_terminal():
@@ -79,7 +79,7 @@ def test_prompt(model, rows):
     assert "100 items" in out
     assert re.search(f"1  1.0000  k2 +{LINES[2]}", out)
     assert re.search(f"1  1.0000  k3 +{LINES[3]}", out)
-    assert "k is 'none', expected a number" in out
+    assert "k is 'none'" in out
     assert sum(line.startswith("2  ") for line in out.splitlines()) == 1
     assert " ms" in out
     # Ctrl-D.
@@ -125,7 +125,7 @@ def test_mine(model, tmp_path):
         ("1.0", "1", "3", "dog cat"),
         ("1.0", "1", "6", "dog  cat"),
     ]
-    assert err.startswith("6 texts, 2 pairs with a cosine of 0.9 or more, ")
+    assert re.search(r"6 texts, 2 pairs .*0\.9", err)
     run("mine", "a.jsonl", "-m", model, "--threshold", -1, "-o", "pairs.tsv", "-q")
     with open("pairs.tsv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
@@ -134,7 +134,7 @@ def test_mine(model, tmp_path):
     scores = [float(row["score"]) for row in rows]
     assert scores == sorted(scores, reverse=True)
     _, err = run("mine", "a.jsonl", "-m", model, "--threshold", -1, "--top", 1, "-o", "pairs.jsonl")
-    assert f"{len(rows)} pairs with a cosine of -1.0 or more, the best 1 of them written, " in err
+    assert re.search(rf"{len(rows)} pairs .*-1\.0 .*the best 1 ", err)
     (row,) = map(json.loads, (tmp_path / "pairs.jsonl").read_text().splitlines())
     assert row == {"score": 1.0, "line_a": 1, "line_b": 3, "text_a": "dog cat", "text_b": "dog cat"}
 

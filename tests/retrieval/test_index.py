@@ -108,7 +108,7 @@ def test_ann_indexes_agree_with_exact_search(kind):
         ids = [hit.id for hit in answer]
         assert len(set(ids)) == 10
         assert not set(ids) & set(gone.tolist())
-        # Scores are exact, whichever structure proposed the rows.
+        # Scores are exact, whichever index proposed the rows.
         np.testing.assert_allclose([hit.score for hit in answer], everything[ids] @ query, atol=1e-5)
     recall = np.mean(
         [len({h.id for h in a} & set(r)) / 10 for a, r in zip(answers, right.tolist(), strict=True)]
@@ -129,23 +129,24 @@ def test_auto_builds_an_ann_index_by_the_number_of_items(monkeypatch):
     index.add(vectors=clustered(400, seed=1))
     index.optimize()
     assert index.info()["searched by"] == "ivf"
-    before = index._snapshot.ann
     index.add(vectors=clustered(5, seed=2))
     index.optimize()
-    assert index._snapshot.ann is before  # the structure covers nine tenths of the items, which is enough
+    # The ANN index covers nine tenths of the items, so that it was not rebuilt.
+    assert index.info()["structure"]["rows"] == 900
     index.add(vectors=clustered(200, seed=3))
     index.optimize()
     assert index.info()["structure"]["rows"] == 1105
 
 
-def test_shards_are_searched_as_one_ann_index(monkeypatch):
+def test_shards_are_searched_as_one_ann_index(tmp_path, monkeypatch):
     monkeypatch.setattr(ann, "_ROWS_PER_SHARD", 700)
     monkeypatch.setattr(ann, "_ROWS_PER_BLOCK", 512)
     vectors = clustered(3000)
     index = Index(dim=16, kind="ivf")
     index.add(vectors=vectors)
     index.optimize()
-    assert len(index._snapshot.ann.shards) > 2
+    index.save(tmp_path / "index")
+    assert len(list((tmp_path / "index").rglob("shard-*.faiss"))) > 2
     right = brute(unit(vectors), unit(vectors[:40]), 10)
     answers = index.search(vectors[:40], 10)
     assert (
@@ -162,11 +163,11 @@ def test_shards_are_searched_as_one_ann_index(monkeypatch):
     ],
 )
 def test_the_least_effort_with_enough_recall_is_chosen(recalls, target, chosen, tried):
-    structure = ann.AnnIndex([], None, "ivf", 100, 1, {})
-    structure.efforts = lambda: list(recalls)
-    ann.choose_effort(structure, recalls.__getitem__, target)
-    assert structure.effort == chosen
-    assert len(structure.recall) == tried
+    ann_index = ann.AnnIndex([], None, "ivf", 100, 1, {})
+    ann_index.efforts = lambda: list(recalls)
+    ann.choose_effort(ann_index, recalls.__getitem__, target)
+    assert ann_index.effort == chosen
+    assert len(ann_index.recall) == tried
 
 
 def test_compaction_keeps_items_and_order():
@@ -212,8 +213,7 @@ def test_k_hits_are_returned_despite_deleted_items(kind):
     vectors = np.concatenate([center + rng.normal(size=(100, 8)) for center in centers])
     index = Index(dim=8, kind=kind, metric="dot" if kind == "ivf" else "cosine")
     index.add(vectors=vectors)
-    index.optimize()
-    index._snapshot.ann.effort = index._snapshot.ann.efforts()[0]
+    index.optimize(target_recall=1e-6)  # the least effort
     index.delete(list(range(100)))  # all items near the first center
     assert index.info()["structure"]["rows"] == 2000
     hits = index.search(centers[0].astype(np.float32), 10)

@@ -24,7 +24,7 @@ SEPARATOR = "\t"
 
 
 class TaskFormat(Protocol):
-    """The columns and labels of a task's files; the section ``[task]`` of a run file has them."""
+    """The columns and labels of a task's files, as in the section ``[task]`` of a run file."""
 
     @property
     def text(self) -> tuple[str, ...]:
@@ -49,7 +49,7 @@ class TaskData:
 
     Attributes:
         examples: n examples of one or two texts, without tabs and line ends.
-        targets: The numbers of the classes (n,) int64, or the scores (n,) float64.
+        targets: The indices of the classes (n,) int64, or the scores (n,) float64.
         labels: The names of the classes in order; empty for scores.
     """
 
@@ -58,7 +58,7 @@ class TaskData:
     labels: tuple[str, ...]
 
     def __len__(self) -> int:
-        """The number of examples."""
+        """Returns the number of examples."""
         return len(self.examples)
 
     @property
