@@ -44,6 +44,6 @@ def save_figure(figure: Any, path: str | os.PathLike[str]) -> None:
     """Writes a figure in the format of the path's suffix; creates its folder if needed."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
-        # A character that the font lacks becomes a box. One warning per character would help nobody.
+        # A character that the font lacks becomes a box. A warning for each of them would not help.
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure.savefig(path, dpi=150)

@@ -16,9 +16,11 @@ def as_text_list(texts: Any) -> list[str]:
     iteration.
 
     Raises:
-        TypeError: ``texts`` is a dict, a set, bytes or no iterable, or an item is not a str. The message has
-            the index of the first such item.
+        TypeError: ``texts`` is a str, a dict, a set, bytes or no iterable, or an item is not a str. The message
+            has the index of the first such item.
     """
+    if isinstance(texts, str):
+        raise TypeError("texts is str, expected an ordered collection of str: one text is [text]")
     items = texts if type(texts) is list else list(iterate_texts(texts))
     # This pass runs in C and covers the common case. The slow pass below finds the item that is no str.
     if set(map(type, items)) <= {str}:

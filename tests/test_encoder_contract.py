@@ -145,6 +145,8 @@ def test_vectors_come_with_token_counts(encoder):
     assert np.array_equal(counts, encoder.count_tokens(texts))
     assert counts.dtype == np.int64
     assert [len(part) for part in encoder.encode_with_token_counts([])] == [0, 0]
+    with pytest.raises(TypeError, match="texts is str"):
+        encoder.encode_with_token_counts("a dog")
 
 
 def test_order_is_truncate_normalize_cast(encoder):

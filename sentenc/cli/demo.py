@@ -1,4 +1,4 @@
-"""``sentenc demo``: a search page over a collection that ships in the package."""
+"""The command ``sentenc demo``: serves a search page over a collection that ships with the package."""
 
 import errno
 import threading

@@ -1,4 +1,4 @@
-"""``sentenc eval``: scores several encoders on the same tasks."""
+"""The command ``sentenc eval``: scores several encoders on the same tasks."""
 
 import time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``sentenc models``, ``info`` and ``verify``: list, describe and check models."""
+"""The commands ``sentenc models``, ``info`` and ``verify``: list, describe and check models."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""``sentenc serve``: models, indexes and classifiers over HTTP."""
+"""The command ``sentenc serve``: serves models, indexes and classifiers over HTTP."""
 
 import gc
 import ipaddress

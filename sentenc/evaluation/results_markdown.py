@@ -97,9 +97,13 @@ def _encoder_lines(results: Sequence[Results]) -> str:
             continue
         encode, score = (sum(item.seconds[key] for item in scores) for key in ("encode", "score"))
         software = ", ".join(f"{name} {number}" for name, number in scores[0].versions.items())
+        # Cosine tasks may compare fewer dimensions than the others.
+        whole = max(scores, key=lambda item: item.encoder["dim"])
+        smallest = min(item.encoder["dim"] for item in scores)
+        note = f" ({smallest} in cosine tasks)" if smallest < whole.encoder["dim"] else ""
         lines.append(
-            f"- {_escaped(result.encoder)}: {scores[0].encoder['dim']} dimensions, "
-            f"fingerprint {scores[0].encoder['fingerprint'] or 'unknown'}, {_encode_settings(scores[0])}"
+            f"- {_escaped(result.encoder)}: {whole.encoder['dim']} dimensions{note}, "
+            f"fingerprint {whole.encoder['fingerprint'] or 'unknown'}, {_encode_settings(whole)}"
             f"{encode:.1f} s encoding and {score:.1f} s scoring; {software}\n"
         )
     return "".join(lines)

@@ -56,6 +56,13 @@ def test_table_has_all_encoders_and_published_rows_with_their_protocol():
     assert "- mine: 8 dimensions, fingerprint abc, 1.8 s encoding and 3.5 s scoring; sentenc 1" in text
 
 
+def test_the_dimensions_of_cosine_tasks_are_stated_if_they_are_fewer():
+    cosine = score("STS12", 70.0, encoder={"fingerprint": "abc", "dim": 5, "settings": {"truncate_dim": 5}})
+    trained = score("MR", 80.0, protocol="nested-k-fold")
+    text = to_markdown(Results("mine", {"STS12": cosine, "MR": trained}))
+    assert "- mine: 8 dimensions (5 in cosine tasks), fingerprint abc, 0.5 s" in text
+
+
 def test_transfer_and_other_tasks_have_tables_of_their_own():
     probe = {"name": "senteval", "nhid": 50}
     changes = {
