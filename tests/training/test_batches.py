@@ -47,10 +47,10 @@ def test_batches_of_one_pool_are_runs_of_the_sorted_lengths_in_another_order():
 def test_pools_are_cut_in_the_corpus_order():
     # Pools of 2 batches of 3 out of 15: 6, 6 and 3.
     corpus = Made(list(range(1, 16)))
-    came = [len(text) for (text,) in corpus.epoch(7, 0)]
+    lengths_in_order = [len(text) for (text,) in corpus.epoch(7, 0)]
     drawn = [lengths(batch) for _, batch in taken(5, corpus, 3, 7, pool=2)]
     for at, size in ((0, 6), (6, 6), (12, 3)):
-        pool = sorted(came[at : at + size])
+        pool = sorted(lengths_in_order[at : at + size])
         assert sorted(drawn[at // 3 : (at + size) // 3]) == [pool[i : i + 3] for i in range(0, size, 3)]
 
 

@@ -98,15 +98,15 @@ def test_a_model_is_pruned(tmp_path):
     encoder, path = saved(tmp_path, average_dim=4, combine="both")
     tokens = encoder.tokenizer.vocab_size
     frequencies = token_frequencies(encoder.tokenizer, TEXTS)
-    tokenizer, kept = prune_vocabulary(encoder.tokenizer, frequencies, tokens - 3)
+    tokenizer, ids = prune_vocabulary(encoder.tokenizer, frequencies, tokens - 3)
     config = {"embedding_dim": 8, "num_filters": 4, "average_dim": 2}
     student = made(tmp_path, init=path, config=config, vocabulary=tokens - 3)
     assert student.tokenizer.vocabulary == tokenizer.vocabulary
     assert (student.config.vocab_size, student.dim) == (tokens - 3, 8 + 2 + 2 * 4)
     small = student.encoder()
     for name, columns in (("embeddings", 8), ("average", 2)):
-        np.testing.assert_array_equal(small.weight(name), encoder.weight(name)[kept, :columns])
-    np.testing.assert_array_equal(small.weight("token_weights"), encoder.weight("token_weights")[kept])
+        np.testing.assert_array_equal(small.weight(name), encoder.weight(name)[ids, :columns])
+    np.testing.assert_array_equal(small.weight("token_weights"), encoder.weight("token_weights")[ids])
     # Filters without output are removed first.
     weights = {name: encoder.weight(name) for name in encoder.config.shapes()}
     weights["output.2"][[1, 4]] = 0

@@ -142,7 +142,7 @@ def test_scaled_features_leave_the_sentence_vector(pooling):
     weights = {name: before.weight(name) for name in before.config.shapes()}
     weights["biases.2"][3] = -100  # a filter that is never active
     before = CSE(before.config, weights, before.tokenizer, tables="float32")
-    held = {name: value.copy() for name, value in weights.items()}
+    original_weights = {name: value.copy() for name, value in weights.items()}
     vectors, average, features = parts(before)
     assert not features[:, 6 + 3].any()
     scaled_weights = scale_features(before.config, weights, features, 2.0)
@@ -152,7 +152,7 @@ def test_scaled_features_leave_the_sentence_vector(pooling):
     lively = np.delete(np.arange(18), 6 + 3)
     np.testing.assert_allclose(after[2].std(0)[lively], 2 / np.sqrt(18), rtol=1e-4)
     assert not after[2][:, 6 + 3].any()
-    for name, value in held.items():
+    for name, value in original_weights.items():
         np.testing.assert_array_equal(weights[name], value)
 
 

@@ -278,10 +278,10 @@ def test_making_an_encoder_leaves_the_student_as_it_was(tmp_path):
     assert student.training
     for name, value in student.state_dict().items():
         assert torch.equal(value, before[name])
-    held = encoder.encode(TEXTS)
+    vectors = encoder.encode(TEXTS)
     with torch.no_grad():
         student.module["embeddings"].zero_()
-    np.testing.assert_array_equal(encoder.encode(TEXTS), held)
+    np.testing.assert_array_equal(encoder.encode(TEXTS), vectors)
 
 
 def test_save_writes_a_model_folder(tmp_path):

@@ -133,8 +133,8 @@ def test_scrambled_words():
 def test_the_same_generator_gives_the_same_choices():
     criterion = ParaphraseMargin(negatives="mix", scramble=0.5)
     pairs = [(f"a{i} x y z", f"b{i} u v w") for i in range(20)]
-    made = [criterion.prepare([pairs], lambda t: torch.ones(len(t), 2), rng(seed)) for seed in (4, 4, 5)]
-    assert made[0] == made[1] != made[2]
+    prepared = [criterion.prepare([pairs], lambda t: torch.ones(len(t), 2), rng(seed)) for seed in (4, 4, 5)]
+    assert prepared[0] == prepared[1] != prepared[2]
 
 
 def test_negatives_by_similarity_and_by_chance_in_one_call():

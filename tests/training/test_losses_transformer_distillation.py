@@ -230,10 +230,10 @@ def test_sentence_part():
 
 
 def test_by_name():
-    made = make_loss(
+    criterion = make_loss(
         "transformer_distillation", {"layer_map": "top"}, dim=12, student=bert(1), teacher=bert(2)
     )
-    assert made.map == (1, 2, 3, 4)
+    assert criterion.map == (1, 2, 3, 4)
     with pytest.raises(ValueError, match="transformer_distillation needs a student and a teacher"):
         make_loss("transformer_distillation", {}, dim=12)
     with pytest.raises(ValueError, match="transformer_distillation has no option matryoshka"):

@@ -189,24 +189,24 @@ class Table:
 @pytest.fixture
 def hub(monkeypatch):
     """Replaces the package ``datasets``; returns the list of the data sets that were loaded."""
-    asked = []
+    requested = []
     rows = {"text": [f"row {i}" for i in range(3000)], "n": list(range(3000)), "other": ["x", None] * 1500}
 
     def load_dataset(name, configuration, *, split):
-        asked.append((name, configuration, split))
+        requested.append((name, configuration, split))
         if name == "missing":
             raise FileNotFoundError("not on the Hub")
         return Table(rows)
 
     def load_from_disk(folder):
-        asked.append(folder)
+        requested.append(folder)
         return module.DatasetDict(train=Table(rows))
 
     module = types.ModuleType("datasets")
     module.DatasetDict = type("DatasetDict", (dict,), {})
     module.load_dataset, module.load_from_disk = load_dataset, load_from_disk
     monkeypatch.setitem(sys.modules, "datasets", module)
-    return asked
+    return requested
 
 
 def test_data_sets(hub, tmp_path):

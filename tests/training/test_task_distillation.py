@@ -36,8 +36,8 @@ def folder(tmp_path_factory):
     for name, options in (("topics", {}), ("same", {"pairs": True}), ("scores", {"scores": True})):
         (place / name).mkdir()
         write_task(place / name, **options)
-    made = settings(place, place / "first", teacher={"model": "base", "finetune": FINETUNE})
-    distill_for_task(made, show_progress_bar=False)
+    config = settings(place, place / "first", teacher={"model": "base", "finetune": FINETUNE})
+    distill_for_task(config, show_progress_bar=False)
     shutil.copytree(place / "first" / "work" / "teacher" / "model", place / "tuned")
     return place
 

@@ -66,20 +66,20 @@ def test_clipping_scales_all_gradients_together():
 
 
 def test_items_are_in_order_and_computed_in_advance():
-    made = []
+    produced = []
 
     def items():
         for number in range(100):
-            made.append(number)
+            produced.append(number)
             yield number
 
     ahead = Prefetched(items(), 3)
     assert next(ahead) == 0
     deadline = time.monotonic() + 5
-    while len(made) < 5 and time.monotonic() < deadline:
+    while len(produced) < 5 and time.monotonic() < deadline:
         time.sleep(0.01)
     # One item was taken, three are in the queue, and the thread holds one.
-    assert len(made) == 5
+    assert len(produced) == 5
     assert list(ahead) == list(range(1, 100))
 
 

@@ -39,14 +39,14 @@ def test_the_most_frequent_tokens_and_all_characters_are_kept():
     frequencies = np.zeros(WHOLE.vocab_size, np.int64)
     for rank, token in enumerate(["##ing", "guitar", "dog"]):
         frequencies[WHOLE.vocabulary[token]] = 30 - rank
-    pruned, kept = prune_vocabulary(WHOLE, frequencies, fewest() + 2)
+    pruned, ids = prune_vocabulary(WHOLE, frequencies, fewest() + 2)
     tokens = pruned.vocabulary
-    assert len(tokens) == len(kept) == pruned.vocab_size == fewest() + 2
+    assert len(tokens) == len(ids) == pruned.vocab_size == fewest() + 2
     assert {"##ing", "guitar", "q", "##q", "[UNK]", "[CLS]"} <= set(tokens)
     assert not {"dog", "play", "##tion"} & set(tokens)
-    assert (np.diff(kept) > 0).all()
-    # Row i of a pruned embedding matrix is row kept[i] of the whole one.
-    assert all(WHOLE.vocabulary[token] == kept[index] for token, index in tokens.items())
+    assert (np.diff(ids) > 0).all()
+    # Row i of a pruned embedding matrix is row ids[i] of the whole one.
+    assert all(WHOLE.vocabulary[token] == ids[index] for token, index in tokens.items())
     assert pieces(pruned, "the dog guitar playing") == [
         "t", "##h", "##e", "d", "##o", "##g", "guitar", "p", "##l", "##a", "##y", "##ing",
     ]  # fmt: skip
@@ -71,9 +71,9 @@ def test_pruning_makes_no_word_unknown(text, seed, share):
 
 
 def test_the_whole_vocabulary_does_not_change():
-    pruned, kept = prune_vocabulary(WHOLE, np.zeros(WHOLE.vocab_size, np.int64), WHOLE.vocab_size)
+    pruned, ids = prune_vocabulary(WHOLE, np.zeros(WHOLE.vocab_size, np.int64), WHOLE.vocab_size)
     assert pruned.vocabulary == WHOLE.vocabulary
-    assert kept.tolist() == list(range(WHOLE.vocab_size))
+    assert ids.tolist() == list(range(WHOLE.vocab_size))
 
 
 def test_a_token_with_a_character_of_no_token_of_its_own_stays():
