@@ -20,10 +20,10 @@ def test_strata():
 def test_validation_rows_leave_an_example_of_every_class():
     classes = np.array([0] * 50 + [1] * 45 + [2] * 2 + [3])
     for seed in range(20):
-        held = validation_rows(classes, 0.3, rng(seed))
-        assert len(held) == 29
-        assert (np.diff(held) > 0).all()
-        assert set(np.delete(classes, held)) == {0, 1, 2, 3}
+        held_out = validation_rows(classes, 0.3, rng(seed))
+        assert len(held_out) == 29
+        assert (np.diff(held_out) > 0).all()
+        assert set(np.delete(classes, held_out)) == {0, 1, 2, 3}
     assert len(validation_rows(classes, 0.99, rng())) == 98 - 4
     assert len(validation_rows(np.arange(10), 0.5, rng())) == 0
     assert len(validation_rows(classes, 0, rng())) == 0
@@ -62,18 +62,18 @@ def test_distinct_sets_of_labels_can_be_split():
     targets[:, 7] = 0
     targets[3, 7] = 1
     for seed in range(5):
-        held = validation_rows(strata(targets), 0.2, rng(seed))
-        assert len(held) == 40
-        assert np.delete(targets, held, axis=0).any(axis=0).all()
+        held_out = validation_rows(strata(targets), 0.2, rng(seed))
+        assert len(held_out) == 40
+        assert np.delete(targets, held_out, axis=0).any(axis=0).all()
         parts = validation_folds(strata(targets), 5, rng(seed))
         assert sum(map(len, parts)) >= 150
         for part in parts:
             assert np.delete(targets, part, axis=0).any(axis=0).all()
     scores = rng().random((100, 1)) * 3
     shares = np.maximum(0, 1 - np.abs(scores - np.arange(4)))
-    held = validation_rows(strata(shares), 0.2, rng())
-    assert len(held) == 20
-    assert np.delete(shares, held, axis=0).any(axis=0).all()
+    held_out = validation_rows(strata(shares), 0.2, rng())
+    assert len(held_out) == 20
+    assert np.delete(shares, held_out, axis=0).any(axis=0).all()
 
 
 def test_test_rows_have_the_share_of_every_label():

@@ -152,11 +152,11 @@ def test_without_validation_rows_the_last_epoch_is_kept():
 
 def test_the_result_is_no_worse_than_the_head_alone():
     encoder = make_cse()
-    held, kept = ([TEXTS[row] for row in rows] for rows in (VALIDATION, TRAIN))
+    validation_texts, train_texts = ([TEXTS[row] for row in rows] for rows in (VALIDATION, TRAIN))
     start = fit_head(
-        encoder.encode(kept), TARGETS[TRAIN], "softmax", C=4.0, rng=np.random.default_rng(0)
+        encoder.encode(train_texts), TARGETS[TRAIN], "softmax", C=4.0, rng=np.random.default_rng(0)
     ).head
-    alone = mean_log_loss(start, encoder.encode(held), TARGETS[VALIDATION])
+    alone = mean_log_loss(start, encoder.encode(validation_texts), TARGETS[VALIDATION])
     # With learning rates that are too high, the initial head stays the best.
     harmed = tune(encoder, initial_head=start, learning_rate=0.5, head_learning_rate=0.5, epochs=4)
     assert harmed.best_epoch == 0
@@ -168,7 +168,7 @@ def test_the_result_is_no_worse_than_the_head_alone():
     assert helped.best_epoch > 0
     for tuned in (harmed, helped):
         assert tuned.history[tuned.best_epoch]["validation_loss"] <= alone * (1 + 1e-5)
-        loss = mean_log_loss(tuned.head, tuned.encoder.encode(held), TARGETS[VALIDATION])
+        loss = mean_log_loss(tuned.head, tuned.encoder.encode(validation_texts), TARGETS[VALIDATION])
         assert loss == pytest.approx(tuned.history[tuned.best_epoch]["validation_loss"], abs=0.01)
 
 

@@ -222,10 +222,10 @@ def test_different_lengths_are_refused(change, words):
 
 def drawn(monkeypatch, draw, *arguments):
     """The figure that is saved."""
-    kept = []
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, path, **_: kept.append(figure))
+    figures = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, path, **_: figures.append(figure))
     draw(*arguments)
-    return kept[0]
+    return figures[0]
 
 
 def test_confusion_picture(report, monkeypatch, tmp_path):

@@ -21,13 +21,13 @@ from tests.retrieval.test_index_folder import vectors_index
 
 def test_an_index_that_was_replaced_is_not_appended_to(tmp_path):
     vectors_index(5).save(tmp_path / "index")
-    held = Index.open(tmp_path / "index")
+    opened_before = Index.open(tmp_path / "index")
     other = Index(dim=16)
     other.add(vectors=clustered(5, seed=9))
     shutil.rmtree(tmp_path / "index")
     other.save(tmp_path / "index")  # the same number of commits, and the same names
     with pytest.raises(IndexLockedError, match="written to since"):
-        held.add(vectors=clustered(1))
+        opened_before.add(vectors=clustered(1))
     vectors_index(7).save(tmp_path / "index")
     with pytest.raises(IndexLockedError):
         other.delete([0])

@@ -59,14 +59,14 @@ class Doubler:
 
 @pytest.fixture
 async def make_doubler():
-    made = []
+    doublers = []
 
     def make(**options):
-        made.append(Doubler(**options))
-        return made[-1]
+        doublers.append(Doubler(**options))
+        return doublers[-1]
 
     yield make
-    for doubler in made:
+    for doubler in doublers:
         doubler.gate.set()
         await asyncio.to_thread(doubler.batcher.stop)
 
