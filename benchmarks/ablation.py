@@ -90,12 +90,12 @@ def train_cell(
     )
     if cell.form == "untrained":
         return student, {"steps": 0}
-    objective = make_loss(
+    loss = make_loss(
         "paraphrase_margin", {"margin": MARGIN, "negatives": "max", "scramble": cell.scramble}, dim=config.dim
     )
     term = LossTerm(
         name="pairs",
-        loss=objective,
+        loss=loss,
         batches=lambda epoch, skipped: batches(pairs, settings["batch"], seed, skipped, epoch=epoch),
     )
     training = TrainerConfig(

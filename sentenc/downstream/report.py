@@ -162,24 +162,24 @@ def classification_report(
     probabilities = _widened(proba, len(names))
     position = {name: i for i, name in enumerate(names)}
     true = np.array([position[label] for label in gold])
-    given = np.array([position[label] for label in predicted])
+    guesses = np.array([position[label] for label in predicted])
     known = true < len(names) - len(unknown)
     p_gold = probabilities[np.arange(len(true)), true][known]
-    labels, averages = _label_scores(metrics, true, given, names, ("macro", "weighted"))
-    confidence = probabilities[np.arange(len(given)), given]
-    wrong = np.nonzero(true != given)[0]
+    labels, averages = _label_scores(metrics, true, guesses, names, ("macro", "weighted"))
+    confidence = probabilities[np.arange(len(guesses)), guesses]
+    wrong = np.nonzero(true != guesses)[0]
     wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
     return Report(
         "single",
         len(gold),
         {
-            "accuracy": float(metrics.accuracy_score(true, given)),
+            "accuracy": float(metrics.accuracy_score(true, guesses)),
             "majority accuracy": float(np.bincount(true).max() / len(true)),
             "log loss": _mean(-np.log(np.maximum(p_gold, _LEAST_PROBABILITY))),
         },
         averages,
         labels,
-        metrics.confusion_matrix(true, given, labels=range(len(names))),
+        metrics.confusion_matrix(true, guesses, labels=range(len(names))),
         [_mistake(i, texts, gold[i], predicted[i], float(confidence[i]), places) for i in wrong.tolist()],
         unknown=unknown,
     )
@@ -218,20 +218,22 @@ def multi_label_report(
     names, unknown = _with_unknown(_listed(classes), [label for labels in gold for label in labels])
     _check(len(gold), y_pred=predicted, proba=np.asarray(proba), texts=texts, places=places)
     probabilities = _widened(proba, len(names))
-    true, given = _indicators(gold, names), _indicators(predicted, names)
+    true, guesses = _indicators(gold, names), _indicators(predicted, names)
     known = slice(0, len(names) - len(unknown))
     p_right = np.where(true, probabilities, 1 - probabilities)[:, known]
-    labels, averages = _label_scores(metrics, true, given, names, ("micro", "macro", "weighted"))
+    labels, averages = _label_scores(metrics, true, guesses, names, ("micro", "macro", "weighted"))
     # The confidence of a decision is the probability of its outcome.
-    confidence = np.where(true != given, np.where(given, probabilities, 1 - probabilities), 0.0).max(axis=1)
-    wrong = np.nonzero((true != given).any(axis=1))[0]
+    confidence = np.where(true != guesses, np.where(guesses, probabilities, 1 - probabilities), 0.0).max(
+        axis=1
+    )
+    wrong = np.nonzero((true != guesses).any(axis=1))[0]
     wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
     return Report(
         "multi",
         len(gold),
         {
-            "subset accuracy": float(metrics.accuracy_score(true, given)),
-            "hamming loss": float(metrics.hamming_loss(true, given)),
+            "subset accuracy": float(metrics.accuracy_score(true, guesses)),
+            "hamming loss": float(metrics.hamming_loss(true, guesses)),
             "log loss": _mean(-np.log(np.maximum(p_right, _LEAST_PROBABILITY))),
         },
         averages,
@@ -265,25 +267,25 @@ def regression_report(
         MissingExtraError: scikit-learn is not installed.
     """
     metrics = _metrics()
-    true, given = np.asarray(y_true, np.float64), np.asarray(y_pred, np.float64)
-    _check(len(true), y_pred=given, texts=texts, places=places)
-    varied = len(true) > 1 and np.ptp(true) > 0 and np.ptp(given) > 0
-    distance = np.abs(true - given)
+    true, predicted = np.asarray(y_true, np.float64), np.asarray(y_pred, np.float64)
+    _check(len(true), y_pred=predicted, texts=texts, places=places)
+    varied = len(true) > 1 and np.ptp(true) > 0 and np.ptp(predicted) > 0
+    distance = np.abs(true - predicted)
     return Report(
         "score",
         len(true),
         {
-            "pearson": pearson(given, true) if varied else math.nan,
-            "spearman": spearman(given, true) if varied else math.nan,
-            "mean squared error": float(metrics.mean_squared_error(true, given)),
-            "mean absolute error": float(metrics.mean_absolute_error(true, given)),
-            "r2": float(metrics.r2_score(true, given)) if len(true) > 1 else math.nan,
+            "pearson": pearson(predicted, true) if varied else math.nan,
+            "spearman": spearman(predicted, true) if varied else math.nan,
+            "mean squared error": float(metrics.mean_squared_error(true, predicted)),
+            "mean absolute error": float(metrics.mean_absolute_error(true, predicted)),
+            "r2": float(metrics.r2_score(true, predicted)) if len(true) > 1 else math.nan,
         },
         mistakes=[
-            _mistake(i, texts, float(true[i]), float(given[i]), float(distance[i]), places)
+            _mistake(i, texts, float(true[i]), float(predicted[i]), float(distance[i]), places)
             for i in np.argsort(-distance, kind="stable").tolist()
         ],
-        true_scores=(true, given),
+        true_scores=(true, predicted),
     )
 
 
@@ -330,19 +332,23 @@ def _indicators(rows: Sequence[Iterable[Any]], names: Sequence[Any]) -> npt.NDAr
 
 
 def _label_scores(
-    metrics: Any, true: npt.NDArray[Any], given: npt.NDArray[Any], names: Sequence[Any], kinds: Iterable[str]
+    metrics: Any,
+    true: npt.NDArray[Any],
+    guesses: npt.NDArray[Any],
+    names: Sequence[Any],
+    kinds: Iterable[str],
 ) -> tuple[list[LabelScores], dict[str, tuple[float, float, float]]]:
     score = metrics.precision_recall_fscore_support
-    columns = score(true, given, labels=range(len(names)), average=None, zero_division=0.0)
+    columns = score(true, guesses, labels=range(len(names)), average=None, zero_division=0.0)
     labels = [
         LabelScores(name, float(p), float(r), float(f), int(n))
         for name, p, r, f, n in zip(names, *columns, strict=True)
     ]
     # Like scikit-learn's reports, averages leave out labels that neither occur nor were predicted.
-    present = np.union1d(true, given) if true.ndim == 1 else np.nonzero((true | given).any(axis=0))[0]
+    present = np.union1d(true, guesses) if true.ndim == 1 else np.nonzero((true | guesses).any(axis=0))[0]
     averages = {}
     for kind in kinds if present.size else ():
-        p, r, f, _ = score(true, given, labels=present, average=kind, zero_division=0.0)
+        p, r, f, _ = score(true, guesses, labels=present, average=kind, zero_division=0.0)
         averages[kind] = (float(p), float(r), float(f))
     return labels, averages
 

@@ -120,14 +120,14 @@ def plot_scores(report: Report, path: str | os.PathLike[str]) -> None:
     """
     if report.true_scores is None:
         raise ValueError(f"the report is of kind {report.kind!r}, expected 'score'")
-    true, given = report.true_scores
-    low, high = min(true.min(), given.min()), max(true.max(), given.max())
+    true, predicted = report.true_scores
+    low, high = min(true.min(), predicted.min()), max(true.max(), predicted.max())
     figure = _frame(5.0, 5.0)
     panel = figure.subplots()
     panel.plot([low, high], [low, high], color="#bbbbbb", linewidth=1.2, zorder=1)
     # Faint dots show the density where thousands overlap.
     alpha = float(np.clip(200 / len(true), 0.08, 0.7))
-    panel.scatter(true, given, s=16, color=BLUE, alpha=alpha, linewidths=0, zorder=2)
+    panel.scatter(true, predicted, s=16, color=BLUE, alpha=alpha, linewidths=0, zorder=2)
     panel.set_xlabel("labeled")
     panel.set_ylabel("predicted")
     panel.set_aspect("equal")

@@ -27,7 +27,10 @@ def to_text(report: Report) -> str:
         parts.append(_labels_on_screen(report))
     confusions = report.confusions()
     if confusions and len(report.labels) > 2:
-        rows = [(str(n), _cut(label), _cut(given)) for label, given, n in confusions[:_MAX_SCREEN_CONFUSIONS]]
+        rows = [
+            (str(n), _cut(label), _cut(predicted))
+            for label, predicted, n in confusions[:_MAX_SCREEN_CONFUSIONS]
+        ]
         table = _table([("examples", "labeled", "but predicted"), *rows], align="><<")
         parts.append(f"most frequent confusions{_of(_MAX_SCREEN_CONFUSIONS, len(confusions))}\n{table}")
     if report.mistakes:
@@ -49,7 +52,7 @@ def to_markdown(report: Report) -> str:
         ]
     confusions = report.confusions()
     if confusions:
-        rows = [(label, given, str(n)) for label, given, n in confusions[:_MAX_CONFUSIONS]]
+        rows = [(label, predicted, str(n)) for label, predicted, n in confusions[:_MAX_CONFUSIONS]]
         parts += [
             f"## Most frequent confusions{_of(_MAX_CONFUSIONS, len(confusions))}",
             _markdown_table(("labeled", "predicted", "examples"), rows),

@@ -1,1 +1,1 @@
-"""Making models: teacher vectors and distillation."""
+"""Training of encoders and task classifiers: run files, students, teachers, losses and the training loop."""

@@ -1,1 +1,1 @@
-"""Training procedures: one file for each."""
+"""Recipes: complete training runs, from a configuration to a model folder."""

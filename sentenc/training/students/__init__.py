@@ -1,1 +1,1 @@
-"""Torch modules that are trained and become encoders."""
+"""Students: PyTorch modules that are trained and turned into encoders."""
