@@ -56,9 +56,18 @@ _TEXTS_PER_BLOCK = 8192
 )
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 def encode_command(
-    file: str, output: Path, model: str, field: str | None, normalize: bool, truncate_dim: int | None,
-    dtype: str, on_overflow: OnOverflow, threads: int | None, compute: Compute | None, quiet: bool,
-) -> None:  # fmt: skip
+    file: str,
+    output: Path,
+    model: str,
+    field: str | None,
+    normalize: bool,
+    truncate_dim: int | None,
+    dtype: str,
+    on_overflow: OnOverflow,
+    threads: int | None,
+    compute: Compute | None,
+    quiet: bool,
+) -> None:
     """Encode FILE, which contains one text per line, plain or compressed (.gz, .xz).
 
     Without FILE, or with -, read standard input. The output file is replaced when it is complete: an

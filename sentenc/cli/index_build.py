@@ -49,7 +49,7 @@ _CHARACTERS_PER_COMMIT = 1 << 26
     default="auto",
     show_default=True,
     type=click.Choice(["auto", "exact", "ivf", "ivfpq", "hnsw"]),
-    help="How the index is searched; auto is exact up to 100,000 items and ivf beyond.",
+    help="How the index is searched; auto is exact up to 100,000 items.",
 )
 @click.option(
     "--store",
@@ -64,9 +64,17 @@ _CHARACTERS_PER_COMMIT = 1 << 26
 @click.option("--overwrite", is_flag=True, help="Replace an existing index.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 def build_command(
-    files: tuple[str, ...], output: Path, model: str, metric: str, kind: str, store: str,
-    threads: int | None, overwrite: bool, quiet: bool, **reading: Any,
-) -> None:  # fmt: skip
+    files: tuple[str, ...],
+    output: Path,
+    model: str,
+    metric: str,
+    kind: str,
+    store: str,
+    threads: int | None,
+    overwrite: bool,
+    quiet: bool,
+    **reading: Any,
+) -> None:
     """Build an index of the records of FILES (- is standard input).
 
     FILES are text (one record per line), CSV, TSV, JSON lines or Parquet; all but Parquet may be compressed

@@ -56,9 +56,16 @@ OutputRows = Iterable[dict[str, Any]]
 )
 @click.option("-q", "--quiet", is_flag=True, help="No progress bars and no summary.")
 def mine_command(
-    file: str, threshold: float, model: str, output: Path | None, top: int, groups: bool,
-    threads: int | None, quiet: bool, **reading: Any,
-) -> None:  # fmt: skip
+    file: str,
+    threshold: float,
+    model: str,
+    output: Path | None,
+    top: int,
+    groups: bool,
+    threads: int | None,
+    quiet: bool,
+    **reading: Any,
+) -> None:
     """Find pairs of similar texts in FILE (- is standard input), best first.
 
     Each repetition of a text is paired once, with its first occurrence. More than 200,000 texts are compared

@@ -26,7 +26,7 @@ def clustered(n, dim=16, seed=0):
     return (centers[rng.integers(30, size=n)] + 0.3 * rng.normal(size=(n, dim))).astype(np.float32)
 
 
-def brute(vectors, queries, k, alive=None):
+def exact_ranking(vectors, queries, k, alive=None):
     scores = queries @ vectors.T
     if alive is not None:
         scores[:, ~alive] = -np.inf
@@ -53,7 +53,7 @@ def test_texts_are_searched_by_their_cosines(encoder):
     vectors = unit(encoder.encode(TEXTS))
     answers = index.search(TEXTS, k=6)
     for row, answer in enumerate(answers):
-        assert [hit.id for hit in answer] == brute(vectors, vectors[row : row + 1], 6)[0].tolist()
+        assert [hit.id for hit in answer] == exact_ranking(vectors, vectors[row : row + 1], 6)[0].tolist()
         np.testing.assert_allclose(
             [hit.score for hit in answer], np.sort(vectors @ vectors[row])[::-1], atol=1e-6
         )
@@ -96,22 +96,22 @@ def test_ann_indexes_agree_with_exact_search(kind):
     index.optimize(target_recall=0.98)
     stored = unit(vectors)
     alive = np.ones(3000, bool)
-    gone = np.arange(0, 3000, 11)
-    alive[gone] = False
-    index.delete(gone.tolist())
-    more = clustered(100, seed=5)
-    index.add(vectors=more)
-    everything = np.concatenate([stored, unit(more)])
-    right = brute(everything, stored[:50], 10, np.concatenate([alive, np.ones(100, bool)]))
+    deleted = np.arange(0, 3000, 11)
+    alive[deleted] = False
+    index.delete(deleted.tolist())
+    added = clustered(100, seed=5)
+    index.add(vectors=added)
+    everything = np.concatenate([stored, unit(added)])
+    expected = exact_ranking(everything, stored[:50], 10, np.concatenate([alive, np.ones(100, bool)]))
     answers = index.search(stored[:50], 10)
     for answer, query in zip(answers, stored, strict=False):
         ids = [hit.id for hit in answer]
         assert len(set(ids)) == 10
-        assert not set(ids) & set(gone.tolist())
+        assert not set(ids) & set(deleted.tolist())
         # Scores are exact, whichever index proposed the rows.
         np.testing.assert_allclose([hit.score for hit in answer], everything[ids] @ query, atol=1e-5)
     recall = np.mean(
-        [len({h.id for h in a} & set(r)) / 10 for a, r in zip(answers, right.tolist(), strict=True)]
+        [len({h.id for h in a} & set(r)) / 10 for a, r in zip(answers, expected.tolist(), strict=True)]
     )
     assert recall == 1.0 if kind == "exact" else recall > 0.9
     described = index.info()["structure"]
@@ -147,10 +147,11 @@ def test_shards_are_searched_as_one_ann_index(tmp_path, monkeypatch):
     index.optimize()
     index.save(tmp_path / "index")
     assert len(list((tmp_path / "index").rglob("shard-*.faiss"))) > 2
-    right = brute(unit(vectors), unit(vectors[:40]), 10)
+    expected = exact_ranking(unit(vectors), unit(vectors[:40]), 10)
     answers = index.search(vectors[:40], 10)
     assert (
-        np.mean([len({h.id for h in a} & set(r)) for a, r in zip(answers, right.tolist(), strict=True)]) > 9
+        np.mean([len({h.id for h in a} & set(r)) for a, r in zip(answers, expected.tolist(), strict=True)])
+        > 9
     )
 
 
@@ -236,30 +237,29 @@ def test_a_small_index_is_searched_exactly_whatever_its_kind():
 @given(st.lists(st.sampled_from(["add", "delete", "update", "optimize"]), max_size=12), st.integers(0, 1000))
 def test_any_order_of_writes_agrees_with_a_dict(steps, seed):
     rng = np.random.default_rng(seed)
-    index, right = Index(dim=4), {}
+    index, expected = Index(dim=4), {}
     for step in steps:
         if step == "add":
             vectors = rng.normal(size=(int(rng.integers(1, 5)), 4)).astype(np.float32)
-            right |= dict(zip(index.add(vectors=vectors), unit(vectors), strict=True))
+            expected |= dict(zip(index.add(vectors=vectors), unit(vectors), strict=True))
         elif step == "optimize":
             index.optimize()
-        elif right:
-            some = sorted(
-                rng.choice(list(right), size=int(rng.integers(1, len(right) + 1)), replace=False).tolist()
-            )
+        elif expected:
+            count = int(rng.integers(1, len(expected) + 1))
+            some = sorted(rng.choice(list(expected), size=count, replace=False).tolist())
             if step == "delete":
                 assert index.delete(some) == len(some)
-                right = {name: vector for name, vector in right.items() if name not in some}
+                expected = {name: vector for name, vector in expected.items() if name not in some}
             else:
                 vectors = rng.normal(size=(len(some), 4)).astype(np.float32)
                 index.update(some, vectors=vectors)
-                right |= dict(zip(some, unit(vectors), strict=True))
-    assert len(index) == len(right)
+                expected |= dict(zip(some, unit(vectors), strict=True))
+    assert len(index) == len(expected)
     query = rng.normal(size=4).astype(np.float32)
     hits = index.search(query, 50)
-    assert {hit.id for hit in hits} == set(right)
+    assert {hit.id for hit in hits} == set(expected)
     for hit in hits:
-        assert hit.score == pytest.approx(float(right[hit.id] @ query / np.linalg.norm(query)), abs=1e-5)
+        assert hit.score == pytest.approx(float(expected[hit.id] @ query / np.linalg.norm(query)), abs=1e-5)
 
 
 def test_searching_while_writing(encoder):

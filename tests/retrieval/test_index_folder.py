@@ -40,7 +40,7 @@ def test_codes_have_the_expected_size(tmp_path):
     vectors = clustered(4000)
     exact = Index(dim=16)
     exact.add(vectors=vectors)
-    right = [{hit.id for hit in hits} for hits in exact.search(vectors[:50], 10)]
+    expected = [{hit.id for hit in hits} for hits in exact.search(vectors[:50], 10)]
     overlap, size = {}, {}
     for store in ("float32", "float16", "int8", "binary"):
         index = Index(dim=16, store=store)
@@ -49,7 +49,7 @@ def test_codes_have_the_expected_size(tmp_path):
         size[store] = (tmp_path / store / "segment-000001-0000" / "vectors.npy").stat().st_size
         answers = index.search(vectors[:50], 10)
         overlap[store] = np.mean(
-            [len({h.id for h in a} & r) / 10 for a, r in zip(answers, right, strict=True)]
+            [len({h.id for h in a} & r) / 10 for a, r in zip(answers, expected, strict=True)]
         )
     assert overlap["float32"] == 1.0
     assert overlap["float16"] > 0.97

@@ -68,7 +68,7 @@ def test_heaps_keep_the_best_whatever_the_block_size(k):
         best, rows = best_first(heaps[0], heaps[1])
         for q in range(4):
             alive = [row for row in range(40) if not deleted[row]]
-            right = sorted(alive, key=lambda row: (-scores[q, row], row))[:k]
-            assert rows[q, : len(right)].tolist() == right
-            assert best[q, : len(right)].tolist() == [scores[q, row] for row in right]
-            assert (rows[q, len(right) :] == -1).all()
+            expected = sorted(alive, key=lambda row: (-scores[q, row], row))[:k]
+            assert rows[q, : len(expected)].tolist() == expected
+            assert best[q, : len(expected)].tolist() == [scores[q, row] for row in expected]
+            assert (rows[q, len(expected) :] == -1).all()
