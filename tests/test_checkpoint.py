@@ -67,6 +67,7 @@ def test_bad_config_is_named(folder):
         ({"extra": 1}, r"unexpected: \['extra'\]"),
         ({"config": []}, "config of type list"),
         ({"config": {}}, "bad config"),
+        ({"config": {**json.loads(original)["config"], "tables": "int4"}}, "bad config: tables is 'int4'"),
         ({"files": {}}, "no entry for model.safetensors"),
     ]:
         edit_config(folder, **changes)

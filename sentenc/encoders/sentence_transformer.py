@@ -148,7 +148,8 @@ class SentenceTransformerEncoder(TransformerEncoder):
         kinds = self._module_names()
         if kinds[:2] != ["Transformer", "Pooling"] or kinds[2:] not in ([], ["Normalize"]):
             raise ValueError(
-                f"{self.name} has the modules {', '.join(kinds)}, expected Transformer, Pooling and optionally Normalize"
+                f"{self.name} has the modules {', '.join(kinds)}, "
+                "expected Transformer, Pooling and optionally Normalize"
             )
         pooling = self.model[1].pooling_mode
         if pooling not in ("mean", ("mean",), ["mean"]):

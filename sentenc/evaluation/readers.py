@@ -187,7 +187,8 @@ def read_table(path: Path, encoding: str) -> tuple[list[str], list[tuple[int, di
     """Reads a CSV or TSV with a header; any suffix but that of TSV is CSV.
 
     Returns:
-        The names of the columns in lower case, and the values of each row by column with the line where it begins.
+        The names of the columns in lower case, and the values of each row by column, together with the number
+        of the line where the row begins.
 
     Raises:
         DataError: The file is missing or malformed, or has no columns of an evaluation task.

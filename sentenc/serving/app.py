@@ -80,8 +80,8 @@ def _middleware(lifecycle: Lifecycle, config: ServerConfig) -> "list[Middleware]
 
     middleware = [Middleware(RequestMiddleware, lifecycle=lifecycle, api_key=config.api_key)]
     if config.cors_origins:
-        # This is outside of the check of the key, because a preflight request carries no key, and because a page
-        # must be able to read a refusal. OpenAI's client for browsers sends headers of its own.
+        # CORS is handled before the key is checked, because a preflight request has no key, and because a page
+        # must be able to read a refusal. OpenAI's client for browsers sends its own headers.
         cors = Middleware(
             CORSMiddleware,
             allow_origins=list(config.cors_origins),

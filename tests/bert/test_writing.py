@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -128,10 +129,11 @@ def test_a_model_with_other_vectors_is_not_verified(tmp_path):
     sentenc.checkpoint.write_checkpoint(tmp_path / "other", checkpoint)
     with pytest.raises(CheckpointError, match="golden text"):
         sentenc.verify(tmp_path / "other")
-    checkpoint.config["depth"] = 3
-    sentenc.checkpoint.write_checkpoint(tmp_path / "other", checkpoint)
-    with pytest.raises(CheckpointError, match=r"bad config: .*'depth'"):
-        sentenc.load(tmp_path / "other")
+    for key, value in (("compute", "int4"), ("depth", 3)):
+        changed = replace(checkpoint, config={**checkpoint.config, key: value})
+        sentenc.checkpoint.write_checkpoint(tmp_path / "other", changed)
+        with pytest.raises(CheckpointError, match=f"bad config: .*{key}"):
+            sentenc.load(tmp_path / "other")
 
 
 def test_encoding_a_folder_needs_no_torch(tmp_path):

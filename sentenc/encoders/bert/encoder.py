@@ -111,6 +111,7 @@ class BertEncoder(TransformerEncoder):
         values = dict(checkpoint.config)
         try:
             stored = values.pop("compute")
+            check_choice("compute", stored, get_args(Compute))
             config = BertConfig.from_dict(values)
         except (KeyError, ValueError, TypeError) as error:
             raise CheckpointError(f"config.json has a bad config: {error}") from error

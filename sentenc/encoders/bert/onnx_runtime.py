@@ -14,10 +14,10 @@ _lock = threading.Lock()
 def import_onnxruntime() -> Any:
     """Returns the module ``onnxruntime``; every other module imports it by this function.
 
-    Since version 1.29, ONNX Runtime reports usage from Linux too. It writes a device id and a database of events
-    to the user's cache folder, and sends the events to Microsoft. An environment variable prevents this, and it
-    is read during the import only. It is therefore set until the import ends, and then restored. If the program
-    has already imported ONNX Runtime, only the events that follow are switched off.
+    Since version 1.29, ONNX Runtime reports usage from Linux too. It writes a device id and a database of
+    events to the user's cache folder, and sends the events to Microsoft. An environment variable prevents
+    this, but it is read during the import only. It is therefore set until the import ends, and then restored.
+    If the program has already imported ONNX Runtime, only the events that follow are switched off.
     """
     with _lock:
         if "onnxruntime" in sys.modules:

@@ -95,6 +95,7 @@ class CSE(Encoder):
         values = dict(checkpoint.config)
         try:
             tables = values.pop("tables")
+            check_choice("tables", tables, get_args(Tables))
             config = CSEConfig.from_dict(values)
         except (KeyError, ValueError, TypeError) as error:
             raise CheckpointError(f"config.json has a bad config: {error}") from error
