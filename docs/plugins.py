@@ -1,20 +1,19 @@
-"""Extensions of the documentation's build: tables of configuration keys, and Sphinx roles in docstrings."""
+"""Extension of the API pages: turns the Sphinx roles and the examples of docstrings into Markdown."""
 
 import inspect
 import re
-from dataclasses import MISSING, Field, fields, is_dataclass
-from importlib import import_module
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+import sys
+from pathlib import Path
+from typing import Any
 
 import griffe
 
-ROLE = re.compile(r":(?:class|func|meth|mod|data|attr|exc|obj):`(~?)([\w.]+)`")
-KEYS = re.compile(r"^::: keys ([\w.]+)$", re.M)
-TYPES = {str: "string", int: "integer", float: "number", bool: "true or false", type(None): "none"}
+sys.path.insert(0, str(Path(__file__).parent))
+from reference import without_roles
 
 
 class Docstrings(griffe.Extension):
-    """Turns the Sphinx roles and the examples of docstrings into Markdown."""
+    """Changes every docstring when it is loaded."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         if obj.docstring:
@@ -29,79 +28,3 @@ def with_fenced_examples(text: str) -> str:
         for part in paragraphs
     ]
     return "\n\n".join(fenced)
-
-
-def without_roles(text: str) -> str:
-    return ROLE.sub(lambda m: f"`{m[2].split('.')[-1] if m[1] else m[2]}`", text)
-
-
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Replaces each line ``::: keys CLASS`` by a table of the class's fields (a hook of MkDocs)."""
-    return KEYS.sub(lambda match: key_table(match[1]), markdown)
-
-
-def key_table(path: str) -> str:
-    """A Markdown table of the fields of a configuration class, or of the arguments of another class."""
-    module, name = path.rsplit(".", 1)
-    cls = getattr(import_module(module), name)
-    lines = ["| Key | Type | Default | Meaning |", "|---|---|---|---|"]
-    meanings = documented(cls)
-    for key, hint, default in keys(cls):
-        cells = (f"`{key}`", type_words(hint), default, meanings.get(key, ""))
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines)
-
-
-def keys(cls: type) -> list[tuple[str, Any, str]]:
-    if is_dataclass(cls):
-        hints = get_type_hints(cls)
-        return [(item.name, hints[item.name], default_words(item)) for item in fields(cls)]
-    hints = get_type_hints(cls.__init__)
-    parameters = list(inspect.signature(cls).parameters.values())
-    return [
-        (p.name, hints[p.name], "required" if p.default is p.empty else shown(p.default)) for p in parameters
-    ]
-
-
-def default_words(item: "Field[Any]") -> str:
-    if item.default is not MISSING:
-        return shown(item.default)
-    return "required" if item.default_factory is MISSING else shown(item.default_factory())
-
-
-def shown(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return f'`"{value}"`'
-    return f"`{str(value).lower() if isinstance(value, bool) else list(value) if isinstance(value, tuple) else value}`"
-
-
-def type_words(hint: Any) -> str:
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        return " or ".join(f'`"{choice}"`' for choice in arguments)
-    if origin in (tuple, list) or (origin and "Sequence" in str(origin)):
-        return f"list of {type_words(arguments[0])}s"
-    if origin is dict or (origin and "Mapping" in str(origin)):
-        return "table"
-    if arguments:
-        return " or ".join(type_words(part) for part in arguments if part is not type(None))
-    return TYPES.get(hint, getattr(hint, "__name__", str(hint)))
-
-
-def documented(cls: type) -> dict[str, str]:
-    """The meaning of each attribute or argument, from the docstring's section."""
-    meanings: dict[str, str] = {}
-    name, inside = None, False
-    for line in (inspect.getdoc(cls) or "").splitlines():
-        if line in ("Attributes:", "Args:"):
-            inside = True
-        elif line and not line.startswith(" "):
-            inside = False
-        elif inside and (match := re.match(r"    (\w+): (.*)", line)):
-            name = match[1]
-            meanings[name] = match[2]
-        elif inside and name and line.strip():
-            meanings[name] += " " + line.strip()
-    return {key: without_roles(text) for key, text in meanings.items()}

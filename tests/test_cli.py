@@ -1,5 +1,6 @@
 """The command line in processes of its own."""
 
+import csv
 import gzip
 import json
 import lzma
@@ -55,11 +56,14 @@ def test_encode_npy_from_every_kind_of_input(model, texts, expected, tmp_path):
     (tmp_path / "texts.gz").write_bytes(gzip.compress(plain))
     (tmp_path / "texts.xz").write_bytes(lzma.compress(b"\xef\xbb\xbf" + plain.replace(b"\n", b"\r\n")))
     (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"t": line}) + "\n" for line in LINES))
+    with open(tmp_path / "texts.csv", "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["label", "text"], *([1, line] for line in LINES)])
     for name, options in [
         ("texts.txt", []),
         ("texts.gz", []),
         ("texts.xz", []),
-        ("texts.jsonl", ["--field", "t"]),
+        ("texts.jsonl", ["--text-field", "t"]),
+        ("texts.csv", []),
     ]:
         out, _ = run("encode", tmp_path / name, "-o", tmp_path / "v.npy", "-m", model, *options)
         assert out == ""
@@ -110,15 +114,15 @@ def test_bad_input_is_named_and_nothing_is_lost(model, tmp_path):
     target.write_bytes(b"older")
     bad = tmp_path / "bad.jsonl"
     for content, message in [
-        (b'{"text": "a"}\n{"text": 3}\n', "line 2: field 'text' is int"),
         (b"[" * 200_000, "line 1: not JSON"),
-        (b'{"text": "a"}\n{"body": ""}\n', "line 2: an object with ['body']"),
+        (b'{"text": "a"}\n{"text": 3}\n', "line 2: field 'text' is a number"),
+        (b'{"text": "a"}\n{"body": ""}\n', "line 2: no field 'text'"),
         (b'{"text": "a"}\nnonsense\n', "line 2: not JSON"),
         (b'{"text": "a"}\n\xff\n', "line 2: not UTF-8"),
         (gzip.compress(b'{"text": "a"}\n' * 9, mtime=0)[:-9], "after line"),
     ]:
         bad.write_bytes(content)
-        _, err = run("encode", bad, "-o", target, "-m", model, "--field", "text", code=1)
+        _, err = run("encode", bad, "-o", target, "-m", model, "--text-field", "text", code=1)
         assert message in err
     assert target.read_bytes() == b"older"
     assert sorted(os.listdir(tmp_path)) == ["bad.jsonl", "v.npy"]

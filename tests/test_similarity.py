@@ -61,6 +61,10 @@ def test_the_server_gives_the_same_number(name, encoder):
     with TestClient(create_app({name: encoder}, {"main": index}, ServerConfig())) as client:
         answer = client.post("/similarity", json={"texts": TEXTS}).json()
         np.testing.assert_allclose(answer["similarities"], expected, atol=1e-6)
+        answer = client.post("/v1/embeddings", json={"input": TEXTS, "model": name}).json()
+        vectors = np.array([item["embedding"] for item in answer["data"]])
+        assert vectors.shape == (3, encoder.similarity_dim)
+        np.testing.assert_allclose(vectors @ vectors.T, expected, atol=1e-6)
         hits = client.post("/search", json={"query": TEXTS[0], "k": 3}).json()["results"]
         assert [hit["score"] for hit in hits] == pytest.approx(
             [expected[0, hit["id"]] for hit in hits], abs=1e-6

@@ -2,16 +2,20 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
 import click
 
 import sentenc
+from sentenc.cli.record_files import record_options
 from sentenc.encoders.base import Encoder, OnOverflow
 from sentenc.encoders.bert.config import Compute
+from sentenc.io.formats import file_format
 from sentenc.io.progress import progress_bar
-from sentenc.io.text import open_text, read_texts
+from sentenc.io.records import open_records
+from sentenc.io.text import open_text
 from sentenc.io.vectors import Block, known_suffixes, write_vectors
 
 _TEXTS_PER_BLOCK = 8192
@@ -29,7 +33,7 @@ _TEXTS_PER_BLOCK = 8192
 @click.option(
     "-m", "--model", default="cse-en", show_default=True, help="Name, folder or Hub id of the encoder."
 )
-@click.option("--field", help="Read JSON lines, with the text in this field.")
+@record_options
 @click.option("--normalize", is_flag=True, help="Scale every vector to unit length.")
 @click.option("--truncate-dim", type=int, help="Number of leading dimensions to keep.")
 @click.option(
@@ -52,14 +56,15 @@ _TEXTS_PER_BLOCK = 8192
 @click.option(
     "--compute",
     type=click.Choice(["float32", "int8"]),
-    help="Number type of the matrix products of a BERT; float32 by default.",
+    help="Number type of the matrix products of a BERT; by default the one stored with the model.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 def encode_command(
     file: str,
     output: Path,
     model: str,
-    field: str | None,
+    text_field: str | None,
+    format: str | None,
     normalize: bool,
     truncate_dim: int | None,
     dtype: str,
@@ -68,10 +73,11 @@ def encode_command(
     compute: Compute | None,
     quiet: bool,
 ) -> None:
-    """Encode FILE, which contains one text per line, plain or compressed (.gz, .xz).
+    """Encode the texts of FILE.
 
-    Without FILE, or with -, read standard input. The output file is replaced when it is complete: an
-    interrupted run changes nothing.
+    FILE is text (one text per line; an empty line has the zero vector), CSV, TSV, JSON lines or Parquet.
+    All but Parquet may be compressed (.gz, .xz). Without FILE, or with -, read text from standard input.
+    The output file is replaced when it is complete: an interrupted run changes nothing.
     """
     if output.suffix not in known_suffixes():
         raise click.BadParameter(
@@ -79,22 +85,34 @@ def encode_command(
         )
     if not output.absolute().parent.is_dir():
         raise click.BadParameter(f"the folder of {output} does not exist")
-    size = os.path.getsize(file) if file != "-" else None
     try:
         encoder = sentenc.load(model, threads=threads, compute=compute)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
     dim = encoder.dim if truncate_dim is None else truncate_dim
-    with (
-        progress_bar(size, "encoding", not quiet and size is not None) as bar,
-        open_text(file, on_bytes=bar.update) as lines,
-    ):
-        texts = read_texts(file, lines, field)
+    with _open_texts(file, text_field, format, quiet) as texts:
         blocks = _blocks(encoder, texts, normalize, truncate_dim, dtype, on_overflow)
         metadata = {"model": model, "fingerprint": encoder.fingerprint()}
         rows = write_vectors(output, blocks, dim, dtype, metadata)
     if not quiet:
         click.echo(f"{rows} texts, {dim} dimensions: {output}", err=True)
+
+
+@contextmanager
+def _open_texts(
+    file: str, text_field: str | None, format: str | None, quiet: bool
+) -> Iterator[Iterator[str]]:
+    if (format or file_format(file)) == "text" and text_field is None:
+        # Not as records, which leave out empty lines: line n has vector n.
+        size = os.path.getsize(file) if file != "-" else None
+        with (
+            progress_bar(size, "encoding", not quiet and size is not None) as bar,
+            open_text(file, on_bytes=bar.update) as lines,
+        ):
+            yield lines
+    else:
+        with open_records((file,), "encoding", quiet, text_field=text_field, format=format) as records:
+            yield (record.text for record in records)
 
 
 def _blocks(

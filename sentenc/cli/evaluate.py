@@ -82,7 +82,7 @@ import click
     "--compute",
     type=click.Choice(["float32", "int8"]),
     default=None,
-    help="Arithmetic of the matrix products of BERT models.  [default: float32]",
+    help="Number type of the matrix products of a BERT; by default the one stored with the model.",
 )
 @click.option(
     "--truncate-dim",

@@ -9,14 +9,21 @@ from sentenc.io.formats import FORMATS
 
 
 def record_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options ``--format`` and ``--text-field`` to a command."""
+    """Adds the options ``--format`` and ``--text-field`` to a command.
+
+    The default of ``--text-field`` is the first of :data:`~sentenc.io.records.TEXT_FIELDS` in a file, or its
+    only field of strings.
+    """
     for option in (
         click.option(
             "--format",
             type=click.Choice(FORMATS),
             help="Format of the files; by default that of the suffix of each.",
         ),
-        click.option("--text-field", help="Field with the text; by default it is chosen by its name."),
+        click.option(
+            "--text-field",
+            help="Field with the text; by default text, sentence, content, ..., or the only field of strings.",
+        ),
     ):
         command = option(command)
     return command

@@ -1,7 +1,6 @@
 """Lines of text files: plain, gzip or xz, or standard input, in bounded memory."""
 
 import io
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -77,26 +76,6 @@ def open_text(path: str, *, on_bytes: OnBytes | None = None) -> Iterator[Iterato
     """
     with open_lines(path, on_bytes=on_bytes) as lines:
         yield _without_ends(path, lines)
-
-
-def read_texts(path: str, lines: Iterator[str], field: str | None) -> Iterator[str]:
-    """Yields the text of every line: the line itself, or the string under ``field`` of its JSON object."""
-    for number, line in enumerate(lines, 1):
-        yield line if field is None else _field(path, number, line, field)
-
-
-def _field(path: str, number: int, line: str, field: str) -> str:
-    try:
-        value: Any = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise TextFileError(f"{path}, line {number}: not JSON: {error}") from error
-    if not isinstance(value, dict) or field not in value:
-        what = f"an object with {sorted(value)}" if isinstance(value, dict) else type(value).__name__
-        raise TextFileError(f"{path}, line {number}: {what}, expected an object with the field {field!r}")
-    if not isinstance(value[field], str):
-        kind = type(value[field]).__name__
-        raise TextFileError(f"{path}, line {number}: field {field!r} is {kind}, expected a string")
-    return str(value[field])
 
 
 def _numbered_lines(

@@ -35,5 +35,13 @@ def test_scores_of_models_are_the_measured_results(page):
             assert f"{averages[key]:.1f}" in [cell.strip() for cell in cells], (name, key)
 
 
+def test_keys_of_run_files_are_those_of_the_classes(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    import reference
+
+    page = reference.PAGE.read_text(encoding="utf-8")
+    assert page == reference.with_tables(page), f"run: {sys.executable} docs/reference.py"
+
+
 def test_readme_is_short():
     assert len((ROOT / "README.md").read_bytes()) < 8_000

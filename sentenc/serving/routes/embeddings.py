@@ -22,8 +22,9 @@ _VALUES_IN_LOOP = 1 << 15
 class EmbeddingRoutes:
     """``POST /v1/embeddings`` and ``GET /v1/models``.
 
-    Vectors have unit length, as OpenAI's have; a text without a known token has the zero vector. With
-    ``dimensions``, the first components are kept and scaled to unit length again.
+    Vectors have unit length, as OpenAI's have; a text without a known token has the zero vector. They
+    contain the first ``dimensions`` components, scaled to unit length. The default is
+    :attr:`~sentenc.Encoder.similarity_dim`, so that a client's cosine is that of the library.
     """
 
     def __init__(self, catalog: Catalog, max_inputs: int) -> None:
@@ -54,6 +55,8 @@ class EmbeddingRoutes:
                 param="encoding_format",
             )
         dimensions = integer(fields, "dimensions", 1, model.encoder.dim, status=400)
+        if dimensions is None:
+            dimensions = model.encoder.similarity_dim
         vectors, tokens = await model.encode(items, "input", normalize=True, dimensions=dimensions)
         if encoding == "base64":
             return _answer(_base64_rows(vectors), model.name, tokens)
@@ -81,6 +84,7 @@ class EmbeddingRoutes:
             "created": self._created,
             "owned_by": "sentenc",
             "dim": model.encoder.dim,
+            "similarity_dim": model.encoder.similarity_dim,
             "max_tokens": model.encoder.max_tokens,
         }
 
