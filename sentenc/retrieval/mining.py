@@ -68,7 +68,7 @@ def mine_pairs(
     Each later one forms one pair with the first, of score 1. Ten thousand copies of a line are thus 9,999
     pairs and not fifty million.
 
-    Memory holds the vectors, their unit vectors and some blocks, but never rows x rows. The approximate
+    Only the vectors, their unit vectors and some blocks are in memory, never rows x rows. The approximate
     method compares each row with its ``neighbors`` nearest rows in an ANN index (FAISS). It misses pairs if
     a row has more similar rows than that, or if the index does not return them. Scores are exact with either
     method, and do not depend on the block size or the number of threads.
@@ -195,12 +195,12 @@ class _PairCollector:
         """
         for start in range(0, len(products), _PAIRS_PER_BLOCK):
             block = slice(start, start + _PAIRS_PER_BLOCK)
-            above, i, j = products[block], left[block], right[block]
-            possible = above >= self.threshold - error
-            above, i, j = above[possible], i[possible], j[possible]
-            is_certain = above > self.threshold + error
-            needs_score = ~is_certain | self._best.may_enter(above + error, self._rows[i], self._rows[j])
-            self.total += len(above) - int(needs_score.sum())
+            estimates, i, j = products[block], left[block], right[block]
+            is_possible = estimates >= self.threshold - error
+            estimates, i, j = estimates[is_possible], i[is_possible], j[is_possible]
+            is_certain = estimates > self.threshold + error
+            needs_score = ~is_certain | self._best.may_enter(estimates + error, self._rows[i], self._rows[j])
+            self.total += len(estimates) - int(needs_score.sum())
             self.add_pairs(i[needs_score], j[needs_score])
 
     def add_pairs(self, left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]) -> None:
@@ -228,8 +228,9 @@ def _compare_all(
             flat = np.flatnonzero(products >= lowest)
             left, right = np.divmod(flat, products.shape[1])
             left, right = left + start, right + column
-            is_new = left < right
-            collector.add_products(products.ravel()[flat[is_new]], left[is_new], right[is_new], error)
+            # The products below the diagonal are the same pairs once more.
+            is_above = left < right
+            collector.add_products(products.ravel()[flat[is_above]], left[is_above], right[is_above], error)
         done(len(block))
 
 
