@@ -50,7 +50,9 @@ class Load:
         embeddings = {
             dim: [
                 b64encode(vector)
-                for vector in encoder.encode(texts, normalize_embeddings=True, truncate_dim=dim)
+                for vector in encoder.encode(
+                    texts, normalize_embeddings=True, truncate_dim=dim or encoder.similarity_dim
+                )
             ]
             for dim in {variant.get("dimensions") for variant in VARIANTS}
         }

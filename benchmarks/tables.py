@@ -54,11 +54,6 @@ def encode_memory(data: Any) -> str:
     return table([f"{data['texts']:,} texts", "size of the output, MiB", "memory added, MiB"], rows)
 
 
-def retrieval(data: Any) -> str:
-    rows = [[name, f"{s['nDCG@10']:.1f}", f"{s['recall@100']:.1f}"] for name, s in data["systems"].items()]
-    return table(["", "nDCG@10", "recall@100"], rows)
-
-
 def index_speed(data: Any) -> str:
     rows = []
     for size, systems in data["sizes"].items():
@@ -116,7 +111,6 @@ TABLES: dict[str, Callable[[Any], str]] = {
     "transfer_agreement": transfer_agreement,
     "transfer_speed": transfer_speed,
     "encode_memory": encode_memory,
-    "retrieval": retrieval,
     "index_speed": index_speed,
     "server_load": server_load,
 }
