@@ -111,7 +111,9 @@ def prepare(size: int, folder: Path, arguments: argparse.Namespace) -> None:
         lines = [line.rstrip("\n") for line, _ in zip(file, range(size + QUERIES), strict=False)]
     if len(lines) < size + QUERIES:
         raise SystemExit(f"{arguments.texts} has {len(lines)} lines, expected at least {size + QUERIES}")
-    vectors = load(arguments.model).encode(lines, normalize_embeddings=True)
+    encoder = load(arguments.model)
+    # The columns that an index of texts keeps.
+    vectors = encoder.encode(lines, truncate_dim=encoder.similarity_dim, normalize_embeddings=True)
     np.save(folder / "queries.npy", vectors[:QUERIES])
     np.save(folder / "vectors.npy", vectors[QUERIES:])
     (folder / "texts.json").write_text(json.dumps(lines[QUERIES:]), encoding="utf-8")
