@@ -26,15 +26,6 @@ def scores(encoders: Any, tasks: tuple[str, ...], average: str) -> str:
     return table(["", *tasks, "mean"], rows)
 
 
-def transfer_agreement(data: Any) -> str:
-    tasks = data["tasks"]
-    rows = [
-        [name, *(f"{task[key]['accuracy']:.2f}" for task in tasks.values())]
-        for name, key in (("scikit-learn", "scikit-learn"), ("sentenc", "ours"))
-    ]
-    return table(["accuracy", *tasks], rows)
-
-
 def transfer_speed(data: Any) -> str:
     rows = [
         [
@@ -108,7 +99,6 @@ def table(header: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
 
 TABLES: dict[str, Callable[[Any], str]] = {
     "transfer/summary": transfer_summary,
-    "transfer_agreement": transfer_agreement,
     "transfer_speed": transfer_speed,
     "encode_memory": encode_memory,
     "index_speed": index_speed,
