@@ -80,6 +80,8 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
+        if not folder.exists():
+            raise IndexFormatError(f"there is no folder {folder}, expected an index") from error
         raise IndexFormatError(f"{folder} is not an index: {MANIFEST} cannot be read ({error})") from error
     except ValueError as error:
         raise IndexFormatError(f"{path} is not JSON: {error}") from error

@@ -92,6 +92,7 @@ def test_own_files_are_tasks(tmp_path):
         (["absent", "--tasks", "MR"], "no model absent"),
         (["model1", "--tasks", "SNLI"], "'SNLI'"),
         (["model1", "--tasks", "CR,STS12"], "no such file"),
+        (["model1", "--tasks", "STS12"], "--data"),
         (["model1", "--tasks", "MR", "--hidden", "3"], "--probe senteval"),
         (["model1", "model1", "--tasks", "MR"], "'model1'"),
         ([], "Missing argument 'MODEL...'"),
