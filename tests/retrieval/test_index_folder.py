@@ -278,5 +278,5 @@ def test_a_bad_manifest_is_named(tmp_path):
     assert len(Index.open(tmp_path / "index")) == 3
     with pytest.raises(IndexFormatError, match="is not an index"):
         Index.open(tmp_path)
-    with pytest.raises(IndexFormatError, match="no folder .*absent"):
+    with pytest.raises(IndexFormatError, match=r"no folder .*absent"):
         Index.open(tmp_path / "absent")
