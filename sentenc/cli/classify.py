@@ -37,7 +37,9 @@ _SUFFIXES = (".csv", ".tsv", ".jsonl")
     type=click.Path(dir_okay=False, path_type=Path),
     help="Output file: .csv, .tsv or .jsonl; by default TSV on standard output.",
 )
-@click.option("--text-column", metavar="NAME", help="Column of the texts; found by its name by default.")
+@click.option(
+    "--text-column", metavar="NAME", help="Column of the texts; by default it is chosen by its name."
+)
 @click.option("--text2-column", metavar="NAME", help="Column of the second texts, for pairs.")
 @click.option("--format", type=click.Choice(FORMATS), help="File format; by default from the suffix.")
 @click.option(

@@ -51,9 +51,13 @@ def _strength(ctx: click.Context, param: click.Parameter, value: str) -> float |
     metavar="FOLDER",
     help="Folder for the classifier.",
 )
-@click.option("--text-column", metavar="NAME", help="Column of the texts; found by its name by default.")
+@click.option(
+    "--text-column", metavar="NAME", help="Column of the texts; by default it is chosen by its name."
+)
 @click.option("--text2-column", metavar="NAME", help="Column of the second texts, for pairs.")
-@click.option("--label-column", metavar="NAME", help="Column of the labels; found by its name by default.")
+@click.option(
+    "--label-column", metavar="NAME", help="Column of the labels; by default it is chosen by its name."
+)
 @click.option("--score-column", metavar="NAME", help="Column of the scores of pairs, instead of labels.")
 @click.option(
     "--labels-separator", metavar="TEXT", help="Separator of several labels in one field, such as ';'."
