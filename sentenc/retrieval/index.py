@@ -1,6 +1,5 @@
 """The index: semantic search over texts or vectors, in memory or in a folder."""
 
-import math
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -14,24 +13,22 @@ from sentenc.encoders.base import Encoder
 from sentenc.retrieval import persistence
 from sentenc.retrieval.ann import KINDS, search_kind
 from sentenc.retrieval.compaction import optimized
+from sentenc.retrieval.encoding import item_vectors, read_queries
 from sentenc.retrieval.items import Id, Item, Payload, check_ids
 from sentenc.retrieval.manifest import MANIFEST, Manifest, WriteLock, check_hashes, read_manifest
 from sentenc.retrieval.quantization import STORES, FloatArray, plain
+from sentenc.retrieval.searching import search
 from sentenc.retrieval.segments import Segment
 from sentenc.retrieval.snapshot import Snapshot
 from sentenc.retrieval.validation import (
-    are_numbers,
     check_choice,
     check_column,
     check_positive,
     check_texts,
-    check_vectors,
     load_encoder,
     matching_encoder,
     stored_dim,
-    stored_part,
 )
-from sentenc.texts import as_text_list
 
 Metric = Literal["cosine", "dot"]
 
@@ -176,7 +173,7 @@ class Index:
         """
         with self._lock:
             items = check_texts(texts)
-            matrix = self._vectors(items, vectors)
+            matrix = item_vectors(items, vectors, self.encoder, self._manifest)
             n = len(matrix)
             names = None if ids is None else check_ids(ids, n)
             if names is not None:
@@ -208,7 +205,7 @@ class Index:
             if new_texts is None and vectors is None:
                 matrix = self._snapshot.vectors(rows)
             else:
-                matrix = self._vectors(new_texts, vectors)
+                matrix = item_vectors(new_texts, vectors, self.encoder, self._manifest)
             if len(matrix) != len(names):
                 raise ValueError(f"{len(matrix)} items for {len(names)} ids, expected one each")
             payloads = [item.payload for item in old] if payloads is None else payloads
@@ -293,12 +290,10 @@ class Index:
             TypeError: A query is neither text nor a vector.
         """
         k = check_positive("k", k)
-        single, vectors = self._queries(queries)
-        # One snapshot for both steps: another thread may write between them.
-        snapshot = self._snapshot
-        scores, rows = snapshot.search(vectors, k, self._manifest.kind, self._manifest.store)
-        hits = snapshot.hits(scores, rows)
-        return hits[0] if single else hits
+        read = read_queries(queries, self.encoder, self._manifest)
+        # One snapshot for all steps of the search: another thread may write between them.
+        hits = search(self._snapshot, self._manifest, read, k)
+        return hits[0] if read.single else hits
 
     def get(self, ids: Sequence[Id]) -> list[Item]:
         """Returns the items with the given ids; raises KeyError if the index does not contain one."""
@@ -330,38 +325,6 @@ class Index:
         if self._folder is None:
             raise ValueError("the index has no folder yet: save it first")
         check_hashes(self._folder, read_manifest(self._folder))
-
-    def _vectors(self, texts: list[str] | None, vectors: npt.ArrayLike | None) -> FloatArray:
-        if vectors is None:
-            if texts is None:
-                raise ValueError("pass texts, vectors or both")
-            vectors = self._encode(texts)
-        else:
-            vectors = stored_part(vectors, self.encoder, self.dim)
-        limit = 65504.0 if self._manifest.store == "float16" else math.inf
-        matrix = check_vectors("vectors", vectors, self.dim, self.metric == "cosine", limit)
-        if texts is not None and len(texts) != len(matrix):
-            raise ValueError(f"{len(texts)} texts for {len(matrix)} vectors, expected one each")
-        return matrix
-
-    def _queries(self, queries: Any) -> tuple[bool, FloatArray]:
-        if isinstance(queries, str):
-            single, vectors = True, self._encode([queries])
-        elif are_numbers(queries):
-            vectors = stored_part(np.asarray(queries), self.encoder, self.dim)
-            single = vectors.ndim == 1
-            vectors = vectors[None] if single else vectors
-        else:
-            single, vectors = False, self._encode(as_text_list(queries))
-        return single, check_vectors("queries", vectors, self.dim, self.metric == "cosine")
-
-    def _encode(self, texts: list[str]) -> FloatArray:
-        if self.encoder is None:
-            raise ValueError(
-                "the index has no encoder: pass vectors, or open it with Index.open(folder, encoder=...)"
-            )
-        vectors: FloatArray = self.encoder.encode(texts, truncate_dim=self.dim)
-        return vectors
 
     def _check_new(self, names: list[Id]) -> None:
         known = np.flatnonzero(self._snapshot.find(names) >= 0)

@@ -1,0 +1,19 @@
+"""Searches one snapshot of an index: from queries to hits."""
+
+from sentenc.retrieval.encoding import Queries
+from sentenc.retrieval.items import Hit
+from sentenc.retrieval.manifest import Manifest
+from sentenc.retrieval.snapshot import Snapshot
+
+
+def search(snapshot: Snapshot, manifest: Manifest, queries: Queries, k: int) -> list[list[Hit]]:
+    """Returns at most k hits for each of the q queries, best first; see :meth:`sentenc.Index.search`.
+
+    Args:
+        snapshot: The items.
+        manifest: Settings of the index.
+        queries: The queries.
+        k: Maximum number of hits per query.
+    """
+    scores, rows = snapshot.search(queries.vectors, k, manifest.kind, manifest.store)
+    return snapshot.hits(scores, rows)
