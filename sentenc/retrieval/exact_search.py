@@ -1,6 +1,7 @@
 """Exact search: compares every row, block by block, directly from the memory-mapped files."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,8 @@ Scored = tuple[FloatArray, npt.NDArray[np.int64]]
 # Numbers in a block of scores, and in a block of decoded rows.
 _NUMBERS_PER_BLOCK = 1 << 20
 _QUERIES_PER_BLOCK = 256
+# If at most this share of a block is to be compared, these rows are copied out of it first.
+_GATHERED_SHARE = 0.25
 
 
 def scan(
@@ -46,14 +49,27 @@ def _scan(
 ) -> Scored:
     scores, rows, counts = empty_heaps(len(queries), k)
     for segment, start, block in _blocks(segments, first, len(queries)):
-        quantizer = segment.quantizer
-        # The step and the start of each dimension are applied to the query, so that codes need no decoding.
-        products = (queries * quantizer.step) @ quantizer.digits(np.asarray(segment.codes[block])).T
-        if quantizer.start.any():
-            products += (queries @ quantizer.start)[:, None]
-        is_deleted = deleted[start : start + products.shape[1]]
+        is_deleted = deleted[start : start + block.stop - block.start]
+        kept = np.flatnonzero(~is_deleted)
+        if len(kept) == 0:
+            continue
+        if len(kept) > _GATHERED_SHARE * len(is_deleted):
+            products = _products(queries, segment, block)
+        else:
+            products = np.zeros((len(queries), len(is_deleted)), np.float32)
+            products[:, kept] = _products(queries, segment, block.start + kept)
         add_block(np.ascontiguousarray(products, np.float32), start, is_deleted, scores, rows, counts)
     return best_first(scores, rows)
+
+
+def _products(queries: FloatArray, segment: Segment, rows: Any) -> npt.NDArray[Any]:
+    # The step and the start of each dimension are applied to the query, so that codes need no decoding.
+    quantizer = segment.quantizer
+    digits = quantizer.digits(np.asarray(segment.codes[rows]))
+    products = (queries * quantizer.step) @ digits.T
+    if quantizer.start.any():
+        products += (queries @ quantizer.start)[:, None]
+    return products
 
 
 def best_first(scores: FloatArray, rows: npt.NDArray[np.int64], k: int | None = None) -> Scored:

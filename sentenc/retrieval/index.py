@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from sentenc.retrieval import persistence
 from sentenc.retrieval.ann import KINDS, search_kind
 from sentenc.retrieval.compaction import optimized
 from sentenc.retrieval.encoding import item_vectors, read_queries
+from sentenc.retrieval.filters import compile_filter
 from sentenc.retrieval.items import Id, Item, Payload, check_ids
 from sentenc.retrieval.manifest import MANIFEST, Manifest, WriteLock, check_hashes, read_manifest
 from sentenc.retrieval.quantization import STORES, FloatArray, plain
@@ -274,25 +275,31 @@ class Index:
                 self._write_lock.release()
                 self._write_lock = None
 
-    def search(self, queries: Any, k: int = 10) -> Any:
-        """Returns the nearest items.
+    def search(self, queries: Any, k: int = 10, *, where: Mapping[str, Any] | None = None) -> Any:
+        """Returns the nearest items, or the nearest of those whose payloads meet a filter.
+
+        >>> index.search("wine", k=3, where={"country": "France", "year": {"gte": 2000}})
 
         Args:
             queries: A str or a vector (dim,); or n str, or an array (n, dim).
             k: Maximum number of items per query.
+            where: A filter on payloads; :mod:`sentenc.retrieval.filters` describes its fields and operators.
+                If k items match, k are returned. The first filter on a field reads all payloads once.
 
         Returns:
             list[Hit], best first, for a single query; list[list[Hit]] for n of them. Equal scores are
             ranked by age, the older item first.
 
         Raises:
-            ValueError: A vector is not finite or has another length, k is below 1, or texts have no encoder.
-            TypeError: A query is neither text nor a vector.
+            ValueError: A vector is not finite or has another length, k is below 1, texts have no encoder, or
+                the filter has an unknown operator.
+            TypeError: A query is neither text nor a vector, or a part of the filter has the wrong type.
         """
         k = check_positive("k", k)
+        condition = None if where is None else compile_filter(where)
         read = read_queries(queries, self.encoder, self._manifest)
         # One snapshot for all steps of the search: another thread may write between them.
-        hits = search(self._snapshot, self._manifest, read, k)
+        hits = search(self._snapshot, self._manifest, read, k, condition)
         return hits[0] if read.single else hits
 
     def get(self, ids: Sequence[Id]) -> list[Item]:

@@ -7,7 +7,7 @@ and ``order.npy``.
 
 import mmap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from sentenc.io.atomic import sync_file, sync_folder
 from sentenc.io.disk_full import naming_full_disk
+from sentenc.retrieval.columns import Column, ColumnCache
 from sentenc.retrieval.items import Id, Item, Payload, hash_ids, pack_items, unpack_item
 from sentenc.retrieval.manifest import write_array
 from sentenc.retrieval.quantization import FloatArray, Quantizer
@@ -38,6 +39,7 @@ class Segment:
         hashes: (n,) hashes of the ids, rising; empty unless ``first_id`` is None.
         order: (n,) the row of each hash.
         name: Name of its folder; None if it is only in memory.
+        cache: Columns of payload values that were read.
     """
 
     codes: npt.NDArray[Any]
@@ -48,6 +50,7 @@ class Segment:
     hashes: npt.NDArray[np.uint64]
     order: npt.NDArray[np.int64]
     name: str | None = None
+    cache: ColumnCache = field(default_factory=ColumnCache)
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -74,6 +77,10 @@ class Segment:
     def vectors(self, rows: Any) -> FloatArray:
         """Returns the decoded vectors (m, d) float32 of rows, a slice or indices."""
         return self.quantizer.inverse_transform(np.asarray(self.codes[rows]))
+
+    def columns(self, paths: Sequence[str]) -> dict[str, Column]:
+        """Returns the payload values of fields, by their paths; the first use reads all payloads."""
+        return self.cache.get(self.data, self.offsets, paths)
 
     def candidates(self, ids: Sequence[Id], hashes: npt.NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
         """Yields (position in ``ids``, row) for every id in this segment; ``hashes`` are those of the ids."""

@@ -1,5 +1,6 @@
 """A snapshot of the rows of an index, which a search uses while others write."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,9 +11,14 @@ import numpy.typing as npt
 
 from sentenc.retrieval.ann import AnnIndex, hamming_candidates, rescored, search_kind
 from sentenc.retrieval.exact_search import Scored, best_first, gather, scan
+from sentenc.retrieval.filters import Condition
 from sentenc.retrieval.items import Hit, Id, Item, hash_ids
 from sentenc.retrieval.quantization import FloatArray
 from sentenc.retrieval.segments import Segment, merged
+
+# A filter that allows at most this many rows, or one live row in this many, makes an ANN index slow and
+# inaccurate. The allowed rows are then compared one by one.
+_SCANNED_ROWS, _SCANNED_PART = 4096, 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,28 +47,60 @@ class Snapshot:
         """Number of rows that are not deleted."""
         return len(self.deleted) - int(self.deleted.sum())
 
-    def search(self, queries: FloatArray, k: int, kind: str, store: str, effort: int | None = None) -> Scored:
-        """Returns the scores and rows (q, k) of the k best live rows, best first; k is at most ``n_live``."""
-        k = min(k, self.n_live)
+    def allowed(self, condition: Condition) -> npt.NDArray[np.bool_]:
+        """Returns whether each row (n,) meets the condition of a filter, deleted rows included."""
+        paths = list(dict.fromkeys(condition.paths()))
+        masks = [condition.mask(segment.columns(paths), len(segment)) for segment in self.segments]
+        return np.concatenate([np.zeros(0, np.bool_), *masks])
+
+    def search(
+        self,
+        queries: FloatArray,
+        k: int,
+        kind: str,
+        store: str,
+        effort: int | None = None,
+        allowed: npt.NDArray[np.bool_] | None = None,
+    ) -> Scored:
+        """Returns the scores and rows of the k best live rows.
+
+        Args:
+            queries: (q, d) float32.
+            k: Maximum number of rows per query.
+            kind: The index's kind.
+            store: The index's store.
+            effort: Effort of the ANN index; by default its own.
+            allowed: Whether each row may be a result, (n,) bool; None if all may.
+
+        Returns:
+            Scores and rows (q, k), best first; k is at most the number of live rows that are allowed, and there
+            are always as many rows.
+        """
+        left_out = self.deleted if allowed is None else self.deleted | ~allowed
+        n_left = self.n_live if allowed is None else len(left_out) - int(left_out.sum())
+        k = min(k, n_left)
         if k == 0 or len(queries) == 0:
             return np.zeros((len(queries), k), np.float32), np.zeros((len(queries), k), np.int64)
         if self._by_bits(kind, store):
-            candidates = hamming_candidates(self.segments, self.deleted, queries, k)
-        elif self.ann is not None:
-            candidates = self.ann.candidates(queries, k, self._live_bits, effort)
+            candidates = hamming_candidates(self.segments, left_out, queries, k)
+        elif self.ann is not None and (allowed is None or n_left > self._most_scanned):
+            live = self._live_bits if allowed is None else _bits(~left_out[: self.ann.rows])
+            # As many of the allowed rows are visited as without a filter.
+            effort = math.ceil((effort or self.ann.effort) * self.n_live / n_left)
+            candidates = self.ann.candidates(queries, k, live, effort)
         else:
-            return scan(self.segments, self.deleted, queries, k)
+            return scan(self.segments, left_out, queries, k)
         scores, rows = rescored(queries, candidates, self.vectors)
-        if self.ann is not None and self.ann.rows < len(self.deleted):
-            newer = scan(self.segments, self.deleted, queries, k, self.ann.rows)
+        if self.ann is not None and self.ann.rows < len(left_out):
+            newer = scan(self.segments, left_out, queries, k, self.ann.rows)
             scores, rows = np.concatenate([scores, newer[0]], 1), np.concatenate([rows, newer[1]], 1)
         # If fewer than k candidates of a query are live, all rows are compared.
         short = (rows >= 0).sum(axis=1) < k
         if short.all():
-            return scan(self.segments, self.deleted, queries, k)
+            return scan(self.segments, left_out, queries, k)
         scores, rows = best_first(scores, rows, k)
         if short.any():
-            scores[short], rows[short] = scan(self.segments, self.deleted, queries[short], k)
+            scores[short], rows[short] = scan(self.segments, left_out, queries[short], k)
         return scores, rows
 
     def searched_by(self, kind: str, store: str) -> str:
@@ -160,11 +198,15 @@ class Snapshot:
 
         return recall
 
+    @property
+    def _most_scanned(self) -> int:
+        return max(_SCANNED_ROWS, self.n_live // _SCANNED_PART)
+
     @cached_property
     def _live_bits(self) -> npt.NDArray[np.uint8] | None:
         # The bit mask that FAISS expects, packed once and not for every query.
         is_deleted = self.deleted[: 0 if self.ann is None else self.ann.rows]
-        return np.packbits(~is_deleted, bitorder="little") if is_deleted.any() else None
+        return _bits(~is_deleted) if is_deleted.any() else None
 
     def _by_bits(self, kind: str, store: str) -> bool:
         first = self.segments[0].quantizer if self.segments else None
@@ -174,3 +216,7 @@ class Snapshot:
             and search_kind(kind, store, self.n_live) == "hamming"
             and all(first.same_as(segment.quantizer) for segment in self.segments)
         )
+
+
+def _bits(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    return np.packbits(mask, bitorder="little")
