@@ -2,12 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: test check format docs benchmark clean
+.PHONY: test check format docs benchmark clean kernels
 
-test: .venv/ready
+test: .venv/ready kernels
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-check: .venv/ready
+check: .venv/ready kernels
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -17,7 +17,7 @@ format: .venv/ready
 	$(BIN)/ruff format .
 
 # Writes the documentation site to build/site. A broken link or a missing file is an error.
-docs: .venv/ready
+docs: .venv/ready kernels
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
@@ -27,6 +27,12 @@ docs: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check torch -c constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
+
+# Compiles the native library next to the Python modules of the kernels.
+kernels: sentenc/kernels/_native.so
+
+sentenc/kernels/_native.so: $(wildcard sentenc/kernels/csrc/*)
+	$(PYTHON) sentenc/kernels/csrc/build.py
 
 benchmark: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[benchmark]"

@@ -11,7 +11,7 @@ import pytest
 import sentenc
 from sentenc import MissingExtraError
 
-HEAVY = ["numpy", "numba", "torch", "onnxruntime", "transformers", "sentence_transformers", "tokenizers"]
+HEAVY = ["numpy", "torch", "onnxruntime", "transformers", "sentence_transformers", "tokenizers"]
 
 
 def python(code: str) -> str:

@@ -1,1 +1,1 @@
-"""Compiled inner loops: tokenization, table look-up, pooling and top-k selection."""
+"""The native inner loops: tokenization, table look-up, pooling and top-k selection."""

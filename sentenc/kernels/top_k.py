@@ -6,45 +6,19 @@ Equal scores are ranked by row, the older first, so that results do not depend o
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from sentenc.kernels.compilation import compiled
-
-
-@compiled
-def _worse(score_a, row_a, score_b, row_b):  # type: ignore[no-untyped-def]
-    return score_a < score_b or (score_a == score_b and row_a > row_b)
+from sentenc.kernels.library import check, library
 
 
-@compiled
-def _sift_down(scores, rows, count):  # type: ignore[no-untyped-def]
-    # Restores the heap, which has the worst score on top, after its top was replaced.
-    i = 0
-    while True:
-        child = 2 * i + 1
-        if child >= count:
-            return
-        if child + 1 < count and _worse(scores[child + 1], rows[child + 1], scores[child], rows[child]):
-            child += 1
-        if not _worse(scores[child], rows[child], scores[i], rows[i]):
-            return
-        scores[i], scores[child] = scores[child], scores[i]
-        rows[i], rows[child] = rows[child], rows[i]
-        i = child
-
-
-@compiled
-def _sift_up(scores, rows, i):  # type: ignore[no-untyped-def]
-    while i > 0:
-        parent = (i - 1) // 2
-        if not _worse(scores[i], rows[i], scores[parent], rows[parent]):
-            return
-        scores[i], scores[parent] = scores[parent], scores[i]
-        rows[i], rows[parent] = rows[parent], rows[i]
-        i = parent
-
-
-@compiled
-def add_block(scores, first_row, deleted, best_scores, best_rows, counts):  # type: ignore[no-untyped-def]
+def add_block(
+    scores: npt.NDArray[np.float32],
+    first_row: int,
+    deleted: npt.NDArray[np.bool_],
+    best_scores: npt.NDArray[np.float32],
+    best_rows: npt.NDArray[np.int64],
+    counts: npt.NDArray[np.int64],
+) -> None:
     """Adds the scores of rows first_row, first_row + 1, ... to the heap of each query.
 
     Args:
@@ -54,22 +28,33 @@ def add_block(scores, first_row, deleted, best_scores, best_rows, counts):  # ty
         best_scores: (q, k) float32, the heaps.
         best_rows: (q, k) int64, the row of each score.
         counts: (q,) int64, the number of scores in each heap.
+
+    Raises:
+        ValueError: An array has another shape or type.
     """
+    queries, rows = scores.shape
     k = best_scores.shape[1]
-    for q in range(scores.shape[0]):
-        heap, rows, count = best_scores[q], best_rows[q], counts[q]
-        for j in range(scores.shape[1]):
-            score = scores[q, j]
-            if count == k:
-                # Of equal scores, the older row stays.
-                if score > heap[0] and not deleted[j]:
-                    heap[0], rows[0] = score, first_row + j
-                    _sift_down(heap, rows, k)
-            elif not deleted[j]:
-                heap[count], rows[count] = score, first_row + j
-                _sift_up(heap, rows, count)
-                count += 1
-        counts[q] = count
+    expected: tuple[tuple[Any, Any, tuple[int, ...]], ...] = (
+        (scores, np.float32, (queries, rows)),
+        (deleted, np.bool_, (rows,)),
+        (best_scores, np.float32, (queries, k)),
+        (best_rows, np.int64, (queries, k)),
+        (counts, np.int64, (queries,)),
+    )
+    for array, dtype, shape in expected:
+        if array.dtype != dtype or array.shape != shape:
+            raise ValueError(
+                f"an array is {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape}, contiguous"
+            )
+    if not (best_scores.flags.c_contiguous and best_rows.flags.c_contiguous and counts.flags.c_contiguous):
+        raise ValueError("the heaps are not contiguous")
+    scores, deleted = np.ascontiguousarray(scores), np.ascontiguousarray(deleted)
+    check(
+        library.sentenc_select(
+            scores.ctypes.data, queries, rows, first_row, deleted.ctypes.data, best_scores.ctypes.data,
+            best_rows.ctypes.data, k, counts.ctypes.data,
+        )
+    )  # fmt: skip
 
 
 def empty_heaps(queries: int, k: int) -> tuple[Any, Any, Any]:

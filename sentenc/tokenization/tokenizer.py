@@ -1,35 +1,24 @@
-"""Tokenizes texts with compiled code: cased or lower-case WordPiece, or whole words.
+"""Tokenizes texts with native code: cased or lower-case WordPiece, or whole words.
 
 The token ids are those of the ``tokenizers`` library, which also reads the file and supplies the Unicode
 rules. :mod:`sentenc.kernels` does the work, about ten times as fast and without the GIL.
 """
 
 import json
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sentenc.errors import CheckpointError
+from sentenc.tokenization.unicode_fold import FoldTable, offsets_of
 
-_MIN_TABLE_SIZE = 64  # entries of the smallest hash table
-_MASK64 = (1 << 64) - 1
-_MULTIPLIER = 0x9E3779B97F4A7C15
-
-
-class Rules(NamedTuple):
-    """The rules by which bytes become words, and words become tokens: an argument of the kernels."""
-
-    classes: npt.NDArray[np.uint8]  # (256,) word, space, punctuation or removed
-    lower: npt.NDArray[np.uint8]  # (256,) lower case of a byte
-    longest: int  # bytes of the longest token
-    max_chars: int  # a word of more characters is unknown
-    split_words: bool  # True for WordPiece, False for whole words only
-    unknown: int  # id of unknown words, or -1 to skip them
+if TYPE_CHECKING:
+    from sentenc.kernels.vocabulary import Vocabulary
 
 
 class Tokenizer:
-    """A tokenizer that runs in compiled code, built from a ``tokenizer.json``.
+    """A tokenizer that runs in native code, built from a ``tokenizer.json``.
 
     Special tokens of the file are ordinary entries: "[SEP]" in a text is split into a word and punctuation,
     and no token is added around a text. Padding and truncation are ignored.
@@ -58,7 +47,9 @@ class Tokenizer:
                 "tokenizer.json has no unknown token in its vocabulary, expected one to keep unknown words"
             )
         self._max_chars = int(model.get("max_input_chars_per_word", 100)) if self._continues else 2**31
-        self._build_tables(config)
+        unicode_rules = _UnicodeRules(config)
+        self.native = self._native_vocabulary(unicode_rules)
+        self._fold = FoldTable(unicode_rules.normalize, unicode_rules.classify, unicode_rules.decomposes)
 
     @property
     def vocab_size(self) -> int:
@@ -70,16 +61,12 @@ class Tokenizer:
         """The id of every token."""
         return dict(self._vocabulary)
 
-    def bytes_and_offsets(self, texts: list[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        """Returns the folded bytes of all texts, (bytes,), and where each text begins and ends, (n + 1,)."""
-        from sentenc.tokenization.unicode_fold import text_offsets
-
+    def bytes_and_offsets(self, texts: list[str]) -> tuple[bytes, npt.NDArray[np.int64]]:
+        """Returns the folded bytes of all texts, and where each text begins and ends in them, (n + 1,)."""
         joined = "".join(texts)
-        offsets = text_offsets(texts)
         if joined.isascii():
-            return np.frombuffer(joined.encode("ascii") or b"\0", np.uint8)[: len(joined)], offsets
-        data, ends = self._fold(texts, joined, offsets)
-        return data, ends
+            return joined.encode("ascii"), offsets_of(texts)
+        return self._fold(texts)
 
     def encode(
         self, texts: list[str], max_tokens: int = 2**31 - 1
@@ -90,43 +77,20 @@ class Tokenizer:
             The ids of all texts, one text after another; the end of each text in them, (n,); and the number
             of tokens of each text before the cut to ``max_tokens``, (n,).
         """
-        from sentenc.kernels.encode import tokenize
+        return self.native.tokenize(*self.bytes_and_offsets(texts), max_tokens)
 
-        data, offsets = self.bytes_and_offsets(texts)
-        ids = np.empty(len(data), np.int32)
-        ends = np.zeros(len(texts), np.int64)
-        counts = np.zeros(len(texts), np.int64)
-        tokenize(data, offsets, self.rules, self.table, self.powers, max_tokens, ids, ends, counts)
-        return ids[: ends[-1] if len(ends) else 0], ends, counts
+    def _native_vocabulary(self, unicode_rules: "_UnicodeRules") -> "Vocabulary":
+        from sentenc.kernels.vocabulary import Vocabulary
 
-    def _build_tables(self, config: dict[str, Any]) -> None:
-        from sentenc.kernels.compilation import note_compilation
-        from sentenc.kernels.encode import hash_tokens
-        from sentenc.tokenization.unicode_fold import FoldTable
-
-        note_compilation(hash_tokens)
-        unicode_rules = _UnicodeRules(config)
         tokens = [(b"", False)] * self.vocab_size
         for token, index in self._vocabulary.items():
             if self._continues and token.startswith(self._prefix) and token != self._prefix:
                 tokens[index] = (token[len(self._prefix) :].encode("utf-8", "surrogatepass"), True)
             else:
                 tokens[index] = (token.encode("utf-8", "surrogatepass"), False)
-        starts = np.zeros(len(tokens) + 1, np.int32)
-        np.cumsum([len(data) for data, _ in tokens], out=starts[1:])
-        pool = np.frombuffer(b"".join(data for data, _ in tokens), np.uint8).copy()
-        continues = np.array([flag for _, flag in tokens], np.bool_)
-        size = max(_MIN_TABLE_SIZE, 1 << (2 * len(tokens) - 1).bit_length())
-        keys, slots = np.zeros(size, np.uint64), np.full(size, -1, np.int32)
-        hash_tokens(pool, starts, continues, keys, slots)
-        self.table = (keys, slots, pool, starts, continues)
-        longest = int(np.diff(starts).max(initial=1))
-        capacity = 4 * self._max_chars if self._continues else longest
-        self.powers = _powers(capacity + 1)
-        classes, lower = unicode_rules.ascii_rules()
         unknown = -1 if self.skip_unknown or self.unknown_id is None else self.unknown_id
-        self.rules = Rules(classes, lower, longest, self._max_chars, self._continues, unknown)
-        self._fold = FoldTable(unicode_rules.normalize, unicode_rules.classify, unicode_rules.decomposes)
+        classes, lower = unicode_rules.ascii_rules()
+        return Vocabulary(tokens, classes, lower, self._max_chars, self._continues, unknown)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self.spec, self.skip_unknown)
@@ -201,14 +165,6 @@ def _without_additions(spec: str) -> str:
         "decoder": None,
     }
     return json.dumps(config, ensure_ascii=False, separators=(",", ":"))
-
-
-def _powers(count: int) -> npt.NDArray[np.uint64]:
-    powers, value = [], 1
-    for _ in range(count):
-        powers.append(value)
-        value = value * _MULTIPLIER & _MASK64
-    return np.array(powers, np.uint64)
 
 
 def _rebuild(spec: str, skip_unknown: bool) -> Tokenizer:

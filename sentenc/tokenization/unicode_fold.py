@@ -6,52 +6,20 @@ normalizer fills this table page by page, when a text first needs the page, so t
 implementation of Unicode. What the pre-tokenizer would split off is put between spaces.
 """
 
-import threading
 import unicodedata
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.kernels.compilation import compiled
 from sentenc.texts import replace_lone_surrogates
+
+if TYPE_CHECKING:
+    from sentenc.kernels.folding import FoldPages
 
 _PAGE = 256
 _PAGES = 0x110000 // _PAGE
-_DONE = -1
-# A length below zero marks a code point that decomposition may move among its neighbors.
-_SPECIAL = -2
-
-
-def _fold(points, offsets, page_of, starts, lengths, pool, allow_special):  # type: ignore[no-untyped-def]
-    # Returns (status, bytes, new offsets). The status is the number of a missing page, _SPECIAL or _DONE.
-    total = 0
-    for point in points:
-        page = page_of[point >> 8]
-        if page < 0:
-            return np.int64(point >> 8), np.empty(0, np.uint8), offsets
-        size = lengths[page * 256 + (point & 255)]
-        if size < 0:
-            if not allow_special:
-                return np.int64(_SPECIAL), np.empty(0, np.uint8), offsets
-            size = -size
-        total += size
-    folded = np.empty(total, np.uint8)
-    ends = np.zeros(len(offsets), np.int64)
-    n = 0
-    for i in range(len(offsets) - 1):
-        for position in range(offsets[i], offsets[i + 1]):
-            point = points[position]
-            entry = page_of[point >> 8] * 256 + (point & 255)
-            first = starts[entry]
-            for b in range(abs(lengths[entry])):
-                folded[n] = pool[first + b]
-                n += 1
-        ends[i + 1] = n
-    return np.int64(_DONE), folded, ends
-
-
-_compiled_fold = compiled(_fold)
 
 
 class FoldTable:
@@ -70,53 +38,43 @@ class FoldTable:
         self._normalize = normalize
         self._classify = classify
         self._reorders = reorders
-        self._lock = threading.Lock()
-        # The tuple is replaced as a whole, so readers in other threads see the old table or the new one.
-        self._tables = (
-            np.full(_PAGES, -1, np.int32),
-            np.empty(0, np.int64),
-            np.empty(0, np.int8),
-            np.empty(0, np.uint8),
-        )
+        self._pages: FoldPages | None = None
 
-    def __call__(
-        self, texts: list[str], joined: str, offsets: npt.NDArray[np.int64]
-    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        """Folds ``texts``, whose concatenation is ``joined``, and returns the bytes and their offsets."""
+    def __call__(self, texts: list[str]) -> tuple[bytes, npt.NDArray[np.int64]]:
+        """Folds texts, and returns the bytes and where each text begins and ends in them, (n + 1,)."""
+        from sentenc.kernels.folding import MISSING_PAGE, SPECIAL, FoldPages, fold
+
+        pages = self._pages or FoldPages(
+            np.full(_PAGES, -1, np.int32), np.empty(0, np.int64), np.empty(0, np.int8), b""
+        )
+        data, offsets = _utf8(texts)
         allow_special = False
         while True:
-            points = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
-            missing, folded, ends = _compiled_fold(points, offsets, *self._tables, allow_special)
-            if missing == _DONE:
-                # Read-only as the buffer of an ASCII text, so that the kernel is compiled for one type.
-                folded.flags.writeable = False
+            status, page, folded, ends = fold(pages, data, offsets, allow_special)
+            if status == MISSING_PAGE:
+                pages = self._with_page(pages, page)
+                # There is no lock: a process that is forked while another thread holds a lock would wait for
+                # ever. If two threads add pages at a time, one page is lost, and is added when it is needed.
+                self._pages = pages
+            elif status == SPECIAL:
+                normal = [t if t.isascii() else self._normalize(replace_lone_surrogates(t)) for t in texts]
+                data, offsets = _utf8(normal)
+                allow_special = True
+            else:
                 return folded, ends
-            if missing != _SPECIAL:
-                self._add_page(int(missing))
-                continue
-            texts = [
-                text if text.isascii() else self._normalize(replace_lone_surrogates(text)) for text in texts
-            ]
-            joined = "".join(texts)
-            offsets = text_offsets(texts)
-            allow_special = True
 
-    def _add_page(self, page: int) -> None:
-        with self._lock:
-            page_of, starts, lengths, pool = self._tables
-            if page_of[page] >= 0:
-                return
-            entries = [self._entry(point) for point in range(page * _PAGE, (page + 1) * _PAGE)]
-            sizes = np.array([size for _, size in entries], np.int8)
-            ends = np.cumsum(np.abs(sizes.astype(np.int64)))
-            new_page_of = page_of.copy()
-            new_page_of[page] = len(lengths) // _PAGE
-            self._tables = (
-                new_page_of,
-                np.concatenate([starts, len(pool) + ends - np.abs(sizes)]),
-                np.concatenate([lengths, sizes]),
-                np.concatenate([pool, np.frombuffer(b"".join(data for data, _ in entries), np.uint8)]),
-            )
+    def _with_page(self, pages: "FoldPages", page: int) -> "FoldPages":
+        entries = [self._entry(point) for point in range(page * _PAGE, (page + 1) * _PAGE)]
+        sizes = np.array([size for _, size in entries], np.int8)
+        lengths = np.abs(sizes.astype(np.int64))
+        page_of = pages.page_of.copy()
+        page_of[page] = len(pages.lengths) // _PAGE
+        return pages._replace(
+            page_of=page_of,
+            starts=np.concatenate([pages.starts, len(pages.pool) + np.cumsum(lengths) - lengths]),
+            lengths=np.concatenate([pages.lengths, sizes]),
+            pool=pages.pool + b"".join(data for data, _ in entries),
+        )
 
     def _entry(self, point: int) -> tuple[bytes, int]:
         if point < 128:  # the encoding kernel has its own rules for ASCII
@@ -135,8 +93,13 @@ class FoldTable:
         return data, -len(data) if self._reorders and movable else len(data)
 
 
-def text_offsets(texts: list[str]) -> npt.NDArray[np.int64]:
-    """Returns where each text begins and ends in the concatenation of all, in characters: shape (n + 1,)."""
+def offsets_of(texts: list[str] | list[bytes]) -> npt.NDArray[np.int64]:
+    """Returns where each text begins and ends in the concatenation of all: shape (n + 1,)."""
     offsets = np.zeros(len(texts) + 1, np.int64)
     np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=offsets[1:])
     return offsets
+
+
+def _utf8(texts: list[str]) -> tuple[bytes, npt.NDArray[np.int64]]:
+    encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
+    return b"".join(encoded), offsets_of(encoded)

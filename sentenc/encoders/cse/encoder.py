@@ -16,6 +16,7 @@ from sentenc.encoders.cse.tables import ROWS, fold_tables, quantized_rows
 from sentenc.encoders.golden import golden_vectors
 from sentenc.encoders.weights import Weights, check_weights, dense_weight
 from sentenc.errors import CheckpointError
+from sentenc.kernels.encode import CSEKernel
 from sentenc.texts import as_text_list
 from sentenc.threads import usable_cores
 from sentenc.tokenization.tokenizer import Tokenizer
@@ -83,7 +84,8 @@ class CSE(Encoder):
         self.metadata = metadata or {}
         self.card = card
         self._weights = dict(weights)
-        self._words, self._ngrams = fold_tables(config, self._weights, tables)
+        words, ngrams = fold_tables(config, self._weights, tables)
+        self._kernel = CSEKernel(tokenizer.native, words, ngrams, config.dim)
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, *, threads: int | None = None) -> "CSE":
@@ -207,14 +209,8 @@ class CSE(Encoder):
     def _encode_slice(
         self, texts: list[str], out: npt.NDArray[np.float32], counts: npt.NDArray[np.int64]
     ) -> None:
-        from sentenc.kernels.encode import encode
-
-        tokenizer = self.tokenizer
-        data, offsets = tokenizer.bytes_and_offsets(texts)
-        encode(
-            data, offsets, tokenizer.rules, tokenizer.table, tokenizer.powers,
-            self._words, self._ngrams, self.config.max_tokens, out, counts,
-        )  # fmt: skip
+        data, offsets = self.tokenizer.bytes_and_offsets(texts)
+        self._kernel.encode(data, offsets, self.config.max_tokens, out, counts)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The folded tables are several times as large as the weights, and quickly made again.

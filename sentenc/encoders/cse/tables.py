@@ -1,47 +1,21 @@
 """Computes the look-up tables of a CSE from its weights."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.cse.config import CSEConfig
 from sentenc.encoders.weights import Weights, dense_weight
+from sentenc.kernels.encode import ACTIVATIONS, POOLINGS, NgramTable, WordTable
 
-_PHI = {"identity": 0, "tanh": 1, "relu": 2, "gelu": 3}
-_POOLING = {"mean": 0, "sum": 1, "max": 2}
 # The largest bias, in quantization steps, for sums in 16 bits: 32 windows, each of up to three taps of 127
 # and a bias, sum up to at most 32 * (381 + 511) = 28,544.
 INT16_BIAS = 511
 
 # Weights with one row per token, the bulk of a model. They may be stored in int8, with one scale per row.
 ROWS = ("embeddings", "average")
-
-
-class WordTable(NamedTuple):
-    """The table of the word path and the plain average: row i times its scales is [a_i x_i P; y_i]."""
-
-    rows: npt.NDArray[Any]  # (V, D + A) int8 or float32
-    scales: npt.NDArray[np.float32]  # (V,) a_i times the quantization step of x_i P
-    average_scales: npt.NDArray[np.float32]  # (V,) the quantization step of y_i
-    weights: npt.NDArray[np.float32]  # (V,) a_i
-    dim: int  # D
-
-
-class NgramTable(NamedTuple):
-    """The table of the n-gram path: a row has all T_{h,j} of a token; the rest is applied to sums of them."""
-
-    rows: npt.NDArray[Any]  # (V, k * sum of widths) int8 or float32
-    scales: npt.NDArray[np.float32]  # (K,) quantization step of each filter
-    biases: npt.NDArray[np.float32]  # (K,)
-    steps: npt.NDArray[np.int16]  # (K,) biases in whole quantization steps; empty if sums are in float32
-    widths: npt.NDArray[np.int64]
-    filters: int
-    phi: int
-    pooling: int
-    padded: bool
-    projection: npt.NDArray[np.float32]  # (K, D), or (0, 0) if features are only concatenated
 
 
 def fold_tables(config: CSEConfig, weights: Weights, tables: str) -> tuple[WordTable, NgramTable]:
@@ -122,8 +96,8 @@ def _ngram_table(
         _whole_steps(biases, scales) if tables == "int8" else np.zeros(0, np.int16),
         np.array(widths, np.int64),
         k,
-        _PHI[config.phi],
-        _POOLING[config.pooling],
+        ACTIVATIONS[config.phi],
+        POOLINGS[config.pooling],
         config.windows == "padded",
         np.concatenate([dense[f"output.{h}"] for h in widths]) if projected else np.zeros((0, 0), np.float32),
     )
