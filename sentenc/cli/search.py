@@ -5,10 +5,10 @@ import shutil
 import sys
 import time
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # Control characters of a foreign text could change the state of the terminal.
 _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
 _PROMPT = "> "
+Filter = dict[str, Any] | None
 
 
 @click.command("search")
@@ -28,29 +29,69 @@ _PROMPT = "> "
 @click.option(
     "-k", default=10, show_default=True, type=click.IntRange(min=1), help="Number of items per query."
 )
+@click.option(
+    "--where",
+    "expressions",
+    multiple=True,
+    metavar="FILTER",
+    help="Filter on payloads: country=France, 'year>=2000' or JSON; all of several must hold.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per query, one per line.")
 @click.option("-m", "--model", help="Encoder of the queries; by default the one that built the index.")
 @click.option("--force", is_flag=True, help="Accept another encoder than the one that built the index.")
 def search_command(
-    index: Path, queries: tuple[str, ...], k: int, as_json: bool, model: str | None, force: bool
+    index: Path,
+    queries: tuple[str, ...],
+    k: int,
+    expressions: tuple[str, ...],
+    as_json: bool,
+    model: str | None,
+    force: bool,
 ) -> None:
     """Print rank, score, id, text and payload of the items in INDEX that are nearest to each QUERY.
 
     Without a query, open a prompt, or read one query per line from a pipe.
+
+    A FILTER is a field, an operator (=, !=, >, >=, <, <=) and a value, or a filter in JSON. A list in JSON equals
+    any of its elements: --where 'country=["France", "Spain"]'. A field of a field is named with a dot:
+    author.name=Anne.
     """
     from sentenc.retrieval import Index
 
+    where = _filter(expressions)
     opened = Index.open(index, model, force=force)
     if opened.encoder is None:
         raise click.ClickException(
             f"{index} was built by an encoder without a name: pass the encoder with --model"
         )
     if not queries and sys.stdin.isatty():
-        _prompt(opened, k, as_json)
+        _prompt(opened, k, where, as_json)
         return
     heading = len(queries) != 1
     for query in queries or _piped():
-        _answer(opened, query, k, as_json, heading)
+        _answer(opened, query, k, where, as_json, heading)
+    if where is not None:
+        _explain(opened, where)
+
+
+def _filter(expressions: Sequence[str]) -> Filter:
+    from sentenc.retrieval.filter_expressions import parse_filter
+
+    try:
+        return parse_filter(expressions) if expressions else None
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--where") from error
+
+
+def _explain(index: "Index", where: dict[str, Any]) -> None:
+    """Reports a filter that no item meets, and the likely reason."""
+    from sentenc.retrieval.filter_expressions import why_nothing_matches
+
+    described = index.describe_filter(where)
+    if described["items"] == 0:
+        click.echo(
+            "\n".join(["no item meets the filter:", *why_nothing_matches(described["fields"])]), err=True
+        )
 
 
 def _piped() -> Iterator[str]:
@@ -62,11 +103,15 @@ def _piped() -> Iterator[str]:
                 yield line
 
 
-def _prompt(index: "Index", k: int, as_json: bool) -> None:
-    """Answers queries until an empty line or the end of input; ``:k 20`` changes k."""
+def _prompt(index: "Index", k: int, where: Filter, as_json: bool) -> None:
+    """Answers queries until an empty line or the end of input; ``:k`` and ``:where`` change the settings."""
     with suppress(ImportError):
         import readline  # noqa: F401  (adds history and editing to input())
-    click.echo(f"{len(index):,} items. Type :k 20 to show 20 per query, or an empty line to quit.", err=True)
+    click.echo(
+        f"{len(index):,} items. Type :k 20 to show 20 per query, :where country=France to filter, :where to "
+        "stop filtering, or an empty line to quit.",
+        err=True,
+    )
     while True:
         try:
             line = input(_PROMPT).strip()
@@ -82,14 +127,23 @@ def _prompt(index: "Index", k: int, as_json: bool) -> None:
             else:
                 click.echo(f"k is {number!r}, expected a number of at least 1: :k 20", err=True)
             continue
+        if line.split()[0] == ":where":
+            expression = line.removeprefix(":where").strip()
+            try:
+                where = _filter([expression] if expression else [])
+            except click.BadParameter as error:
+                click.echo(error.message, err=True)
+            continue
         started = time.perf_counter()
-        _answer(index, line, k, as_json, heading=False)
+        _answer(index, line, k, where, as_json, heading=False)
         click.secho(f"{(time.perf_counter() - started) * 1000:.1f} ms", dim=True, err=True)
+        if where is not None:
+            _explain(index, where)
 
 
-def _answer(index: "Index", query: str, k: int, as_json: bool, heading: bool) -> None:
+def _answer(index: "Index", query: str, k: int, where: Filter, as_json: bool, heading: bool) -> None:
     query = replace_lone_surrogates(query)
-    hits = index.search(query, k)
+    hits = index.search(query, k, where=where)
     if as_json:
         answer = {"query": query, "results": [hit.to_dict() for hit in hits]}
         click.echo(replace_lone_surrogates(json.dumps(answer, ensure_ascii=False)))

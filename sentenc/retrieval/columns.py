@@ -90,8 +90,8 @@ class Column:
         mask = accepted[self.codes]
         return mask if self.starts is None else np.logical_or.reduceat(mask, self.starts)
 
-    def counts(self) -> dict[str, int]:
-        """Returns the number of rows that have a value of each kind: "number", "string" and so on."""
+    def counts(self, is_counted: npt.NDArray[np.bool_]) -> dict[str, int]:
+        """Returns the number of rows, among those counted (n,), that have a value of each kind."""
         numbers_end = _FIRST_NUMBER + len(self.numbers)
         ranges = {
             "null": (NULL, NULL + 1),
@@ -104,7 +104,7 @@ class Column:
         for kind, (first, end) in ranges.items():
             accepted = np.zeros(self.n_codes, np.bool_)
             accepted[first:end] = True
-            counts[kind] = int(self.rows(accepted).sum())
+            counts[kind] = int((self.rows(accepted) & is_counted).sum())
         return counts
 
     def _string(self, i: int) -> bytes:

@@ -18,7 +18,7 @@ from sentenc.retrieval.filters import compile_filter
 from sentenc.retrieval.items import Id, Item, Payload, check_ids
 from sentenc.retrieval.manifest import MANIFEST, Manifest, WriteLock, check_hashes, read_manifest
 from sentenc.retrieval.quantization import STORES, FloatArray, plain
-from sentenc.retrieval.searching import search
+from sentenc.retrieval.searching import describe_filter, search
 from sentenc.retrieval.segments import Segment
 from sentenc.retrieval.snapshot import Snapshot
 from sentenc.retrieval.validation import (
@@ -301,6 +301,15 @@ class Index:
         # One snapshot for all steps of the search: another thread may write between them.
         hits = search(self._snapshot, self._manifest, read, k, condition)
         return hits[0] if read.single else hits
+
+    def describe_filter(self, where: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the number of items that meet a filter, and the kinds of values in its fields.
+
+        Returns:
+            ``{"items": number, "fields": {field: {kind: number}}}``: of each field, the number of items with a
+            null, bool, number, string or object. An item whose list has several kinds counts for each.
+        """
+        return describe_filter(self._snapshot, compile_filter(where))
 
     def get(self, ids: Sequence[Id]) -> list[Item]:
         """Returns the items with the given ids; raises KeyError if the index does not contain one."""

@@ -39,6 +39,31 @@ def test_search(model, rows):
     run("search", "index", "dog", "-k", 0, code=2)
 
 
+def test_search_with_a_filter(model, rows, tmp_path):
+    build(rows, "-o", "index", "--id-field", "key", model=model)
+    out, err = run("search", "index", LINES[2], "--where", "n>=90", "--where", "n!=95", "-k", 1000)
+    assert sorted(line.split()[2] for line in out.splitlines()) == [
+        f"k{n}" for n in range(90, 100) if n != 95
+    ]
+    assert err == ""
+    out, _ = run("search", "index", LINES[2], "--where", '{"n": {"in": [3, 4, 777]}}', "--json")
+    assert sorted(hit["id"] for hit in json.loads(out)["results"]) == ["k3", "k4"]
+    out, _ = run("search", "index", "--where", "n=[3, 4]", "-k", 1, stdin="dog\n")
+    assert "k3" in out or "k4" in out
+    out, err = run("search", "index", "dog", "--where", 'n="3"', "--where", "m=1")
+    assert (out, err) == (
+        "",
+        "no item meets the filter:\nn is a number in 100 items\nno item has a field m\n",
+    )
+    _, err = run("search", "index", "dog", "--where", "n", code=2)
+    assert "the filter 'n' is wrong: expected FIELD=VALUE" in err
+    (tmp_path / "years.csv").write_text("text,year\ndog,1999\ncat,2001\n")
+    build("years.csv", "-o", "years", model=model)
+    assert "cat" in run("search", "years", "dog", "--where", "year=2001")[0]
+    _, err = run("search", "years", "dog", "--where", "year>2000")
+    assert err == "no item meets the filter:\nyear is a string in 2 items\n"
+
+
 def test_search_with_another_model(model, rows, tmp_path):
     build(rows, "-o", "index", model=model)
     make_cse("int8", combine="residual", phi="tanh").save(tmp_path / "other")
@@ -75,12 +100,19 @@ def test_results_fit_the_terminal():
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are Unix")
 def test_prompt(model, rows):
     build(rows, "-o", "index", "--id-field", "key", model=model)
-    out = at_terminal(["search", "index", "-k", "2"], f"{LINES[2]}\n:k 1\n:k none\n{LINES[3]}\n\n")
+    out = at_terminal(
+        ["search", "index", "-k", "2"],
+        f"{LINES[2]}\n:k 1\n:k none\n{LINES[3]}\n"
+        ":where n=5\n:where n\nfive\n:where n=-1\nnothing\n:where\nlast\n\n",
+    )
     assert "100 items" in out
     assert re.search(f"1  1.0000  k2 +{LINES[2]}", out)
     assert re.search(f"1  1.0000  k3 +{LINES[3]}", out)
     assert "k is 'none'" in out
-    assert sum(line.startswith("2  ") for line in out.splitlines()) == 1
+    assert re.search(f"1  .* k5 +{LINES[5]}", out)
+    assert "the filter 'n' is wrong" in out
+    assert "no item meets the filter:\nn is a number in 100 items" in out
+    assert [sum(line.startswith(f"{rank}  ") for line in out.splitlines()) for rank in (1, 2)] == [4, 1]
     assert " ms" in out
     # Ctrl-D.
     assert "100 items" in at_terminal(["search", "index"], "\x04")

@@ -1,6 +1,5 @@
 """Filters: their language, compared with a plain reading of it, and searches with every kind of index."""
 
-import json
 import math
 import threading
 
@@ -372,9 +371,14 @@ def test_several_threads_filter_at_once():
     assert failures == []
 
 
-def test_a_column_counts_its_rows_by_kind():
+def test_a_filter_is_described():
     index = make_index(PAYLOADS)
-    column = index._snapshot.segments[0].columns(["tag"])["tag"]
-    assert column.counts() == {"null": 1, "bool": 0, "number": 1, "string": 4, "object": 2}
-    assert column.nbytes > 0
-    assert json.loads(json.dumps(column.counts())) == column.counts()
+    index.delete([7])
+    kinds = {"null": 1, "bool": 0, "number": 1, "string": 3, "object": 2}
+    assert index.describe_filter({"tag": "wine"}) == {"items": 2, "fields": {"tag": kinds}}
+    none = dict.fromkeys(kinds, 0)
+    assert index.describe_filter({"x": {"ne": 1}, "y": None}) == {
+        "items": 7,
+        "fields": {"x": none, "y": none},
+    }
+    assert Index(dim=2).describe_filter({"x": 1}) == {"items": 0, "fields": {"x": {}}}
