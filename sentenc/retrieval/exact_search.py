@@ -57,7 +57,11 @@ def _scan(
             products = _products(queries, segment, block)
         else:
             products = np.zeros((len(queries), len(is_deleted)), np.float32)
-            products[:, kept] = _products(queries, segment, block.start + kept)
+            # In parts, because the copied rows are many more numbers than their scores.
+            step = max(1, _NUMBERS_PER_BLOCK // segment.quantizer.dim)
+            for low in range(0, len(kept), step):
+                places = kept[low : low + step]
+                products[:, places] = _products(queries, segment, block.start + places)
         add_block(np.ascontiguousarray(products, np.float32), start, is_deleted, scores, rows, counts)
     return best_first(scores, rows)
 
