@@ -13,13 +13,15 @@ import click
     "--data",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     default=Path(),
-    help="Folder in SentEval's layout (downstream/...). CSV and TSV tasks do not need it.",
+    help="Folder in SentEval's layout (downstream/...). Your own files and folders do not need it.",
 )
 @click.option(
     "--tasks",
     default="all",
     show_default=True,
-    help="Tasks, separated by commas: transfer, sts, all, probing, task names, or paths of .csv or .tsv files.",
+    help="Tasks, separated by commas: transfer, sts, all, probing, task names, paths of .csv, .tsv or .jsonl "
+    "files, or folders in BEIR's layout (FOLDER or FOLDER:SPLIT). clustering:FILE and "
+    "pair-classification:FILE choose these protocols.",
 )
 @click.option(
     "-o",
@@ -91,7 +93,7 @@ import click
     help="Number of leading dimensions to keep.",
 )
 def evaluate_command(models: tuple[str, ...], data: Path, tasks: str, output: Path, **options: Any) -> None:
-    """Score each MODEL on SentEval's tasks.
+    """Score each MODEL on SentEval's tasks or on your own.
 
     Writes one JSON file per model, and a table and a plot of all models.
 

@@ -46,7 +46,9 @@ def evaluate(
 
     Args:
         encoder: An ``Encoder``, a sentence-transformers model, or a function from n str to (n, dim).
-        tasks: "transfer", "sts", "all", "probing", a name, a CSV or TSV path, a ``Task``, or a list.
+        tasks: "transfer", "sts", "all", "probing", a name, the path of a CSV, TSV or JSONL file
+            (``clustering:`` or ``pair-classification:`` before it chooses that protocol) or of a folder in
+            BEIR's layout (``FOLDER`` or ``FOLDER:SPLIT``), a ``Task``, or a list.
         data: Folder in SentEval's layout (``downstream/...``); not used for a user's own files.
         probe: ``"logistic"`` (trained to convergence), ``"senteval"`` (as published scores), or a ``Probe``.
         seed: Seed of the folds, and of probes that draw; 1111 produces SentEval's folds.

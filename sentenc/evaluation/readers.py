@@ -1,6 +1,6 @@
 """Reads the file formats of SentEval's tasks and of users' own; errors contain the path and the line."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from sentenc.io.text import Malformed
 Classes = tuple[str, ...]
 # Columns of a user's own table: classes of texts, classes of pairs, or scores of pairs.
 _LAYOUTS = ({"text", "label"}, {"text1", "text2", "label"}, {"text1", "text2", "score"})
+_COLUMNS = frozenset().union(*_LAYOUTS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +171,10 @@ def read_probing(paths: Sequence[Path], encoding: str, classes: Classes, part: s
 
 
 def read_columns(paths: Sequence[Path], encoding: str, classes: Classes) -> Examples:
-    """Reads a user's own CSV or TSV file: ``text,label``, ``text1,text2,label`` or ``text1,text2,score``."""
+    """Reads a user's own CSV, TSV or JSONL file.
+
+    Its columns are ``text,label``, ``text1,text2,label`` or ``text1,text2,score``.
+    """
     path = paths[0]
     names, rows = read_table(path, encoding)
     if "score" in names:
@@ -184,35 +188,57 @@ def read_columns(paths: Sequence[Path], encoding: str, classes: Classes) -> Exam
 
 
 def read_table(path: Path, encoding: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Reads a CSV or TSV with a header; any suffix but that of TSV is CSV.
+    """Reads a CSV or TSV with a header, or JSON lines; any suffix but those of TSV and JSON lines is CSV.
 
     Returns:
         The names of the columns in lower case, and the values of each row by column, together with the number
-        of the line where the row begins.
+        of the line where the row begins. The columns of JSON lines are the keys of the first object.
 
     Raises:
         DataError: The file is missing or malformed, or has no columns of an evaluation task.
     """
     try:
-        format = "tsv" if file_format(str(path)) == "tsv" else "csv"
-        with open_table(str(path), format=format, encoding=encoding) as table:
-            names = [name.lower() for name in table.columns or ()]
-            if not any(layout <= set(names) for layout in _LAYOUTS) or len(set(names)) != len(names):
-                raise DataError(
-                    f"{path}, line 1: columns are {','.join(names)}, "
-                    "expected text,label or text1,text2,label or text1,text2,score"
-                )
+        kind = file_format(str(path))
+        kind = kind if kind in ("tsv", "jsonl") else "csv"
+        with open_table(str(path), format=kind, encoding=encoding) as table:
+            names = None if table.columns is None else _column_names(path, table.columns)
             rows: list[tuple[int, dict[str, str]]] = []
             for number, row in table.rows:
                 if isinstance(row, Malformed):
                     raise DataError(f"{path}, line {number}: {row.why}")
                 if row is not None:
-                    rows.append((number, dict(zip(names, row.values(), strict=True))))
+                    names = _column_names(path, row) if names is None else names
+                    rows.append((number, _cells(path, number, names, row)))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except TextFileError as error:
         raise DataError(str(error)) from error
-    return names, rows
+    return names or [], rows
+
+
+def _column_names(path: Path, columns: Iterable[str]) -> list[str]:
+    names = [name.lower() for name in columns]
+    if not any(layout <= set(names) for layout in _LAYOUTS) or len(set(names)) != len(names):
+        raise DataError(
+            f"{path}, line 1: columns are {','.join(names)}, "
+            "expected text,label or text1,text2,label or text1,text2,score"
+        )
+    return names
+
+
+def _cells(path: Path, number: int, names: Sequence[str], row: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the cells of a task as text. In JSON lines, a label and a score may be numbers."""
+    values = {name.lower(): value for name, value in row.items()}
+    cells: dict[str, str] = {}
+    for name in names:
+        value = values.get(name)
+        if isinstance(value, str):
+            cells[name] = value
+        elif name in ("label", "score") and isinstance(value, int | float) and not isinstance(value, bool):
+            cells[name] = str(value)
+        elif name in _COLUMNS:
+            raise DataError(f"{path}, line {number}: {name} is {value!r}, expected text")
+    return cells
 
 
 def class_index(label: str, classes: Classes, path: Path, line: int) -> int:

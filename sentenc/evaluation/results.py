@@ -25,19 +25,20 @@ class Score:
     Attributes:
         task: Name of the task.
         value: The main metric, in points (0 to 100).
-        metric: Name of the main metric: accuracy, pearson or spearman.
-        protocol: nested-k-fold, k-fold, split, relatedness or cosine.
+        metric: Name of the main metric: accuracy, pearson, spearman, nDCG@10, v_measure or cosine_ap.
+        protocol: nested-k-fold, k-fold, split, relatedness, cosine, search, clustering or
+            pair-classification.
         aggregation: all, mean or wmean over the task's sets; None for trained protocols.
         text: The text variant that was encoded: raw, senteval (tokenized), or own (a user's file).
         folds: Number of cross-validation folds; None without cross-validation.
         seed: Seed of the folds and the probe; None if the protocol draws nothing.
-        probe: Name and parameters of the trained probe; None if nothing is trained.
+        probe: Name and parameters of the trained probe, or of k-means; None if nothing is trained.
         encoder: Name, fingerprint, dim and encode settings of the encoder.
         data: SHA-256 of every file that was read, by its path below the data folder.
         mismatches: The differences of these files from the published ones; empty if there are none.
         sizes: Number of examples in each part.
         metrics: All metrics, in points (``mse`` in squared gold units).
-        details: Metrics by fold or set, and the chosen regularization.
+        details: Metrics by fold, set, run or search mode, and the chosen regularization.
         versions: Versions of the software that can change a score.
         seconds: Wall-clock time: ``encode`` (0 if all vectors were cached) and ``score``.
     """

@@ -4,15 +4,22 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from sentenc.evaluation.protocols.search import SEARCH_MODES
 from sentenc.evaluation.published_results import PROTOCOLS, STS_ROWS, TRANSFER_ROWS, PublishedRow
 from sentenc.evaluation.results import Results, Score
 from sentenc.evaluation.senteval_tasks import STS, TRANSFER
 from sentenc.io.atomic import write_text
+from sentenc.metrics.ranking import RANKING_METRICS
 
 # (title, tasks, name of the average, key in PROTOCOLS, published rows)
 _FAMILIES = (
     ("Transfer", TRANSFER, "transfer avg", "transfer", TRANSFER_ROWS),
     ("Semantic textual similarity", STS, "STS avg", "sts", STS_ROWS),
+)
+# (title, protocol) of the user's own tasks that have a table with one column per task.
+OTHER_FAMILIES = (
+    ("Clustering: V-measure", "clustering"),
+    ("Pair classification: average precision of the cosine", "pair-classification"),
 )
 _TEXT_VARIANTS = {"raw": "raw", "senteval": "SentEval's tokenized", "own": "the user's own"}
 
@@ -41,8 +48,17 @@ def to_markdown(results: Results | Sequence[Results], path: str | os.PathLike[st
             note = f"Published, for comparison. Protocol: {PROTOCOLS[protocol]}"
             sections.append(f"{note}\n\n" + _published_table(published, tasks))
     others = [task for task in evaluated if task not in TRANSFER and task not in STS]
-    if others:
-        sections.append("## Other tasks\n\n" + _score_table(results, others, None))
+    searches = [task for task in others if protocol_of(results, task) == "search"]
+    if searches:
+        sections.append("## Search\n\n" + _search_table(results, searches))
+    for title, protocol in OTHER_FAMILIES:
+        tasks = [task for task in others if protocol_of(results, task) == protocol]
+        if tasks:
+            sections.append(f"## {title}\n\n" + _score_table(results, tasks, None))
+    named = {"search", *(protocol for _, protocol in OTHER_FAMILIES)}
+    rest = [task for task in others if protocol_of(results, task) not in named]
+    if rest:
+        sections.append("## Other tasks\n\n" + _score_table(results, rest, None))
     sections.append("## How the numbers were made\n\n" + _settings_lines(results) + _encoder_lines(results))
     mismatches = _mismatch_lines(results)
     if mismatches:
@@ -51,6 +67,25 @@ def to_markdown(results: Results | Sequence[Results], path: str | os.PathLike[st
     if path is not None:
         write_text(Path(path), text)
     return text
+
+
+def protocol_of(results: Sequence[Results], task: str) -> str:
+    """Returns the protocol of a task that at least one of the results has a score of."""
+    return next(result.records[task].protocol for result in results if task in result.records)
+
+
+def _search_table(results: Sequence[Results], tasks: Sequence[str]) -> str:
+    """Returns one row per task, encoder and search mode, with all metrics."""
+    rows = []
+    for task in tasks:
+        for result in results:
+            score = result.records.get(task)
+            for mode in SEARCH_MODES if score is not None else ():
+                if score is not None and mode in score.details:
+                    values = score.details[mode]
+                    cells = [f"{values[metric]:.2f}" for metric in RANKING_METRICS]
+                    rows.append([_escaped(task), _escaped(result.encoder), mode, *cells])
+    return _table(["task", "encoder", "mode", *RANKING_METRICS], rows, n_names=3)
 
 
 def _score_table(results: Sequence[Results], tasks: Sequence[str], average: str | None) -> str:
@@ -138,9 +173,9 @@ def _mismatch_lines(results: Sequence[Results]) -> str:
     return "".join(dict.fromkeys(lines))
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], n_names: int = 1) -> str:
     # Names are left-aligned, numbers right-aligned.
-    alignment = ["---", *("---:" for _ in header[1:])]
+    alignment = [*("---" for _ in header[:n_names]), *("---:" for _ in header[n_names:])]
     return "".join(
         f"| {' | '.join(cells)} |\n" for cells in [[_escaped(name) for name in header], alignment, *rows]
     )

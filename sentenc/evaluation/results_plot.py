@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sentenc.evaluation.results import Results
+from sentenc.evaluation.results_markdown import OTHER_FAMILIES, protocol_of
 from sentenc.evaluation.senteval_tasks import STS, TRANSFER
 from sentenc.figures import BLACK, BLUE, GREEN, ORANGE, PINK, SKY, YELLOW, new_figure, save_figure
 
@@ -54,7 +55,18 @@ def _families(results: Sequence[Results]) -> list[tuple[str, list[str]]]:
             "Similarity: correlation of the cosine",
             sts + [name for name in averages if name.startswith("STS")],
         ),
-        ("Other tasks: their main metric", others),
+        *_own_families(results, others),
+    ]
+
+
+def _own_families(results: Sequence[Results], tasks: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Returns the families of the tasks that belong neither to transfer nor to similarity."""
+    families = [("Search: nDCG@10 of the vectors", "search"), *OTHER_FAMILIES]
+    protocols = {task: protocol_of(results, task) for task in tasks}
+    named = {protocol for _, protocol in families}
+    return [
+        *((title, [task for task in tasks if protocols[task] == name]) for title, name in families),
+        ("Other tasks: their main metric", [task for task in tasks if protocols[task] not in named]),
     ]
 
 

@@ -5,7 +5,9 @@ The checksums of the files are in ``SHA256SUMS``.
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
+from sentenc.evaluation.beir import CORPUS, is_beir_folder
 from sentenc.evaluation.protocols.classification import FixedSplit, KFold, NestedKFold
 from sentenc.evaluation.protocols.relatedness import SupervisedRelatedness
 from sentenc.evaluation.protocols.similarity import CosineSimilarity
@@ -22,7 +24,7 @@ from sentenc.evaluation.readers import (
     read_text_tab_label,
     read_trec,
 )
-from sentenc.evaluation.tasks import Part, Task
+from sentenc.evaluation.tasks import FILE_KINDS, Part, Task
 
 
 def _one_file_per_class(
@@ -221,11 +223,13 @@ def select_tasks(tasks: "str | Task | Sequence[str | Task]") -> list[Task]:
     """Resolves names, groups and paths to tasks, each task once and in the given order.
 
     Args:
-        tasks: A group ("transfer", "sts", "all", "probing"), the name of a task, the path of a CSV or TSV
-            file, a :class:`Task`, or a sequence of these. Case and hyphens do not matter: "stsb" is "STS-B".
+        tasks: A group ("transfer", "sts", "all", "probing"), the name of a task, a path, a :class:`Task`, or
+            a sequence of these. Case and hyphens of names do not matter: "stsb" is "STS-B". A path is a CSV,
+            TSV or JSONL file, optionally after ``clustering:`` or ``pair-classification:``, or a folder in
+            BEIR's layout, optionally with a split after it: ``scifact:train``.
 
     Raises:
-        DataError: A CSV or TSV file is missing or malformed.
+        DataError: A file is missing or malformed.
         ValueError: A name is unknown (the message lists all names), no task is selected, or two different
             tasks have the same name.
     """
@@ -245,10 +249,27 @@ def _named(name: str) -> list[Task]:
         return [TASKS[task_name] for task_name in GROUPS[name.lower()]]
     if _key(name) in by_key:
         return [by_key[_key(name)]]
-    if name.lower().endswith((".csv", ".tsv")):
-        return [Task.from_csv(name)]
+    task = _own_task(name)
+    if task is not None:
+        return [task]
     choices = ", ".join([*GROUPS, *TASKS])
-    raise ValueError(f"task is {name!r}, expected a .csv or .tsv file or one of: {choices}")
+    raise ValueError(
+        f"task is {name!r}, expected a .csv, .tsv or .jsonl file, a folder with {CORPUS} or one of: {choices}"
+    )
+
+
+def _own_task(name: str) -> Task | None:
+    """Returns the task of a user's own file or folder; None if the name is not that of one."""
+    for kind in FILE_KINDS:
+        if name.startswith(f"{kind}:"):
+            return Task.from_file(name.removeprefix(f"{kind}:"), kind=kind)
+    if is_beir_folder(Path(name)):
+        return Task.from_beir(name)
+    folder, colon, split = name.rpartition(":")
+    if colon and is_beir_folder(Path(folder)):
+        return Task.from_beir(folder, split)
+    lower = name.lower().removesuffix(".gz").removesuffix(".xz")
+    return Task.from_file(name) if lower.endswith((".csv", ".tsv", ".jsonl")) else None
 
 
 def _key(name: str) -> str:

@@ -2,15 +2,20 @@
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files as package_files
 from pathlib import Path
+from typing import Literal
 
 from sentenc.errors import DataError
+from sentenc.evaluation.beir import CORPUS, QUERIES, judgments_file, read_documents, read_queries
 from sentenc.evaluation.protocols.base import EvaluationProtocol
 from sentenc.evaluation.protocols.classification import FixedSplit, KFold, NestedKFold
+from sentenc.evaluation.protocols.clustering import Clustering
+from sentenc.evaluation.protocols.pair_classification import PairClassification
+from sentenc.evaluation.protocols.search import Search
 from sentenc.evaluation.protocols.similarity import CosineSimilarity
 from sentenc.evaluation.readers import (
     Classes,
@@ -19,6 +24,11 @@ from sentenc.evaluation.readers import (
     read_columns,
     read_table,
 )
+from sentenc.validation import check_choice
+
+# Kinds of a user's own file that its columns do not tell from classification.
+FileKind = Literal["clustering", "pair-classification"]
+FILE_KINDS: tuple[FileKind, ...] = ("clustering", "pair-classification")
 
 
 @dataclass(frozen=True)
@@ -126,48 +136,55 @@ class Task:
         return messages
 
     @classmethod
-    def from_csv(
+    def from_file(
         cls,
         path: str | os.PathLike[str],
         *,
+        kind: FileKind | None = None,
         dev: str | os.PathLike[str] | None = None,
         test: str | os.PathLike[str] | None = None,
         name: str | None = None,
     ) -> "Task":
-        """Makes a task from a user's own CSV or TSV file.
+        """Makes a task from a user's own CSV, TSV or JSONL file.
 
         Files with labels are scored by nested k-fold cross-validation. With ``test``, they are scored on
         that file after k-fold cross-validation on ``path``, or after tuning on ``dev`` if it is given. Files
         with scores are scored by cosine similarity.
 
         Args:
-            path: A UTF-8 file whose header contains ``text,label``, ``text1,text2,label`` (classification)
+            path: A UTF-8 file with the columns ``text,label``, ``text1,text2,label`` (classification)
                 or ``text1,text2,score`` (similarity). Other columns are ignored. The delimiter is a tab
-                if the name ends in ``.tsv``, otherwise a comma with the usual double quotes.
+                if the name ends in ``.tsv``, and a comma with the usual double quotes otherwise. A file
+                named ``.jsonl`` has one JSON object per line.
+            kind: ``"clustering"`` compares k-means clusters of ``text`` with ``label``.
+                ``"pair-classification"`` orders ``text1,text2`` by cosine and computes the average precision
+                of the label 1; the labels are 0 and 1. Both train no probe. None chooses by the columns.
             dev: Development file for tuning the regularization.
             test: Test file.
-            name: Name of the task; by default the name of the file without its suffix.
+            name: Name of the task; by default the name of the file without its suffix, followed by ``kind``
+                if it is given.
 
         Raises:
-            DataError: The file is missing or malformed.
-            ValueError: ``dev`` is given without ``test``, or either with a file of scores.
+            DataError: The file is missing or malformed, or lacks the columns of ``kind``.
+            ValueError: ``dev`` is given without ``test``, or either with a file that trains nothing.
         """
         source = Path(path).resolve()
         header, rows = read_table(source, "utf-8")
         if not rows:
             raise DataError(f"{source}: no rows after the header")
-        name = source.stem if name is None else name
-        if "score" in header:
+        if name is None:
+            name = _file_stem(source) if kind is None else f"{_file_stem(source)}-{kind}"
+        classes = () if "score" in header else tuple(sorted({row["label"].strip() for _, row in rows}))
+        if kind is not None or "score" in header:
             if dev is not None or test is not None:
-                raise ValueError(
-                    f"{source} has scores: dev and test are only used with labels, since similarity trains nothing"
-                )
+                raise ValueError(f"dev and test are given, but {source} is scored without training")
+            protocol, classes = _untrained_protocol(source, kind, header, classes)
             part = Part(read_columns, (str(source),))
-            return cls(name=name, protocol=CosineSimilarity(), senteval={"test": part})
+            return cls(name=name, protocol=protocol, senteval={"test": part}, classes=classes)
         if dev is not None and test is None:
             raise ValueError("dev requires test")
         if test is None:
-            protocol: EvaluationProtocol = NestedKFold()
+            protocol = NestedKFold()
             paths = {"all": path}
         elif dev is None:
             protocol, paths = KFold(), {"train": path, "test": test}
@@ -176,8 +193,51 @@ class Task:
         parts = {
             part_name: Part(read_columns, (str(Path(file).resolve()),)) for part_name, file in paths.items()
         }
-        classes = tuple(sorted({row["label"].strip() for _, row in rows}))
         return cls(name=name, protocol=protocol, senteval=parts, classes=classes)
+
+    @classmethod
+    def from_beir(
+        cls, folder: str | os.PathLike[str], split: str | None = None, *, name: str | None = None
+    ) -> "Task":
+        """Makes a search task from a folder in BEIR's layout.
+
+        Args:
+            folder: A folder with ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/SPLIT.tsv``.
+            split: The judgments to use; by default ``test``, ``dev`` if there is no ``test``, or else the
+                only ones.
+            name: Name of the task; by default the name of the folder, followed by the split if it is given.
+
+        Raises:
+            DataError: There are no judgments of this split.
+        """
+        path = Path(folder).resolve()
+        corpus, queries = str(path / CORPUS), (str(path / QUERIES), str(judgments_file(path, split)))
+        parts = {"corpus": Part(read_documents, (corpus,)), "queries": Part(read_queries, queries)}
+        default = path.name if split is None else f"{path.name}-{split}"
+        return cls(name=default if name is None else name, protocol=Search(), senteval=parts)
+
+
+def _untrained_protocol(
+    path: Path, kind: FileKind | None, header: Sequence[str], classes: Classes
+) -> tuple[EvaluationProtocol, Classes]:
+    """Returns the protocol of a user's file that trains no probe, and the classes of the file."""
+    if kind is None:
+        return CosineSimilarity(), classes
+    check_choice("kind", kind, FILE_KINDS)
+    expected = {"text", "label"} if kind == "clustering" else {"text1", "text2", "label"}
+    if not expected <= set(header):
+        columns = ",".join(name for name in ("text", "text1", "text2", "label") if name in expected)
+        raise DataError(f"{path}, line 1: columns are {','.join(header)}, expected {columns} for {kind}")
+    # Average precision is that of the label 1, so that the file cannot name its labels.
+    return (Clustering(), classes) if kind == "clustering" else (PairClassification(), ("0", "1"))
+
+
+def _file_stem(path: Path) -> str:
+    """Returns the name of a file without the suffixes of its format and of its compression."""
+    stem = path.name
+    for suffix in (".gz", ".xz"):
+        stem = stem.removesuffix(suffix)
+    return Path(stem).stem
 
 
 @cache

@@ -8,6 +8,7 @@ document.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -107,9 +108,11 @@ def ranked(scores: npt.ArrayLike, ids: Sequence[str], k: int | None = None) -> l
         candidates = np.flatnonzero(values >= -np.partition(-values, k - 1)[k - 1]) if k > 0 else np.arange(0)
     else:
         candidates = np.arange(len(ids))
-    order = sorted(candidates.tolist(), key=lambda row: ids[row], reverse=True)
-    order.sort(key=lambda row: -values[row])
-    return [ids[row] for row in order[:k]]
+    names = [ids[row] for row in candidates.tolist()]
+    found = sorted(zip(names, values[candidates].tolist(), strict=True), reverse=True)
+    # Sorting is stable: equal scores keep the order of their ids.
+    found.sort(key=itemgetter(1), reverse=True)
+    return [name for name, _ in found[:k]]
 
 
 def _relevant(grades: Grades) -> set[str]:

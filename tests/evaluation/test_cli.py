@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from sentenc.cli.evaluate import evaluate_command
 from sentenc.errors import ModelNotFoundError
 from tests.evaluation.conftest import WordAverage
+from tests.evaluation.test_beir import beir_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore::sentenc.evaluation.DataMismatchWarning")
 
@@ -112,3 +113,14 @@ def test_models_with_the_same_last_name_get_their_full_names(made_up, tmp_path, 
     assert result.exit_code == 0, result.output
     assert (tmp_path / "a-model.json").exists()
     assert (tmp_path / "bb-model.json").exists()
+
+
+def test_own_files_and_beir_folders_need_no_data_folder(tmp_path):
+    documents = [{"_id": "d1", "text": "good film"}, {"_id": "d2", "text": "bad plot"}]
+    folder = beir_folder(tmp_path / "films", documents, [{"_id": "q", "text": "good"}], dev=[("q", "d1", 1)])
+    (tmp_path / "topics.csv").write_text("text,label\ngood film,a\nbad plot,b\ndull plot,b\n")
+    tasks = f"{folder}:dev,clustering:{tmp_path / 'topics.csv'}"
+    result = invoke("model1", "--tasks", tasks, "-o", tmp_path / "results")
+    assert result.exit_code == 0, result.output
+    assert "| films-dev | model1 | vector | 100.00 | 100.00 | 100.00 | 100.00 |" in result.output
+    assert "| encoder | topics-clustering |" in result.output

@@ -236,7 +236,7 @@ def test_a_users_own_files_are_tasks(made_up, tmp_path, encoder):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         results = evaluate(
-            encoder, [str(tmp_path / "pairs.csv"), Task.from_csv(tmp_path / "mine.tsv")], folds=3
+            encoder, [str(tmp_path / "pairs.csv"), Task.from_file(tmp_path / "mine.tsv")], folds=3
         )
     assert list(results.scores) == ["pairs", "mine"]
     assert (results.records["mine"].text, results.records["mine"].protocol) == ("own", "nested-k-fold")

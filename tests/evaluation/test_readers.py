@@ -145,6 +145,30 @@ def test_a_json_file_is_no_table(tmp_path):
         read_columns([put(tmp_path, "task.json", "{}")], "utf-8", ("0", "1"))
 
 
+def test_json_lines_have_the_columns_of_their_first_object_and_numbers_as_labels(tmp_path):
+    lines = '{"Text": "a", "label": 1, "id": null}\n\n{"label": "0", "text": "b", "other": [1]}\n'
+    examples = read_columns([put(tmp_path, "a.jsonl", lines)], "utf-8", ("0", "1"))
+    assert examples.texts == ["a", "b"]
+    assert examples.targets.tolist() == [1, 0]
+    scored = put(tmp_path, "b.jsonl", '{"text1": "a", "text2": "b", "score": 2.5}\n')
+    assert read_columns([scored], "utf-8", ()).targets.tolist() == [2.5]
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ('{"text": 5, "label": "1"}', "line 2: text is 5, expected text"),
+        ('{"text": "a"}', "line 2: label is None, expected text"),
+        ('{"text": "a", "label": true}', "line 2: label is True, expected text"),
+        ('{"text": "a"', "line 2"),
+    ],
+)
+def test_json_lines_with_other_values_are_errors(tmp_path, second, message):
+    path = put(tmp_path, "a.jsonl", '{"text": "a", "label": "1"}\n' + second)
+    with pytest.raises(DataError, match=rf"a\.jsonl, {message}"):
+        read_columns([path], "utf-8", ("1",))
+
+
 def test_csv_pairs_with_scores(tmp_path):
     path = put(tmp_path, "a.csv", "text1,text2,score\na,b,1.5\nc,d,-2\n")
     examples = read_columns([path], "utf-8", ())

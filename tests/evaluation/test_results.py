@@ -120,3 +120,45 @@ def test_identity_covers_everything_but_outcome_and_cost():
     outcome = {"value", "metric", "mismatches", "sizes", "metrics", "details", "seconds"}
     names = {field.name for field in dataclasses.fields(Score)}
     assert set(score("STS12", 1.0, encoder={"fingerprint": 1, "settings": {}}).identity()) == names - outcome
+
+
+def own(task, value, protocol, metric, **changes):
+    changes = {"metric": metric, "aggregation": None, "text": "own", **changes}
+    return score(task, value, protocol, **changes)
+
+
+def own_results(name="mine"):
+    modes = {"vector": {"nDCG@10": 50.916, "recall@100": 80.0, "MRR@10": 48.1, "MAP": 47.25}}
+    scores = [
+        own("scifact", 50.92, "search", "nDCG@10", details={"missing_documents": 0, **modes}),
+        own("topics", 40.5, "clustering", "v_measure"),
+        own("doubles", 70.25, "pair-classification", "cosine_ap"),
+        own("pairs", 60.0, "cosine", "spearman"),
+    ]
+    return Results(name, {item.task: item for item in scores})
+
+
+def test_search_clustering_and_pair_classification_have_tables_of_their_own():
+    text = to_markdown([own_results(), own_results("other")])
+    assert "## Search\n\n| task | encoder | mode | nDCG@10 | recall@100 | MRR@10 | MAP |\n" in text
+    assert "| --- | --- | --- | ---: | ---: | ---: | ---: |" in text
+    assert "| scifact | mine | vector | 50.92 | 80.00 | 48.10 | 47.25 |\n| scifact | other | vector |" in text
+    assert "## Clustering: V-measure\n\n| encoder | topics |\n| --- | ---: |\n| mine | 40.50 |" in text
+    assert "## Pair classification: average precision of the cosine\n\n| encoder | doubles |" in text
+    assert "## Other tasks\n\n| encoder | pairs |" in text
+    assert "- scifact: nDCG@10 of search, the user's own text" in text
+
+
+def test_every_family_has_a_panel(tmp_path, monkeypatch):
+    titles = []
+    monkeypatch.setattr(
+        "sentenc.evaluation.results_plot._draw_panel",
+        lambda panel, title, tasks, _: titles.append((title, tasks)),
+    )
+    plot(own_results(), tmp_path / "plot.svg")
+    assert titles == [
+        ("Search: nDCG@10 of the vectors", ["scifact"]),
+        ("Clustering: V-measure", ["topics"]),
+        ("Pair classification: average precision of the cosine", ["doubles"]),
+        ("Other tasks: their main metric", ["pairs"]),
+    ]

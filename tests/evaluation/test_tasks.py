@@ -90,11 +90,11 @@ def test_an_empty_file_is_an_error(made_up):
         TASKS["SST2"].read(made_up, "senteval")
 
 
-class TestFromCsv:
+class TestFromFile:
     def test_labels_alone_are_cross_validated(self, tmp_path):
         path = tmp_path / "mine.csv"
         path.write_text("text,label\na,yes\nb,no\n")
-        task = Task.from_csv(path)
+        task = Task.from_file(path)
         assert (task.name, task.protocol.name, task.classes) == ("mine", "nested-k-fold", ("no", "yes"))
         parts = task.read("anywhere", task.text_variant(None))
         assert parts["all"].targets.tolist() == [1, 0]
@@ -104,23 +104,23 @@ class TestFromCsv:
         for name in ("train", "dev", "test"):
             (tmp_path / f"{name}.tsv").write_text("text\tlabel\na\t1\nb\t0\n")
         train, dev, test = (tmp_path / f"{name}.tsv" for name in ("train", "dev", "test"))
-        assert Task.from_csv(train, test=test).protocol.name == "k-fold"
-        assert Task.from_csv(train, dev=dev, test=test, name="x").protocol.name == "split"
+        assert Task.from_file(train, test=test).protocol.name == "k-fold"
+        assert Task.from_file(train, dev=dev, test=test, name="x").protocol.name == "split"
         with pytest.raises(ValueError, match="dev requires test"):
-            Task.from_csv(train, dev=dev)
+            Task.from_file(train, dev=dev)
 
     def test_scores_are_correlated(self, tmp_path):
         path = tmp_path / "pairs.tsv"
         path.write_text("text1\ttext2\tscore\na\tb\t1\n")
-        assert Task.from_csv(path).protocol.name == "cosine"
+        assert Task.from_file(path).protocol.name == "cosine"
         assert select_tasks(str(path))[0].name == "pairs"
         with pytest.raises(ValueError, match="dev and test"):
-            Task.from_csv(path, test=path)
+            Task.from_file(path, test=path)
 
     def test_labels_unknown_to_the_training_file_are_errors(self, tmp_path):
         (tmp_path / "a.csv").write_text("text,label\na,1\nb,0\n")
         (tmp_path / "b.csv").write_text("text,label\na,2\n")
-        task = Task.from_csv(tmp_path / "a.csv", test=tmp_path / "b.csv")
+        task = Task.from_file(tmp_path / "a.csv", test=tmp_path / "b.csv")
         with pytest.raises(DataError, match=r"b\.csv, line 2: label is '2', expected one of '0', '1'"):
             task.read(".", "own")
 

@@ -47,7 +47,7 @@ class Outcome:
 
     Attributes:
         metrics: Metrics in points, among them the protocol's main metric.
-        details: Metrics by fold or set, and the chosen regularization.
+        details: Metrics by fold, set, run or search mode, and the chosen regularization.
     """
 
     metrics: dict[str, float]

@@ -1,0 +1,128 @@
+"""Search: ranks the documents of a collection for each query, and compares the rankings with judgments."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sentenc.errors import DataError
+from sentenc.evaluation.beir import Documents, Queries
+from sentenc.evaluation.protocols.base import (
+    EncodedPart,
+    EvaluationProtocol,
+    Outcome,
+    ProtocolConfig,
+    Vectors,
+)
+from sentenc.metrics.ranking import RANKING_METRICS, ranked, ranking_metrics
+
+# The ways to rank documents; a score's details have the metrics of each.
+SEARCH_MODES = ("vector",)
+# Length of the rankings, as in BEIR: MAP is cut there.
+DEPTH = 1000
+_QUERIES_PER_BLOCK = 64
+
+# From a slice of the queries to the scores (q, n) of all documents; -inf for a document that is not found.
+BlockScores = Callable[[slice], Vectors]
+
+
+@dataclass(frozen=True)
+class Search(EvaluationProtocol):
+    """nDCG@10, recall@100, MRR@10 and MAP of the rankings of all documents; nothing is trained.
+
+    The vectors are ranked by the cosine of :meth:`~sentenc.Encoder.similarity`. As in BEIR, a ranking has at
+    most 1,000 documents, and a document with the id of the query is left out of its ranking. Equal scores
+    are ordered by falling id, as in trec_eval.
+    """
+
+    name = "search"
+    metric = "nDCG@10"
+    part_names = ("corpus", "queries")
+    raw_by_default = True
+    compares_similarity = True
+
+    def settings(self, config: ProtocolConfig) -> dict[str, Any]:
+        """Returns no setting: the protocol has none."""
+        return {"aggregation": None, "folds": None, "seed": None, "probe": None}
+
+    def score(
+        self, parts: Mapping[str, EncodedPart], config: ProtocolConfig, rng: np.random.Generator
+    ) -> Outcome:
+        """Returns the four metrics in points; draws nothing.
+
+        The details have the metrics by mode (``vector``), and the number of relevant documents that the
+        collection lacks. These count as not found.
+
+        Raises:
+            DataError: The collection has none of the relevant documents.
+        """
+        corpus, queries = parts["corpus"], parts["queries"]
+        documents, judged = corpus.examples, queries.examples
+        if not isinstance(documents, Documents) or not isinstance(judged, Queries):
+            raise TypeError(
+                f"parts are {type(documents).__name__} and {type(judged).__name__}, expected "
+                "Documents and Queries"
+            )
+        details: dict[str, Any] = {"missing_documents": _count_missing(documents, judged)}
+        modes = {"vector": cosine_scores(corpus.vectors, queries.vectors, documents.texts)}
+        for mode, scores in modes.items():
+            details[mode] = search_metrics(documents.ids, judged, scores)
+        return Outcome(dict(details["vector"]), details)
+
+
+def search_metrics(ids: Sequence[str], queries: Queries, scores: BlockScores) -> dict[str, float]:
+    """Returns the means over the queries of nDCG@10, recall@100, MRR@10 and MAP, in points.
+
+    Args:
+        ids: The ids of the n documents.
+        queries: The judged queries.
+        scores: Computes the scores of the documents.
+    """
+    rankings: dict[str, list[str]] = {}
+    for first in range(0, len(queries), _QUERIES_PER_BLOCK):
+        block = slice(first, first + _QUERIES_PER_BLOCK)
+        for query, row in zip(queries.ids[block], scores(block), strict=True):
+            n_found = int((row > -np.inf).sum())
+            names = ranked(row, ids, min(n_found, DEPTH + 1))
+            rankings[query] = [name for name in names if name != query][:DEPTH]
+    values = ranking_metrics(rankings, dict(zip(queries.ids, queries.grades, strict=True)))
+    return {name: 100 * float(np.mean(values[name])) for name in RANKING_METRICS}
+
+
+def cosine_scores(documents: Vectors, queries: Vectors, texts: Sequence[str]) -> BlockScores:
+    """Returns a function that computes the cosines of queries and documents; 0 if a vector is zero.
+
+    Args:
+        documents: Shape (n, dim).
+        queries: Shape (m, dim).
+        texts: The texts of the documents. Equal texts have exactly equal scores, wherever they are.
+    """
+    first = {text: row for row, text in reversed(list(enumerate(texts)))}
+    distinct = {text: position for position, text in enumerate(first)}
+    copies = np.array([distinct[text] for text in texts])
+    unit_documents = _unit(documents[list(first.values())])
+    unit_queries = _unit(queries)
+
+    def scores(block: slice) -> Vectors:
+        return np.asarray((unit_queries[block] @ unit_documents.T)[:, copies])
+
+    return scores
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0))
+
+
+def _count_missing(documents: Documents, queries: Queries) -> int:
+    """Returns the number of relevant documents that the collection lacks."""
+    relevant = {name for grades in queries.grades for name, grade in grades.items() if grade > 0}
+    missing = relevant.difference(documents.ids)
+    if missing == relevant:
+        example = f", for example {min(missing)!r}" if missing else ""
+        raise DataError(
+            f"the collection has none of the {len(relevant)} relevant documents{example}; "
+            "expected judgments of its documents"
+        )
+    return len(missing)
