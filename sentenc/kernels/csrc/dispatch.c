@@ -6,6 +6,8 @@
 #if defined(__x86_64__) || defined(_M_X64)
 #include <cpuid.h>
 
+/* Each set needs all extensions that build.py allows the compiler to use. */
+
 /* Whether the operating system saves the registers of these bits of XCR0. */
 static int saves(uint32_t bits) {
     uint32_t a, b, c, d;
@@ -18,9 +20,12 @@ static int saves(uint32_t bits) {
 static int has_avx2(void) {
     uint32_t a, b, c, d;
     if (!saves(0x6) || !__get_cpuid(1, &a, &b, &c, &d)) return 0;
-    if (!(c & 1u << 12) || !(c & 1u << 28)) return 0; /* FMA, AVX */
+    uint32_t needed = 1u << 12 | 1u << 23 | 1u << 28 | 1u << 29; /* FMA, POPCNT, AVX, F16C */
+    if ((c & needed) != needed) return 0;
+    if (!__get_cpuid(0x80000001, &a, &b, &c, &d) || !(c & 1u << 5)) return 0; /* LZCNT */
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
-    return (b & 1u << 5) && (b & 1u << 3) && (b & 1u << 8); /* AVX2, BMI1, BMI2 */
+    needed = 1u << 3 | 1u << 5 | 1u << 8; /* BMI1, AVX2, BMI2 */
+    return (b & needed) == needed;
 }
 
 static int has_avx512(void) {
@@ -81,43 +86,74 @@ static const sentenc_kernels *kernels(void) {
 #endif
 }
 
-int32_t sentenc_check_texts(const uint8_t *text, int64_t text_size, const int64_t *offsets, int64_t n_texts) {
-    if (n_texts < 0 || text_size < 0 || !offsets || (text_size > 0 && !text)) return SENTENC_BAD_ARGUMENT;
-    if (offsets[0] < 0 || offsets[n_texts] > text_size) return SENTENC_BAD_OFFSETS;
-    for (int64_t i = 0; i < n_texts; i++)
-        if (offsets[i] > offsets[i + 1]) return SENTENC_BAD_OFFSETS;
+int32_t sentenc_copy_offsets(const uint8_t *text, int64_t text_size, const int64_t *offsets, int64_t n_texts,
+                             int64_t **copy) {
+    const int64_t limit = INT64_MAX / 64; /* keeps products of sizes far from overflow */
+    *copy = NULL;
+    if (!text || !offsets || text_size < 0 || text_size > limit || n_texts < 0 || n_texts > limit)
+        return SENTENC_BAD_ARGUMENT;
+    int64_t *own = malloc((size_t)(n_texts + 1) * sizeof *own);
+    if (!own) return SENTENC_NO_MEMORY;
+    memcpy(own, offsets, (size_t)(n_texts + 1) * sizeof *own);
+    int is_valid = own[0] >= 0 && own[n_texts] <= text_size;
+    for (int64_t i = 0; i < n_texts; i++) is_valid &= own[i] <= own[i + 1];
+    if (!is_valid) {
+        free(own);
+        return SENTENC_BAD_OFFSETS;
+    }
+    *copy = own;
     return SENTENC_OK;
 }
 
-SENTENC_EXPORT int32_t sentenc_tokenize(const sentenc_vocabulary *vocabulary, const uint8_t *text,
-                                        int64_t text_size, const int64_t *offsets, int64_t n_texts,
-                                        int64_t max_tokens, int32_t *ids, int64_t ids_size, int64_t *ends,
-                                        int64_t *counts) {
-    int32_t status = sentenc_check_texts(text, text_size, offsets, n_texts);
-    if (status != SENTENC_OK) return status;
-    if (!vocabulary || max_tokens < 0 || ids_size < 0 || (ids_size > 0 && !ids)) return SENTENC_BAD_ARGUMENT;
-    if (n_texts > 0 && (!ends || !counts)) return SENTENC_BAD_ARGUMENT;
+static int32_t tokenize_texts(const sentenc_vocabulary *vocabulary, const uint8_t *text, const int64_t *offsets,
+                              int64_t n_texts, int64_t max_tokens, int32_t *ids, int64_t ids_size, int64_t *ends,
+                              int64_t *counts) {
     int64_t longest = 0, end = 0;
     for (int64_t i = 0; i < n_texts; i++)
         if (offsets[i + 1] - offsets[i] > longest) longest = offsets[i + 1] - offsets[i];
     uint8_t *bytes = malloc((size_t)longest + PADDING);
     if (!bytes) return SENTENC_NO_MEMORY;
+    int32_t status = SENTENC_OK;
     for (int64_t i = 0; i < n_texts && status == SENTENC_OK; i++) {
         int64_t room = ids_size - end;
-        counts[i] = kernels()->tokenize(vocabulary, text + offsets[i], offsets[i + 1] - offsets[i], bytes,
-                                        ids + end, max_tokens < room ? max_tokens : room);
-        int64_t kept = counts[i] < max_tokens ? counts[i] : max_tokens;
-        if (kept > room) status = SENTENC_TOO_SMALL;
+        int64_t count = kernels()->tokenize(vocabulary, text + offsets[i], offsets[i + 1] - offsets[i], bytes,
+                                            ids + end, max_tokens < room ? max_tokens : room);
+        int64_t kept = count < max_tokens ? count : max_tokens;
+        if (kept > room) {
+            status = SENTENC_TOO_SMALL;
+            break;
+        }
         end += kept;
+        counts[i] = count;
         ends[i] = end;
     }
     free(bytes);
     return status;
 }
 
+SENTENC_EXPORT int32_t sentenc_tokenize(const sentenc_vocabulary *vocabulary, const uint8_t *text,
+                                        int64_t text_size, const int64_t *offsets, int64_t n_texts,
+                                        int64_t max_tokens, int32_t *ids, int64_t ids_size, int64_t *ends,
+                                        int64_t *counts) {
+    if (!vocabulary || max_tokens < 0 || ids_size < 0 || !ids) return SENTENC_BAD_ARGUMENT;
+    if (n_texts > 0 && (!ends || !counts)) return SENTENC_BAD_ARGUMENT;
+    int64_t *own;
+    int32_t status = sentenc_copy_offsets(text, text_size, offsets, n_texts, &own);
+    if (status != SENTENC_OK) return status;
+    status = tokenize_texts(vocabulary, text, own, n_texts, max_tokens, ids, ids_size, ends, counts);
+    free(own);
+    return status;
+}
+
 static int has_words(const sentenc_cse *m) {
     if (m->word_dim == 0 && m->average_dim == 0) return 1;
     return m->word_rows && m->word_scales && m->average_scales && m->word_weights;
+}
+
+/* Whether every row has `size` bytes or more, the addresses of all rows fit, and numbers are aligned. */
+static int has_rows(const sentenc_cse *m, const void *rows, int64_t stride, int64_t size) {
+    if (stride < size || stride > INT64_MAX / m->vocab_size) return 0;
+    return m->is_int8 || (stride % (int64_t)sizeof(float) == 0 && (uintptr_t)rows % sizeof(float) == 0);
 }
 
 static int is_valid(const sentenc_cse *m, const sentenc_vocabulary *vocabulary, int64_t dim) {
@@ -132,8 +168,9 @@ static int is_valid(const sentenc_cse *m, const sentenc_vocabulary *vocabulary, 
         columns += m->widths[w] * m->filters;
     }
     int64_t features = m->n_widths * m->filters;
-    if (m->word_stride < word_dim * size || m->ngram_stride < columns * size || !has_words(m)) return 0;
-    if (features > 0 && !(m->ngram_rows && m->filter_scales && m->filter_biases)) return 0;
+    if (word_dim > 0 && !has_rows(m, m->word_rows, m->word_stride, word_dim * size)) return 0;
+    if (features > 0 && !has_rows(m, m->ngram_rows, m->ngram_stride, columns * size)) return 0;
+    if (!has_words(m) || (features > 0 && !(m->ngram_rows && m->filter_scales && m->filter_biases))) return 0;
     if (m->phi < SENTENC_IDENTITY || m->phi > SENTENC_GELU || m->pooling < SENTENC_MEAN || m->pooling > SENTENC_MAX)
         return 0;
     return dim == word_dim + (m->appends_features ? features : 0);
@@ -143,23 +180,30 @@ SENTENC_EXPORT int32_t sentenc_encode(const sentenc_vocabulary *vocabulary, cons
                                       const uint8_t *text, int64_t text_size, const int64_t *offsets,
                                       int64_t n_texts, int64_t max_tokens, float *out, int64_t dim,
                                       int64_t *counts) {
-    int32_t status = sentenc_check_texts(text, text_size, offsets, n_texts);
-    if (status != SENTENC_OK) return status;
     if (!vocabulary || !model || max_tokens < 0 || !is_valid(model, vocabulary, dim)) return SENTENC_BAD_ARGUMENT;
-    if (n_texts > 0 && (!counts || (dim > 0 && !out))) return SENTENC_BAD_ARGUMENT;
-    return kernels()->encode(vocabulary, model, text, offsets, n_texts, max_tokens, out, dim, counts);
+    if (n_texts > 0 && (!counts || !out)) return SENTENC_BAD_ARGUMENT;
+    int64_t *own;
+    int32_t status = sentenc_copy_offsets(text, text_size, offsets, n_texts, &own);
+    if (status != SENTENC_OK) return status;
+    status = kernels()->encode(vocabulary, model, text, own, n_texts, max_tokens, out, dim, counts);
+    free(own);
+    return status;
 }
 
 SENTENC_EXPORT int32_t sentenc_select(const float *scores, int64_t n_queries, int64_t n_rows, int64_t first_row,
                                       const uint8_t *is_left_out, float *best_scores, int64_t *best_rows,
                                       int64_t k, int64_t *counts) {
-    if (n_queries < 0 || n_rows < 0 || k < 0 || first_row < 0) return SENTENC_BAD_ARGUMENT;
+    if (n_queries < 0 || n_rows < 0 || k < 0 || first_row < 0 || n_rows > INT64_MAX - first_row)
+        return SENTENC_BAD_ARGUMENT;
     if (n_queries == 0 || n_rows == 0 || k == 0) return SENTENC_OK;
     if (!scores || !is_left_out || !best_scores || !best_rows || !counts) return SENTENC_BAD_ARGUMENT;
-    for (int64_t q = 0; q < n_queries; q++)
-        if (counts[q] < 0 || counts[q] > k) return SENTENC_BAD_ARGUMENT;
-    for (int64_t q = 0; q < n_queries; q++)
+    for (int64_t q = 0; q < n_queries; q++) {
+        /* The number is checked where it is used, in case that the heaps and the counts share memory. */
+        int64_t count = counts[q];
+        if (count < 0 || count > k) return SENTENC_BAD_ARGUMENT;
         kernels()->select(scores + q * n_rows, n_rows, first_row, is_left_out, best_scores + q * k,
-                          best_rows + q * k, k, counts + q);
+                          best_rows + q * k, k, &count);
+        counts[q] = count;
+    }
     return SENTENC_OK;
 }

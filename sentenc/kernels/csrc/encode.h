@@ -31,11 +31,12 @@ static void prefetch_rows(const sentenc_cse *model, const int32_t *ids, int64_t 
     int64_t size = model->is_int8 ? 1 : 4;
     int64_t word_bytes = (model->word_dim + model->average_dim) * size, ngram_bytes = 0;
     for (int64_t w = 0; w < model->n_widths; w++) ngram_bytes += model->widths[w] * model->filters * size;
+    const char *words = model->word_rows, *ngrams = model->ngram_rows;
     for (int64_t i = 0; i < n; i++) {
-        const char *words = (const char *)model->word_rows + ids[i] * model->word_stride;
-        const char *ngrams = (const char *)model->ngram_rows + ids[i] * model->ngram_stride;
-        for (int64_t b = 0; b < word_bytes; b += CACHE_LINE) __builtin_prefetch(words + b);
-        for (int64_t b = 0; b < ngram_bytes; b += CACHE_LINE) __builtin_prefetch(ngrams + b);
+        for (int64_t b = 0; b < word_bytes; b += CACHE_LINE)
+            __builtin_prefetch(words + ids[i] * model->word_stride + b);
+        for (int64_t b = 0; b < ngram_bytes; b += CACHE_LINE)
+            __builtin_prefetch(ngrams + ids[i] * model->ngram_stride + b);
     }
 }
 

@@ -1,4 +1,6 @@
 /* Folds UTF-8 by a table from code points to bytes (see sentenc.tokenization.unicode_fold). */
+#include <stdlib.h>
+
 #include "internal.h"
 
 typedef struct {
@@ -82,19 +84,17 @@ static int is_valid(const sentenc_fold_table *table) {
 SENTENC_EXPORT int32_t sentenc_fold(const sentenc_fold_table *table, const uint8_t *text, int64_t text_size,
                                     const int64_t *offsets, int64_t n_texts, int32_t allows_special,
                                     uint8_t *out, int64_t out_size, int64_t *ends, int64_t *needed) {
-    int32_t status = sentenc_check_texts(text, text_size, offsets, n_texts);
+    if (!is_valid(table) || !ends || !needed || out_size < 0 || !out) return SENTENC_BAD_ARGUMENT;
+    int64_t *own;
+    int32_t status = sentenc_copy_offsets(text, text_size, offsets, n_texts, &own);
     if (status != SENTENC_OK) return status;
-    if (!is_valid(table) || !ends || !needed || out_size < 0 || (out_size > 0 && !out)) return SENTENC_BAD_ARGUMENT;
     folding f = {table, allows_special, out, 0, out_size, 0};
     ends[0] = 0;
-    for (int64_t i = 0; i < n_texts; i++) {
-        status = fold_text(&f, text + offsets[i], text + offsets[i + 1]);
-        if (status != SENTENC_OK) {
-            *needed = f.missing;
-            return status;
-        }
+    for (int64_t i = 0; i < n_texts && status == SENTENC_OK; i++) {
+        status = fold_text(&f, text + own[i], text + own[i + 1]);
         ends[i + 1] = f.n;
     }
-    *needed = f.n;
-    return f.n > out_size ? SENTENC_TOO_SMALL : SENTENC_OK;
+    free(own);
+    *needed = status == SENTENC_OK ? f.n : f.missing;
+    return status == SENTENC_OK && f.n > out_size ? SENTENC_TOO_SMALL : status;
 }

@@ -85,8 +85,10 @@ static inline void short_key(const uint8_t *bytes, uint64_t length, uint64_t *lo
 #endif
 }
 
-/* Returns SENTENC_OK if every text lies inside of the bytes. */
-int32_t sentenc_check_texts(const uint8_t *text, int64_t text_size, const int64_t *offsets, int64_t n_texts);
+/* Returns SENTENC_OK and a copy of the offsets, which the caller frees, if every text lies inside of the bytes.
+ * Nobody else can change the copy after this check: the caller's array may share memory with an output array. */
+int32_t sentenc_copy_offsets(const uint8_t *text, int64_t text_size, const int64_t *offsets, int64_t n_texts,
+                             int64_t **copy);
 
 /* One set of functions for each instruction set (see kernels.c). */
 typedef struct {

@@ -4,7 +4,10 @@
 
 #include "internal.h"
 
+/* NaN is worse than every number. */
 static inline int is_worse(float score_a, int64_t row_a, float score_b, int64_t row_b) {
+    if (score_a != score_a || score_b != score_b)
+        return score_a != score_a && (score_b == score_b || row_a > row_b);
     return score_a < score_b || (score_a == score_b && row_a > row_b);
 }
 
@@ -40,8 +43,9 @@ static void add_scores(const float *scores, int64_t n_rows, int64_t first_row, c
                        float *best_scores, int64_t *best_rows, int64_t k, int64_t *count) {
     for (int64_t j = 0; j < n_rows; j++) {
         if (*count == k) {
-            /* Of equal scores, the older row stays. NaN is never better. */
-            if (!(scores[j] > best_scores[0]) || is_left_out[j]) continue;
+            /* Of equal scores, the older row stays. The first comparison decides nearly all rows. */
+            if (scores[j] <= best_scores[0] || is_left_out[j]) continue;
+            if (!is_worse(best_scores[0], best_rows[0], scores[j], first_row + j)) continue;
             best_scores[0] = scores[j];
             best_rows[0] = first_row + j;
             sift_down(best_scores, best_rows, k);

@@ -73,8 +73,9 @@ SENTENC_EXPORT int32_t sentenc_simd_is_available(int32_t level);
 SENTENC_EXPORT int32_t sentenc_set_simd(int32_t level);
 
 /* Builds the hash table of the tokens pool[starts[i]:starts[i + 1]], i < n_tokens. Returns a status.
- * is_continuation: (n_tokens,); classes and lower: (256,). A word of more than max_chars characters is
- * unknown. Unknown words become the token `unknown`, or nothing if that is -1. */
+ * is_continuation: (n_tokens,); classes and lower: (256,), where lower keeps the class of every byte that is not
+ * removed. A word of more than max_chars characters is unknown. Unknown words become the token `unknown`, or
+ * nothing if that is -1. */
 SENTENC_EXPORT int32_t sentenc_vocabulary_new(const uint8_t *pool, int64_t pool_size, const int64_t *starts,
                                               int64_t n_tokens, const uint8_t *is_continuation,
                                               const uint8_t *classes, const uint8_t *lower, int64_t max_chars,
@@ -118,7 +119,8 @@ SENTENC_EXPORT int32_t sentenc_fold(const sentenc_fold_table *table, const uint8
 
 /* Adds the scores of rows first_row, first_row + 1, ... to the heap of each query. Blocks must come in rising
  * order. scores: (n_queries, n_rows); is_left_out: (n_rows,); best_scores and best_rows: (n_queries, k);
- * counts: (n_queries,) the number of scores in each heap. Equal scores are ranked by row. */
+ * counts: (n_queries,) the number of scores in each heap. Equal scores are ranked by row, and NaN
+ * is below every number. */
 SENTENC_EXPORT int32_t sentenc_select(const float *scores, int64_t n_queries, int64_t n_rows, int64_t first_row,
                                       const uint8_t *is_left_out, float *best_scores, int64_t *best_rows,
                                       int64_t k, int64_t *counts);

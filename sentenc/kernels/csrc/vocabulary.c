@@ -72,6 +72,9 @@ static int32_t check(const uint8_t *pool, int64_t pool_size, const int64_t *star
     for (int byte = 0; byte < 256; byte++)
         if (classes[byte] > SENTENC_REMOVED || (byte >= 128 && classes[byte] != SENTENC_WORD))
             return SENTENC_BAD_ARGUMENT;
+    /* Lower case keeps the class, so that it does not matter which of both comes first. */
+    for (int byte = 0; byte < 256; byte++)
+        if (classes[byte] != SENTENC_REMOVED && classes[lower[byte]] != classes[byte]) return SENTENC_BAD_ARGUMENT;
     if (starts[0] < 0 || starts[n_tokens] > pool_size) return SENTENC_BAD_OFFSETS;
     for (int64_t i = 0; i < n_tokens; i++)
         if (starts[i] > starts[i + 1] || starts[i + 1] - starts[i] > (1 << 20)) return SENTENC_BAD_OFFSETS;

@@ -2,6 +2,8 @@
 #ifndef SENTENC_WORDS_H
 #define SENTENC_WORDS_H
 
+#include <float.h>
+
 #include "internal.h"
 #include "simd.h"
 
@@ -53,13 +55,15 @@ static void pool_words(const sentenc_cse *model, const int32_t *ids, int64_t n, 
     float total = 0;
     if (dim > 0)
         for (int64_t i = 0; i < n; i++) total += model->word_weights[ids[i]];
+    /* If all weights underflow, the result is zero and not NaN. */
+    float factor = total >= FLT_MIN ? 1 / total : 0;
     if (model->is_int8) {
         const int8_t *rows = model->word_rows;
-        sum_int8_rows(rows, stride, dim, model->word_scales, ids, n, 1 / total, out);
+        sum_int8_rows(rows, stride, dim, model->word_scales, ids, n, factor, out);
         sum_int8_rows(rows + dim, stride, average_dim, model->average_scales, ids, n, 1 / (float)n, out + dim);
     } else {
         const float *rows = model->word_rows;
-        sum_float_rows(rows, stride, dim, model->word_scales, ids, n, 1 / total, out);
+        sum_float_rows(rows, stride, dim, model->word_scales, ids, n, factor, out);
         sum_float_rows(rows + dim, stride, average_dim, model->average_scales, ids, n, 1 / (float)n, out + dim);
     }
 }
