@@ -312,8 +312,6 @@ def main() -> None:
     rows = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.exists() else []
     done = {(r["task"], r["system"], r["fraction"], r["seed"]) for r in rows}
     about = machine.circumstances()
-    # Compile the kernels, which happens once per machine and is not part of fitting.
-    sentenc.load("cse-en").encode(["a"])
     for fraction in options.fractions:
         for name in options.tasks:
             data = read(name, options.data)

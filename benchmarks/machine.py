@@ -15,7 +15,6 @@ RESULTS = Path(__file__).parent / "results"
 _PACKAGES = [
     "sentenc",
     "numpy",
-    "numba",
     "tokenizers",
     "torch",
     "sentence-transformers",

@@ -101,7 +101,6 @@ def process(name: str, arguments: list[str], threads: int) -> Iterator[subproces
         "OMP_NUM_THREADS": str(threads),
         "RAYON_NUM_THREADS": str(threads),
         "OPENBLAS_NUM_THREADS": str(threads),
-        "NUMBA_NUM_THREADS": str(threads),
         # A waiting process must not spin, because that would slow the others down.
         "OMP_WAIT_POLICY": "PASSIVE",
         "TOKENIZERS_PARALLELISM": "true" if threads > 1 else "false",

@@ -40,25 +40,19 @@ WHEEL_PLATFORMS = {
     "x86_64-windows-gnu": "win_amd64",
 }
 
-# The flags of each instruction set. Every machine of the architecture runs the baseline, which has no flags.
+# The flags of each instruction set. Every machine of the architecture runs the baseline, which has no flags. The
+# others contain what dispatch.c asks the processor for before it chooses them, and no more.
+_AVX2 = ("-mavx2", "-mfma", "-mbmi", "-mbmi2")
+_AVX512 = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vbmi", "-mavx512vnni")
 INSTRUCTION_SETS: dict[str, dict[str, tuple[str, ...]]] = {
-    "x86_64": {
-        "baseline": (),
-        "avx2": ("-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mlzcnt", "-mpopcnt", "-mf16c"),
-        "avx512": (
-            *("-mavx2", "-mfma", "-mbmi", "-mbmi2", "-mlzcnt", "-mpopcnt", "-mf16c"),
-            *("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vbmi", "-mavx512vnni"),
-        ),
-    },
+    "x86_64": {"baseline": (), "avx2": _AVX2, "avx512": (*_AVX2, *_AVX512)},
 }
 
 _FLAGS = ("-std=c11", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra")
 _OPTIMIZED = ("-O3", "-DNDEBUG")
 _CHECKED = ("-O1", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
 _MACHINES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
-_PROBE = (
-    "#include <math.h>\n#include <stdint.h>\n#include <string.h>\nint sentenc_probe(void) { return 1; }\n"
-)
+_PROBE = "#include <math.h>\n#include <stdint.h>\n#include <string.h>\nint probe(void) { return 1; }\n"
 
 
 class CompileError(RuntimeError):
@@ -108,11 +102,11 @@ def instruction_sets(target: str | None = None) -> dict[str, tuple[str, ...]]:
     return INSTRUCTION_SETS.get((target or native_target()).split("-")[0], {"baseline": ()})
 
 
-def find_compiler(target: str | None = None) -> list[str] | None:
+def find_compiler(target: str | None = None, *, installed_zig: bool = True) -> list[str] | None:
     """Returns the command of a C compiler for the target, or None if there is none.
 
     For this machine it is the first of ``$CC``, cc, gcc and clang that compiles and links a small library. Otherwise
-    it is zig: the command of that name, or the package ziglang.
+    it is zig: the command of that name, or the package ziglang if ``installed_zig``.
     """
     if target is None:
         for command in _system_compilers():
@@ -120,7 +114,7 @@ def find_compiler(target: str | None = None) -> list[str] | None:
                 return command
     if zig := shutil.which("zig"):
         return [zig, "cc"]
-    if importlib.util.find_spec("ziglang"):
+    if installed_zig and importlib.util.find_spec("ziglang"):
         return [sys.executable, "-m", "ziglang", "cc"]
     return None
 
@@ -151,26 +145,20 @@ def compile_library(
     command = _command(compiler, target)
     output = output.absolute()
     output.parent.mkdir(parents=True, exist_ok=True)
-    # The folder is beside the output: os.replace needs one file system, and the linker writes more files on Windows.
-    with tempfile.TemporaryDirectory(prefix=".native.", dir=output.parent) as folder:
-        objects = compile_objects(
-            Path(folder), compiler=command, target=target, sanitize=sanitize, flags=flags
-        )
-        library = Path(folder) / output.name
-        options = _link_flags(command, target, sanitize)
-        _run(
-            [
-                *command,
-                "-shared",
-                *options,
-                *flags,
-                *map(str, objects),
-                "-o",
-                str(library),
-                *_libraries(target),
-            ]
-        )
-        os.replace(library, output)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        objects = compile_objects(folder, compiler=command, target=target, sanitize=sanitize, flags=flags)
+        options = [*_link_flags(command, target, sanitize), *flags]
+        library = folder / output.name
+        inputs = [*map(str, objects), *_libraries(target)]
+        _run([*command, "-shared", *options, "-o", str(library), *inputs])
+        # The temporary folder may be on another file system, where os.replace cannot move a file from.
+        copy = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+        try:
+            shutil.copy(library, copy)
+            os.replace(copy, output)
+        finally:
+            copy.unlink(missing_ok=True)
     return output
 
 
@@ -199,9 +187,7 @@ def _jobs(target: str | None) -> Iterator[tuple[Path, str, Sequence[str]]]:
     """Yields source, name of the object file and flags of every call of the compiler; the longest come first."""
     sources = sorted(SOURCES.glob("*.c"))
     if SOURCES / "kernels.c" not in sources:
-        raise CompileError(
-            f"{SOURCES} contains no kernels.c: the sources of the native library are incomplete"
-        )
+        raise CompileError(f"{SOURCES} has no kernels.c: the sources of the library are incomplete")
     for name, variant in reversed(instruction_sets(target).items()):
         yield SOURCES / "kernels.c", f"kernels_{name}.o", (f"-DSENTENC_ISA={name}", *variant)
     for source in sources:
@@ -262,8 +248,9 @@ def _link_flags(command: Sequence[str], target: str | None, sanitize: str) -> li
     flags = _target_flags(command, target)
     if sanitize:
         return [*flags, f"-fsanitize={sanitize}"]
-    # Removes the symbol table; the exported names stay. Apple's linker no longer knows the option.
-    return flags if "macos" in (target or native_target()) else [*flags, "-O3", "-s"]
+    # zig links a library for debugging, with its checks, unless the linker has the option -O too. -s removes the
+    # symbol table but not the exported names. Apple's linker does not know it.
+    return [*flags, "-O3"] if flags[:1] == ["-mmacosx-version-min=11.0"] else [*flags, "-O3", "-s"]
 
 
 def _libraries(target: str | None) -> list[str]:
@@ -283,9 +270,7 @@ def _run(command: Sequence[str]) -> None:
 def main() -> None:
     """Compiles the library as the command line says, by default next to the Python modules of the kernels."""
     parser = argparse.ArgumentParser(description="Compiles the native library of sentenc.")
-    parser.add_argument(
-        "--target", choices=WHEEL_PLATFORMS, help="a platform that has wheels (needs ziglang)"
-    )
+    parser.add_argument("--target", choices=WHEEL_PLATFORMS, help="a platform with wheels; needs ziglang")
     parser.add_argument("--sanitize", default="", help="for example address,undefined")
     parser.add_argument("--flags", default="", help="more flags of the compiler, for example '-Werror'")
     parser.add_argument("-o", "--output", type=Path, help="the file to write")

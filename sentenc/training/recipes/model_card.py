@@ -11,7 +11,7 @@ from sentenc._version import __version__
 from sentenc.training.config.pretraining import RunConfig, TeacherConfig, normalized_weights
 from sentenc.training.data.corpus import Corpus, SourceReport
 
-_PACKAGES = ("torch", "numpy", "numba", "tokenizers", "transformers", "sentence-transformers")
+_PACKAGES = ("torch", "numpy", "tokenizers", "transformers", "sentence-transformers")
 
 
 def model_card(
