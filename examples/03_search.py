@@ -1,4 +1,4 @@
-"""Semantic search: builds an index, saves it, opens it again, changes it, and searches it."""
+"""Semantic search: builds an index, searches it with and without a filter, saves, opens and changes it."""
 
 import tempfile
 from pathlib import Path
@@ -11,6 +11,10 @@ passages = read_collection("factbook")  # 4,960 sentences about the countries of
 index = sentenc.Index("cse-en")
 index.add([p.text for p in passages], payloads=[p.payload for p in passages])
 for hit in index.search("islands threatened by rising seas", k=3):
+    print(f"{hit.score:.3f}  {hit.payload['country']}: {hit.text}")
+
+where = {"topic": "Economy", "country": {"nin": ["Maldives", "Kiribati"]}}
+for hit in index.search("islands threatened by rising seas", k=3, where=where):
     print(f"{hit.score:.3f}  {hit.payload['country']}: {hit.text}")
 
 with tempfile.TemporaryDirectory() as folder:

@@ -179,6 +179,8 @@ def parse_json(body: bytes) -> dict[str, Any]:
 def parse_query(query: bytes) -> dict[str, Any]:
     """Parses the fields of a query string; the last value counts if a name is repeated.
 
+    All values of a repeated ``where`` count, as a list.
+
     Raises:
         ApiError: The query string has more than 100 fields (400).
     """
@@ -186,7 +188,9 @@ def parse_query(query: bytes) -> dict[str, Any]:
         pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MAX_QUERY_FIELDS)
     except ValueError as error:
         raise ApiError(400, f"the query string is not well-formed: {error}") from None
-    return dict(pairs)
+    fields: dict[str, Any] = dict(pairs)
+    filters = [value for name, value in pairs if name == "where"]
+    return fields if len(filters) < 2 else {**fields, "where": filters}
 
 
 class _DisconnectWatch:

@@ -135,13 +135,15 @@ class ServedIndex:
         metrics.queue.watch(("search", name), lambda: self._batcher.waiting)
         metrics.index_items.watch((name,), lambda: len(index))
 
-    async def search(self, vectors: npt.NDArray[np.float32], k: int) -> "list[list[Hit]]":
-        """Searches for the k nearest items of each of n query vectors (n, dim).
+    async def search(
+        self, vectors: npt.NDArray[np.float32], k: int, where: dict[str, Any] | None = None
+    ) -> "list[list[Hit]]":
+        """Searches for the k nearest items of each of n query vectors (n, dim), among those that meet a filter.
 
         Raises:
             ApiError: The queue is full (429), or the server is stopping (503).
         """
-        job = Job(list(vectors), k)
+        job = Job(list(vectors), (k, None if where is None else json.dumps(where, sort_keys=True)))
         await _process(self._batcher, job)
         return [hits for part in job.parts for hits in part]
 
@@ -166,8 +168,10 @@ class ServedIndex:
         """Ends the thread."""
         self._batcher.stop()
 
-    def _run(self, k: int, vectors: list[npt.NDArray[np.float32]]) -> "list[list[Hit]]":
-        hits: list[list[Hit]] = self.index.search(np.stack(vectors), k)
+    def _run(self, key: tuple[int, str | None], vectors: list[npt.NDArray[np.float32]]) -> "list[list[Hit]]":
+        k, where = key
+        allowed = None if where is None else json.loads(where)
+        hits: list[list[Hit]] = self.index.search(np.stack(vectors), k, where=allowed)
         return hits
 
 

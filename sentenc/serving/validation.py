@@ -87,3 +87,34 @@ def integer(fields: dict[str, Any], name: str, low: int, high: int, *, status: i
     if not low <= value <= high:
         raise ApiError(status, f"{name} is {shown(value)}, expected {low} to {high}", param=name)
     return value
+
+
+def payload_filter(fields: dict[str, Any], name: str) -> dict[str, Any] | None:
+    """Reads a field that is a filter on payloads; None if it is missing.
+
+    It is a JSON object, or an expression such as ``"year>=2000"``, or a list of both, all of which must hold.
+
+    Raises:
+        ApiError: The filter has another type or is wrong (400).
+    """
+    from sentenc.retrieval.filter_expressions import parse_filter
+    from sentenc.retrieval.filters import compile_filter
+
+    value = fields.get(name)
+    if value is None:
+        return None
+    filters = []
+    for i, part in enumerate(value if isinstance(value, list) else [value]):
+        where = f"{name}[{i}]" if isinstance(value, list) else name
+        if not isinstance(part, str | dict):
+            raise ApiError(
+                400, f"{where} is {shown(part)}, expected an object or a str like 'year>=2000'", param=name
+            )
+        try:
+            if isinstance(part, str):
+                part = parse_filter([replace_lone_surrogates(part)])
+            compile_filter(part)
+        except (TypeError, ValueError) as error:
+            raise ApiError(400, f"{where}: {error}", param=name) from None
+        filters.append(part)
+    return filters[0] if len(filters) == 1 else {"and": filters}

@@ -64,6 +64,47 @@ def test_many_queries(client, dots):
         assert_same_hits(results, as_dicts(expected))
 
 
+@pytest.mark.parametrize(
+    ("where", "ids"),
+    [
+        ({"n": {"gte": 4}}, [4, 5]),
+        ("n>=4", [4, 5]),
+        (["n>=2", {"n": {"lt": 4}}], [2, 3]),
+        ({}, [0, 1, 2, 3, 4, 5]),
+        ([], [0, 1, 2, 3, 4, 5]),
+        ("n=1", [1]),
+        ('{"n": null}', [0]),
+        (None, [0, 1, 2, 3, 4, 5]),
+    ],
+)
+def test_filtered_query(client, where, ids):
+    answer = client.post("/search", json={"query": "a man", "where": where}).json()
+    assert sorted(hit["id"] for hit in answer["results"]) == ids
+    assert "note" not in answer
+
+
+def test_filter_by_url(client):
+    answer = client.get("/search", params=[("q", "a man"), ("where", "n>=2"), ("where", "n<4")]).json()
+    assert sorted(hit["id"] for hit in answer["results"]) == [2, 3]
+    answer = client.get("/search", params={"q": "a man", "where": '{"n": {"in": [5, 9]}}'}).json()
+    assert [hit["id"] for hit in answer["results"]] == [5]
+
+
+def test_queries_with_different_filters_at_once(client, index):
+    answers = client.post("/search", json={"queries": SENTENCES[:2], "where": "n>3", "k": 1}).json()[
+        "results"
+    ]
+    assert [[hit["id"] for hit in hits] for hits in answers] == [
+        [hit.id for hit in hits] for hits in index.search(SENTENCES[:2], 1, where={"n": {"gt": 3}})
+    ]
+
+
+def test_the_answer_explains_a_filter_that_no_item_meets(client):
+    answer = client.post("/search", json={"query": "a man", "where": ['n="1"', "m=2"]}).json()
+    assert answer["results"] == []
+    assert answer["note"] == "no item meets the filter: n is a number in 5 items; no item has a field m"
+
+
 def test_answer_of_many_hits_is_complete(client_of, tiny):
     index = Index(tiny)
     index.add([f"{SENTENCES[i % 6]} {i}" for i in range(700)])
@@ -87,6 +128,11 @@ def test_answer_of_many_hits_is_complete(client_of, tiny):
         ({"query": "a", "index": "other"}, 404, "expected one of main, dots"),
         ({"query": "a", "index": 1}, 400, "index is int (1)"),
         ({"query": "man " * 70}, 400, "query has 70 tokens"),
+        ({"query": "a", "where": 3}, 400, "where is int (3), expected an object or a str like"),
+        ({"query": "a", "where": ["n=1", [1]]}, 400, "where[1] is list ([1]), expected an object or a str"),
+        ({"query": "a", "where": "n"}, 400, "where: the filter 'n' is wrong: expected FIELD=VALUE"),
+        ({"query": "a", "where": {"n": {"above": 1}}}, 400, "where: where['n'] has the operator 'above'"),
+        ({"query": "a", "where": [{}, {"n": [1]}]}, 400, "where[1]: where['n'] is list, expected a value"),
         ({"queries": ["a"] * 101, "k": 1000}, 422, "expected at most 100000 items"),
     ],
 )

@@ -1,6 +1,7 @@
 // A list of results, each with its score, a bar, its text and its payload.
 
 import { el, signed } from "./dom.js";
+import { filterFor } from "./filters.js";
 
 const MAX_CHARACTERS = 600; // of a text before “Show all” is pressed
 const MAX_LABELS = 6;
@@ -9,20 +10,20 @@ const MAX_LABELS = 6;
 export const identity = (hit) => (hit.text === null ? `id ${hit.id}` : `text ${hit.text}`);
 
 // Shows results in a list; the focus stays at its rank.
-export function showResults(list, hits, { metric, query, onSimilar, describe = () => null }) {
+export function showResults(list, hits, { metric, query, onSimilar, onFilter = null, describe = () => null }) {
   const focused = similarButtons(list).indexOf(document.activeElement);
   const words = contentWords(query);
   const top = Math.max(...hits.map((hit) => Math.abs(hit.score)), 1e-9);
   const scale = metric === "cosine" ? 1 : top; // dot products have no upper bound
   list.replaceChildren(
-    ...hits.map((hit, rank) => item(hit, rank, { scale, words, onSimilar, note: describe(hit, rank) })),
+    ...hits.map((hit, rank) => item(hit, rank, { scale, words, onSimilar, onFilter, note: describe(hit, rank) })),
   );
   if (focused >= 0) similarButtons(list)[Math.min(focused, hits.length - 1)]?.focus();
 }
 
 const similarButtons = (list) => [...list.querySelectorAll(".similar:not([hidden])")];
 
-function item(hit, rank, { scale, words, onSimilar, note }) {
+function item(hit, rank, { scale, words, onSimilar, onFilter, note }) {
   const fill = el("span", { class: "fill" });
   fill.style.width = `${(100 * Math.min(Math.max(hit.score / scale, 0), 1)).toFixed(1)}%`;
   const similar = el(
@@ -51,7 +52,7 @@ function item(hit, rank, { scale, words, onSimilar, note }) {
       "div",
       { class: "what" },
       textOf(hit, words),
-      el("div", { class: "labels" }, ...labels(hit), note ? el("span", { class: "other-rank" }, note.text) : null, similar),
+      el("div", { class: "labels" }, ...labels(hit, onFilter), note ? el("span", { class: "other-rank" }, note.text) : null, similar),
     ),
   );
   return node;
@@ -71,17 +72,16 @@ function textOf(hit, words) {
   return text;
 }
 
-function labels(hit) {
+function labels(hit, onFilter) {
   const entries = Object.entries(hit.payload ?? {});
   const shown = entries.slice(0, MAX_LABELS).map(([name, value]) => {
     const words = typeof value === "object" && value !== null ? JSON.stringify(value) : String(value);
-    return el(
-      "span",
-      { class: "label", title: `${name}: ${words}` },
-      el("span", { class: "name" }, name),
-      " ",
-      words.length > 60 ? `${words.slice(0, 60)}…` : words,
-    );
+    const content = [el("span", { class: "name" }, name), " ", words.length > 60 ? `${words.slice(0, 60)}…` : words];
+    const filter = onFilter && filterFor(name, value);
+    if (!filter) return el("span", { class: "label", title: `${name}: ${words}` }, ...content);
+    // The results are a single tab stop: on a keyboard, filters are typed.
+    const attributes = { type: "button", class: "label", tabindex: -1, title: `Filter: ${filter}` };
+    return el("button", { ...attributes, onclick: () => onFilter(filter) }, ...content);
   });
   if (entries.length > MAX_LABELS) shown.push(el("span", { class: "label" }, `and ${entries.length - MAX_LABELS} more`));
   if (typeof hit.id === "string") shown.unshift(el("span", { class: "label" }, el("span", { class: "name" }, "id"), ` ${hit.id}`));

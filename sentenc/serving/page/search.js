@@ -3,6 +3,7 @@
 import { address, request } from "./api.js";
 import { byId, chip, count, el, fillSelect, milliseconds } from "./dom.js";
 import { QUERIES } from "./examples.js";
+import { Filters } from "./filters.js";
 import { Live } from "./live.js";
 import { clearNotice, showNotice } from "./notice.js";
 import { focusFirst, moveThrough, showResults } from "./results.js";
@@ -10,10 +11,10 @@ import { focusFirst, moveThrough, showResults } from "./results.js";
 export const COUNTS = [5, 10, 20, 50, 100];
 
 // Searches one index; returns the answer with the time of the round trip in milliseconds.
-export async function ask(query, index, k, signal) {
+export async function ask(query, index, k, signal, where = []) {
   const started = performance.now();
-  const answer = await request("search", { body: { query, k, index }, signal });
-  return { ...answer, query, k, roundTrip: performance.now() - started };
+  const answer = await request("search", { body: { query, k, index, ...(where.length ? { where } : {}) }, signal });
+  return { ...answer, query, k, where, roundTrip: performance.now() - started };
 }
 
 export const timing = (answer) =>
@@ -32,8 +33,9 @@ export class SearchView {
     this.list = byId("results");
     this.index = byId("index");
     this.count = byId("count");
+    this.filters = new Filters((where) => app.change({ where }, { push: true, now: true }));
     this.live = new Live({
-      work: (signal) => ask(app.state.q, this.#name(), app.state.k, signal),
+      work: (signal) => ask(app.state.q, this.#name(), app.state.k, signal, this.filters.active),
       done: (answer) => this.#show(answer),
       failed: (error, retryIn) => {
         showNotice(byId("search-notice"), error, { retryIn, retry: () => this.live.request({ now: true }) });
@@ -62,6 +64,7 @@ export class SearchView {
     byId("index-choice").hidden = names.length < 2;
     fillSelect(this.index, indexes.map((index) => [index.name, `${index.name} (${index.model})`]), this.#name());
     this.count.value = String(state.k);
+    this.filters.show(state.where);
     byId("panel-search").classList.toggle("without-index", !names.length);
     if (!names.length || !state.q.trim()) {
       this.live.cancel();
@@ -92,14 +95,17 @@ export class SearchView {
       metric: index?.metric ?? "cosine",
       query: answer.query,
       onSimilar: (hit) => this.app.moreLike(hit, this.list),
+      onFilter: (filter) => this.filters.add(filter),
     });
+    this.filters.suggest(answer.results);
     byId("search-status").replaceChildren(
       el("strong", {}, `${answer.results.length} of ${count(index?.items ?? 0, "item", "items")}`),
       el("span", { class: "timing" }, timing(answer)),
     );
-    byId("search-empty").replaceChildren(answer.results.length ? "" : nothingFound(index));
+    byId("search-empty").replaceChildren(answer.results.length ? "" : nothingFound(index, answer));
     byId("as-request").hidden = false;
     const url = address("search", { q: answer.query, k: answer.k, index: answer.index });
+    for (const filter of answer.where) url.searchParams.append("where", filter);
     byId("curl").textContent = `curl '${url.href.replaceAll("'", "%27")}'`;
   }
 
@@ -124,13 +130,20 @@ export class SearchView {
   }
 }
 
-function nothingFound(index) {
+function nothingFound(index, answer) {
+  if (index?.items && answer.where.length) return nothingMatches(answer.note);
+
   return el(
     "div",
     { class: "empty" },
     el("h2", {}, index?.items ? "Nothing found" : "The index is empty"),
     el("p", {}, "Try other words: a query without any word known to the model has no results."),
   );
+}
+
+function nothingMatches(note) {
+  const reason = note ? `${note[0].toUpperCase()}${note.slice(1)}.` : "Remove a filter, or try other words.";
+  return el("div", { class: "empty" }, el("h2", {}, "Nothing found"), el("p", {}, reason));
 }
 
 export function withoutIndex(action = "search") {

@@ -10,7 +10,8 @@ import numpy as np
 from sentenc.serving.api_errors import ApiError, shown
 from sentenc.serving.catalog import Catalog
 from sentenc.serving.responses import json_rows
-from sentenc.serving.validation import integer, texts
+from sentenc.serving.services import ServedIndex
+from sentenc.serving.validation import integer, payload_filter, texts
 
 if TYPE_CHECKING:
     from sentenc.retrieval import Hit
@@ -35,6 +36,9 @@ class SearchRoutes:
     async def search(self, fields: dict[str, Any]) -> bytes:
         """Answers ``POST /search``: the ``k`` nearest items to ``query``, or to each of ``queries``.
 
+        With ``where``, only items whose payloads meet this filter are results. If no item of the index does,
+        ``note`` has the likely reason.
+
         Raises:
             ApiError: A field is wrong (400, 422), or the index is unknown (404).
         """
@@ -55,7 +59,7 @@ class SearchRoutes:
         """
         if "q" not in fields:
             raise ApiError(400, "q is missing, expected /search?q=TEXT", param="q")
-        converted: dict[str, Any] = {"q": fields["q"], "index": fields.get("index")}
+        converted: dict[str, Any] = {name: fields.get(name) for name in ("q", "index", "where")}
         if "k" in fields:
             # Anything but digits stays a str, and gets the message of a str in JSON.
             digits = fields["k"].isascii() and fields["k"].isdigit() and len(fields["k"]) < 10
@@ -95,17 +99,29 @@ class SearchRoutes:
                 f"{len(queries)} queries for {k} items each, expected at most {MAX_HITS} items in all",
                 param="k",
             )
+        where = payload_filter(fields, "where")
         started = time.perf_counter()
         vectors, _ = await index.model.encode(queries, name, dimensions=index.index.dim)
         encoded = time.perf_counter()
-        hits = await index.search(np.asarray(vectors, np.float32), k)
+        hits = await index.search(np.asarray(vectors, np.float32), k, where)
         searched = time.perf_counter()
         took = {"encode": (encoded - started) * 1e3, "search": (searched - encoded) * 1e3}
-        head = {"index": index.name, "model": index.model.name, "took_ms": took}
+        head: dict[str, Any] = {"index": index.name, "model": index.model.name, "took_ms": took}
+        if where is not None and not any(hits):
+            head["note"] = await asyncio.to_thread(_why_nothing_matches, index, where)
         single = name != "queries"
         if sum(map(len, hits)) <= _HITS_IN_LOOP:
             return _answer(head, hits, single)
         return await asyncio.to_thread(_answer, head, hits, single)
+
+
+def _why_nothing_matches(served: ServedIndex, where: dict[str, Any]) -> str | None:
+    from sentenc.retrieval.filter_expressions import why_nothing_matches
+
+    described = served.index.describe_filter(where)
+    if described["items"]:
+        return None
+    return f"no item meets the filter: {'; '.join(why_nothing_matches(described['fields']))}"
 
 
 def _answer(head: dict[str, Any], hits: "list[list[Hit]]", single: bool) -> bytes:

@@ -9,7 +9,14 @@ from tests.serving.page.conftest import KEY, TEXTS, fits, hits, ready
 
 
 @pytest.mark.parametrize(
-    "view", ["search?q=dog", "compare?q=dog", "heatmap?texts=a+dog%0Aa+cat%0Ahello+world", ""]
+    "view",
+    [
+        "search?q=dog",
+        "search?q=dog&where=n%3E%3D1%0An%3C90%0Aa+long+name+of+a+field%21%3Da+long+value",
+        "compare?q=dog",
+        "heatmap?texts=a+dog%0Aa+cat%0Ahello+world",
+        "",
+    ],
 )
 def test_fits_a_phone(open_page, address, view):
     page = open_page(

@@ -32,6 +32,43 @@ def test_results_follow_the_typing(open_page, address, encoders):
     assert "search?q=the+dog+runs+in+the+park&k=5&index=texts" in page.locator("#curl").text_content()
 
 
+def test_results_are_filtered(open_page, address):
+    page = open_page(address + "#search?q=dog")
+    hits(page).first.wait_for()
+    page.fill("#filter", "n>=7")
+    page.press("#filter", "Enter")
+    page.locator("#search-status", has_text="3 of 10").wait_for()
+    assert page.input_value("#filter") == ""
+    assert page.locator("#fields option").evaluate_all("all => all.map(one => one.value)") == [
+        "<b>place</b>=",
+        "n=",
+    ]
+    # A click on a value of a result adds a filter for it. Names that cannot be typed are not offered.
+    assert page.locator("#results button.label").count() == 3
+    page.locator("button.label", has_text="n 8").click()
+    page.locator("#search-status", has_text="1 of 10").wait_for()
+    assert page.locator("#filters .chip").all_inner_texts() == ["n>=7\n×", "n=8\n×"]
+    assert page.url.endswith("#search?q=dog&where=n%3E%3D7%0An%3D8")
+    assert "&where=n%3E%3D7&where=n%3D8'" in page.locator("#curl").text_content()
+    # The address keeps the filters.
+    other = open_page(page.url)
+    other.locator("#search-status", has_text="1 of 10").wait_for()
+    other.get_by_role("button", name="Remove the filter n>=7").click()
+    other.locator("#filters .chip").nth(1).wait_for(state="detached")
+    other.fill("#filter", "m=1")
+    other.press("#filter", "Enter")
+    other.get_by_text(
+        "No item meets the filter: n is a number in 10 items; no item has a field m."
+    ).wait_for()
+    other.get_by_role("button", name="Clear").click()
+    other.locator("#search-status", has_text="10 of 10").wait_for()
+    # What is no filter is not sent.
+    other.fill("#filter", "France")
+    other.press("#filter", "Enter")
+    assert other.evaluate("document.getElementById('filter').validationMessage").startswith("Type a filter")
+    assert other.locator("#filters .chip").count() == 0
+
+
 def test_the_last_query_wins(open_page, address):
     page = open_page(address)
     ready(page)
@@ -99,7 +136,17 @@ def test_keyboard_alone(open_page, address):
     for _ in range(9):
         page.keyboard.press("Tab")
         order.append(page.evaluate("document.activeElement.id || document.activeElement.className"))
-    assert order == ["skip", "tab-search", "theme-button", "query", "index", "count", "similar", "link", ""]
+    assert order == [
+        "skip",
+        "tab-search",
+        "theme-button",
+        "query",
+        "index",
+        "count",
+        "filter",
+        "similar",
+        "link",
+    ]
     page.focus("#tab-search")
     page.keyboard.press("ArrowRight")
     assert page.locator("[role=tab][aria-selected=true]").inner_text() == "Compare"
