@@ -9,8 +9,8 @@
 #include "tokenize.h"
 #include "words.h"
 
-/* Texts that are tokenized before their rows are read, so that prefetched rows have arrived by then. Their
- * n-gram features are projected together, so that the projection is read once for all of them. */
+/* Texts that are tokenized at a time. Their n-gram features are projected together, so that the projection is
+ * read once for all of them. */
 #define TILE 8
 #define CACHE_LINE 64
 
@@ -18,7 +18,7 @@ typedef struct {
     const sentenc_vocabulary *vocabulary;
     const sentenc_cse *model;
     int64_t max_tokens; /* of a text */
-    int64_t room;       /* for the ids of a text */
+    int64_t room;       /* for the ids of a text: at most one for each byte */
     int64_t n_features;
     float *out;
     int64_t dim;
@@ -27,7 +27,12 @@ typedef struct {
     float *features; /* (TILE, n_features) */
 } encoding;
 
-static void prefetch_rows(const sentenc_cse *model, const int32_t *ids, int64_t n) {
+static inline int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* The tables are larger than the cache of a core, and waiting for rows takes longer than adding them. Always
+ * inlined: GCC removes the calls of a function that does nothing but prefetch. */
+__attribute__((always_inline)) static inline void prefetch_rows(const sentenc_cse *model, const int32_t *ids,
+                                                                int64_t n) {
     int64_t size = model->is_int8 ? 1 : 4;
     int64_t word_bytes = (model->word_dim + model->average_dim) * size, ngram_bytes = 0;
     for (int64_t w = 0; w < model->n_widths; w++) ngram_bytes += model->widths[w] * model->filters * size;
@@ -44,17 +49,18 @@ static void encode_tile(const encoding *e, const uint8_t *text, const int64_t *o
                         int64_t *counts) {
     const sentenc_cse *model = e->model;
     int64_t word_dim = model->word_dim + model->average_dim;
+    memset(out, 0, (size_t)(n_texts * e->dim) * sizeof *out);
     memset(e->features, 0, (size_t)(n_texts * e->n_features) * sizeof *e->features);
-    for (int64_t i = 0; i < n_texts; i++) {
-        int32_t *ids = e->ids + i * e->room;
-        counts[i] = tokenize(e->vocabulary, text + offsets[i], offsets[i + 1] - offsets[i], e->bytes, ids,
-                             e->max_tokens < e->room ? e->max_tokens : e->room);
-        prefetch_rows(model, ids, counts[i] < e->max_tokens ? counts[i] : e->max_tokens);
-    }
+    for (int64_t i = 0; i < n_texts; i++)
+        counts[i] = tokenize(e->vocabulary, text + offsets[i], offsets[i + 1] - offsets[i], e->bytes,
+                             e->ids + i * e->room, e->room);
+    prefetch_rows(model, e->ids, min(counts[0], e->max_tokens));
     for (int64_t i = 0; i < n_texts; i++) {
         const int32_t *ids = e->ids + i * e->room;
-        int64_t n = counts[i] < e->max_tokens ? counts[i] : e->max_tokens;
-        memset(out + i * e->dim, 0, (size_t)e->dim * sizeof *out);
+        int64_t n = min(counts[i], e->max_tokens);
+        /* The rows of the next text arrive while those of this one are added. Those of two texts fit into the
+         * cache of the first level. */
+        if (i + 1 < n_texts) prefetch_rows(model, ids + e->room, min(counts[i + 1], e->max_tokens));
         if (n == 0) continue;
         if (word_dim > 0) pool_words(model, ids, n, out + i * e->dim);
         if (e->n_features > 0) pool_ngrams(model, ids, n, e->features + i * e->n_features);
@@ -73,14 +79,14 @@ static int32_t encode(const sentenc_vocabulary *vocabulary, const sentenc_cse *m
     int64_t longest = 0;
     for (int64_t i = 0; i < n_texts; i++)
         if (offsets[i + 1] - offsets[i] > longest) longest = offsets[i + 1] - offsets[i];
-    encoding e = {vocabulary, model, max_tokens, longest < max_tokens ? longest : max_tokens,
+    encoding e = {vocabulary, model, max_tokens, min(longest, max_tokens),
                   model->n_widths * model->filters, out, dim, NULL, NULL, NULL};
     e.bytes = malloc((size_t)longest + PADDING);
     e.ids = malloc((size_t)(TILE * e.room + 1) * sizeof *e.ids);
     e.features = malloc((size_t)(TILE * e.n_features + 1) * sizeof *e.features);
     int32_t status = e.bytes && e.ids && e.features ? SENTENC_OK : SENTENC_NO_MEMORY;
     for (int64_t first = 0; first < n_texts && status == SENTENC_OK; first += TILE) {
-        int64_t n = n_texts - first < TILE ? n_texts - first : TILE;
+        int64_t n = min(TILE, n_texts - first);
         encode_tile(&e, text, offsets + first, n, out + first * dim, counts + first);
     }
     free(e.bytes);
