@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 from sentenc._version import __version__
 from sentenc.errors import CheckpointError
-from sentenc.io.atomic import replacing_folder
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS, TOKENIZER, GOLDEN, CARD = (
@@ -56,6 +55,8 @@ def write_checkpoint(folder: str | os.PathLike[str], checkpoint: Checkpoint) -> 
         CheckpointError: ``folder`` exists and is not a model folder.
     """
     from safetensors.numpy import save_file
+
+    from sentenc.io.atomic import replacing_folder
 
     with replacing_folder(Path(folder), CONFIG, CheckpointError, "a model folder") as staging:
         tensors = {name: np.ascontiguousarray(value) for name, value in checkpoint.tensors.items()}

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from sentenc.checkpoint import Checkpoint, is_checkpoint, read_checkpoint
-from sentenc.encoders.bert.config import Compute
 from sentenc.errors import CheckpointError, MissingExtraError, ModelNotFoundError, NotBertError
 from sentenc.validation import check_choice
 
 if TYPE_CHECKING:
     from sentenc.encoders.base import Encoder
+    from sentenc.encoders.bert.config import Compute
 
 Backend = Literal["onnx", "torch"]
 
@@ -26,7 +26,7 @@ def load(
     model: str | os.PathLike[str],
     *,
     threads: int | None = None,
-    compute: Compute | None = None,
+    compute: "Compute | None" = None,
     backend: Backend | None = None,
 ) -> "Encoder":
     """Loads an encoder.
@@ -50,6 +50,8 @@ def load(
         ValueError: An option is out of range, or the model does not support it.
     """
     if compute is not None:
+        from sentenc.encoders.bert.config import Compute
+
         check_choice("compute", compute, get_args(Compute))
     if backend is not None:
         check_choice("backend", backend, get_args(Backend))
@@ -65,7 +67,7 @@ def load(
 
 
 def load_checkpoint(
-    checkpoint: Checkpoint, *, threads: int | None = None, compute: Compute | None = None
+    checkpoint: Checkpoint, *, threads: int | None = None, compute: "Compute | None" = None
 ) -> "Encoder":
     """Creates an encoder from the content of a model folder.
 
@@ -92,7 +94,7 @@ def load_checkpoint(
 
 
 def _load_foreign(
-    folder: Path, threads: int | None, compute: Compute | None, backend: Backend | None
+    folder: Path, threads: int | None, compute: "Compute | None", backend: Backend | None
 ) -> "Encoder":
     from sentenc.encoders.bert.reading import is_transformer_folder
 

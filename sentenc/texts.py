@@ -1,9 +1,11 @@
-"""Validates text inputs."""
+"""Validates text inputs, and finds where texts begin in their concatenation."""
 
 from collections.abc import Iterable, Iterator, Mapping, Set
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 # A dict iterates over its keys and a set in any order; bytes iterate over numbers.
 _REFUSED = (bytes, bytearray, memoryview, Mapping, Set)
@@ -65,3 +67,8 @@ def replace_lone_surrogates(text: str) -> str:
     if text.isascii():
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def offsets_of(texts: list[str] | list[bytes]) -> npt.NDArray[np.int64]:
+    """Returns where each text begins and ends in the concatenation of all: shape (n + 1,)."""
+    return np.fromiter(accumulate(map(len, texts), initial=0), np.int64, len(texts) + 1)

@@ -2,16 +2,19 @@
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from sentenc.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 
 @contextmanager
 def worker_threads(
     n_threads: int | None = None, *, extra: str = "eval", feature: str = "training a probe"
-) -> Iterator[ThreadPoolExecutor]:
+) -> "Iterator[ThreadPoolExecutor]":
     """Opens a pool of threads, and limits BLAS to one thread each until the end of the block.
 
     BLAS splits a sum differently for every number of its own threads. They also wait for each other in busy
@@ -30,6 +33,8 @@ def worker_threads(
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unused-ignore]
     except ImportError as error:
         raise MissingExtraError(extra, "scikit-learn", feature) from error
+    from concurrent.futures import ThreadPoolExecutor
+
     with threadpool_limits(1), ThreadPoolExecutor(n_threads or usable_cores()) as pool:
         yield pool
 

@@ -52,6 +52,20 @@ def test_encoding_needs_no_torch():
     assert python(code) == "(2, 480)\n"
 
 
+def test_encoding_loads_only_what_it_needs():
+    # Each of these takes as long as several thousand texts.
+    unused = [
+        "bz2", "concurrent.futures", "csv", "logging", "lzma", "onnxruntime", "sentenc.io.records",
+        "sentenc.retrieval", "tempfile",
+    ]  # fmt: skip
+    code = (
+        "import numpy, sys, json\nbefore = set(sys.modules)\nimport sentenc\n"
+        "sentenc.load('cse-en-tiny').encode('a man')\n"
+        f"print(json.dumps([name for name in {unused} if name in set(sys.modules) - before]))"
+    )
+    assert json.loads(python(code)) == []
+
+
 def test_missing_extra_names_itself():
     code = (
         "import sys\nsys.modules['sentence_transformers'] = None\nimport sentenc\n"

@@ -113,6 +113,50 @@ def test_unsupported_parts_are_named(change, message):
         Tokenizer("[]")
 
 
+def test_spec_makes_an_equal_tokenizer():
+    tokenizer = Tokenizer(json.dumps(json.loads(wordpiece_spec()) | {"truncation": {"max_length": 1}}))
+    again = Tokenizer(tokenizer.spec)
+    assert again.spec == tokenizer.spec
+    assert json.loads(again.spec)["truncation"] is None
+    assert again.vocabulary == tokenizer.vocabulary
+    assert ids_of(again, HARD) == ids_of(tokenizer, HARD)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"vocab": ["a", "b"]}, "vocabulary of type list"),
+        ({"vocab": {"a": 0, "b": "1"}}, "id '1' for 'b', expected an integer"),
+        ({"vocab": {"a": True}}, "id True for 'a'"),
+        ({"vocab": {"a": 0, "b": -1}}, "id -1 for 'b'"),
+        ({"vocab": {"a": 2**24}}, f"id {2**24} for 'a', expected an integer from 0 to {2**24 - 1}"),
+        ({"vocab": {"a": 0, "\ud800": 1}}, "no Unicode text"),
+        ({"continuing_subword_prefix": ""}, "empty continuing_subword_prefix"),
+        ({"continuing_subword_prefix": 1}, "cannot be read"),
+        ({"max_input_chars_per_word": -1}, "cannot be read"),
+    ],
+)
+def test_damaged_models_are_refused(change, message):
+    spec = json.loads(wordpiece_spec())
+    spec["model"] |= change
+    with pytest.raises(CheckpointError, match=message):
+        Tokenizer(json.dumps(spec))
+
+
+@pytest.mark.parametrize("prefix", ["##", "é"])
+def test_ids_with_gaps_and_another_prefix(prefix):
+    spec = json.loads(wordpiece_spec())
+    vocabulary = {"[UNK]": 7, prefix: 3, "dog": 5, f"{prefix}s": 2, "s": 9, f"{prefix}é": 11}
+    spec["model"] |= {"vocab": vocabulary, "continuing_subword_prefix": prefix}
+    spec["normalizer"] = None
+    tokenizer = Tokenizer(json.dumps(spec))
+    assert tokenizer.vocab_size == 12
+    reference = Reference.from_str(tokenizer.spec)
+    for text in ("dogs", "s dog", "dogés", "dogss sdog dogs"):
+        expected = [i for i in reference.encode(text).ids if i != 7]
+        assert ids_of(tokenizer, [text]) == [expected]
+
+
 @pytest.mark.skipif(not CORPUS.exists(), reason="the corpus is not here")
 def test_real_sentences():
     lines = []

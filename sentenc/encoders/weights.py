@@ -52,4 +52,6 @@ def dense_weight(weights: Weights, name: str) -> npt.NDArray[np.float32]:
     """Returns a weight in float32. The rows of an int8 matrix are multiplied by their scales."""
     value = weights[name]
     dense: npt.NDArray[np.float32] = value.astype(np.float32)
-    return dense * weights[f"{name}.scale"][:, None] if value.dtype == np.int8 else dense
+    if value.dtype == np.int8:
+        dense *= weights[f"{name}.scale"][:, None]
+    return dense

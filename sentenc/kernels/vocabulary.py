@@ -16,7 +16,9 @@ class Vocabulary:
     """The tokens of a vocabulary and the rules by which bytes become words, and words become tokens.
 
     Args:
-        tokens: The UTF-8 bytes of each token, and whether it continues a word. Empty tokens are ignored.
+        pool: The UTF-8 bytes of the V tokens, without gaps.
+        offsets: (V + 1,) int64, where each token begins and ends in ``pool``. Empty tokens are ignored.
+        continues: (V,) bool, whether a token continues a word.
         classes: (256,) uint8, the class of each byte: 0 word, 1 space, 2 punctuation, 3 removed.
         lower: (256,) uint8, what each byte becomes.
         max_chars: The number of characters above which a word is unknown.
@@ -26,7 +28,9 @@ class Vocabulary:
 
     def __init__(
         self,
-        tokens: list[tuple[bytes, bool]],
+        pool: bytes,
+        offsets: npt.NDArray[np.int64],
+        continues: npt.NDArray[np.bool_],
         classes: npt.NDArray[np.uint8],
         lower: npt.NDArray[np.uint8],
         max_chars: int,
@@ -34,14 +38,14 @@ class Vocabulary:
         unknown: int,
     ) -> None:
         self._handle = ctypes.c_void_p()
-        pool = b"".join([data for data, _ in tokens])
-        starts = np.zeros(len(tokens) + 1, np.int64)
-        np.cumsum([len(data) for data, _ in tokens], out=starts[1:])
-        continues = np.array([flag for _, flag in tokens], np.uint8)
+        if offsets.shape != (len(continues) + 1,):
+            raise ValueError(f"offsets has shape {offsets.shape}, expected ({len(continues) + 1},)")
+        offsets = np.ascontiguousarray(offsets, np.int64)
+        continues = np.ascontiguousarray(continues, np.bool_)
         classes, lower = _table(classes), _table(lower)
         check(
             library.sentenc_vocabulary_new(
-                pool, len(pool), starts.ctypes.data, len(tokens), continues.ctypes.data, classes.ctypes.data,
+                pool, len(pool), offsets.ctypes.data, len(continues), continues.ctypes.data, classes.ctypes.data,
                 lower.ctypes.data, max_chars, splits_words, unknown, ctypes.addressof(self._handle),
             )
         )  # fmt: skip

@@ -11,10 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.errors import CheckpointError
-from sentenc.tokenization.unicode_fold import FoldTable, offsets_of
+from sentenc.texts import offsets_of
+from sentenc.tokenization.unicode_fold import FoldTable
 
 if TYPE_CHECKING:
     from sentenc.kernels.vocabulary import Vocabulary
+
+# A higher id would be a mistake, and the memory for all ids below it could be missing.
+_MOST_TOKENS = 2**24
 
 
 class Tokenizer:
@@ -34,27 +38,37 @@ class Tokenizer:
     """
 
     def __init__(self, spec: str, *, skip_unknown: bool = True) -> None:
-        self.spec = _without_additions(spec)
+        self._config = _without_additions(spec)
         self.skip_unknown = skip_unknown
-        config = json.loads(self.spec)
-        model = config["model"]
+        model = self._config["model"]
         self._vocabulary: dict[str, int] = model["vocab"]
         self._continues = model["type"] == "WordPiece"
         self._prefix = model.get("continuing_subword_prefix", "##") if self._continues else ""
+        unicode_rules = _UnicodeRules(self._config)
+        tokens = _tokens_by_id(self._vocabulary)
+        self._vocab_size = len(tokens)
+        if self._continues and not self._prefix:
+            raise CheckpointError(
+                "tokenizer.json has an empty continuing_subword_prefix, expected one like '##'"
+            )
         self.unknown_id: int | None = self._vocabulary.get(model.get("unk_token"))
         if not skip_unknown and self.unknown_id is None:
             raise CheckpointError(
                 "tokenizer.json has no unknown token in its vocabulary, expected one to keep unknown words"
             )
         self._max_chars = int(model.get("max_input_chars_per_word", 100)) if self._continues else 2**31
-        unicode_rules = _UnicodeRules(config)
-        self.native = self._native_vocabulary(unicode_rules)
+        self.native = self._native_vocabulary(tokens, unicode_rules)
         self._fold = FoldTable(unicode_rules.normalize, unicode_rules.classify, unicode_rules.decomposes)
+
+    @property
+    def spec(self) -> str:
+        """The ``tokenizer.json`` without the parts that are ignored. It makes an equal tokenizer."""
+        return json.dumps(self._config, ensure_ascii=False, separators=(",", ":"))
 
     @property
     def vocab_size(self) -> int:
         """The number of rows of an embedding matrix for this vocabulary: the highest id plus one."""
-        return max(self._vocabulary.values()) + 1
+        return self._vocab_size
 
     @property
     def vocabulary(self) -> dict[str, int]:
@@ -79,18 +93,13 @@ class Tokenizer:
         """
         return self.native.tokenize(*self.bytes_and_offsets(texts), max_tokens)
 
-    def _native_vocabulary(self, unicode_rules: "_UnicodeRules") -> "Vocabulary":
+    def _native_vocabulary(self, tokens: list[bytes], unicode_rules: "_UnicodeRules") -> "Vocabulary":
         from sentenc.kernels.vocabulary import Vocabulary
 
-        tokens = [(b"", False)] * self.vocab_size
-        for token, index in self._vocabulary.items():
-            if self._continues and token.startswith(self._prefix) and token != self._prefix:
-                tokens[index] = (token[len(self._prefix) :].encode("utf-8", "surrogatepass"), True)
-            else:
-                tokens[index] = (token.encode("utf-8", "surrogatepass"), False)
+        pool, offsets, continues = _without_prefix(tokens, self._prefix.encode())
         unknown = -1 if self.skip_unknown or self.unknown_id is None else self.unknown_id
         classes, lower = unicode_rules.ascii_rules()
-        return Vocabulary(tokens, classes, lower, self._max_chars, self._continues, unknown)
+        return Vocabulary(pool, offsets, continues, classes, lower, self._max_chars, self._continues, unknown)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self.spec, self.skip_unknown)
@@ -102,8 +111,10 @@ class _UnicodeRules:
     def __init__(self, config: dict[str, Any]) -> None:
         from tokenizers import Tokenizer as Reference
 
+        # The rules do not depend on the vocabulary, and reading it takes most of the time.
+        model = config["model"] | {"vocab": {"a": 0}}
         try:
-            reference = Reference.from_str(json.dumps(config))
+            reference = Reference.from_str(json.dumps(config | {"model": model}))
         except Exception as error:  # tokenizers raises bare Exception
             raise CheckpointError(
                 f"tokenizer.json cannot be read by the tokenizers library: {error}"
@@ -137,10 +148,10 @@ class _UnicodeRules:
         return classes, lower
 
 
-def _without_additions(spec: str) -> str:
-    # Removes every part of a tokenizer.json that adds, cuts or pads tokens.
+def _without_additions(spec: str) -> dict[str, Any]:
+    # Reads a tokenizer.json, without the parts that add, cut or pad tokens.
     try:
-        config = json.loads(spec)
+        config: dict[str, Any] = json.loads(spec)
         kinds = {
             part: (config.get(part) or {}).get("type") for part in ("model", "normalizer", "pre_tokenizer")
         }
@@ -157,14 +168,53 @@ def _without_additions(spec: str) -> str:
             raise CheckpointError(f"tokenizer.json has {part} of type {kind}, expected one of {known}")
     if not config["model"].get("vocab"):
         raise CheckpointError("tokenizer.json has an empty vocabulary, expected at least one token")
-    config |= {
+    return config | {
         "added_tokens": [],
         "post_processor": None,
         "truncation": None,
         "padding": None,
         "decoder": None,
     }
-    return json.dumps(config, ensure_ascii=False, separators=(",", ":"))
+
+
+def _tokens_by_id(vocabulary: Any) -> list[bytes]:
+    # Checks a vocabulary and returns the token of every id, empty for an id without one.
+    if not isinstance(vocabulary, dict):
+        raise CheckpointError(
+            f"tokenizer.json has a vocabulary of type {type(vocabulary).__name__}, expected an object"
+        )
+    if not set(map(type, vocabulary.values())) <= {int} or not (
+        min(vocabulary.values()) >= 0 and max(vocabulary.values()) < _MOST_TOKENS
+    ):
+        bad = next(t for t, i in vocabulary.items() if type(i) is not int or not 0 <= i < _MOST_TOKENS)
+        raise CheckpointError(
+            f"tokenizer.json has id {vocabulary[bad]!r} for {bad!r}, expected an integer from 0 to {_MOST_TOKENS - 1}"
+        )
+    names = [""] * (max(vocabulary.values()) + 1)
+    for token, index in vocabulary.items():
+        names[index] = token
+    try:
+        return list(map(str.encode, names))
+    except UnicodeEncodeError as error:
+        raise CheckpointError(f"tokenizer.json has a token that is no Unicode text: {error}") from error
+
+
+def _without_prefix(
+    tokens: list[bytes], prefix: bytes
+) -> tuple[bytes, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    # Joins the tokens without the prefix of those that continue a word. Returns their bytes, where each begins
+    # and ends, (V + 1,), and which of them had the prefix, (V,). The prefix alone is an ordinary token.
+    pool, offsets = np.frombuffer(b"".join(tokens), np.uint8), offsets_of(tokens)
+    lengths = np.diff(offsets)
+    continuing = np.flatnonzero(lengths > len(prefix)) if prefix else np.zeros(0, np.int64)
+    for i, byte in enumerate(prefix):
+        continuing = continuing[pool[offsets[continuing] + i] == byte]
+    is_kept = np.ones(len(pool), np.bool_)
+    is_kept[offsets[continuing, None] + np.arange(len(prefix))] = False
+    lengths[continuing] -= len(prefix)
+    continues = np.zeros(len(tokens), np.bool_)
+    continues[continuing] = True
+    return pool[is_kept].tobytes(), np.concatenate([[0], np.cumsum(lengths)]), continues
 
 
 def _rebuild(spec: str, skip_unknown: bool) -> Tokenizer:

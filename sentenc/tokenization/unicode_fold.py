@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.texts import replace_lone_surrogates
+from sentenc.texts import offsets_of, replace_lone_surrogates
 
 if TYPE_CHECKING:
     from sentenc.kernels.folding import FoldPages
@@ -91,13 +91,6 @@ class FoldTable:
         data = "".join(parts).encode()
         movable = unicodedata.combining(character) != 0 and unicodedata.category(character) != "Mn"
         return data, -len(data) if self._reorders and movable else len(data)
-
-
-def offsets_of(texts: list[str] | list[bytes]) -> npt.NDArray[np.int64]:
-    """Returns where each text begins and ends in the concatenation of all: shape (n + 1,)."""
-    offsets = np.zeros(len(texts) + 1, np.int64)
-    np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=offsets[1:])
-    return offsets
 
 
 def _utf8(texts: list[str]) -> tuple[bytes, npt.NDArray[np.int64]]:

@@ -2,7 +2,6 @@
 
 import json
 import os
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -195,6 +194,9 @@ class CSE(Encoder):
         if self.threads == 1 or len(texts) < 2 * _TEXTS_PER_SLICE:
             self._encode_slice(texts, out, counts)
             return counts
+        # The import takes as long as thousands of texts, and one text needs no second thread.
+        from concurrent.futures import ThreadPoolExecutor
+
         starts = range(0, len(texts), _TEXTS_PER_SLICE)
 
         def encode_slice(i: int) -> None:

@@ -14,6 +14,9 @@ from sentenc.kernels.encode import ACTIVATIONS, POOLINGS, NgramTable, WordTable
 # and a bias, sum up to at most 32 * (381 + 511) = 28,544.
 INT16_BIAS = 511
 
+# Rows that are quantized at a time, so that they stay in the cache.
+_ROWS_PER_BLOCK = 1024
+
 # Weights with one row per token, the bulk of a model. They may be stored in int8, with one scale per row.
 ROWS = ("embeddings", "average")
 
@@ -81,7 +84,7 @@ def _ngram_table(
     scales = np.ones(config.num_features, np.float32)
     if tables == "int8":
         # One step per filter, shared by its taps, so that they can be added before they are scaled.
-        largest = np.abs(rows).max(axis=0, initial=0).reshape(-1, k)
+        largest = np.maximum(rows.max(axis=0, initial=0), -rows.min(axis=0, initial=0)).reshape(-1, k)
         bounds = np.cumsum([0, *widths])
         peak = [largest[bounds[i] : bounds[i + 1]].max(axis=0) for i in range(len(widths))]
         scales = quantization_steps(np.concatenate(peak)) if peak else scales
@@ -116,6 +119,11 @@ def quantization_steps(peaks: npt.NDArray[np.float32]) -> npt.NDArray[np.float32
 
 
 def quantized(values: npt.NDArray[np.float32], steps: npt.NDArray[np.float32]) -> npt.NDArray[np.int8]:
-    """Returns values in whole steps, int8."""
-    rounded: npt.NDArray[np.int8] = np.rint(values / steps).astype(np.int8)
+    """Returns values (n, d) in whole steps, int8. The shape of ``steps`` is (d,) or (n, 1)."""
+    rounded = np.empty(values.shape, np.int8)
+    steps = np.broadcast_to(steps, values.shape)
+    for start in range(0, len(values), _ROWS_PER_BLOCK):
+        block = slice(start, start + _ROWS_PER_BLOCK)
+        scaled = values[block] / steps[block]
+        rounded[block] = np.rint(scaled, out=scaled)
     return rounded
