@@ -66,7 +66,7 @@ def pack_items(
     Line i is the bytes from offset i to offset i + 1.
 
     Raises:
-        TypeError: A payload is not a JSON object; the message has its index.
+        TypeError: A payload is not a JSON object, or one of its keys is no str; the message has its index.
         ValueError: A payload contains NaN or infinity, which JSON cannot represent.
     """
     encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
@@ -74,6 +74,7 @@ def pack_items(
     for i, (name, text, payload) in enumerate(zip(ids, texts, payloads, strict=True)):
         if payload is not None and not isinstance(payload, dict):
             raise TypeError(f"payloads[{i}] is {describe(payload)}, expected a dict or None")
+        _check_keys(payload, f"payloads[{i}]")
         try:
             # Python texts may contain lone surrogates, which UTF-8 does not allow.
             lines.append(f"{encode([name, text, payload])}\n".encode("utf-8", "surrogatepass"))
@@ -82,6 +83,19 @@ def pack_items(
     offsets = np.zeros(len(lines) + 1, np.int64)
     np.cumsum(np.fromiter(map(len, lines), np.int64, len(lines)), out=offsets[1:])
     return b"".join(lines), offsets
+
+
+def _check_keys(value: Any, place: str) -> None:
+    # The encoder would write other keys as strings, so that 1 and "1" could become the same key.
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"{place} has the key {describe(key)}, expected str")
+            if isinstance(item, dict | list | tuple):
+                _check_keys(item, f"{place}[{key!r}]")
+    elif isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            _check_keys(item, f"{place}[{i}]")
 
 
 def unpack_item(data: Any, start: int, end: int) -> Item:

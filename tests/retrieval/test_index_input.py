@@ -55,6 +55,12 @@ def test_invalid_arguments_are_named_and_change_nothing(encoder):
         index.add(["cat"], payloads=["x"])
     with pytest.raises(TypeError, match=r"payloads\[0\] is not JSON"):
         index.add(["cat"], payloads=[{"x": object()}])
+    with pytest.raises(TypeError, match=r"payloads\[1\] has the key int \(1\), expected str"):
+        index.add(["cat", "cow"], payloads=[None, {1: "a", "1": "b"}])
+    with pytest.raises(
+        TypeError, match=r"payloads\[0\]\['x'\]\[1\] has the key NoneType \(None\), expected str"
+    ):
+        index.add(["cat"], payloads=[{"x": ["a", {None: 1}]}])
     with pytest.raises(ValueError, match=r"payloads\[0\] is not JSON"):
         index.add(["cat"], payloads=[{"x": float("nan")}])
     with pytest.raises(ValueError, match=r"2 payloads .*1 item"):
