@@ -4,7 +4,7 @@ All parts of the library that read tables use the rows of this reader. Its rules
 
 - CSV is separated by commas, with double quotes. TSV is separated by tabs and has no quotes, as the files of
   GLUE: a quote is part of the text. Both have a header, unless the caller names the columns.
-- White space around the names in a header is removed.
+- White space around the names in a header is removed. Columns without a name are left out.
 - A line of white space is a blank row.
 - Text is UTF-8, with or without a byte order mark, plain or compressed by gzip or xz.
 - A row that cannot be read is yielded as ``Malformed``, and the caller counts it or raises an error.
@@ -84,8 +84,9 @@ def open_table(
             yield Table(None, None, _json_rows(lines))
         else:
             cells = _csv_cells(lines) if kind == "csv" else _tsv_cells(lines)
-            columns = checked_columns(path, _header(path, cells), None)
-            yield Table(columns, columns, _dicts(cells, columns))
+            header = _header(path, cells)
+            columns = checked_columns(path, [name for name in header if name], None)
+            yield Table(columns, columns, _dicts(cells, header))
 
 
 @contextmanager
@@ -170,14 +171,14 @@ def _header(path: str, cells: _Cells) -> tuple[str, ...]:
     return ()
 
 
-def _dicts(cells: _Cells, columns: tuple[str, ...]) -> Iterator[tuple[int, Row]]:
+def _dicts(cells: _Cells, header: tuple[str, ...]) -> Iterator[tuple[int, Row]]:
     for number, row in cells:
         if row is None or isinstance(row, Malformed):
             yield number, row
-        elif len(row) != len(columns):
-            yield number, _wrong_width(row, columns)
+        elif len(row) != len(header):
+            yield number, _wrong_width(row, header)
         else:
-            yield number, dict(zip(columns, row, strict=True))
+            yield number, {name: value for name, value in zip(header, row, strict=True) if name}
 
 
 def _tuples(
