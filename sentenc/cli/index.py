@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentenc.cli.index_build import build_command
-from sentenc.cli.record_files import id_option, record_options
+from sentenc.cli.index_build import add_records, build_command
+from sentenc.cli.record_files import EmptyRows, id_option, record_options, skip_empty_option
 from sentenc.io.records import open_records
 
 if TYPE_CHECKING:
@@ -27,12 +27,19 @@ def index_group() -> None:
 @click.argument("index", type=_FOLDER)
 @click.argument("files", nargs=-1, required=True)
 @record_options
+@skip_empty_option
 @id_option
 @click.option("--update", is_flag=True, help="Replace items whose ids are already in the index.")
 @click.option("-m", "--model", help="Encoder; by default the one that built the index.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 def add_command(
-    index: Path, files: tuple[str, ...], update: bool, model: str | None, quiet: bool, **reading: Any
+    index: Path,
+    files: tuple[str, ...],
+    update: bool,
+    model: str | None,
+    quiet: bool,
+    skip_empty: bool,
+    **reading: Any,
 ) -> None:
     """Add the records of FILES to INDEX.
 
@@ -45,8 +52,9 @@ def add_command(
         raise click.UsageError("--update requires --id-field")
     opened = Index.open(index, model)
     done, replaced, started = 0, 0, time.perf_counter()
+    empty = EmptyRows(skip_empty)
     try:
-        with open_records(files, "adding", quiet, **reading) as records:
+        with open_records(files, "adding", quiet, on_empty=empty, **reading) as records:
             for block in blocks(records):
                 replaced += _add(opened, block, update)
                 opened.save()
@@ -59,7 +67,7 @@ def add_command(
         seconds = time.perf_counter() - started
         click.echo(
             f"{done - replaced:,} items added, {replaced:,} replaced in {seconds:.1f} s: "
-            f"{index} has {len(opened):,}",
+            f"{index} has {len(opened):,}{empty}",
             err=True,
         )
         _advise(opened, index)
@@ -144,11 +152,8 @@ index_group.add_command(build_command)
 
 def _add(index: "Index", block: list["Record"], update: bool) -> int:
     """Adds or updates a block of records; returns the number of records that replaced an item."""
-    if block[0].id is None:
-        index.add([r.text for r in block], payloads=[r.payload for r in block])
-        return 0
-    if not update:
-        index.add([r.text for r in block], ids=_ids(block), payloads=[r.payload for r in block])
+    if block[0].id is None or not update:
+        add_records(index, block)
         return 0
     # If several records have the same id, the last one counts.
     latest = list({record.id: record for record in block}.values())
@@ -157,7 +162,7 @@ def _add(index: "Index", block: list["Record"], update: bool) -> int:
     if old:
         index.update(_ids(old), [r.text for r in old], payloads=[r.payload for r in old])
     if new:
-        index.add([r.text for r in new], ids=_ids(new), payloads=[r.payload for r in new])
+        add_records(index, new)
     return len(block) - len(new)
 
 

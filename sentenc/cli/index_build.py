@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import sentenc
-from sentenc.cli.record_files import id_option, record_options
+from sentenc.cli.record_files import EmptyRows, id_option, record_options, skip_empty_option
+from sentenc.errors import TextFileError
 from sentenc.io.records import open_records, record_blocks
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ _CHARACTERS_PER_COMMIT = 1 << 26
     "-m", "--model", default="cse-en", show_default=True, help="Name, folder or Hub id of the encoder."
 )
 @record_options
+@skip_empty_option
 @id_option
 @click.option(
     "--metric",
@@ -73,6 +75,7 @@ def build_command(
     threads: int | None,
     overwrite: bool,
     quiet: bool,
+    skip_empty: bool,
     **reading: Any,
 ) -> None:
     """Build an index of the records of FILES (- is standard input).
@@ -86,21 +89,19 @@ def build_command(
     started = time.perf_counter()
     new = Index(model, metric=metric, kind=kind, store=store)  # type: ignore[arg-type]
     options = {"model": model, "metric": metric, "kind": kind, "store": store, **reading}
+    options["skip_empty"] = skip_empty
     options["fingerprint"] = new.info()["fingerprint"]
     plan = {"sources": [_source(file) for file in files], "options": options}
     index, done = _begin(new, output, model, plan, overwrite)
     if threads is not None:
         index.encoder = sentenc.load(model, threads=threads)
+    empty = EmptyRows(skip_empty)
     try:
-        with open_records(files, "indexing", quiet, **reading) as records:
+        with open_records(files, "indexing", quiet, on_empty=empty, **reading) as records:
             # These records were saved by the interrupted run.
             next(islice(records, done, done), None)
             for block in blocks(records):
-                index.add(
-                    [record.text for record in block],
-                    ids=None if block[0].id is None else [r.id for r in block if r.id is not None],
-                    payloads=[record.payload for record in block],
-                )
+                add_records(index, block)
                 _save(index, output, plan, done + len(block), complete=False)
                 done += len(block)
         index.optimize()
@@ -110,7 +111,29 @@ def build_command(
             click.echo(f"{done:,} records are indexed. Run the same command again to resume", err=True)
         raise
     if not quiet:
-        click.echo(f"{summary(index, time.perf_counter() - started)}: {output}", err=True)
+        click.echo(f"{summary(index, time.perf_counter() - started)}: {output}{empty}", err=True)
+
+
+def add_records(index: "Index", block: list["Record"]) -> None:
+    """Adds records to an index; the error of an id that is repeated has its file and line."""
+    ids = None if block[0].id is None else [record.id for record in block if record.id is not None]
+    first: dict[int | str, Record] = {}
+    for record in block if ids is not None else []:
+        other = first.setdefault(record.id, record)  # type: ignore[arg-type]
+        if other is not record:
+            raise TextFileError(
+                f"{record.path}, line {record.line}: the id {record.id!r} is also in {other.path}, "
+                f"line {other.line}, expected distinct ids"
+            )
+    try:
+        index.add([r.text for r in block], ids=ids, payloads=[r.payload for r in block])
+    except ValueError as error:
+        known = next((record for record in block if ids is not None and record.id in index), None)
+        if known is None:
+            raise
+        raise TextFileError(
+            f"{known.path}, line {known.line}: the id {known.id!r} is already in the index"
+        ) from error
 
 
 def blocks(records: Iterator["Record"]) -> Iterator[list["Record"]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 import sentenc
-from sentenc.cli.record_files import record_options
+from sentenc.cli.record_files import EmptyRows, record_options, skip_empty_option
 from sentenc.io.records import open_records
 from sentenc.io.tables import tsv_line
 from sentenc.texts import replace_lone_surrogates
@@ -51,6 +51,7 @@ OutputRows = Iterable[dict[str, Any]]
     "--groups", is_flag=True, help="Write groups of lines that are connected by pairs, instead of pairs."
 )
 @record_options
+@skip_empty_option
 @click.option(
     "--threads", type=click.IntRange(min=1), help="Number of encoding threads; by default all cores."
 )
@@ -64,6 +65,7 @@ def mine_command(
     groups: bool,
     threads: int | None,
     quiet: bool,
+    skip_empty: bool,
     **reading: Any,
 ) -> None:
     """Find pairs of similar texts in FILE (- is standard input), best first.
@@ -81,7 +83,8 @@ def mine_command(
     encoder = sentenc.load(model) if threads is None else sentenc.load(model, threads=threads)
     texts: list[str] = []
     lines: list[int] = []
-    with open_records((file,), "reading", quiet, **reading) as records:
+    empty = EmptyRows(skip_empty)
+    with open_records((file,), "reading", quiet, on_empty=empty, **reading) as records:
         for record in records:
             texts.append(record.text)
             lines.append(record.line)
@@ -93,7 +96,7 @@ def mine_command(
     with _writable(output) as target:
         _write(target, rows, as_json)
     if not quiet:
-        _print_summary(pairs, len(texts), threshold, time.perf_counter() - started)
+        _print_summary(pairs, len(texts), threshold, time.perf_counter() - started, empty)
 
 
 def _pairs(pairs: "MinedPairs", texts: list[str], lines: list[int]) -> OutputRows:
@@ -139,11 +142,13 @@ def _write(target: TextIO, rows: OutputRows, as_json: bool) -> None:
         target.write(tsv_line(replace_lone_surrogates(str(value)) for value in row.values()))
 
 
-def _print_summary(pairs: "MinedPairs", texts: int, threshold: float, seconds: float) -> None:
+def _print_summary(
+    pairs: "MinedPairs", texts: int, threshold: float, seconds: float, empty: EmptyRows
+) -> None:
     cut = "" if pairs.total == len(pairs) else f", the best {len(pairs):,} of them written"
     missing = "" if pairs.exact else " (an ANN index was used: some may be missing)"
     click.echo(
         f"{texts:,} texts, {pairs.total:,} pairs with a cosine of {threshold} or more{cut}{missing}, "
-        f"{seconds:.1f} s",
+        f"{seconds:.1f} s{empty}",
         err=True,
     )

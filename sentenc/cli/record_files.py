@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from sentenc.errors import TextFileError
 from sentenc.io.formats import FORMATS
 
 
@@ -27,6 +28,35 @@ def record_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+def skip_empty_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the option ``--skip-empty`` to a command; see :class:`EmptyRows`."""
+    option = click.option("--skip-empty", is_flag=True, help="Leave out rows without a text, and count them.")
+    return option(command)
+
+
+class EmptyRows:
+    """Counts the rows without a text, which are left out, or refuses those whose text is null or missing.
+
+    Args:
+        are_skipped: Value of ``--skip-empty``.
+    """
+
+    def __init__(self, are_skipped: bool) -> None:
+        self._are_skipped = are_skipped
+        self.count = 0
+
+    def __call__(self, place: str, is_missing: bool) -> bool:
+        """Returns whether a row is left out; an argument ``on_empty`` of a reader."""
+        if not self._are_skipped and is_missing:
+            raise TextFileError(f"{place}, expected a text: --skip-empty leaves such rows out")
+        self.count += self._are_skipped
+        return self._are_skipped
+
+    def __str__(self) -> str:
+        """The number of rows for the summary of a command, empty if there are none."""
+        return f", {self.count:,} rows without a text skipped" if self.count else ""
 
 
 def id_option(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -101,25 +101,38 @@ def read_examples(
             columns_of_file = listed(names, empty="none (it is read as plain text)")
             raise TextFileError(f"{path} has no column {missing[0]!r}, only {columns_of_file}")
     examples = Examples([], [], [], 0)
-    n_empty, first_empty, label_type = 0, "", None
-    with open_records(tuple(files), "reading", quiet, text_field=columns.text, format=format) as records:
+    places_of_empty: list[str] = []
+    label_type = None
+
+    def leave_out(place: str, _: bool = False) -> bool:
+        places_of_empty.append(place)
+        return True
+
+    with open_records(
+        tuple(files),
+        "reading",
+        quiet,
+        text_field=columns.text,
+        format=format,
+        on_empty=leave_out,
+    ) as records:
         for record in records:
             texts, label = _example(record, columns, separator)
             empty = [name for name, value in texts if not value.strip()]
             if label is None:
                 empty.append(columns.label or "")
             if empty:
-                n_empty += 1
-                first_empty = first_empty or f"{record.path}, line {record.line}: {empty[0]!r} is empty"
+                leave_out(f"{record.path}, line {record.line}: {empty[0]!r} is empty")
                 continue
             label_type = _same_type(label, label_type, record)
             examples.texts.append(texts[0][1] if len(texts) == 1 else tuple(value for _, value in texts))
             examples.labels.append(label)
             examples.places.append(f"{record.path}:{record.line}")
+    n_empty = len(places_of_empty)
     n_rows = n_empty + len(examples.texts)
     if n_empty > _MAX_EMPTY_SHARE * n_rows and not skip_empty:
         raise TextFileError(
-            f"{first_empty}; {n_empty:,} of {n_rows:,} rows have an empty text or label, "
+            f"{places_of_empty[0]}; {n_empty:,} of {n_rows:,} rows have an empty text or label, "
             "which is more than 1 %: correct them, or leave them out with --skip-empty"
         )
     return examples._replace(n_empty=n_empty)

@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -15,6 +15,9 @@ from sentenc.io.text import Malformed, OnBytes, open_text
 
 # Likely names of the field with the text, the likeliest first.
 TEXT_FIELDS = ("text", "sentence", "content", "body", "passage", "abstract", "title", "question", "query")
+# Decides whether a row without a text is left out, from its file, line and field, and whether it has no text at
+# all (True) or a blank one.
+OnEmpty = Callable[[str, bool], bool]
 # Enough for a long text, and an end to what an unclosed quote takes in.
 _CHARACTERS_PER_FIELD = 1 << 24
 
@@ -49,6 +52,7 @@ def read_records(
     id_field: str | None = None,
     format: str | None = None,
     on_bytes: OnBytes | None = None,
+    on_empty: OnEmpty | None = None,
 ) -> Iterator[Record]:
     """Reads files one after another, one record at a time.
 
@@ -68,6 +72,9 @@ def read_records(
         format: One of ``FORMATS``. By default that of a file's suffix (.csv, .tsv, .jsonl, .parquet, with
             or without .gz or .xz); a file with any other suffix, and standard input, is text.
         on_bytes: Called now and then with the number of bytes (as stored on disk) read since the last call.
+        on_empty: Called with the place of each row without a text, and with True if it is null or missing,
+            False if it is blank. The row is left out if the function returns True. Otherwise, and by default,
+            a null or missing text is an error, and a blank one is a text.
 
     Raises:
         ValueError: ``format`` is none of ``FORMATS``, or standard input occurs twice.
@@ -88,7 +95,7 @@ def read_records(
             )
         if kind == "parquet" and name == "-":
             raise TextFileError("Parquet cannot be read from standard input: its index is at its end")
-    return _records(files, text_field, id_field, on_bytes)
+    return _records(files, text_field, id_field, on_bytes, on_empty)
 
 
 @contextmanager
@@ -100,6 +107,7 @@ def open_records(
     text_field: str | None = None,
     id_field: str | None = None,
     format: str | None = None,
+    on_empty: OnEmpty | None = None,
 ) -> Iterator[Iterator[Record]]:
     """Yields the records of files, with a progress bar that moves by bytes read.
 
@@ -110,7 +118,12 @@ def open_records(
     size = None if "-" in files else sum(os.path.getsize(file) for file in files)
     with progress_bar(size, label, not quiet and size is not None) as bar:
         yield read_records(
-            files, text_field=text_field, id_field=id_field, format=format, on_bytes=bar.update
+            files,
+            text_field=text_field,
+            id_field=id_field,
+            format=format,
+            on_bytes=bar.update,
+            on_empty=on_empty,
         )
 
 
@@ -129,7 +142,11 @@ def record_blocks(records: Iterator[Record], max_records: int, max_characters: i
 
 
 def _records(
-    files: list[tuple[str, str]], text_field: str | None, id_field: str | None, on_bytes: OnBytes | None
+    files: list[tuple[str, str]],
+    text_field: str | None,
+    id_field: str | None,
+    on_bytes: OnBytes | None,
+    on_empty: OnEmpty | None,
 ) -> Iterator[Record]:
     for path, kind in files:
         if kind == "text":
@@ -139,11 +156,16 @@ def _records(
                         yield Record(line, None, None, path, number)
             continue
         with open_table(path, format=kind, on_bytes=on_bytes) as table:
-            yield from _table_records(path, table, text_field, id_field, kind in ("csv", "tsv"))
+            yield from _table_records(path, table, text_field, id_field, kind in ("csv", "tsv"), on_empty)
 
 
 def _table_records(
-    path: str, table: Table, text_field: str | None, id_field: str | None, drop_empty: bool
+    path: str,
+    table: Table,
+    text_field: str | None,
+    id_field: str | None,
+    drop_empty: bool,
+    on_empty: OnEmpty | None,
 ) -> Iterator[Record]:
     fields = None
     if table.columns and table.text_columns is not None:
@@ -154,9 +176,14 @@ def _table_records(
         if isinstance(row, Malformed):
             raise TextFileError(f"{path}, {table.unit} {number}: {row.why}")
         if fields is None:
-            strings = [key for key, value in row.items() if isinstance(value, str)]
+            strings = [
+                key for key, value in row.items() if isinstance(value, str) or _is_null_text(key, value)
+            ]
             fields = _choose_fields(f"{path}, line {number}", strings, list(row), text_field, id_field)
         text, record_id = row.get(fields.text), None if fields.id is None else row.get(fields.id)
+        why = _no_text(row, fields.text)
+        if on_empty is not None and why and on_empty(f"{path}, {table.unit} {number}: {why}", text is None):
+            continue
         if not isinstance(text, str) or not (fields.id is None or _is_id(record_id)):
             raise TextFileError(f"{path}, {table.unit} {number}: {_missing(row, fields)}")
         payload = {key: value for key, value in row.items() if value is not None and key not in fields}
@@ -181,6 +208,20 @@ def _choose_fields(
     raise TextFileError(
         f"{place}: which field is the text? It has {listed(names)}: name one (text_field, --text-field)"
     )
+
+
+def _no_text(row: dict[str, Any], name: str) -> str | None:
+    if name not in row:
+        return f"no field {name!r}"
+    value = row[name]
+    if value is None:
+        return f"field {name!r} is null"
+    return f"field {name!r} is empty" if isinstance(value, str) and not value.strip() else None
+
+
+def _is_null_text(name: str, value: Any) -> bool:
+    # A text that is null in the first row is a text nevertheless.
+    return value is None and name.lower() in TEXT_FIELDS
 
 
 def _missing(row: dict[str, Any], fields: _Fields) -> str:

@@ -213,6 +213,22 @@ def test_rows_without_text_or_label(fit, tmp_path, n_bad):
     assert not (tmp_path / "out").exists()
     _, err = fit(data, "--skip-empty")
     assert "without text or label: 3" in err
+    rows = [{"text": text, "label": label} for text, label in labeled(40)]
+    write_jsonl(tmp_path / "n.jsonl", [*rows, {"text": None, "label": "pets"}])
+    _, err = fit(str(tmp_path / "n.jsonl"), "--overwrite")
+    assert "without text or label: 1" in err
+
+
+def test_columns_without_a_name_are_ignored(fit, tmp_path):
+    rows = [(label, text, "", "") for text, label in ROWS]
+    _, err = fit(
+        write_csv(tmp_path / "d.csv", ["v1", "v2", "", ""], rows),
+        "--text-column",
+        "v2",
+        "--label-column",
+        "v1",
+    )
+    assert f"{len(ROWS)} examples" in err
 
 
 def test_a_text_in_both_splits_is_a_warning(fit, tmp_path):

@@ -137,6 +137,43 @@ def test_text_field_is_chosen_by_its_name(tmp_path, fields, expected):
     assert records[0].text == f"the {expected}"
 
 
+def test_columns_without_a_name_are_left_out(tmp_path):
+    for suffix, separator in ((".csv", ","), (".tsv", "\t")):
+        path = tmp_path / f"a{suffix}"
+        path.write_text(separator.join(["", "text", " ", "label"]) + "\n" + separator.join("0x-y") + "\n")
+        assert [(r.text, r.payload) for r in read_records(path)] == [("x", {"label": "y"})]
+        path.write_text(separator.join(["", "text", "", "label"]) + "\nx\n")
+        with pytest.raises(TextFileError, match="line 2: number of columns is 1, expected 4"):
+            list(read_records(path))
+
+
+def test_rows_without_a_text_can_be_left_out(tmp_path):
+    rows = [{"text": None, "k": "a"}, {"text": "x", "k": "b"}, {"k": "c"}, {"text": " \n", "k": "d"}]
+    write_jsonl(tmp_path / "a.jsonl", rows)
+    places = []
+
+    def leave_out(place, is_missing):
+        places.append((place, is_missing))
+        return True
+
+    records = list(read_records(tmp_path / "a.jsonl", on_empty=leave_out))
+    # The text is null in the first row, and is the text nevertheless.
+    assert [(record.text, record.line) for record in records] == [("x", 2)]
+    path = str(tmp_path / "a.jsonl")
+    assert places == [
+        (f"{path}, line 1: field 'text' is null", True),
+        (f"{path}, line 3: no field 'text'", True),
+        (f"{path}, line 4: field 'text' is empty", False),
+    ]
+    with pytest.raises(TextFileError, match="line 1: field 'text' is null, expected a string"):
+        list(read_records(path, on_empty=lambda place, is_missing: False))
+    write_jsonl(tmp_path / "a.jsonl", rows[3:])
+    assert [record.text for record in read_records(path)] == [" \n"]
+    write_jsonl(tmp_path / "a.jsonl", [{"text": 3}])
+    with pytest.raises(TextFileError, match=r"field 'text' is a number \(3\)"):
+        list(read_records(path, text_field="text", on_empty=leave_out))
+
+
 def test_named_fields_and_ids(tmp_path):
     write_jsonl(tmp_path / "a.jsonl", [{"text": "x", "other": "y", "n": 3}, {"other": "z", "n": 2**63 - 1}])
     records = list(read_records(tmp_path / "a.jsonl", text_field="other", id_field="n"))

@@ -187,7 +187,7 @@ def test_error_in_a_later_block_leaves_the_earlier_ones(model, tmp_path):
     (tmp_path / "a.jsonl").write_text("\n".join(rows))
     _, err = build("a.jsonl", "-o", "index", "--id-field", "id", model=model, code=1)
     assert "60 records are indexed" in err
-    assert "ids[10] is 5" in err
+    assert "a.jsonl, line 71: the id 5 is already in the index" in err
 
 
 def test_add_and_update(model, rows, lines, tmp_path):
@@ -220,6 +220,38 @@ def test_a_failed_add_reports_the_items_that_were_added(model, lines, tmp_path):
     assert "first 60 records" in err
     assert "line 71: not UTF-8" in err
     assert len(Index.open("index")) == 160
+
+
+def test_a_repeated_id_is_reported_with_its_line(model, tmp_path):
+    (tmp_path / "a.csv").write_text("key,text\n" + "".join(f"{i},dog {i}\n" for i in range(20)) + "7,again\n")
+    _, err = run("index", "build", "a.csv", "-o", "a", "--id-field", "key", "-m", model, code=1)
+    assert "a.csv, line 22: the id '7' is also in a.csv, line 9, expected distinct ids" in err
+    (tmp_path / "b.csv").write_text("key,text\n" + "".join(f"{i},dog {i}\n" for i in range(40)) + "7,again\n")
+    _, err = run("index", "build", "b.csv", "-o", "b", "--id-field", "key", "-m", model, code=1)
+    # The first 30 records are another commit.
+    assert "b.csv, line 42: the id '7' is already in the index" in err
+    (tmp_path / "c.csv").write_text("key,text\n50,new\n3,known\n")
+    _, err = run("index", "add", "b", "c.csv", "--id-field", "key", code=1)
+    assert "c.csv, line 3: the id '3' is already in the index" in err
+    run("index", "add", "b", "c.csv", "--id-field", "key", "--update")
+
+
+def test_rows_without_a_text_can_be_skipped(model, tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "dog"}\n{"text": null}\n{"text": ""}\n{"text": "cat"}\n')
+    _, err = run("index", "build", "a.jsonl", "-o", "a", "-m", model, code=1)
+    assert "a.jsonl, line 2: field 'text' is null, expected a text: --skip-empty leaves such rows out" in err
+    _, err = run("index", "build", "a.jsonl", "-o", "a", "-m", model, "--skip-empty")
+    assert err.startswith("2 items")
+    assert err.endswith(": a, 2 rows without a text skipped\n")
+    _, err = run("index", "add", "a", "a.jsonl", code=1)
+    assert "--skip-empty" in err
+    _, err = run("index", "add", "a", "a.jsonl", "--skip-empty")
+    assert "a has 4, 2 rows without a text skipped" in err
+    _, err = run("mine", "a.jsonl", "-m", model, code=1)
+    assert "--skip-empty" in err
+    _, err = run("mine", "a.jsonl", "-m", model, "--skip-empty")
+    assert err.startswith("2 texts")
+    assert err.endswith(" s, 2 rows without a text skipped\n")
 
 
 def test_killed_add_loses_nothing_saved(model, lines, tmp_path):
