@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: test check format docs benchmark clean kernels
+.PHONY: test check format docs benchmark clean kernels wheels
 
 test: .venv/ready kernels
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
@@ -33,6 +33,13 @@ kernels: sentenc/kernels/_native.so
 
 sentenc/kernels/_native.so: $(wildcard sentenc/kernels/csrc/*)
 	$(PYTHON) sentenc/kernels/csrc/build.py
+
+# Writes the wheels of all platforms and the sdist to dist. zig compiles the library for each platform.
+wheels: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[wheels]"
+	rm -rf dist
+	$(BIN)/python -m build --sdist --no-isolation --outdir dist . >/dev/null
+	$(BIN)/python tools/wheels.py
 
 benchmark: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[benchmark]"

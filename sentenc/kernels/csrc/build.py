@@ -68,8 +68,10 @@ def native_target() -> str:
         return f"{machine}-macos.11.0"
     if system == "windows":
         return f"{machine}-windows-gnu"
-    musl = "musl" in str(sysconfig.get_config_var("HOST_GNU_TYPE"))
-    return f"{machine}-linux-musl" if musl else f"{machine}-linux-gnu.2.17"
+    if "musl" in str(sysconfig.get_config_var("HOST_GNU_TYPE")):
+        return f"{machine}-linux-musl"
+    portable = f"{machine}-linux-gnu.2.17"
+    return portable if portable in WHEEL_PLATFORMS else f"{machine}-linux-gnu"
 
 
 def wheel_platform(target: str | None = None) -> str:
@@ -248,9 +250,14 @@ def _link_flags(command: Sequence[str], target: str | None, sanitize: str) -> li
     flags = _target_flags(command, target)
     if sanitize:
         return [*flags, f"-fsanitize={sanitize}"]
-    # zig links a library for debugging, with its checks, unless the linker has the option -O too. -s removes the
-    # symbol table but not the exported names. Apple's linker does not know it.
-    return [*flags, "-O3"] if flags[:1] == ["-mmacosx-version-min=11.0"] else [*flags, "-O3", "-s"]
+    # zig links a library for debugging, with its checks, unless the linker has the option -O too.
+    flags.append("-O3")
+    system = target or native_target()
+    if "macos" in system:
+        # The name that the library has for those that link it. By default, it is the path of a temporary folder.
+        return [*flags, "-Wl,-install_name,@rpath/_native.so"]
+    # -s removes the symbol table but not the exported names. With -z defs, an undefined function is an error.
+    return [*flags, "-s", "-Wl,-z,defs"] if "linux" in system else [*flags, "-s"]
 
 
 def _libraries(target: str | None) -> list[str]:
