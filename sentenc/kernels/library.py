@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-_ABI_VERSION = 1
+_ABI_VERSION = 2
 _FILE = Path(__file__).with_name("_native.dll" if sys.platform == "win32" else "_native.so")
 # The names of the instruction sets. Their positions are the numbers in sentenc.h.
 SIMD_LEVELS = ("baseline", "avx2", "avx512", "neon")
@@ -34,6 +34,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "sentenc_tokenize": (_INT, [_POINTER, *_TEXTS, _LONG, _POINTER, _LONG, _POINTER, _POINTER]),
     "sentenc_encode": (_INT, [_POINTER, _POINTER, *_TEXTS, _LONG, _POINTER, _LONG, _POINTER]),
     "sentenc_fold": (_INT, [_POINTER, *_TEXTS, _INT, _POINTER, _LONG, _POINTER, _POINTER]),
+    "sentenc_dot_int8": (_INT, [_POINTER, _LONG, _LONG, _LONG, _POINTER, _POINTER]),
     "sentenc_select": (_INT, [_POINTER, _LONG, _LONG, _LONG, _POINTER, _POINTER, _POINTER, _LONG, _POINTER]),
 }
 

@@ -207,3 +207,18 @@ SENTENC_EXPORT int32_t sentenc_select(const float *scores, int64_t n_queries, in
     }
     return SENTENC_OK;
 }
+
+SENTENC_EXPORT int32_t sentenc_dot_int8(const int8_t *rows, int64_t stride, int64_t n_rows, int64_t dim,
+                                        const int16_t *query, int32_t *products) {
+    if (n_rows < 0 || dim < 0 || stride < dim || dim > 1 << 24) return SENTENC_BAD_ARGUMENT;
+    if (n_rows == 0) return SENTENC_OK;
+    if (!products || (dim > 0 && (!rows || !query))) return SENTENC_BAD_ARGUMENT;
+    int64_t largest = 0;
+    for (int64_t d = 0; d < dim; d++) {
+        int64_t size = query[d] < 0 ? -(int64_t)query[d] : query[d];
+        if (size > largest) largest = size;
+    }
+    if (dim * 128 * largest > INT32_MAX) return SENTENC_BAD_ARGUMENT;
+    kernels()->dot(rows, stride, n_rows, dim, query, products);
+    return SENTENC_OK;
+}

@@ -101,6 +101,8 @@ typedef struct {
                       int64_t *counts);
     void (*select)(const float *scores, int64_t n_rows, int64_t first_row, const uint8_t *is_left_out,
                    float *best_scores, int64_t *best_rows, int64_t k, int64_t *count);
+    void (*dot)(const int8_t *rows, int64_t stride, int64_t n_rows, int64_t dim, const int16_t *query,
+                int32_t *products);
 } sentenc_kernels;
 
 /* The baseline of x86-64 is SSE2, and that of aarch64 is NEON. */

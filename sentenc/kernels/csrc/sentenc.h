@@ -16,7 +16,7 @@
 #endif
 
 /* Raised with every change of a function's arguments. The Python side refuses another version. */
-#define SENTENC_ABI_VERSION 1
+#define SENTENC_ABI_VERSION 2
 
 enum {
     SENTENC_OK = 0,
@@ -124,5 +124,10 @@ SENTENC_EXPORT int32_t sentenc_fold(const sentenc_fold_table *table, const uint8
 SENTENC_EXPORT int32_t sentenc_select(const float *scores, int64_t n_queries, int64_t n_rows, int64_t first_row,
                                       const uint8_t *is_left_out, float *best_scores, int64_t *best_rows,
                                       int64_t k, int64_t *counts);
+
+/* Writes the inner product of each row with the query. Row i has `dim` numbers from rows[i * stride] on. The
+ * numbers of the query must be small enough that no sum exceeds 31 bits: dim * 128 * max |query| < 2**31. */
+SENTENC_EXPORT int32_t sentenc_dot_int8(const int8_t *rows, int64_t stride, int64_t n_rows, int64_t dim,
+                                        const int16_t *query, int32_t *products);
 
 #endif

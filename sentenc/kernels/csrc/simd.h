@@ -1,6 +1,7 @@
 /* Explicit vectors: the same few operations in each instruction set.
  *
- * floats: FLOATS numbers of float32; shorts: SHORTS = 2 FLOATS numbers of int16. */
+ * floats: FLOATS numbers of float32; shorts: SHORTS = 2 FLOATS numbers of int16; ints: FLOATS numbers of int32.
+ * multiply_pairs adds the 32-bit products of two neighbors, in an order that only sum_ints undoes. */
 #ifndef SENTENC_SIMD_H
 #define SENTENC_SIMD_H
 
@@ -41,6 +42,12 @@ static inline floats low_floats(shorts x) {
 static inline floats high_floats(shorts x) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(x, 1)));
 }
+typedef __m512i ints;
+static inline ints zero_ints(void) { return _mm512_setzero_si512(); }
+static inline ints multiply_pairs(shorts a, shorts b, ints sum) {
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(a, b));
+}
+static inline int32_t sum_ints(ints x) { return _mm512_reduce_add_epi32(x); }
 
 #elif defined(SENTENC_HAS_AVX2)
 #include <immintrin.h>
@@ -70,6 +77,16 @@ static inline floats low_floats(shorts x) {
 static inline floats high_floats(shorts x) {
     return _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm256_extracti128_si256(x, 1)));
 }
+typedef __m256i ints;
+static inline ints zero_ints(void) { return _mm256_setzero_si256(); }
+static inline ints multiply_pairs(shorts a, shorts b, ints sum) {
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
+}
+static inline int32_t sum_ints(ints x) {
+    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+    __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4E));
+    return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xB1)));
+}
 
 #elif defined(__aarch64__)
 #include <arm_neon.h>
@@ -96,6 +113,12 @@ static inline shorts max_shorts(shorts a, shorts b) { return vmaxq_s16(a, b); }
 static inline shorts all_shorts(int16_t x) { return vdupq_n_s16(x); }
 static inline floats low_floats(shorts x) { return vcvtq_f32_s32(vmovl_s16(vget_low_s16(x))); }
 static inline floats high_floats(shorts x) { return vcvtq_f32_s32(vmovl_s16(vget_high_s16(x))); }
+typedef int32x4_t ints;
+static inline ints zero_ints(void) { return vdupq_n_s32(0); }
+static inline ints multiply_pairs(shorts a, shorts b, ints sum) {
+    return vmlal_s16(vmlal_s16(sum, vget_low_s16(a), vget_low_s16(b)), vget_high_s16(a), vget_high_s16(b));
+}
+static inline int32_t sum_ints(ints x) { return vaddvq_s32(x); }
 
 #elif defined(__x86_64__) || defined(_M_X64)
 #include <emmintrin.h>
@@ -131,6 +154,15 @@ static inline floats low_floats(shorts x) {
 static inline floats high_floats(shorts x) {
     return _mm_cvtepi32_ps(_mm_srai_epi32(_mm_unpackhi_epi16(x, x), 16));
 }
+typedef __m128i ints;
+static inline ints zero_ints(void) { return _mm_setzero_si128(); }
+static inline ints multiply_pairs(shorts a, shorts b, ints sum) {
+    return _mm_add_epi32(sum, _mm_madd_epi16(a, b));
+}
+static inline int32_t sum_ints(ints x) {
+    __m128i two = _mm_add_epi32(x, _mm_shuffle_epi32(x, 0x4E));
+    return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xB1)));
+}
 
 #else /* any other architecture: "vectors" that a compiler can vectorize */
 #define FLOATS 1
@@ -155,6 +187,10 @@ static inline shorts max_shorts(shorts a, shorts b) {
 static inline shorts all_shorts(int16_t x) { return (shorts){{x, x}}; }
 static inline floats low_floats(shorts x) { return x.x[0]; }
 static inline floats high_floats(shorts x) { return x.x[1]; }
+typedef int32_t ints;
+static inline ints zero_ints(void) { return 0; }
+static inline ints multiply_pairs(shorts a, shorts b, ints sum) { return sum + a.x[0] * b.x[0] + a.x[1] * b.x[1]; }
+static inline int32_t sum_ints(ints x) { return x; }
 #endif
 
 #define SHORTS (2 * FLOATS)
