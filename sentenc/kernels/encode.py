@@ -9,14 +9,28 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sentenc.kernels.arguments import (
+    address_of_output,
+    check_shape,
+    checked_bytes,
+    checked_offsets,
+    readable,
+)
 from sentenc.kernels.library import check, library
 from sentenc.kernels.vocabulary import Vocabulary
+from sentenc.validation import check_integer
 
 # Bytes that memory is read in.
 _CACHE_LINE = 64
 # Codes of the activation and the pooling.
 ACTIVATIONS = {"identity": 0, "tanh": 1, "relu": 2, "gelu": 3}
 POOLINGS = {"mean": 0, "sum": 1, "max": 2}
+
+# The largest bias, in quantization steps, for sums in 16 bits: 32 windows, each of up to three taps of 128 and
+# a bias, sum up to at most 32 * (384 + 511) = 28,640.
+INT16_BIAS = 511
+# The largest width, and the largest number of columns of each part of a vector.
+_WIDEST, _LARGEST = 1024, 1 << 24
 
 
 class WordTable(NamedTuple):
@@ -69,12 +83,13 @@ class CSEKernel:
         dim: The number of components of a vector. Those after the first D + A are the n-gram features.
 
     Raises:
-        ValueError: Two tables do not fit together.
+        ValueError: Two tables do not fit together, or a number is out of range.
     """
 
     def __init__(self, vocabulary: Vocabulary, words: WordTable, ngrams: NgramTable, dim: int) -> None:
         self._vocabulary = vocabulary
         self._dim = dim
+        _check_sizes(vocabulary, words, ngrams, dim)
         self._model, self._arrays = _model(words, ngrams, dim)
         self._address = ctypes.addressof(self._model)
 
@@ -96,25 +111,49 @@ class CSEKernel:
             counts: (n,) int64, overwritten by the number of tokens of each text before the cut.
 
         Raises:
-            ValueError: ``offsets`` fall or lie outside of the text, or an array has another shape.
+            MemoryError: There is too little memory.
+            TypeError: ``text`` is not ``bytes``, or ``max_tokens`` is no integer.
+            ValueError: ``offsets`` fall or lie outside of the text, an array has another shape or type, or an
+                output cannot be written.
         """
+        offsets = checked_offsets(offsets)
         n = len(offsets) - 1
-        if out.shape != (n, self._dim) or counts.shape != (n,):
-            raise ValueError(
-                f"out has shape {out.shape} and counts {counts.shape}, expected ({n}, {self._dim}) and ({n},)"
-            )
         check(
             library.sentenc_encode(
-                self._vocabulary.handle, self._address, text, len(text), _address(offsets, np.int64), n,
-                max_tokens, _address(out, np.float32), self._dim, _address(counts, np.int64),
+                self._vocabulary.handle, self._address, checked_bytes("text", text), len(text), offsets.ctypes.data, n,
+                check_integer("max_tokens", max_tokens, at_least=0, at_most=2**63 - 1),
+                address_of_output("out", out, np.float32, (n, self._dim)), self._dim,
+                address_of_output("counts", counts, np.int64, (n,)),
             )
         )  # fmt: skip
 
 
-def _address(array: npt.NDArray[Any], dtype: Any) -> int:
-    if array.dtype != dtype or not array.flags.c_contiguous:
-        raise ValueError(f"an array is {array.dtype}, expected {np.dtype(dtype)} and contiguous")
-    return array.ctypes.data
+def _check_sizes(vocabulary: Vocabulary, words: WordTable, ngrams: NgramTable, dim: int) -> None:
+    if words.rows.ndim != 2 or ngrams.widths.ndim != 1 or ngrams.widths.dtype.kind not in "iu":
+        raise ValueError(
+            f"words.rows have shape {words.rows.shape}, and ngrams.widths are {ngrams.widths.dtype} of shape "
+            f"{ngrams.widths.shape}, expected (V, D + A) and integers of shape (n,)"
+        )
+    if len(words.rows) < vocabulary.n_tokens:
+        raise ValueError(
+            f"words.rows has {len(words.rows)} rows, expected at least one for each of "
+            f"{vocabulary.n_tokens} tokens"
+        )
+    columns = words.rows.shape[1]
+    check_integer("the number of widths", len(ngrams.widths), at_least=0, at_most=_WIDEST)
+    for width in ngrams.widths.tolist():
+        check_integer("a width", width, at_least=1, at_most=_WIDEST)
+    check_integer("ngrams.filters", ngrams.filters, at_least=0, at_most=_LARGEST)
+    check_integer("words.dim", words.dim, at_least=0, at_most=min(columns, _LARGEST))
+    check_integer("the dimensions of the average", columns - words.dim, at_least=0, at_most=_LARGEST)
+    check_integer("ngrams.phi", ngrams.phi, at_least=0, at_most=max(ACTIVATIONS.values()))
+    check_integer("ngrams.pooling", ngrams.pooling, at_least=0, at_most=max(POOLINGS.values()))
+    steps = np.asarray(ngrams.steps)
+    if len(steps) and max(abs(int(steps.min())), abs(int(steps.max()))) > INT16_BIAS:
+        raise ValueError(f"ngrams.steps are up to {np.abs(steps).max()}, expected at most {INT16_BIAS}")
+    features = len(ngrams.widths) * ngrams.filters
+    if dim not in (columns, columns + features):
+        raise ValueError(f"dim is {dim}, expected {columns}, or {columns + features} with the features")
 
 
 def _model(words: WordTable, ngrams: NgramTable, dim: int) -> tuple[_Model, list[Any]]:
@@ -135,17 +174,16 @@ def _model(words: WordTable, ngrams: NgramTable, dim: int) -> tuple[_Model, list
             (n_features, words.dim) if ngrams.projection.size else (0, 0),
         ),
     ):
-        if array.shape != shape:
-            raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
+        check_shape(name, array, shape)
     if words.rows.dtype != ngrams.rows.dtype or words.rows.dtype not in (np.int8, np.float32):
         raise ValueError(
             f"rows are {words.rows.dtype} and {ngrams.rows.dtype}, expected both int8 or float32"
         )
     arrays = [
         *_side_by_side(words.rows, ngrams.rows),
-        *(np.ascontiguousarray(a, np.float32) for a in (words.scales, words.average_scales, words.weights)),
-        *(np.ascontiguousarray(a, np.float32) for a in (ngrams.scales, ngrams.biases, ngrams.projection)),
-        np.ascontiguousarray(ngrams.steps, np.int16), np.ascontiguousarray(ngrams.widths, np.int64),
+        *(readable(a, np.float32) for a in (words.scales, words.average_scales, words.weights)),
+        *(readable(a, np.float32) for a in (ngrams.scales, ngrams.biases, ngrams.projection)),
+        readable(ngrams.steps, np.int16), ngrams.widths.astype(np.int64),
     ]  # fmt: skip
     word_rows, ngram_rows, scales, average, weights, filter_scales, biases, projection, steps, widths = arrays
     model = _Model(

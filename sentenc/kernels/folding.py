@@ -6,10 +6,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sentenc.kernels.arguments import check_shape, checked_bytes, checked_offsets, readable
 from sentenc.kernels.library import NO_ERROR, TOO_SMALL, check, library
 
 # A page of the table is missing, or a text has a code point that may move among its neighbors.
 MISSING_PAGE, SPECIAL = 1, 2
+
+# Code points of a page, and pages of Unicode.
+_PAGE, _PAGES = 256, 0x1100
 
 
 class FoldPages(NamedTuple):
@@ -42,15 +46,23 @@ def fold(
     Returns:
         A status: 0, :data:`MISSING_PAGE` or :data:`SPECIAL`; the number of the missing page; the folded bytes;
         and the offsets of each text in them, (n + 1,) int64.
+
+    Raises:
+        MemoryError: There is too little memory.
+        TypeError: ``text`` is not ``bytes``.
+        ValueError: ``offsets`` fall, lie outside of the text or have another shape, or the table is damaged.
     """
-    table = _Table(
-        pages.page_of.ctypes.data, pages.starts.ctypes.data, pages.lengths.ctypes.data, pages.pool,
-        len(pages.lengths) // 256, len(pages.pool),
-    )  # fmt: skip
+    page_of, starts = readable(pages.page_of, np.int32), readable(pages.starts, np.int64)
+    lengths, pool = readable(pages.lengths, np.int8), checked_bytes("pool", pages.pool)
+    n_pages = len(lengths) // _PAGE
+    check_shape("page_of", page_of, (_PAGES,))
+    check_shape("starts", starts, (n_pages * _PAGE,))
+    check_shape("lengths", lengths, (n_pages * _PAGE,))
+    table = _Table(page_of.ctypes.data, starts.ctypes.data, lengths.ctypes.data, pool, n_pages, len(pool))
+    offsets = checked_offsets(offsets)
     ends = np.empty(len(offsets), np.int64)
-    offsets = np.ascontiguousarray(offsets, np.int64)
     needed = ctypes.c_int64(0)
-    room = 2 * len(text) + 64
+    room = 2 * len(checked_bytes("text", text)) + 64
     while True:
         out: Any = ctypes.create_string_buffer(room)
         status = library.sentenc_fold(

@@ -14,7 +14,7 @@ SIMD_LEVELS = ("baseline", "avx2", "avx512", "neon")
 _ERRORS: dict[int, tuple[type[Exception], str]] = {
     -1: (MemoryError, "the native library cannot allocate memory"),
     -2: (ValueError, "the native library was called with a missing array or a number out of range"),
-    -3: (ValueError, "offsets fall, or lie outside of the text"),
+    -3: (ValueError, "offsets fall, lie outside of the bytes, or a token is longer than 2**20 bytes"),
     -4: (ValueError, "an output array is too small"),
 }
 NO_ERROR, TOO_SMALL = 0, -4

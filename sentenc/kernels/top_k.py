@@ -1,6 +1,7 @@
 """Selects the k best of many scores block by block, with one heap per query. Deleted rows are left out.
 
 Equal scores are ranked by row, the older first, so that results do not depend on the block size.
+NaN is ranked below every number.
 """
 
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sentenc.kernels.arguments import address_of_output, check_shape, readable
 from sentenc.kernels.library import check, library
+from sentenc.validation import check_integer
 
 
 def add_block(
@@ -30,29 +33,30 @@ def add_block(
         counts: (q,) int64, the number of scores in each heap.
 
     Raises:
-        ValueError: An array has another shape or type.
+        ValueError: An array has another shape or type, a heap cannot be written, or ``first_row`` or a count is
+            out of range.
     """
+    if scores.ndim != 2 or best_scores.ndim != 2:
+        raise ValueError(
+            f"scores have shape {scores.shape} and best_scores {best_scores.shape}, expected (q, m) and (q, k)"
+        )
     queries, rows = scores.shape
     k = best_scores.shape[1]
-    expected: tuple[tuple[Any, Any, tuple[int, ...]], ...] = (
-        (scores, np.float32, (queries, rows)),
-        (deleted, np.bool_, (rows,)),
-        (best_scores, np.float32, (queries, k)),
-        (best_rows, np.int64, (queries, k)),
-        (counts, np.int64, (queries,)),
-    )
-    for array, dtype, shape in expected:
-        if array.dtype != dtype or array.shape != shape:
-            raise ValueError(
-                f"an array is {array.dtype} {array.shape}, expected {np.dtype(dtype)} {shape}, contiguous"
-            )
-    if not (best_scores.flags.c_contiguous and best_rows.flags.c_contiguous and counts.flags.c_contiguous):
-        raise ValueError("the heaps are not contiguous")
-    scores, deleted = np.ascontiguousarray(scores), np.ascontiguousarray(deleted)
+    for name, array, dtype, shape in (
+        ("scores", scores, np.float32, (queries, rows)),
+        ("deleted", deleted, np.bool_, (rows,)),
+    ):
+        check_shape(name, array, shape)
+        if array.dtype != dtype:
+            raise ValueError(f"{name} are {array.dtype}, expected {np.dtype(dtype)}")
+    first_row = check_integer("first_row", first_row, at_least=0, at_most=2**63 - 1 - rows)
+    scores, deleted = readable(scores, np.float32), readable(deleted, np.bool_)
     check(
         library.sentenc_select(
-            scores.ctypes.data, queries, rows, first_row, deleted.ctypes.data, best_scores.ctypes.data,
-            best_rows.ctypes.data, k, counts.ctypes.data,
+            scores.ctypes.data, queries, rows, first_row, deleted.ctypes.data,
+            address_of_output("best_scores", best_scores, np.float32, (queries, k)),
+            address_of_output("best_rows", best_rows, np.int64, (queries, k)), k,
+            address_of_output("counts", counts, np.int64, (queries,)),
         )
     )  # fmt: skip
 

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sentenc.kernels.arguments import check_shape, checked_bytes, checked_offsets, readable
 from sentenc.kernels.library import check, library
+from sentenc.validation import check_integer
 
 Ids = npt.NDArray[np.int32]
 Counts = npt.NDArray[np.int64]
@@ -24,6 +26,11 @@ class Vocabulary:
         max_chars: The number of characters above which a word is unknown.
         splits_words: Whether a word may be split into several tokens (WordPiece).
         unknown: The id of unknown words; -1 to leave them out.
+
+    Raises:
+        TypeError: ``pool`` is not ``bytes``, or a number is no integer.
+        ValueError: There is no token, a token has more than 2**20 bytes or lies outside of ``pool``, a number or
+            a class is out of range, an array has another shape, or ``lower`` changes the class of a byte.
     """
 
     def __init__(
@@ -37,16 +44,22 @@ class Vocabulary:
         splits_words: bool,
         unknown: int,
     ) -> None:
-        self._handle = ctypes.c_void_p()
-        if offsets.shape != (len(continues) + 1,):
-            raise ValueError(f"offsets has shape {offsets.shape}, expected ({len(continues) + 1},)")
-        offsets = np.ascontiguousarray(offsets, np.int64)
-        continues = np.ascontiguousarray(continues, np.bool_)
-        classes, lower = _table(classes), _table(lower)
+        checked_bytes("pool", pool)
+        offsets = checked_offsets(offsets)
+        n = self.n_tokens = len(offsets) - 1
+        check_shape("continues", continues, (n,))
+        check_integer("the number of tokens", n, at_most=2**31 - 1)
+        check_integer("max_chars", max_chars, at_least=0, at_most=2**63 - 1)
+        check_integer("unknown", unknown, at_least=-1, at_most=n - 1)
+        classes, lower = readable(classes, np.uint8), readable(lower, np.uint8)
+        _check_rules(classes, lower)
+        continues = readable(continues, np.bool_)
+        self._handle = _Handle()
         check(
             library.sentenc_vocabulary_new(
-                pool, len(pool), offsets.ctypes.data, len(continues), continues.ctypes.data, classes.ctypes.data,
-                lower.ctypes.data, max_chars, splits_words, unknown, ctypes.addressof(self._handle),
+                pool, len(pool), offsets.ctypes.data, n, continues.ctypes.data, classes.ctypes.data,
+                lower.ctypes.data, int(max_chars), bool(splits_words), int(unknown),
+                ctypes.addressof(self._handle),
             )
         )  # fmt: skip
 
@@ -66,11 +79,18 @@ class Vocabulary:
         Returns:
             The ids of all texts, one text after another; the end of each text in them, (n,); and the number
             of tokens of each text before the cut, (n,).
+
+        Raises:
+            MemoryError: There is too little memory.
+            TypeError: ``text`` is not ``bytes``, or ``max_tokens`` is no integer.
+            ValueError: ``offsets`` fall, lie outside of the text or have another shape, or ``max_tokens`` is
+                below 0.
         """
-        n = max(0, len(offsets) - 1)
-        ids = np.empty(len(text), np.int32)
+        offsets = checked_offsets(offsets)
+        max_tokens = check_integer("max_tokens", max_tokens, at_least=0, at_most=2**63 - 1)
+        n = len(offsets) - 1
+        ids = np.empty(len(checked_bytes("text", text)), np.int32)
         ends, counts = np.zeros(n, np.int64), np.zeros(n, np.int64)
-        offsets = np.ascontiguousarray(offsets, np.int64)
         check(
             library.sentenc_tokenize(
                 self._handle, text, len(text), offsets.ctypes.data, n, max_tokens, ids.ctypes.data, len(ids),
@@ -79,13 +99,29 @@ class Vocabulary:
         )  # fmt: skip
         return ids[: ends[-1] if n else 0], ends, counts
 
+
+class _Handle(ctypes.c_void_p):
+    # Owns the native structure. Shallow copies of a Vocabulary share the owner.
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a native vocabulary cannot be copied or pickled; create another one")
+
     def __del__(self, free: Any = library.sentenc_vocabulary_free) -> None:
         # The function is an argument, because globals may be gone when the interpreter ends.
-        free(self._handle)
+        free(self)
 
 
-def _table(values: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    table = np.ascontiguousarray(values, np.uint8)
-    if table.shape != (256,):
-        raise ValueError(f"a table of bytes has shape {table.shape}, expected (256,)")
-    return table
+def _check_rules(classes: npt.NDArray[np.uint8], lower: npt.NDArray[np.uint8]) -> None:
+    check_shape("classes", classes, (256,))
+    check_shape("lower", lower, (256,))
+    wrong = np.flatnonzero((classes > 3) | ((np.arange(256) >= 128) & (classes != 0)))
+    if len(wrong):
+        raise ValueError(
+            f"byte {wrong[0]} has class {classes[wrong[0]]}, expected 0 to 3, and 0 from byte 128 on"
+        )
+    changed = np.flatnonzero((classes != 3) & (classes[lower] != classes))
+    if len(changed):
+        byte = changed[0]
+        raise ValueError(
+            f"lower[{byte}] is {lower[byte]} of class {classes[lower[byte]]}, expected class {classes[byte]}"
+        )

@@ -8,11 +8,7 @@ import numpy.typing as npt
 
 from sentenc.encoders.cse.config import CSEConfig
 from sentenc.encoders.weights import Weights, dense_weight
-from sentenc.kernels.encode import ACTIVATIONS, POOLINGS, NgramTable, WordTable
-
-# The largest bias, in quantization steps, for sums in 16 bits: 32 windows, each of up to three taps of 127
-# and a bias, sum up to at most 32 * (381 + 511) = 28,544.
-INT16_BIAS = 511
+from sentenc.kernels.encode import ACTIVATIONS, INT16_BIAS, POOLINGS, NgramTable, WordTable
 
 # Rows that are quantized at a time, so that they stay in the cache.
 _ROWS_PER_BLOCK = 1024

@@ -7,7 +7,7 @@
 #include "internal.h"
 #include "simd.h"
 
-/* Sums of this many windows fit into 16 bits (see INT16_BIAS in sentenc.encoders.cse.tables). */
+/* Sums of this many windows fit into 16 bits (see INT16_BIAS in sentenc.kernels.encode). */
 #define WINDOWS_PER_FLUSH 32
 
 /* Adds scales * (max(sum of taps + steps, floor) summed over the windows) to out[:BLOCK * SHORTS]. The sums
