@@ -15,6 +15,7 @@ import numpy.typing as npt
 from sentenc.errors import IndexFormatError, MissingExtraError
 from sentenc.io.disk_full import naming_full_disk
 from sentenc.retrieval.exact_search import Scored, gather
+from sentenc.retrieval.lexical.bm25 import RowScores
 from sentenc.retrieval.quantization import FloatArray
 from sentenc.retrieval.segments import Segment
 
@@ -210,9 +211,15 @@ def hamming_candidates(
 
 
 def rescored(
-    queries: FloatArray, rows: npt.NDArray[np.int64], gather: Callable[[npt.NDArray[np.int64]], FloatArray]
+    queries: FloatArray,
+    rows: npt.NDArray[np.int64],
+    gather: Callable[[npt.NDArray[np.int64]], FloatArray],
+    added: Sequence[RowScores] | None = None,
 ) -> Scored:
-    """Returns the exact scores (q, m) of candidate rows (q, m), -inf where a row is -1, and the rows."""
+    """Returns the exact scores (q, m) of candidate rows (q, m), -inf where a row is -1, and the rows.
+
+    ``added`` are scores of each query that are added to the dot products.
+    """
     scores = np.full(rows.shape, -np.inf, np.float32)
     step = max(1, (1 << 16) // max(1, rows.shape[1]))
     for first in range(0, len(rows), step):
@@ -221,6 +228,8 @@ def rescored(
         vectors = gather(part[is_row])
         owner = np.nonzero(is_row)[0]
         scores[first : first + step][is_row] = np.einsum("ij,ij->i", queries[first + owner], vectors)
+    for own_scores, own_rows, own in zip(scores, rows, added or (), strict=added is not None):
+        own_scores += own.at(own_rows)
     return scores, rows
 
 

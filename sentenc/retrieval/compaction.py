@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ def optimized(snapshot: Snapshot, manifest: Manifest, folder: Path | None, targe
         snapshot = _compacted(snapshot)
     kind = search_kind(manifest.kind, manifest.store, snapshot.n_live)
     if kind in ("exact", "hamming") or snapshot.n_live < _MIN_ANN_ROWS:
-        return snapshot if snapshot.ann is None else Snapshot(snapshot.segments, snapshot.deleted)
+        return snapshot if snapshot.ann is None else replace(snapshot, ann=None)
     ann, n_rows = snapshot.ann, len(snapshot.deleted)
     if ann is None or ann.kind != kind or ann.rows < (1 - _MAX_CHANGED_SHARE) * n_rows:
         return _with_ann(snapshot, kind, manifest, folder, target_recall)
@@ -48,7 +49,7 @@ def _compacted(snapshot: Snapshot) -> Snapshot:
         if len(segment):
             segments.append(segment)
         deleted.append(is_deleted)
-    return Snapshot(tuple(segments), np.concatenate(deleted))
+    return replace(snapshot, segments=tuple(segments), deleted=np.concatenate(deleted), ann=None)
 
 
 def _with_ann(
@@ -59,7 +60,7 @@ def _with_ann(
     ann_folder.chmod(0o755)
     try:
         ann = build(kind, snapshot.segments, snapshot.deleted, ann_folder)
-        snapshot = Snapshot(snapshot.segments, snapshot.deleted, ann)
+        snapshot = replace(snapshot, ann=ann)
         choose_effort(ann, snapshot.recall_of(manifest.kind, manifest.store), target_recall)
     except BaseException:
         shutil.rmtree(ann_folder, ignore_errors=True)

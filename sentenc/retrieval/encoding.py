@@ -21,35 +21,58 @@ class Queries:
     """The q queries of a search.
 
     Attributes:
-        vectors: (q, d) float32, unit vectors if the metric is the cosine.
+        vectors: Their q vectors as the caller passed them, not yet checked; None if there are only texts.
         texts: Their q texts; None if the caller passed vectors.
         single: Whether the caller passed one query, and not a list of them.
     """
 
-    vectors: FloatArray
+    vectors: Any
     texts: list[str] | None
     single: bool
 
 
-def read_queries(queries: Any, encoder: Encoder | None, manifest: Manifest) -> Queries:
+def read_queries(queries: Any, vectors: npt.ArrayLike | None, encoder: Encoder | None, dim: int) -> Queries:
     """Returns the queries that a caller passed: a str, n str, a vector (dim,), or vectors (n, dim).
+
+    Vectors that the caller did not pass are computed later, by :func:`query_vectors`.
+
+    Args:
+        queries: The queries.
+        vectors: The vectors of texts, if the caller has them: (dim,) for one text, (n, dim) for n.
+        encoder: The index's encoder, or None.
+        dim: The number of dimensions of the stored vectors.
 
     Raises:
         TypeError: A query is neither text nor a vector.
+        ValueError: The queries are vectors, and ``vectors`` were passed as well, or their number is wrong.
+    """
+    if are_numbers(queries):
+        if vectors is not None:
+            raise ValueError("queries are vectors: pass texts together with vectors")
+        matrix = stored_part(np.asarray(queries), encoder, dim)
+        single = matrix.ndim == 1
+        return Queries(matrix[None] if single else matrix, None, single)
+    single = isinstance(queries, str)
+    texts = [queries] if single else as_text_list(queries)
+    if vectors is None:
+        return Queries(None, texts, single)
+    matrix = stored_part(np.asarray(vectors), encoder, dim)
+    matrix = matrix[None] if single and matrix.ndim == 1 else matrix
+    if len(matrix) != len(texts):
+        raise ValueError(f"{len(matrix)} vectors for {len(texts)} queries, expected one each")
+    return Queries(matrix, texts, single)
+
+
+def query_vectors(queries: Queries, encoder: Encoder | None, manifest: Manifest) -> FloatArray:
+    """Returns the vectors (q, d) of queries, encoding their texts if they have none.
+
+    Raises:
         ValueError: A vector is not finite or has another length, or texts have no encoder.
     """
-    texts: list[str] | None = None
-    if are_numbers(queries):
-        vectors = stored_part(np.asarray(queries), encoder, manifest.dim)
-        single = vectors.ndim == 1
-        vectors = vectors[None] if single else vectors
-    else:
-        single = isinstance(queries, str)
-        texts = [queries] if single else as_text_list(queries)
-        vectors = _encode(texts, encoder, manifest.dim)
-    return Queries(
-        check_vectors("queries", vectors, manifest.dim, _has_unit_vectors(manifest)), texts, single
-    )
+    vectors: Any = queries.vectors
+    if vectors is None:
+        vectors = _encode(queries.texts or [], encoder, manifest.dim)
+    return check_vectors("queries", vectors, manifest.dim, _has_unit_vectors(manifest))
 
 
 def item_vectors(

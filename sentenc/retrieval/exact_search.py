@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.kernels.top_k import add_block, empty_heaps
+from sentenc.retrieval.lexical.bm25 import RowScores
 from sentenc.retrieval.quantization import FloatArray
 from sentenc.retrieval.segments import Segment
 
@@ -20,7 +21,12 @@ _GATHERED_SHARE = 0.25
 
 
 def scan(
-    segments: Sequence[Segment], deleted: npt.NDArray[np.bool_], queries: FloatArray, k: int, first: int = 0
+    segments: Sequence[Segment],
+    deleted: npt.NDArray[np.bool_],
+    queries: FloatArray,
+    k: int,
+    first: int = 0,
+    added: Sequence[RowScores] | None = None,
 ) -> Scored:
     """Returns the k rows with the largest dot products, among those from ``first`` on.
 
@@ -30,12 +36,20 @@ def scan(
         queries: (q, d) float32.
         k: Maximum number of rows per query.
         first: First row to compare.
+        added: For each query, scores that are added to the dot products; None adds nothing.
 
     Returns:
         Scores (q, k) and rows (q, k), best first, ties by row; -inf and -1 if there are fewer than k.
     """
     parts = [
-        _scan(segments, deleted, queries[i : i + _QUERIES_PER_BLOCK], k, first)
+        _scan(
+            segments,
+            deleted,
+            queries[i : i + _QUERIES_PER_BLOCK],
+            k,
+            first,
+            None if added is None else added[i : i + _QUERIES_PER_BLOCK],
+        )
         for i in range(0, len(queries), _QUERIES_PER_BLOCK)
     ]
     if not parts:
@@ -45,7 +59,12 @@ def scan(
 
 
 def _scan(
-    segments: Sequence[Segment], deleted: npt.NDArray[np.bool_], queries: FloatArray, k: int, first: int
+    segments: Sequence[Segment],
+    deleted: npt.NDArray[np.bool_],
+    queries: FloatArray,
+    k: int,
+    first: int,
+    added: Sequence[RowScores] | None,
 ) -> Scored:
     scores, rows, counts = empty_heaps(len(queries), k)
     for segment, start, block in _blocks(segments, first, len(queries)):
@@ -62,7 +81,10 @@ def _scan(
             for low in range(0, len(kept), step):
                 places = kept[low : low + step]
                 products[:, places] = _products(queries, segment, block.start + places)
-        add_block(np.ascontiguousarray(products, np.float32), start, is_deleted, scores, rows, counts)
+        products = np.ascontiguousarray(products, np.float32)
+        for row, own in zip(products, added or (), strict=added is not None):
+            own.add_to(row, start)
+        add_block(products, start, is_deleted, scores, rows, counts)
     return best_first(scores, rows)
 
 

@@ -1,4 +1,4 @@
-"""The index: semantic search over texts or vectors, in memory or in a folder."""
+"""The index: hybrid search over texts or vectors, in memory or in a folder."""
 
 import os
 import threading
@@ -11,31 +11,34 @@ import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
 from sentenc.retrieval import persistence
-from sentenc.retrieval.ann import KINDS, search_kind
+from sentenc.retrieval.ann import KINDS
 from sentenc.retrieval.compaction import optimized
 from sentenc.retrieval.encoding import item_vectors, read_queries
 from sentenc.retrieval.filters import compile_filter
+from sentenc.retrieval.info import index_info
 from sentenc.retrieval.items import Id, Item, Payload, check_ids
+from sentenc.retrieval.lexical.analysis import Analyzer
 from sentenc.retrieval.manifest import MANIFEST, Manifest, WriteLock, check_hashes, read_manifest
 from sentenc.retrieval.quantization import STORES, FloatArray, plain
-from sentenc.retrieval.searching import describe_filter, search
+from sentenc.retrieval.searching import SearchOptions, describe_filter, search
 from sentenc.retrieval.segments import Segment
 from sentenc.retrieval.snapshot import Snapshot
 from sentenc.retrieval.validation import (
     check_choice,
     check_column,
-    check_positive,
     check_texts,
     load_encoder,
     matching_encoder,
     stored_dim,
 )
+from sentenc.retrieval.words import opened_analyzer, with_words, word_settings
 
 Metric = Literal["cosine", "dot"]
+Mode = Literal["hybrid", "vector", "lexical"]
 
 
 class Index:
-    """Nearest neighbors of texts or vectors, with ids and payloads.
+    """Searches texts by vectors and words, or vectors alone, with ids and payloads.
 
     >>> index = Index("cse-en")
     >>> index.add(["A man is playing a guitar.", "The stock market fell."])
@@ -43,7 +46,7 @@ class Index:
     >>> index.search("Someone plays an instrument.", k=1)[0].id
     0
 
-    Scores are exact with any kind of index, because the candidates of an ANN index are compared by their
+    Texts are found by their vectors and, with BM25, by their words. Scores are exact with any kind of index, because the candidates of an ANN index are compared by their
     stored vectors. Any number of threads may search, also while one of them writes.
 
     Args:
@@ -57,6 +60,9 @@ class Index:
             ``"ivf"`` beyond.
         store: Type of the vectors on disk: ``"float32"``, ``"float16"``, ``"int8"`` or ``"binary"``. The
             last two are calibrated on the vectors of the first :meth:`save`.
+        words: Whether texts are indexed by their words as well. Otherwise only their vectors are searched.
+        language: Code of ISO 639 of the texts, which chooses the stemmer; by default that of the encoder's
+            metadata. ``"und"`` for none.
 
     Raises:
         ValueError: An argument is out of range.
@@ -70,6 +76,8 @@ class Index:
         metric: Metric = "cosine",
         kind: str = "auto",
         store: str = "float32",
+        words: bool = True,
+        language: str | None = None,
     ) -> None:
         check_choice("metric", metric, ("cosine", "dot"))
         check_choice("kind", kind, KINDS)
@@ -79,6 +87,10 @@ class Index:
         self.encoder = encoder
         dim = stored_dim(encoder, dim)
         self._manifest = Manifest(dim=dim, metric=metric, kind=kind, store=store, encoder=described)
+        self._analyzer: Analyzer | None = None
+        if words:
+            self._manifest.words = word_settings(language, encoder)
+            self._analyzer = Analyzer(self._manifest.words["language"])
         self._snapshot = Snapshot()
         self._folder: Path | None = None
         self._lock = threading.RLock()
@@ -110,6 +122,7 @@ class Index:
         settings: dict[str, Any] = {"metric": manifest.metric, "kind": manifest.kind, "store": manifest.store}
         index = cls(dim=manifest.dim, **settings)
         index._manifest, index._snapshot, index._folder = manifest, snapshot, path
+        index._analyzer = opened_analyzer(path, manifest.words)
         index.encoder = None if encoder is False else matching_encoder(path, manifest, encoder, force)
         return index
 
@@ -178,7 +191,7 @@ class Index:
             n = len(matrix)
             names = None if ids is None else check_ids(ids, n)
             if names is not None:
-                self._check_new(names)
+                self._snapshot.check_new(names)
             self._append(matrix, names, items or [None] * n, check_column("payloads", payloads, n))
             first = self._manifest.next_id - n
             return names or list(range(first, first + n))
@@ -244,6 +257,22 @@ class Index:
                 if not was_locked and self._snapshot is before:
                     self.close()
 
+    def index_words(self, language: str | None = None) -> None:
+        """Indexes the texts by their words, for an index without them or with those of another language.
+
+        All stored texts are read, and the next :meth:`save` writes all items. Their postings are in memory until
+        then: some 400 bytes for a text of 100 words.
+
+        Args:
+            language: As for the class.
+        """
+        with self._lock:
+            settings = word_settings(language, self.encoder)
+            analyzer = Analyzer(settings["language"])
+            self._begin_write()
+            self._snapshot = with_words(self._snapshot, analyzer)
+            self._manifest.words, self._analyzer = settings, analyzer
+
     def save(self, folder: str | os.PathLike[str] | None = None) -> None:
         """Writes the index atomically: all changes, or none.
 
@@ -275,14 +304,28 @@ class Index:
                 self._write_lock.release()
                 self._write_lock = None
 
-    def search(self, queries: Any, k: int = 10, *, where: Mapping[str, Any] | None = None) -> Any:
-        """Returns the nearest items, or the nearest of those whose payloads meet a filter.
+    def search(
+        self,
+        queries: Any,
+        k: int = 10,
+        *,
+        mode: Mode | None = None,
+        alpha: float | None = None,
+        vectors: npt.ArrayLike | None = None,
+        where: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Returns the best items, or the best of those whose payloads meet a filter.
 
         >>> index.search("wine", k=3, where={"country": "France", "year": {"gte": 2000}})
 
         Args:
             queries: A str or a vector (dim,); or n str, or an array (n, dim).
             k: Maximum number of items per query.
+            mode: ``"hybrid"`` ranks by the weighted sum of the z-scores of vectors and words, ``"vector"`` by the
+                vectors alone, ``"lexical"`` by BM25 alone. By default hybrid for texts if the index has texts,
+                lexical for them if it has no encoder, and vector otherwise.
+            alpha: Weight of the vectors in hybrid search, 0 to 1; by default that of the model.
+            vectors: The vectors of texts (n, dim), if they have been computed already.
             where: A filter on payloads; :mod:`sentenc.retrieval.filters` describes its fields and operators.
                 If k items match, k are returned. The first filter on a field reads all payloads once.
 
@@ -291,15 +334,15 @@ class Index:
             ranked by age, the older item first.
 
         Raises:
-            ValueError: A vector is not finite or has another length, k is below 1, texts have no encoder, or
-                the filter has an unknown operator.
+            ValueError: A vector is not finite or has another length, k is below 1, alpha is out of range, the
+                mode needs texts or words that are missing, texts have no encoder, or the filter has an unknown
+                operator.
             TypeError: A query is neither text nor a vector, or a part of the filter has the wrong type.
         """
-        k = check_positive("k", k)
-        condition = None if where is None else compile_filter(where)
-        read = read_queries(queries, self.encoder, self._manifest)
+        options = SearchOptions(k, mode, alpha, None if where is None else compile_filter(where))
+        read = read_queries(queries, vectors, self.encoder, self.dim)
         # One snapshot for all steps of the search: another thread may write between them.
-        hits = search(self._snapshot, self._manifest, read, k, condition)
+        hits = search(self._snapshot, self._manifest, read, options, self.encoder, self._analyzer)
         return hits[0] if read.single else hits
 
     def describe_filter(self, where: Mapping[str, Any]) -> dict[str, Any]:
@@ -318,37 +361,13 @@ class Index:
 
     def info(self) -> dict[str, Any]:
         """Returns the number of items, the settings, the ANN index with its recall, and the size on disk."""
-        snapshot, manifest = self._snapshot, self._manifest
-        return {
-            "items": snapshot.n_live,
-            "deleted": int(snapshot.deleted.sum()),
-            "dim": manifest.dim,
-            "metric": manifest.metric,
-            "kind": manifest.kind,
-            "store": manifest.store,
-            "encoder": (manifest.encoder or {}).get("model"),
-            "fingerprint": (manifest.encoder or {}).get("fingerprint"),
-            "searched by": snapshot.searched_by(manifest.kind, manifest.store),
-            "to be searched by": search_kind(manifest.kind, manifest.store, snapshot.n_live),
-            "structure": None if snapshot.ann is None else snapshot.ann.describe(),
-            "segments": len(snapshot.segments),
-            "bytes": sum(entry["bytes"] for entry in manifest.files.values()),
-            "folder": None if self._folder is None else str(self._folder),
-        }
+        return index_info(self._snapshot, self._manifest, self._folder)
 
     def verify(self) -> None:
         """Checks the size and SHA-256 of every file; raises IndexFormatError if a file has changed."""
         if self._folder is None:
             raise ValueError("the index has no folder yet: save it first")
         check_hashes(self._folder, read_manifest(self._folder))
-
-    def _check_new(self, names: list[Id]) -> None:
-        known = np.flatnonzero(self._snapshot.find(names) >= 0)
-        if len(known):
-            i = known[0]
-            raise ValueError(
-                f"ids[{i}] is {names[i]!r}, which the index already contains: update() replaces it"
-            )
 
     def _append(
         self,
@@ -362,7 +381,8 @@ class Index:
             return
         first = self._manifest.next_id
         names = list(range(first, first + len(vectors))) if ids is None else ids
-        segment = Segment.create(vectors, self._plain, names, texts, payloads, first if ids is None else None)
+        first_id = first if ids is None else None
+        segment = Segment.create(vectors, self._plain, names, texts, payloads, first_id, self._analyzer)
         self._begin_write()
         snapshot = self._snapshot if replaced is None else self._snapshot.without(replaced)
         self._snapshot = snapshot.with_segment(segment)

@@ -42,20 +42,36 @@ class Hit:
     """A result of a search: an item and its score with the query.
 
     Attributes:
-        score: Cosine or dot product of the stored vector and the query; higher is nearer.
+        score: Higher is better. The cosine or dot product of the stored vector and the query if the search used
+            the vectors alone, BM25 if it used the words alone, and a weighted sum of the z-scores of both if it
+            was hybrid.
         id: The item's id.
         text: The item's text, or None.
         payload: The item's payload, or None.
+        semantic: The part of the score that comes from the vectors; None if the search did not use them.
+        lexical: The part of the score that comes from the words; None if the search did not use them.
+        words: The words of the text that match words of the query.
     """
 
     score: float
     id: Id
     text: str | None
     payload: Payload
+    semantic: float | None = None
+    lexical: float | None = None
+    words: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the attributes as a dict of JSON values."""
-        return {"score": self.score, "id": self.id, "text": self.text, "payload": self.payload}
+        return {
+            "score": self.score,
+            "id": self.id,
+            "text": self.text,
+            "payload": self.payload,
+            "semantic": self.semantic,
+            "lexical": self.lexical,
+            "words": list(self.words),
+        }
 
 
 def pack_items(

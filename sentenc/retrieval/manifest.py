@@ -23,16 +23,18 @@ from sentenc.errors import IndexFormatError, IndexLockedError
 from sentenc.io.atomic import replacing_file, sync_file, sync_folder
 from sentenc.io.disk_full import naming_full_disk, save_array
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST, LOCK = "index.json", "lock"
 # All files and folders of an index, including those that a killed writer leaves.
 _INDEX_FILES = re.compile(
-    r"index\.json|lock|(segment|structure|calibration|deleted)-.*|\.index\.json\..*\.tmp"
+    r"index\.json|lock|(segment|structure|calibration|deleted|moments)-.*|\.index\.json\..*\.tmp"
 )
 _KEYS = {
     "format_version", "sentenc_version", "generation", "dim", "metric", "kind", "store", "encoder", "next_id",
-    "segments", "deleted", "calibration", "structure", "files", "notes",
+    "segments", "deleted", "calibration", "structure", "files", "notes", "words", "moments",
 }  # fmt: skip
+# Version 1, of the releases without lexical search, is read as an index of vectors alone.
+_KEYS_ADDED = {1: {"words", "moments"}, FORMAT_VERSION: set()}
 
 
 @dataclass
@@ -53,6 +55,9 @@ class Manifest:
         structure: Description of the ANN index, with the ``name`` of its folder, or None.
         files: ``{path: {"bytes", "sha256"}}`` of every other file.
         notes: JSON values of the index's owner.
+        words: ``{"language", "stemmer", "alpha"}``: the language and version of the stemmer of the texts,
+            and the weight of the vectors in hybrid search; None if texts are not searched by words.
+        moments: Name of the file of the moments of the vectors; None if texts are not searched by words.
     """
 
     dim: int
@@ -68,6 +73,8 @@ class Manifest:
     structure: dict[str, Any] | None = None
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
+    words: dict[str, Any] | None = None
+    moments: str | None = None
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -86,10 +93,11 @@ def read_manifest(folder: Path) -> Manifest:
     except ValueError as error:
         raise IndexFormatError(f"{path} is not JSON: {error}") from error
     version = content.get("format_version") if isinstance(content, dict) else None
-    if version != FORMAT_VERSION:
-        raise IndexFormatError(f"{path} has format_version {version}, expected {FORMAT_VERSION}")
-    if set(content) != _KEYS:
-        missing, unexpected = sorted(_KEYS - set(content)), sorted(set(content) - _KEYS)
+    if version not in _KEYS_ADDED:
+        raise IndexFormatError(f"{path} has format_version {version}, expected at most {FORMAT_VERSION}")
+    keys = _KEYS - _KEYS_ADDED[version]
+    if set(content) != keys:
+        missing, unexpected = sorted(keys - set(content)), sorted(set(content) - keys)
         raise IndexFormatError(f"{path} has missing keys {missing} and unexpected keys {unexpected}")
     del content["format_version"], content["sentenc_version"]
     return Manifest(**content)

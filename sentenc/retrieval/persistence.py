@@ -4,12 +4,14 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sentenc.errors import IndexFormatError
 from sentenc.io.atomic import replacing_folder, sync_folder
 from sentenc.retrieval.ann import AnnIndex
+from sentenc.retrieval.lexical.postings import file_of
 from sentenc.retrieval.manifest import (
     MANIFEST,
     Manifest,
@@ -23,7 +25,8 @@ from sentenc.retrieval.manifest import (
     write_array,
     write_manifest,
 )
-from sentenc.retrieval.quantization import Quantizer, fit_quantizer, load_quantizer, plain
+from sentenc.retrieval.moments import Moments
+from sentenc.retrieval.quantization import FloatArray, Quantizer, fit_quantizer, load_quantizer, plain
 from sentenc.retrieval.segments import Segment, merged
 from sentenc.retrieval.snapshot import Snapshot
 
@@ -86,7 +89,10 @@ def _open(folder: Path, manifest: Manifest) -> Snapshot:
     calibration = None if manifest.calibration is None else np.load(folder / manifest.calibration)
     quantizer = load_quantizer(manifest.store, manifest.dim, calibration)
     segments = tuple(
-        Segment.read(folder / entry["name"], quantizer, entry["first_id"]) for entry in manifest.segments
+        Segment.read(
+            folder / name, quantizer, entry["first_id"], f"{name}/{file_of('terms')}" in manifest.files
+        )
+        for name, entry in ((entry["name"], entry) for entry in manifest.segments)
     )
     total = sum(map(len, segments))
     deleted = np.zeros(total, np.bool_)
@@ -95,7 +101,8 @@ def _open(folder: Path, manifest: Manifest) -> Snapshot:
     ann = None
     if manifest.structure is not None:
         ann = AnnIndex.read(folder / manifest.structure["name"], manifest.structure)
-    return Snapshot(segments, deleted, ann)
+    moments = None if manifest.moments is None else Moments(np.load(folder / manifest.moments))
+    return Snapshot(segments, deleted, ann, moments)
 
 
 def commit(folder: Path, manifest: Manifest, snapshot: Snapshot) -> tuple[Manifest, Snapshot]:
@@ -115,7 +122,7 @@ def commit(folder: Path, manifest: Manifest, snapshot: Snapshot) -> tuple[Manife
             # A commit that failed or was killed may have left a folder with this name.
             shutil.rmtree(folder / name, ignore_errors=True)
             in_memory.write(folder / name)
-            segment = Segment.read(folder / name, quantizer, in_memory.first_id)
+            segment = Segment.read(folder / name, quantizer, in_memory.first_id, in_memory.words is not None)
         segments.append(segment)
         new.segments.append({"name": segment.name, "rows": len(segment), "first_id": segment.first_id})
         _list_files(folder, manifest, new, str(segment.name))
@@ -128,10 +135,11 @@ def commit(folder: Path, manifest: Manifest, snapshot: Snapshot) -> tuple[Manife
     if new.calibration is not None:
         _list_files(folder, manifest, new, new.calibration)
     ann = _write_ann(folder, manifest, new, snapshot.ann)
+    moments = _write_moments(folder, new, snapshot, quantizer)
     sync_folder(folder)
     write_manifest(folder, new)
     remove_unnamed(folder, new)
-    return new, Snapshot(tuple(segments), snapshot.deleted, ann)
+    return new, Snapshot(tuple(segments), snapshot.deleted, ann, moments)
 
 
 def _groups(segments: Sequence[Segment], quantizer: Quantizer) -> list[list[Segment]]:
@@ -209,6 +217,31 @@ def _write_ann(folder: Path, old: Manifest, new: Manifest, ann: AnnIndex | None)
     new.structure = {"name": ann.folder.name, **ann.describe()}
     _list_files(folder, old, new, ann.folder.name)
     return ann
+
+
+def _write_moments(folder: Path, new: Manifest, snapshot: Snapshot, quantizer: Quantizer) -> Moments | None:
+    new.moments = None
+    moments = snapshot.moments
+    if moments is None:
+        return None
+    for segment, start in zip(snapshot.segments, snapshot.starts.tolist(), strict=True):
+        if segment.quantizer.same_as(quantizer):
+            continue
+        # The moments are those of the stored vectors, which other codes change.
+        live = np.flatnonzero(~snapshot.deleted[start : start + len(segment)])
+
+        def before(block: slice, segment: Segment = segment, live: Any = live) -> FloatArray:
+            return segment.vectors(live[block])
+
+        def after(block: slice, before: Any = before) -> FloatArray:
+            return quantizer.inverse_transform(quantizer.transform(before(block)))
+
+        moments = moments.minus(Moments.of(before, len(live), new.dim))
+        moments = moments.plus(Moments.of(after, len(live), new.dim))
+    new.moments = f"moments-{new.generation:06d}.npy"
+    write_array(folder / new.moments, moments.sums)
+    new.files |= describe_files(folder, new.moments)
+    return moments
 
 
 def _list_files(folder: Path, old: Manifest, new: Manifest, name: str) -> None:

@@ -2,7 +2,7 @@
 
 A segment never changes. It is in memory, or memory-mapped from a folder with the files ``vectors.npy``,
 ``items.jsonl`` and ``offsets.npy``. If its ids are not consecutive, the folder also contains ``hashes.npy``
-and ``order.npy``.
+and ``order.npy``. If texts are searched by words, it contains the files ``words-*.npy``.
 """
 
 import mmap
@@ -19,6 +19,8 @@ from sentenc.io.atomic import sync_file, sync_folder
 from sentenc.io.disk_full import naming_full_disk
 from sentenc.retrieval.columns import Column, ColumnCache
 from sentenc.retrieval.items import Id, Item, Payload, hash_ids, pack_items, unpack_item
+from sentenc.retrieval.lexical.analysis import Analyzer
+from sentenc.retrieval.lexical.postings import Postings, merged_postings
 from sentenc.retrieval.manifest import write_array
 from sentenc.retrieval.quantization import FloatArray, Quantizer
 
@@ -39,6 +41,7 @@ class Segment:
         hashes: (n,) hashes of the ids, rising; empty unless ``first_id`` is None.
         order: (n,) the row of each hash.
         name: Name of its folder; None if it is only in memory.
+        words: Postings of the texts; None if there are no texts, or if they are not searched by words.
         cache: Columns of payload values that were read.
     """
 
@@ -50,6 +53,7 @@ class Segment:
     hashes: npt.NDArray[np.uint64]
     order: npt.NDArray[np.int64]
     name: str | None = None
+    words: Postings | None = None
     cache: ColumnCache = field(default_factory=ColumnCache)
 
     def __len__(self) -> int:
@@ -64,11 +68,15 @@ class Segment:
         texts: Sequence[str | None],
         payloads: Sequence[Payload],
         first_id: int | None,
+        analyzer: Analyzer | None = None,
     ) -> "Segment":
-        """Creates a segment in memory from n new rows."""
+        """Creates a segment in memory from n new rows, with postings if there are an analyzer and a text."""
         data, offsets = pack_items(ids, texts, payloads)
         hashes, order = _look_up_table(hash_ids(ids) if first_id is None else None)
-        return cls(quantizer.transform(vectors), quantizer, data, offsets, first_id, hashes, order)
+        has_text = any(text is not None for text in texts)
+        words = Postings.of(texts, analyzer) if analyzer is not None and has_text else None
+        codes = quantizer.transform(vectors)
+        return cls(codes, quantizer, data, offsets, first_id, hashes, order, words=words)
 
     def item(self, row: int) -> Item:
         """Returns the item of a row."""
@@ -109,7 +117,15 @@ class Segment:
         data = b"".join(bytes(self.data[a:b]) for a, b in zip(starts, ends, strict=True))
         offsets = np.concatenate([[0], np.cumsum(ends - starts)]).astype(np.int64)
         hashes, order = _look_up_table(_row_hashes(self)[rows])
-        return Segment(np.array(self.codes[rows]), self.quantizer, data, offsets, None, hashes, order)
+        words = None if self.words is None else self.words.only(rows)
+        codes = np.array(self.codes[rows])
+        return Segment(codes, self.quantizer, data, offsets, None, hashes, order, words=words)
+
+    def with_words(self, analyzer: Analyzer) -> "Segment":
+        """Returns the segment with the postings of its texts; it is not saved."""
+        texts = [self.item(row).text for row in range(len(self))]
+        has_text = any(text is not None for text in texts)
+        return replace(self, words=Postings.of(texts, analyzer) if has_text else None, name=None)
 
     def write(self, folder: Path) -> None:
         """Writes the folder of the segment durably; the caller syncs the parent folder."""
@@ -122,10 +138,14 @@ class Segment:
         with naming_full_disk(folder / ITEMS):
             (folder / ITEMS).write_bytes(self.data)
         sync_file(folder / ITEMS)
+        if self.words is not None:
+            self.words.write(folder)
         sync_folder(folder)
 
     @classmethod
-    def read(cls, folder: Path, quantizer: Quantizer, first_id: int | None) -> "Segment":
+    def read(
+        cls, folder: Path, quantizer: Quantizer, first_id: int | None, has_words: bool = False
+    ) -> "Segment":
         """Reads the segment in a folder, memory-mapped."""
         codes = np.load(folder / VECTORS, mmap_mode="r")
         offsets = np.load(folder / OFFSETS, mmap_mode="r")
@@ -135,7 +155,8 @@ class Segment:
             order = np.load(folder / ORDER, mmap_mode="r")
         with open(folder / ITEMS, "rb") as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return cls(codes, quantizer, data, offsets, first_id, hashes, order, folder.name)
+        words = Postings.read(folder) if has_words else None
+        return cls(codes, quantizer, data, offsets, first_id, hashes, order, folder.name, words)
 
 
 def merged(segments: Sequence[Segment]) -> Segment:
@@ -155,7 +176,11 @@ def merged(segments: Sequence[Segment]) -> Segment:
     )
     codes = np.concatenate([segment.codes for segment in segments])
     data = b"".join(bytes(segment.data) for segment in segments)
-    return Segment(codes, segments[0].quantizer, data, np.concatenate(offsets), first_id, hashes, order)
+    words = None
+    if any(segment.words is not None for segment in segments):
+        words = merged_postings([segment.words or Postings.empty(len(segment)) for segment in segments])
+    quantizer = segments[0].quantizer
+    return Segment(codes, quantizer, data, np.concatenate(offsets), first_id, hashes, order, words=words)
 
 
 def _row_hashes(segment: Segment) -> npt.NDArray[np.uint64]:

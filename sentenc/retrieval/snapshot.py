@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +11,18 @@ import numpy.typing as npt
 from sentenc.retrieval.ann import AnnIndex, hamming_candidates, rescored, search_kind
 from sentenc.retrieval.exact_search import Scored, best_first, gather, scan
 from sentenc.retrieval.filters import Condition
-from sentenc.retrieval.items import Hit, Id, Item, hash_ids
+from sentenc.retrieval.items import Id, Item, hash_ids
+from sentenc.retrieval.lexical.bm25 import Bm25, RowScores
+from sentenc.retrieval.lexical.postings import Postings
+from sentenc.retrieval.moments import Moments
 from sentenc.retrieval.quantization import FloatArray
 from sentenc.retrieval.segments import Segment, merged
 
 # A filter that allows at most this many rows, or one live row in this many, makes an ANN index slow and
 # inaccurate. The allowed rows are then compared one by one.
 _SCANNED_ROWS, _SCANNED_PART = 4096, 32
+# The least number of candidates of the vectors, and of the words, if both are searched without comparing every row.
+_FUSED_CANDIDATES = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +35,13 @@ class Snapshot:
         segments: Segments, none of them empty.
         deleted: Whether each row is deleted, (n,) bool.
         ann: The ANN index; None if every row is compared.
+        moments: The moments of the vectors that are not deleted; None if no text is searched by words.
     """
 
     segments: tuple[Segment, ...] = ()
     deleted: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     ann: AnnIndex | None = None
+    moments: Moments | None = None
 
     @cached_property
     def starts(self) -> npt.NDArray[np.int64]:
@@ -47,11 +53,30 @@ class Snapshot:
         """Number of rows that are not deleted."""
         return len(self.deleted) - int(self.deleted.sum())
 
+    @cached_property
+    def bm25(self) -> Bm25:
+        """BM25 of the rows."""
+        parts = [segment.words or Postings.empty(len(segment)) for segment in self.segments]
+        return Bm25(parts, self.deleted)
+
+    @cached_property
+    def measured_moments(self) -> Moments:
+        """The moments of the vectors that are not deleted, computed now if they are not stored."""
+        if self.moments is not None:
+            return self.moments
+        live = np.flatnonzero(~self.deleted)
+        dim = self.segments[0].quantizer.dim if self.segments else 0
+        return Moments.of(lambda block: self.vectors(live[block]), len(live), dim)
+
     def allowed(self, condition: Condition) -> npt.NDArray[np.bool_]:
         """Returns whether each row (n,) meets the condition of a filter, deleted rows included."""
         paths = list(dict.fromkeys(condition.paths()))
         masks = [condition.mask(segment.columns(paths), len(segment)) for segment in self.segments]
         return np.concatenate([np.zeros(0, np.bool_), *masks])
+
+    def left_out(self, allowed: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_]:
+        """Returns whether each row (n,) is deleted, or is not allowed to be a result."""
+        return self.deleted if allowed is None else self.deleted | ~allowed
 
     def search(
         self,
@@ -61,6 +86,7 @@ class Snapshot:
         store: str,
         effort: int | None = None,
         allowed: npt.NDArray[np.bool_] | None = None,
+        added: Sequence[RowScores] | None = None,
     ) -> Scored:
         """Returns the scores and rows of the k best live rows.
 
@@ -71,36 +97,44 @@ class Snapshot:
             store: The index's store.
             effort: Effort of the ANN index; by default its own.
             allowed: Whether each row may be a result, (n,) bool; None if all may.
+            added: For each query, scores that are added to the dot products; None adds nothing.
 
         Returns:
             Scores and rows (q, k), best first; k is at most the number of live rows that are allowed, and there
             are always as many rows.
         """
-        left_out = self.deleted if allowed is None else self.deleted | ~allowed
+        left_out = self.left_out(allowed)
         n_left = self.n_live if allowed is None else len(left_out) - int(left_out.sum())
         k = min(k, n_left)
         if k == 0 or len(queries) == 0:
             return np.zeros((len(queries), k), np.float32), np.zeros((len(queries), k), np.int64)
+        depth = k if added is None else min(max(k, _FUSED_CANDIDATES), n_left)
         if self._by_bits(kind, store):
-            candidates = hamming_candidates(self.segments, left_out, queries, k)
+            candidates = hamming_candidates(self.segments, left_out, queries, depth)
         elif self.ann is not None and (allowed is None or n_left > self._most_scanned):
             live = self._live_bits if allowed is None else _bits(~left_out[: self.ann.rows])
             # As many of the allowed rows are visited as without a filter.
             effort = math.ceil((effort or self.ann.effort) * self.n_live / n_left)
-            candidates = self.ann.candidates(queries, k, live, effort)
+            candidates = self.ann.candidates(queries, depth, live, effort)
         else:
-            return scan(self.segments, left_out, queries, k)
-        scores, rows = rescored(queries, candidates, self.vectors)
+            return scan(self.segments, left_out, queries, k, added=added)
+        if added is not None:
+            # Rows that the ANN index does not cover are compared below.
+            n_covered = len(left_out) if self.ann is None else self.ann.rows
+            best = [own.best(depth, left_out).rows for own in added]
+            candidates = _united(candidates, [rows[rows < n_covered] for rows in best])
+        scores, rows = rescored(queries, candidates, self.vectors, added)
         if self.ann is not None and self.ann.rows < len(left_out):
-            newer = scan(self.segments, left_out, queries, k, self.ann.rows)
+            newer = scan(self.segments, left_out, queries, k, self.ann.rows, added)
             scores, rows = np.concatenate([scores, newer[0]], 1), np.concatenate([rows, newer[1]], 1)
         # If fewer than k candidates of a query are live, all rows are compared.
         short = (rows >= 0).sum(axis=1) < k
         if short.all():
-            return scan(self.segments, left_out, queries, k)
+            return scan(self.segments, left_out, queries, k, added=added)
         scores, rows = best_first(scores, rows, k)
         if short.any():
-            scores[short], rows[short] = scan(self.segments, left_out, queries[short], k)
+            own = None if added is None else [added[i] for i in np.flatnonzero(short).tolist()]
+            scores[short], rows[short] = scan(self.segments, left_out, queries[short], k, added=own)
         return scores, rows
 
     def searched_by(self, kind: str, store: str) -> str:
@@ -138,6 +172,15 @@ class Snapshot:
             raise KeyError(f"no item has the id {ids[int((rows < 0).argmax())]!r}")
         return rows
 
+    def check_new(self, ids: Sequence[Id]) -> None:
+        """Raises ValueError, with its position, if an id belongs to a live row."""
+        known = np.flatnonzero(self.find(ids) >= 0)
+        if len(known):
+            i = known[0]
+            raise ValueError(
+                f"ids[{i}] is {ids[i]!r}, which the index already contains: update() replaces it"
+            )
+
     def with_segment(self, segment: Segment) -> "Snapshot":
         """Returns a snapshot with the rows of a segment at the end.
 
@@ -153,21 +196,23 @@ class Snapshot:
         ):
             segments[-2:] = [merged(segments[-2:])]
         deleted = np.concatenate([self.deleted, np.zeros(len(segment), np.bool_)])
-        return replace(self, segments=tuple(segments), deleted=deleted)
+        moments = self.moments
+        if moments is None and segment.words is not None:
+            moments = self.measured_moments if self.segments else Moments.empty(segment.quantizer.dim)
+        if moments is not None:
+            moments = moments.plus(Moments.of(segment.vectors, len(segment), segment.quantizer.dim))
+        return replace(self, segments=tuple(segments), deleted=deleted, moments=moments)
 
     def without(self, rows: npt.NDArray[np.int64]) -> "Snapshot":
         """Returns a snapshot in which these rows are deleted as well."""
         deleted = self.deleted.copy()
+        moments = self.moments
+        if moments is not None:
+            new = rows[~deleted[rows]]
+            own = Moments.of(lambda block: self.vectors(new[block]), len(new), self.segments[0].quantizer.dim)
+            moments = moments.minus(own)
         deleted[rows] = True
-        return replace(self, deleted=deleted)
-
-    def hits(self, scores: FloatArray, rows: npt.NDArray[np.int64]) -> list[list[Hit]]:
-        """Returns the hits of each query, from the scores and rows (q, k) of :meth:`search`."""
-        is_hit = rows >= 0
-        pairs = zip(scores[is_hit].tolist(), self.items(rows[is_hit]), strict=True)
-        hits = [Hit(score, item.id, item.text, item.payload) for score, item in pairs]
-        ends = np.cumsum(is_hit.sum(axis=1)).tolist()
-        return [hits[start:end] for start, end in pairwise([0, *ends])]
+        return replace(self, deleted=deleted, moments=moments)
 
     def recall_of(
         self, kind: str, store: str, sample: int = 200, seed: int = 1
@@ -220,3 +265,14 @@ class Snapshot:
 
 def _bits(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
     return np.packbits(mask, bitorder="little")
+
+
+def _united(
+    candidates: npt.NDArray[np.int64], others: Sequence[npt.NDArray[np.int64]]
+) -> npt.NDArray[np.int64]:
+    """Returns the candidates (q, m) of each query together with others, each row once, filled up with -1."""
+    sets = [np.union1d(own[own >= 0], more) for own, more in zip(candidates, others, strict=True)]
+    united = np.full((len(sets), max(map(len, sets))), -1, np.int64)
+    for row, own in zip(united, sets, strict=True):
+        row[: len(own)] = own
+    return united

@@ -29,6 +29,14 @@ def check_positive(name: str, value: Any) -> int:
     return int(value)
 
 
+def check_share(name: str, value: Any) -> float:
+    """Returns ``value`` as float; raises ValueError unless it is a number from 0 to 1."""
+    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not is_number or not 0 <= value <= 1:
+        raise ValueError(f"{name} is {value!r}, expected a number from 0 to 1")
+    return float(value)
+
+
 def check_texts(texts: Any) -> list[str] | None:
     """Returns the texts as a list; raises TypeError for a single str, whose items would be letters."""
     if isinstance(texts, str):

@@ -48,10 +48,11 @@ def encoder():
 def test_texts_are_searched_by_their_cosines(encoder):
     index = Index(encoder)
     assert index.add(TEXTS, payloads=[{"n": i} for i in range(6)]) == [0, 1, 2, 3, 4, 5]
-    hits = index.search("dog", k=2)
-    assert hits[0] == Hit(pytest.approx(1.0, abs=1e-6), 2, "dog", {"n": 2})
+    hits = index.search("dog", k=2, mode="vector")
+    one = pytest.approx(1.0, abs=1e-6)
+    assert hits[0] == Hit(one, 2, "dog", {"n": 2}, semantic=one)
     vectors = unit(encoder.encode(TEXTS))
-    answers = index.search(TEXTS, k=6)
+    answers = index.search(TEXTS, k=6, mode="vector")
     for row, answer in enumerate(answers):
         assert [hit.id for hit in answer] == exact_ranking(vectors, vectors[row : row + 1], 6)[0].tolist()
         np.testing.assert_allclose(
@@ -76,7 +77,7 @@ def test_a_text_without_a_word_scores_zero(encoder):
     index = Index(encoder)
     index.add(["", "dog"])
     assert [hit.score for hit in index.search("", k=2)] == [0.0, 0.0]
-    assert {hit.id: hit.score for hit in index.search("dog", k=2)}[0] == 0.0
+    assert {hit.id: hit.score for hit in index.search("dog", k=2, mode="vector")}[0] == 0.0
 
 
 def test_dot_is_not_cosine():
@@ -196,9 +197,10 @@ def test_update_replaces_only_the_arguments_passed(encoder):
     index.add(["dog", "cat"], ids=["a", "b"], payloads=[{"n": 1}, {"n": 2}])
     index.update(["a"], payloads=[{"n": 9}])
     assert index.get(["a"])[0].to_dict() == {"id": "a", "text": "dog", "payload": {"n": 9}}
-    assert index.search("dog", 1)[0].score == pytest.approx(1)
+    assert index.search("dog", 1, mode="vector")[0].score == pytest.approx(1)
     index.update(["b"], ["hello world"])
-    assert index.search("hello world", 1)[0] == Hit(pytest.approx(1), "b", "hello world", {"n": 2})
+    best = index.search("hello world", 1, mode="vector")[0]
+    assert best == Hit(pytest.approx(1), "b", "hello world", {"n": 2}, semantic=pytest.approx(1))
     assert len(index) == 2
     with pytest.raises(KeyError, match="'c'"):
         index.update(["a", "c"], ["x", "y"])

@@ -37,30 +37,31 @@ def as_dicts(hits):
 
 
 def assert_same_hits(results, expected):
-    scores = [hit.pop("score") for hit in results], [hit.pop("score") for hit in expected]
-    np.testing.assert_allclose(*scores, atol=1e-6)
+    for part in ("semantic", "score"):
+        scores = [hit.pop(part) for hit in results], [hit.pop(part) for hit in expected]
+        np.testing.assert_allclose(*scores, atol=1e-6)
     assert results == expected
 
 
 def test_one_query(client, index):
     answer = client.post("/search", json={"query": "a man plays the guitar", "k": 3}).json()
-    assert_same_hits(answer["results"], as_dicts(index.search("a man plays the guitar", 3)))
+    assert_same_hits(answer["results"], as_dicts(index.search("a man plays the guitar", 3, mode="vector")))
     assert (answer["index"], answer["model"]) == ("main", "tiny")
     assert answer["took_ms"]["encode"] > 0
     assert answer["took_ms"]["search"] > 0
-    assert set(answer["results"][0]) == {"id", "text", "payload"}
+    assert set(answer["results"][0]) == {"id", "text", "payload", "lexical", "words"}
 
 
 def test_by_url(client, dots):
     answer = client.get("/search", params={"q": "crème 東京 & more", "k": "2", "index": "dots"}).json()
-    assert_same_hits(answer["results"], as_dicts(dots.search("crème 東京 & more", 2)))
+    assert_same_hits(answer["results"], as_dicts(dots.search("crème 東京 & more", 2, mode="vector")))
     assert answer["model"] == "words"
     assert len(client.get("/search?q=man").json()["results"]) == len(SENTENCES)
 
 
 def test_many_queries(client, dots):
     answer = client.post("/search", json={"queries": SENTENCES, "index": "dots", "k": 4}).json()
-    for results, expected in zip(answer["results"], dots.search(SENTENCES, 4), strict=True):
+    for results, expected in zip(answer["results"], dots.search(SENTENCES, 4, mode="vector"), strict=True):
         assert_same_hits(results, as_dicts(expected))
 
 
@@ -95,7 +96,8 @@ def test_queries_with_different_filters_at_once(client, index):
         "results"
     ]
     assert [[hit["id"] for hit in hits] for hits in answers] == [
-        [hit.id for hit in hits] for hits in index.search(SENTENCES[:2], 1, where={"n": {"gt": 3}})
+        [hit.id for hit in hits]
+        for hits in index.search(SENTENCES[:2], 1, where={"n": {"gt": 3}}, mode="vector")
     ]
 
 

@@ -1,0 +1,114 @@
+"""Hybrid search: the weighted sum of the z-scores of vectors and words.
+
+The score of an item is ``alpha * z(similarity) + (1 - alpha) * z(BM25)``. Both z-scores are relative to the whole
+collection, in which an item without a word of the query has a BM25 of zero. The constants of a query do not change
+the order of the items. A hybrid search is therefore a search by vectors with a scaled query, in which scaled BM25
+scores are added to the dot products.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sentenc.retrieval.exact_search import Scored
+from sentenc.retrieval.lexical.bm25 import RowScores
+from sentenc.retrieval.quantization import FloatArray
+from sentenc.retrieval.snapshot import Snapshot
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """The k best rows of each of q queries, best first, with the parts of their scores.
+
+    Attributes:
+        scores: (q, k) float32, the sums of the parts.
+        rows: (q, k) int64, -1 if there are fewer.
+        semantic: (q, k), the parts of the vectors; None if they were not used.
+        lexical: (q, k), the parts of the words; None if they were not used.
+    """
+
+    scores: FloatArray
+    rows: npt.NDArray[np.int64]
+    semantic: npt.NDArray[np.floating] | None = None
+    lexical: npt.NDArray[np.floating] | None = None
+
+
+def by_vectors(
+    snapshot: Snapshot, vectors: FloatArray, k: int, kind: str, store: str, allowed: Mask | None
+) -> Ranked:
+    """Ranks rows by their dot products with the vectors of queries (q, d)."""
+    scores, rows = snapshot.search(vectors, k, kind, store, allowed=allowed)
+    return Ranked(scores, rows, semantic=scores)
+
+
+def by_words(snapshot: Snapshot, terms: Sequence[Sequence[str]], k: int, allowed: Mask | None) -> Ranked:
+    """Ranks the rows that contain a term of the query by BM25, for q queries as lists of terms."""
+    left_out = snapshot.left_out(allowed)
+    best = [snapshot.bm25.scores(own).best(k, left_out) for own in terms]
+    scores, rows = _stacked(best)
+    return Ranked(scores, rows, lexical=scores)
+
+
+def by_both(
+    snapshot: Snapshot,
+    vectors: FloatArray,
+    terms: Sequence[Sequence[str]],
+    alpha: float,
+    k: int,
+    kind: str,
+    store: str,
+    allowed: Mask | None,
+) -> Ranked:
+    """Ranks rows by the sum of both z-scores.
+
+    If no row contains a term of a query, its rows are ranked by the vectors alone. If its vector is zero, only rows
+    that contain a term are returned.
+
+    Args:
+        snapshot: The rows, with words and moments.
+        vectors: (q, d), the vectors of the queries.
+        terms: The terms of the queries.
+        alpha: The weight of the vectors, 0 to 1.
+        k: Maximum number of rows per query.
+        kind: The index's kind.
+        store: The index's store.
+        allowed: Whether each row may be a result, (n,) bool; None if all may.
+    """
+    words = [snapshot.bm25.scores(own) for own in terms]
+    word_mean, word_std = np.array([own.mean_and_std(snapshot.n_live) for own in words]).reshape(-1, 2).T
+    vector_mean, vector_std = snapshot.measured_moments.mean_and_std(vectors)
+    vector_factor, word_factor = _quotient(alpha, vector_std), _quotient(1 - alpha, word_std)
+    added = [own.scaled(factor) for own, factor in zip(words, word_factor.tolist(), strict=True)]
+    scaled = vectors * vector_factor[:, None].astype(np.float32)
+    scores, rows = snapshot.search(scaled, k, kind, store, allowed=allowed, added=added)
+    left_out = None
+    for i in np.flatnonzero(~vectors.any(axis=1)):
+        if len(words[i].rows):
+            left_out = snapshot.left_out(allowed) if left_out is None else left_out
+            best = added[i].best(rows.shape[1], left_out)
+            scores[i], rows[i] = -np.inf, -1
+            scores[i, : len(best.rows)], rows[i, : len(best.rows)] = best.scores, best.rows
+    lexical = (
+        np.stack([own.at(own_rows) for own, own_rows in zip(added, rows, strict=True)]) if added else scores
+    )
+    semantic = scores - lexical - (vector_factor * vector_mean)[:, None]
+    lexical = lexical - (word_factor * word_mean)[:, None]
+    return Ranked((semantic + lexical).astype(np.float32), rows, semantic, lexical)
+
+
+def _quotient(weight: float, std: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    # A side that does not tell the rows apart has no part in the score.
+    return np.divide(weight, std, out=np.zeros_like(std), where=std > 0)
+
+
+def _stacked(best: Sequence[RowScores]) -> Scored:
+    k = max((len(own.rows) for own in best), default=0)
+    scores = np.full((len(best), k), -np.inf, np.float32)
+    rows = np.full((len(best), k), -1, np.int64)
+    for i, own in enumerate(best):
+        scores[i, : len(own.rows)], rows[i, : len(own.rows)] = own.scores, own.rows
+    return scores, rows

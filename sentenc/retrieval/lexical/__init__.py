@@ -1,0 +1,1 @@
+"""Lexical search: analysis of texts into terms, postings, and BM25."""

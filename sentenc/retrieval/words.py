@@ -1,0 +1,62 @@
+"""The settings of lexical search in an index: language, stemmer, and the weight of the vectors."""
+
+import re
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sentenc.encoders.base import Encoder
+from sentenc.retrieval.lexical.analysis import (
+    UNDETERMINED,
+    Analyzer,
+    check_language,
+    has_stemmer,
+    stemmer_version,
+)
+from sentenc.retrieval.snapshot import Snapshot
+
+#: The weight of the vectors for encoders whose metadata have none.
+DEFAULT_ALPHA = 0.4
+
+
+def word_settings(language: str | None, encoder: Encoder | None) -> dict[str, Any]:
+    """Returns the settings that the manifest stores.
+
+    Args:
+        language: Language of the texts; by default that of the encoder's metadata.
+        encoder: The encoder of the index, or None.
+
+    Raises:
+        ValueError: ``language`` is not a code of ISO 639.
+    """
+    metadata = getattr(encoder, "metadata", None)
+    metadata = metadata if isinstance(metadata, dict) else {}
+    if language is None:
+        described = metadata.get("language")
+        is_code = isinstance(described, str) and re.fullmatch("[a-z]{2,3}", described)
+        language = str(described) if is_code else UNDETERMINED
+    alpha = metadata.get("hybrid_alpha", DEFAULT_ALPHA)
+    stemmer = stemmer_version() if has_stemmer(check_language(language)) else None
+    return {"language": language, "stemmer": stemmer, "alpha": alpha}
+
+
+def opened_analyzer(folder: Path, settings: dict[str, Any] | None) -> Analyzer | None:
+    """Returns the analyzer of an index folder; warns if other stemmers than the installed ones built it."""
+    if settings is None:
+        return None
+    stemmer = settings["stemmer"]
+    if stemmer is not None and stemmer != stemmer_version():
+        warnings.warn(
+            f"{folder} was built with PyStemmer {stemmer}, but {stemmer_version()} is installed: a few words may "
+            "not be found. Index.index_words() and save() mend this",
+            stacklevel=3,
+        )
+    return Analyzer(settings["language"])
+
+
+def with_words(snapshot: Snapshot, analyzer: Analyzer) -> Snapshot:
+    """Returns the same items with the postings of their texts and the moments of their vectors."""
+    segments = tuple(segment.with_words(analyzer) for segment in snapshot.segments)
+    has_words = any(segment.words is not None for segment in segments)
+    return replace(snapshot, segments=segments, moments=snapshot.measured_moments if has_words else None)
