@@ -16,12 +16,12 @@ def check_integer(name: str, value: Any, *, at_least: int = 1, at_most: int | No
         TypeError: The value is no integer. A ``bool`` is none.
         ValueError: The value is out of the range.
     """
-    expected = f"an integer >= {at_least}" if at_most is None else f"an integer from {at_least} to {at_most}"
-    if not isinstance(value, Integral) or isinstance(value, bool):
-        raise TypeError(f"{name} is {value!r}, expected {expected}")
+    # The type of most values is int itself, and a look at the abstract class takes longer than the rest.
+    if type(value) is not int and (not isinstance(value, Integral) or isinstance(value, bool)):
+        raise TypeError(f"{name} is {value!r}, expected {_integers(at_least, at_most)}")
     integer = int(value)
     if integer < at_least or (at_most is not None and integer > at_most):
-        raise ValueError(f"{name} is {value}, expected {expected}")
+        raise ValueError(f"{name} is {value}, expected {_integers(at_least, at_most)}")
     return integer
 
 
@@ -75,10 +75,14 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
     Raises:
         ValueError: The value is none of them.
     """
-    allowed = tuple(choices)
+    allowed = choices if isinstance(choices, tuple) else tuple(choices)
     if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name} is {value!r}, expected {_alternatives(allowed)}")
     return value
+
+
+def _integers(at_least: int, at_most: int | None) -> str:
+    return f"an integer >= {at_least}" if at_most is None else f"an integer from {at_least} to {at_most}"
 
 
 def _alternatives(choices: tuple[str, ...]) -> str:

@@ -19,7 +19,9 @@ from sentenc.validation import check_choice, check_integer
 Vectors = npt.NDArray[Any]
 OnOverflow = Literal["warn", "error", "ignore"]
 
-_DTYPES = ("float16", "float32", "float64")
+_OVERFLOW_MODES = get_args(OnOverflow)
+_DTYPES = {"e": "float16", "f": "float32", "d": "float64"}  # by the codes of numpy
+_FLOAT32 = np.dtype(np.float32)
 _BATCH_SIZE = 64
 # The batches in one block: enough to sort texts by length within it, and small enough for memory.
 _BATCHES_PER_BLOCK = 32
@@ -249,18 +251,26 @@ class Encoder(ABC):
         show_progress_bar: bool = False,
     ) -> npt.NDArray[np.int64]:
         # Writes the vectors into ``out`` (n, dim) and returns the token counts (n,).
-        direct = finish.is_raw and out.dtype == np.float32 and out.flags.c_contiguous
         size = self._block_size(batch_size)
+        if 0 < len(items) <= size and not show_progress_bar:
+            return self._encode_part(items, batch_size, finish, out)
         counts = np.zeros(len(items), np.int64)
         with progress_bar(len(items), "encoding", show_progress_bar) as bar:
             for start in range(0, len(items), size):
-                block = items[start : start + size]
-                target = out[start : start + len(block)]
-                raw = np.asarray(target) if direct else np.empty((len(block), self.dim), np.float32)
-                counts[start : start + len(block)] = self._encode_block(block, batch_size, raw)
-                if not direct:
-                    finish(raw, target)
-                bar.update(len(block))
+                part = slice(start, min(start + size, len(items)))
+                counts[part] = self._encode_part(items[part], batch_size, finish, out[part])
+                bar.update(part.stop - start)
+        return counts
+
+    def _encode_part(
+        self, items: list[str], batch_size: int, finish: "_Finish", out: Vectors
+    ) -> npt.NDArray[np.int64]:
+        # Does the same for texts of one block.
+        if finish.is_raw and out.flags.c_contiguous:
+            return self._encode_block(items, batch_size, np.asarray(out))
+        raw = np.empty((len(items), self.dim), np.float32)
+        counts = self._encode_block(items, batch_size, raw)
+        finish(raw, out)
         return counts
 
     def _blocks(
@@ -272,13 +282,10 @@ class Encoder(ABC):
         while block := list(islice(items, size)):
             for index, item in enumerate(block, start):
                 check_text(item, index)
-            raw = np.empty((len(block), self.dim), np.float32)
-            counts = self._encode_block([str(item) for item in block], batch_size, raw)
-            overflow.add(counts)
+            out = np.empty((len(block), finish.dim), finish.dtype)
+            overflow.add(self._encode_part([str(item) for item in block], batch_size, finish, out))
             if on_overflow == "error":
                 overflow.report()
-            out = np.empty((len(block), finish.dim), finish.dtype)
-            finish(raw, out)
             yield out
             start += len(block)
         overflow.report()
@@ -299,24 +306,25 @@ class _Finish:
         check_integer("batch_size", batch_size)
         if truncate_dim is not None:
             check_integer("truncate_dim", truncate_dim, at_most=dim)
-        check_choice("on_overflow", on_overflow, get_args(OnOverflow))
+        check_choice("on_overflow", on_overflow, _OVERFLOW_MODES)
         try:
             self.dtype = np.dtype(dtype)
         except TypeError:
             self.dtype = np.dtype(object)
-        if self.dtype.name not in _DTYPES:
-            raise ValueError(f"dtype is {dtype!r}, expected one of {', '.join(_DTYPES)}")
+        if self.dtype.char not in _DTYPES:
+            raise ValueError(f"dtype is {dtype!r}, expected one of {', '.join(_DTYPES.values())}")
         self.dim = dim if truncate_dim is None else truncate_dim
         self.normalize = normalize
-        self.is_raw = not normalize and self.dim == dim
+        self.is_raw = not normalize and self.dim == dim and self.dtype == _FLOAT32
 
     def __call__(self, raw: npt.NDArray[np.float32], out: Vectors) -> None:
         vectors = raw[:, : self.dim]
         if self.normalize:
             norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
             norms[norms == 0] = 1.0
-            vectors = vectors / norms[:, None]
-        out[...] = vectors
+            np.divide(vectors, norms[:, None], out=out, casting="same_kind")
+        else:
+            out[...] = vectors
 
 
 class _Overflow:
@@ -329,7 +337,7 @@ class _Overflow:
         self._longest = 0
 
     def add(self, counts: npt.NDArray[np.int64]) -> None:
-        longest = int(counts.max(initial=0))
+        longest = int(counts.max()) if len(counts) else 0
         if longest > self._limit:
             self._cut += int((counts > self._limit).sum())
             self._longest = max(self._longest, longest)

@@ -1,9 +1,14 @@
 """Checks of the arguments that the native library cannot check: types, shapes and memory layouts of arrays."""
 
+import ctypes
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+_INT64 = np.dtype(np.int64)
+# The type is Any because numpy's arrays are buffers for mypy only from Python 3.12 on.
+_first_byte: Any = ctypes.c_char.from_buffer
 
 
 def checked_bytes(name: str, value: bytes) -> bytes:
@@ -25,12 +30,12 @@ def checked_offsets(offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """
     array = np.asarray(offsets)
     # The first test decides nearly all calls and is quick.
-    is_integer = array.dtype == np.int64 or np.can_cast(array.dtype, np.int64)
+    is_integer = array.dtype == _INT64 or np.can_cast(array.dtype, np.int64)
     if array.ndim != 1 or len(array) == 0 or not is_integer:
         raise ValueError(
             f"offsets are {array.dtype} with shape {array.shape}, expected int64 with shape (n + 1,)"
         )
-    return readable(array, np.int64)
+    return readable(array, _INT64)
 
 
 def readable(array: npt.NDArray[Any], dtype: Any) -> npt.NDArray[Any]:
@@ -58,6 +63,14 @@ def address_of_output(name: str, array: npt.NDArray[Any], dtype: Any, shape: tup
         raise ValueError(f"{name} is {_layout(array)}, expected {np.dtype(dtype)} and contiguous")
     if not flags.writeable:
         raise ValueError(f"{name} is read-only, expected an array that can be written")
+    return address_of(array)
+
+
+def address_of(array: npt.NDArray[Any]) -> int:
+    """Returns the address of a contiguous array."""
+    # `array.ctypes.data` takes a microsecond, which counts for one short text.
+    if array.flags.writeable and array.size:
+        return ctypes.addressof(_first_byte(array))
     return array.ctypes.data
 
 

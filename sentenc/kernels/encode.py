@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.kernels.arguments import (
+    address_of,
     address_of_output,
     check_shape,
     checked_bytes,
@@ -19,6 +20,8 @@ from sentenc.kernels.arguments import (
 from sentenc.kernels.library import check, library
 from sentenc.kernels.vocabulary import Vocabulary
 from sentenc.validation import check_integer
+
+_FLOAT32, _INT64 = np.dtype(np.float32), np.dtype(np.int64)
 
 # Bytes that memory is read in.
 _CACHE_LINE = 64
@@ -87,7 +90,8 @@ class CSEKernel:
     """
 
     def __init__(self, vocabulary: Vocabulary, words: WordTable, ngrams: NgramTable, dim: int) -> None:
-        self._vocabulary = vocabulary
+        self._vocabulary = vocabulary  # owns the native structure
+        self._handle = vocabulary.handle
         self._dim = dim
         _check_sizes(vocabulary, words, ngrams, dim)
         self._model, self._arrays = _model(words, ngrams, dim)
@@ -120,10 +124,10 @@ class CSEKernel:
         n = len(offsets) - 1
         check(
             library.sentenc_encode(
-                self._vocabulary.handle, self._address, checked_bytes("text", text), len(text), offsets.ctypes.data, n,
+                self._handle, self._address, checked_bytes("text", text), len(text), address_of(offsets), n,
                 check_integer("max_tokens", max_tokens, at_least=0, at_most=2**63 - 1),
-                address_of_output("out", out, np.float32, (n, self._dim)), self._dim,
-                address_of_output("counts", counts, np.int64, (n,)),
+                address_of_output("out", out, _FLOAT32, (n, self._dim)), self._dim,
+                address_of_output("counts", counts, _INT64, (n,)),
             )
         )  # fmt: skip
 

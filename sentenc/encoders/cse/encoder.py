@@ -77,6 +77,7 @@ class CSE(Encoder):
         shapes = config.shapes()
         check_weights(weights, shapes, {name for name in ROWS if name in shapes})
         self.config = config
+        self._dim = config.dim
         self.tokenizer = tokenizer
         self.tables: Tables = tables
         self.threads = usable_cores() if threads is None else check_integer("threads", threads)
@@ -109,7 +110,7 @@ class CSE(Encoder):
     @property
     def dim(self) -> int:
         """The number of components of a vector."""
-        return self.config.dim
+        return self._dim
 
     @property
     def similarity_dim(self) -> int:
@@ -190,7 +191,7 @@ class CSE(Encoder):
     def _encode_block(
         self, texts: list[str], batch_size: int, out: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.int64]:
-        counts = np.zeros(len(texts), np.int64)
+        counts = np.empty(len(texts), np.int64)
         if self.threads == 1 or len(texts) < 2 * _TEXTS_PER_SLICE:
             self._encode_slice(texts, out, counts)
             return counts
