@@ -5,7 +5,8 @@
 The other encoders are model2vec with the vocabulary and dimension of cse-en, wordllama, the mean of gensim
 word vectors, and all-MiniLM-L6-v2 in sentence-transformers. In several rounds all of them encode the same
 sentences in turn, and medians are reported. Each number of threads has a process of its own, because rayon
-and OpenMP read the number at their start.
+and OpenMP read the number at their start. cse-en runs with each instruction set of this processor; the other
+encoders choose theirs by themselves.
 """
 
 import argparse
@@ -26,6 +27,9 @@ ROUNDS = 6
 # Number of sentences for systems that are too slow for all of them.
 SLOW = {"MiniLM (sentence-transformers)": 128}
 BATCHES = {"1": 1, "64": 64, "all": None}
+# Sentences of a document, which then has about 300 tokens.
+DOCUMENT = 12
+DOCUMENTS = "documents"
 
 
 def natural_sentences(path: Path | None) -> list[str]:
@@ -56,13 +60,22 @@ def mixed_script(sentences: list[str]) -> list[str]:
     return mixed
 
 
+def levels() -> list[str]:
+    """Returns the instruction sets of this processor, the fastest last."""
+    from sentenc.kernels.library import available_simd_levels
+
+    return [name for name in ("baseline", "neon", "avx2", "avx512") if name in available_simd_levels()]
+
+
 def systems(threads: int) -> dict:
     import sentenc
 
     encoder = sentenc.load("cse-en", threads=threads)
     embeddings = encoder.weight("embeddings")
+    *others, fastest = levels()
     return {
         "cse-en": encoder.encode,
+        **{f"cse-en on {level}": _at_level(encoder, level, fastest) for level in others},
         "cse-en, word path alone": encoder.word_path().encode,
         "cse-en-tiny": sentenc.load("cse-en-tiny", threads=threads).encode,
         "model2vec, same vocabulary": _model2vec(encoder, embeddings),
@@ -70,6 +83,20 @@ def systems(threads: int) -> dict:
         "wordllama": _wordllama(),
         "MiniLM (sentence-transformers)": _minilm(threads),
     }
+
+
+def _at_level(encoder, level: str, fastest: str):
+    from sentenc.kernels.library import SIMD_LEVELS, library
+
+    chosen, usual = SIMD_LEVELS.index(level), SIMD_LEVELS.index(fastest)
+
+    def encode(texts):
+        library.sentenc_set_simd(chosen)
+        vectors = encoder.encode(texts)
+        library.sentenc_set_simd(usual)
+        return vectors
+
+    return encode
 
 
 def _model2vec(encoder, embeddings):
@@ -139,6 +166,8 @@ def measure(threads: int, sets: dict[str, list[str]]) -> list[dict]:
         names = names[number % len(names) :] + names[: number % len(names)]
         for kind, texts in sets.items():
             for batch, size in BATCHES.items():
+                if kind == DOCUMENTS and size is not None:
+                    continue
                 for name in names:
                     sample = texts[: SLOW.get(name, 1000 if size == 1 else len(texts))]
                     if name in SLOW and size == 1:
@@ -146,18 +175,22 @@ def measure(threads: int, sets: dict[str, list[str]]) -> list[dict]:
                     wall, cpu = run(encode_functions[name], sample, size)
                     times = seconds.setdefault((kind, batch, name), [])
                     times.append((wall / len(sample), cpu / len(sample)))
+    megabytes = {
+        kind: sum(len(text.encode()) for text in texts) / len(texts) / 1e6 for kind, texts in sets.items()
+    }
     return [
-        {"threads": threads, "text": kind, "batch": batch, "system": name, **medians(times)}
+        {"threads": threads, "text": kind, "batch": batch, "system": name, **medians(times, megabytes[kind])}
         for (kind, batch, name), times in seconds.items()
     ]
 
 
-def medians(times: list[tuple[float, float]]) -> dict:
-    """Returns the medians of wall and CPU seconds per sentence, and the range of the wall seconds."""
+def medians(times: list[tuple[float, float]], megabytes: float) -> dict:
+    """Returns the medians of wall and CPU seconds per text of so many megabytes, and the range."""
     walls, cpus = zip(*times, strict=True)
     wall = statistics.median(walls)
     return {
         "per_second": 1 / wall,
+        "megabytes_per_second": megabytes / wall,
         "wall_us": wall * 1e6,
         "cpu_us": statistics.median(cpus) * 1e6,
         "wall_us_min_max": [min(walls) * 1e6, max(walls) * 1e6],
@@ -165,27 +198,25 @@ def medians(times: list[tuple[float, float]]) -> dict:
 
 
 def profile(texts: list[str]) -> dict:
-    """Returns the CPU microseconds per sentence of each stage of encoding, on one thread."""
+    """Returns the CPU microseconds per sentence of each stage and instruction set, on one thread."""
     import sentenc
-    from sentenc.kernels.encode import encode as kernel
-    from sentenc.kernels.encode import tokenize
+    from sentenc.encoders.cse.tables import fold_tables
+    from sentenc.kernels.library import set_simd_level
 
     encoder = sentenc.load("cse-en", threads=1)
     words, tokenizer = encoder.word_path(), encoder.tokenizer
-    ids, ends, counts = tokenizer.encode(texts)
-    rows = [encoder._words.rows, encoder._ngrams.rows]
+    ids, _, counts = tokenizer.encode(texts)
+    rows = [table.rows for table in fold_tables(encoder.config, encoder._weights, "int8")]
     targets = [np.empty((len(ids), r.shape[1]), r.dtype) for r in rows]
     data, offsets = tokenizer.bytes_and_offsets(texts)
-    out = np.empty((len(texts), encoder.dim), np.float32)
-    arguments = (data, offsets, tokenizer.rules, tokenizer.table, tokenizer.powers)
-    buffer = np.empty(len(data), np.int32)
 
     def stage(model):
-        return lambda: kernel(*arguments, model._words, model._ngrams, 8192, out, counts)
+        out = np.empty((len(texts), model.dim), np.float32)
+        return lambda: model._kernel.encode(data, offsets, 8192, out, counts)
 
     stages = {
         "bytes and offsets": lambda: tokenizer.bytes_and_offsets(texts),
-        "tokenize": lambda: tokenize(*arguments, 8192, buffer, ends, counts),
+        "tokenize": lambda: tokenizer.native.tokenize(data, offsets, 8192),
         "tokenize + word path": stage(words),
         "tokenize + word path + n-gram path (the kernel)": stage(encoder),
         "encode() in all": lambda: encoder.encode(texts),
@@ -193,28 +224,48 @@ def profile(texts: list[str]) -> dict:
             np.take(r, ids, axis=0, out=t, mode="clip") for r, t in zip(rows, targets, strict=True)
         ],
     }
-    times: dict = {name: [] for name in stages}
+    times: dict = {(name, level): [] for name in stages for level in levels()}
     for _ in range(3 * ROUNDS):
-        for name, call in stages.items():
-            start = time.process_time()
-            call()
-            times[name].append((time.process_time() - start) / len(texts) * 1e6)
+        for level in levels():
+            set_simd_level(level)
+            for name, call in stages.items():
+                start = time.process_time()
+                call()
+                times[name, level].append((time.process_time() - start) / len(texts) * 1e6)
     return {
         "tokens_a_sentence": len(ids) / len(texts),
-        "cpu_us": {n: statistics.median(t) for n, t in times.items()},
+        "cpu_us": {
+            name: {level: statistics.median(times[name, level]) for level in levels()} for name in stages
+        },
     }
+
+
+def profile_table(content: dict) -> str:
+    stages = content["cpu_us"]
+    names = list(next(iter(stages.values())))[::-1]
+    return "\n".join(
+        [
+            f"| CPU us of a sentence of {content['tokens_a_sentence']:.1f} tokens, one thread | {' | '.join(names)} |",
+            "|---|" + "---|" * len(names),
+            *(
+                f"| {stage} | " + " | ".join(f"{values[name]:.2f}" for name in names) + " |"
+                for stage, values in stages.items()
+            ),
+        ]
+    )
 
 
 def table(rows: list[dict], reference: str = "model2vec, same vocabulary") -> str:
     speed = {(r["threads"], r["text"], r["batch"], r["system"]): r for r in rows}
     lines = [
-        "| threads | text | batch | system | sentences/s | CPU us/sentence | ratio to model2vec |",
-        "|---|---|---|---|---|---|---|",
+        "| threads | text | batch | system | texts/s | MB/s | CPU us/text | ratio to model2vec, by CPU time |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for (threads, kind, batch, name), r in sorted(speed.items(), key=lambda item: item[0][:3]):
-        ratio = r["per_second"] / speed[threads, kind, batch, reference]["per_second"]
+        ratio = speed[threads, kind, batch, reference]["cpu_us"] / r["cpu_us"]
         lines.append(
-            f"| {threads} | {kind} | {batch} | {name} | {r['per_second']:,.0f} | {r['cpu_us']:.1f} | {ratio:.3g} |"
+            f"| {threads} | {kind} | {batch} | {name} | {r['per_second']:,.0f} | {r['megabytes_per_second']:.3g} "
+            f"| {r['cpu_us']:.1f} | {ratio:.3g} |"
         )
     return "\n".join(lines)
 
@@ -256,7 +307,10 @@ def main() -> None:
         return
     content = machine.circumstances()
     ascii_texts = natural_sentences(options.texts)
-    sets = {"ASCII": ascii_texts, "mixed script": mixed_script(ascii_texts)}
+    documents = [
+        " ".join(ascii_texts[i : i + DOCUMENT]) for i in range(0, len(ascii_texts) - DOCUMENT + 1, DOCUMENT)
+    ]
+    sets = {"ASCII": ascii_texts, "mixed script": mixed_script(ascii_texts), DOCUMENTS: documents}
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(sets, file)
         file.flush()
@@ -267,7 +321,7 @@ def main() -> None:
     content["profile"] = next(row["profile"] for row in rows if "profile" in row)
     content["rows"] = [row for row in rows if "profile" not in row]
     path = machine.write("encode_speed", content)
-    text = table(content["rows"]) + "\n\n" + json.dumps(content["profile"], indent=1)
+    text = table(content["rows"]) + "\n\n" + profile_table(content["profile"])
     path.with_suffix(".md").write_text(text + "\n")
     print(text)
 
