@@ -1,7 +1,6 @@
 """Wraps any sentence-transformers model as an encoder."""
 
 import os
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy.typing as npt
 from sentenc.encoders.base import digest
 from sentenc.encoders.transformer import TransformerEncoder, has_known_tokens, single_token_batch
 from sentenc.errors import CheckpointError, MissingExtraError
+from sentenc.forking import lock_before_fork, outside_forked_thread
 from sentenc.texts import as_text_list, replace_lone_surrogates
 
 # Single tokens that go through the model together.
@@ -41,7 +41,7 @@ class SentenceTransformerEncoder(TransformerEncoder):
         self._tokenizer = model.tokenizer
         self._special_ids = np.array(sorted(self._tokenizer.all_special_ids), np.int64)
         self._fingerprint: str | None = None
-        self._lock = threading.Lock()
+        self._lock = lock_before_fork()
         # Not every model states the size of its vectors, so one vector is computed.
         self._dim = int(model.encode("a", show_progress_bar=False).shape[0])
 
@@ -105,6 +105,7 @@ class SentenceTransformerEncoder(TransformerEncoder):
         )
         return table
 
+    @outside_forked_thread
     def encode_tokens(self, ids: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Encodes n single tokens, each between the model's special tokens.
 
@@ -177,8 +178,9 @@ class SentenceTransformerEncoder(TransformerEncoder):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restores the attributes and creates a new lock."""
         self.__dict__.update(state)
-        self._lock = threading.Lock()
+        self._lock = lock_before_fork()
 
+    @outside_forked_thread
     def _encode_block(
         self, texts: list[str], batch_size: int, out: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.int64]:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.errors import IndexFormatError, MissingExtraError
+from sentenc.forking import outside_forked_thread
 from sentenc.io.disk_full import naming_full_disk
 from sentenc.retrieval.exact_search import Scored, gather
 from sentenc.retrieval.lexical.bm25 import RowScores
@@ -65,6 +66,7 @@ class AnnIndex:
         self.effort = effort
         self.recall = recall
 
+    @outside_forked_thread
     def candidates(
         self, queries: FloatArray, k: int, live: npt.NDArray[np.uint8] | None, effort: int | None = None
     ) -> npt.NDArray[np.int64]:
@@ -115,13 +117,14 @@ class AnnIndex:
             raise IndexFormatError(f"{folder} contains no shard-*.faiss, expected at least one")
         flags = 0 if described["kind"] == "hnsw" else faiss.IO_FLAG_MMAP
         try:
-            shards = [faiss.read_index(str(file), flags) for file in files]
+            shards = [_without_prefetching(faiss, faiss.read_index(str(file), flags)) for file in files]
         except RuntimeError as error:
             raise IndexFormatError(f"{folder} contains no index that FAISS can read: {error}") from error
         recall = {int(effort): value for effort, value in described["recall"].items()}
         return cls(shards, folder, described["kind"], described["rows"], described["effort"], recall)
 
 
+@outside_forked_thread
 def build(
     kind: str, segments: Sequence[Segment], deleted: npt.NDArray[np.bool_], folder: Path, seed: int = 1
 ) -> AnnIndex:
@@ -184,6 +187,7 @@ def choose_effort(ann: AnnIndex, recall_at: Callable[[int | None], float], targe
             return
 
 
+@outside_forked_thread
 def hamming_candidates(
     segments: Sequence[Segment], deleted: npt.NDArray[np.bool_], queries: FloatArray, k: int
 ) -> npt.NDArray[np.int64]:
@@ -231,6 +235,14 @@ def rescored(
     for own_scores, own_rows, own in zip(scores, rows, added or (), strict=added is not None):
         own_scores += own.at(own_rows)
     return scores, rows
+
+
+def _without_prefetching(faiss: Any, shard: Any) -> Any:
+    # A forked child crashes when it joins the threads that prefetched lists of a mapped file in its parent.
+    lists = faiss.downcast_InvertedLists(shard.invlists) if hasattr(shard, "invlists") else None
+    if lists is not None and hasattr(lists, "prefetch_nthread"):
+        lists.prefetch_nthread = 0
+    return shard
 
 
 def import_faiss(feature: str | None = None) -> Any:

@@ -9,12 +9,12 @@ import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from threading import Lock
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from sentenc.forking import cached_value, lock_before_fork
 
 # Codes of values that are neither numbers nor strings. Numbers follow in rising order, then strings.
 MISSING, OTHER, NULL, FALSE, TRUE = range(5)
@@ -48,7 +48,7 @@ class Column:
     text: bytes
     ends: npt.NDArray[np.int64]
 
-    @cached_property
+    @cached_value
     def n_codes(self) -> int:
         """Number of codes, including those that do not occur."""
         return _FIRST_NUMBER + len(self.numbers) + len(self.ends) - 1
@@ -136,7 +136,7 @@ class ColumnCache:
 
     def __init__(self) -> None:
         self._columns: dict[str, Column] = {}
-        self._lock = Lock()
+        self._lock = lock_before_fork()
 
     def get(self, data: Any, offsets: npt.NDArray[np.int64], paths: Sequence[str]) -> dict[str, Column]:
         """Returns the columns of fields, reading those that are not cached; see :func:`read_columns`."""

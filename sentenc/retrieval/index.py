@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
+from sentenc.forking import after_fork
 from sentenc.retrieval import persistence
 from sentenc.retrieval.ann import KINDS
 from sentenc.retrieval.compaction import optimized
@@ -95,6 +96,7 @@ class Index:
         self._folder: Path | None = None
         self._lock = threading.RLock()
         self._write_lock: WriteLock | None = None
+        after_fork(self, Index._forget_locks)
         self._plain = plain(self.dim)
 
     @classmethod
@@ -389,6 +391,11 @@ class Index:
         # Ids that are assigned later never equal one that was passed.
         highest = max((name for name in names if not isinstance(name, str)), default=-1)
         self._manifest.next_id = max(first, highest + 1)
+
+    def _forget_locks(self) -> None:
+        # In a forked child: the lock may be that of a thread of the parent, and the folder is the parent's.
+        self._lock = threading.RLock()
+        self._write_lock = None
 
     def _begin_write(self) -> None:
         # From the first change until the save, no other writer may write to the folder.

@@ -20,6 +20,7 @@ from typing import Any
 import numpy.typing as npt
 
 from sentenc.errors import IndexFormatError, IndexLockedError
+from sentenc.forking import after_fork
 from sentenc.io.atomic import replacing_file, sync_file, sync_folder
 from sentenc.io.disk_full import naming_full_disk, save_array
 
@@ -208,8 +209,10 @@ class WriteLock:
 
     def __init__(self, folder: Path, manifest: Manifest | None = None) -> None:
         handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-        # Closing the file unlocks it. This happens at the latest when the lock object is garbage-collected.
-        self.release = weakref.finalize(self, os.close, handle)
+        # The file is closed at the latest when the lock object is garbage-collected.
+        self.release = weakref.finalize(self, _unlock, handle, os.getpid())
+        # A forked child closes its copy of the file, because the copy would keep the lock of a killed parent.
+        after_fork(self, WriteLock._close_copy)
         try:
             _lock(handle)
         except OSError as error:
@@ -220,6 +223,9 @@ class WriteLock:
         # A damaged index can be replaced, so its manifest is not read then.
         if manifest is not None:
             self._check(folder, manifest)
+
+    def _close_copy(self) -> None:
+        self.release()
 
     def _check(self, folder: Path, manifest: Manifest) -> None:
         try:
@@ -236,14 +242,27 @@ class WriteLock:
             )
 
 
-def _exclusive_lock() -> Callable[[int], None]:
+def _unlock(handle: int, owner: int) -> None:
+    # A forked child has a copy of the file, which the lock belongs to as well. So the owner unlocks explicitly,
+    # and the child only closes its copy.
+    if os.getpid() == owner:
+        _release(handle)
+    os.close(handle)
+
+
+def _lock_functions() -> tuple[Callable[[int], None], Callable[[int], None]]:
+    # Returns a function that locks an open file or raises OSError, and one that unlocks it.
     try:
         import fcntl
     except ImportError:
         import msvcrt
 
-        return lambda handle: msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-    return lambda handle: fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Closing the file unlocks it.
+        return lambda handle: msvcrt.locking(handle, msvcrt.LK_NBLCK, 1), lambda _: None  # type: ignore[attr-defined]
+    return (
+        lambda handle: fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB),
+        lambda handle: fcntl.flock(handle, fcntl.LOCK_UN),
+    )
 
 
-_lock = _exclusive_lock()
+_lock, _release = _lock_functions()

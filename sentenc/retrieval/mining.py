@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
+from sentenc.forking import outside_forked_thread
 from sentenc.io.progress import progress_bar
 from sentenc.retrieval.ann import import_faiss
 from sentenc.retrieval.top_pairs import Cosines, TopPairs
@@ -242,6 +243,7 @@ def product_error(dim: int) -> float:
     return (dim + 8) * float(np.finfo(np.float32).eps)
 
 
+@outside_forked_thread
 def _compare_neighbors(
     units: npt.NDArray[np.float32],
     collector: _PairCollector,

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from sentenc.forking import cached_value
 from sentenc.retrieval.ann import AnnIndex, hamming_candidates, rescored, search_kind
 from sentenc.retrieval.exact_search import Scored, best_first, gather, scan
 from sentenc.retrieval.filters import Condition
@@ -43,23 +43,23 @@ class Snapshot:
     ann: AnnIndex | None = None
     moments: Moments | None = None
 
-    @cached_property
+    @cached_value
     def starts(self) -> npt.NDArray[np.int64]:
         """First row of every segment, (s,) int64."""
         return np.cumsum([0, *map(len, self.segments)])[:-1].astype(np.int64)
 
-    @cached_property
+    @cached_value
     def n_live(self) -> int:
         """Number of rows that are not deleted."""
         return len(self.deleted) - int(self.deleted.sum())
 
-    @cached_property
+    @cached_value
     def bm25(self) -> Bm25:
         """BM25 of the rows."""
         parts = [segment.words or Postings.empty(len(segment)) for segment in self.segments]
         return Bm25(parts, self.deleted)
 
-    @cached_property
+    @cached_value
     def measured_moments(self) -> Moments:
         """The moments of the vectors that are not deleted, computed now if they are not stored."""
         if self.moments is not None:
@@ -247,7 +247,7 @@ class Snapshot:
     def _most_scanned(self) -> int:
         return max(_SCANNED_ROWS, self.n_live // _SCANNED_PART)
 
-    @cached_property
+    @cached_value
     def _live_bits(self) -> npt.NDArray[np.uint8] | None:
         # The bit mask that FAISS expects, packed once and not for every query.
         is_deleted = self.deleted[: 0 if self.ann is None else self.ann.rows]

@@ -2,7 +2,6 @@
 
 import json
 import os
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -16,12 +15,14 @@ from sentenc.checkpoint import Checkpoint, write_checkpoint
 from sentenc.encoders.base import Encoder, digest
 from sentenc.encoders.bert.batching import Ids, between_special_tokens, spans_with_words, token_batches
 from sentenc.encoders.bert.config import LINEAR, BertConfig, Compute
+from sentenc.encoders.bert.onnx_runtime import open_session, opening
 from sentenc.encoders.bert.quantization import dequantized, quantized
 from sentenc.encoders.bert.tokenizer_files import CLS, PAD, SEP, check_tokenizer
 from sentenc.encoders.golden import golden_vectors
 from sentenc.encoders.transformer import TransformerEncoder
 from sentenc.encoders.weights import Weights, check_weights, dense_weight
 from sentenc.errors import CheckpointError
+from sentenc.forking import after_fork
 from sentenc.io.atomic import replacing_folder
 from sentenc.texts import as_text_list
 from sentenc.threads import usable_cores
@@ -97,7 +98,9 @@ class BertEncoder(TransformerEncoder):
         self._pad, self._cls, self._sep = (vocabulary[token] for token in (PAD, CLS, SEP))
         self._session: Any = None
         self._fingerprint: str | None = None
-        self._lock = threading.Lock()
+        # A session with a run in progress at the moment of a fork may have locked its memory. So a child opens
+        # its own.
+        after_fork(self, BertEncoder._forget_session)
 
     @classmethod
     def from_checkpoint(
@@ -251,7 +254,7 @@ class BertEncoder(TransformerEncoder):
 
         model = bert_graph(self.config, self._weights, compute=compute)
         candidate = self.with_compute(compute)
-        candidate._session = _session(model)
+        candidate._session = open_session(model)
         description = {
             "inputs": ["input_ids", "attention_mask"],
             "output": _OUTPUT,
@@ -362,15 +365,21 @@ class BertEncoder(TransformerEncoder):
 
     def _open_session(self) -> Any:
         # The runtime is imported, and the graph is built, when the first text is encoded.
-        with self._lock:
-            if self._session is None:
-                from sentenc.encoders.bert.onnx_graph import bert_graph
+        session = self._session
+        if session is None:
+            with opening:
+                if self._session is None:
+                    from sentenc.encoders.bert.onnx_graph import bert_graph
 
-                self._session = _session(bert_graph(self.config, self._weights, compute=self.compute))
-            return self._session
+                    self._session = open_session(bert_graph(self.config, self._weights, compute=self.compute))
+                session = self._session
+        return session
+
+    def _forget_session(self) -> None:
+        self._session = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The session and the lock cannot be pickled; the constructor makes new ones.
+        # The session cannot be pickled; the copy opens its own.
         options: dict[str, Any] = {
             "compute": self.compute,
             "threads": self.threads,
@@ -378,15 +387,3 @@ class BertEncoder(TransformerEncoder):
             "card": self.card,
         }
         return partial(BertEncoder, **options), (self.config, self._weights, self.tokenizer)
-
-
-def _session(model: bytes) -> Any:
-    from sentenc.encoders.bert.onnx_runtime import import_onnxruntime
-
-    onnxruntime = import_onnxruntime()
-    options = onnxruntime.SessionOptions()
-    # Each of the encoder's own threads runs a batch, so a sum is split the same way for any number of them.
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    # Log only errors, which the runtime raises as well.
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

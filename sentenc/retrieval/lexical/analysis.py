@@ -6,13 +6,13 @@ of adjacent characters.
 """
 
 import re
-import threading
 import unicodedata
 from collections.abc import Collection
 from functools import cache
 from itertools import pairwise
 from typing import Any
 
+from sentenc.forking import lock_before_fork
 from sentenc.retrieval.lexical.function_words import FUNCTION_WORDS
 
 #: The code of ISO 639 for an undetermined language: no stemmer, no function words.
@@ -92,7 +92,7 @@ class _Terms(dict[str, str]):
         # The stemmers of other languages need the accents.
         self._folds_first = language == "en"
         self._stemmer = _stemmer(language)
-        self._lock = threading.Lock()
+        self._lock = lock_before_fork()
 
     def __missing__(self, word: str) -> str:
         term = word.lower() if word.isascii() else unicodedata.normalize("NFKC", word).lower()
