@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 import sentenc
+from sentenc.kernels.library import available_simd_levels, simd_level
+from sentenc.threads import usable_cores
 from tests.support.models import make_cse
 
 LINES = ["a man is playing the guitar", "", "dog cat", "crème 東京"]
@@ -189,6 +191,40 @@ def test_similarity(model):
     assert len(out.splitlines()) == 3
     out, _ = run("similarity", "dog", "cat", "-m", model, "--json")
     assert json.loads(out)["similarity"][0][0] == 1.0
+
+
+def test_info_of_the_system():
+    out, _ = run("info", "--system", "--json")
+    content = json.loads(out)
+    assert content["sentenc"] == sentenc.__version__
+    assert content["versions"]["numpy"] == np.__version__
+    assert content["simd"] == simd_level()
+    assert content["simd"] in content["available_simd"]
+    assert content["threads"] == usable_cores()
+    assert sorted(content["models"]) == sentenc.available_models()
+    out, _ = run("info", "--system")
+    assert f"simd: {simd_level()}" in out.splitlines()
+    assert f"  numpy: {np.__version__}" in out.splitlines()
+    for arguments in ((), ("cse-en", "--system")):
+        out, err = run("info", *arguments, code=2)
+        assert "expected either MODEL or --system" in out + err
+
+
+def test_the_environment_chooses_the_instruction_set():
+    command = [sys.executable, "-m", "sentenc", "info", "--system", "--json"]
+    for level, expected in (("baseline", "baseline"), ("", available_simd_levels()[-1])):
+        environment = os.environ | {"SENTENC_SIMD": level}
+        result = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True, timeout=120
+        )
+        assert json.loads(result.stdout)["simd"] == expected
+    environment = os.environ | {"SENTENC_SIMD": "mmx"}
+    result = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert result.returncode == 1
+    assert "'mmx'" in result.stderr
+    assert "baseline" in result.stderr
 
 
 def test_models_info_verify(model):

@@ -1,7 +1,10 @@
 """The commands ``sentenc models``, ``info`` and ``verify``: list, describe and check models."""
 
+import importlib.metadata
 import json
 import math
+import platform
+from pathlib import Path
 from typing import Any
 
 import click
@@ -10,6 +13,9 @@ import sentenc
 from sentenc.checkpoint import is_checkpoint, read_checkpoint
 from sentenc.errors import CheckpointError
 from sentenc.registry import resolve_model
+from sentenc.threads import usable_cores
+
+_PACKAGES = ("numpy", "tokenizers", "safetensors", "onnxruntime", "torch", "sentence-transformers")
 
 
 @click.command("models")
@@ -21,10 +27,56 @@ def models_command() -> None:
 
 
 @click.command("info")
-@click.argument("model")
+@click.argument("model", required=False)
+@click.option("--system", is_flag=True, help="Describe the installation instead of a model.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def info_command(model: str, as_json: bool) -> None:
-    """Describe a model: dimensions, size, configuration, sources and scores."""
+def info_command(model: str | None, system: bool, as_json: bool) -> None:
+    """Describe a model: dimensions, size, configuration, sources and scores.
+
+    With --system: versions, platform, the instruction set (SIMD) that the kernels use, threads, and the folder
+    of the shipped models.
+    """
+    if (model is None) != system:
+        raise click.UsageError("expected either MODEL or --system")
+    content = _system() if model is None else _description(model)
+    if as_json:
+        click.echo(json.dumps(content, indent=1, ensure_ascii=False))
+        return
+    for key, value in content.items():
+        if isinstance(value, dict):
+            click.echo(f"{key}:")
+            for inner, item in value.items():
+                click.echo(f"  {inner}: {_shown(item)}")
+        else:
+            click.echo(f"{key}: {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _system() -> dict[str, Any]:
+    from sentenc.kernels.library import available_simd_levels, simd_level
+
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "sentenc": sentenc.__version__,
+        "folder": str(Path(sentenc.__file__).parent),
+        "versions": versions,
+        "platform": platform.platform(),
+        "simd": simd_level(),
+        "available_simd": available_simd_levels(),
+        "threads": usable_cores(),
+        "models": {name: str(resolve_model(name)) for name in sentenc.available_models()},
+    }
+
+
+def _description(model: str) -> dict[str, Any]:
     folder = resolve_model(model)
     encoder: Any
     if is_checkpoint(folder):
@@ -39,7 +91,7 @@ def info_command(model: str, as_json: bool) -> None:
                 f"{folder} is neither a model folder of sentenc nor one of a BERT: {error}"
             ) from error
         kind, config, metadata = "tinybert", encoder.config.to_dict(), encoder.metadata
-    content = {
+    return {
         "folder": str(folder),
         "kind": kind,
         "dim": encoder.dim,
@@ -50,18 +102,6 @@ def info_command(model: str, as_json: bool) -> None:
         "config": config,
         "metadata": metadata,
     }
-    if as_json:
-        click.echo(json.dumps(content, indent=1, ensure_ascii=False))
-        return
-    for key, value in content.items():
-        if isinstance(value, dict):
-            click.echo(f"{key}:")
-            for inner, item in value.items():
-                click.echo(
-                    f"  {inner}: {item if isinstance(item, str) else json.dumps(item, ensure_ascii=False)}"
-                )
-        else:
-            click.echo(f"{key}: {value}")
 
 
 @click.command("verify")
