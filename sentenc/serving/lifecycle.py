@@ -6,6 +6,7 @@ import logging
 from sentenc.serving.api_errors import ApiError
 from sentenc.serving.catalog import Catalog
 from sentenc.serving.metrics import Metrics
+from sentenc.serving.services import SearchSettings
 
 _logger = logging.getLogger("sentenc.serving")
 
@@ -66,7 +67,7 @@ class Lifecycle:
                 await model.encode(["ready"], "text")
             for index in self.catalog.indexes.values():
                 vectors, _ = await index.model.encode(["ready"], "text", dimensions=index.index.dim)
-                await index.search(vectors, 1)
+                await index.search(["ready"], vectors, SearchSettings(1, index.modes[0]))
             for classifier in self.catalog.classifiers.values():
                 await classifier.results(["ready" if classifier.takes == "texts" else ("ready", "ready")], 1)
         except Exception:

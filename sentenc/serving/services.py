@@ -3,7 +3,7 @@
 import asyncio
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from sentenc.serving.metrics import Metrics
 
 if TYPE_CHECKING:
     from sentenc.retrieval import Hit, Index
+    from sentenc.retrieval.index import Mode
 
 # Bytes of UTF-8 per WordPiece token of English text, for estimates before a text is tokenized.
 _BYTES_PER_TOKEN = 4
@@ -118,6 +119,22 @@ class _Encoded:
         return _Encoded(self.vectors[texts], self.counts[texts])
 
 
+class SearchSettings(NamedTuple):
+    """The settings of a search; searches with the same settings are run together.
+
+    Attributes:
+        k: Maximum number of items per query.
+        mode: ``"hybrid"``, ``"vector"`` or ``"lexical"``.
+        alpha: Weight of the vectors in a hybrid search; None for that of the index.
+        where: A filter in JSON, or None.
+    """
+
+    k: int
+    mode: "Mode"
+    alpha: float | None = None
+    where: str | None = None
+
+
 class ServedIndex:
     """An index, the model that encodes its queries, and the thread that searches for all requests."""
 
@@ -125,6 +142,10 @@ class ServedIndex:
         self, name: str, index: "Index", model: ServedModel, config: ServerConfig, metrics: Metrics
     ) -> None:
         self.name, self.index, self.model = name, index, model
+        # The first is the default.
+        self.modes: list[Mode] = (
+            ["vector"] if index.info()["words"] is None else ["hybrid", "vector", "lexical"]
+        )
         self._batcher = MicroBatcher(
             f"search {name}",
             self._run,
@@ -136,14 +157,20 @@ class ServedIndex:
         metrics.index_items.watch((name,), lambda: len(index))
 
     async def search(
-        self, vectors: npt.NDArray[np.float32], k: int, where: dict[str, Any] | None = None
+        self, queries: list[str], vectors: Vectors | None, how: "SearchSettings"
     ) -> "list[list[Hit]]":
-        """Searches for the k nearest items of each of n query vectors (n, dim), among those that meet a filter.
+        """Searches for the best items of each of n queries.
+
+        Args:
+            queries: n texts.
+            vectors: Their vectors (n, dim); None for a lexical search.
+            how: The settings of the search.
 
         Raises:
             ApiError: The queue is full (429), or the server is stopping (503).
         """
-        job = Job(list(vectors), (k, None if where is None else json.dumps(where, sort_keys=True)))
+        rows: list[Any] = [None] * len(queries) if vectors is None else list(vectors)
+        job = Job(list(zip(queries, rows, strict=True)), how)
         await _process(self._batcher, job)
         return [hits for part in job.parts for hits in part]
 
@@ -158,6 +185,7 @@ class ServedIndex:
             "dim": info["dim"],
             "metric": info["metric"],
             "kind": kind,
+            "modes": self.modes,
         }
 
     def start(self) -> None:
@@ -168,10 +196,18 @@ class ServedIndex:
         """Ends the thread."""
         self._batcher.stop()
 
-    def _run(self, key: tuple[int, str | None], vectors: list[npt.NDArray[np.float32]]) -> "list[list[Hit]]":
-        k, where = key
-        allowed = None if where is None else json.loads(where)
-        hits: list[list[Hit]] = self.index.search(np.stack(vectors), k, where=allowed)
+    def _run(
+        self, how: "SearchSettings", queries: list[tuple[str, npt.NDArray[np.float32] | None]]
+    ) -> "list[list[Hit]]":
+        vectors = None if how.mode == "lexical" else np.stack([row for _, row in queries if row is not None])
+        hits: list[list[Hit]] = self.index.search(
+            [text for text, _ in queries],
+            how.k,
+            mode=how.mode,
+            alpha=how.alpha,
+            vectors=vectors,
+            where=None if how.where is None else json.loads(how.where),
+        )
         return hits
 
 

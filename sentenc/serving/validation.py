@@ -1,5 +1,6 @@
 """Reads and checks the fields of a request."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sentenc.serving.api_errors import ApiError, shown
@@ -86,6 +87,34 @@ def integer(fields: dict[str, Any], name: str, low: int, high: int, *, status: i
         raise ApiError(400, f"{name} is {shown(value)}, expected an integer", param=name)
     if not low <= value <= high:
         raise ApiError(status, f"{name} is {shown(value)}, expected {low} to {high}", param=name)
+    return value
+
+
+def number(fields: dict[str, Any], name: str, low: float, high: float) -> float | None:
+    """Reads a field that is a number from ``low`` to ``high``; None if it is missing.
+
+    Raises:
+        ApiError: The field is not a number (400), or out of range (422).
+    """
+    value = fields.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ApiError(400, f"{name} is {shown(value)}, expected a number", param=name)
+    if not low <= value <= high:
+        raise ApiError(422, f"{name} is {shown(value)}, expected {low:g} to {high:g}", param=name)
+    return float(value)
+
+
+def choice(fields: dict[str, Any], name: str, choices: Sequence[str], reason: str = "") -> str | None:
+    """Reads a field that is one of some strings; None if it is missing.
+
+    Raises:
+        ApiError: The field is anything else (400); ``reason`` ends the message.
+    """
+    value = fields.get(name)
+    if value is not None and value not in choices:
+        raise ApiError(400, f"{name} is {shown(value)}, expected {' or '.join(choices)}{reason}", param=name)
     return value
 
 

@@ -119,7 +119,7 @@ def test_demo_has_two_indexes_of_the_same_sentences(demo, passages):
     ],
 )
 def test_examples_have_relevant_hits(demo, query, country, word):
-    hit = demo.indexes["factbook"].search(query, k=1)[0]
+    hit = demo.indexes["factbook"].search(query, k=1, mode="vector")[0]
     assert hit.payload["country"] == country
     assert word in hit.text.lower()
 
@@ -132,7 +132,7 @@ def test_examples_of_the_page_have_good_hits(demo):
     assert len(queries) == 8
     assert all(f"{name}: FACTBOOK" in script or f'"{name}": FACTBOOK' in script for name in demo.indexes)
     for query in queries:
-        assert demo.indexes["factbook"].search(query, k=1)[0].score > 0.5
+        assert demo.indexes["factbook"].search(query, k=1, mode="vector")[0].score > 0.5
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
@@ -160,7 +160,7 @@ def test_command_serves_the_page(stop):
         assert "<title>sentenc</title>" in page
         answer = json.loads(ask(f"{address}search?q=elephants+are+hunted+illegally&k=3"))
         assert answer["index"] == "factbook"
-        assert answer["results"][0]["payload"]["country"] == "Mozambique"
+        assert answer["results"][0]["payload"]["country"] == "Tanzania"
         process.send_signal(stop)
         _, errors = process.communicate(timeout=60)
         assert "Traceback" not in errors

@@ -37,32 +37,51 @@ def as_dicts(hits):
 
 
 def assert_same_hits(results, expected):
-    for part in ("semantic", "score"):
-        scores = [hit.pop(part) for hit in results], [hit.pop(part) for hit in expected]
-        np.testing.assert_allclose(*scores, atol=1e-6)
+    """Compares scores and their parts up to rounding, and the rest exactly."""
+    for part in ("score", "semantic", "lexical"):
+        ours, theirs = [hit.pop(part) for hit in results], [hit.pop(part) for hit in expected]
+        assert [value is None for value in ours] == [value is None for value in theirs]
+        np.testing.assert_allclose(*([value or 0 for value in side] for side in (ours, theirs)), atol=1e-5)
     assert results == expected
 
 
 def test_one_query(client, index):
     answer = client.post("/search", json={"query": "a man plays the guitar", "k": 3}).json()
-    assert_same_hits(answer["results"], as_dicts(index.search("a man plays the guitar", 3, mode="vector")))
-    assert (answer["index"], answer["model"]) == ("main", "tiny")
+    assert set(answer["results"][0]) == {"score", "id", "text", "payload", "semantic", "lexical", "words"}
+    assert_same_hits(answer["results"], as_dicts(index.search("a man plays the guitar", 3)))
+    assert (answer["index"], answer["model"], answer["mode"]) == ("main", "tiny", "hybrid")
     assert answer["took_ms"]["encode"] > 0
     assert answer["took_ms"]["search"] > 0
-    assert set(answer["results"][0]) == {"id", "text", "payload", "lexical", "words"}
 
 
-def test_by_url(client, dots):
+def test_by_url(client, index, dots):
     answer = client.get("/search", params={"q": "crème 東京 & more", "k": "2", "index": "dots"}).json()
-    assert_same_hits(answer["results"], as_dicts(dots.search("crème 東京 & more", 2, mode="vector")))
+    assert_same_hits(answer["results"], as_dicts(dots.search("crème 東京 & more", 2)))
     assert answer["model"] == "words"
     assert len(client.get("/search?q=man").json()["results"]) == len(SENTENCES)
+    answer = client.get("/search?q=man&mode=hybrid&alpha=0.9").json()
+    assert_same_hits(answer["results"], as_dicts(index.search("man", alpha=0.9)))
+    assert client.get("/search?q=man&mode=vector").json()["results"][0]["lexical"] is None
 
 
-def test_many_queries(client, dots):
-    answer = client.post("/search", json={"queries": SENTENCES, "index": "dots", "k": 4}).json()
-    for results, expected in zip(answer["results"], dots.search(SENTENCES, 4, mode="vector"), strict=True):
+@pytest.mark.parametrize("mode", ["hybrid", "vector", "lexical"])
+def test_many_queries(client, dots, mode):
+    fields = {"queries": SENTENCES, "index": "dots", "k": 4, "mode": mode}
+    answer = client.post("/search", json=fields).json()
+    assert answer["mode"] == mode
+    for results, expected in zip(answer["results"], dots.search(SENTENCES, 4, mode=mode), strict=True):
         assert_same_hits(results, as_dicts(expected))
+
+
+def test_an_index_without_words_is_searched_by_its_vectors(client_of, tiny):
+    index = Index(tiny, words=False)
+    index.add(vectors=tiny.encode(SENTENCES))
+    client = client_of({"tiny": tiny}, {"vectors": index})
+    answer = client.post("/search", json={"query": "a man"}).json()
+    assert answer["mode"] == "vector"
+    assert_same_hits(answer["results"], as_dicts(index.search("a man")))
+    message = refusal(client.post("/search", json={"query": "a", "mode": "lexical"}), 400)["message"]
+    assert message.startswith("mode is 'lexical', expected vector: vectors has no words")
 
 
 @pytest.mark.parametrize(
@@ -130,6 +149,11 @@ def test_answer_of_many_hits_is_complete(client_of, tiny):
         ({"query": "a", "index": "other"}, 404, "expected one of main, dots"),
         ({"query": "a", "index": 1}, 400, "index is int (1)"),
         ({"query": "man " * 70}, 400, "query has 70 tokens"),
+        ({"query": "a", "mode": "both"}, 400, "mode is 'both', expected hybrid or vector or lexical"),
+        ({"query": "a", "mode": 1}, 400, "mode is int (1), expected hybrid or"),
+        ({"query": "a", "alpha": "0.5"}, 400, "alpha is '0.5', expected a number"),
+        ({"query": "a", "alpha": True}, 400, "alpha is bool (True), expected a number"),
+        ({"query": "a", "alpha": 1.5}, 422, "alpha is float (1.5), expected 0 to 1"),
         ({"query": "a", "where": 3}, 400, "where is int (3), expected an object or a str like"),
         ({"query": "a", "where": ["n=1", [1]]}, 400, "where[1] is list ([1]), expected an object or a str"),
         ({"query": "a", "where": "n"}, 400, "where: the filter 'n' is wrong: expected FIELD=VALUE"),
@@ -148,6 +172,9 @@ def test_wrong_fields_are_refused(client, fields, status, words):
         ("", 400, "q is missing"),
         ("q=", 400, "q is an empty text"),
         ("q=a&k=x", 400, "k is 'x'"),
+        ("q=a&alpha=x", 400, "alpha is 'x', expected a number"),
+        ("q=a&alpha=nan", 422, "expected 0 to 1"),
+        ("q=a&mode=x", 400, "mode is 'x'"),
         ("q=a&k=0", 422, "expected 1 to 1000"),
         ("q=a&k=" + "9" * 5000, 400, "expected an integer"),
         ("&".join(["q=a"] * 200), 400, "query string"),
@@ -158,10 +185,27 @@ def test_wrong_query_strings_are_refused(client, query, status, words):
 
 
 def test_indexes(client):
+    modes = ["hybrid", "vector", "lexical"]
     assert client.get("/indexes").json() == {
         "indexes": [
-            {"name": "main", "model": "tiny", "items": 6, "dim": 24, "metric": "cosine", "kind": "exact"},
-            {"name": "dots", "model": "words", "items": 6, "dim": 24, "metric": "dot", "kind": "exact"},
+            {
+                "name": "main",
+                "model": "tiny",
+                "items": 6,
+                "dim": 24,
+                "metric": "cosine",
+                "kind": "exact",
+                "modes": modes,
+            },
+            {
+                "name": "dots",
+                "model": "words",
+                "items": 6,
+                "dim": 24,
+                "metric": "dot",
+                "kind": "exact",
+                "modes": modes,
+            },
         ]
     }
 

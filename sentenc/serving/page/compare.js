@@ -17,7 +17,7 @@ export class CompareView {
     this.live = new Live({
       work: async (signal) => {
         const { q, k } = app.state;
-        const [a, b] = await Promise.all(SIDES.map((side) => ask(q, this.#name(side), k, signal)));
+        const [a, b] = await Promise.all(SIDES.map((side) => ask(q, this.#name(side), k, signal, { mode: "vector" })));
         return { a, b };
       },
       done: (answers) => this.#show(answers),
@@ -96,7 +96,7 @@ export class CompareView {
       const other = side === "a" ? "b" : "a";
       const index = this.app.indexes.find(({ name }) => name === answers[side].index);
       showResults(this.lists[side], answers[side].results, {
-        metric: index?.metric ?? "cosine",
+        isCosine: index?.metric !== "dot",
         query: answers[side].query,
         onSimilar: (hit) => this.app.moreLike(hit, this.lists[side]),
         describe: (hit, rank) => difference(rank, ranks[other].get(identity(hit)), side, other),

@@ -10,11 +10,11 @@ const MAX_LABELS = 6;
 export const identity = (hit) => (hit.text === null ? `id ${hit.id}` : `text ${hit.text}`);
 
 // Shows results in a list; the focus stays at its rank.
-export function showResults(list, hits, { metric, query, onSimilar, onFilter = null, describe = () => null }) {
+export function showResults(list, hits, { isCosine, query, onSimilar, onFilter = null, describe = () => null }) {
   const focused = similarButtons(list).indexOf(document.activeElement);
   const words = contentWords(query);
-  const top = Math.max(...hits.map((hit) => Math.abs(hit.score)), 1e-9);
-  const scale = metric === "cosine" ? 1 : top; // dot products have no upper bound
+  // Only cosines have an upper bound.
+  const scale = isCosine ? 1 : Math.max(...hits.map((hit) => sum(parts(hit))), 1e-9);
   list.replaceChildren(
     ...hits.map((hit, rank) => item(hit, rank, { scale, words, onSimilar, onFilter, note: describe(hit, rank) })),
   );
@@ -24,8 +24,6 @@ export function showResults(list, hits, { metric, query, onSimilar, onFilter = n
 const similarButtons = (list) => [...list.querySelectorAll(".similar:not([hidden])")];
 
 function item(hit, rank, { scale, words, onSimilar, onFilter, note }) {
-  const fill = el("span", { class: "fill" });
-  fill.style.width = `${(100 * Math.min(Math.max(hit.score / scale, 0), 1)).toFixed(1)}%`;
   const similar = el(
     "button",
     { type: "button", class: "similar", tabindex: rank === 0 ? 0 : -1, onclick: () => onSimilar(hit) },
@@ -46,16 +44,38 @@ function item(hit, rank, { scale, words, onSimilar, onFilter, note }) {
         el("span", { class: "number" }, signed(hit.score, 3)),
         el("span", { class: "rank", "aria-hidden": "true" }, String(rank + 1)),
       ),
-      el("span", { class: "bar", "aria-hidden": "true" }, fill),
+      bar(hit, scale),
     ),
     el(
       "div",
       { class: "what" },
-      textOf(hit, words),
+      textOf(hit, hit.words?.length ? new Set(hit.words.map((word) => word.toLowerCase())) : words),
       el("div", { class: "labels" }, ...labels(hit, onFilter), note ? el("span", { class: "other-rank" }, note.text) : null, similar),
     ),
   );
   return node;
+}
+
+// The parts of a score that a bar shows: meaning and words, or one of them. A negative part has no length.
+function parts(hit) {
+  const isSum = typeof hit.semantic === "number" && typeof hit.lexical === "number";
+  const single = typeof hit.lexical === "number" ? { words: hit.score } : { meaning: hit.score };
+  return Object.entries(isSum ? { meaning: hit.semantic, words: hit.lexical } : single).map(([name, value]) => [
+    name,
+    Math.max(value, 0),
+  ]);
+}
+
+const sum = (named) => named.reduce((total, [, value]) => total + value, 0);
+
+function bar(hit, scale) {
+  const fills = parts(hit).map(([name, value]) => {
+    const fill = el("span", { class: `fill ${name}` });
+    fill.style.width = `${(100 * Math.min(value / scale, 1)).toFixed(1)}%`;
+    return fill;
+  });
+  const title = fills.length > 1 ? `meaning ${signed(hit.semantic, 2)}, words ${signed(hit.lexical, 2)}` : null;
+  return el("span", { class: "bar", role: title ? "img" : null, "aria-label": title, title, "aria-hidden": title ? null : "true" }, ...fills);
 }
 
 function textOf(hit, words) {

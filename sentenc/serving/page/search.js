@@ -10,10 +10,13 @@ import { focusFirst, moveThrough, showResults } from "./results.js";
 
 export const COUNTS = [5, 10, 20, 50, 100];
 
+const MODES = { hybrid: "meaning and words", vector: "meaning", lexical: "words" };
+
 // Searches one index; returns the answer with the time of the round trip in milliseconds.
-export async function ask(query, index, k, signal, where = []) {
+export async function ask(query, index, k, signal, { mode = null, where = [] } = {}) {
   const started = performance.now();
-  const answer = await request("search", { body: { query, k, index, ...(where.length ? { where } : {}) }, signal });
+  const body = { query, k, index, mode, ...(where.length ? { where } : {}) };
+  const answer = await request("search", { body, signal });
   return { ...answer, query, k, where, roundTrip: performance.now() - started };
 }
 
@@ -33,9 +36,10 @@ export class SearchView {
     this.list = byId("results");
     this.index = byId("index");
     this.count = byId("count");
+    this.mode = byId("mode");
     this.filters = new Filters((where) => app.change({ where }, { push: true, now: true }));
     this.live = new Live({
-      work: (signal) => ask(app.state.q, this.#name(), app.state.k, signal, this.filters.active),
+      work: (signal) => ask(app.state.q, this.#name(), app.state.k, signal, { mode: this.#mode(), where: this.filters.active }),
       done: (answer) => this.#show(answer),
       failed: (error, retryIn) => {
         showNotice(byId("search-notice"), error, { retryIn, retry: () => this.live.request({ now: true }) });
@@ -47,6 +51,7 @@ export class SearchView {
     fillSelect(this.count, COUNTS.map((k) => [k, count(k, "result", "results")]), app.state.k);
     this.index.addEventListener("change", () => app.change({ index: this.index.value }));
     this.count.addEventListener("change", () => app.change({ k: Number(this.count.value) }));
+    this.mode.addEventListener("change", () => app.change({ mode: this.mode.value }));
     moveThrough(this.list, app.box);
   }
 
@@ -64,6 +69,8 @@ export class SearchView {
     byId("index-choice").hidden = names.length < 2;
     fillSelect(this.index, indexes.map((index) => [index.name, `${index.name} (${index.model})`]), this.#name());
     this.count.value = String(state.k);
+    byId("mode-choice").hidden = this.#modes().length < 2;
+    fillSelect(this.mode, this.#modes().map((mode) => [mode, MODES[mode]]), this.#mode());
     this.filters.show(state.where);
     byId("panel-search").classList.toggle("without-index", !names.length);
     if (!names.length || !state.q.trim()) {
@@ -81,6 +88,16 @@ export class SearchView {
     return (indexes.find(({ name }) => name === state.index) ?? indexes[0])?.name;
   }
 
+  // The modes that the index has, the default first.
+  #modes() {
+    return this.app.indexes.find(({ name }) => name === this.#name())?.modes ?? [];
+  }
+
+  #mode() {
+    const modes = this.#modes();
+    return modes.includes(this.app.state.mode) ? this.app.state.mode : modes[0];
+  }
+
   #clear() {
     clearNotice(byId("search-notice"));
     this.list.replaceChildren();
@@ -92,19 +109,21 @@ export class SearchView {
     const index = this.app.indexes.find(({ name }) => name === answer.index);
     clearNotice(byId("search-notice"));
     showResults(this.list, answer.results, {
-      metric: index?.metric ?? "cosine",
+      isCosine: answer.mode === "vector" && index?.metric !== "dot",
       query: answer.query,
       onSimilar: (hit) => this.app.moreLike(hit, this.list),
       onFilter: (filter) => this.filters.add(filter),
     });
     this.filters.suggest(answer.results);
     byId("search-status").replaceChildren(
+      answer.mode === "hybrid" ? legend() : "",
       el("strong", {}, `${answer.results.length} of ${count(index?.items ?? 0, "item", "items")}`),
       el("span", { class: "timing" }, timing(answer)),
     );
     byId("search-empty").replaceChildren(answer.results.length ? "" : nothingFound(index, answer));
     byId("as-request").hidden = false;
-    const url = address("search", { q: answer.query, k: answer.k, index: answer.index });
+    const mode = answer.mode === this.#modes()[0] ? {} : { mode: answer.mode };
+    const url = address("search", { q: answer.query, k: answer.k, index: answer.index, ...mode });
     for (const filter of answer.where) url.searchParams.append("where", filter);
     byId("curl").textContent = `curl '${url.href.replaceAll("'", "%27")}'`;
   }
@@ -131,6 +150,7 @@ export class SearchView {
 }
 
 function nothingFound(index, answer) {
+  if (index?.items && answer.mode === "lexical" && !answer.note) return wordless();
   if (index?.items && answer.where.length) return nothingMatches(answer.note);
 
   return el(
@@ -139,6 +159,20 @@ function nothingFound(index, answer) {
     el("h2", {}, index?.items ? "Nothing found" : "The index is empty"),
     el("p", {}, "Try other words: a query without any word known to the model has no results."),
   );
+}
+
+function wordless() {
+  return el(
+    "div",
+    { class: "empty" },
+    el("h2", {}, "Nothing found"),
+    el("p", {}, "No text contains a word of the query. Searching by meaning needs none."),
+  );
+}
+
+// The colors of the two parts of a bar.
+function legend() {
+  return el("span", { class: "parts" }, el("span", { class: "meaning" }), "meaning", el("span", { class: "words" }), "words");
 }
 
 function nothingMatches(note) {

@@ -10,11 +10,12 @@ import numpy as np
 from sentenc.serving.api_errors import ApiError, shown
 from sentenc.serving.catalog import Catalog
 from sentenc.serving.responses import json_rows
-from sentenc.serving.services import ServedIndex
-from sentenc.serving.validation import integer, payload_filter, texts
+from sentenc.serving.services import SearchSettings, ServedIndex
+from sentenc.serving.validation import choice, integer, number, payload_filter, texts
 
 if TYPE_CHECKING:
     from sentenc.retrieval import Hit
+    from sentenc.retrieval.index import Mode
 
 MAX_K = 1000
 # Maximum number of hits in one answer, over all its queries.
@@ -36,7 +37,8 @@ class SearchRoutes:
     async def search(self, fields: dict[str, Any]) -> bytes:
         """Answers ``POST /search``: the ``k`` nearest items to ``query``, or to each of ``queries``.
 
-        With ``where``, only items whose payloads meet this filter are results. If no item of the index does,
+        ``mode`` is ``"hybrid"``, ``"vector"`` or ``"lexical"``, and ``alpha`` the weight of the vectors in a hybrid
+        search; see :meth:`sentenc.Index.search`. With ``where``, only items whose payloads meet this filter are results. If no item of the index does,
         ``note`` has the likely reason.
 
         Raises:
@@ -59,7 +61,9 @@ class SearchRoutes:
         """
         if "q" not in fields:
             raise ApiError(400, "q is missing, expected /search?q=TEXT", param="q")
-        converted: dict[str, Any] = {name: fields.get(name) for name in ("q", "index", "where")}
+        converted: dict[str, Any] = {name: fields.get(name) for name in ("q", "index", "mode", "where")}
+        if "alpha" in fields:
+            converted["alpha"] = _as_number(fields["alpha"])
         if "k" in fields:
             # Anything but digits stays a str, and gets the message of a str in JSON.
             digits = fields["k"].isascii() and fields["k"].isdigit() and len(fields["k"]) < 10
@@ -99,20 +103,38 @@ class SearchRoutes:
                 f"{len(queries)} queries for {k} items each, expected at most {MAX_HITS} items in all",
                 param="k",
             )
-        where = payload_filter(fields, "where")
+        where, mode = payload_filter(fields, "where"), _mode(fields, index)
+        alpha = number(fields, "alpha", 0, 1)
+        how = SearchSettings(k, mode, alpha, None if where is None else json.dumps(where, sort_keys=True))
         started = time.perf_counter()
-        vectors, _ = await index.model.encode(queries, name, dimensions=index.index.dim)
+        vectors = None
+        if mode != "lexical":
+            encoded_texts, _ = await index.model.encode(queries, name, dimensions=index.index.dim)
+            vectors = np.asarray(encoded_texts, np.float32)
         encoded = time.perf_counter()
-        hits = await index.search(np.asarray(vectors, np.float32), k, where)
+        hits = await index.search(queries, vectors, how)
         searched = time.perf_counter()
         took = {"encode": (encoded - started) * 1e3, "search": (searched - encoded) * 1e3}
-        head: dict[str, Any] = {"index": index.name, "model": index.model.name, "took_ms": took}
+        head: dict[str, Any] = {"index": index.name, "model": index.model.name, "mode": mode, "took_ms": took}
         if where is not None and not any(hits):
             head["note"] = await asyncio.to_thread(_why_nothing_matches, index, where)
         single = name != "queries"
         if sum(map(len, hits)) <= _HITS_IN_LOOP:
             return _answer(head, hits, single)
         return await asyncio.to_thread(_answer, head, hits, single)
+
+
+def _mode(fields: dict[str, Any], index: ServedIndex) -> "Mode":
+    reason = "" if len(index.modes) > 1 else f": {index.name} has no words, which index_words() adds"
+    chosen = choice(fields, "mode", index.modes, reason)
+    return next((mode for mode in index.modes if mode == chosen), index.modes[0])
+
+
+def _as_number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _why_nothing_matches(served: ServedIndex, where: dict[str, Any]) -> str | None:

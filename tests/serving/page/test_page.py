@@ -4,9 +4,11 @@ import pytest
 
 from tests.serving.page.conftest import SCRIPT, TEXTS, fits, hits, ready, shown
 
+STYLES = "all => all.map(one => one.getAttribute('style'))"
+
 
 def test_results_follow_the_typing(open_page, address, encoders):
-    page = open_page(address)
+    page = open_page(address + "#search?mode=vector")
     page.get_by_text("Search 10 texts by meaning").wait_for()
     page.locator("#query").press_sequentially("the dog runs in the park", delay=5)
     page.locator(".hit .number", has_text="1.000").wait_for()
@@ -30,6 +32,33 @@ def test_results_follow_the_typing(open_page, address, encoders):
     page.locator("#search-status", has_text="5 of 10").wait_for()
     assert hits(page).count() == 5
     assert "search?q=the+dog+runs+in+the+park&k=5&index=texts" in page.locator("#curl").text_content()
+
+
+def test_bars_show_the_parts_of_a_score(open_page, address):
+    page = open_page(address + "#search?q=playing+guitar")
+    first = hits(page).first
+    first.get_by_text("a man is playing the guitar", exact=True).wait_for()
+    assert page.locator("#mode option").all_inner_texts() == ["meaning and words", "meaning", "words"]
+    assert page.locator("#search-status .parts").inner_text() == "meaning\nwords"
+    # The matched words are marked.
+    assert first.locator("mark").all_inner_texts() == ["playing", "guitar"]
+    widths = [
+        float(style.split("%")[0].split(" ")[-1]) for style in first.locator(".fill").evaluate_all(STYLES)
+    ]
+    assert len(widths) == 2
+    # The best result has the whole width, divided in the ratio of its parts.
+    assert sum(widths) == pytest.approx(100, abs=0.2)
+    label = first.locator(".bar").get_attribute("aria-label")
+    meaning, words = (float(part.split(" ")[1].replace("−", "-")) for part in label.split(", "))
+    assert float(first.locator(".number").inner_text()) == pytest.approx(meaning + words, abs=0.02)
+    assert widths[0] / widths[1] == pytest.approx(meaning / words, rel=0.05)
+    page.locator("#mode").select_option("lexical")
+    hits(page).nth(1).wait_for(state="detached")
+    assert first.locator(".fill").count() == 1
+    assert page.url.endswith("#search?q=playing+guitar&mode=lexical")
+    assert "&mode=lexical" in page.locator("#curl").text_content()
+    page.fill("#query", "zzz")
+    page.get_by_text("No text contains a word of the query.").wait_for()
 
 
 def test_results_are_filtered(open_page, address):
@@ -105,7 +134,7 @@ def test_long_texts_are_cut_and_can_be_read(open_page, address):
 
 
 def test_keyboard_alone(open_page, address):
-    page = open_page(address)
+    page = open_page(address + "#search?mode=vector")
     ready(page)
     page.keyboard.press("/")
     assert page.evaluate("document.activeElement.id") == "query"
@@ -133,7 +162,7 @@ def test_keyboard_alone(open_page, address):
     order = []
     page.reload()
     hits(page).first.wait_for()
-    for _ in range(9):
+    for _ in range(10):
         page.keyboard.press("Tab")
         order.append(page.evaluate("document.activeElement.id || document.activeElement.className"))
     assert order == [
@@ -142,6 +171,7 @@ def test_keyboard_alone(open_page, address):
         "theme-button",
         "query",
         "index",
+        "mode",
         "count",
         "filter",
         "similar",
