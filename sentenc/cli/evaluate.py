@@ -73,6 +73,17 @@ import click
     help="Seed of the folds and the probe.",
 )
 @click.option(
+    "--alpha",
+    type=click.FloatRange(0, 1),
+    default=None,
+    help="Weight of the vectors in hybrid search. Default: the model's own.",
+)
+@click.option(
+    "--language",
+    default=None,
+    help="Language of the texts of search tasks (en, de, ...), which chooses the stemmer. Default: the model's.",
+)
+@click.option(
     "--batch-size",
     type=click.IntRange(1),
     default=64,
@@ -112,6 +123,7 @@ def _run(
     models: tuple[str, ...], data: Path, tasks: list[str], output: Path, options: dict[str, Any]
 ) -> None:
     from sentenc.evaluation import Score, SentEvalProbe, evaluate, plot, to_markdown
+    from sentenc.evaluation.protocols.search import SEARCH_MODES
     from sentenc.evaluation.senteval_tasks import select_tasks
     from sentenc.registry import load
 
@@ -124,7 +136,10 @@ def _run(
 
     def print_score(score: Score) -> None:
         seconds = f"{score.seconds['encode']:.1f} s encoding, {score.seconds['score']:.1f} s scoring"
-        click.echo(f"{score.encoder['name']}  {score.task:<20} {score.value:6.2f}  ({seconds})", err=True)
+        others = [mode for mode in SEARCH_MODES[1:] if mode in score.details]
+        by_mode = "".join(f", {mode} {score.details[mode][score.metric]:.2f}" for mode in others)
+        value = f"{score.value:6.2f}{by_mode}"
+        click.echo(f"{score.encoder['name']}  {score.task:<20} {value}  ({seconds})", err=True)
 
     started = time.perf_counter()
     results = [

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from sentenc.embedding_cache import EmbeddingCache
 from sentenc.encoders.base import Encoder
 from sentenc.io.progress import Bar
+from sentenc.retrieval.words import word_settings
 
 Vectors = npt.NDArray[np.float32]
 
@@ -25,12 +26,14 @@ class Embedder(Protocol):
         fingerprint: A string that changes whenever the vectors may change; None if there is no such string.
         settings: Everything besides the fingerprint that the vectors depend on.
         similarity_dim: Number of leading columns that similarity compares; None for all columns.
+        words: The settings of lexical and hybrid search, as an index of the encoder has them.
     """
 
     name: str
     fingerprint: str | None
     settings: dict[str, Any]
     similarity_dim: int | None
+    words: dict[str, Any]
 
     def encode(self, texts: list[str]) -> Vectors:
         """Returns shape (n, dim), float32."""
@@ -38,13 +41,20 @@ class Embedder(Protocol):
 
 class _EncoderEmbedder:
     def __init__(
-        self, encoder: Encoder, name: str | None, batch_size: int, normalize: bool, truncate: int | None
+        self,
+        encoder: Encoder,
+        name: str | None,
+        batch_size: int,
+        normalize: bool,
+        truncate: int | None,
+        language: str | None,
     ) -> None:
         self.name = name or str(getattr(encoder, "name", None) or type(encoder).__name__)
         self.fingerprint: str | None = encoder.fingerprint()
         self.settings: dict[str, Any] = {"normalize_embeddings": normalize, "truncate_dim": truncate}
         columns = encoder.dim if truncate is None else truncate
         self.similarity_dim = encoder.similarity_dim if encoder.similarity_dim < columns else None
+        self.words = word_settings(language, encoder)
         self._encoder = encoder
         self._batch_size = batch_size
 
@@ -57,11 +67,12 @@ class _EncoderEmbedder:
 
 
 class _FunctionEmbedder:
-    def __init__(self, function: Callable[[list[str]], Any], name: str | None) -> None:
+    def __init__(self, function: Callable[[list[str]], Any], name: str | None, language: str | None) -> None:
         self.name = name or str(getattr(function, "__name__", None) or type(function).__name__)
         self.fingerprint: str | None = None
         self.settings: dict[str, Any] = {}
         self.similarity_dim: int | None = None
+        self.words = word_settings(language, None)
         self._function = function
 
     def encode(self, texts: list[str]) -> Vectors:
@@ -75,12 +86,14 @@ def as_embedder(
     batch_size: int = 64,
     normalize_embeddings: bool = False,
     truncate_dim: int | None = None,
+    language: str | None = None,
 ) -> Embedder:
     """Adapts an :class:`~sentenc.Encoder`, a sentence-transformers model or a plain function.
 
     Raises:
         TypeError: ``encoder`` is none of these.
-        ValueError: ``normalize_embeddings`` or ``truncate_dim`` is set for a plain function.
+        ValueError: ``normalize_embeddings`` or ``truncate_dim`` is set for a plain function, or ``language`` is
+            not a code of ISO 639.
     """
     # The class is compared by name, so that other encoders do not import torch.
     if any(kind.__name__ == "SentenceTransformer" for kind in type(encoder).__mro__):
@@ -88,7 +101,7 @@ def as_embedder(
 
         encoder = SentenceTransformerEncoder(encoder, name)
     if isinstance(encoder, Encoder):
-        return _EncoderEmbedder(encoder, name, batch_size, normalize_embeddings, truncate_dim)
+        return _EncoderEmbedder(encoder, name, batch_size, normalize_embeddings, truncate_dim, language)
     if not callable(encoder):
         kind = type(encoder).__name__
         raise TypeError(
@@ -99,7 +112,7 @@ def as_embedder(
             "normalize_embeddings and truncate_dim are not available for a function: apply them in the "
             "function"
         )
-    return _FunctionEmbedder(encoder, name)
+    return _FunctionEmbedder(encoder, name, language)
 
 
 class CachedEmbedder:

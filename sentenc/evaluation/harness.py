@@ -33,6 +33,8 @@ def evaluate(
     folds: int = 10,
     aggregation: Aggregation = "all",
     raw: bool | None = None,
+    alpha: float | None = None,
+    language: str | None = None,
     name: str | None = None,
     batch_size: int = 64,
     normalize_embeddings: bool = False,
@@ -55,6 +57,8 @@ def evaluate(
         folds: Number of cross-validation folds; published scores use 10.
         aggregation: How to combine the sets of an STS year: ``"all"``, ``"mean"`` or ``"wmean"``.
         raw: True for raw text, False for SentEval's tokenized text, None for raw text in cosine tasks only.
+        alpha: Weight of the vectors in hybrid search, 0 to 1; None for the model's own.
+        language: Code of ISO 639 of the texts of search tasks, which chooses the stemmer; None for the model's.
         name: Name of the encoder in reports and file names.
         batch_size: Number of texts per batch; changes no vector.
         normalize_embeddings: Whether to scale the vectors to unit norm.
@@ -72,13 +76,21 @@ def evaluate(
     Warns:
         DataMismatchWarning: The files of a task differ from the published ones; the score lists how.
     """
-    config = ProtocolConfig(probe=_as_probe(probe), seed=seed, folds=folds, aggregation=aggregation, raw=raw)
     embedder = as_embedder(
         encoder,
         name=name,
         batch_size=batch_size,
         normalize_embeddings=normalize_embeddings,
         truncate_dim=truncate_dim,
+        language=language,
+    )
+    config = ProtocolConfig(
+        probe=_as_probe(probe),
+        seed=seed,
+        folds=folds,
+        aggregation=aggregation,
+        raw=raw,
+        words=embedder.words if alpha is None else {**embedder.words, "alpha": alpha},
     )
     run = _Run(embedder, config, Path(data), cache, output, show_progress_bar)
     return run.scores(select_tasks(tasks), on_score)

@@ -32,7 +32,8 @@ class Score:
         text: The text variant that was encoded: raw, senteval (tokenized), or own (a user's file).
         folds: Number of cross-validation folds; None without cross-validation.
         seed: Seed of the folds and the probe; None if the protocol draws nothing.
-        probe: Name and parameters of the trained probe, or of k-means; None if nothing is trained.
+        probe: Name and parameters of the trained probe, of k-means, or of the search by words; None if there
+            is none.
         encoder: Name, fingerprint, dim and encode settings of the encoder.
         data: SHA-256 of every file that was read, by its path below the data folder.
         mismatches: The differences of these files from the published ones; empty if there are none.

@@ -21,6 +21,11 @@ OTHER_FAMILIES = (
     ("Clustering: V-measure", "clustering"),
     ("Pair classification: average precision of the cosine", "pair-classification"),
 )
+# How the settings are shown in protocols that train no probe.
+_OWN_SETTINGS = {
+    "search": "BM25 with k1 {k1}, b {b} and language {language}, alpha {alpha}",
+    "clustering": "{runs} runs of {name} with batches of {batch_size}",
+}
 _TEXT_VARIANTS = {"raw": "raw", "senteval": "SentEval's tokenized", "own": "the user's own"}
 
 
@@ -152,7 +157,9 @@ def _protocol_settings(score: Score) -> str:
         parts.append(f"{score.folds} folds")
     if score.seed is not None:
         parts.append(f"seed {score.seed}")
-    if score.probe is not None:
+    if score.probe is not None and score.protocol in _OWN_SETTINGS:
+        parts.append(_OWN_SETTINGS[score.protocol].format_map(score.probe))
+    elif score.probe is not None:
         hidden = score.probe.get("nhid")
         parts.append(f"probe {score.probe['name']}" + (f" with {hidden} hidden units" if hidden else ""))
     return ", ".join([*parts, f"{_TEXT_VARIANTS[score.text]} text"])

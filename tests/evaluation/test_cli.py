@@ -123,4 +123,5 @@ def test_own_files_and_beir_folders_need_no_data_folder(tmp_path):
     result = invoke("model1", "--tasks", tasks, "-o", tmp_path / "results")
     assert result.exit_code == 0, result.output
     assert "| films-dev | model1 | vector | 100.00 | 100.00 | 100.00 | 100.00 |" in result.output
+    assert "films-dev            100.00, lexical 100.00, hybrid 100.00  (" in result.output
     assert "| encoder | topics-clustering |" in result.output

@@ -128,10 +128,16 @@ def own(task, value, protocol, metric, **changes):
 
 
 def own_results(name="mine"):
-    modes = {"vector": {"nDCG@10": 50.916, "recall@100": 80.0, "MRR@10": 48.1, "MAP": 47.25}}
+    modes = {
+        "vector": {"nDCG@10": 50.916, "recall@100": 80.0, "MRR@10": 48.1, "MAP": 47.25},
+        "lexical": {"nDCG@10": 69.5, "recall@100": 90.0, "MRR@10": 66.0, "MAP": 65.0},
+        "hybrid": {"nDCG@10": 70.8, "recall@100": 92.0, "MRR@10": 67.0, "MAP": 66.0},
+    }
+    words = {"name": "BM25 and z-scores", "k1": 1.2, "b": 0.75, "language": "en", "alpha": 0.4}
+    k_means = {"name": "mini-batch k-means", "batch_size": 500, "runs": 10}
     scores = [
-        own("scifact", 50.92, "search", "nDCG@10", details={"missing_documents": 0, **modes}),
-        own("topics", 40.5, "clustering", "v_measure"),
+        own("scifact", 50.92, "search", "nDCG@10", details={"missing_documents": 0, **modes}, probe=words),
+        own("topics", 40.5, "clustering", "v_measure", seed=1111, probe=k_means),
         own("doubles", 70.25, "pair-classification", "cosine_ap"),
         own("pairs", 60.0, "cosine", "spearman"),
     ]
@@ -142,11 +148,21 @@ def test_search_clustering_and_pair_classification_have_tables_of_their_own():
     text = to_markdown([own_results(), own_results("other")])
     assert "## Search\n\n| task | encoder | mode | nDCG@10 | recall@100 | MRR@10 | MAP |\n" in text
     assert "| --- | --- | --- | ---: | ---: | ---: | ---: |" in text
-    assert "| scifact | mine | vector | 50.92 | 80.00 | 48.10 | 47.25 |\n| scifact | other | vector |" in text
+    assert (
+        "| scifact | mine | vector | 50.92 | 80.00 | 48.10 | 47.25 |\n"
+        "| scifact | mine | lexical | 69.50 | 90.00 | 66.00 | 65.00 |\n"
+        "| scifact | mine | hybrid | 70.80 | 92.00 | 67.00 | 66.00 |\n"
+        "| scifact | other | vector |"
+    ) in text
     assert "## Clustering: V-measure\n\n| encoder | topics |\n| --- | ---: |\n| mine | 40.50 |" in text
     assert "## Pair classification: average precision of the cosine\n\n| encoder | doubles |" in text
     assert "## Other tasks\n\n| encoder | pairs |" in text
-    assert "- scifact: nDCG@10 of search, the user's own text" in text
+    words = "BM25 with k1 1.2, b 0.75 and language en, alpha 0.4"
+    assert f"- scifact: nDCG@10 of search, {words}, the user's own text" in text
+    assert (
+        "- topics: v_measure of clustering, seed 1111, 10 runs of mini-batch k-means with batches of 500"
+        in text
+    )
 
 
 def test_every_family_has_a_panel(tmp_path, monkeypatch):

@@ -1,9 +1,13 @@
 import numpy as np
 import pytest
+import Stemmer
 
+from sentenc import Index
 from sentenc.errors import DataError
 from sentenc.evaluation import evaluate
-from sentenc.evaluation.protocols.search import cosine_scores
+from sentenc.evaluation.protocols.search import cosine_scores, hybrid_scores, lexical_scores
+from sentenc.metrics.ranking import RANKING_METRICS
+from sentenc.retrieval.lexical.analysis import Analyzer
 from tests.evaluation.conftest import FILLER, WordAverage
 from tests.evaluation.test_beir import beir_folder
 
@@ -15,10 +19,10 @@ def vectors(texts):
     return np.array([VECTORS[text] for text in texts], np.float32)
 
 
-def search(tmp_path, documents, judgments, queries=({"_id": "1", "text": "q"},), encoder=vectors):
+def search(tmp_path, documents, judgments, queries=({"_id": "1", "text": "q"},), encoder=vectors, **options):
     rows = [{"_id": name, "text": text} for name, text in documents.items()]
     folder = beir_folder(tmp_path / "task", rows, queries, test=judgments)
-    return evaluate(encoder, str(folder)).records["task"]
+    return evaluate(encoder, str(folder), **options).records["task"]
 
 
 def test_documents_are_ranked_by_cosine(tmp_path):
@@ -27,9 +31,9 @@ def test_documents_are_ranked_by_cosine(tmp_path):
     # The ranking is z, x, y.
     expected = (1 / np.log2(3) + 2 / np.log2(4)) / (2 + 1 / np.log2(3))
     assert score.value == round(100 * expected, 2)
-    assert score.metrics == pytest.approx(
-        {"nDCG@10": 100 * expected, "recall@100": 100, "MRR@10": 50, "MAP": 100 * (1 / 2 + 2 / 3) / 2}
-    )
+    values = {"nDCG@10": 100 * expected, "recall@100": 100, "MRR@10": 50, "MAP": 100 * (1 / 2 + 2 / 3) / 2}
+    assert score.details["vector"] == pytest.approx(values)
+    assert {name: score.metrics[name] for name in values} == score.details["vector"]
     assert (score.protocol, score.metric, score.text) == ("search", "nDCG@10", "own")
     assert score.sizes == {"corpus": 3, "queries": 1}
     assert [name.rpartition("/")[2] for name in score.data] == ["corpus.jsonl", "queries.jsonl", "test.tsv"]
@@ -127,3 +131,87 @@ def test_equal_texts_have_exactly_equal_scores():
     scores = cosine_scores(documents, rng.standard_normal((7, 33)).astype(np.float32), texts)(slice(0, 7))
     assert (scores[:, 2] == scores[:, 47]).all()
     assert scores.shape == (7, 50)
+
+
+class TestWords:
+    """The modes lexical and hybrid, on 60 documents and 15 queries of words."""
+
+    @pytest.fixture
+    def documents(self):
+        rng = np.random.default_rng(2)
+        return {f"d{i:02}": " ".join(rng.choice(FILLER, rng.integers(2, 9))) for i in range(60)}
+
+    @pytest.fixture
+    def queries(self):
+        rng = np.random.default_rng(4)
+        texts = [" ".join(rng.choice(FILLER, 3)) for _ in range(15)]
+        return [{"_id": f"q{i}", "text": text} for i, text in enumerate([*texts, "unseen words"])]
+
+    @pytest.mark.parametrize("mode", ["vector", "lexical", "hybrid"])
+    def test_the_ranking_is_that_of_an_index(self, documents, queries, mode):
+        """The index ranks equal scores by age, so documents are added in the order of falling ids."""
+        names = sorted(documents, reverse=True)
+        texts = [documents[name] for name in names]
+        asked = [query["text"] for query in queries]
+        encoder = WordAverage()
+        index = Index(encoder, language="en")
+        index.add(texts, ids=names)
+        vector = cosine_scores(encoder.encode(texts), encoder.encode(asked), texts)
+        lexical = lexical_scores(texts, asked, Analyzer("en"))
+        modes = {"vector": vector, "lexical": lexical, "hybrid": hybrid_scores(vector, lexical, 0.3)}
+        alpha = {"alpha": 0.3} if mode == "hybrid" else {}
+        everything = slice(0, len(asked))
+        for scores, hits in zip(
+            modes[mode](everything), index.search(asked, 60, mode=mode, **alpha), strict=True
+        ):
+            found = int((scores > -np.inf).sum())
+            assert len(hits) == found
+            own = np.sort(scores)[::-1][:found]
+            np.testing.assert_allclose([hit.score for hit in hits], own, rtol=1e-4, atol=1e-5)
+            by_name = dict(zip(names, scores.tolist(), strict=True))
+            np.testing.assert_allclose([by_name[hit.id] for hit in hits], own, rtol=1e-4, atol=1e-5)
+
+    def test_a_query_without_a_known_word_is_ranked_by_its_vector_alone(self, documents, queries):
+        texts, asked = list(documents.values()), [queries[-1]["text"]]
+        encoder = WordAverage()
+        vector = cosine_scores(encoder.encode(texts), encoder.encode(asked), texts)
+        lexical = lexical_scores(texts, asked, Analyzer("en"))
+        assert (lexical(slice(0, 1)) == -np.inf).all()
+        hybrid = hybrid_scores(vector, lexical, 0.1)(slice(0, 1))[0]
+        assert np.argsort(-hybrid).tolist() == np.argsort(-vector(slice(0, 1))[0]).tolist()
+
+    def test_a_query_without_a_vector_finds_only_documents_with_its_words(self):
+        texts = ["film plot", "actor", "plot", "scene"]
+        vector = cosine_scores(np.eye(4, dtype=np.float32), np.zeros((1, 4), np.float32), texts)
+        hybrid = hybrid_scores(vector, lexical_scores(texts, ["plot"], Analyzer("en")), 0.9)(slice(0, 1))[0]
+        assert (hybrid > -np.inf).tolist() == [True, False, True, False]
+        # The shorter text has the higher BM25.
+        assert hybrid[2] > hybrid[0]
+
+    def test_the_score_has_all_modes_and_their_settings(self, tmp_path, documents, queries):
+        judgments = [(query["_id"], name, 1) for query in queries for name in list(documents)[:8]]
+        score = search(tmp_path, documents, judgments, queries, WordAverage(), language="en", alpha=0.25)
+        assert set(score.metrics) == {
+            f"{mode}{name}" for mode in ("", "lexical ", "hybrid ") for name in RANKING_METRICS
+        }
+        assert score.metrics["hybrid MAP"] == score.details["hybrid"]["MAP"]
+        assert len({score.details[mode]["MAP"] for mode in ("vector", "lexical", "hybrid")}) == 3
+        assert score.probe == {
+            "name": "BM25 and z-scores",
+            "k1": 1.2,
+            "b": 0.75,
+            "language": "en",
+            "stemmer": Stemmer.version(),
+            "alpha": 0.25,
+        }
+
+    def test_the_weight_of_one_is_the_ranking_of_the_vectors(self, tmp_path, documents, queries):
+        judgments = [(query["_id"], name, 1) for query in queries for name in list(documents)[:8]]
+        score = search(tmp_path, documents, judgments, queries, WordAverage(), alpha=1.0)
+        assert score.details["hybrid"] == pytest.approx(score.details["vector"])
+
+    def test_settings_out_of_range_are_refused(self, tmp_path, documents, queries):
+        with pytest.raises(ValueError, match=r"alpha is 1\.5, expected a finite number >= 0 and <= 1"):
+            search(tmp_path / "1", documents, [("q1", "d01", 1)], queries, alpha=1.5)
+        with pytest.raises(ValueError, match="language is 'English'"):
+            search(tmp_path / "2", documents, [("q1", "d01", 1)], queries, language="English")

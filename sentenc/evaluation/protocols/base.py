@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from sentenc.evaluation.probes.base import Probe
 from sentenc.evaluation.readers import Examples
-from sentenc.validation import check_choice, check_integer
+from sentenc.retrieval.words import word_settings
+from sentenc.validation import check_choice, check_integer, check_number
 
 Aggregation = Literal["all", "mean", "wmean"]
 AGGREGATIONS: tuple[Aggregation, ...] = ("all", "mean", "wmean")
@@ -27,6 +28,8 @@ class ProtocolConfig:
         folds: Number of cross-validation folds.
         aggregation: How the sets of an STS year are combined into one correlation.
         raw: True for raw text, False for SentEval's tokenized text, None for the protocol's default.
+        words: The settings of lexical and hybrid search, as an index stores them: ``language``, ``stemmer``
+            and ``alpha``.
     """
 
     probe: Probe
@@ -34,11 +37,13 @@ class ProtocolConfig:
     folds: int = 10
     aggregation: Aggregation = "all"
     raw: bool | None = None
+    words: Mapping[str, Any] = field(default_factory=lambda: word_settings(None, None))
 
     def __post_init__(self) -> None:
         check_choice("aggregation", self.aggregation, AGGREGATIONS)
         check_integer("seed", self.seed, at_least=0)
         check_integer("folds", self.folds, at_least=2)
+        check_number("alpha", self.words["alpha"], at_least=0, at_most=1)
 
 
 @dataclass(frozen=True)

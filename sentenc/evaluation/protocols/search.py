@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from sentenc.errors import DataError
 from sentenc.evaluation.beir import Documents, Queries
@@ -16,24 +17,28 @@ from sentenc.evaluation.protocols.base import (
     Vectors,
 )
 from sentenc.metrics.ranking import RANKING_METRICS, ranked, ranking_metrics
+from sentenc.retrieval.lexical.analysis import Analyzer
+from sentenc.retrieval.lexical.bm25 import K1, B, Bm25
+from sentenc.retrieval.lexical.postings import Postings
 
 # The ways to rank documents; a score's details have the metrics of each.
-SEARCH_MODES = ("vector",)
+SEARCH_MODES = ("vector", "lexical", "hybrid")
 # Length of the rankings, as in BEIR: MAP is cut there.
 DEPTH = 1000
 _QUERIES_PER_BLOCK = 64
 
 # From a slice of the queries to the scores (q, n) of all documents; -inf for a document that is not found.
-BlockScores = Callable[[slice], Vectors]
+BlockScores = Callable[[slice], npt.NDArray[np.floating]]
 
 
 @dataclass(frozen=True)
 class Search(EvaluationProtocol):
     """nDCG@10, recall@100, MRR@10 and MAP of the rankings of all documents; nothing is trained.
 
-    The vectors are ranked by the cosine of :meth:`~sentenc.Encoder.similarity`. As in BEIR, a ranking has at
-    most 1,000 documents, and a document with the id of the query is left out of its ranking. Equal scores
-    are ordered by falling id, as in trec_eval.
+    Documents are ranked by vectors (the cosine of :meth:`~sentenc.Encoder.similarity`), by words (BM25), and
+    by both, as :class:`~sentenc.Index` does in its modes of the same names. As in BEIR, a ranking has at most
+    1,000 documents, and a document with the id of the query is left out of its ranking. Equal scores are
+    ordered by falling id, as in trec_eval.
     """
 
     name = "search"
@@ -43,16 +48,17 @@ class Search(EvaluationProtocol):
     compares_similarity = True
 
     def settings(self, config: ProtocolConfig) -> dict[str, Any]:
-        """Returns no setting: the protocol has none."""
-        return {"aggregation": None, "folds": None, "seed": None, "probe": None}
+        """Returns the parameters of the search by words and by both, in place of those of a probe."""
+        words = {"name": "BM25 and z-scores", "k1": K1, "b": B, **config.words}
+        return {"aggregation": None, "folds": None, "seed": None, "probe": words}
 
     def score(
         self, parts: Mapping[str, EncodedPart], config: ProtocolConfig, rng: np.random.Generator
     ) -> Outcome:
-        """Returns the four metrics in points; draws nothing.
+        """Returns the four metrics in points, of the vectors and with the mode's name before them of the others.
 
-        The details have the metrics by mode (``vector``), and the number of relevant documents that the
-        collection lacks. These count as not found.
+        The details have the metrics by mode (``vector``, ``lexical``, ``hybrid``), and the number of relevant
+        documents that the collection lacks. These count as not found. Draws nothing.
 
         Raises:
             DataError: The collection has none of the relevant documents.
@@ -65,10 +71,15 @@ class Search(EvaluationProtocol):
                 "Documents and Queries"
             )
         details: dict[str, Any] = {"missing_documents": _count_missing(documents, judged)}
-        modes = {"vector": cosine_scores(corpus.vectors, queries.vectors, documents.texts)}
-        for mode, scores in modes.items():
+        vector = cosine_scores(corpus.vectors, queries.vectors, documents.texts)
+        lexical = lexical_scores(documents.texts, judged.texts, Analyzer(config.words["language"]))
+        hybrid = hybrid_scores(vector, lexical, config.words["alpha"])
+        metrics: dict[str, float] = {}
+        for mode, scores in zip(SEARCH_MODES, (vector, lexical, hybrid), strict=True):
             details[mode] = search_metrics(documents.ids, judged, scores)
-        return Outcome(dict(details["vector"]), details)
+            prefix = "" if mode == "vector" else f"{mode} "
+            metrics.update({f"{prefix}{name}": value for name, value in details[mode].items()})
+        return Outcome(metrics, details)
 
 
 def search_metrics(ids: Sequence[str], queries: Queries, scores: BlockScores) -> dict[str, float]:
@@ -108,6 +119,52 @@ def cosine_scores(documents: Vectors, queries: Vectors, texts: Sequence[str]) ->
         return np.asarray((unit_queries[block] @ unit_documents.T)[:, copies])
 
     return scores
+
+
+def lexical_scores(documents: Sequence[str], queries: Sequence[str], analyzer: Analyzer) -> BlockScores:
+    """Returns a function that computes BM25; a document without a term of the query is not found.
+
+    Args:
+        documents: The n texts.
+        queries: The texts of the queries.
+        analyzer: Splits texts into terms.
+    """
+    postings = Postings.of(documents, analyzer)
+    bm25 = Bm25([postings], np.zeros(len(documents), np.bool_))
+
+    def scores(block: slice) -> Vectors:
+        rows = np.full((len(queries[block]), len(documents)), -np.inf, np.float32)
+        for row, text in zip(rows, queries[block], strict=True):
+            found = bm25.scores(analyzer.terms(text))
+            row[found.rows] = found.scores
+        return rows
+
+    return scores
+
+
+def hybrid_scores(vector: BlockScores, lexical: BlockScores, alpha: float) -> BlockScores:
+    """Returns a function that computes ``alpha * z(cosine) + (1 - alpha) * z(BM25)``, as ``Index`` does.
+
+    The z-scores are relative to the collection. Without a document that has a term of the query, the vectors
+    alone decide. If all cosines of a query are equal, only documents that have a term are found.
+    """
+
+    def scores(block: slice) -> Vectors:
+        cosines, words = vector(block), lexical(block)
+        has_term = words > -np.inf
+        fused = alpha * _z_scores(cosines) + (1 - alpha) * _z_scores(np.where(has_term, words, 0.0))
+        by_words_alone = (np.ptp(cosines, axis=1) == 0) & has_term.any(axis=1)
+        fused[by_words_alone[:, None] & ~has_term] = -np.inf
+        return np.asarray(fused)
+
+    return scores
+
+
+def _z_scores(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Returns the z-scores of each row; 0 if all values of a row are equal."""
+    deviations = values - values.mean(axis=1, keepdims=True, dtype=np.float64)
+    spread = values.std(axis=1, keepdims=True, dtype=np.float64)
+    return np.asarray(np.divide(deviations, spread, out=np.zeros_like(deviations), where=spread > 0))
 
 
 def _unit(vectors: Vectors) -> Vectors:
