@@ -45,6 +45,7 @@ benchmark: .venv/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[benchmark]"
 	$(BIN)/python benchmarks/encode_speed.py
 	$(BIN)/python benchmarks/encode_memory.py
+	$(BIN)/python benchmarks/startup.py
 
 clean:
 	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
