@@ -31,8 +31,8 @@ docs: .venv/ready kernels
 # Compiles the native library next to the Python modules of the kernels.
 kernels: sentenc/kernels/_native.so
 
-sentenc/kernels/_native.so: $(wildcard sentenc/kernels/csrc/*)
-	$(PYTHON) sentenc/kernels/csrc/build.py
+sentenc/kernels/_native.so: $(wildcard sentenc/kernels/csrc/*.[ch]) sentenc/kernels/csrc/build.py
+	$(PYTHON) sentenc/kernels/csrc/build.py --flags=-Werror
 
 # Writes the wheels of all platforms and the sdist to dist. zig compiles the library for each platform.
 wheels: .venv/ready
