@@ -61,6 +61,10 @@ _CHARACTERS_PER_COMMIT = 1 << 26
     help="Number type of the stored vectors.",
 )
 @click.option(
+    "--language",
+    help="Code of the language of the texts (en, de, ...), for the stemmer; by default that of the encoder.",
+)
+@click.option(
     "--threads", type=click.IntRange(min=1), help="Number of encoding threads; by default all cores."
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing index.")
@@ -72,6 +76,7 @@ def build_command(
     metric: str,
     kind: str,
     store: str,
+    language: str | None,
     threads: int | None,
     overwrite: bool,
     quiet: bool,
@@ -87,8 +92,9 @@ def build_command(
     from sentenc.retrieval import Index
 
     started = time.perf_counter()
-    new = Index(model, metric=metric, kind=kind, store=store)  # type: ignore[arg-type]
-    options = {"model": model, "metric": metric, "kind": kind, "store": store, **reading}
+    settings: dict[str, Any] = {"metric": metric, "kind": kind, "store": store, "language": language}
+    new = Index(model, **settings)
+    options = {"model": model, **settings, **reading}
     options["skip_empty"] = skip_empty
     options["fingerprint"] = new.info()["fingerprint"]
     plan = {"sources": [_source(file) for file in files], "options": options}

@@ -5,8 +5,9 @@ import shutil
 import sys
 import time
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
 _PROMPT = "> "
 Filter = dict[str, Any] | None
+Search = Callable[..., Any]
 
 
 @click.command("search")
@@ -28,6 +30,16 @@ Filter = dict[str, Any] | None
 @click.argument("queries", nargs=-1, metavar="[QUERY]...")
 @click.option(
     "-k", default=10, show_default=True, type=click.IntRange(min=1), help="Number of items per query."
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["hybrid", "vector", "lexical"]),
+    help="Search by vectors and words, or by one of them; by default hybrid if the index has words.",
+)
+@click.option(
+    "--alpha",
+    type=click.FloatRange(0, 1),
+    help="Weight of the vectors in hybrid search, 0 to 1; by default that of the model.",
 )
 @click.option(
     "--where",
@@ -43,12 +55,14 @@ def search_command(
     index: Path,
     queries: tuple[str, ...],
     k: int,
+    mode: str | None,
+    alpha: float | None,
     expressions: tuple[str, ...],
     as_json: bool,
     model: str | None,
     force: bool,
 ) -> None:
-    """Print rank, score, id, text and payload of the items in INDEX that are nearest to each QUERY.
+    """Print rank, score, id, text and payload of the best items in INDEX for each QUERY.
 
     Without a query, open a prompt, or read one query per line from a pipe.
 
@@ -60,16 +74,18 @@ def search_command(
 
     where = _filter(expressions)
     opened = Index.open(index, model, force=force)
-    if opened.encoder is None:
+    if opened.encoder is None and mode != "lexical":
         raise click.ClickException(
             f"{index} was built by an encoder without a name: pass the encoder with --model"
         )
+    options: dict[str, Any] = {"mode": mode, "alpha": alpha}
+    search: Search = partial(opened.search, **options)
     if not queries and sys.stdin.isatty():
-        _prompt(opened, k, where, as_json)
+        _prompt(opened, search, k, where, as_json)
         return
     heading = len(queries) != 1
     for query in queries or _piped():
-        _answer(opened, query, k, where, as_json, heading)
+        _answer(search, query, k, where, as_json, heading)
     if where is not None:
         _explain(opened, where)
 
@@ -103,7 +119,7 @@ def _piped() -> Iterator[str]:
                 yield line
 
 
-def _prompt(index: "Index", k: int, where: Filter, as_json: bool) -> None:
+def _prompt(index: "Index", search: Search, k: int, where: Filter, as_json: bool) -> None:
     """Answers queries until an empty line or the end of input; ``:k`` and ``:where`` change the settings."""
     with suppress(ImportError):
         import readline  # noqa: F401  (adds history and editing to input())
@@ -135,15 +151,15 @@ def _prompt(index: "Index", k: int, where: Filter, as_json: bool) -> None:
                 click.echo(error.message, err=True)
             continue
         started = time.perf_counter()
-        _answer(index, line, k, where, as_json, heading=False)
+        _answer(search, line, k, where, as_json, heading=False)
         click.secho(f"{(time.perf_counter() - started) * 1000:.1f} ms", dim=True, err=True)
         if where is not None:
             _explain(index, where)
 
 
-def _answer(index: "Index", query: str, k: int, where: Filter, as_json: bool, heading: bool) -> None:
+def _answer(search: Search, query: str, k: int, where: Filter, as_json: bool, heading: bool) -> None:
     query = replace_lone_surrogates(query)
-    hits = index.search(query, k, where=where)
+    hits: list[Hit] = search(query, k, where=where)
     if as_json:
         answer = {"query": query, "results": [hit.to_dict() for hit in hits]}
         click.echo(replace_lone_surrogates(json.dumps(answer, ensure_ascii=False)))

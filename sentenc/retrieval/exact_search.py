@@ -1,5 +1,6 @@
 """Exact search: compares every row, block by block, directly from the memory-mapped files."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ Scored = tuple[FloatArray, npt.NDArray[np.int64]]
 # Numbers in a block of scores, and in a block of decoded rows.
 _NUMBERS_PER_BLOCK = 1 << 20
 _QUERIES_PER_BLOCK = 256
+# With more queries at a time, a matrix product is as fast as one coarse pass for each.
+_COARSE_QUERIES = 4
 # If at most this share of a block is to be compared, these rows are copied out of it first.
 _GATHERED_SHARE = 0.25
 
@@ -41,6 +44,12 @@ def scan(
     Returns:
         Scores (q, k) and rows (q, k), best first, ties by row; -inf and -1 if there are fewer than k.
     """
+    if first == 0 and 0 < len(queries) <= _COARSE_QUERIES and _is_coarse(segments, deleted):
+        rest: Sequence[RowScores | None] = added or [None] * len(queries)
+        found = [
+            _coarse_scan(segments, deleted, query, k, own) for query, own in zip(queries, rest, strict=True)
+        ]
+        return np.stack([own[0] for own in found]), np.stack([own[1] for own in found])
     parts = [
         _scan(
             segments,
@@ -86,6 +95,53 @@ def _scan(
             own.add_to(row, start)
         add_block(products, start, is_deleted, scores, rows, counts)
     return best_first(scores, rows)
+
+
+def _is_coarse(segments: Sequence[Segment], deleted: npt.NDArray[np.bool_]) -> bool:
+    n_coarse = sum(len(segment) for segment in segments if segment.coarse is not None)
+    return n_coarse > len(deleted) / 2 and int(deleted.sum()) < (1 - _GATHERED_SHARE) * len(deleted)
+
+
+def _coarse_scan(
+    segments: Sequence[Segment],
+    deleted: npt.NDArray[np.bool_],
+    query: FloatArray,
+    k: int,
+    added: RowScores | None,
+) -> Scored:
+    # The heap has the k best lower bounds. A row whose upper bound is below all of them is not among the k best.
+    scores, rows, counts = empty_heaps(1, k)
+    lower = np.empty(len(deleted), np.float32)
+    errors, start = [], 0
+    for segment in segments:
+        own = lower[start : start + len(segment)]
+        if segment.coarse is not None:
+            own[:], error = segment.coarse.products(query)
+        else:
+            own[:], error = _products(query[None], segment, slice(None))[0], 0.0
+        if added is not None:
+            added.add_to(own, start)
+        # The added scores are rounded as well.
+        error += 1e-6 * float(np.abs(own).max(initial=0))
+        own -= np.float32(error)
+        add_block(own[None], start, deleted[start : start + len(segment)], scores, rows, counts)
+        errors.append(error)
+        start += len(segment)
+    least = float(scores[0].min()) if counts[0] == k else -math.inf
+    limits = np.repeat(
+        np.float32(least) - 2 * np.array(errors, np.float32), [len(segment) for segment in segments]
+    )
+    candidates = np.flatnonzero((lower >= limits) & ~deleted)
+    starts = np.cumsum([0, *map(len, segments)])[:-1]
+    # Row by row, so that equal rows have equal scores.
+    exact: FloatArray = np.einsum("ij,j->i", gather(segments, starts, candidates), query)
+    if added is not None:
+        exact += added.at(candidates)
+    padding = max(k - len(candidates), 0)
+    exact = np.concatenate([exact, np.full(padding, -np.inf, np.float32)])
+    candidates = np.concatenate([candidates, np.full(padding, -1, np.int64)])
+    best, best_rows = best_first(exact[None], candidates[None], k)
+    return best[0], best_rows[0]
 
 
 def _products(queries: FloatArray, segment: Segment, rows: Any) -> npt.NDArray[Any]:

@@ -63,8 +63,10 @@ class Moments:
         n = self.sums[-1, -1]
         if n < 0.5:
             return np.zeros(len(queries)), np.zeros(len(queries))
-        wide = queries.astype(np.float64)
-        mean = wide @ self.sums[-1, :-1] / n
-        square = np.einsum("ij,ij->i", wide @ self.sums[:-1, :-1], wide) / n
+        wide = np.zeros((len(queries), len(self.sums)))
+        wide[:, :-1] = queries
+        products = wide @ self.sums
+        mean = products[:, -1] / n
+        square = np.einsum("ij,ij->i", products, wide) / n
         variance = square - mean**2
         return mean, np.sqrt(np.where(variance > _ROUNDING * square, variance, 0.0))

@@ -11,7 +11,6 @@ import numpy as np
 from sentenc.errors import IndexFormatError
 from sentenc.io.atomic import replacing_folder, sync_folder
 from sentenc.retrieval.ann import AnnIndex
-from sentenc.retrieval.lexical.postings import file_of
 from sentenc.retrieval.manifest import (
     MANIFEST,
     Manifest,
@@ -88,11 +87,13 @@ def create(folder: Path, manifest: Manifest, snapshot: Snapshot) -> tuple[Manife
 def _open(folder: Path, manifest: Manifest) -> Snapshot:
     calibration = None if manifest.calibration is None else np.load(folder / manifest.calibration)
     quantizer = load_quantizer(manifest.store, manifest.dim, calibration)
+    files: dict[str, set[str]] = {}
+    for path in manifest.files:
+        name, _, file = path.partition("/")
+        files.setdefault(name, set()).add(file)
     segments = tuple(
-        Segment.read(
-            folder / name, quantizer, entry["first_id"], f"{name}/{file_of('terms')}" in manifest.files
-        )
-        for name, entry in ((entry["name"], entry) for entry in manifest.segments)
+        Segment.read(folder / entry["name"], quantizer, entry["first_id"], files[entry["name"]])
+        for entry in manifest.segments
     )
     total = sum(map(len, segments))
     deleted = np.zeros(total, np.bool_)
@@ -122,7 +123,8 @@ def commit(folder: Path, manifest: Manifest, snapshot: Snapshot) -> tuple[Manife
             # A commit that failed or was killed may have left a folder with this name.
             shutil.rmtree(folder / name, ignore_errors=True)
             in_memory.write(folder / name)
-            segment = Segment.read(folder / name, quantizer, in_memory.first_id, in_memory.words is not None)
+            written = {path.name for path in (folder / name).iterdir()}
+            segment = Segment.read(folder / name, quantizer, in_memory.first_id, written)
         segments.append(segment)
         new.segments.append({"name": segment.name, "rows": len(segment), "first_id": segment.first_id})
         _list_files(folder, manifest, new, str(segment.name))

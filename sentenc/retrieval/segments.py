@@ -6,7 +6,7 @@ and ``order.npy``. If texts are searched by words, it contains the files ``words
 """
 
 import mmap
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -17,15 +17,18 @@ import numpy.typing as npt
 
 from sentenc.io.atomic import sync_file, sync_folder
 from sentenc.io.disk_full import naming_full_disk
+from sentenc.retrieval.coarse import CODES, CoarseCodes
 from sentenc.retrieval.columns import Column, ColumnCache
 from sentenc.retrieval.items import Id, Item, Payload, hash_ids, pack_items, unpack_item
 from sentenc.retrieval.lexical.analysis import Analyzer
-from sentenc.retrieval.lexical.postings import Postings, merged_postings
+from sentenc.retrieval.lexical.postings import Postings, file_of, merged_postings
 from sentenc.retrieval.manifest import write_array
 from sentenc.retrieval.quantization import FloatArray, Quantizer
 
 VECTORS, ITEMS, OFFSETS = "vectors.npy", "items.jsonl", "offsets.npy"
 HASHES, ORDER = "hashes.npy", "order.npy"
+# Comparing fewer rows exactly is as fast as comparing their coarse codes.
+_MIN_COARSE_ROWS = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +44,7 @@ class Segment:
         hashes: (n,) hashes of the ids, rising; empty unless ``first_id`` is None.
         order: (n,) the row of each hash.
         name: Name of its folder; None if it is only in memory.
+        coarse: Coarse codes for the first pass of an exact search; None if the segment is small or not saved.
         words: Postings of the texts; None if there are no texts, or if they are not searched by words.
         cache: Columns of payload values that were read.
     """
@@ -54,6 +58,7 @@ class Segment:
     order: npt.NDArray[np.int64]
     name: str | None = None
     words: Postings | None = None
+    coarse: CoarseCodes | None = None
     cache: ColumnCache = field(default_factory=ColumnCache)
 
     def __len__(self) -> int:
@@ -109,7 +114,8 @@ class Segment:
         """Returns a segment of the same rows with the codes of another quantizer."""
         if quantizer.same_as(self.quantizer):
             return self
-        return replace(self, codes=quantizer.transform(self.vectors(slice(None))), quantizer=quantizer)
+        codes = quantizer.transform(self.vectors(slice(None)))
+        return replace(self, codes=codes, quantizer=quantizer, coarse=None)
 
     def only(self, rows: npt.NDArray[np.int64]) -> "Segment":
         """Returns a segment in memory of some rows, in rising order; codes do not change."""
@@ -140,13 +146,15 @@ class Segment:
         sync_file(folder / ITEMS)
         if self.words is not None:
             self.words.write(folder)
+        if len(self) >= _MIN_COARSE_ROWS and self.codes.dtype.kind == "f":
+            CoarseCodes.of(self.codes, self.quantizer).write(folder)
         sync_folder(folder)
 
     @classmethod
     def read(
-        cls, folder: Path, quantizer: Quantizer, first_id: int | None, has_words: bool = False
+        cls, folder: Path, quantizer: Quantizer, first_id: int | None, files: Collection[str]
     ) -> "Segment":
-        """Reads the segment in a folder, memory-mapped."""
+        """Reads the segment in a folder, memory-mapped; ``files`` are the names of its files."""
         codes = np.load(folder / VECTORS, mmap_mode="r")
         offsets = np.load(folder / OFFSETS, mmap_mode="r")
         hashes, order = _look_up_table(None)
@@ -155,8 +163,9 @@ class Segment:
             order = np.load(folder / ORDER, mmap_mode="r")
         with open(folder / ITEMS, "rb") as file:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        words = Postings.read(folder) if has_words else None
-        return cls(codes, quantizer, data, offsets, first_id, hashes, order, folder.name, words)
+        words = Postings.read(folder) if file_of("terms") in files else None
+        coarse = CoarseCodes.read(folder) if CODES in files else None
+        return cls(codes, quantizer, data, offsets, first_id, hashes, order, folder.name, words, coarse)
 
 
 def merged(segments: Sequence[Segment]) -> Segment:

@@ -74,6 +74,20 @@ def test_search_with_a_filter(model, rows, tmp_path):
     assert err == "no item meets the filter:\nyear is a string in 2 items\n"
 
 
+def test_modes_of_search(model, rows):
+    build(rows, "-o", "index", "--id-field", "key", "--language", "en", model=model)
+    scores = {}
+    for mode in ("hybrid", "vector", "lexical"):
+        out, _ = run("search", "index", "dogs running", "-k", 3, "--mode", mode, "--json")
+        scores[mode] = json.loads(out)["results"][0]
+    assert scores["lexical"]["words"] == ["dog", "runs"]
+    assert (scores["vector"]["lexical"], scores["lexical"]["semantic"]) == (None, None)
+    out, _ = run("search", "index", "dogs", "-k", 1, "--alpha", 0, "--json")
+    (hit,) = json.loads(out)["results"]
+    assert (hit["semantic"], hit["score"]) == (0, pytest.approx(hit["lexical"]))
+    run("search", "index", "dogs", "--alpha", 2, code=2)
+
+
 def test_search_with_another_model(model, rows, tmp_path):
     build(rows, "-o", "index", model=model)
     make_cse("int8", combine="residual", phi="tanh").save(tmp_path / "other")

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 import sentenc
 from sentenc import Hit, Index
-from sentenc.retrieval import ann
+from sentenc.retrieval import ann, segments
+from sentenc.retrieval.coarse import CoarseCodes
+from sentenc.retrieval.quantization import plain
 from tests.support.models import make_cse
 
 TEXTS = ["a man is playing the guitar", "the stock market fell", "dog", "cat", "hello world", ""]
@@ -293,3 +295,50 @@ def test_the_shipped_model_by_name():
     assert index.search("Someone plays an instrument.", k=1)[0].id == 0
     assert index.info()["encoder"] == "cse-en"
     assert Index(sentenc.load("cse-en")).info()["encoder"] == "cse-en"
+
+
+@pytest.mark.parametrize("store", ["float32", "float16"])
+@pytest.mark.parametrize("metric", ["cosine", "dot"])
+def test_coarse_codes_do_not_change_the_best_items(tmp_path, store, metric, monkeypatch):
+    monkeypatch.setattr(segments, "_MIN_COARSE_ROWS", 100)
+    rng = np.random.default_rng(3)
+    # Many items are nearly or exactly the same, so that coarse codes cannot tell them apart.
+    vectors = clustered(3000, dim=48, seed=1)
+    vectors[1000:2000] = vectors[:1000] + 1e-4 * rng.normal(size=(1000, 48))
+    vectors[2000:2500] = vectors[:500]
+    vectors[2900] *= 100
+    index = Index(dim=48, metric=metric, store=store)
+    index.add(vectors=vectors[:2000])
+    index.save(tmp_path / "index")
+    index.add(vectors=vectors[2000:])
+    index.save()
+    index.add(vectors=vectors[:50])
+    index.delete(list(range(0, 3000, 7)))
+    assert any(segment.coarse is not None for segment in index._snapshot.segments)
+    queries = np.concatenate([vectors[:20], clustered(20, dim=48, seed=5), np.zeros((1, 48))])
+    together = index.search(queries, 10)
+    apart = [index.search(query, 10) for query in queries]
+    for hits, expected in zip(apart, together, strict=True):
+        np.testing.assert_allclose([h.score for h in hits], [h.score for h in expected], rtol=1e-5, atol=1e-6)
+        assert len({hit.id for hit in hits}) == 10
+    ranked = [hit.id for hit in index.search(vectors[1], 500)]
+    assert ranked.index(1) < ranked.index(2001)
+    assert len(index.search(vectors[1], 10_000)) == len(index)
+    opened = Index.open(tmp_path / "index")
+    opened.verify()
+    assert sum(segment.coarse is not None for segment in opened._snapshot.segments) > 0
+
+
+def test_the_error_of_coarse_products_is_bounded(tmp_path):
+    vectors = clustered(500, dim=40) * np.linspace(0.01, 100, 40, dtype=np.float32)
+    codes = CoarseCodes.of(vectors, plain(40))
+    codes.write(tmp_path)
+    for own in (codes, CoarseCodes.read(tmp_path)):
+        for query in [
+            *clustered(5, dim=40, seed=4),
+            np.zeros(40, np.float32),
+            vectors[3],
+            np.eye(40)[7].astype("f"),
+        ]:
+            products, error = own.products(query)
+            assert np.abs(products - vectors.astype(np.float64) @ query).max() <= error

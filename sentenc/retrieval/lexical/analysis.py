@@ -35,6 +35,9 @@ _UNSPACED = (
     "\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
 )
 _ASCII_WORDS = re.compile(r"[A-Za-z0-9]+")
+_LETTERS_AND_DIGITS = re.compile(r"[^\W_]+")
+# Code points that may be combining marks or of an unspaced script: all but Latin, Greek, Cyrillic and symbols.
+_NEEDS_CARE = re.compile("[\u0300-\u036f\u0483-\u0489\u0530-\u1dff\u20d0-\u20f0\u2c00-\U0010ffff]")
 # Latin letters that have no decomposition into a base letter and an accent.
 _LETTERS = str.maketrans({"ß": "ss", "ø": "o", "æ": "ae", "œ": "oe", "đ": "d", "ł": "l", "ı": "i", "þ": "th"})
 # Combining marks of Latin, Greek and Cyrillic letters. Those of other scripts are letters of their own.
@@ -61,6 +64,8 @@ class Analyzer:
         """Returns the words of a text as they are written, in order."""
         if text.isascii():
             return _ASCII_WORDS.findall(text)
+        if not _NEEDS_CARE.search(text):
+            return _LETTERS_AND_DIGITS.findall(text)
         spaced, has_unspaced = _patterns()
         if not has_unspaced.search(text):
             return spaced.findall(text)

@@ -99,7 +99,7 @@ class Bm25:
         total = np.zeros(len(self._norms), np.float32)
         for term, repeats in zip(hash_terms(list(times)), times.values(), strict=True):
             self._add(term, repeats, total)
-        rows = np.flatnonzero(total)
+        rows = np.flatnonzero(total > 0)
         return RowScores(rows, total[rows])
 
     def _add(self, term: np.uint64, repeats: int, total: FloatArray) -> None:
