@@ -101,6 +101,7 @@ export class SearchView {
   #clear() {
     clearNotice(byId("search-notice"));
     this.list.replaceChildren();
+    byId("parts").hidden = true;
     byId("search-status").textContent = "";
     byId("as-request").hidden = true;
   }
@@ -115,8 +116,8 @@ export class SearchView {
       onFilter: (filter) => this.filters.add(filter),
     });
     this.filters.suggest(answer.results);
+    byId("parts").hidden = answer.mode !== "hybrid" || !answer.results.length;
     byId("search-status").replaceChildren(
-      answer.mode === "hybrid" ? legend() : "",
       el("strong", {}, `${answer.results.length} of ${count(index?.items ?? 0, "item", "items")}`),
       el("span", { class: "timing" }, timing(answer)),
     );
@@ -168,11 +169,6 @@ function wordless() {
     el("h2", {}, "Nothing found"),
     el("p", {}, "No text contains a word of the query. Searching by meaning needs none."),
   );
-}
-
-// The colors of the two parts of a bar.
-function legend() {
-  return el("span", { class: "parts" }, el("span", { class: "meaning" }), "meaning", el("span", { class: "words" }), "words");
 }
 
 function nothingMatches(note) {
