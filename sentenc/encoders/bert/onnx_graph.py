@@ -17,8 +17,6 @@ _CONTRIBUTED = "com.microsoft"
 _FLOAT = 1  # TensorProto.DataType
 # The number added to the attention scores of padding: far below any score, and finite, so that no row is NaN.
 _PADDING = -1e9
-# The smallest norm to divide by. The zero vector stays zero.
-_MIN_NORM = 1e-12
 
 # Without VNNI, x86 adds two products of an unsigned and a signed byte in 16 bits with saturation. Steps from
 # -64 to 64 avoid it: 2 * 255 * 64 = 32,640 < 2**15.
@@ -73,6 +71,8 @@ def bert_graph(config: BertConfig, weights: Weights, *, compute: Compute = "floa
 class _Writer:
     """Adds the parts of a BERT to a graph, in the order of computation.
 
+    For a short text, the number of operators costs about as much time as their arithmetic, so there are few.
+
     Hidden states are (T, d) with T = B * L. Only attention and pooling distinguish sentences.
     """
 
@@ -91,6 +91,8 @@ class _Writer:
         padding = graph.node("Unsqueeze", padding, self.integers(1, 2))
         shape = graph.node("Shape", ids)
         heads = graph.node("Concat", shape, self.integers(config.num_attention_heads, self.head_size), axis=0)
+        if self.compute == "int8":
+            self.zeros = self.zeros_of_rows(ids)
         states = self.embeddings(ids)
         for layer in range(config.num_hidden_layers):
             states = self.layer(f"encoder.layer.{layer}", states, padding, heads)
@@ -98,6 +100,15 @@ class _Writer:
         self.pooled(states, tokens)
         graph.output("sentence_embedding", "float32", ["batch", config.hidden_size])
         return graph.serialized()
+
+    def zeros_of_rows(self, ids: str) -> dict[int, str]:
+        # The zeros (T,) that QuantizeLinear needs are the same in all layers, so they are made once.
+        graph = self.graph
+        rows = graph.node("Shape", graph.node("Reshape", ids, self.integers(-1)))
+        return {
+            zero: graph.node("Expand", graph.constant([zero], "uint8"), rows)
+            for zero in (_SIGNED_ZERO, self.activation_zero())
+        }
 
     def embeddings(self, ids: str) -> str:
         graph, name = self.graph, "embeddings.word_embeddings.weight"
@@ -123,25 +134,41 @@ class _Writer:
     def layer(self, name: str, states: str, padding: str, heads: str) -> str:
         graph = self.graph
         mixed = self.attention(f"{name}.attention.self", states, padding, heads)
-        mixed = self.linear(f"{name}.attention.output.dense", self.operand(mixed))
+        # The probabilities of a token have the sum 1. So the bias of the values is added after the mixing, as
+        # part of the bias of the next dense layer.
+        value, output = f"{name}.attention.self.value", f"{name}.attention.output.dense"
+        bias = self.dense(f"{output}.weight") @ self.dense(f"{value}.bias") + self.dense(f"{output}.bias")
+        mixed = self.linear(output, self.operand(mixed), bias=bias)
         states = self.layer_norm(f"{name}.attention.output.LayerNorm", graph.node("Add", mixed, states))
-        wide = self.linear(f"{name}.intermediate.dense", self.operand(states))
+        bias = self.dense(f"{name}.intermediate.dense.bias")
+        wide = self.linear(f"{name}.intermediate.dense", self.operand(states), bias=bias)
         activation = "Gelu" if self.config.hidden_act == "gelu" else "Relu"
-        narrow = self.linear(f"{name}.output.dense", self.operand(graph.node(activation, wide), activation))
+        operand = self.operand(graph.node(activation, wide), activation)
+        narrow = self.linear(f"{name}.output.dense", operand, bias=self.dense(f"{name}.output.dense.bias"))
         return self.layer_norm(f"{name}.output.LayerNorm", graph.node("Add", narrow, states))
 
     def attention(self, name: str, states: str, padding: str, heads: str) -> str:
         graph, operand = self.graph, self.operand(states)
         # The weights of the queries include the division of the scores by sqrt(head size).
-        factors = {"query": 1 / math.sqrt(self.head_size), "key": 1.0, "value": 1.0}
-        orders = {"query": [0, 2, 1, 3], "key": [0, 2, 3, 1], "value": [0, 2, 1, 3]}
+        factor = 1 / math.sqrt(self.head_size)
+        # The bias of the keys adds the same number to all scores of a token, so the softmax does not change.
+        parts = {
+            "query": self.linear(
+                f"{name}.query",
+                operand,
+                factor=factor,
+                bias=self.dense(f"{name}.query.bias") * np.float32(factor),
+            ),
+            "key": self.linear(f"{name}.key", operand),
+            "value": self.linear(f"{name}.value", operand),
+        }
         query, key, value = (
             graph.node(
                 "Transpose",
-                graph.node("Reshape", self.linear(f"{name}.{part}", operand, factor), heads),
-                perm=orders[part],
+                graph.node("Reshape", rows, heads),
+                perm=[0, 2, 3, 1] if part == "key" else [0, 2, 1, 3],
             )
-            for part, factor in factors.items()
+            for part, rows in parts.items()
         )
         scores = graph.node("Add", graph.node("MatMul", query, key), padding)
         mixed = graph.node("MatMul", graph.node("Softmax", scores, axis=-1), value)
@@ -153,38 +180,51 @@ class _Writer:
         if self.compute == "float32":
             return _Operand(states)
         graph = self.graph
-        zero = {"Relu": 0, "Gelu": _GELU_ZERO}.get(activation, _SIGNED_ZERO)
+        zero = self.activation_zero() if activation else _SIGNED_ZERO
         steps = 255 - zero if activation else _SIGNED_STEPS
         size = states if activation else graph.node("Abs", states)
         largest = graph.node("ReduceMax", size, self.integers(-1), keepdims=0)
         least = _GELU_LOWEST / _GELU_ZERO if activation == "Gelu" else _MIN_SCALE
         scale = graph.node("Max", graph.node("Mul", largest, self.number(1 / steps)), self.number(least))
-        zeros = graph.node("Expand", graph.constant([zero], "uint8"), graph.node("Shape", scale))
-        rows = graph.node("QuantizeLinear", states, scale, zeros, axis=0)
+        rows = graph.node("QuantizeLinear", states, scale, self.zeros[zero], axis=0)
         return _Operand(rows, graph.node("Unsqueeze", scale, self.integers(1)), zero)
 
-    def linear(self, name: str, operand: _Operand, factor: float = 1.0) -> str:
-        """Adds a dense layer, multiplied by ``factor``: (T, columns) to (T, rows)."""
+    def activation_zero(self) -> int:
+        return _GELU_ZERO if self.config.hidden_act == "gelu" else 0
+
+    def linear(
+        self,
+        name: str,
+        operand: _Operand,
+        *,
+        factor: float = 1.0,
+        bias: npt.NDArray[np.float32] | None = None,
+    ) -> str:
+        """Adds the product with a matrix and ``factor``, and a bias if any: (T, columns) to (T, rows)."""
+        product = self.product(name, operand, self.dense(f"{name}.weight") * np.float32(factor))
+        return product if bias is None else self.graph.node("Add", product, self.graph.constant(bias))
+
+    def product(self, name: str, operand: _Operand, matrix: npt.NDArray[np.float32]) -> str:
         graph = self.graph
-        matrix = self.dense(f"{name}.weight") * np.float32(factor)
-        bias = graph.constant(self.dense(f"{name}.bias") * np.float32(factor))
         if not operand.scale:
-            return graph.node("Add", graph.node("MatMul", operand.rows, graph.constant(matrix.T)), bias)
+            return graph.node("MatMul", operand.rows, graph.constant(matrix.T))
         steps, scale = quantized_matrix(matrix, name, _MAX_STEP)
         product = graph.node(
             "MatMulIntegerToFloat", operand.rows, graph.constant(steps.T), self.number(1), graph.constant(scale),
             graph.constant(operand.zero, "uint8"), graph.constant(0, "int8"), domain=_CONTRIBUTED,
         )  # fmt: skip
-        return graph.node("Add", graph.node("Mul", product, operand.scale), bias)
+        return graph.node("Mul", product, operand.scale)
 
     def pooled(self, states: str, tokens: str) -> str:
         graph, one = self.graph, self.integers(1)
         total = graph.node("MatMul", graph.node("Unsqueeze", tokens, one), states)
-        count = graph.node("ReduceSum", tokens, one, keepdims=1)
-        mean = graph.node("Div", graph.node("Squeeze", total, one), graph.node("Max", count, self.number(1)))
+        mean = graph.node("Squeeze", total, one)
         if self.config.normalize:
-            norm = graph.node("ReduceL2", mean, one, keepdims=1)
-            mean = graph.node("Div", mean, graph.node("Max", norm, self.number(_MIN_NORM)))
+            # The sum has the direction of the mean. The zero vector stays zero.
+            mean = graph.node("LpNormalization", mean, axis=1, p=2)
+        else:
+            count = graph.node("ReduceSum", tokens, one, keepdims=1)
+            mean = graph.node("Div", mean, graph.node("Max", count, self.number(1)))
         if self.config.linear:
             mean = graph.node("MatMul", mean, graph.constant(self.dense(LINEAR).T))
         return graph.node("Identity", mean, name="sentence_embedding")
