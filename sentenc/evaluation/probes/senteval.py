@@ -1,8 +1,9 @@
 """The probe behind published SentEval scores: Adam on mini-batches with early stopping.
 
 Source: the PyTorch back end of facebookresearch/SentEval at 5d6dc11, with the parameters of the literature.
-Its scores vary with the seed by a few tenths of a point. Prefer the logistic probe unless the scores are
-compared with published tables.
+SentEval's program starts its generators from the same seed at every fit; here, every fit draws numbers of its
+own. Scores vary with the seed, by a few tenths of a point or by more than one, depending on the task. Prefer the
+logistic probe unless the scores are compared with published tables.
 """
 
 from collections.abc import Sequence
