@@ -185,10 +185,10 @@ def _advise(index: "Index", folder: Path) -> None:
     info = index.info()
     ann = info["structure"]
     covered = 0 if ann is None else ann["rows"]
-    outside = info["items"] + info["deleted"] - covered
-    if info["to be searched by"] not in ("exact", "hamming") and outside > 0.1 * info["items"]:
+    outside = info["passages"] + info["deleted passages"] - covered
+    if info["to be searched by"] not in ("exact", "hamming") and outside > 0.1 * info["passages"]:
         click.echo(
-            f"{outside:,} items are outside the ANN index, which makes searches slow: "
+            f"{outside:,} {'items' if info['chunking'] is None else 'passages'} are outside the ANN index, which makes searches slow: "
             f"run sentenc index optimize {folder}",
             err=True,
         )

@@ -29,12 +29,23 @@ class Ranked:
         rows: (q, k) int64, -1 if there are fewer.
         semantic: (q, k), the parts of the vectors; None if they were not used.
         lexical: (q, k), the parts of the words; None if they were not used.
+        rerank: (q, k), the scores of the reranker; None if there was none.
     """
 
     scores: FloatArray
     rows: npt.NDArray[np.int64]
     semantic: npt.NDArray[np.floating] | None = None
     lexical: npt.NDArray[np.floating] | None = None
+    rerank: FloatArray | None = None
+
+    def at(self, places: npt.NDArray[np.int64]) -> "Ranked":
+        """Returns the ranking of the rows at some places (q, m) of each query."""
+        parts = {
+            name: np.take_along_axis(values, places, axis=1)
+            for name, values in vars(self).items()
+            if values is not None
+        }
+        return Ranked(**parts)
 
 
 def by_vectors(

@@ -2,7 +2,8 @@
 
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,17 +13,24 @@ import numpy.typing as npt
 from sentenc.encoders.base import Encoder
 from sentenc.forking import after_fork
 from sentenc.retrieval import persistence
+from sentenc.retrieval.adding import (
+    ChunkTokens,
+    NewItems,
+    new_segment,
+    note_addition,
+    read_chunking,
+    read_items,
+    stored_items,
+    with_reranker,
+)
 from sentenc.retrieval.ann import KINDS
 from sentenc.retrieval.compaction import optimized
-from sentenc.retrieval.encoding import item_vectors, read_queries
-from sentenc.retrieval.filters import compile_filter
-from sentenc.retrieval.info import index_info
-from sentenc.retrieval.items import Id, Item, Payload, check_ids
+from sentenc.retrieval.index_reader import IndexReader
+from sentenc.retrieval.items import Id, Payload, check_ids
 from sentenc.retrieval.lexical.analysis import Analyzer
-from sentenc.retrieval.manifest import MANIFEST, Manifest, WriteLock, check_hashes, read_manifest
-from sentenc.retrieval.quantization import STORES, FloatArray, plain
-from sentenc.retrieval.searching import SearchOptions, describe_filter, search
-from sentenc.retrieval.segments import Segment
+from sentenc.retrieval.manifest import MANIFEST, Manifest, WriteLock
+from sentenc.retrieval.quantization import STORES
+from sentenc.retrieval.reranking import Rerankers
 from sentenc.retrieval.snapshot import Snapshot
 from sentenc.retrieval.validation import (
     check_choice,
@@ -35,10 +43,9 @@ from sentenc.retrieval.validation import (
 from sentenc.retrieval.words import opened_analyzer, with_words, word_settings
 
 Metric = Literal["cosine", "dot"]
-Mode = Literal["hybrid", "vector", "lexical"]
 
 
-class Index:
+class Index(IndexReader):
     """Searches texts by vectors and words, or vectors alone, with ids and payloads.
 
     >>> index = Index("cse-en")
@@ -64,6 +71,10 @@ class Index:
         words: Whether texts are indexed by their words as well. Otherwise only their vectors are searched.
         language: Code of ISO 639 of the texts, which chooses the stemmer; by default that of the encoder's
             metadata. ``"und"`` for none.
+        chunk_tokens: As for :meth:`add`.
+        overlap: As for :meth:`add`.
+        rerank_store: An encoder or an argument of :func:`sentenc.load`. Its vectors of all texts are stored as
+            well, so that a search with ``rerank`` need not compute them.
 
     Raises:
         ValueError: An argument is out of range.
@@ -79,6 +90,9 @@ class Index:
         store: str = "float32",
         words: bool = True,
         language: str | None = None,
+        chunk_tokens: ChunkTokens = None,
+        overlap: int | None = None,
+        rerank_store: Encoder | str | os.PathLike[str] | None = None,
     ) -> None:
         check_choice("metric", metric, ("cosine", "dot"))
         check_choice("kind", kind, KINDS)
@@ -88,16 +102,20 @@ class Index:
         self.encoder = encoder
         dim = stored_dim(encoder, dim)
         self._manifest = Manifest(dim=dim, metric=metric, kind=kind, store=store, encoder=described)
-        self._analyzer: Analyzer | None = None
+        self._analyzer = None
         if words:
             self._manifest.words = word_settings(language, encoder)
             self._analyzer = Analyzer(self._manifest.words["language"])
+        chunking = read_chunking(chunk_tokens, overlap, encoder, None)
+        self._manifest.chunking = None if chunking is None else chunking.to_dict()
         self._snapshot = Snapshot()
-        self._folder: Path | None = None
+        self._folder = None
         self._lock = threading.RLock()
         self._write_lock: WriteLock | None = None
         after_fork(self, Index._forget_locks)
-        self._plain = plain(self.dim)
+        self._rerankers = Rerankers()
+        if rerank_store is not None:
+            self.add_reranker(rerank_store)
 
     @classmethod
     def open(
@@ -128,42 +146,6 @@ class Index:
         index.encoder = None if encoder is False else matching_encoder(path, manifest, encoder, force)
         return index
 
-    @property
-    def dim(self) -> int:
-        """Number of dimensions of the stored vectors."""
-        return self._manifest.dim
-
-    @property
-    def metric(self) -> str:
-        """``"cosine"`` or ``"dot"``."""
-        return self._manifest.metric
-
-    @property
-    def folder(self) -> Path | None:
-        """The folder from which the index was opened or to which it was last saved; None before."""
-        return self._folder
-
-    @property
-    def notes(self) -> dict[str, Any]:
-        """JSON values for the use of the index's owner; :meth:`save` writes them with the index."""
-        return self._manifest.notes
-
-    def __len__(self) -> int:
-        return self._snapshot.n_live
-
-    def __contains__(self, name: Any) -> bool:
-        try:
-            return bool(self._snapshot.find(check_ids([name]))[0] >= 0)
-        except (TypeError, ValueError):
-            return False
-
-    def __iter__(self) -> Iterator[Item]:
-        """Yields all items in the order in which they were added."""
-        snapshot = self._snapshot
-        for segment, start in zip(snapshot.segments, snapshot.starts.tolist(), strict=True):
-            for row in np.flatnonzero(~snapshot.deleted[start : start + len(segment)]):
-                yield segment.item(int(row))
-
     def add(
         self,
         texts: Any = None,
@@ -171,6 +153,8 @@ class Index:
         vectors: npt.ArrayLike | None = None,
         ids: Sequence[Id] | None = None,
         payloads: Sequence[Payload] | None = None,
+        chunk_tokens: ChunkTokens = None,
+        overlap: int | None = None,
     ) -> list[Id]:
         """Adds items: all of them, or none if anything is wrong.
 
@@ -179,6 +163,11 @@ class Index:
             vectors: (n, dim) numbers.
             ids: n distinct int or str that the index does not contain; consecutive int by default.
             payloads: n JSON objects (dict) or None.
+            chunk_tokens: Maximum number of tokens of a passage. Longer texts are divided into passages, and a
+                search returns an item once, with its best passage. ``"auto"`` is 256, or the encoder's
+                ``max_tokens`` if that is less; 0 divides no text. By default as in the last call that passed
+                it, also for :meth:`update`; in a new index no text is divided.
+            overlap: Maximum number of tokens that consecutive passages share; by default an eighth.
 
         Returns:
             The n ids.
@@ -188,13 +177,12 @@ class Index:
             ValueError: A vector is not finite or has another length, or the index already contains an id.
         """
         with self._lock:
-            items = check_texts(texts)
-            matrix = item_vectors(items, vectors, self.encoder, self._manifest)
-            n = len(matrix)
+            new = read_items(check_texts(texts), vectors, self.encoder, self._manifest, chunk_tokens, overlap)
+            n = len(new)
             names = None if ids is None else check_ids(ids, n)
             if names is not None:
                 self._snapshot.check_new(names)
-            self._append(matrix, names, items or [None] * n, check_column("payloads", payloads, n))
+            self._append(new, names, check_column("payloads", payloads, n))
             first = self._manifest.next_id - n
             return names or list(range(first, first + n))
 
@@ -219,14 +207,15 @@ class Index:
                 return
             old = self._snapshot.items(rows)
             if new_texts is None and vectors is None:
-                matrix = self._snapshot.vectors(rows)
+                new = stored_items(self._snapshot, rows, self._manifest)
             else:
-                matrix = item_vectors(new_texts, vectors, self.encoder, self._manifest)
-            if len(matrix) != len(names):
-                raise ValueError(f"{len(matrix)} items for {len(names)} ids, expected one each")
+                new = read_items(new_texts, vectors, self.encoder, self._manifest)
+            if len(new) != len(names):
+                raise ValueError(f"{len(new)} items for {len(names)} ids, expected one each")
+            if new.texts is None:
+                new = replace(new, texts=[item.text for item in old])
             payloads = [item.payload for item in old] if payloads is None else payloads
-            payloads = check_column("payloads", payloads, len(names))
-            self._append(matrix, names, new_texts or [item.text for item in old], payloads, replaced=rows)
+            self._append(new, names, check_column("payloads", payloads, len(names)), rows)
 
     def delete(self, ids: Sequence[Id]) -> int:
         """Deletes items and ignores unknown ids; returns the number of deleted items."""
@@ -235,7 +224,7 @@ class Index:
             rows = rows[rows >= 0]
             if len(rows):
                 self._begin_write()
-                self._snapshot = self._snapshot.without(rows)
+                self._snapshot = self._snapshot.without(np.concatenate(self._snapshot.item_rows(rows)))
             return len(rows)
 
     def optimize(self, target_recall: float = 0.95) -> None:
@@ -275,6 +264,26 @@ class Index:
             self._snapshot = with_words(self._snapshot, analyzer)
             self._manifest.words, self._analyzer = settings, analyzer
 
+    def add_reranker(self, encoder: Encoder | str | os.PathLike[str] | None) -> None:
+        """Stores the vectors of a reranker for all items, also for those that are added later.
+
+        A search with this ``rerank`` then compares them, instead of encoding its candidates. An index stores
+        the vectors of one reranker, in float16. The next :meth:`save` writes all items.
+
+        Args:
+            encoder: An encoder or an argument of :func:`sentenc.load`; None removes the stored vectors.
+
+        Raises:
+            ValueError: An item has no text.
+        """
+        reranker = None if encoder is None else self._rerankers.of_encoder(encoder)
+        with self._lock:
+            snapshot = with_reranker(self._snapshot, None if reranker is None else reranker.encoder)
+            self._begin_write()
+            self._snapshot = snapshot
+            self._rerankers.store(reranker)
+            self._manifest.reranker = None if reranker is None else reranker.described
+
     def save(self, folder: str | os.PathLike[str] | None = None) -> None:
         """Writes the index atomically: all changes, or none.
 
@@ -306,91 +315,23 @@ class Index:
                 self._write_lock.release()
                 self._write_lock = None
 
-    def search(
-        self,
-        queries: Any,
-        k: int = 10,
-        *,
-        mode: Mode | None = None,
-        alpha: float | None = None,
-        vectors: npt.ArrayLike | None = None,
-        where: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Returns the best items, or the best of those whose payloads meet a filter.
-
-        >>> index.search("wine", k=3, where={"country": "France", "year": {"gte": 2000}})
-
-        Args:
-            queries: A str or a vector (dim,); or n str, or an array (n, dim).
-            k: Maximum number of items per query.
-            mode: ``"hybrid"`` ranks by the weighted sum of the z-scores of vectors and words, ``"vector"`` by the
-                vectors alone, ``"lexical"`` by BM25 alone. By default hybrid for texts if the index has texts,
-                lexical for them if it has no encoder, and vector otherwise.
-            alpha: Weight of the vectors in hybrid search, 0 to 1; by default that of the model.
-            vectors: The vectors of texts (n, dim), if they have been computed already.
-            where: A filter on payloads; :mod:`sentenc.retrieval.filters` describes its fields and operators.
-                If k items match, k are returned. The first filter on a field reads all payloads once.
-
-        Returns:
-            list[Hit], best first, for a single query; list[list[Hit]] for n of them. Equal scores are
-            ranked by age, the older item first.
-
-        Raises:
-            ValueError: A vector is not finite or has another length, k is below 1, alpha is out of range, the
-                mode needs texts or words that are missing, texts have no encoder, or the filter has an unknown
-                operator.
-            TypeError: A query is neither text nor a vector, or a part of the filter has the wrong type.
-        """
-        options = SearchOptions(k, mode, alpha, None if where is None else compile_filter(where))
-        read = read_queries(queries, vectors, self.encoder, self.dim)
-        # One snapshot for all steps of the search: another thread may write between them.
-        hits = search(self._snapshot, self._manifest, read, options, self.encoder, self._analyzer)
-        return hits[0] if read.single else hits
-
-    def describe_filter(self, where: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the number of items that meet a filter, and the kinds of values in its fields.
-
-        Returns:
-            ``{"items": number, "fields": {field: {kind: number}}}``: of each field, the number of items with a
-            null, bool, number, string or object. An item whose list has several kinds counts for each.
-        """
-        return describe_filter(self._snapshot, compile_filter(where))
-
-    def get(self, ids: Sequence[Id]) -> list[Item]:
-        """Returns the items with the given ids; raises KeyError if the index does not contain one."""
-        snapshot = self._snapshot
-        return snapshot.items(snapshot.known(check_ids(ids)))
-
-    def info(self) -> dict[str, Any]:
-        """Returns the number of items, the settings, the ANN index with its recall, and the size on disk."""
-        return index_info(self._snapshot, self._manifest, self._folder)
-
-    def verify(self) -> None:
-        """Checks the size and SHA-256 of every file; raises IndexFormatError if a file has changed."""
-        if self._folder is None:
-            raise ValueError("the index has no folder yet: save it first")
-        check_hashes(self._folder, read_manifest(self._folder))
-
     def _append(
         self,
-        vectors: FloatArray,
+        new: NewItems,
         ids: list[Id] | None,
-        texts: Sequence[str | None],
         payloads: Sequence[Payload],
         replaced: npt.NDArray[np.int64] | None = None,
     ) -> None:
-        if len(vectors) == 0:
+        if len(new) == 0:
             return
-        first = self._manifest.next_id
-        names = list(range(first, first + len(vectors))) if ids is None else ids
-        first_id = first if ids is None else None
-        segment = Segment.create(vectors, self._plain, names, texts, payloads, first_id, self._analyzer)
+        reranker = self._rerankers.stored(self._manifest.reranker)
+        segment = new_segment(new, ids, payloads, self._manifest, self._analyzer, reranker)
         self._begin_write()
-        snapshot = self._snapshot if replaced is None else self._snapshot.without(replaced)
+        note_addition(self._manifest, new, ids)
+        snapshot = self._snapshot
+        if replaced is not None:
+            snapshot = snapshot.without(np.concatenate(snapshot.item_rows(replaced)))
         self._snapshot = snapshot.with_segment(segment)
-        # Ids that are assigned later never equal one that was passed.
-        highest = max((name for name in names if not isinstance(name, str)), default=-1)
-        self._manifest.next_id = max(first, highest + 1)
 
     def _forget_locks(self) -> None:
         # In a forked child: the lock may be that of a thread of the parent, and the folder is the parent's.

@@ -10,9 +10,12 @@ from sentenc.retrieval.snapshot import Snapshot
 
 def index_info(snapshot: Snapshot, manifest: Manifest, folder: Path | None) -> dict[str, Any]:
     """Returns the number of items, the settings, the ANN index with its recall, and the size on disk."""
+    deleted = snapshot.deleted
     return {
-        "items": snapshot.n_live,
-        "deleted": int(snapshot.deleted.sum()),
+        "items": snapshot.n_items,
+        "passages": snapshot.n_live,
+        "deleted": int((deleted if snapshot.is_first is None else deleted & snapshot.is_first).sum()),
+        "deleted passages": int(deleted.sum()),
         "dim": manifest.dim,
         "metric": manifest.metric,
         "kind": manifest.kind,
@@ -20,6 +23,8 @@ def index_info(snapshot: Snapshot, manifest: Manifest, folder: Path | None) -> d
         "encoder": (manifest.encoder or {}).get("model"),
         "fingerprint": (manifest.encoder or {}).get("fingerprint"),
         "words": manifest.words,
+        "chunking": manifest.chunking,
+        "reranker": manifest.reranker,
         "searched by": snapshot.searched_by(manifest.kind, manifest.store),
         "to be searched by": search_kind(manifest.kind, manifest.store, snapshot.n_live),
         "structure": None if snapshot.ann is None else snapshot.ann.describe(),

@@ -50,7 +50,9 @@ class Hit:
         payload: The item's payload, or None.
         semantic: The part of the score that comes from the vectors; None if the search did not use them.
         lexical: The part of the score that comes from the words; None if the search did not use them.
-        words: The words of the text that match words of the query.
+        words: The words of the passage that match words of the query.
+        span: The place of the best passage in the text, ``text[start:end]``; None if the text is not divided.
+        rerank: The score of the reranker; None if the search had none.
     """
 
     score: float
@@ -60,10 +62,17 @@ class Hit:
     semantic: float | None = None
     lexical: float | None = None
     words: tuple[str, ...] = ()
+    span: tuple[int, int] | None = None
+    rerank: float | None = None
+
+    @property
+    def passage(self) -> str | None:
+        """The best passage: the whole text if it is not divided, None if there is no text."""
+        return self.text if self.text is None or self.span is None else self.text[slice(*self.span)]
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the attributes as a dict of JSON values."""
-        return {
+        """Returns the attributes as a dict of JSON values, ``span`` and ``rerank`` only if there are any."""
+        values: dict[str, Any] = {
             "score": self.score,
             "id": self.id,
             "text": self.text,
@@ -72,6 +81,9 @@ class Hit:
             "lexical": self.lexical,
             "words": list(self.words),
         }
+        if self.span is not None:
+            values["span"], values["passage"] = list(self.span), self.passage
+        return values if self.rerank is None else values | {"rerank": self.rerank}
 
 
 def pack_items(

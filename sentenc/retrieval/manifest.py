@@ -33,9 +33,10 @@ _INDEX_FILES = re.compile(
 _KEYS = {
     "format_version", "sentenc_version", "generation", "dim", "metric", "kind", "store", "encoder", "next_id",
     "segments", "deleted", "calibration", "structure", "files", "notes", "words", "moments",
+    "chunking", "reranker",
 }  # fmt: skip
 # Version 1, of the releases without lexical search, is read as an index of vectors alone.
-_KEYS_ADDED = {1: {"words", "moments"}, FORMAT_VERSION: set()}
+_KEYS_ADDED = {1: {"words", "moments", "chunking", "reranker"}, FORMAT_VERSION: set()}
 
 
 @dataclass
@@ -59,6 +60,8 @@ class Manifest:
         words: ``{"language", "stemmer", "alpha"}``: the language and version of the stemmer of the texts,
             and the weight of the vectors in hybrid search; None if texts are not searched by words.
         moments: Name of the file of the moments of the vectors; None if texts are not searched by words.
+        chunking: ``{"tokens", "overlap"}`` of the passages of added texts; None if they are not divided.
+        reranker: ``{"model": name or None, "fingerprint": hash}`` of the stored vectors of a reranker, or None.
     """
 
     dim: int
@@ -76,6 +79,8 @@ class Manifest:
     notes: dict[str, Any] = field(default_factory=dict)
     words: dict[str, Any] | None = None
     moments: str | None = None
+    chunking: dict[str, Any] | None = None
+    reranker: dict[str, Any] | None = None
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -103,7 +103,7 @@ def _open(folder: Path, manifest: Manifest) -> Snapshot:
     if manifest.structure is not None:
         ann = AnnIndex.read(folder / manifest.structure["name"], manifest.structure)
     moments = None if manifest.moments is None else Moments(np.load(folder / manifest.moments))
-    return Snapshot(segments, deleted, ann, moments)
+    return Snapshot(segments, deleted, ann, moments, (manifest.reranker or {}).get("fingerprint"))
 
 
 def commit(folder: Path, manifest: Manifest, snapshot: Snapshot) -> tuple[Manifest, Snapshot]:
@@ -141,7 +141,7 @@ def commit(folder: Path, manifest: Manifest, snapshot: Snapshot) -> tuple[Manife
     sync_folder(folder)
     write_manifest(folder, new)
     remove_unnamed(folder, new)
-    return new, Snapshot(tuple(segments), snapshot.deleted, ann, moments)
+    return new, replace(snapshot, segments=tuple(segments), ann=ann, moments=moments)
 
 
 def _groups(segments: Sequence[Segment], quantizer: Quantizer) -> list[list[Segment]]:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import Any
 
@@ -13,9 +13,11 @@ from sentenc.encoders.base import Encoder
 from sentenc.retrieval.encoding import Queries, query_vectors
 from sentenc.retrieval.filters import Condition
 from sentenc.retrieval.fusion import Ranked, by_both, by_vectors, by_words
+from sentenc.retrieval.grouping import best_passages
 from sentenc.retrieval.items import Hit
 from sentenc.retrieval.lexical.analysis import Analyzer
 from sentenc.retrieval.manifest import Manifest
+from sentenc.retrieval.reranking import DEFAULT_CANDIDATES, Reranker, reranked
 from sentenc.retrieval.snapshot import Snapshot
 from sentenc.retrieval.validation import check_choice, check_positive, check_share
 
@@ -31,15 +33,20 @@ class SearchOptions:
         mode: ``"hybrid"``, ``"vector"`` or ``"lexical"``; None chooses one.
         alpha: Weight of the vectors in hybrid search, 0 to 1; None takes that of the index.
         condition: The condition that every hit meets; None for no filter.
+        reranker: Orders the candidates anew; None for no reranking.
+        candidates: Number of candidates per query.
     """
 
     k: int
     mode: str | None = None
     alpha: float | None = None
     condition: Condition | None = None
+    reranker: Reranker | None = None
+    candidates: int = DEFAULT_CANDIDATES
 
     def __post_init__(self) -> None:
         check_positive("k", self.k)
+        check_positive("candidates", self.candidates)
         if self.mode is not None:
             check_choice("mode", self.mode, MODES)
         if self.alpha is not None:
@@ -67,19 +74,25 @@ def search(
     Raises:
         ValueError: The mode needs texts or words that are missing, or a vector is wrong.
     """
-    k, kind, store = options.k, manifest.kind, manifest.store
     mode = _mode(snapshot, queries, options.mode, encoder, analyzer)
+    vectors = None if mode == "lexical" else query_vectors(queries, encoder, manifest)
+    terms = [analyzer.terms(text) for text in queries.texts or ()] if analyzer and mode != "vector" else None
     allowed = None if options.condition is None else snapshot.allowed(options.condition)
-    if mode == "lexical" and analyzer is not None:
-        terms = [analyzer.terms(text) for text in queries.texts or ()]
-        return _hits(snapshot, by_words(snapshot, terms, k, allowed), terms, analyzer)
-    vectors = query_vectors(queries, encoder, manifest)
-    if analyzer is None or manifest.words is None or mode == "vector":
-        return _hits(snapshot, by_vectors(snapshot, vectors, k, kind, store, allowed), repeat(()), None)
-    terms = [analyzer.terms(text) for text in queries.texts or ()]
-    alpha = manifest.words["alpha"] if options.alpha is None else options.alpha
-    ranked = by_both(snapshot, vectors, terms, alpha, k, kind, store, allowed)
-    return _hits(snapshot, ranked, terms, analyzer)
+    alpha = options.alpha if options.alpha is not None else (manifest.words or {}).get("alpha", 1.0)
+
+    def rank(n: int) -> Ranked:
+        if vectors is None:
+            return by_words(snapshot, terms or [], n, allowed)
+        if terms is None:
+            return by_vectors(snapshot, vectors, n, manifest.kind, manifest.store, allowed)
+        return by_both(snapshot, vectors, terms, alpha, n, manifest.kind, manifest.store, allowed)
+
+    if options.reranker is None:
+        ranked = best_passages(snapshot, options.k, rank)
+    else:
+        ranked = best_passages(snapshot, max(options.k, options.candidates), rank)
+        ranked = reranked(snapshot, ranked, queries.texts, options.reranker, options.k)
+    return _hits(snapshot, ranked, terms or repeat(()), analyzer if terms else None)
 
 
 def _mode(
@@ -100,23 +113,27 @@ def _mode(
 def _hits(
     snapshot: Snapshot, ranked: Ranked, terms: Iterable[Sequence[str]], analyzer: Analyzer | None
 ) -> list[list[Hit]]:
-    hits = []
+    hits: list[list[Hit]] = []
     for rows, scores, semantic, lexical, own_terms in zip(
         ranked.rows, ranked.scores, _parts(ranked.semantic), _parts(ranked.lexical), terms, strict=False
     ):
         wanted = set(own_terms)
-        items = snapshot.items(rows[rows >= 0])
-        hits.append(
-            [
-                Hit(
-                    score, item.id, item.text, item.payload,
-                    None if semantic is None else float(semantic[i]),
-                    None if lexical is None else float(lexical[i]),
-                    () if analyzer is None or item.text is None else analyzer.matched(item.text, wanted),
-                )
-                for i, (item, score) in enumerate(zip(items, scores.tolist(), strict=False))
-            ]
-        )  # fmt: skip
+        rows = rows[rows >= 0]
+        rerank = None if ranked.rerank is None else ranked.rerank[len(hits)].tolist()
+        found = zip(snapshot.items(rows), snapshot.spans(rows), scores[: len(rows)].tolist(), strict=True)
+        own = []
+        for i, (item, span, score) in enumerate(found):
+            hit = Hit(
+                score, item.id, item.text, item.payload,
+                None if semantic is None else float(semantic[i]),
+                None if lexical is None else float(lexical[i]),
+                span=None if item.text is None else span,
+                rerank=None if rerank is None else rerank[i],
+            )  # fmt: skip
+            if analyzer is not None and hit.passage is not None:
+                hit = replace(hit, words=analyzer.matched(hit.passage, wanted))
+            own.append(hit)
+        hits.append(own)
     return hits
 
 
@@ -129,8 +146,9 @@ def describe_filter(snapshot: Snapshot, condition: Condition) -> dict[str, Any]:
     paths = list(dict.fromkeys(condition.paths()))
     fields: dict[str, Counter[str]] = {path: Counter() for path in paths}
     for segment, start in zip(snapshot.segments, snapshot.starts.tolist(), strict=True):
-        is_live = ~snapshot.deleted[start : start + len(segment)]
+        is_live = ~snapshot.deleted[start + segment.first_rows]
         for path, column in segment.columns(paths).items():
             fields[path].update(column.counts(is_live))
-    items = int((snapshot.allowed(condition) & ~snapshot.deleted).sum())
+    matching = snapshot.allowed(condition) & ~snapshot.deleted
+    items = int((matching if snapshot.is_first is None else matching & snapshot.is_first).sum())
     return {"items": items, "fields": {path: dict(counts) for path, counts in fields.items()}}

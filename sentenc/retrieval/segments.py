@@ -2,7 +2,9 @@
 
 A segment never changes. It is in memory, or memory-mapped from a folder with the files ``vectors.npy``,
 ``items.jsonl`` and ``offsets.npy``. If its ids are not consecutive, the folder also contains ``hashes.npy``
-and ``order.npy``. If texts are searched by words, it contains the files ``words-*.npy``.
+and ``order.npy``. If texts are searched by words, it contains the files ``words-*.npy``, and if one of them has
+several passages, ``first-rows.npy`` and ``spans.npy``. The vectors of a stored reranker are in ``rerank.npy`` and
+``rerank-starts.npy``.
 """
 
 import mmap
@@ -17,13 +19,16 @@ import numpy.typing as npt
 
 from sentenc.io.atomic import sync_file, sync_folder
 from sentenc.io.disk_full import naming_full_disk
+from sentenc.retrieval.chunking import Span
 from sentenc.retrieval.coarse import CODES, CoarseCodes
 from sentenc.retrieval.columns import Column, ColumnCache
 from sentenc.retrieval.items import Id, Item, Payload, hash_ids, pack_items, unpack_item
 from sentenc.retrieval.lexical.analysis import Analyzer
 from sentenc.retrieval.lexical.postings import Postings, file_of, merged_postings
 from sentenc.retrieval.manifest import write_array
+from sentenc.retrieval.passages import FIRST_ROWS, Passages, merged_passages
 from sentenc.retrieval.quantization import FloatArray, Quantizer
+from sentenc.retrieval.rerank_vectors import STARTS, RerankVectors, joined
 
 VECTORS, ITEMS, OFFSETS = "vectors.npy", "items.jsonl", "offsets.npy"
 HASHES, ORDER = "hashes.npy", "order.npy"
@@ -33,19 +38,21 @@ _MIN_COARSE_ROWS = 4096
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """A segment of n rows.
+    """A segment of m rows with the passages of n items, or with one row for each item (m = n).
 
     Attributes:
-        codes: (n, w) codes of the vectors.
+        codes: (m, w) codes of the vectors.
         quantizer: The quantizer of the codes.
         data: JSON lines of the items, bytes or a memory map.
         offsets: (n + 1,) offsets of the lines in ``data``.
-        first_id: Row i has the id ``first_id + i``; None if the ids were passed.
+        first_id: Item i has the id ``first_id + i``; None if the ids were passed.
         hashes: (n,) hashes of the ids, rising; empty unless ``first_id`` is None.
-        order: (n,) the row of each hash.
+        order: (n,) the item of each hash.
         name: Name of its folder; None if it is only in memory.
         coarse: Coarse codes for the first pass of an exact search; None if the segment is small or not saved.
-        words: Postings of the texts; None if there are no texts, or if they are not searched by words.
+        words: Postings of the m passages; None if there are no texts, or if they are not searched by words.
+        passages: The passages; None if every item is one row.
+        rerank: The vectors of a stored reranker for each row; None if there is none.
         cache: Columns of payload values that were read.
     """
 
@@ -59,6 +66,8 @@ class Segment:
     name: str | None = None
     words: Postings | None = None
     coarse: CoarseCodes | None = None
+    passages: Passages | None = None
+    rerank: RerankVectors | None = None
     cache: ColumnCache = field(default_factory=ColumnCache)
 
     def __len__(self) -> int:
@@ -74,41 +83,92 @@ class Segment:
         payloads: Sequence[Payload],
         first_id: int | None,
         analyzer: Analyzer | None = None,
+        spans: Sequence[Sequence[Span]] | None = None,
     ) -> "Segment":
-        """Creates a segment in memory from n new rows, with postings if there are an analyzer and a text."""
+        """Creates a segment in memory from the m vectors of n new items.
+
+        Args:
+            vectors: (m, d) vectors.
+            quantizer: Encodes them.
+            ids: n ids.
+            texts: n texts or None.
+            payloads: n payloads.
+            first_id: The first id if they are consecutive int, or None.
+            analyzer: Its terms of the texts become postings; None for none.
+            spans: The spans of the passages of each item, m in all; None if every item is one row.
+        """
         data, offsets = pack_items(ids, texts, payloads)
         hashes, order = _look_up_table(hash_ids(ids) if first_id is None else None)
-        has_text = any(text is not None for text in texts)
-        words = Postings.of(texts, analyzer) if analyzer is not None and has_text else None
-        codes = quantizer.transform(vectors)
-        return cls(codes, quantizer, data, offsets, first_id, hashes, order, words=words)
+        passages = None if spans is None or len(vectors) == len(ids) else Passages.of(spans)
+        segment = cls(
+            quantizer.transform(vectors), quantizer, data, offsets, first_id, hashes, order, passages=passages
+        )  # fmt: skip
+        return segment if analyzer is None else segment.with_words(analyzer)
+
+    @property
+    def n_items(self) -> int:
+        """Number of items, n."""
+        return len(self.offsets) - 1
+
+    @property
+    def first_rows(self) -> npt.NDArray[np.int64]:
+        """The first row of each of the n items, (n,) int64."""
+        return np.arange(len(self)) if self.passages is None else self.passages.first_rows[:-1]
 
     def item(self, row: int) -> Item:
         """Returns the item of a row."""
-        return unpack_item(self.data, self.offsets[row], self.offsets[row + 1])
+        return self._numbered(row if self.passages is None else int(self.passages.items_of(np.array(row))))
+
+    def items(self) -> Iterator[Item]:
+        """Yields all items."""
+        for i in range(self.n_items):
+            yield self._numbered(i)
+
+    def span(self, row: int) -> Span | None:
+        """Returns the place of a row in the text of its item; None if the item is one row."""
+        if self.passages is None or self.passages.is_whole(row):
+            return None
+        start, end = self.passages.spans[row].tolist()
+        return start, end
+
+    def passage_texts(self) -> Iterator[str | None]:
+        """Yields the text of every row: a passage, or the text of the item."""
+        for i, item in enumerate(self.items()):
+            text = item.text
+            if self.passages is None or text is None:
+                yield text
+                continue
+            first, end = self.passages.first_rows[i : i + 2]
+            for a, b in self.passages.spans[first:end].tolist():
+                yield text[a:b]
 
     def vectors(self, rows: Any) -> FloatArray:
         """Returns the decoded vectors (m, d) float32 of rows, a slice or indices."""
         return self.quantizer.inverse_transform(np.asarray(self.codes[rows]))
 
     def columns(self, paths: Sequence[str]) -> dict[str, Column]:
-        """Returns the payload values of fields, by their paths; the first use reads all payloads."""
+        """Returns the payload values of the items, by the paths of fields; the first use reads all payloads."""
         return self.cache.get(self.data, self.offsets, paths)
 
+    def by_row(self, values: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Returns for each row (m,) the value (n,) of its item."""
+        return values if self.passages is None else np.repeat(values, np.diff(self.passages.first_rows))
+
     def candidates(self, ids: Sequence[Id], hashes: npt.NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
-        """Yields (position in ``ids``, row) for every id in this segment; ``hashes`` are those of the ids."""
+        """Yields (position in ``ids``, its first row) for every id in this segment, whose hashes are given."""
+        first_rows = self.first_rows
         if self.first_id is not None:
             for position, name in enumerate(ids):
-                if not isinstance(name, str) and 0 <= name - self.first_id < len(self):
-                    yield position, name - self.first_id
+                if not isinstance(name, str) and 0 <= name - self.first_id < len(first_rows):
+                    yield position, int(first_rows[name - self.first_id])
             return
         first = np.searchsorted(self.hashes, hashes, "left")
         last = np.searchsorted(self.hashes, hashes, "right")
         for position in np.flatnonzero(last > first).tolist():
-            for row in self.order[int(first[position]) : int(last[position])].tolist():
+            for i in self.order[int(first[position]) : int(last[position])].tolist():
                 # Different ids may have the same hash.
-                if self.item(row).id == ids[position]:
-                    yield position, row
+                if self._numbered(i).id == ids[position]:
+                    yield position, int(first_rows[i])
 
     def in_codes_of(self, quantizer: Quantizer) -> "Segment":
         """Returns a segment of the same rows with the codes of another quantizer."""
@@ -118,20 +178,31 @@ class Segment:
         return replace(self, codes=codes, quantizer=quantizer, coarse=None)
 
     def only(self, rows: npt.NDArray[np.int64]) -> "Segment":
-        """Returns a segment in memory of some rows, in rising order; codes do not change."""
-        starts, ends = self.offsets[rows], self.offsets[rows + 1]
+        """Returns a segment in memory of some rows, in rising order and with all rows of their items.
+
+        The codes do not change.
+        """
+        passages = None if self.passages is None else self.passages.only(rows)
+        items = rows if self.passages is None else np.unique(self.passages.items_of(rows))
+        starts, ends = self.offsets[items], self.offsets[items + 1]
         data = b"".join(bytes(self.data[a:b]) for a, b in zip(starts, ends, strict=True))
         offsets = np.concatenate([[0], np.cumsum(ends - starts)]).astype(np.int64)
-        hashes, order = _look_up_table(_row_hashes(self)[rows])
-        words = None if self.words is None else self.words.only(rows)
-        codes = np.array(self.codes[rows])
-        return Segment(codes, self.quantizer, data, offsets, None, hashes, order, words=words)
+        hashes, order = _look_up_table(_item_hashes(self)[items])
+        return Segment(
+            np.array(self.codes[rows]), self.quantizer, data, offsets, None, hashes, order,
+            words=None if self.words is None else self.words.only(rows), passages=passages,
+            rerank=None if self.rerank is None else self.rerank.only(rows),
+        )  # fmt: skip
 
     def with_words(self, analyzer: Analyzer) -> "Segment":
         """Returns the segment with the postings of its texts; it is not saved."""
-        texts = [self.item(row).text for row in range(len(self))]
+        texts = list(self.passage_texts())
         has_text = any(text is not None for text in texts)
         return replace(self, words=Postings.of(texts, analyzer) if has_text else None, name=None)
+
+    def with_rerank(self, vectors: RerankVectors | None) -> "Segment":
+        """Returns the segment with other vectors of a reranker; it is not saved."""
+        return replace(self, rerank=vectors, name=None)
 
     def write(self, folder: Path) -> None:
         """Writes the folder of the segment durably; the caller syncs the parent folder."""
@@ -148,6 +219,10 @@ class Segment:
             self.words.write(folder)
         if len(self) >= _MIN_COARSE_ROWS and self.codes.dtype.kind == "f":
             CoarseCodes.of(self.codes, self.quantizer).write(folder)
+        if self.passages is not None:
+            self.passages.write(folder)
+        if self.rerank is not None:
+            self.rerank.write(folder)
         sync_folder(folder)
 
     @classmethod
@@ -165,7 +240,25 @@ class Segment:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         words = Postings.read(folder) if file_of("terms") in files else None
         coarse = CoarseCodes.read(folder) if CODES in files else None
-        return cls(codes, quantizer, data, offsets, first_id, hashes, order, folder.name, words, coarse)
+        passages = Passages.read(folder) if FIRST_ROWS in files else None
+        rerank = RerankVectors.read(folder) if STARTS in files else None
+        return cls(
+            codes,
+            quantizer,
+            data,
+            offsets,
+            first_id,
+            hashes,
+            order,
+            folder.name,
+            words,
+            coarse,
+            passages,
+            rerank,
+        )
+
+    def _numbered(self, i: int) -> Item:
+        return unpack_item(self.data, self.offsets[i], self.offsets[i + 1])
 
 
 def merged(segments: Sequence[Segment]) -> Segment:
@@ -178,24 +271,40 @@ def merged(segments: Sequence[Segment]) -> Segment:
         total += int(segment.offsets[-1])
     first_id = segments[0].first_id
     for before, after in pairwise(segments):
-        if before.first_id is None or after.first_id != before.first_id + len(before):
+        if before.first_id is None or after.first_id != before.first_id + before.n_items:
             first_id = None
     hashes, order = _look_up_table(
-        None if first_id is not None else np.concatenate([_row_hashes(segment) for segment in segments])
+        None if first_id is not None else np.concatenate([_item_hashes(segment) for segment in segments])
     )
     codes = np.concatenate([segment.codes for segment in segments])
     data = b"".join(bytes(segment.data) for segment in segments)
     words = None
     if any(segment.words is not None for segment in segments):
         words = merged_postings([segment.words or Postings.empty(len(segment)) for segment in segments])
-    quantizer = segments[0].quantizer
-    return Segment(codes, quantizer, data, np.concatenate(offsets), first_id, hashes, order, words=words)
+    rerank = [segment.rerank for segment in segments if segment.rerank is not None]
+    return Segment(
+        codes, segments[0].quantizer, data, np.concatenate(offsets), first_id, hashes, order, words=words,
+        passages=_merged_passages(segments), rerank=joined(rerank) if rerank else None,
+    )  # fmt: skip
 
 
-def _row_hashes(segment: Segment) -> npt.NDArray[np.uint64]:
+def _merged_passages(segments: Sequence[Segment]) -> Passages | None:
+    if all(segment.passages is None for segment in segments):
+        return None
+    return merged_passages(
+        [
+            Passages.of_texts([item.text for item in segment.items()])
+            if segment.passages is None
+            else segment.passages
+            for segment in segments
+        ]
+    )
+
+
+def _item_hashes(segment: Segment) -> npt.NDArray[np.uint64]:
     if segment.first_id is not None:
-        return hash_ids(range(segment.first_id, segment.first_id + len(segment)))
-    hashes = np.empty(len(segment), np.uint64)
+        return hash_ids(range(segment.first_id, segment.first_id + segment.n_items))
+    hashes = np.empty(segment.n_items, np.uint64)
     hashes[segment.order] = segment.hashes
     return hashes
 

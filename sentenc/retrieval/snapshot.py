@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from sentenc.forking import cached_value
 from sentenc.retrieval.ann import AnnIndex, hamming_candidates, rescored, search_kind
+from sentenc.retrieval.chunking import Span
 from sentenc.retrieval.exact_search import Scored, best_first, gather, scan
 from sentenc.retrieval.filters import Condition
 from sentenc.retrieval.items import Id, Item, hash_ids
@@ -16,6 +17,7 @@ from sentenc.retrieval.lexical.bm25 import Bm25, RowScores
 from sentenc.retrieval.lexical.postings import Postings
 from sentenc.retrieval.moments import Moments
 from sentenc.retrieval.quantization import FloatArray
+from sentenc.retrieval.rerank_vectors import RerankVectors, joined
 from sentenc.retrieval.segments import Segment, merged
 
 # A filter that allows at most this many rows, or one live row in this many, makes an ANN index slow and
@@ -36,12 +38,14 @@ class Snapshot:
         deleted: Whether each row is deleted, (n,) bool.
         ann: The ANN index; None if every row is compared.
         moments: The moments of the vectors that are not deleted; None if no text is searched by words.
+        reranker: Fingerprint of the encoder whose vectors are stored for reranking; None if there are none.
     """
 
     segments: tuple[Segment, ...] = ()
     deleted: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     ann: AnnIndex | None = None
     moments: Moments | None = None
+    reranker: str | None = None
 
     @cached_value
     def starts(self) -> npt.NDArray[np.int64]:
@@ -52,6 +56,20 @@ class Snapshot:
     def n_live(self) -> int:
         """Number of rows that are not deleted."""
         return len(self.deleted) - int(self.deleted.sum())
+
+    @cached_value
+    def is_first(self) -> npt.NDArray[np.bool_] | None:
+        """Whether each row (n,) is the first of its item; None if every item is one row."""
+        if all(segment.passages is None for segment in self.segments):
+            return None
+        mask = np.zeros(len(self.deleted), np.bool_)
+        mask[self._first_rows] = True
+        return mask
+
+    @cached_value
+    def n_items(self) -> int:
+        """Number of items that are not deleted."""
+        return self.n_live if self.is_first is None else int((self.is_first & ~self.deleted).sum())
 
     @cached_value
     def bm25(self) -> Bm25:
@@ -71,7 +89,10 @@ class Snapshot:
     def allowed(self, condition: Condition) -> npt.NDArray[np.bool_]:
         """Returns whether each row (n,) meets the condition of a filter, deleted rows included."""
         paths = list(dict.fromkeys(condition.paths()))
-        masks = [condition.mask(segment.columns(paths), len(segment)) for segment in self.segments]
+        masks = [
+            segment.by_row(condition.mask(segment.columns(paths), segment.n_items))
+            for segment in self.segments
+        ]
         return np.concatenate([np.zeros(0, np.bool_), *masks])
 
     def left_out(self, allowed: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_]:
@@ -151,12 +172,44 @@ class Snapshot:
             for home, row in zip(homes.tolist(), (rows - self.starts[homes]).tolist(), strict=True)
         ]
 
+    def spans(self, rows: npt.NDArray[np.int64]) -> list[Span | None]:
+        """Returns the places of rows (m,) in the texts of their items; None where an item is one row."""
+        homes = np.searchsorted(self.starts, rows, "right") - 1
+        return [
+            self.segments[home].span(row)
+            for home, row in zip(homes.tolist(), (rows - self.starts[homes]).tolist(), strict=True)
+        ]
+
+    def item_rows(self, rows: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+        """Returns all rows of each of the items whose first rows (m,) are given."""
+        if self.is_first is None:
+            return list(rows[:, None])
+        ends = np.append(self._first_rows, len(self.deleted))
+        following = ends[np.searchsorted(ends, rows, "right")]
+        return [np.arange(row, end) for row, end in zip(rows.tolist(), following.tolist(), strict=True)]
+
+    def first_rows(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Returns the first row of the item of each row (m,)."""
+        if self.is_first is None:
+            return rows
+        return self._first_rows[np.searchsorted(self._first_rows, rows, "right") - 1]
+
     def vectors(self, rows: npt.NDArray[np.int64]) -> FloatArray:
         """Returns the stored vectors (m, d) of rows (m,)."""
         return gather(self.segments, self.starts, rows)
 
+    def rerank_vectors(self, rows: npt.NDArray[np.int64]) -> RerankVectors:
+        """Returns the stored vectors of a reranker of rows (m,), which are rising."""
+        homes = np.searchsorted(self.starts, rows, "right") - 1
+        parts = []
+        for home in np.unique(homes).tolist():
+            stored = self.segments[home].rerank
+            if stored is not None:
+                parts.append(stored.only(rows[homes == home] - self.starts[home]))
+        return joined(parts) if parts else RerankVectors(np.zeros((0, 0), np.float32), np.zeros(1, np.int64))
+
     def find(self, ids: Sequence[Id]) -> npt.NDArray[np.int64]:
-        """Returns the live row (m,) of each id, -1 if there is none."""
+        """Returns the live first row (m,) of each id, -1 if there is none."""
         rows = np.full(len(ids), -1, np.int64)
         hashes = hash_ids(ids)
         for segment, start in zip(self.segments, self.starts.tolist(), strict=True):
@@ -166,7 +219,7 @@ class Snapshot:
         return rows
 
     def known(self, ids: Sequence[Id]) -> npt.NDArray[np.int64]:
-        """Returns the live row (m,) of each id; raises KeyError if there is none."""
+        """Returns the live first row (m,) of each id; raises KeyError if there is none."""
         rows = self.find(ids)
         if (rows < 0).any():
             raise KeyError(f"no item has the id {ids[int((rows < 0).argmax())]!r}")
@@ -242,6 +295,13 @@ class Snapshot:
             return float(np.mean(shares))
 
         return recall
+
+    @cached_value
+    def _first_rows(self) -> npt.NDArray[np.int64]:
+        parts = zip(self.segments, self.starts.tolist(), strict=True)
+        return np.concatenate(
+            [np.zeros(0, np.int64), *(start + segment.first_rows for segment, start in parts)]
+        )
 
     @property
     def _most_scanned(self) -> int:

@@ -36,9 +36,14 @@ def word_settings(language: str | None, encoder: Encoder | None) -> dict[str, An
         described = metadata.get("language")
         is_code = isinstance(described, str) and re.fullmatch("[a-z]{2,3}", described)
         language = str(described) if is_code else UNDETERMINED
-    alpha = metadata.get("hybrid_alpha", DEFAULT_ALPHA)
     stemmer = stemmer_version() if has_stemmer(check_language(language)) else None
-    return {"language": language, "stemmer": stemmer, "alpha": alpha}
+    return {"language": language, "stemmer": stemmer, "alpha": hybrid_alpha(encoder)}
+
+
+def hybrid_alpha(encoder: Encoder | None) -> float:
+    """Returns the weight of an encoder's vectors in hybrid search, which its metadata contain."""
+    metadata = getattr(encoder, "metadata", None)
+    return float((metadata if isinstance(metadata, dict) else {}).get("hybrid_alpha", DEFAULT_ALPHA))
 
 
 def opened_analyzer(folder: Path, settings: dict[str, Any] | None) -> Analyzer | None:

@@ -17,7 +17,7 @@ from sentenc.serving.metrics import Metrics
 
 if TYPE_CHECKING:
     from sentenc.retrieval import Hit, Index
-    from sentenc.retrieval.index import Mode
+    from sentenc.retrieval.index_reader import Mode
 
 # Bytes of UTF-8 per WordPiece token of English text, for estimates before a text is tokenized.
 _BYTES_PER_TOKEN = 4

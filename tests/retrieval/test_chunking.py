@@ -41,7 +41,10 @@ def check_contract(text: str, encoder: Encoder, chunking: Chunking) -> None:
     assert counts.max() <= chunking.tokens
     added = encoder.count_tokens([""])[0]
     shared = [text[b:a] for (_, a), (b, _) in itertools.pairwise(spans) if a > b]
-    assert (encoder.count_tokens(shared) - added <= chunking.overlap).all()
+    words = encoder.count_tokens(text.split()) - added
+    # The parts of a divided word may have more tokens than the word.
+    if words.max(initial=0) <= chunking.tokens // 8:
+        assert (encoder.count_tokens(shared) - added <= chunking.overlap).all()
 
 
 class TestPassageSpans:

@@ -15,7 +15,7 @@ from sentenc.serving.validation import choice, integer, number, payload_filter, 
 
 if TYPE_CHECKING:
     from sentenc.retrieval import Hit
-    from sentenc.retrieval.index import Mode
+    from sentenc.retrieval.index_reader import Mode
 
 MAX_K = 1000
 # Maximum number of hits in one answer, over all its queries.

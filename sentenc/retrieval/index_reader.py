@@ -1,0 +1,145 @@
+"""The methods of an index that change nothing: search, look-up, and its description."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy.typing as npt
+
+from sentenc.encoders.base import Encoder
+from sentenc.retrieval.encoding import read_queries
+from sentenc.retrieval.filters import compile_filter
+from sentenc.retrieval.info import index_info
+from sentenc.retrieval.items import Id, Item, check_ids
+from sentenc.retrieval.lexical.analysis import Analyzer
+from sentenc.retrieval.manifest import Manifest, check_hashes, read_manifest
+from sentenc.retrieval.reranking import DEFAULT_CANDIDATES, Rerank, Rerankers
+from sentenc.retrieval.searching import SearchOptions, describe_filter, search
+from sentenc.retrieval.snapshot import Snapshot
+
+Mode = Literal["hybrid", "vector", "lexical"]
+
+
+class IndexReader:
+    """The reading half of :class:`~sentenc.Index`. Any number of threads may use it.
+
+    Attributes:
+        encoder: Encodes texts; None for an index of vectors alone.
+    """
+
+    encoder: Encoder | None
+    _manifest: Manifest
+    _snapshot: Snapshot
+    _folder: Path | None
+    _analyzer: Analyzer | None
+    _rerankers: Rerankers
+
+    @property
+    def dim(self) -> int:
+        """Number of dimensions of the stored vectors."""
+        return self._manifest.dim
+
+    @property
+    def metric(self) -> str:
+        """``"cosine"`` or ``"dot"``."""
+        return self._manifest.metric
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder from which the index was opened or to which it was last saved; None before."""
+        return self._folder
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """JSON values for the use of the index's owner; :meth:`save` writes them with the index."""
+        return self._manifest.notes
+
+    def __len__(self) -> int:
+        return self._snapshot.n_items
+
+    def __contains__(self, name: Any) -> bool:
+        try:
+            return bool(self._snapshot.find(check_ids([name]))[0] >= 0)
+        except (TypeError, ValueError):
+            return False
+
+    def __iter__(self) -> Iterator[Item]:
+        """Yields all items in the order in which they were added."""
+        snapshot = self._snapshot
+        for segment, start in zip(snapshot.segments, snapshot.starts.tolist(), strict=True):
+            firsts = segment.first_rows
+            for row in firsts[~snapshot.deleted[start + firsts]].tolist():
+                yield segment.item(row)
+
+    def search(
+        self,
+        queries: Any,
+        k: int = 10,
+        *,
+        mode: Mode | None = None,
+        alpha: float | None = None,
+        vectors: npt.ArrayLike | None = None,
+        rerank: Rerank | None = None,
+        candidates: int = DEFAULT_CANDIDATES,
+        where: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Returns the best items, or the best of those whose payloads meet a filter.
+
+        >>> index.search("wine", k=3, where={"country": "France", "year": {"gte": 2000}})
+
+        Args:
+            queries: A str or a vector (dim,); or n str, or an array (n, dim).
+            k: Maximum number of items per query.
+            mode: ``"hybrid"`` ranks by the weighted sum of the z-scores of vectors and words, ``"vector"`` by the
+                vectors alone, ``"lexical"`` by BM25 alone. By default hybrid for texts if the index has texts,
+                lexical for them if it has no encoder, and vector otherwise.
+            alpha: Weight of the vectors in hybrid search, 0 to 1; by default that of the model.
+            vectors: The vectors of texts (n, dim), if they have been computed already.
+            rerank: Orders the candidates of the search anew. An encoder, or an argument of
+                :func:`sentenc.load`, orders by the weighted sum of its similarities and BM25; a function
+                ``(query, texts) -> scores``, such as a cross-encoder, by its scores.
+            candidates: Number of items that are ordered anew; at least k.
+            where: A filter on payloads; :mod:`sentenc.retrieval.filters` describes its fields and operators.
+                If k items match, k are returned. The first filter on a field reads all payloads once.
+
+        Returns:
+            list[Hit], best first, for a single query; list[list[Hit]] for n of them. Equal scores are
+            ranked by age, the older item first.
+
+        Raises:
+            ValueError: A vector is not finite or has another length, k is below 1, alpha is out of range, the
+                mode needs texts or words that are missing, texts have no encoder, or the filter has an unknown
+                operator.
+            TypeError: A query is neither text nor a vector, or a part of the filter has the wrong type.
+        """
+        condition = None if where is None else compile_filter(where)
+        reranker = None if rerank is None else self._rerankers.get(rerank)
+        options = SearchOptions(k, mode, alpha, condition, reranker, candidates)
+        read = read_queries(queries, vectors, self.encoder, self.dim)
+        # One snapshot for all steps of the search: another thread may write between them.
+        hits = search(self._snapshot, self._manifest, read, options, self.encoder, self._analyzer)
+        return hits[0] if read.single else hits
+
+    def describe_filter(self, where: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the number of items that meet a filter, and the kinds of values in its fields.
+
+        Returns:
+            ``{"items": number, "fields": {field: {kind: number}}}``: of each field, the number of items with a
+            null, bool, number, string or object. An item whose list has several kinds counts for each.
+        """
+        return describe_filter(self._snapshot, compile_filter(where))
+
+    def get(self, ids: Sequence[Id]) -> list[Item]:
+        """Returns the items with the given ids; raises KeyError if the index does not contain one."""
+        snapshot = self._snapshot
+        return snapshot.items(snapshot.known(check_ids(ids)))
+
+    def info(self) -> dict[str, Any]:
+        """Returns the number of items, the settings, the ANN index with its recall, and the size on disk."""
+        return index_info(self._snapshot, self._manifest, self._folder)
+
+    def verify(self) -> None:
+        """Checks the size and SHA-256 of every file; raises IndexFormatError if a file has changed."""
+        if self._folder is None:
+            raise ValueError("the index has no folder yet: save it first")
+        check_hashes(self._folder, read_manifest(self._folder))
