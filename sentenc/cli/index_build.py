@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import sentenc
+from sentenc.cli.passage_options import chunking_arguments, passage_options
 from sentenc.cli.record_files import EmptyRows, id_option, record_options, skip_empty_option
 from sentenc.errors import TextFileError
 from sentenc.io.records import open_records, record_blocks
@@ -60,6 +61,12 @@ _CHARACTERS_PER_COMMIT = 1 << 26
     type=click.Choice(["float32", "float16", "int8", "binary"]),
     help="Number type of the stored vectors.",
 )
+@passage_options
+@click.option(
+    "--rerank-store",
+    metavar="MODEL",
+    help="Store the vectors of this model as well, for sentenc search --rerank MODEL.",
+)
 @click.option(
     "--language",
     help="Code of the language of the texts (en, de, ...), for the stemmer; by default that of the encoder.",
@@ -77,6 +84,10 @@ def build_command(
     kind: str,
     store: str,
     language: str | None,
+    chunk: bool,
+    chunk_tokens: int | None,
+    overlap: int | None,
+    rerank_store: str | None,
     threads: int | None,
     overwrite: bool,
     quiet: bool,
@@ -93,10 +104,13 @@ def build_command(
 
     started = time.perf_counter()
     settings: dict[str, Any] = {"metric": metric, "kind": kind, "store": store, "language": language}
-    new = Index(model, **settings)
     options = {"model": model, **settings, **reading}
+    settings |= chunking_arguments(chunk, chunk_tokens, overlap)
+    new = Index(model, **settings, rerank_store=rerank_store)
     options["skip_empty"] = skip_empty
-    options["fingerprint"] = new.info()["fingerprint"]
+    info = new.info()
+    options["fingerprint"] = info["fingerprint"]
+    options |= {key: info[key] for key in ("chunking", "reranker") if info[key] is not None}
     plan = {"sources": [_source(file) for file in files], "options": options}
     index, done = _begin(new, output, model, plan, overwrite)
     if threads is not None:
