@@ -1,8 +1,9 @@
-# CI runs `make test`, `make check` and `make docs`. They create the environment in .venv if it is missing.
+# CI runs `make test`, `make check`, `make docs`, `make sanitize` and `make fuzz`. They create the environment in .venv if
+# it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: test check format docs benchmark clean kernels wheels
+.PHONY: test check format docs benchmark clean kernels wheels sanitize fuzz test-processors
 
 test: .venv/ready kernels
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
@@ -33,6 +34,20 @@ kernels: sentenc/kernels/_native.so
 
 sentenc/kernels/_native.so: $(wildcard sentenc/kernels/csrc/*.[ch]) sentenc/kernels/csrc/build.py
 	$(PYTHON) sentenc/kernels/csrc/build.py --flags=-Werror
+
+# Runs the tests of the kernels with AddressSanitizer and UBSan.
+sanitize: .venv/ready
+	$(BIN)/python tools/sanitize.py -p no:cacheprovider
+
+# Runs each fuzz target of the native library for some seconds: `make fuzz SECONDS=600`.
+SECONDS ?= 5
+fuzz:
+	$(PYTHON) tools/fuzz.py --seconds $(SECONDS)
+
+# Compares the native library with itself on other processors, which QEMU emulates.
+test-processors: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[wheels]"
+	$(BIN)/python tools/processors.py
 
 # Writes the wheels of all platforms and the sdist to dist. zig compiles the library for each platform.
 wheels: .venv/ready

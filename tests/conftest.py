@@ -7,12 +7,16 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from sentenc import Encoder
 from tests.support.models import make_bert, make_cse, make_sentence_transformer, word_spec, wordpiece_spec
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+# `pytest --hypothesis-profile=thorough` runs more examples of the tests that do not state a number.
+settings.register_profile("thorough", max_examples=1000)
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sentenc.kernels.arguments import readable
 from sentenc.kernels.library import check, library
 
 
@@ -43,7 +44,7 @@ def dot_int8(rows: npt.NDArray[np.int8], query: npt.NDArray[np.int16]) -> npt.ND
     # Rows may be a slice of a wider or longer array, as long as each is contiguous.
     if rows.size and (rows.strides[1] != 1 or rows.strides[0] < rows.shape[1]):
         rows = np.ascontiguousarray(rows)
-    query = np.ascontiguousarray(query)
+    query = readable(query, np.int16)
     products = np.empty(len(rows), np.int32)
     stride = rows.strides[0] if rows.size else len(query)
     check(

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -13,7 +13,7 @@ from sentenc.kernels.encode import CSEKernel, NgramTable, WordTable
 from sentenc.kernels.folding import FoldPages, fold
 from sentenc.kernels.top_k import add_block, empty_heaps
 from sentenc.kernels.vocabulary import Vocabulary
-from tests.support.kernel_cases import ascii_rules, vocabulary
+from tests.support.kernel_cases import ascii_rules, untimed, vocabulary
 
 TEXT = b"ab cd ef"
 VOCABULARY = vocabulary([(b"ab", False), (b"c", False), (b"d", True)], *ascii_rules(), 100, True, -1)
@@ -42,7 +42,7 @@ any_offsets = st.one_of(
 any_limit = st.one_of(st.integers(-1, 5), st.sampled_from([*HUGE, 2**63, 2**64, 2**64 + 1]))
 
 
-@settings(deadline=None, max_examples=200)
+@untimed
 @given(st.one_of(st.just(TEXT), st.binary(max_size=9)), any_offsets, any_limit)
 def test_any_offsets_give_a_result_or_an_error(text, offsets, max_tokens):
     def encode():

@@ -50,3 +50,20 @@ def test_a_query_of_zeros_has_products_of_zero():
     query, step = quantized_query(np.zeros(5, np.float32))
     assert step == 1
     assert dot_int8(np.ones((2, 5), np.int8), query).tolist() == [0, 0]
+
+
+def test_arrays_in_any_layout_are_accepted(level):
+    generator = np.random.default_rng(5)
+    rows = generator.integers(-128, 128, (9, 40), dtype=np.int8)
+    query, _ = quantized_query(generator.standard_normal(40).astype(np.float32))
+    expected = (rows.astype(np.int64) @ query).tolist()
+    shifted = np.frombuffer(b"x" + query.tobytes(), np.int16, offset=1)
+    assert not shifted.flags.aligned
+    for layout in (
+        np.asfortranarray(rows),
+        np.ascontiguousarray(rows[::-1])[::-1],
+        np.repeat(rows, 2, 1)[:, ::2],
+    ):
+        assert dot_int8(layout, shifted).tolist() == expected
+    assert dot_int8(np.broadcast_to(rows[:1], (9, 40)), query).tolist() == expected[:1] * 9
+    assert dot_int8(rows, np.repeat(query, 2)[::2]).tolist() == expected

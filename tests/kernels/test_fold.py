@@ -3,12 +3,12 @@
 import itertools
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sentenc.kernels.folding import MISSING_PAGE, SPECIAL, FoldPages, fold
 from tests.support import kernel_reference as reference
-from tests.support.kernel_cases import joined, seeds, texts
+from tests.support.kernel_cases import joined, seeds, texts, untimed
 
 # The code points of these parts of Unicode have entries: U+0000, U+0300, U+6700, U+D800, U+FF00 and U+1F400.
 PAGES = [0, 3, 0x67, 0xD8, 0xFF, 0x1F4]
@@ -34,7 +34,7 @@ def table(seed: int, shares_of_special: float) -> tuple[FoldPages, dict[int, byt
     return pages, entries, special
 
 
-@settings(deadline=None)
+@untimed
 @given(st.lists(st.one_of(texts, st.text(CHARACTERS).map(str.encode)), max_size=4), seeds, st.booleans())
 def test_folding_is_that_of_the_reference(items, seed, has_special):
     pages, entries, special = table(seed, 0.02 if has_special else 0)

@@ -6,12 +6,12 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sentenc.kernels.vocabulary import Vocabulary
 from tests.kernels.conftest import every_simd_level
-from tests.support.kernel_cases import ascii_rules, joined, native, texts, vocabularies
+from tests.support.kernel_cases import ascii_rules, joined, native, texts, untimed, vocabularies
 from tests.support.kernel_reference import ReferenceVocabulary
 
 
@@ -23,7 +23,7 @@ def tokens_of(vocabulary: Vocabulary, items: list[bytes], max_tokens: int = 2**6
     return [ids[a:b].tolist() for a, b in zip(starts, ends.tolist(), strict=False)]
 
 
-@settings(deadline=None)
+@untimed
 @given(st.data(), st.lists(texts, max_size=5), st.integers(0, 12))
 def test_tokens_are_those_of_the_reference(data, items, max_tokens):
     reference = data.draw(vocabularies(items))

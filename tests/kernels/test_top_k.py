@@ -3,12 +3,13 @@
 import itertools
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sentenc.kernels.top_k import add_block, empty_heaps
 from tests.kernels.conftest import every_simd_level
 from tests.support import kernel_reference as reference
+from tests.support.kernel_cases import untimed
 
 scores = st.one_of(
     st.floats(width=32),
@@ -17,7 +18,7 @@ scores = st.one_of(
 )
 
 
-@settings(deadline=None)
+@untimed
 @given(
     st.lists(st.tuples(scores, scores, st.booleans()), max_size=40),
     st.integers(0, 12),

@@ -4,11 +4,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from sentenc.kernels.encode import ACTIVATIONS, INT16_BIAS, POOLINGS, CSEKernel, NgramTable, WordTable
 from sentenc.kernels.vocabulary import Vocabulary
 from tests.support.kernel_reference import PUNCTUATION, REMOVED, SPACE, WORD, ReferenceVocabulary
+
+# A busy machine is no reason to fail.
+untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 # Bytes with every class, characters of one to four bytes, and bytes that are no UTF-8.
 PARTS = [

@@ -212,6 +212,7 @@ SENTENC_EXPORT int32_t sentenc_dot_int8(const int8_t *rows, int64_t stride, int6
                                         const int16_t *query, int32_t *products) {
     if (n_rows < 0 || dim < 0 || stride < dim || dim > 1 << 24) return SENTENC_BAD_ARGUMENT;
     if (n_rows == 0) return SENTENC_OK;
+    if (stride > INT64_MAX / n_rows) return SENTENC_BAD_ARGUMENT;
     if (!products || (dim > 0 && (!rows || !query))) return SENTENC_BAD_ARGUMENT;
     int64_t largest = 0;
     for (int64_t d = 0; d < dim; d++) {
