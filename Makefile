@@ -64,3 +64,4 @@ benchmark: .venv/ready
 
 clean:
 	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f sentenc/kernels/_native.*
