@@ -42,6 +42,18 @@ Search = Callable[..., Any]
     help="Weight of the vectors in hybrid search, 0 to 1; by default that of the model.",
 )
 @click.option(
+    "--rerank",
+    metavar="MODEL",
+    help="Order the best candidates anew by the vectors of another model, such as tinybert4-en.",
+)
+@click.option(
+    "--candidates",
+    default=100,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Number of items that --rerank orders.",
+)
+@click.option(
     "--where",
     "expressions",
     multiple=True,
@@ -57,12 +69,16 @@ def search_command(
     k: int,
     mode: str | None,
     alpha: float | None,
+    rerank: str | None,
+    candidates: int,
     expressions: tuple[str, ...],
     as_json: bool,
     model: str | None,
     force: bool,
 ) -> None:
     """Print rank, score, id, text and payload of the best items in INDEX for each QUERY.
+
+    Of a text that was divided into passages, the best passage is printed.
 
     Without a query, open a prompt, or read one query per line from a pipe.
 
@@ -78,7 +94,7 @@ def search_command(
         raise click.ClickException(
             f"{index} was built by an encoder without a name: pass the encoder with --model"
         )
-    options: dict[str, Any] = {"mode": mode, "alpha": alpha}
+    options: dict[str, Any] = {"mode": mode, "alpha": alpha, "rerank": rerank, "candidates": candidates}
     search: Search = partial(opened.search, **options)
     if not queries and sys.stdin.isatty():
         _prompt(opened, search, k, where, as_json)
@@ -181,7 +197,7 @@ def _lines(hits: list["Hit"], width: int | None) -> Iterator[str]:
     for rank, (hit, name, score) in enumerate(zip(hits, names, scores, strict=True), 1):
         name += " " * (columns - _columns(name))
         head = f"{rank:>{len(str(len(hits)))}}  {score:>{digits}}  {name}  "
-        text = _one_line(hit.text or "")
+        text = _one_line(hit.passage or "")
         payload = "" if hit.payload is None else _one_line(json.dumps(hit.payload, ensure_ascii=False))
         if width is not None:
             text = _cut(text, max(width - _columns(head), 0))

@@ -229,3 +229,69 @@ def test_commands_are_listed_in_the_help():
     for command in ("index", "search", "mine"):
         assert command in cli.list_commands(None)
         run(command, "--help")
+
+
+def test_passages_and_reranking(model, tmp_path):
+    long = " ".join(
+        ["a dog runs in the park."] * 30 + ["the stock market fell."] + ["a man is playing the guitar."] * 30
+    )
+    (tmp_path / "long.jsonl").write_text(
+        json.dumps({"text": long}) + "\n" + json.dumps({"text": "dog cat"}) + "\n"
+    )
+    build(
+        "long.jsonl",
+        "-o",
+        "index",
+        "--chunk-tokens",
+        16,
+        "--overlap",
+        4,
+        "--rerank-store",
+        model,
+        model=model,
+    )
+    info = json.loads(run("index", "info", "index", "--json", "--verify")[0])
+    assert info["chunking"] == {"tokens": 16, "overlap": 4}
+    assert info["reranker"]["model"] == model
+    assert info["items"] == 2
+    assert info["passages"] > 20
+    out, _ = run("search", "index", "stock market", "-k", 1)
+    assert out.split("  ")[-1].count("stock market fell") == 1
+    assert len(out) < 150
+    for options in ([], ["--candidates", 1]):
+        out, _ = run("search", "index", "stock market", "--json", "--rerank", model, *options)
+        first = json.loads(out)["results"][0]
+        assert first["passage"] == long[slice(*first["span"])]
+        assert 0 < first["rerank"] <= 1
+    # More documents are divided in the same way.
+    run("index", "add", "index", "long.jsonl")
+    assert len(Index.open("index", model).search("stock", 10, rerank=model)) >= 2
+    assert json.loads(run("index", "info", "index", "--json")[0])["passages"] > 40
+
+
+def test_bad_passage_options(model, lines):
+    _, error = build(lines, "-o", "index", "--overlap", 4, model=model, code=2)
+    assert "--overlap requires --chunk or --chunk-tokens" in error
+    _, error = build(lines, "-o", "index", "--chunk-tokens", 15, model=model, code=1)
+    assert "chunk_tokens is 15, expected an integer from 16" in error
+    build(lines, "-o", "index", "--chunk", model=model)
+    _, error = run("search", "index", "dog", "--rerank", "no-such-model", code=1)
+    assert "no-such-model" in error
+
+
+def test_an_interrupted_build_with_passages_is_resumed(model, lines, monkeypatch):
+    original, calls = Index.add, []
+
+    def add(self, *arguments, **options):
+        calls.append(1)
+        if len(calls) == 3:
+            raise OSError("interrupted")
+        return original(self, *arguments, **options)
+
+    monkeypatch.setattr(Index, "add", add)
+    build(lines, "-o", "index", "--chunk", model=model, code=1)
+    _, error = build(lines, "-o", "index", "--chunk-tokens", 32, model=model, code=1)
+    assert "unfinished build of other options" in error
+    _, error = build(lines, "-o", "index", "--chunk", model=model)
+    assert "resuming after 60 records" in error
+    assert len(Index.open("index", encoder=False)) == 100
