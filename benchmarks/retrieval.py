@@ -1,16 +1,15 @@
-"""Measures retrieval quality on a BEIR data set (scifact): several encoders, BM25, and hybrids.
+"""Measures the quality of search: BM25, vectors, and hybrids of both, for several encoders.
 
-    python benchmarks/retrieval.py --data FOLDER [--models cse-en] [--baselines minilm,model2vec,bm25]
+    python benchmarks/retrieval.py --data FOLDER [FOLDER ...] [--models cse-en,tinybert4-en]
 
-FOLDER has BEIR's layout: ``corpus.jsonl``, ``queries.jsonl``, ``qrels/test.tsv``. A document is its title and
-its text. nDCG at 10 and recall at 100 are defined as in BEIR: gains are the judgments, unjudged documents
-have no gain, and the mean is over the judged queries. A hybrid is the reciprocal rank fusion (Cormack et al.
-2009, k = 60) of the first 100 documents of BM25 and of the encoder. Nothing is tuned.
+Each FOLDER has BEIR's layout: ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/SPLIT.tsv``. The rankings are those of
+``sentenc.Index.search``, and the metrics those of ``sentenc.metrics``. For every encoder, the hybrid is measured with
+all weights of the vectors in steps of 0.05. The weight of a model is the smallest whose mean over the data sets is at
+most 0.1 below the best, which leaves a margin toward BM25; it must be chosen on development sets. A hybrid row uses the
+weight in the model's metadata, or the default.
 """
 
 import argparse
-import json
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,154 +20,144 @@ import numpy as np
 from transfer import minilm, model2vec
 
 from sentenc.encoders.base import Encoder
+from sentenc.evaluation.beir import (
+    CORPUS,
+    QUERIES,
+    Documents,
+    Queries,
+    judgments_file,
+    read_documents,
+    read_queries,
+)
+from sentenc.metrics.ranking import ranking_metrics
 from sentenc.registry import load
 from sentenc.retrieval import Index
+from sentenc.retrieval.words import word_settings
 
-BM25 = "BM25 (bm25s)"
 DEPTH = 100
-# The ids of the best documents of each query.
-Run = dict[str, list[str]]
+WEIGHTS = [round(0.05 * i, 2) for i in range(21)]
+# A weight may lose this much against the best one, in points of the mean.
+MARGIN = 0.1
+Encode = Callable[[list[str]], np.ndarray]
 
 
-def read_beir(folder: Path) -> tuple[dict[str, str], dict[str, str], dict[str, dict[str, int]]]:
-    """Returns the documents, the judged queries, and the judgments as {query: {document: gain}}."""
-    judged: dict[str, dict[str, int]] = {}
-    for line in (folder / "qrels" / "test.tsv").read_text().splitlines()[1:]:
-        query, document, gain = line.split("\t")
-        judged.setdefault(query, {})[document] = int(gain)
-    documents, queries = {}, {}
-    for line in (folder / "corpus.jsonl").read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        documents[row["_id"]] = f"{row.get('title', '')} {row['text']}".strip()
-    for line in (folder / "queries.jsonl").read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        if row["_id"] in judged:
-            queries[row["_id"]] = row["text"]
-    return documents, queries, judged
+class DataSet:
+    """The documents and judged queries of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.name = folder.name
+        self.documents: Documents = read_documents([folder / CORPUS], "utf-8", None)
+        self.queries: Queries = read_queries([folder / QUERIES, judgments_file(folder)], "utf-8", None)
+        self.judgments = dict(zip(self.queries.ids, self.queries.grades, strict=True))
+
+    def indexed(self, encode: Encode | None) -> tuple[Index, np.ndarray]:
+        """Returns an index of the documents and the vectors of the queries; zero vectors without an encoder."""
+        documents, queries = list(self.documents.texts), list(self.queries.texts)
+        vectors = np.zeros((len(documents), 1)) if encode is None else encode(documents)
+        index = Index(dim=vectors.shape[1], language="en")
+        index.add(documents, vectors=vectors, ids=list(self.documents.ids))
+        return index, np.zeros((len(queries), 1)) if encode is None else np.asarray(encode(queries))
+
+    def scores(self, index: Index, vectors: np.ndarray, k: int = DEPTH, **options: Any) -> dict[str, float]:
+        """Returns the mean metrics of a search in points; recall is cut at k."""
+        hits = index.search(list(self.queries.texts), k, vectors=vectors, **options)
+        rankings = {name: [hit.id for hit in own] for name, own in zip(self.queries.ids, hits, strict=True)}
+        values = ranking_metrics(rankings, self.judgments)
+        return {name: round(100 * float(np.mean(values[name])), 2) for name in ("nDCG@10", "recall@100")}
 
 
-def ndcg(ranking: list[str], gains: dict[str, int], k: int = 10) -> float:
-    def discounted(ordered_gains: list[int]) -> float:
-        return sum(gain / math.log2(rank + 2) for rank, gain in enumerate(ordered_gains[:k]))
-
-    return discounted([gains.get(name, 0) for name in ranking]) / discounted(
-        sorted(gains.values(), reverse=True)
-    )
-
-
-def recall(ranking: list[str], gains: dict[str, int], k: int = DEPTH) -> float:
-    relevant = {name for name, gain in gains.items() if gain > 0}
-    return len(relevant & set(ranking[:k])) / len(relevant)
-
-
-def fused(runs: list[Run], k: int = 60) -> Run:
-    """Returns the reciprocal rank fusion of several runs."""
-    merged = {}
-    for query in runs[0]:
-        scores: dict[str, float] = {}
-        for run in runs:
-            for rank, name in enumerate(run[query], 1):
-                scores[name] = scores.get(name, 0.0) + 1 / (k + rank)
-        merged[query] = sorted(scores, key=lambda name: (-scores[name], name))[:DEPTH]
-    return merged
-
-
-def by_encoder(
-    encode: Callable[[list[str]], np.ndarray], documents: dict[str, str], queries: dict[str, str]
-) -> tuple[Run, dict[str, float]]:
-    started = time.perf_counter()
-    vectors = encode(list(documents.values()))
-    index = Index(dim=vectors.shape[1])
-    index.add(list(documents.values()), vectors=vectors, ids=list(documents))
-    built = time.perf_counter()
-    hits = index.search(np.asarray(encode(list(queries.values())), np.float32), DEPTH)
-    seconds = {"index": built - started, "search": time.perf_counter() - built}
-    return {name: [hit.id for hit in row] for name, row in zip(queries, hits, strict=True)}, seconds
-
-
-def by_bm25(documents: dict[str, str], queries: dict[str, str]) -> tuple[Run, dict[str, float]]:
-    import bm25s
-
-    started = time.perf_counter()
-    names = list(documents)
-    index = bm25s.BM25()
-    index.index(
-        bm25s.tokenize(list(documents.values()), stopwords="en", show_progress=False), show_progress=False
-    )
-    built = time.perf_counter()
-    tokens = bm25s.tokenize(list(queries.values()), stopwords="en", show_progress=False)
-    rows, _ = index.retrieve(tokens, k=DEPTH, show_progress=False)
-    seconds = {"index": built - started, "search": time.perf_counter() - built}
-    return {name: [names[i] for i in row] for name, row in zip(queries, rows, strict=True)}, seconds
-
-
-def quiet(encoder: Any) -> Callable[[list[str]], np.ndarray]:
-    """Returns an encoder as a function that cuts long documents silently, as the other systems do."""
-    if not isinstance(encoder, Encoder):
-        return encoder
-    return lambda texts: encoder.encode(texts, on_overflow="ignore")
-
-
-def retrieval_systems(
-    arguments: argparse.Namespace, documents: dict[str, str], queries: dict[str, str]
-) -> dict[str, Callable[[], tuple[Run, dict[str, float]]]]:
-    """Returns a function for each system that returns its run and its seconds. BM25 is the last system."""
-    baselines = arguments.baselines.split(",")
-    systems: dict[str, Callable[[], tuple[Run, dict[str, float]]]] = {}
-    for model in arguments.models.split(","):
-        encode = quiet(load(model))
-        encode(["read the tables before anything is timed"])
-        systems[Path(model).name] = lambda encode=encode: by_encoder(encode, documents, queries)
-    if "minilm" in baselines:
-        systems["all-MiniLM-L6-v2"] = lambda: by_encoder(quiet(minilm()), documents, queries)
-    if "model2vec" in baselines:
-        systems["model2vec of all-MiniLM-L6-v2"] = lambda: by_encoder(
-            model2vec(arguments.model2vec), documents, queries
+def encoders(arguments: argparse.Namespace) -> dict[str, tuple[Encode, float]]:
+    """Returns the encode function of each system and its weight in hybrids."""
+    systems: dict[str, tuple[Encode, float]] = {}
+    loaded: dict[str, Any] = {Path(name).name: load(name) for name in arguments.models.split(",") if name}
+    if "minilm" in arguments.baselines:
+        loaded["all-MiniLM-L6-v2"] = minilm()
+    for name, encoder in loaded.items():
+        systems[name] = quiet(encoder), word_settings("en", encoder)["alpha"]
+    if "model2vec" in arguments.baselines:
+        systems["model2vec of all-MiniLM-L6-v2"] = (
+            model2vec(arguments.model2vec),
+            word_settings("en", None)["alpha"],
         )
-    if "bm25" in baselines:
-        systems[BM25] = lambda: by_bm25(documents, queries)
     return systems
+
+
+def quiet(encoder: Encoder) -> Encode:
+    """Returns an encoder as a function that cuts long documents silently, as the other systems do."""
+    return lambda texts: encoder.encode(texts, truncate_dim=encoder.similarity_dim, on_overflow="ignore")
+
+
+def chosen_weight(curve: dict[float, float]) -> float:
+    """Returns the smallest weight whose mean is at most ``MARGIN`` below the best."""
+    best = max(curve.values())
+    return min(weight for weight, mean in curve.items() if mean >= best - MARGIN - 1e-9)
+
+
+def measured(encode: Encode, alpha: float, data: list[DataSet]) -> dict[str, Any]:
+    """Returns the scores of an encoder on every data set, and the curve of its weights."""
+    rows: dict[str, dict[str, Any]] = {"vector": {}, "hybrid": {}}
+    curves: dict[str, list[float]] = {}
+    for part in data:
+        started = time.perf_counter()
+        index, vectors = part.indexed(encode)
+        rows["vector"][part.name] = part.scores(index, vectors, mode="vector")
+        rows["hybrid"][part.name] = part.scores(index, vectors, mode="hybrid", alpha=alpha)
+        curves[part.name] = [
+            part.scores(index, vectors, k=10, mode="hybrid", alpha=weight)["nDCG@10"] for weight in WEIGHTS
+        ]
+        print(f"  {part.name}: {time.perf_counter() - started:.0f} s", flush=True)
+    means = {
+        weight: float(np.mean([curve[i] for curve in curves.values()])) for i, weight in enumerate(WEIGHTS)
+    }
+    return {
+        "alpha": alpha,
+        "scores": rows,
+        "weights": {"nDCG@10": {name: curves[name] for name in curves}, "steps": WEIGHTS},
+        "weight by the rule": chosen_weight(means),
+    }
+
+
+def report(systems: dict[str, Any], bm25: dict[str, Any]) -> str:
+    """Returns the table of nDCG@10 in Markdown."""
+    names = list(bm25)
+    lines = [f"| | {' | '.join(names)} | mean |", "|---|" + "---|" * (len(names) + 1)]
+
+    def add(title: str, scores: dict[str, Any]) -> None:
+        values = [scores[name]["nDCG@10"] for name in names]
+        lines.append(f"| {title} | {' | '.join(f'{v:.1f}' for v in values)} | {np.mean(values):.1f} |")
+
+    add("BM25", bm25)
+    for name, system in systems.items():
+        add(f"{name}, vectors", system["scores"]["vector"])
+        add(f"{name}, hybrid ({system['alpha']:g})", system["scores"]["hybrid"])
+    return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder in BEIR's layout")
-    parser.add_argument("--models", default="cse-en", help="names or folders of models, separated by commas")
-    parser.add_argument("--baselines", default="minilm,model2vec,bm25")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders in BEIR's layout")
+    parser.add_argument(
+        "--models", default="cse-en,cse-en-tiny,tinybert4-en", help="names or folders of models"
+    )
+    parser.add_argument("--baselines", default="minilm,model2vec")
     parser.add_argument(
         "--model2vec", type=Path, help="folder of a distilled model; by default one is distilled"
     )
+    parser.add_argument("--output", default="retrieval", help="name of the result")
     arguments = parser.parse_args()
-    documents, queries, judged = read_beir(arguments.data)
-    runs, rows = {}, {}
-    for name, system in retrieval_systems(arguments, documents, queries).items():
-        runs[name], seconds = system()
-        rows[name] = {**scores(runs[name], judged), "seconds": {k: round(v, 3) for k, v in seconds.items()}}
-        print(name, rows[name], flush=True)
-    if BM25 in runs:
-        for name in runs:
-            if name != BM25:
-                rows[f"hybrid of BM25 and {name}"] = scores(fused([runs[BM25], runs[name]]), judged)
-                print(name, rows[f"hybrid of BM25 and {name}"], flush=True)
-    content = {
-        **machine.circumstances(),
-        "data": arguments.data.name,
-        "documents": len(documents),
-        "queries": len(queries),
-        "systems": rows,
-    }
-    machine.write("retrieval", content)
-
-
-def scores(run: Run, judged: dict[str, dict[str, int]]) -> dict[str, float]:
-    """Returns the mean metrics of a run in points."""
-
-    def mean(metric: Callable[[list[str], dict[str, int]], float]) -> float:
-        return round(100 * float(np.mean([metric(run[query], gains) for query, gains in judged.items()])), 2)
-
-    return {"nDCG@10": mean(ndcg), "recall@100": mean(recall)}
+    data = [DataSet(folder) for folder in arguments.data]
+    bm25 = {part.name: part.scores(*part.indexed(None), mode="lexical") for part in data}
+    systems: dict[str, Any] = {}
+    for name, (encode, alpha) in encoders(arguments).items():
+        print(name, flush=True)
+        systems[name] = measured(encode, alpha, data)
+        print(report({name: systems[name]}, bm25), flush=True)
+    sizes = {part.name: [len(part.documents.texts), len(part.queries.texts)] for part in data}
+    content = {**machine.circumstances(), "documents and queries": sizes, "BM25": bm25, "systems": systems}
+    machine.write(arguments.output, content)
+    print(report(systems, bm25))
 
 
 if __name__ == "__main__":
