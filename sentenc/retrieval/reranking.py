@@ -127,6 +127,7 @@ class Rerankers:
     def __init__(self) -> None:
         self._by_name: dict[str, EncoderReranker] = {}
         self._stored: EncoderReranker | None = None
+        self._last: EncoderReranker | None = None
 
     def get(self, rerank: Any) -> Reranker:
         """Returns the reranker that a caller passed: an encoder, the name of one, or a function.
@@ -145,10 +146,13 @@ class Rerankers:
     def of_encoder(self, encoder: Encoder | str | os.PathLike[str]) -> EncoderReranker:
         """Returns the reranker of an encoder or of its name."""
         if isinstance(encoder, Encoder):
-            if self._stored is not None and self._stored.encoder is encoder:
-                return self._stored
-            model, loaded = load_encoder(encoder)
-            return EncoderReranker(encoder, model)
+            for known in (self._stored, self._last):
+                if known is not None and known.encoder is encoder:
+                    return known
+            # The fingerprint of an encoder takes longer than a search.
+            model, _ = load_encoder(encoder)
+            reranker = self._last = EncoderReranker(encoder, model)
+            return reranker
         name = os.fspath(encoder)
         if name not in self._by_name:
             model, loaded = load_encoder(name)

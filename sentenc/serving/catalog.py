@@ -59,7 +59,7 @@ class Catalog:
             for name, estimator in classifiers.items()
         }
 
-    def model(self, name: Any, *, default: bool = False) -> ServedModel:
+    def model(self, name: Any, *, default: bool = False, param: str = "model") -> ServedModel:
         """Returns the model of a request; the first one if ``default`` and the name is None.
 
         Raises:
@@ -67,7 +67,7 @@ class Catalog:
         """
         if name is None and not default:
             raise ApiError(400, f"model is missing, expected one of {', '.join(self.models)}", param="model")
-        return _look_up(self.models, name, "model", "model")
+        return _look_up(self.models, name, "model", param)
 
     def index(self, name: Any) -> ServedIndex:
         """Returns the index of a request; the first one if the name is None.

@@ -127,12 +127,16 @@ class SearchSettings(NamedTuple):
         mode: ``"hybrid"``, ``"vector"`` or ``"lexical"``.
         alpha: Weight of the vectors in a hybrid search; None for that of the index.
         where: A filter in JSON, or None.
+        reranker: The served model that orders the candidates anew, or None.
+        candidates: Number of candidates per query.
     """
 
     k: int
     mode: "Mode"
     alpha: float | None = None
     where: str | None = None
+    reranker: ServedModel | None = None
+    candidates: int = 100
 
 
 class ServedIndex:
@@ -167,11 +171,18 @@ class ServedIndex:
             how: The settings of the search.
 
         Raises:
-            ApiError: The queue is full (429), or the server is stopping (503).
+            ApiError: The queue is full (429), the server is stopping (503), or a candidate of a reranker has no
+                text (422).
         """
         rows: list[Any] = [None] * len(queries) if vectors is None else list(vectors)
         job = Job(list(zip(queries, rows, strict=True)), how)
-        await _process(self._batcher, job)
+        try:
+            await _process(self._batcher, job)
+        except ValueError as error:
+            # Only reranking depends on the items: each of its candidates must have a text.
+            if how.reranker is None:
+                raise
+            raise ApiError(422, str(error), param="rerank") from error
         return [hits for part in job.parts for hits in part]
 
     def describe(self) -> dict[str, Any]:
@@ -207,6 +218,8 @@ class ServedIndex:
             alpha=how.alpha,
             vectors=vectors,
             where=None if how.where is None else json.loads(how.where),
+            rerank=None if how.reranker is None else how.reranker.encoder,
+            candidates=how.candidates,
         )
         return hits
 

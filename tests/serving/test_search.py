@@ -64,6 +64,43 @@ def test_by_url(client, index, dots):
     assert client.get("/search?q=man&mode=vector").json()["results"][0]["lexical"] is None
 
 
+def test_reranking(client, index, word_path):
+    expected = index.search("a man plays", 3, rerank=word_path, candidates=4)
+    answer = client.post("/search", json={"query": "a man plays", "k": 3, "rerank": "words", "candidates": 4})
+    assert [hit["id"] for hit in answer.json()["results"]] == [hit.id for hit in expected]
+    assert [hit["rerank"] for hit in answer.json()["results"]] == pytest.approx(
+        [hit.rerank for hit in expected]
+    )
+    by_url = client.get("/search?q=a man plays&k=3&rerank=words&candidates=4").json()
+    assert [hit["id"] for hit in by_url["results"]] == [hit.id for hit in expected]
+    for fields, status, message in [
+        ({"rerank": "other"}, 404, "there is no model 'other' here, expected one of tiny, words"),
+        ({"rerank": 3}, 400, "rerank is int (3), expected a str"),
+        ({"rerank": "words", "candidates": 0}, 422, "candidates is int (0), expected 1 to 1000"),
+    ]:
+        answer = client.post("/search", json={"query": "a", **fields})
+        assert answer.status_code == status
+        assert message in answer.json()["error"]["message"]
+
+
+def test_reranking_needs_texts(client_of, tiny):
+    vectors = Index(tiny)
+    vectors.add(vectors=tiny.encode(["a man", "a dog"]))
+    client = client_of({"tiny": tiny}, {"vectors": vectors})
+    answer = client.post("/search", json={"query": "a man", "rerank": "tiny"})
+    assert answer.status_code == 422
+    assert "has no text" in answer.json()["error"]["message"]
+
+
+def test_passages(client_of, tiny):
+    index = Index(tiny, chunk_tokens=16, overlap=0)
+    index.add(["a dog runs in the park. " * 20 + "the stock market fell."])
+    client = client_of({"tiny": tiny}, {"long": index})
+    (hit,) = client.post("/search", json={"query": "stock market"}).json()["results"]
+    assert hit["passage"] == hit["text"][slice(*hit["span"])]
+    assert "stock market fell" in hit["passage"]
+
+
 @pytest.mark.parametrize("mode", ["hybrid", "vector", "lexical"])
 def test_many_queries(client, dots, mode):
     fields = {"queries": SENTENCES, "index": "dots", "k": 4, "mode": mode}

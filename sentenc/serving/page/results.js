@@ -83,13 +83,22 @@ function textOf(hit, words) {
     return el("p", { class: "text no-text" }, `Item ${hit.id}: the index contains its vector, but not its text.`);
   }
   if (hit.text === "") return el("p", { class: "text no-text" }, "This text is empty.");
-  const text = el("p", { class: "text", dir: "auto" }, ...marked(hit.text.slice(0, MAX_CHARACTERS), words));
-  if (hit.text.length > MAX_CHARACTERS) {
+  const best = hit.passage ?? hit.text;
+  const text = el("p", { class: "text", dir: "auto" }, hit.span?.[0] > 0 ? "… " : "", ...marked(best.slice(0, MAX_CHARACTERS), words));
+  if (best.length > MAX_CHARACTERS || best.length < hit.text.length) {
     const more = el("button", { type: "button", class: "link" }, "Show all");
-    more.addEventListener("click", () => text.replaceChildren(...marked(hit.text, words)));
+    more.addEventListener("click", () => text.replaceChildren(...wholeText(hit, words)));
     text.append("… ", more);
   }
   return text;
+}
+
+// The whole text, with its best passage highlighted. A span counts code points, and a string UTF-16 units.
+function wholeText(hit, words) {
+  if (!hit.span) return marked(hit.text, words);
+  const characters = Array.from(hit.text);
+  const [before, after] = [characters.slice(0, hit.span[0]), characters.slice(hit.span[1])];
+  return [before.join(""), el("span", { class: "passage" }, ...marked(hit.passage, words)), after.join("")];
 }
 
 function labels(hit, onFilter) {

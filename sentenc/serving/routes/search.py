@@ -22,7 +22,7 @@ MAX_K = 1000
 MAX_HITS = 100_000
 # Maximum number of texts whose similarities are computed in one request: the answer grows with their square.
 MAX_COMPARED = 256
-_DEFAULT_K = 10
+_DEFAULT_K, DEFAULT_CANDIDATES = 10, 100
 # Above this number of hits or texts, formatting the answer would hold up the event loop.
 _HITS_IN_LOOP = 500
 _COMPARED_IN_LOOP = 100
@@ -38,7 +38,8 @@ class SearchRoutes:
         """Answers ``POST /search``: the ``k`` nearest items to ``query``, or to each of ``queries``.
 
         ``mode`` is ``"hybrid"``, ``"vector"`` or ``"lexical"``, and ``alpha`` the weight of the vectors in a hybrid
-        search; see :meth:`sentenc.Index.search`. With ``where``, only items whose payloads meet this filter are results. If no item of the index does,
+        search; see :meth:`sentenc.Index.search`. With ``rerank``, the name of a served model, this model orders the
+        best ``candidates`` anew. With ``where``, only items whose payloads meet this filter are results. If no item of the index does,
         ``note`` has the likely reason.
 
         Raises:
@@ -61,13 +62,14 @@ class SearchRoutes:
         """
         if "q" not in fields:
             raise ApiError(400, "q is missing, expected /search?q=TEXT", param="q")
-        converted: dict[str, Any] = {name: fields.get(name) for name in ("q", "index", "mode", "where")}
+        converted: dict[str, Any] = {
+            name: fields.get(name) for name in ("q", "index", "mode", "where", "rerank")
+        }
         if "alpha" in fields:
             converted["alpha"] = _as_number(fields["alpha"])
-        if "k" in fields:
-            # Anything but digits stays a str, and gets the message of a str in JSON.
-            digits = fields["k"].isascii() and fields["k"].isdigit() and len(fields["k"]) < 10
-            converted["k"] = int(fields["k"]) if digits else fields["k"]
+        for name in ("k", "candidates"):
+            if name in fields:
+                converted[name] = _as_integer(fields[name])
         return await self._search(converted, "q")
 
     async def indexes(self, fields: dict[str, Any]) -> bytes:
@@ -105,7 +107,12 @@ class SearchRoutes:
             )
         where, mode = payload_filter(fields, "where"), _mode(fields, index)
         alpha = number(fields, "alpha", 0, 1)
-        how = SearchSettings(k, mode, alpha, None if where is None else json.dumps(where, sort_keys=True))
+        reranker = None
+        if fields.get("rerank") is not None:
+            reranker = self._catalog.model(fields["rerank"], param="rerank")
+        candidates = integer(fields, "candidates", 1, MAX_K) or DEFAULT_CANDIDATES
+        where_json = None if where is None else json.dumps(where, sort_keys=True)
+        how = SearchSettings(k, mode, alpha, where_json, reranker, candidates)
         started = time.perf_counter()
         vectors = None
         if mode != "lexical":
@@ -128,6 +135,11 @@ def _mode(fields: dict[str, Any], index: ServedIndex) -> "Mode":
     reason = "" if len(index.modes) > 1 else f": {index.name} has no words, which index_words() adds"
     chosen = choice(fields, "mode", index.modes, reason)
     return next((mode for mode in index.modes if mode == chosen), index.modes[0])
+
+
+def _as_integer(text: str) -> int | str:
+    # Anything but digits stays a str, and gets the message of a str in JSON.
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text
 
 
 def _as_number(text: str) -> float | str:

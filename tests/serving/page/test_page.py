@@ -2,6 +2,7 @@
 
 import pytest
 
+from sentenc.retrieval import Index
 from tests.serving.page.conftest import SCRIPT, TEXTS, fits, hits, ready, shown
 
 STYLES = "all => all.map(one => one.getAttribute('style'))"
@@ -280,3 +281,19 @@ def test_panels_and_dialog_have_accessible_names(open_page, address):
         assert page.get_by_role("tabpanel", name=name).get_attribute("id") == f"panel-{panel}"
     page.evaluate("document.getElementById('key-dialog').showModal()")
     assert page.get_by_role("dialog", name="This server requires an API key").count() == 1
+
+
+def test_the_best_passage_is_shown_and_highlighted(servers, encoders, open_page):
+    index = Index(encoders["tiny"], chunk_tokens=16, overlap=0)
+    # A character beyond the basic plane has two units in JavaScript.
+    index.add(
+        ["\U0001f600 the dog runs in the park. " * 12 + "the stock market fell. " + "hello world. " * 30]
+    )
+    page = open_page(servers(encoders, {"long": index}) + "#search?q=stock+market")
+    text = page.locator(".hit .text").first
+    text.locator("mark", has_text="stock").wait_for()
+    (hit,) = index.search("stock market", 1)
+    assert text.inner_text().startswith(f"… {hit.passage}…")
+    text.get_by_text("Show all").click()
+    assert text.inner_text() == hit.text.strip()
+    assert text.locator(".passage").inner_text() == hit.passage
