@@ -19,6 +19,8 @@ _NUMBERS_PER_BLOCK = 1 << 20
 _QUERIES_PER_BLOCK = 256
 # With more queries at a time, a matrix product is as fast as one coarse pass for each.
 _COARSE_QUERIES = 4
+# BLAS starts threads for a product with few rows, which then wait for each other longer than they compute.
+_QUERIES_WITHOUT_BLAS = 4
 # If at most this share of a block is to be compared, these rows are copied out of it first.
 _GATHERED_SHARE = 0.25
 
@@ -148,9 +150,17 @@ def _products(queries: FloatArray, segment: Segment, rows: Any) -> npt.NDArray[A
     # The step and the start of each dimension are applied to the query, so that codes need no decoding.
     quantizer = segment.quantizer
     digits = quantizer.digits(np.asarray(segment.codes[rows]))
-    products = (queries * quantizer.step) @ digits.T
+    products = inner_products(queries * quantizer.step, digits)
     if quantizer.start.any():
         products += (queries @ quantizer.start)[:, None]
+    return products
+
+
+def inner_products(queries: FloatArray, rows: FloatArray) -> FloatArray:
+    """Returns the inner products (q, n) of queries (q, d) and rows (n, d)."""
+    if 0 < len(queries) <= _QUERIES_WITHOUT_BLAS:
+        return np.stack([np.einsum("ij,j->i", rows, query) for query in queries])
+    products: FloatArray = queries @ rows.T
     return products
 
 

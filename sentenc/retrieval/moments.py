@@ -13,6 +13,7 @@ import numpy.typing as npt
 from sentenc.retrieval.quantization import FloatArray
 
 _ROWS_PER_BLOCK = 8192
+_FEW = 4
 # Rounding can leave a variance of this share of the mean square.
 _ROUNDING = 1e-9
 
@@ -65,7 +66,9 @@ class Moments:
             return np.zeros(len(queries)), np.zeros(len(queries))
         wide = np.zeros((len(queries), len(self.sums)))
         wide[:, :-1] = queries
-        products = wide @ self.sums
+        # With few queries, the threads of BLAS wait longer than they compute.
+        few = len(queries) <= _FEW
+        products = np.einsum("ij,jk->ik", wide, self.sums) if few else wide @ self.sums
         mean = products[:, -1] / n
         square = np.einsum("ij,ij->i", products, wide) / n
         variance = square - mean**2

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
 
@@ -123,15 +123,16 @@ def _hits(
         found = zip(snapshot.items(rows), snapshot.spans(rows), scores[: len(rows)].tolist(), strict=True)
         own = []
         for i, (item, span, score) in enumerate(found):
+            text = item.text
+            passage = text if text is None or span is None else text[span[0] : span[1]]
             hit = Hit(
-                score, item.id, item.text, item.payload,
+                score, item.id, text, item.payload,
                 None if semantic is None else float(semantic[i]),
                 None if lexical is None else float(lexical[i]),
-                span=None if item.text is None else span,
+                () if analyzer is None or passage is None else analyzer.matched(passage, wanted),
+                span=None if text is None else span,
                 rerank=None if rerank is None else rerank[i],
             )  # fmt: skip
-            if analyzer is not None and hit.passage is not None:
-                hit = replace(hit, words=analyzer.matched(hit.passage, wanted))
             own.append(hit)
         hits.append(own)
     return hits
