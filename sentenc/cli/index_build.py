@@ -166,8 +166,9 @@ def summary(index: "Index", seconds: float) -> str:
     info = index.info()
     ann = info["structure"]
     recall = "" if ann is None else f", recall@10 {ann['recall'][str(ann['effort'])]:.3f}"
+    passages = "" if info["passages"] == info["items"] else f", {info['passages']:,} passages"
     return (
-        f"{info['items']:,} items, {info['dim']} dimensions, {info['searched by']}{recall}, "
+        f"{info['items']:,} items{passages}, {info['dim']} dimensions, {info['searched by']}{recall}, "
         f"{seconds:.1f} s, {info['bytes'] / 1e6:.1f} MB"
     )
 

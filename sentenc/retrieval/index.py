@@ -166,7 +166,8 @@ class Index(IndexReader):
             chunk_tokens: Maximum number of tokens of a passage. Longer texts are divided into passages, and a
                 search returns an item once, with its best passage. ``"auto"`` is 256, or the encoder's
                 ``max_tokens`` if that is less; 0 divides no text. By default as in the last call that passed
-                it, also for :meth:`update`; in a new index no text is divided.
+                it, also for :meth:`update`; in a new index no text is divided. Texts with ``vectors`` are not
+                divided either.
             overlap: Maximum number of tokens that consecutive passages share; by default an eighth.
 
         Returns:

@@ -238,7 +238,7 @@ def test_passages_and_reranking(model, tmp_path):
     (tmp_path / "long.jsonl").write_text(
         json.dumps({"text": long}) + "\n" + json.dumps({"text": "dog cat"}) + "\n"
     )
-    build(
+    _, summary = build(
         "long.jsonl",
         "-o",
         "index",
@@ -251,6 +251,7 @@ def test_passages_and_reranking(model, tmp_path):
         model=model,
     )
     info = json.loads(run("index", "info", "index", "--json", "--verify")[0])
+    assert summary.startswith(f"2 items, {info['passages']} passages, ")
     assert info["chunking"] == {"tokens": 16, "overlap": 4}
     assert info["reranker"]["model"] == model
     assert info["items"] == 2
