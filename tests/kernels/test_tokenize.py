@@ -59,11 +59,13 @@ def test_the_first_of_equal_tokens_is_found():
         assert all(index % 2 == 0 for index in ids)
 
 
-def test_a_token_does_not_end_inside_a_character():
-    half = ("é".encode()[:1], False)
-    reference = ReferenceVocabulary([half, (b"\xa9", True)], *ascii_rules(), 100, True, -1)
-    assert reference.tokenize("é".encode()) == []
-    assert tokens_of(native(reference), ["é".encode()]) == [[]]
+@pytest.mark.parametrize("start", ["", "a", "abc", "a" * 14, "a" * 15, "a" * 16, "a" * 40])
+def test_a_token_does_not_end_inside_a_character(start):
+    first, second = start.encode() + b"\xc3", b"\xa9"  # the two bytes of an é
+    reference = ReferenceVocabulary([(first, False), (second, True)], *ascii_rules(), 100, True, -1)
+    assert reference.tokenize(first + second) == []
+    for _ in every_simd_level():
+        assert tokens_of(native(reference), [first + second, first]) == [[], [0]]
 
 
 def test_copies_share_the_native_structure():

@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +12,7 @@ from tests.kernels.conftest import every_simd_level
 from tests.support import kernel_reference as reference
 from tests.support.kernel_cases import untimed
 
+nan = float("nan")
 scores = st.one_of(
     st.floats(width=32),
     st.sampled_from([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, 1.0, 2.0]),
@@ -39,3 +41,15 @@ def test_the_best_are_those_of_a_sort(rows, k, cuts):
             assert sorted(found.tolist()) == sorted(expected)
             assert (best_rows[q, counts[q] :] == -1).all()
             np.testing.assert_array_equal(best_scores[q, : counts[q]], values[q][found])
+
+
+@pytest.mark.parametrize("row", [[nan, nan, 1, 2], [nan, 1, nan, 2], [1, nan, 2, nan], [1, 2, nan, nan]])
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_nan_is_below_every_number(row, size):
+    scores, (best_scores, best_rows, counts) = np.array([row], np.float32), empty_heaps(1, 2)
+    for start in range(0, 4, size):
+        add_block(
+            scores[:, start : start + size], start, np.zeros(size, bool), best_scores, best_rows, counts
+        )
+    assert sorted(best_scores[0]) == [1, 2]
+    assert [row[i] for i in sorted(best_rows[0])] == [1, 2]
