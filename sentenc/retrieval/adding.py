@@ -143,14 +143,23 @@ def note_addition(manifest: Manifest, new: NewItems, ids: list[Id] | None) -> No
     manifest.chunking = None if new.chunking is None else new.chunking.to_dict()
 
 
-def with_rerank_vectors(segment: Segment, encoder: Encoder) -> Segment:
+def with_rerank_vectors(
+    segment: Segment, encoder: Encoder, deleted: npt.NDArray[np.bool_] | None = None
+) -> Segment:
     """Returns a segment with the vectors of a reranker; it is not saved.
 
+    Args:
+        segment: m rows.
+        encoder: The reranker.
+        deleted: Whether each row is deleted, (m,) bool; None if none is. Their texts are not encoded.
+
     Raises:
-        ValueError: An item has no text.
+        ValueError: An item has no text and is not deleted.
     """
     texts = []
     for row, text in enumerate(segment.passage_texts()):
+        if deleted is not None and deleted[row]:
+            text = ""
         if text is None:
             raise ValueError(f"the item {segment.item(row).id!r} has no text, which a reranker needs")
         texts.append(text)
@@ -162,5 +171,8 @@ def with_reranker(snapshot: Snapshot, encoder: Encoder | None) -> Snapshot:
     if encoder is None:
         bare = tuple(segment.with_rerank(None) for segment in snapshot.segments)
         return replace(snapshot, segments=bare, reranker=None)
-    segments = tuple(with_rerank_vectors(segment, encoder) for segment in snapshot.segments)
+    segments = tuple(
+        with_rerank_vectors(segment, encoder, snapshot.deleted[start : start + len(segment)])
+        for segment, start in zip(snapshot.segments, snapshot.starts.tolist(), strict=True)
+    )
     return replace(snapshot, segments=segments, reranker=encoder.fingerprint())

@@ -214,6 +214,18 @@ def test_reranking_needs_texts(bert):
         index.search(np.ones(3), candidates=0)
 
 
+def test_deleted_items_need_no_text(bert):
+    index = Index(make_cse("float32"))
+    index.add(["dog", "a cat"])
+    index.add(vectors=np.ones((1, index.dim)))
+    index.delete([2])
+    index.add_reranker(bert)
+    hits = index.search("dog", 3, mode="vector", rerank=bert)
+    assert {hit.id: hit.rerank for hit in hits} == pytest.approx(
+        {0: similarity(bert, "dog", "dog"), 1: similarity(bert, "dog", "a cat")}, abs=2e-3
+    )
+
+
 def test_a_stored_reranker_without_a_name(tmp_path, texts, bert):
     index = filled(texts, rerank_store=bert)
     index.save(tmp_path / "index")
