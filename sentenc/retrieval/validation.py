@@ -46,10 +46,15 @@ def check_texts(texts: Any) -> list[str] | None:
 
 def are_numbers(queries: Any) -> bool:
     """Returns whether the queries are one or several vectors, not texts."""
-    if isinstance(queries, np.ndarray):
-        return queries.dtype.kind in "fiu"
+    numbers = (int, float, np.number, np.ndarray, list, tuple)
+    if hasattr(queries, "__array__") and not isinstance(queries, str):
+        # Arrays, tensors and Series. The items of an array of objects decide.
+        array = np.asarray(queries)
+        if array.dtype != object:
+            return bool(array.dtype.kind in "fiu")
+        return array.size > 0 and all(isinstance(item, numbers) for item in array.flat)
     first = queries[0] if isinstance(queries, list | tuple) and queries else None
-    return isinstance(first, int | float | np.number | np.ndarray | list | tuple)
+    return isinstance(first, numbers)
 
 
 def check_vectors(
@@ -62,7 +67,8 @@ def check_vectors(
         ValueError: The shape differs, or a value is NaN, infinite or beyond ``limit``; with its index.
     """
     try:
-        values = np.array(vectors, np.float32, order="C")
+        # The arrays of other libraries may not know NumPy's argument for copies.
+        values = np.array(np.asarray(vectors), np.float32, order="C")
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name} is not an array of numbers, expected shape (n, {dim}): {error}") from error
     if values.ndim != 2 or values.shape[1] != dim:

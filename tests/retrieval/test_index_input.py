@@ -21,6 +21,18 @@ def test_arguments_are_not_modified():
     assert vectors.tolist() == [[3.0, 4.0]]
 
 
+def test_queries_are_any_array_of_numbers():
+    torch, pandas = pytest.importorskip("torch"), pytest.importorskip("pandas")
+    index = Index(dim=2)
+    index.add(vectors=torch.eye(2))
+    for query in (torch.tensor([0.0, 1.0]), np.array([0, 1.0], object), pandas.Series([0, 1])):
+        assert index.search(query, 1)[0].id == 1
+    assert [hits[0].id for hits in index.search(torch.eye(2), 1)] == [0, 1]
+    for texts in (pandas.Series(["a", float("nan")]), np.array([1.0, "a"], object)):
+        with pytest.raises(TypeError, match=r"texts\[\d\] is float"):
+            index.search(texts)
+
+
 def test_str_ids_int_ids_and_automatic_ids():
     index = Index(dim=16)
     assert index.add(vectors=clustered(2), ids=[17, "17"]) == [17, "17"]
