@@ -42,7 +42,7 @@ def test_all_ways_give_the_same_number(make, encoder, tmp_path):
 
     index = sentenc.Index(encoder)
     index.add(TEXTS)
-    for row, hits in zip(expected, index.search(TEXTS, k=len(TEXTS)), strict=True):
+    for row, hits in zip(expected, index.search(TEXTS, k=len(TEXTS), mode="vector"), strict=True):
         assert [hit.score for hit in hits] == pytest.approx([row[hit.id] for hit in hits], abs=1e-6)
 
 
@@ -65,7 +65,7 @@ def test_the_server_gives_the_same_number(name, encoder):
         vectors = np.array([item["embedding"] for item in answer["data"]])
         assert vectors.shape == (3, encoder.similarity_dim)
         np.testing.assert_allclose(vectors @ vectors.T, expected, atol=1e-6)
-        hits = client.post("/search", json={"query": TEXTS[0], "k": 3}).json()["results"]
+        hits = client.post("/search", json={"query": TEXTS[0], "k": 3, "mode": "vector"}).json()["results"]
         assert [hit["score"] for hit in hits] == pytest.approx(
             [expected[0, hit["id"]] for hit in hits], abs=1e-6
         )

@@ -39,7 +39,7 @@ CALLS = [
     "text = b'ab ' * (10 * MB); KERNEL.encode(text, offsets(text), 2**63 - 1, np.zeros((1, 12), np.float32), counts)",
     "text = b'ab ' * (60 * MB); KERNEL.encode(text, offsets(text), 5, np.zeros((1, 12), np.float32), counts)",
     "text = b'ab ' * (60 * MB); fold(PAGES, text, offsets(text), True)",
-    "n = 3 * MB; Vocabulary(b'a' * n, np.arange(n + 1), np.zeros(n, bool), *ascii_rules(), 5, True, -1)",
+    "n = 6 * MB; Vocabulary(b'a' * n, np.arange(n + 1), np.zeros(n, bool), *ascii_rules(), 5, True, -1)",
 ]
 
 
