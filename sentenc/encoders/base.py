@@ -337,7 +337,8 @@ class _Overflow:
         self._longest = 0
 
     def add(self, counts: npt.NDArray[np.int64]) -> None:
-        longest = int(counts.max()) if len(counts) else 0
+        # The maximum of an array takes longer than a short text in a CSE.
+        longest = counts.item() if len(counts) == 1 else int(counts.max(initial=0))
         if longest > self._limit:
             self._cut += int((counts > self._limit).sum())
             self._longest = max(self._longest, longest)
