@@ -1,16 +1,20 @@
-"""Measures the quality of search: BM25, vectors, and hybrids of both, for several encoders.
+"""Measures the quality of search: BM25, vectors, hybrids of both, and reranking, for several encoders.
 
-    python benchmarks/retrieval.py --data FOLDER [FOLDER ...] [--models cse-en,tinybert4-en]
+    python benchmarks/retrieval.py --data FOLDER [FOLDER ...] [--models cse-en,tinybert4-en] [--weights]
 
 Each FOLDER has BEIR's layout: ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/SPLIT.tsv``. The rankings are those of
-``sentenc.Index.search``, and the metrics those of ``sentenc.metrics``. For every encoder, the hybrid is measured with
-all weights of the vectors in steps of 0.05. The weight of a model is the smallest whose mean over the data sets is at
-most 0.1 below the best, which leaves a margin toward BM25; it must be chosen on development sets. A hybrid row uses the
-weight in the model's metadata, or the default.
+``sentenc.Index.search``, and the metrics those of ``sentenc.metrics``. BM25 is that of ``Index``; the row of bm25s is
+Lucene's, with the stop words of bm25s and the same stemmer. A hybrid row uses the weight in the model's metadata, or
+the default.
+
+With ``--weights``, the hybrid is also measured with all weights of the vectors in steps of 0.05, and drawn. The
+weight of a model is the smallest whose mean over the data sets is at most 0.1 below the best, which leaves a margin
+toward BM25. It must be chosen on development sets: leave the option out for a test set.
 """
 
 import argparse
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,7 @@ import numpy as np
 from transfer import minilm, model2vec
 
 from sentenc.encoders.base import Encoder
+from sentenc.errors import TruncationWarning
 from sentenc.evaluation.beir import (
     CORPUS,
     QUERIES,
@@ -35,6 +40,8 @@ from sentenc.retrieval import Index
 from sentenc.retrieval.words import word_settings
 
 DEPTH = 100
+RERANKER = "tinybert4-en"
+CANDIDATES = 100
 WEIGHTS = [round(0.05 * i, 2) for i in range(21)]
 # A weight may lose this much against the best one, in points of the mean.
 MARGIN = 0.1
@@ -58,10 +65,16 @@ class DataSet:
         index.add(documents, vectors=vectors, ids=list(self.documents.ids))
         return index, np.zeros((len(queries), 1)) if encode is None else np.asarray(encode(queries))
 
-    def scores(self, index: Index, vectors: np.ndarray, k: int = DEPTH, **options: Any) -> dict[str, float]:
+    def scores(
+        self, index: Index, vectors: np.ndarray | None, k: int = DEPTH, **options: Any
+    ) -> dict[str, float]:
         """Returns the mean metrics of a search in points; recall is cut at k."""
         hits = index.search(list(self.queries.texts), k, vectors=vectors, **options)
         rankings = {name: [hit.id for hit in own] for name, own in zip(self.queries.ids, hits, strict=True)}
+        return self.means(rankings)
+
+    def means(self, rankings: dict[str, list[str]]) -> dict[str, float]:
+        """Returns the mean metrics of rankings in points."""
         values = ranking_metrics(rankings, self.judgments)
         return {name: round(100 * float(np.mean(values[name])), 2) for name in ("nDCG@10", "recall@100")}
 
@@ -93,7 +106,7 @@ def chosen_weight(curve: dict[float, float]) -> float:
     return min(weight for weight, mean in curve.items() if mean >= best - MARGIN - 1e-9)
 
 
-def measured(encode: Encode, alpha: float, data: list[DataSet]) -> dict[str, Any]:
+def measured(encode: Encode, alpha: float, data: list[DataSet], with_weights: bool) -> dict[str, Any]:
     """Returns the scores of an encoder on every data set, and the curve of its weights."""
     rows: dict[str, dict[str, Any]] = {"vector": {}, "hybrid": {}}
     curves: dict[str, list[float]] = {}
@@ -102,35 +115,93 @@ def measured(encode: Encode, alpha: float, data: list[DataSet]) -> dict[str, Any
         index, vectors = part.indexed(encode)
         rows["vector"][part.name] = part.scores(index, vectors, mode="vector")
         rows["hybrid"][part.name] = part.scores(index, vectors, mode="hybrid", alpha=alpha)
-        curves[part.name] = [
-            part.scores(index, vectors, k=10, mode="hybrid", alpha=weight)["nDCG@10"] for weight in WEIGHTS
-        ]
+        if with_weights:
+            curves[part.name] = [
+                part.scores(index, vectors, k=10, mode="hybrid", alpha=weight)["nDCG@10"]
+                for weight in WEIGHTS
+            ]
         print(f"  {part.name}: {time.perf_counter() - started:.0f} s", flush=True)
-    means = {
-        weight: float(np.mean([curve[i] for curve in curves.values()])) for i, weight in enumerate(WEIGHTS)
-    }
-    return {
-        "alpha": alpha,
-        "scores": rows,
-        "weights": {"nDCG@10": {name: curves[name] for name in curves}, "steps": WEIGHTS},
-        "weight by the rule": chosen_weight(means),
-    }
+    system: dict[str, Any] = {"alpha": alpha, "scores": rows}
+    if with_weights:
+        means = np.mean(list(curves.values()), axis=0).tolist()
+        system |= {
+            "weights": {"steps": WEIGHTS, "nDCG@10": curves, "mean": means},
+            "weight by the rule": chosen_weight(dict(zip(WEIGHTS, means, strict=True))),
+        }
+    return system
 
 
-def report(systems: dict[str, Any], bm25: dict[str, Any]) -> str:
+def reranked(model: str, reranker: str, data: list[DataSet]) -> dict[str, Any]:
+    """Returns the scores of the hybrid of a model whose candidates are ordered by another one."""
+    rows = {}
+    encoder = load(model)
+    for part in data:
+        index = Index(encoder, language="en", rerank_store=reranker)
+        with warnings.catch_warnings():
+            # Long documents are cut for the first search, as those of the other systems are.
+            warnings.simplefilter("ignore", TruncationWarning)
+            index.add(list(part.documents.texts), ids=list(part.documents.ids))
+        rows[part.name] = part.scores(index, None, rerank=reranker, candidates=CANDIDATES)
+    return rows
+
+
+def by_bm25s(part: DataSet) -> dict[str, float]:
+    import bm25s
+    import Stemmer
+
+    def tokens(texts: tuple[str, ...]) -> Any:
+        return bm25s.tokenize(
+            list(texts), stopwords="en", stemmer=Stemmer.Stemmer("english"), show_progress=False
+        )
+
+    engine = bm25s.BM25(k1=1.2, b=0.75)
+    engine.index(tokens(part.documents.texts), show_progress=False)
+    rows, _ = engine.retrieve(tokens(part.queries.texts), k=DEPTH, show_progress=False)
+    ids = part.documents.ids
+    rankings = {name: [ids[i] for i in row] for name, row in zip(part.queries.ids, rows, strict=True)}
+    return part.means(rankings)
+
+
+def report(systems: dict[str, Any], lexical: dict[str, Any], rerankings: dict[str, Any]) -> str:
     """Returns the table of nDCG@10 in Markdown."""
-    names = list(bm25)
-    lines = [f"| | {' | '.join(names)} | mean |", "|---|" + "---|" * (len(names) + 1)]
+    names = list(next(iter(lexical.values())))
+    lines = [f"| nDCG@10 | {' | '.join(names)} | mean |", "|---|" + "---|" * (len(names) + 1)]
 
     def add(title: str, scores: dict[str, Any]) -> None:
         values = [scores[name]["nDCG@10"] for name in names]
         lines.append(f"| {title} | {' | '.join(f'{v:.1f}' for v in values)} | {np.mean(values):.1f} |")
 
-    add("BM25", bm25)
+    for name, scores in lexical.items():
+        add(name, scores)
     for name, system in systems.items():
         add(f"{name}, vectors", system["scores"]["vector"])
-        add(f"{name}, hybrid ({system['alpha']:g})", system["scores"]["hybrid"])
+        add(f"{name}, hybrid (alpha {system['alpha']:g})", system["scores"]["hybrid"])
+    for name, scores in rerankings.items():
+        add(name, scores)
     return "\n".join(lines)
+
+
+def plot(systems: dict[str, Any], lexical: dict[str, Any], path: Path) -> None:
+    """Draws the mean nDCG@10 of hybrids against the weight of the vectors."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
+    for number, (name, system) in enumerate(systems.items()):
+        means = system["weights"]["mean"]
+        axes.plot(WEIGHTS, means, color=f"C{number}", label=name)
+        place = min(range(len(WEIGHTS)), key=lambda i: abs(WEIGHTS[i] - system["alpha"]))
+        axes.plot(WEIGHTS[place], means[place], "o", color=f"C{number}")
+    bar = float(np.mean([scores["nDCG@10"] for scores in lexical["BM25 of Index"].values()]))
+    axes.axhline(bar, color="gray", linestyle="--", linewidth=1, label="BM25 alone")
+    axes.set_xlabel("weight of the vectors, alpha (dots: the weights in use)")
+    axes.set_ylabel("nDCG@10, mean of the data sets")
+    axes.set_xlim(0, 1)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
 
 
 def main() -> None:
@@ -145,19 +216,39 @@ def main() -> None:
     parser.add_argument(
         "--model2vec", type=Path, help="folder of a distilled model; by default one is distilled"
     )
+    parser.add_argument(
+        "--weights", action="store_true", help="measure all weights; on development sets alone"
+    )
     parser.add_argument("--output", default="retrieval", help="name of the result")
     arguments = parser.parse_args()
     data = [DataSet(folder) for folder in arguments.data]
-    bm25 = {part.name: part.scores(*part.indexed(None), mode="lexical") for part in data}
+    lexical = {
+        "BM25 of Index": {part.name: part.scores(*part.indexed(None), mode="lexical") for part in data},
+        "BM25 of bm25s": {part.name: by_bm25s(part) for part in data},
+    }
     systems: dict[str, Any] = {}
     for name, (encode, alpha) in encoders(arguments).items():
         print(name, flush=True)
-        systems[name] = measured(encode, alpha, data)
-        print(report({name: systems[name]}, bm25), flush=True)
-    sizes = {part.name: [len(part.documents.texts), len(part.queries.texts)] for part in data}
-    content = {**machine.circumstances(), "documents and queries": sizes, "BM25": bm25, "systems": systems}
-    machine.write(arguments.output, content)
-    print(report(systems, bm25))
+        systems[name] = measured(encode, alpha, data, arguments.weights)
+    rerankings = {
+        f"{name}, hybrid, {CANDIDATES} candidates reranked by {RERANKER}": reranked(name, RERANKER, data)
+        for name in ("cse-en",)
+        if name in systems
+    }
+    content = {
+        **machine.circumstances(),
+        "documents and queries": {
+            part.name: [len(part.documents.texts), len(part.queries.texts)] for part in data
+        },
+        "lexical": lexical,
+        "systems": systems,
+        "reranked": rerankings,
+    }
+    path = machine.write(arguments.output, content)
+    path.with_suffix(".md").write_text(report(systems, lexical, rerankings) + "\n")
+    if arguments.weights:
+        plot(systems, lexical, path.with_suffix(".png"))
+    print(report(systems, lexical, rerankings))
 
 
 if __name__ == "__main__":
