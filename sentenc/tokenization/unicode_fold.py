@@ -8,6 +8,7 @@ implementation of Unicode. What the pre-tokenizer would split off is put between
 
 import unicodedata
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,7 +70,8 @@ class FoldTable:
         lengths = np.abs(sizes.astype(np.int64))
         page_of = pages.page_of.copy()
         page_of[page] = len(pages.lengths) // _PAGE
-        return pages._replace(
+        return replace(
+            pages,
             page_of=page_of,
             starts=np.concatenate([pages.starts, len(pages.pool) + np.cumsum(lengths) - lengths]),
             lengths=np.concatenate([pages.lengths, sizes]),

@@ -2,6 +2,7 @@
 
 import itertools
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -235,12 +236,12 @@ def test_widths_that_change_later_change_nothing():
 def test_damaged_folding_tables_are_refused(change, message):
     assert fold(PAGES, "é".encode(), np.array([0, 2]), True)[2] == b"x"
     with pytest.raises(ValueError, match=message):
-        fold(PAGES._replace(**change), "é".encode(), np.array([0, 2]), True)
+        fold(replace(PAGES, **change), "é".encode(), np.array([0, 2]), True)
 
 
 @pytest.mark.parametrize("page", [1, 2**31 - 1, -1, -(2**31)])
 def test_a_page_that_is_not_there_is_reported(page):
-    pages = PAGES._replace(page_of=np.full(0x1100, page, np.int32))
+    pages = replace(PAGES, page_of=np.full(0x1100, page, np.int32))
     assert fold(pages, "é".encode(), np.array([0, 2]), True)[:2] == (1, 0)
 
 
