@@ -64,6 +64,8 @@ def run(program: str) -> tuple[float, float]:
     """Returns the wall seconds and the CPU seconds of a process and its threads, from its start to its end."""
     # Nothing is downloaded, and no system prints progress into the output of this one.
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
+    # An installed package has bytecode.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     start = time.perf_counter()
     with subprocess.Popen([sys.executable, "-c", program], env=environment) as process:
         _, status, usage = os.wait4(process.pid, 0)
