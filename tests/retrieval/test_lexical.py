@@ -181,3 +181,13 @@ def test_lexical_search_needs_no_encoder(tmp_path):
         assert opened.search("the", mode="lexical") == []
     index.update([5], ["no animals"], vectors=np.ones((1, 2)))
     assert [hit.id for hit in index.search("dogs")] == [1]
+
+
+def test_matched_words_are_those_with_a_term_of_the_query():
+    analyzer = Analyzer("en")
+    text = "Dying skies, lying DOGS and the tidings of 42 dogs; Yachts yield, the early news!"
+    for query in ("die sky lie", "dog tidings 42", "yacht yields", "early earli news", "none of these", ""):
+        terms = set(analyzer.terms(query))
+        expected = [word for word in dict.fromkeys(analyzer.words(text)) if analyzer.term(word) in terms]
+        assert list(analyzer.matched(text, terms)) == expected
+    assert analyzer.matched("Dying skies", set(analyzer.terms("die sky"))) == ("Dying", "skies")

@@ -85,6 +85,10 @@ class Analyzer:
     def matched(self, text: str, terms: Collection[str]) -> tuple[str, ...]:
         """Returns the different words of a text that have one of ``terms``, in their order."""
         words = dict.fromkeys(self.words(text))
+        if self.language == "en" and text.isascii():
+            # The English stemmer never changes the first letter, and stemming takes longer than this look.
+            first = {term[0] for term in terms}
+            return tuple(word for word in words if word[0].lower() in first and self._terms[word] in terms)
         return tuple(word for word in words if self._terms[word] in terms)
 
 
