@@ -5,7 +5,8 @@
 Both files contain one text per line. Every system searches the same passages in a process of its own, which opens
 what an earlier process built. The peers are the lexical engine bm25s (Lucene's BM25, English stemmer and stop
 words) and the flat index of FAISS, on the same vectors; neither stores texts or ids, and neither can delete. A
-query is a text, so the time of a vector search contains its encoding. Memory is the anonymous memory of the
+query is a text, so the time of a vector search contains its encoding. The time to open does not contain the
+loading of the model. Memory is the anonymous memory of the
 process after its queries, and the memory of mapped files that it has read.
 """
 
@@ -23,6 +24,9 @@ from pathlib import Path
 
 import machine
 import numpy as np
+
+import sentenc
+from sentenc.retrieval import Index
 
 K = 10
 ROUNDS = 3
@@ -96,8 +100,9 @@ def work(system: str, what: str, folder: str, model: str) -> dict:
         passages, _, size = what.rpartition(":")
         return build(Path(passages), int(size), Path(folder), model)
     queries = json.loads(Path(folder, "queries.json").read_text())
+    encoder = sentenc.load(model)
     start = time.perf_counter()
-    search = OPEN[system](Path(folder), model)
+    search = OPEN[system](Path(folder), encoder)
     opened = time.perf_counter() - start
     for query in queries[:10]:
         search(query)
@@ -119,9 +124,6 @@ def work(system: str, what: str, folder: str, model: str) -> dict:
 def build(passages: Path, size: int, folder: Path, model: str) -> dict:
     import bm25s
     import Stemmer
-
-    import sentenc
-    from sentenc.retrieval import Index
 
     with open(passages, encoding="utf-8") as file:
         texts = [line.strip() for line in islice(file, size)]
@@ -151,17 +153,15 @@ def build(passages: Path, size: int, folder: Path, model: str) -> dict:
     }
 
 
-def open_index(mode: str) -> Callable[[Path, str], Callable]:
-    def opened(folder: Path, model: str) -> Callable:
-        from sentenc.retrieval import Index
-
-        index = Index.open(folder / "index", model)
+def open_index(mode: str) -> Callable[[Path, sentenc.Encoder], Callable]:
+    def opened(folder: Path, encoder: sentenc.Encoder) -> Callable:
+        index = Index.open(folder / "index", encoder)
         return lambda query: index.search(query, K, mode=mode)
 
     return opened
 
 
-def open_bm25s(folder: Path, model: str) -> Callable:
+def open_bm25s(folder: Path, encoder: sentenc.Encoder) -> Callable:
     import bm25s
     import Stemmer
 
@@ -174,12 +174,9 @@ def open_bm25s(folder: Path, model: str) -> Callable:
     return search
 
 
-def open_faiss(folder: Path, model: str) -> Callable:
+def open_faiss(folder: Path, encoder: sentenc.Encoder) -> Callable:
     import faiss
 
-    import sentenc
-
-    encoder = sentenc.load(model)
     vectors = np.load(folder / "vectors.npy")
     flat = faiss.IndexFlatIP(vectors.shape[1])
     flat.add(vectors)
