@@ -7,7 +7,7 @@ Each FOLDER has BEIR's layout: ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/S
 Lucene's, with the stop words of bm25s and the same stemmer. A hybrid row uses the weight in the model's metadata, or
 the default.
 
-With ``--weights``, the hybrid is also measured with all weights of the vectors in steps of 0.05, and drawn. The
+With ``--weights``, the hybrid is also measured with all weights of the vectors in steps of 0.1, and drawn. The
 weight of a model is the smallest whose mean over the data sets is at most 0.1 below the best, which leaves a margin
 toward BM25. It must be chosen on development sets: leave the option out for a test set.
 """
@@ -42,7 +42,7 @@ from sentenc.retrieval.words import word_settings
 DEPTH = 100
 RERANKER = "tinybert4-en"
 CANDIDATES = 100
-WEIGHTS = [round(0.05 * i, 2) for i in range(21)]
+WEIGHTS = [round(0.1 * i, 1) for i in range(11)]
 # A weight may lose this much against the best one, in points of the mean.
 MARGIN = 0.1
 Encode = Callable[[list[str]], np.ndarray]
@@ -192,8 +192,7 @@ def plot(systems: dict[str, Any], lexical: dict[str, Any], path: Path) -> None:
     for number, (name, system) in enumerate(systems.items()):
         means = system["weights"]["mean"]
         axes.plot(WEIGHTS, means, color=f"C{number}", label=name)
-        place = min(range(len(WEIGHTS)), key=lambda i: abs(WEIGHTS[i] - system["alpha"]))
-        axes.plot(WEIGHTS[place], means[place], "o", color=f"C{number}")
+        axes.plot(system["alpha"], np.interp(system["alpha"], WEIGHTS, means), "o", color=f"C{number}")
     bar = float(np.mean([scores["nDCG@10"] for scores in lexical["BM25 of Index"].values()]))
     axes.axhline(bar, color="gray", linestyle="--", linewidth=1, label="BM25 alone")
     axes.set_xlabel("weight of the vectors, alpha (dots: the weights in use)")

@@ -6,12 +6,13 @@ The offsets of the lines are stored as well, so that single items can be read fr
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from sentenc.retrieval.lexical.analysis import Analyzer
 from sentenc.texts import describe
 
 Id = int | str
@@ -50,9 +51,9 @@ class Hit:
         payload: The item's payload, or None.
         semantic: The part of the score that comes from the vectors; None if the search did not use them.
         lexical: The part of the score that comes from the words; None if the search did not use them.
-        words: The words of the passage that match words of the query.
         span: The place of the best passage in the text, ``text[start:end]``; None if the text is not divided.
         rerank: The score of the reranker; None if the search had none.
+        query_terms: The terms of the query, with the analyzer that computed them; None without words.
     """
 
     score: float
@@ -61,9 +62,19 @@ class Hit:
     payload: Payload
     semantic: float | None = None
     lexical: float | None = None
-    words: tuple[str, ...] = ()
     span: tuple[int, int] | None = None
     rerank: float | None = None
+    query_terms: "QueryTerms | None" = field(default=None, repr=False, compare=False)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words of the passage that match words of the query, in their order.
+
+        They are looked up when they are asked for, because this takes longer than the search itself.
+        """
+        if self.query_terms is None or self.passage is None:
+            return ()
+        return self.query_terms.analyzer.matched(self.passage, self.query_terms.terms)
 
     @property
     def passage(self) -> str | None:
@@ -84,6 +95,13 @@ class Hit:
         if self.span is not None:
             values["span"], values["passage"] = list(self.span), self.passage
         return values if self.rerank is None else values | {"rerank": self.rerank}
+
+
+class QueryTerms(NamedTuple):
+    """The terms of a query."""
+
+    analyzer: Analyzer
+    terms: frozenset[str]
 
 
 def pack_items(

@@ -14,7 +14,7 @@ from sentenc.retrieval.encoding import Queries, query_vectors
 from sentenc.retrieval.filters import Condition
 from sentenc.retrieval.fusion import Ranked, by_both, by_vectors, by_words
 from sentenc.retrieval.grouping import best_passages
-from sentenc.retrieval.items import Hit
+from sentenc.retrieval.items import Hit, QueryTerms
 from sentenc.retrieval.lexical.analysis import Analyzer
 from sentenc.retrieval.manifest import Manifest
 from sentenc.retrieval.reranking import DEFAULT_CANDIDATES, Reranker, reranked
@@ -117,21 +117,19 @@ def _hits(
     for rows, scores, semantic, lexical, own_terms in zip(
         ranked.rows, ranked.scores, _parts(ranked.semantic), _parts(ranked.lexical), terms, strict=False
     ):
-        wanted = set(own_terms)
+        query_terms = None if analyzer is None else QueryTerms(analyzer, frozenset(own_terms))
         rows = rows[rows >= 0]
         rerank = None if ranked.rerank is None else ranked.rerank[len(hits)].tolist()
         found = zip(snapshot.items(rows), snapshot.spans(rows), scores[: len(rows)].tolist(), strict=True)
         own = []
         for i, (item, span, score) in enumerate(found):
-            text = item.text
-            passage = text if text is None or span is None else text[span[0] : span[1]]
             hit = Hit(
-                score, item.id, text, item.payload,
+                score, item.id, item.text, item.payload,
                 None if semantic is None else float(semantic[i]),
                 None if lexical is None else float(lexical[i]),
-                () if analyzer is None or passage is None else analyzer.matched(passage, wanted),
-                span=None if text is None else span,
+                span=None if item.text is None else span,
                 rerank=None if rerank is None else rerank[i],
+                query_terms=query_terms,
             )  # fmt: skip
             own.append(hit)
         hits.append(own)

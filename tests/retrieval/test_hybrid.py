@@ -1,6 +1,7 @@
 """Hybrid search compared with z-scores over all items."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -233,3 +234,12 @@ def test_moments_equal_those_of_all_similarities():
         np.testing.assert_allclose(mean, similarities.mean(axis=1), rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(std, similarities.std(axis=1), rtol=1e-5)
     assert Moments.of(lambda block: vectors[:1][block], 1, 16).mean_and_std(queries)[1].tolist() == [0] * 7
+
+
+def test_hits_are_pickled_with_their_words():
+    index = Index(make_cse(), language="en")
+    index.add(["the dogs ran", "a cat"])
+    hit = index.search("a dog", k=1, mode="lexical")[0]
+    copy = pickle.loads(pickle.dumps(hit))
+    assert copy == hit
+    assert copy.words == hit.words == ("dogs",)

@@ -60,6 +60,10 @@ class Analyzer:
         self.language = check_language(language)
         self._terms = _Terms(language)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Stemmers cannot be pickled. Hits have their analyzer.
+        return Analyzer, (self.language,)
+
     def words(self, text: str) -> list[str]:
         """Returns the words of a text as they are written, in order."""
         if text.isascii():
