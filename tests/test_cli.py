@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -168,7 +169,14 @@ def test_stopped_run_leaves_no_output(model, tmp_path, stop):
         "-m",
         model,
     ]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path)
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+        # A shell without job control lets its background processes, and so this one, ignore Ctrl-C.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
     process.stdin.write(b"dog cat\n" * 20_000)
     process.stdin.flush()
     deadline = time.monotonic() + 60
