@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sentenc.cli.index_build import add_records, build_command
-from sentenc.cli.record_files import EmptyRows, id_option, record_options, skip_empty_option
+from sentenc.cli.record_files import EmptyRows, files_in_folders, id_option, record_options, skip_empty_option
 from sentenc.io.records import open_records
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def index_group() -> None:
 
 @index_group.command("add")
 @click.argument("index", type=_FOLDER)
-@click.argument("files", nargs=-1, required=True)
+@click.argument("files", nargs=-1, required=True, callback=files_in_folders)
 @record_options
 @skip_empty_option
 @id_option

@@ -11,7 +11,7 @@ import click
 
 import sentenc
 from sentenc.cli.passage_options import chunking_arguments, passage_options
-from sentenc.cli.record_files import EmptyRows, id_option, record_options, skip_empty_option
+from sentenc.cli.record_files import EmptyRows, files_in_folders, id_option, record_options, skip_empty_option
 from sentenc.errors import TextFileError
 from sentenc.io.records import open_records, record_blocks
 
@@ -25,7 +25,7 @@ _CHARACTERS_PER_COMMIT = 1 << 26
 
 
 @click.command("build")
-@click.argument("files", nargs=-1, required=True)
+@click.argument("files", nargs=-1, required=True, callback=files_in_folders)
 @click.option(
     "-o",
     "--output",

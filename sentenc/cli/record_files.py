@@ -1,6 +1,8 @@
 """Shared options of the commands that read records."""
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -28,6 +30,33 @@ def record_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+def files_in_folders(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Replaces each folder by the files in it and below it, in the order of their names.
+
+    Hidden files are left out. A callback of an argument for files.
+
+    Raises:
+        click.BadParameter: A folder contains no file.
+    """
+    paths: list[str] = []
+    for value in values:
+        if not os.path.isdir(value):
+            paths.append(value)
+            continue
+        inside = Path(value)
+        found = sorted(
+            str(path)
+            for path in inside.rglob("*")
+            if path.is_file() and not any(part.startswith(".") for part in path.relative_to(inside).parts)
+        )
+        if not found:
+            raise click.BadParameter(f"the folder {value} contains no file, expected at least one")
+        paths += found
+    return tuple(paths)
 
 
 def skip_empty_option(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -79,6 +79,20 @@ def test_build_of_many_files_with_fields(model, rows, tmp_path):
     assert (index.metric, index.info()["store"]) == ("dot", "int8")
 
 
+def test_a_folder_stands_for_its_files(model, tmp_path):
+    folder = tmp_path / "notes"
+    (folder / "more").mkdir(parents=True)
+    (folder / "b.txt").write_text("second\n")
+    (folder / "a.txt").write_text("first\n")
+    (folder / "more" / "c.txt").write_text("third\n")
+    (folder / ".hidden").write_text("none\n")
+    build(folder, "-o", "index", model=model)
+    assert [item.text for item in Index.open("index")] == ["first", "second", "third"]
+    (tmp_path / "empty").mkdir()
+    _, err = run("index", "build", tmp_path / "empty", "-o", "other", code=2)
+    assert "contains no file" in err
+
+
 def test_build_from_standard_input(model):
     build("-", "-o", "index", model=model, stdin="\n".join(LINES))
     assert len(Index.open("index")) == 100
