@@ -173,7 +173,7 @@ def test_a_bert_that_was_used_before_the_fork_answers_in_a_child(threads):
 
 
 class Sentences:
-    """What SentenceTransformerEncoder uses of a SentenceTransformer, with an encode that a test can hold up."""
+    """A SentenceTransformer reduced to the parts that the encoder uses; a test can delay its encode."""
 
     max_seq_length = 16
 

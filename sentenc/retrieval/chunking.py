@@ -42,7 +42,7 @@ _SPACES = np.array([chr(code).isspace() for code in range(0x3002)])
 
 @dataclass(frozen=True, kw_only=True)
 class Chunking:
-    """How an index divides texts.
+    """The settings by which an index divides texts.
 
     Attributes:
         tokens: Maximum number of tokens of a passage, special tokens included.

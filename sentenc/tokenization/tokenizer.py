@@ -5,17 +5,15 @@ rules. :mod:`sentenc.kernels` does the work, about ten times as fast and without
 """
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sentenc.errors import CheckpointError
+from sentenc.kernels.vocabulary import Vocabulary
 from sentenc.texts import offsets_of
 from sentenc.tokenization.unicode_fold import FoldTable
-
-if TYPE_CHECKING:
-    from sentenc.kernels.vocabulary import Vocabulary
 
 # A higher id would be a mistake, and the memory for all ids below it could be missing.
 _MOST_TOKENS = 2**24
@@ -93,9 +91,7 @@ class Tokenizer:
         """
         return self.native.tokenize(*self.bytes_and_offsets(texts), max_tokens)
 
-    def _native_vocabulary(self, tokens: list[bytes], unicode_rules: "_UnicodeRules") -> "Vocabulary":
-        from sentenc.kernels.vocabulary import Vocabulary
-
+    def _native_vocabulary(self, tokens: list[bytes], unicode_rules: "_UnicodeRules") -> Vocabulary:
         pool, offsets, continues = _without_prefix(tokens, self._prefix.encode())
         unknown = -1 if self.skip_unknown or self.unknown_id is None else self.unknown_id
         classes, lower = unicode_rules.ascii_rules()

@@ -9,15 +9,12 @@ implementation of Unicode. What the pre-tokenizer would split off is put between
 import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from sentenc.kernels.folding import MISSING_PAGE, SPECIAL, FoldPages, fold
 from sentenc.texts import offsets_of, replace_lone_surrogates
-
-if TYPE_CHECKING:
-    from sentenc.kernels.folding import FoldPages
 
 _PAGE = 256
 _PAGES = 0x110000 // _PAGE
@@ -43,8 +40,6 @@ class FoldTable:
 
     def __call__(self, texts: list[str]) -> tuple[bytes, npt.NDArray[np.int64]]:
         """Folds texts, and returns the bytes and where each text begins and ends in them, (n + 1,)."""
-        from sentenc.kernels.folding import MISSING_PAGE, SPECIAL, FoldPages, fold
-
         pages = self._pages or FoldPages(
             np.full(_PAGES, -1, np.int32), np.empty(0, np.int64), np.empty(0, np.int8), b""
         )
@@ -64,7 +59,7 @@ class FoldTable:
             else:
                 return folded, ends
 
-    def _with_page(self, pages: "FoldPages", page: int) -> "FoldPages":
+    def _with_page(self, pages: FoldPages, page: int) -> FoldPages:
         entries = [self._entry(point) for point in range(page * _PAGE, (page + 1) * _PAGE)]
         sizes = np.array([size for _, size in entries], np.int8)
         lengths = np.abs(sizes.astype(np.int64))
