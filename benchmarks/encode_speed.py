@@ -185,7 +185,7 @@ def measure(threads: int, sets: dict[str, list[str]]) -> list[dict]:
 
 
 def medians(times: list[tuple[float, float]], megabytes: float) -> dict:
-    """Returns the medians of wall and CPU seconds per text of so many megabytes, and the range."""
+    """Returns the medians of wall and CPU seconds per text, and their range; ``megabytes`` is the mean size of a text."""
     walls, cpus = zip(*times, strict=True)
     wall = statistics.median(walls)
     return {

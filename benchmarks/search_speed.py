@@ -73,17 +73,17 @@ def measure(size: int, folder: Path, options: argparse.Namespace) -> dict:
     for _ in range(ROUNDS):
         for name, own in runs.items():
             own.append(in_process(name, str(size), folder, options.model))
-    found = {}
+    systems = {}
     for name, own in runs.items():
         # The median over the rounds of a query, then over the queries.
         times = np.median([run.pop("seconds") for run in own], axis=0)
-        found[name] = {
+        systems[name] = {
             "p50_ms": float(np.median(times)) * 1e3,
             "p95_ms": float(np.quantile(times, 0.95)) * 1e3,
             "per_second": 1 / float(times.mean()),
             **{key: statistics.median(run[key] for run in own) for key in own[0]},
         }
-    return {"passages": built, "systems": found}
+    return {"passages": built, "systems": systems}
 
 
 def in_process(system: str, what: str, folder: Path, model: str) -> dict:

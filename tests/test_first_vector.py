@@ -60,7 +60,7 @@ def test_encoding_writes_no_file():
 
 @posix_only
 def test_nothing_can_be_written(expected, tmp_path):
-    """A limit of 0 bytes on the size of files stands for a full disk, a folder that is missing for the home."""
+    """A limit of 0 bytes on the size of files simulates a full disk; HOME is a folder that does not exist."""
     import resource
 
     environment = os.environ | {

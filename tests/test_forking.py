@@ -3,6 +3,8 @@
 import gc
 import os
 import signal
+import subprocess
+import sys
 import threading
 import traceback
 import warnings
@@ -312,3 +314,16 @@ def test_a_child_that_lives_on_does_not_keep_the_lock_of_a_folder(tmp_path):
     thread.join()
     for end in (ready[0], ready[1], wait[0]):
         os.close(end)
+
+
+def test_a_text_of_any_script_needs_no_import():
+    # A module lock that another thread holds at the moment of a fork is never released in the child.
+    code = """
+import sys, sentenc
+encoder = sentenc.load("cse-en-tiny", threads=1)
+before = set(sys.modules)
+encoder.encode(["a man", "Ærøskøbing \\u6771\\u4eac"])
+print(sorted(set(sys.modules) - before))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

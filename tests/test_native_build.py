@@ -108,7 +108,7 @@ def test_each_instruction_set_is_compiled_with_its_flags(commands, tmp_path):
     assert "-mavx2" in by_set["avx2"]
     assert "-mavx512" not in by_set["avx2"]
     assert "-mavx512vnni" in by_set["avx512"]
-    # zig compiles for the CPU of this machine unless it is told otherwise.
+    # zig compiles for the CPU of this machine by default.
     assert all("-target x86_64-linux-gnu.2.17 -mcpu=baseline" in line for line in lines)
     others = [line for line in lines if "-c " in line and "kernels.c" not in line]
     assert len(others) == len(list(CSRC.glob("*.c"))) - 1

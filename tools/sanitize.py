@@ -1,7 +1,7 @@
 """Runs the tests of the kernels with a native library that AddressSanitizer and UBSan check.
 
 ``make sanitize`` runs it. The package and its tests are copied to a temporary folder, because the loader takes the
-library that lies beside it. Arguments are passed to pytest.
+library in its own folder. Arguments are passed to pytest.
 """
 
 import os

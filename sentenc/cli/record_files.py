@@ -48,14 +48,14 @@ def files_in_folders(
             paths.append(value)
             continue
         inside = Path(value)
-        found = sorted(
+        files = sorted(
             str(path)
             for path in inside.rglob("*")
             if path.is_file() and not any(part.startswith(".") for part in path.relative_to(inside).parts)
         )
-        if not found:
+        if not files:
             raise click.BadParameter(f"the folder {value} contains no file, expected at least one")
-        paths += found
+        paths += files
     return tuple(paths)
 
 

@@ -109,10 +109,10 @@ def ranked(scores: npt.ArrayLike, ids: Sequence[str], k: int | None = None) -> l
     else:
         candidates = np.arange(len(ids))
     names = [ids[row] for row in candidates.tolist()]
-    found = sorted(zip(names, values[candidates].tolist(), strict=True), reverse=True)
+    best = sorted(zip(names, values[candidates].tolist(), strict=True), reverse=True)
     # Sorting is stable: equal scores keep the order of their ids.
-    found.sort(key=itemgetter(1), reverse=True)
-    return [name for name, _ in found[:k]]
+    best.sort(key=itemgetter(1), reverse=True)
+    return [name for name, _ in best[:k]]
 
 
 def _relevant(grades: Grades) -> set[str]:

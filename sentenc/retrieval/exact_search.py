@@ -48,10 +48,10 @@ def scan(
     """
     if first == 0 and 0 < len(queries) <= _COARSE_QUERIES and _is_coarse(segments, deleted):
         rest: Sequence[RowScores | None] = added or [None] * len(queries)
-        found = [
+        scored = [
             _coarse_scan(segments, deleted, query, k, own) for query, own in zip(queries, rest, strict=True)
         ]
-        return np.stack([own[0] for own in found]), np.stack([own[1] for own in found])
+        return np.stack([own[0] for own in scored]), np.stack([own[1] for own in scored])
     parts = [
         _scan(
             segments,

@@ -209,12 +209,12 @@ def reranked(
     """
     if queries is None:
         raise ValueError("queries are vectors, expected texts for a search with rerank")
-    found = [rows[rows >= 0] for rows in ranked.rows]
-    scores = reranker.scores(snapshot, queries, found)
+    candidates = [rows[rows >= 0] for rows in ranked.rows]
+    scores = reranker.scores(snapshot, queries, candidates)
     k = min(k, ranked.rows.shape[1])
-    places = np.zeros((len(found), k), np.int64)
-    best = np.full((len(found), k), -np.inf, np.float32)
-    similarities = np.zeros((len(found), k), np.float32)
+    places = np.zeros((len(candidates), k), np.int64)
+    best = np.full((len(candidates), k), -np.inf, np.float32)
+    similarities = np.zeros((len(candidates), k), np.float32)
     for i, own in enumerate(scores):
         lexical = None if ranked.lexical is None else ranked.lexical[i, : len(own)]
         numbers = reranker.order(own, lexical)

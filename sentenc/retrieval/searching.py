@@ -120,9 +120,9 @@ def _hits(
         query_terms = None if analyzer is None else QueryTerms(analyzer, frozenset(own_terms))
         rows = rows[rows >= 0]
         rerank = None if ranked.rerank is None else ranked.rerank[len(hits)].tolist()
-        found = zip(snapshot.items(rows), snapshot.spans(rows), scores[: len(rows)].tolist(), strict=True)
+        results = zip(snapshot.items(rows), snapshot.spans(rows), scores[: len(rows)].tolist(), strict=True)
         own = []
-        for i, (item, span, score) in enumerate(found):
+        for i, (item, span, score) in enumerate(results):
             hit = Hit(
                 score, item.id, item.text, item.payload,
                 None if semantic is None else float(semantic[i]),

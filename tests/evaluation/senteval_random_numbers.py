@@ -26,7 +26,7 @@ class FitGenerator:
 
 
 class ProgramGenerator:
-    """The generator of a protocol. A fit that held out rows goes on where the hold-out ended."""
+    """The generator of a protocol. After a hold-out, a fit continues with the next numbers."""
 
     def __init__(self, seed):
         self._seed = seed

@@ -44,7 +44,7 @@ struct sentenc_vocabulary {
     uint8_t classes[256];
     uint8_t lower[256];
     int32_t lowers_ascii; /* lower is ASCII lower case (1), the identity (0) or anything else (-1) */
-    /* Sets of ASCII bytes for vector look-ups: bit h of entry l stands for the byte 16 h + l. */
+    /* Sets of ASCII bytes for vector look-ups: bit h of entry l represents the byte 16 h + l. */
     uint8_t outside_words[16], removed[16];
 };
 

@@ -45,8 +45,8 @@ class RowScores:
         if len(self.rows) == 0:
             return np.zeros(len(rows), np.float32)
         places = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
-        found = self.rows[places] == rows
-        return np.where(found, self.scores[places], np.float32(0))
+        is_present = self.rows[places] == rows
+        return np.where(is_present, self.scores[places], np.float32(0))
 
     def best(self, k: int, left_out: npt.NDArray[np.bool_]) -> "RowScores":
         """Returns the k best rows that are not left out, best first, ties by row; fewer if there are fewer."""
@@ -103,7 +103,7 @@ class Bm25:
         return RowScores(rows, total[rows])
 
     def _add(self, term: np.uint64, repeats: int, total: FloatArray) -> None:
-        found = []
+        postings = []
         first = frequency = 0
         for part in self._postings:
             place = part.find(term)
@@ -113,9 +113,9 @@ class Bm25:
                     is_live = ~self._deleted[rows]
                     rows, counts = rows[is_live], counts[is_live]
                 frequency += len(rows)
-                found.append((rows, counts))
+                postings.append((rows, counts))
             first += len(part)
         weight = repeats * math.log1p((self.n_texts - frequency + 0.5) / (frequency + 0.5))
-        for rows, counts in found:
+        for rows, counts in postings:
             tf = counts.astype(np.float32)
             total[rows] += np.float32(weight) * tf / (tf + self._norms[rows])
