@@ -21,14 +21,13 @@ from sentenc.retrieval.adding import (
     read_chunking,
     read_items,
     stored_items,
-    with_reranker,
 )
 from sentenc.retrieval.ann import KINDS
-from sentenc.retrieval.compaction import optimized
-from sentenc.retrieval.index_reader import IndexReader
+from sentenc.retrieval.index_maintenance import IndexMaintenance
+from sentenc.retrieval.index_reader import IndexState
 from sentenc.retrieval.items import Id, Payload, check_ids
 from sentenc.retrieval.lexical.analysis import Analyzer
-from sentenc.retrieval.manifest import MANIFEST, Manifest, WriteLock
+from sentenc.retrieval.manifest import MANIFEST, Manifest
 from sentenc.retrieval.quantization import STORES
 from sentenc.retrieval.reranking import Rerankers
 from sentenc.retrieval.snapshot import Snapshot
@@ -40,12 +39,12 @@ from sentenc.retrieval.validation import (
     matching_encoder,
     stored_dim,
 )
-from sentenc.retrieval.words import opened_analyzer, with_words, word_settings
+from sentenc.retrieval.words import opened_analyzer, word_settings
 
 Metric = Literal["cosine", "dot"]
 
 
-class Index(IndexReader):
+class Index(IndexMaintenance):
     """Searches texts by vectors and words, or vectors alone, with ids and payloads.
 
     >>> index = Index("cse-en")
@@ -99,19 +98,18 @@ class Index(IndexReader):
         check_choice("store", store, STORES)
         model, encoder = load_encoder(encoder)
         described = None if encoder is None else {"model": model, "fingerprint": encoder.fingerprint()}
-        self.encoder = encoder
         dim = stored_dim(encoder, dim)
-        self._manifest = Manifest(dim=dim, metric=metric, kind=kind, store=store, encoder=described)
-        self._analyzer = None
+        manifest = Manifest(dim=dim, metric=metric, kind=kind, store=store, encoder=described)
+        analyzer = None
         if words:
-            self._manifest.words = word_settings(language, encoder)
-            self._analyzer = Analyzer(self._manifest.words["language"])
+            manifest.words = word_settings(language, encoder)
+            analyzer = Analyzer(manifest.words["language"])
         chunking = read_chunking(chunk_tokens, overlap, encoder, None)
-        self._manifest.chunking = None if chunking is None else chunking.to_dict()
-        self._snapshot = Snapshot()
+        manifest.chunking = None if chunking is None else chunking.to_dict()
+        self._state = IndexState(Snapshot(), manifest, encoder, analyzer)
         self._folder = None
         self._lock = threading.RLock()
-        self._write_lock: WriteLock | None = None
+        self._write_lock = None
         after_fork(self, Index._forget_locks)
         self._rerankers = Rerankers()
         if rerank_store is not None:
@@ -141,9 +139,9 @@ class Index(IndexReader):
         manifest, snapshot = persistence.read(path)
         settings: dict[str, Any] = {"metric": manifest.metric, "kind": manifest.kind, "store": manifest.store}
         index = cls(dim=manifest.dim, **settings)
-        index._manifest, index._snapshot, index._folder = manifest, snapshot, path
-        index._analyzer = opened_analyzer(path, manifest.words)
-        index.encoder = None if encoder is False else matching_encoder(path, manifest, encoder, force)
+        model = None if encoder is False else matching_encoder(path, manifest, encoder, force)
+        index._state = IndexState(snapshot, manifest, model, opened_analyzer(path, manifest.words))
+        index._folder = path
         return index
 
     def add(
@@ -228,63 +226,6 @@ class Index(IndexReader):
                 self._snapshot = self._snapshot.without(np.concatenate(self._snapshot.item_rows(rows)))
             return len(rows)
 
-    def optimize(self, target_recall: float = 0.95) -> None:
-        """Removes deleted items, and builds the ANN index of the index's ``kind``.
-
-        Deleted items are removed if they are more than a tenth of all items. An ANN index that covers nine
-        tenths of the items is not rebuilt.
-
-        Args:
-            target_recall: Recall at 10, measured when an ANN index is built. Searches then use the least
-                effort that reaches it; see :meth:`info`.
-        """
-        if not 0 < target_recall <= 1:
-            raise ValueError(f"target_recall is {target_recall!r}, expected a number above 0 and at most 1")
-        with self._lock:
-            was_locked, before = self._write_lock is not None, self._snapshot
-            self._begin_write()
-            try:
-                self._snapshot = optimized(before, self._manifest, self._folder, target_recall)
-            finally:
-                if not was_locked and self._snapshot is before:
-                    self.close()
-
-    def index_words(self, language: str | None = None) -> None:
-        """Indexes the texts by their words, for an index without them or with those of another language.
-
-        All stored texts are read, and the next :meth:`save` writes all items. Their postings are in memory until
-        then: some 400 bytes for a text of 100 words.
-
-        Args:
-            language: As for the class.
-        """
-        with self._lock:
-            settings = word_settings(language, self.encoder)
-            analyzer = Analyzer(settings["language"])
-            self._begin_write()
-            self._snapshot = with_words(self._snapshot, analyzer)
-            self._manifest.words, self._analyzer = settings, analyzer
-
-    def add_reranker(self, encoder: Encoder | str | os.PathLike[str] | None) -> None:
-        """Stores the vectors of a reranker for all items, also for those that are added later.
-
-        A search with this ``rerank`` then compares them, instead of encoding its candidates. An index stores
-        the vectors of one reranker, in float16. The next :meth:`save` writes all items.
-
-        Args:
-            encoder: An encoder or an argument of :func:`sentenc.load`; None removes the stored vectors.
-
-        Raises:
-            ValueError: An item has no text.
-        """
-        reranker = None if encoder is None else self._rerankers.of_encoder(encoder)
-        with self._lock:
-            snapshot = with_reranker(self._snapshot, None if reranker is None else reranker.encoder)
-            self._begin_write()
-            self._snapshot = snapshot
-            self._rerankers.store(reranker)
-            self._manifest.reranker = None if reranker is None else reranker.described
-
     def save(self, folder: str | os.PathLike[str] | None = None) -> None:
         """Writes the index atomically: all changes, or none.
 
@@ -309,13 +250,6 @@ class Index(IndexReader):
                 self._folder = path
             self.close()
 
-    def close(self) -> None:
-        """Releases the folder to other writers; changes since the last save remain in memory."""
-        with self._lock:
-            if self._write_lock is not None:
-                self._write_lock.release()
-                self._write_lock = None
-
     def _append(
         self,
         new: NewItems,
@@ -326,21 +260,10 @@ class Index(IndexReader):
         if len(new) == 0:
             return
         reranker = self._rerankers.stored(self._manifest.reranker)
-        segment = new_segment(new, ids, payloads, self._manifest, self._analyzer, reranker)
+        segment = new_segment(new, ids, payloads, self._manifest, self._state.analyzer, reranker)
         self._begin_write()
         note_addition(self._manifest, new, ids)
         snapshot = self._snapshot
         if replaced is not None:
             snapshot = snapshot.without(np.concatenate(snapshot.item_rows(replaced)))
         self._snapshot = snapshot.with_segment(segment)
-
-    def _forget_locks(self) -> None:
-        # In a forked child: the lock may be that of a thread of the parent, and the folder is the parent's.
-        self._lock = threading.RLock()
-        self._write_lock = None
-
-    def _begin_write(self) -> None:
-        # From the first change until the save, no other writer may write to the folder.
-        if self._folder is None or self._write_lock is not None:
-            return
-        self._write_lock = WriteLock(self._folder, self._manifest)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy.typing as npt
 
@@ -20,19 +20,46 @@ from sentenc.retrieval.snapshot import Snapshot
 Mode = Literal["hybrid", "vector", "lexical"]
 
 
-class IndexReader:
-    """The reading half of :class:`~sentenc.Index`. Any number of threads may use it.
+class IndexState(NamedTuple):
+    """What a search needs. It is replaced as a whole, so that a search of another thread never sees a half of it."""
 
-    Attributes:
-        encoder: Encodes texts; None for an index of vectors alone.
-    """
-
+    snapshot: Snapshot
+    manifest: Manifest
     encoder: Encoder | None
-    _manifest: Manifest
-    _snapshot: Snapshot
+    analyzer: Analyzer | None
+
+
+class IndexReader:
+    """The reading half of :class:`~sentenc.Index`. Any number of threads may use it."""
+
+    _state: IndexState
     _folder: Path | None
-    _analyzer: Analyzer | None
     _rerankers: Rerankers
+
+    @property
+    def encoder(self) -> Encoder | None:
+        """Encodes texts; None for an index of vectors alone."""
+        return self._state.encoder
+
+    @encoder.setter
+    def encoder(self, encoder: Encoder | None) -> None:
+        self._state = self._state._replace(encoder=encoder)
+
+    @property
+    def _snapshot(self) -> Snapshot:
+        return self._state.snapshot
+
+    @_snapshot.setter
+    def _snapshot(self, snapshot: Snapshot) -> None:
+        self._state = self._state._replace(snapshot=snapshot)
+
+    @property
+    def _manifest(self) -> Manifest:
+        return self._state.manifest
+
+    @_manifest.setter
+    def _manifest(self, manifest: Manifest) -> None:
+        self._state = self._state._replace(manifest=manifest)
 
     @property
     def dim(self) -> int:
@@ -115,9 +142,10 @@ class IndexReader:
         condition = None if where is None else compile_filter(where)
         reranker = None if rerank is None else self._rerankers.get(rerank)
         options = SearchOptions(k, mode, alpha, condition, reranker, candidates)
-        read = read_queries(queries, vectors, self.encoder, self.dim)
-        # One snapshot for all steps of the search: another thread may write between them.
-        hits = search(self._snapshot, self._manifest, read, options, self.encoder, self._analyzer)
+        # One state for all steps of the search: another thread may write between them.
+        snapshot, manifest, encoder, analyzer = self._state
+        read = read_queries(queries, vectors, encoder, manifest.dim)
+        hits = search(snapshot, manifest, read, options, encoder, analyzer)
         return hits[0] if read.single else hits
 
     def describe_filter(self, where: Mapping[str, Any]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def assert_fused(index, query, vector, alpha, k=10, **options):
     items = list(index)
     vectors = index._snapshot.vectors(np.flatnonzero(~index._snapshot.deleted)).astype(np.float64)
     parts = fused(
-        vectors, [item.text for item in items], query, unit(vector[None])[0], alpha, index._analyzer
+        vectors, [item.text for item in items], query, unit(vector[None])[0], alpha, index._state.analyzer
     )
     order = np.argsort(-(parts[0] + parts[1]), kind="stable")[:k]
     hits = index.search(query, k, vectors=vector, alpha=alpha, **options)

@@ -1,0 +1,96 @@
+"""The methods of an index that keep its items and change how they are stored or searched."""
+
+import os
+import threading
+from dataclasses import replace
+
+from sentenc.encoders.base import Encoder
+from sentenc.retrieval.adding import with_reranker
+from sentenc.retrieval.compaction import optimized
+from sentenc.retrieval.index_reader import IndexReader, IndexState
+from sentenc.retrieval.lexical.analysis import Analyzer
+from sentenc.retrieval.manifest import WriteLock
+from sentenc.retrieval.words import with_words, word_settings
+
+
+class IndexMaintenance(IndexReader):
+    """The part of :class:`~sentenc.Index` that compacts it and computes its ANN index, words and vectors anew."""
+
+    _lock: threading.RLock
+    _write_lock: WriteLock | None
+
+    def optimize(self, target_recall: float = 0.95) -> None:
+        """Removes deleted items, and builds the ANN index of the index's ``kind``.
+
+        Deleted items are removed if they are more than a tenth of all items. An ANN index that covers nine
+        tenths of the items is not rebuilt.
+
+        Args:
+            target_recall: Recall at 10, measured when an ANN index is built. Searches then use the least
+                effort that reaches it; see :meth:`info`.
+        """
+        if not 0 < target_recall <= 1:
+            raise ValueError(f"target_recall is {target_recall!r}, expected a number above 0 and at most 1")
+        with self._lock:
+            was_locked, before = self._write_lock is not None, self._snapshot
+            self._begin_write()
+            try:
+                self._snapshot = optimized(before, self._manifest, self._folder, target_recall)
+            finally:
+                if not was_locked and self._snapshot is before:
+                    self.close()
+
+    def index_words(self, language: str | None = None) -> None:
+        """Indexes the texts by their words, for an index without them or with those of another language.
+
+        All stored texts are read, and the next :meth:`save` writes all items. Their postings are in memory until
+        then: some 400 bytes for a text of 100 words.
+
+        Args:
+            language: As for the class.
+        """
+        with self._lock:
+            settings = word_settings(language, self.encoder)
+            analyzer = Analyzer(settings["language"])
+            self._begin_write()
+            snapshot = with_words(self._snapshot, analyzer)
+            manifest = replace(self._manifest, words=settings)
+            self._state = IndexState(snapshot, manifest, self.encoder, analyzer)
+
+    def add_reranker(self, encoder: Encoder | str | os.PathLike[str] | None) -> None:
+        """Stores the vectors of a reranker for all items, also for those that are added later.
+
+        A search with this ``rerank`` then compares them, instead of encoding its candidates. An index stores
+        the vectors of one reranker, in float16. The next :meth:`save` writes all items.
+
+        Args:
+            encoder: An encoder or an argument of :func:`sentenc.load`; None removes the stored vectors.
+
+        Raises:
+            ValueError: An item has no text.
+        """
+        reranker = None if encoder is None else self._rerankers.of_encoder(encoder)
+        with self._lock:
+            snapshot = with_reranker(self._snapshot, None if reranker is None else reranker.encoder)
+            self._begin_write()
+            self._snapshot = snapshot
+            self._rerankers.store(reranker)
+            self._manifest.reranker = None if reranker is None else reranker.described
+
+    def close(self) -> None:
+        """Releases the folder to other writers; changes since the last save remain in memory."""
+        with self._lock:
+            if self._write_lock is not None:
+                self._write_lock.release()
+                self._write_lock = None
+
+    def _forget_locks(self) -> None:
+        # In a forked child: the lock may be that of a thread of the parent, and the folder is the parent's.
+        self._lock = threading.RLock()
+        self._write_lock = None
+
+    def _begin_write(self) -> None:
+        # From the first change until the save, no other writer may write to the folder.
+        if self._folder is None or self._write_lock is not None:
+            return
+        self._write_lock = WriteLock(self._folder, self._manifest)
