@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sentenc.encoders.bert.encoder import BertEncoder
     from sentenc.encoders.cse.config import CSEConfig
     from sentenc.encoders.cse.encoder import CSE
+    from sentenc.encoders.endpoint import EndpointEncoder
     from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
     from sentenc.errors import (
         CacheError,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         CorpusError,
         DataError,
         DataMismatchWarning,
+        EndpointError,
         FileFormatError,
         IndexFormatError,
         IndexLockedError,
@@ -59,6 +61,8 @@ _HOME = {
     "DataError": "sentenc.errors",
     "DataMismatchWarning": "sentenc.errors",
     "Encoder": "sentenc.encoders.base",
+    "EndpointEncoder": "sentenc.encoders.endpoint",
+    "EndpointError": "sentenc.errors",
     "FileFormatError": "sentenc.errors",
     "Hit": "sentenc.retrieval.items",
     "Index": "sentenc.retrieval.index",
@@ -100,6 +104,8 @@ __all__ = [
     "DataError",
     "DataMismatchWarning",
     "Encoder",
+    "EndpointEncoder",
+    "EndpointError",
     "FileFormatError",
     "Hit",
     "Index",

@@ -22,10 +22,10 @@ from sentenc.io.atomic import replacing_file
 from sentenc.io.disk_full import save_array
 from sentenc.io.progress import Bar
 
-# A function from n texts to their vectors (n, dim).
-EncodeTexts = Callable[[list[str]], npt.NDArray[Any]]
+# A function from n texts to their vectors (n, dim), or to parts of them: positions of m texts and their vectors.
+EncodeTexts = Callable[[list[str]], npt.NDArray[Any] | Iterator[tuple[Sequence[int], npt.NDArray[Any]]]]
 
-# A stopped run loses the vectors of at most one shard.
+# A killed run loses the vectors of at most one shard, and one that ends with an exception those of one call.
 _TEXTS_PER_SHARD = 8192
 # The texts that are encoded between two updates of the progress bar.
 _TEXTS_PER_CALL = 1024
@@ -123,12 +123,14 @@ class EmbeddingCache:
     ) -> int:
         """Computes the vectors of those texts that have none yet, and stores them shard by shard.
 
-        A call that was stopped is resumed by the same call: at most one shard is computed again. Within a
-        shard the texts are encoded in order of their length, so that batches need little padding.
+        A call that was stopped is resumed by the same call: at most one shard is computed again after a crash,
+        and at most 1,024 texts after an exception. Within a shard the texts are encoded in order of their
+        length, so that batches need little padding.
 
         Args:
             texts: Any number of texts, read as a stream. Repeated texts are computed once.
-            encode: Returns the vectors (n, dim) of up to 1,024 texts.
+            encode: Returns the vectors (n, dim) of up to 1,024 texts, or yields parts of them: the positions of
+                m texts and their vectors (m, dim). Parts that were yielded before an exception are stored.
             max_minutes: Stop after the shard during which this time runs out. None for no limit.
             bar: Advanced by one for each text, whether it is computed or not.
             source: The name of the encoder in error messages.
@@ -166,14 +168,24 @@ class EmbeddingCache:
 
     def _add_shard(self, texts: dict[bytes, str], encode: EncodeTexts, bar: Bar | None, source: str) -> None:
         items = sorted(texts.items(), key=lambda item: len(item[1]))
-        parts = []
-        for start in range(0, len(items), _TEXTS_PER_CALL):
-            part = [text for _, text in items[start : start + _TEXTS_PER_CALL]]
-            parts.append(_checked(np.asarray(encode(part)), part, self.dim, source).astype(self._dtype))
-            self.dim = parts[-1].shape[1]
-            _advance(bar, len(part))
-        keys = np.frombuffer(b"".join(key for key, _ in items), np.uint8).reshape(-1, _KEY_BYTES)
-        vectors = np.concatenate(parts)
+        keys: list[bytes] = []
+        parts: list[npt.NDArray[Any]] = []
+        try:
+            for start in range(0, len(items), _TEXTS_PER_CALL):
+                call = items[start : start + _TEXTS_PER_CALL]
+                for rows, vectors in _parts(encode([text for _, text in call]), len(call)):
+                    part = [call[row][1] for row in rows]
+                    parts.append(_checked(vectors, part, self.dim, source).astype(self._dtype))
+                    keys += [call[row][0] for row in rows]
+                    self.dim = parts[-1].shape[1]
+                    _advance(bar, len(part))
+        finally:
+            # If the encoder fails or the user stops it, what it has computed so far is kept.
+            if parts:
+                self._store(b"".join(keys), np.concatenate(parts))
+
+    def _store(self, joined_keys: bytes, vectors: npt.NDArray[Any]) -> None:
+        keys = np.frombuffer(joined_keys, np.uint8).reshape(-1, _KEY_BYTES)
         if self.folder is None:
             self._insert(keys, vectors)
             return
@@ -291,6 +303,16 @@ class _KeyIndex:
             searching = searching[~equal]
             places[searching] += 1
         return rows
+
+
+def _parts(
+    result: npt.NDArray[Any] | Iterator[tuple[Sequence[int], npt.NDArray[Any]]], n_texts: int
+) -> Iterator[tuple[Sequence[int], npt.NDArray[Any]]]:
+    # The positions and the vectors of each part of a result, which often has only one.
+    if isinstance(result, Iterator):
+        yield from result
+    else:
+        yield range(n_texts), np.asarray(result)
 
 
 def _checked(vectors: npt.NDArray[Any], texts: list[str], dim: int | None, source: str) -> npt.NDArray[Any]:

@@ -4,6 +4,7 @@ Every error derives from ``SentencError``, so ``except SentencError`` catches al
 raise the built-in ``TypeError`` and ``ValueError``. A second, built-in base class is in parentheses.
 
 - SentencError
+    - EndpointError
     - FileFormatError
         - CacheError (ValueError)
         - CheckpointError
@@ -31,6 +32,7 @@ __all__ = [
     "CorpusError",
     "DataError",
     "DataMismatchWarning",
+    "EndpointError",
     "FileFormatError",
     "IndexFormatError",
     "IndexLockedError",
@@ -52,6 +54,43 @@ __all__ = [
 
 class SentencError(Exception):
     """Base class of all errors of the library."""
+
+
+class EndpointError(SentencError):
+    """An embedding endpoint cannot be reached, refuses a request, or answers with something else than vectors.
+
+    Args:
+        url: The address of the request.
+        reason: The failure, as the endpoint or the connection states it.
+        status: The status code of HTTP; None if there was no answer.
+
+    Attributes:
+        position: Position of the text that the endpoint refused; None if the failure concerns no single text.
+    """
+
+    def __init__(self, url: str, reason: str, status: int | None = None) -> None:
+        super().__init__(url, reason, status)
+        self.url = url
+        self.reason = reason
+        self.status = status
+        self.position: int | None = None
+        self._text = ""
+
+    def at(self, position: int, text: str) -> "EndpointError":
+        """Returns the error, with the text that it concerns."""
+        self.position, self._text = position, text
+        return self
+
+    def shift(self, texts: int) -> None:
+        """Adds the number of texts before those of the request to the position."""
+        if self.position is not None:
+            self.position += texts
+
+    def __str__(self) -> str:
+        if self.position is None:
+            return f"{self.url}: {self.reason}"
+        text = self._text if len(self._text) <= 80 else self._text[:77] + "..."
+        return f"{self.url}: texts[{self.position}] = {text!r}: {self.reason}"
 
 
 class FileFormatError(SentencError):

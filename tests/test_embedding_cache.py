@@ -132,6 +132,32 @@ def test_a_resumed_run_makes_the_same_calls_as_one_that_was_not_stopped(tmp_path
     assert names[0] == names[1]
 
 
+def test_what_was_computed_before_an_exception_is_kept(tmp_path):
+    cache = EmbeddingCache(tmp_path, "counting")
+    with pytest.raises(KeyboardInterrupt):
+        cache.fill(TEXTS, Counting(stop_after=3))
+    assert len(cache) == 3
+    encode = Counting()
+    resumed = EmbeddingCache(tmp_path, "counting")
+    assert resumed.fill(TEXTS, encode) == 9
+    assert len(encode.encoded) == 9
+    np.testing.assert_array_equal(resumed.lookup(TEXTS)[:, 0], [len(text) for text in TEXTS])
+
+
+def test_parts_may_come_in_any_order_and_are_kept_if_another_fails(tmp_path):
+    def in_parts(texts):
+        for row in reversed(range(len(texts))):
+            if texts[row] == "poison":
+                raise RuntimeError("failed")
+            yield [row], np.array([[len(texts[row]), 0.5]], np.float32)
+
+    cache = EmbeddingCache(tmp_path, "parts")
+    with pytest.raises(RuntimeError, match="failed"):
+        cache.fill(["poison", "a longer text", "longer than both"], in_parts)
+    assert cache.has(["poison", "a longer text", "longer than both"]).tolist() == [False, True, True]
+    np.testing.assert_array_equal(cache.lookup(["longer than both", "a longer text"])[:, 0], [16, 13])
+
+
 def test_the_bar_is_advanced_by_every_text(tmp_path):
     cache = filled(tmp_path, TEXTS[:5])
     bar = Bar()
