@@ -10,8 +10,9 @@ import click
 
 import sentenc
 from sentenc.cli.record_files import record_options
-from sentenc.encoders.base import Encoder, OnOverflow
+from sentenc.encoders.base import Encoder
 from sentenc.encoders.bert.config import Compute
+from sentenc.encoders.encode_options import OnOverflow
 from sentenc.io.formats import file_format
 from sentenc.io.progress import progress_bar
 from sentenc.io.records import open_records

@@ -1,13 +1,17 @@
 """Wraps any sentence-transformers model as an encoder."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.encoders.base import digest
+from sentenc.encoders.bert.reading import METADATA
+from sentenc.encoders.bert.tokenizer_files import read_json, write_json
+from sentenc.encoders.fingerprints import digest, prompted_fingerprint
 from sentenc.encoders.transformer import TransformerEncoder, has_known_tokens, single_token_batch
 from sentenc.errors import CheckpointError, MissingExtraError
 from sentenc.forking import lock_before_fork, outside_forked_thread
@@ -35,6 +39,8 @@ class SentenceTransformerEncoder(TransformerEncoder):
         if isinstance(model, str | os.PathLike):
             folder = Path(model)
             name = name or folder.name
+            if (folder / METADATA).exists():
+                self.metadata = read_json(folder / METADATA)
             model = _load_sentence_transformer(folder)
         self.model = model
         self.name = name or type(model).__name__
@@ -60,8 +66,18 @@ class SentenceTransformerEncoder(TransformerEncoder):
         items = [texts] if isinstance(texts, str) else as_text_list(texts)
         return np.array([len(ids) for ids in self._token_ids(items)], np.int64)
 
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        """The prompts of the wrapped model, read-only. Empty ones are left out if it has no default prompt."""
+        stated = self.model.prompts
+        has_default = self.model.default_prompt_name is not None
+        return MappingProxyType({name: text for name, text in stated.items() if text or has_default})
+
     def fingerprint(self) -> str:
-        """Returns a short hash of the weights, the encoder's name and ``max_tokens``."""
+        """Returns a short hash of the weights, the encoder's name, ``max_tokens`` and prompts."""
+        return prompted_fingerprint(self._unprompted_fingerprint(), self.prompts)
+
+    def _unprompted_fingerprint(self) -> str:
         if self._fingerprint is None:
             state = self.model.state_dict()
             parts = [f"{self.name} {self.max_tokens}".encode()]
@@ -82,6 +98,8 @@ class SentenceTransformerEncoder(TransformerEncoder):
 
         with replacing_folder(Path(folder), "modules.json", CheckpointError, "a model folder") as staging:
             self.model.save(str(staging))
+            if self.metadata:
+                write_json(staging / METADATA, dict(self.metadata))
 
     @property
     def vocabulary(self) -> dict[str, int]:
@@ -180,19 +198,28 @@ class SentenceTransformerEncoder(TransformerEncoder):
         self.__dict__.update(state)
         self._lock = lock_before_fork()
 
-    @outside_forked_thread
     def _encode_block(
         self, texts: list[str], batch_size: int, out: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.int64]:
+        return self._encode_prompted_block(texts, None, batch_size, out)
+
+    @outside_forked_thread
+    def _encode_prompted_block(
+        self, texts: list[str], prompt: str | None, batch_size: int, out: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.int64]:
         clean = [replace_lone_surrogates(text) for text in texts]
         ids = self._token_ids(clean)
+        # The wrapped model puts the prompt before the texts, because its pooling may leave the prompt out.
+        # Without a prompt, it uses its default prompt, if it has one.
         with self._lock:
             out[...] = self.model.encode(
-                clean, batch_size=batch_size, convert_to_numpy=True, show_progress_bar=False
+                clean, prompt=prompt, batch_size=batch_size, convert_to_numpy=True, show_progress_bar=False
             )
         for row, row_ids in enumerate(ids):
             if not has_known_tokens(row_ids, self._special_ids):
                 out[row] = 0.0
+        if prompt:
+            ids = self._token_ids([prompt + text for text in clean])
         return np.array([len(row_ids) for row_ids in ids], np.int64)
 
     def _token_ids(self, texts: list[str]) -> list[list[int]]:

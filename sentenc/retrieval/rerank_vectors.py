@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.encoders.base import Encoder, unit_rows
+from sentenc.encoders.base import Encoder
+from sentenc.encoders.comparison import unit_rows
 from sentenc.retrieval.chunking import check_chunking, passage_spans
 from sentenc.retrieval.manifest import write_array
 from sentenc.retrieval.quantization import FloatArray

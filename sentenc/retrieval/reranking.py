@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.encoders.base import Encoder, unit_rows
+from sentenc.encoders.base import Encoder
+from sentenc.encoders.comparison import unit_rows
 from sentenc.retrieval.fusion import Ranked
 from sentenc.retrieval.quantization import FloatArray
 from sentenc.retrieval.rerank_vectors import RerankVectors

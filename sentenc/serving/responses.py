@@ -1,6 +1,6 @@
 """Formats vectors as JSON."""
 
-from sentenc.encoders.base import Vectors
+from sentenc.encoders.encode_options import Vectors
 
 
 def json_rows(matrix: Vectors) -> list[bytes]:

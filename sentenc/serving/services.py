@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.encoders.base import Encoder, Vectors
+from sentenc.encoders.base import Encoder
+from sentenc.encoders.encode_options import Vectors
 from sentenc.errors import QueueFullError, StoppedError
 from sentenc.serving.api_errors import ApiError, overloaded, stopping
 from sentenc.serving.batcher import Job, MicroBatcher, Observe

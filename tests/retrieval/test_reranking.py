@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sentenc import Index
-from sentenc.encoders.base import unit_rows
+from sentenc.encoders.comparison import unit_rows
 from sentenc.retrieval.chunking import check_chunking, passage_spans
 from sentenc.retrieval.rerank_vectors import RerankVectors, joined
 from tests.support.models import make_bert, make_cse

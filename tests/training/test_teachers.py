@@ -7,7 +7,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 
 from sentenc import BertEncoder, SentenceTransformerEncoder
-from sentenc.encoders.base import unit_rows
+from sentenc.encoders.comparison import unit_rows
 from sentenc.training.initialization.cse import average_from_teacher, token_vectors
 from sentenc.training.teachers import batched
 from sentenc.training.teachers.batched import BatchedTeacher, batch_on_gpu

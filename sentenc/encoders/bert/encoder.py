@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.checkpoint import Checkpoint, write_checkpoint
-from sentenc.encoders.base import Encoder, digest
+from sentenc.encoders.base import Encoder
 from sentenc.encoders.bert.batching import Ids, between_special_tokens, spans_with_words, token_batches
 from sentenc.encoders.bert.config import LINEAR, BertConfig, Compute
 from sentenc.encoders.bert.onnx_runtime import open_session, opening
 from sentenc.encoders.bert.quantization import dequantized, quantized
 from sentenc.encoders.bert.tokenizer_files import CLS, PAD, SEP, check_tokenizer
+from sentenc.encoders.fingerprints import digest, prompted_fingerprint
 from sentenc.encoders.golden import golden_vectors
 from sentenc.encoders.transformer import TransformerEncoder
 from sentenc.encoders.weights import Weights, check_weights, dense_weight
@@ -51,7 +52,8 @@ class BertEncoder(TransformerEncoder):
             by about a hundredth).
         threads: The number of batches that are computed at a time. By default all cores that the process
             may use.
-        metadata: Name, sources and scores, stored in the model folder.
+        metadata: Name, sources and scores, and ``prompts`` and ``space`` if there are any, stored in the
+            model folder.
         card: The model card, Markdown.
 
     Raises:
@@ -91,7 +93,7 @@ class BertEncoder(TransformerEncoder):
         self.tokenizer = tokenizer
         self.compute: Compute = compute
         self.threads = usable_cores() if threads is None else check_integer("threads", threads)
-        self.metadata = metadata or {}
+        self.metadata: dict[str, Any] = metadata or {}
         self.card = card
         self._weights = dict(weights)
         vocabulary = tokenizer.vocabulary
@@ -160,7 +162,10 @@ class BertEncoder(TransformerEncoder):
         return np.concatenate(counts) if counts else np.zeros(0, np.int64)
 
     def fingerprint(self) -> str:
-        """Returns a short hash of configuration, tokenizer and weights in float32."""
+        """Returns a short hash of configuration, tokenizer, weights in float32, and prompts."""
+        return prompted_fingerprint(self._unprompted_fingerprint(), self.prompts)
+
+    def _unprompted_fingerprint(self) -> str:
         if self._fingerprint is None:
             spec = json.dumps(json.loads(self.tokenizer.spec), sort_keys=True)
             parts = [json.dumps(self._settings(), sort_keys=True).encode(), spec.encode()]
@@ -336,6 +341,10 @@ class BertEncoder(TransformerEncoder):
         out[~with_words] = 0.0
         self._encode_rows(ids, starts, ends, np.flatnonzero(with_words), batch_size, out)
         return counts + 2
+
+    def _have_known_tokens(self, texts: list[str]) -> npt.NDArray[np.bool_]:
+        ids, ends, _ = self.tokenizer.encode(texts, self.max_tokens - 2)
+        return spans_with_words(ids, ends, self.tokenizer.unknown_id)[1]
 
     def _encode_rows(
         self, ids: npt.NDArray[np.integer], starts: Ids, ends: Ids, rows: Ids, batch_size: int,

@@ -16,6 +16,7 @@ from sentenc.tokenization.tokenizer import Tokenizer
 MODULES, SETTINGS, SAFETENSORS, PICKLE = (
     "modules.json", "sentence_bert_config.json", "model.safetensors", "pytorch_model.bin",
 )  # fmt: skip
+METADATA = "metadata.json"
 # The key of the type in which matrices are multiplied. Absent for float32.
 COMPUTE = "sentenc_compute"
 _OWN = "sentence_transformers."
@@ -107,7 +108,7 @@ def read_bert_folder(folder: Path) -> BertFolder:
         raise CheckpointError(
             f"{modules.transformer / 'config.json'} has {COMPUTE} {compute!r}, expected 'float32' or 'int8'"
         )
-    card, metadata = folder / "README.md", folder / "metadata.json"
+    card, metadata = folder / "README.md", folder / METADATA
     return BertFolder(
         config=config, weights=weights, tokenizer=tokenizer.tokenizer, compute=compute,
         metadata=read_json(metadata) if metadata.exists() else {},

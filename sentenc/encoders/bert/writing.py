@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.bert.config import LINEAR, BertConfig
-from sentenc.encoders.bert.reading import COMPUTE, MODULES, SAFETENSORS, SETTINGS
+from sentenc.encoders.bert.reading import COMPUTE, METADATA, MODULES, SAFETENSORS, SETTINGS
 from sentenc.encoders.bert.tokenizer_files import PAD, write_json, write_tokenizer
 from sentenc.tokenization.tokenizer import Tokenizer
 
@@ -49,7 +49,7 @@ def write_bert_folder(
         weights[LINEAR] if config.linear else None,
     )
     if metadata:
-        write_json(folder / "metadata.json", metadata)
+        write_json(folder / METADATA, metadata)
     if card is not None:
         (folder / "README.md").write_text(card, encoding="utf-8")
 

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.checkpoint import Checkpoint, write_checkpoint
-from sentenc.encoders.base import Encoder, digest
+from sentenc.encoders.base import Encoder
 from sentenc.encoders.cse.config import CSEConfig
 from sentenc.encoders.cse.tables import ROWS, fold_tables, quantized_rows
+from sentenc.encoders.fingerprints import digest, prompted_fingerprint
 from sentenc.encoders.golden import golden_vectors
 from sentenc.encoders.weights import Weights, check_weights, dense_weight
 from sentenc.errors import CheckpointError
@@ -42,7 +43,8 @@ class CSE(Encoder):
         tables: ``"int8"`` (a scale per token and per filter; small and fast), or ``"float32"`` (equal to the
             dense form to 1e-5).
         threads: The number of threads that encode. By default all cores that the process may use.
-        metadata: Name, sources and scores, stored in the model folder.
+        metadata: Name, sources and scores, and ``prompts`` and ``space`` if there are any, stored in the
+            model folder.
         card: The model card, Markdown.
 
     Raises:
@@ -81,7 +83,7 @@ class CSE(Encoder):
         self.tokenizer = tokenizer
         self.tables: Tables = tables
         self.threads = usable_cores() if threads is None else check_integer("threads", threads)
-        self.metadata = metadata or {}
+        self.metadata: dict[str, Any] = metadata or {}
         self.card = card
         self._weights = dict(weights)
         words, ngrams = fold_tables(config, self._weights, tables)
@@ -130,7 +132,10 @@ class CSE(Encoder):
         return np.concatenate(counts) if counts else np.zeros(0, np.int64)
 
     def fingerprint(self) -> str:
-        """Returns a short hash of configuration, tokenizer and weights, as they are stored."""
+        """Returns a short hash of configuration, tokenizer and weights, as they are stored, and of prompts."""
+        return prompted_fingerprint(self._unprompted_fingerprint(), self.prompts)
+
+    def _unprompted_fingerprint(self) -> str:
         parts = [json.dumps(self._settings(), sort_keys=True).encode(), self.tokenizer.spec.encode()]
         for name in sorted(self._weights):
             value = self._weights[name]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sentenc.encoders.base import Vectors
+from sentenc.encoders.encode_options import Vectors
 from sentenc.serving.api_errors import ApiError, shown
 from sentenc.serving.catalog import Catalog
 from sentenc.serving.responses import json_rows

@@ -10,9 +10,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from sentenc.encoders.base import Encoder, digest
+from sentenc.encoders.base import Encoder
+from sentenc.encoders.bert.reading import METADATA
 from sentenc.encoders.bert.tokenizer_files import write_json
 from sentenc.encoders.bert.writing import write_modules
+from sentenc.encoders.fingerprints import digest, prompted_fingerprint
 from sentenc.encoders.transformer import TransformerEncoder, has_known_tokens, single_token_batch
 from sentenc.errors import CheckpointError
 from sentenc.io.atomic import replacing_folder
@@ -120,6 +122,7 @@ class TorchBertEncoder(TransformerEncoder):
         tokenizer: Its fast tokenizer.
         max_tokens: Longer texts are cut to this number of tokens, special tokens included.
         linear: A matrix (dim, dim) that multiplies the pooled vectors, or None.
+        metadata: Name, sources and scores, and ``prompts`` and ``space`` if there are any.
     """
 
     def __init__(
@@ -128,8 +131,10 @@ class TorchBertEncoder(TransformerEncoder):
         tokenizer: Any,
         max_tokens: int,
         linear: npt.NDArray[np.floating] | None = None,
+        metadata: dict[str, Any] | None = None,
     ) -> None:
         self.module, self.tokenizer, self._max_tokens = module, tokenizer, max_tokens
+        self.metadata: dict[str, Any] = metadata or {}
         self.linear = None if linear is None else np.asarray(linear, np.float32)
         self._special_ids = np.array(sorted(tokenizer.all_special_ids), np.int64)
 
@@ -184,7 +189,10 @@ class TorchBertEncoder(TransformerEncoder):
             raise ValueError("the BERT has a linear map after pooling, expected mean pooling alone")
 
     def fingerprint(self) -> str:
-        """Returns a short hash of weights, tokenizer and settings."""
+        """Returns a short hash of weights, tokenizer, settings and prompts."""
+        return prompted_fingerprint(self._unprompted_fingerprint(), self.prompts)
+
+    def _unprompted_fingerprint(self) -> str:
         settings = f"{self._max_tokens} {self.module.normalize}"
         linear = b"" if self.linear is None else self.linear.tobytes()
         return weights_fingerprint(settings, self.tokenizer, self.module, linear)
@@ -196,15 +204,22 @@ class TorchBertEncoder(TransformerEncoder):
         metadata: dict[str, Any] | None = None,
         card: str | None = None,
     ) -> None:
-        """Writes a Hugging Face model folder with the modules of sentence-transformers, atomically."""
+        """Writes a Hugging Face model folder with the modules of sentence-transformers, atomically.
+
+        Args:
+            folder: The folder to write or to replace.
+            metadata: The content of ``metadata.json``, by default the encoder's own metadata.
+            card: The model card, Markdown.
+        """
+        metadata = self.metadata if metadata is None else metadata
         with replacing_folder(Path(folder), "modules.json", CheckpointError, "a model folder") as staging:
             model: Any = self.module.model
             model.save_pretrained(staging)
             self.tokenizer.save_pretrained(staging)
             linear = None if self.linear is None else self.linear.T
             write_modules(staging, self.dim, self._max_tokens, self.module.normalize, linear)
-            if metadata is not None:
-                write_json(staging / "metadata.json", metadata)
+            if metadata:
+                write_json(staging / METADATA, metadata)
             if card is not None:
                 (staging / "README.md").write_text(card, encoding="utf-8")
 

@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sentenc.encoders.base import digest, unit_rows
 from sentenc.encoders.bert.batching import between_special_tokens, spans_with_words, token_batches
 from sentenc.encoders.bert.tokenizer_files import plain_spec
+from sentenc.encoders.comparison import unit_rows
+from sentenc.encoders.fingerprints import digest
 from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
 from sentenc.errors import CheckpointError
 from sentenc.nn.bert import BertSentenceModule

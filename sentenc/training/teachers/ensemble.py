@@ -6,7 +6,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.encoders.base import digest, unit_rows
+from sentenc.encoders.comparison import unit_rows
+from sentenc.encoders.fingerprints import digest
 from sentenc.encoders.transformer import TransformerEncoder
 from sentenc.training.config.pretraining import normalized_weights
 from sentenc.training.teachers.base import Teacher

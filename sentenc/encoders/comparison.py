@@ -1,0 +1,55 @@
+"""The arguments of a similarity, texts or vectors, and vectors of unit length."""
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sentenc.texts import describe
+
+
+def are_texts(value: Any) -> bool:
+    """Returns whether a value is a text or a collection of texts, not vectors."""
+    # One str among the items is enough: encode() reports the index of an item that is not text.
+    if isinstance(value, str):
+        return True
+    # Items of a matrix are rows, and those of a DataFrame are the names of its columns.
+    if getattr(value, "ndim", 1) != 1 or not isinstance(value, Collection):
+        return False
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        return False
+    return len(value) == 0 or any(isinstance(item, str) for item in value)
+
+
+def as_vectors(value: Any, name: str, dim: int) -> npt.NDArray[np.float32]:
+    """Returns vectors of at most ``dim`` columns as an array, (n, d) or (d,), float32.
+
+    Raises:
+        TypeError: They are no numbers; the message begins with ``name``.
+        ValueError: They have more columns.
+    """
+    if np.ndim(value) == 0:
+        raise TypeError(f"{name} is {describe(value)}, expected texts or vectors")
+    try:
+        vectors = np.asarray(value, np.float32)
+    except ValueError as error:
+        raise TypeError(f"{name} is {describe(value)}, expected texts or vectors") from error
+    if vectors.shape[-1] > dim:
+        raise ValueError(
+            f"{name} has {vectors.shape[-1]} columns, expected at most {dim} (the encoder's dim)"
+        )
+    return vectors
+
+
+def unit_rows(vectors: npt.ArrayLike, name: str) -> npt.NDArray[np.float32]:
+    """Scales vectors (n, dim), or one (dim,), to unit length: (n, dim) float32. Zero vectors stay zero.
+
+    Raises:
+        ValueError: The vectors have another number of axes; the message begins with ``name``.
+    """
+    rows = np.atleast_2d(np.asarray(vectors, np.float32))
+    if rows.ndim != 2:
+        raise ValueError(f"{name} has {rows.ndim} axes, expected shape (n, dim) or (dim,)")
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return (rows / np.where(norms == 0, np.float32(1), norms)).astype(np.float32)
