@@ -13,8 +13,9 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.encoders.base import Encoder, digest
+from sentenc.encoders.base import Encoder
 from sentenc.encoders.endpoint_client import EmbeddingsClient, EncodingFormat, Usage, embeddings_url
+from sentenc.encoders.fingerprints import digest
 from sentenc.errors import CheckpointError, EndpointError
 from sentenc.texts import as_text_list, replace_lone_surrogates
 from sentenc.validation import check_choice, check_integer, check_number
@@ -164,6 +165,9 @@ class EndpointEncoder(Encoder):
         for rows, vectors in self._answers(texts, counts):
             out[rows] = vectors
         return counts
+
+    def _have_known_tokens(self, texts: list[str]) -> npt.NDArray[np.bool_]:
+        return np.array([any(map(_is_visible, text)) for text in texts], bool)
 
     def _answers(
         self, texts: list[str], counts: npt.NDArray[np.int64]
