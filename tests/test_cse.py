@@ -10,6 +10,7 @@ import torch
 import sentenc
 from sentenc import CSE, CheckpointError, CSEConfig
 from sentenc.checkpoint import read_checkpoint, write_checkpoint
+from sentenc.encoders.cse import tables
 from sentenc.nn.cse import CSEModule
 from sentenc.tokenization.tokenizer import Tokenizer
 from tests.support.models import make_cse, random_weights, word_spec, wordpiece_spec
@@ -103,6 +104,23 @@ def test_int8_tables_are_close_to_dense(shape):
     expected = dense_module(encoder)(*padded_ids(encoder, TEXTS[1:])).detach().numpy()
     cosines = np.diag(encoder.similarity(expected, encoder.encode(TEXTS[1:])))
     assert cosines.min() > 0.999
+
+
+@pytest.mark.parametrize("dim", [1536, 4096])
+def test_a_projection_to_a_wide_space(dim, tmp_path, monkeypatch):
+    # The vocabulary has several blocks, the last of them smaller.
+    monkeypatch.setattr(tables, "_ROWS_PER_BLOCK", 32)
+    wide = make_cse(embedding_dim=16, output_dim=dim, widths=(2,))
+    expected = dense_module(wide)(*padded_ids(wide, TEXTS[1:])).detach().numpy()
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(wide.encode(TEXTS[1:]) / scale, expected / scale, rtol=0, atol=1e-5)
+    small = make_cse("int8", embedding_dim=16, output_dim=dim, widths=(2,)).compressed()
+    vectors = small.encode(TEXTS[1:])
+    cosines = np.diag(wide.similarity(expected, vectors))
+    assert vectors.shape == (len(TEXTS) - 1, dim)
+    assert cosines.min() > 0.999
+    small.save(tmp_path / "wide")
+    np.testing.assert_array_equal(sentenc.load(tmp_path / "wide").encode(TEXTS[1:]), vectors)
 
 
 def test_dense_form_does_not_see_padding():

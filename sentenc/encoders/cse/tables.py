@@ -45,26 +45,43 @@ def _word_table(
     if config.word_path:
         # Only the ratios of the weights matter. The highest is set to 1, so that none overflows.
         a = np.exp(dense["token_weights"] - dense["token_weights"].max())
-        projected = embeddings @ dense["projection"] if "projection" in dense else None
-        rows, scales = _rows(weights, "embeddings", projected, tables)
+        if "projection" in dense:
+            rows, scales = _projected_rows(embeddings, dense["projection"], tables)
+        else:
+            rows, scales = _rows(weights, "embeddings", tables)
     average_scales = no_scales
     if config.average_dim:
-        average, average_scales = _rows(weights, "average", None, tables)
+        average, average_scales = _rows(weights, "average", tables)
         rows = np.concatenate([rows, average], axis=1)
     return WordTable(rows, a * scales, average_scales, a, config.word_dim)
 
 
-def _rows(
-    weights: Weights, name: str, values: npt.NDArray[np.float32] | None, tables: str
+def _projected_rows(
+    embeddings: npt.NDArray[np.float32], projection: npt.NDArray[np.float32], tables: str
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
+    # Returns the rows of embeddings @ projection and their scales. A projection to thousands of components is
+    # quantized block by block, because all of it would take four times the memory of the table.
+    rows = np.empty((len(embeddings), projection.shape[1]), tables)
+    scales = np.ones(len(embeddings), np.float32)
+    for start in range(0, len(embeddings), _ROWS_PER_BLOCK):
+        block = slice(start, start + _ROWS_PER_BLOCK)
+        projected = embeddings[block] @ projection
+        if tables == "float32":
+            rows[block] = projected
+        else:
+            rows[block], scales[block] = quantized_rows(projected)
+    return rows, scales
+
+
+def _rows(weights: Weights, name: str, tables: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
     # Returns the rows of a table and their scales. Rows stored in int8 are taken as they are, without loss.
     stored = weights[name]
     if tables == "float32":
-        dense = dense_weight(weights, name) if values is None else values
+        dense = dense_weight(weights, name)
         return dense, np.ones(len(dense), np.float32)
-    if values is None and stored.dtype == np.int8:
+    if stored.dtype == np.int8:
         return stored, weights[f"{name}.scale"].astype(np.float32)
-    return quantized_rows(dense_weight(weights, name) if values is None else values)
+    return quantized_rows(dense_weight(weights, name))
 
 
 def _ngram_table(
