@@ -60,6 +60,12 @@ SHAPES += [
 ]
 # More windows than the kernel takes at a time, and more than twice as many.
 LONG = [" ".join(itertools.islice(itertools.cycle(TEXTS[4].split()), n)) for n in (33, 40, 65, 150)]
+SHAPES += [
+    {"bias": True, "combine": combine, "average_dim": average_dim, "output_dim": output_dim}
+    for combine, average_dim, output_dim in itertools.product(
+        ("residual", "concat", "both"), (0, 5), (None, 10)
+    )
+]
 SHAPES += [{"output_dim": 10}, {"word_path": False, "combine": "concat"}, {"num_filters": 7}]
 
 
@@ -146,6 +152,32 @@ def test_token_weights_are_logarithms_of_a_weighted_mean():
     a, b = np.exp(w[dog]), np.exp(w[cat])
     expected = (2 * a * x[dog] + b * x[cat]) / (2 * a + b)
     np.testing.assert_allclose(encoder.encode("dog cat dog"), expected, atol=1e-6)
+
+
+def test_a_bias_is_divided_by_the_number_of_tokens():
+    encoder = make_cse(widths=(), bias=True, max_tokens=4)
+    plain = CSE(
+        replace(encoder.config, bias=False),
+        {name: encoder.weight(name) for name in ("embeddings", "token_weights")},
+        encoder.tokenizer,
+        tables="float32",
+    )
+    bias = encoder.weight("bias")
+    texts = ["dog", "dog cat", "dog cat dog cat dog cat", "\u2603"]
+    expected = plain.encode(texts, on_overflow="ignore") + bias * np.array([1, 1 / 2, 1 / 4, 0])[:, None]
+    np.testing.assert_allclose(encoder.encode(texts, on_overflow="ignore"), expected, atol=1e-6)
+    np.testing.assert_allclose(encoder.encode("dog cat"), expected[1], atol=1e-6)
+
+
+def test_a_bias_requires_a_word_path_and_is_absent_from_other_configs():
+    with pytest.raises(ValueError, match="bias=True requires word_path=True"):
+        CSEConfig(vocab_size=5, bias=True, word_path=False, combine="concat")
+    with pytest.raises(TypeError, match="bias is 1"):
+        CSEConfig(vocab_size=5, bias=1)
+    with_bias = CSEConfig(vocab_size=5, bias=True)
+    assert CSEConfig.from_dict(with_bias.to_dict()) == with_bias
+    # The fingerprint of a model contains its configuration.
+    assert "bias" not in CSEConfig(vocab_size=5).to_dict()
 
 
 def test_the_plain_average_has_no_weights():
@@ -309,7 +341,9 @@ def test_compressed_is_close_and_small():
     assert small.encode(TEXTS).tolist() == small.compressed().encode(TEXTS).tolist()
 
 
-@pytest.mark.parametrize("shape", [{}, {"combine": "both", "average_dim": 5, "output_dim": 10}])
+@pytest.mark.parametrize(
+    "shape", [{}, {"combine": "both", "average_dim": 5, "output_dim": 10}, {"bias": True}]
+)
 def test_word_path_is_the_model_less_its_ngrams(shape):
     encoder = make_cse(**shape)
     weights = random_weights(encoder.config)

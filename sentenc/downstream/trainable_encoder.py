@@ -31,7 +31,7 @@ Init = Literal["pretrained", "random"]
 
 # Weights that have a row for each token.
 _TOKEN_ROWS = (*ROWS, "token_weights")
-_WORD_PATH = ("embeddings", "token_weights", "projection", "average")
+_WORD_PATH = ("embeddings", "token_weights", "projection", "bias", "average")
 
 
 class TrainableEncoder(Student):

@@ -96,6 +96,8 @@ class CSEModule(nn.Module):
         places = places.masked_fill(~mask, len(tokens))
         x = self._drop(nn.functional.embedding(places, rows))
         parts = [self._words(x, ids, mask)] if config.word_path else []
+        if config.bias:
+            parts[0] = parts[0] + self["bias"] / lengths.clamp(min=1)[:, None]
         average = [self._average(ids, mask)] if config.average_dim else []
         for h in config.widths if self.ngrams_active else ():
             features = self._pool(self._windows(x, rows, places, h), lengths, h)

@@ -41,7 +41,15 @@ def assert_close(vectors: np.ndarray, expected: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(
-    "shape", [{}, {"output_dim": 7}, {"widths": ()}, {"phi": "gelu", "pooling": "max"}, {"average_dim": 0}]
+    "shape",
+    [
+        {},
+        {"output_dim": 7},
+        {"widths": ()},
+        {"phi": "gelu", "pooling": "max"},
+        {"average_dim": 0},
+        {"bias": True},
+    ],
 )
 @pytest.mark.parametrize("singular", [False, True])
 def test_a_map_changes_only_the_sentence_vector(shape, singular):

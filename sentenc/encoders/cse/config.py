@@ -26,7 +26,8 @@ class CSEConfig:
     """Configuration of the n-gram CNN sentence encoder (Jiao, Wang, Feng, COLING 2018).
 
     With token embeddings x_1..x_n, filters W_h of width h and bias b_h, the features of a width are
-    s_h = pool_i phi(sum_j x_{i+j} W_h^(j) + b_h), and the word path is u = sum_i a_i x_i / sum_i a_i.
+    s_h = pool_i phi(sum_j x_{i+j} W_h^(j) + b_h), and the word path is u = sum_i a_i x_i / sum_i a_i. With a
+    bias b, the word path computes u P + b / n for a text of n tokens.
 
     Attributes:
         vocab_size: V, the number of rows of the embedding matrix.
@@ -46,6 +47,9 @@ class CSEConfig:
             mean_i y_i of the rows y of a V x A matrix, without weights. A classifier can use what the
             weights a_i suppress, function words above all. It comes after u P + ..., and before concatenated
             s_h.
+        bias: Whether the word path has a bias. It is divided by the number of tokens, so that its part in the
+            direction of a vector is the same for texts of any length: n (u P + b / n) is a sum of rows plus a
+            constant. A bias that is not divided would be the same as another row for every token.
         word_path: Whether the model has u. Without it, ``combine`` is ``"concat"``.
         unknown: ``"skip"`` leaves unknown words out. ``"row"`` uses the row of the unknown token for them.
         max_tokens: The number of tokens at which a text is cut. The model itself has no limit.
@@ -65,6 +69,7 @@ class CSEConfig:
     pooling: Pooling = "mean"
     windows: Windows = "valid"
     average_dim: int = 0
+    bias: bool = False
     word_path: bool = True
     unknown: Unknown = "skip"
     max_tokens: int = 8192
@@ -81,6 +86,10 @@ class CSEConfig:
         self._set("widths", tuple(check_integer("widths", width) for width in self.widths))
         if list(self.widths) != sorted(set(self.widths)):
             raise ValueError(f"widths is {self.widths}, expected distinct integers in rising order")
+        if not isinstance(self.bias, bool):
+            raise TypeError(f"bias is {self.bias!r}, expected True or False")
+        if self.bias and not self.word_path:
+            raise ValueError("bias=True requires word_path=True, expected a model with a word path")
         if not self.word_path and (self.combine != "concat" or not self.widths):
             raise ValueError("word_path=False requires combine='concat' and at least one width")
 
@@ -130,6 +139,8 @@ class CSEConfig:
             shapes["token_weights"] = (v,)
             if self.output_dim is not None:
                 shapes["projection"] = (d, self.output_dim)
+            if self.bias:
+                shapes["bias"] = (self.word_dim,)
         if self.average_dim:
             shapes["average"] = (v, self.average_dim)
         for h in self.widths:
@@ -140,20 +151,26 @@ class CSEConfig:
         return shapes
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the fields as plain values, for JSON."""
-        return asdict(self) | {"widths": list(self.widths)}
+        """Returns the fields as plain values, for JSON; ``bias`` only if there is one.
+
+        Models without a bias therefore keep the fingerprints that they had before there was one.
+        """
+        values = asdict(self) | {"widths": list(self.widths)}
+        if not self.bias:
+            del values["bias"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "CSEConfig":
         """Creates a configuration from the output of :meth:`to_dict`.
 
-        ``average_dim`` may be missing: older models have no plain average.
+        ``average_dim`` and ``bias`` may be missing: older models have neither.
 
         Raises:
             TypeError: A value is of the wrong type.
             ValueError: A key is missing or unknown, or a value is out of range.
         """
-        values = {"average_dim": 0} | values
+        values = {"average_dim": 0, "bias": False} | values
         known = {field.name for field in fields(cls)}
         if set(values) != known:
             missing, unexpected = sorted(known - set(values)), sorted(set(values) - known)

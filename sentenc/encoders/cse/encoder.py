@@ -87,6 +87,7 @@ class CSE(Encoder):
         self.card = card
         self._weights = dict(weights)
         words, ngrams = fold_tables(config, self._weights, tables)
+        self._bias = dense_weight(self._weights, "bias") if config.bias else None
         self._kernel = CSEKernel(tokenizer.native, words, ngrams, config.dim)
 
     @classmethod
@@ -181,7 +182,15 @@ class CSE(Encoder):
         """
         if not self.config.word_path:
             raise ValueError("the model has no word path")
-        names = {"embeddings", "embeddings.scale", "token_weights", "projection", "average", "average.scale"}
+        names = {
+            "embeddings",
+            "embeddings.scale",
+            "token_weights",
+            "projection",
+            "bias",
+            "average",
+            "average.scale",
+        }
         config = CSEConfig.from_dict(self.config.to_dict() | {"widths": [], "combine": "residual"})
         weights = {name: value for name, value in self._weights.items() if name in names}
         return CSE(config, weights, self.tokenizer, tables=self.tables, threads=self.threads)
@@ -219,6 +228,11 @@ class CSE(Encoder):
     ) -> None:
         data, offsets = self.tokenizer.bytes_and_offsets(texts)
         self._kernel.encode(data, offsets, self.config.max_tokens, out, counts)
+        if self._bias is not None:
+            # The vector of a text without tokens is zero.
+            n_tokens = np.minimum(counts, self.config.max_tokens)[:, None]
+            words = out[:, : len(self._bias)]
+            words += np.where(n_tokens > 0, self._bias / np.maximum(n_tokens, 1), 0)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The folded tables are several times as large as the weights, and quickly made again.

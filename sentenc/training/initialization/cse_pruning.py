@@ -53,6 +53,8 @@ def prune_cse(
     pruned: Weights = {"embeddings": weights["embeddings"][tokens, :d]}
     if old.word_path:
         pruned["token_weights"] = weights["token_weights"][tokens]
+    if old.bias:
+        pruned["bias"] = weights["bias"][:d]
     if a:
         pruned["average"] = weights["average"][tokens, :a]
     for h in old.widths:

@@ -17,7 +17,7 @@ from sentenc.training.students.base import EncoderStudent
 from sentenc.training.students.cse_rotation import map_output, map_root, principal_rotation, scale_features
 
 # Weights of the word path; all others belong to the n-gram path.
-_WORD_WEIGHTS = ("embeddings", "token_weights", "projection")
+_WORD_WEIGHTS = ("embeddings", "token_weights", "projection", "bias")
 
 
 class CSEStudent(EncoderStudent):

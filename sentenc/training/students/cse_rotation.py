@@ -1,8 +1,8 @@
 """Folds a rotation, or any linear map, of the output axes into the weights of a trained CSE model.
 
-A residual model computes e = u P + sum_h s_h Q_h. For any square R, e R is the same model with P R instead of
-P and Q_h R instead of Q_h. Without a projection P, R is folded into the embeddings (E R). The filters W_h^(j)
-then become R^-1 W_h^(j), so that the features s_h do not change.
+A residual model computes e = u P + b / n + sum_h s_h Q_h. For any square R, e R is the same model with P R,
+b R and Q_h R instead of P, b and Q_h. Without a projection P, R is folded into the embeddings (E R). The
+filters W_h^(j) then become R^-1 W_h^(j), so that the features s_h do not change.
 """
 
 from dataclasses import replace
@@ -79,7 +79,7 @@ def map_output(config: CSEConfig, weights: Weights, matrix: DoubleArray) -> tupl
         config = replace(config, output_dim=config.embedding_dim)
         mapped["projection"] = np.eye(config.embedding_dim)
     is_projected = "projection" in mapped
-    last_matrices = ("projection", "output") if is_projected else ("embeddings", "output")
+    last_matrices = ("projection" if is_projected else "embeddings", "bias", "output")
     for name, weight in mapped.items():
         kind = name.partition(".")[0]
         if kind in last_matrices:
