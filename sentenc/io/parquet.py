@@ -9,6 +9,9 @@ from datetime import timedelta
 from importlib import import_module
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from sentenc.errors import MissingExtraError, TextFileError
 from sentenc.io.columns import checked_columns
 
@@ -16,6 +19,7 @@ from sentenc.io.columns import checked_columns
 _ROWS_PER_BATCH = 4096
 
 Rows = Iterator[tuple[int, tuple[Any, ...]]]
+VectorBlocks = Iterator[tuple[int, list[str | None], npt.NDArray[Any], int]]
 
 
 @contextmanager
@@ -48,6 +52,43 @@ def count_rows(path: str) -> int:
     arrow = _arrow()
     with open(path, "rb") as source:
         return int(_open(arrow, path, source).metadata.num_rows)
+
+
+@contextmanager
+def open_vector_columns(
+    path: str, names: Callable[[Sequence[str]], tuple[str, str]], batch_rows: Callable[[int], int]
+) -> Iterator[tuple[dict[str, str], VectorBlocks]]:
+    """Opens a column of texts and one of vectors, whose numbers never become Python objects.
+
+    Args:
+        path: A Parquet file.
+        names: Returns the names of the two columns from those of the file.
+        batch_rows: Returns the number of rows to read at a time from the dimension of the vectors.
+
+    Yields:
+        The metadata of the file's schema, and an iterator over the number of the first row of a block, its texts
+        (None for null), their vectors (m, d), and the number of rows that were left out because their vector is
+        null. Numbers that are null are NaN.
+
+    Raises:
+        MissingExtraError: pyarrow is not installed.
+        TextFileError: The file is not Parquet, is damaged, or the columns have other types.
+    """
+    arrow = _arrow()
+    with open(path, "rb") as source:
+        file = _open(arrow, path, source)
+        schema = file.schema_arrow
+        text_name, vector_name = names(schema.names)
+        for name, is_kind, expected in (
+            (text_name, _is_text, "strings"),
+            (vector_name, _is_vector, "lists of numbers"),
+        ):
+            kind = schema.field(name).type
+            if not is_kind(arrow.types, kind):
+                raise TextFileError(f"{path}: the column {name!r} has the type {kind}, expected {expected}")
+        pairs = (schema.metadata or {}).items()
+        described = {key.decode("utf-8", "replace"): value.decode("utf-8", "replace") for key, value in pairs}
+        yield described, _vector_blocks(path, arrow, file, text_name, vector_name, batch_rows)
 
 
 def json_value(value: Any) -> Any:
@@ -113,6 +154,47 @@ def _rows(
             reported = size * done // n_rows
 
 
+def _vector_blocks(
+    path: str,
+    arrow: Any,
+    file: Any,
+    text_name: str,
+    vector_name: str,
+    batch_rows: Callable[[int], int],
+) -> VectorBlocks:
+    kind = file.schema_arrow.field(vector_name).type
+    # The length of lists is unknown here unless it is part of the type; a batch is then of the widest vectors.
+    dim = kind.list_size if arrow.types.is_fixed_size_list(kind) else 4096
+    done = 0
+    batches = file.iter_batches(batch_rows(dim), columns=[text_name, vector_name])
+    while True:
+        try:
+            batch = next(batches, None)
+            if batch is None:
+                return
+            texts = batch.column(text_name)
+            vectors = batch.column(vector_name)
+            is_valid = vectors.is_valid()
+            numbers = np.flatnonzero(is_valid.to_numpy(zero_copy_only=False)) + done + 1
+            texts, vectors = texts.filter(is_valid).to_pylist(), vectors.filter(is_valid)
+            lengths = np.asarray(vectors.value_lengths().to_numpy(zero_copy_only=False))
+            values = vectors.flatten().to_numpy(zero_copy_only=False)
+        # A string that is not UTF-8 is a ValueError.
+        except (arrow.ArrowException, OSError, ValueError) as error:
+            raise TextFileError(f"{path}, after row {done}: {error}") from error
+        if len(lengths):
+            if (other := lengths != lengths[0]).any():
+                place = int(other.argmax())
+                raise TextFileError(
+                    f"{path}, row {numbers[place]}: the vector has {lengths[place]} numbers, expected "
+                    f"{lengths[0]} as in row {numbers[0]}"
+                )
+            yield int(numbers[0]), texts, values.reshape(len(lengths), -1), len(batch) - len(lengths)
+        else:
+            yield done + 1, [], np.zeros((0, 0), np.float32), len(batch)
+        done += len(batch)
+
+
 def _microseconds(pa: Any, batch: Any) -> Any:
     # Python's dates have no nanoseconds, and pyarrow refuses to drop them unasked.
     kinds = {
@@ -135,6 +217,11 @@ def _is_text(types: Any, kind: Any) -> bool:
         kind = kind.value_type
     is_view = getattr(types, "is_string_view", lambda _: False)
     return bool(types.is_string(kind) or types.is_large_string(kind) or is_view(kind))
+
+
+def _is_vector(types: Any, kind: Any) -> bool:
+    is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+    return bool(is_list and (types.is_floating(kind.value_type) or types.is_integer(kind.value_type)))
 
 
 def _is_binary(types: Any, kind: Any) -> bool:

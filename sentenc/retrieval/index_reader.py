@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
+from sentenc.io.text_vectors import TextVectors
 from sentenc.retrieval.encoding import read_queries
 from sentenc.retrieval.filters import compile_filter
 from sentenc.retrieval.info import index_info
@@ -16,6 +17,7 @@ from sentenc.retrieval.manifest import Manifest, check_hashes, read_manifest
 from sentenc.retrieval.reranking import DEFAULT_CANDIDATES, Rerank, Rerankers
 from sentenc.retrieval.searching import SearchOptions, describe_filter, search
 from sentenc.retrieval.snapshot import Snapshot
+from sentenc.retrieval.text_vectors import stored_text_vectors
 
 Mode = Literal["hybrid", "vector", "lexical"]
 
@@ -161,6 +163,18 @@ class IndexReader:
         """Returns the items with the given ids; raises KeyError if the index does not contain one."""
         snapshot = self._snapshot
         return snapshot.items(snapshot.known(check_ids(ids)))
+
+    def text_vectors(self) -> TextVectors:
+        """Returns the texts with their stored vectors, memory-mapped if the index was opened from a folder.
+
+        Deleted items and those without a text are left out. A text that is divided has one vector for each of
+        its passages, and the text of the vector is that of the passage.
+
+        Raises:
+            TextFileError: No item has a text and a vector.
+        """
+        state = self._state
+        return stored_text_vectors(state.snapshot, state.manifest, str(self._folder or "the index"))
 
     def info(self) -> dict[str, Any]:
         """Returns the number of items, the settings, the ANN index with its recall, and the size on disk."""
