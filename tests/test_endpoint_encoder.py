@@ -213,6 +213,66 @@ def test_a_refused_text_is_named_by_its_position_and_the_others_are_sent_once(se
     assert len(server.texts) == len(set(server.texts))
 
 
+def test_the_position_is_that_among_all_texts(server):
+    server.change = lambda answer: bad_if_asked(answer, server.requests[-1]["input"])
+    texts = [f"text {i}" for i in range(50)]
+    encoder = EndpointEncoder(server.url, "m", dimensions=8, texts_per_request=2, concurrency=1)
+    with pytest.raises(
+        EndpointError, match=r"texts\[43\] = 'text 43': the vector has 1 dimensions"
+    ) as raised:
+        encoder.encode(texts)
+    assert raised.value.position == 43
+
+
+def bad_if_asked(answer, texts):
+    return with_embedding(answer, texts.index("text 43"), [1.0]) if "text 43" in texts else answer
+
+
+def test_prompts_are_put_before_texts_of_a_role(server):
+    encoder = EndpointEncoder(server.url, "m", dimensions=8, query_prompt="query: ", document_prompt="text: ")
+    assert dict(encoder.prompts) == {"query": "query: ", "document": "text: "}
+    np.testing.assert_array_equal(encoder.encode_query(["a", ""]), [ENCODE(["query: a"])[0], np.zeros(8)])
+    np.testing.assert_array_equal(encoder.encode_document("a"), ENCODE(["text: a"])[0])
+    np.testing.assert_array_equal(encoder.encode("a"), ENCODE(["a"])[0])
+    assert server.texts == ["query: a", "text: a", "a"]
+    parts = dict(zip("ab", encoder.encode_by_request(["b", "c"], prompt_name="query"), strict=False))
+    assert parts["a"][0] == [0, 1]
+    assert server.texts[-2:] == ["query: b", "query: c"]
+
+
+def test_the_type_of_the_input_is_sent_for_roles(server):
+    names = {"query": "search_query", "document": "search_document"}
+    for input_type, expected in ((True, ["query", "document"]), (names, list(names.values()))):
+        server.requests.clear()
+        encoder = EndpointEncoder(server.url, "m", dimensions=8, input_type=input_type)
+        for encode in (encoder.encode_query, encoder.encode_document, encoder.encode):
+            encode("a text")
+        assert [request.get("input_type") for request in server.requests] == [*expected, None]
+        assert encoder.usage.requests == 3
+    query, _ = encoder.for_role("query")
+    assert (
+        len({encoder.fingerprint(), query.fingerprint(), encoder.for_role("document")[0].fingerprint()}) == 3
+    )
+    assert query.space == encoder.space
+    for bad in ("query", {"query": "a"}, {"query": "a", "document": ""}):
+        with pytest.raises(ValueError, match="input_type is"):
+            EndpointEncoder(server.url, "m", input_type=bad)
+
+
+def test_the_space_depends_on_the_model_and_its_dimensions_alone():
+    def space(url, model, **options):
+        return EndpointEncoder(url, model, **options).space
+
+    first = space("http://localhost:1/v1", "a")
+    assert first == space("http://localhost:1/v1/", "a", query_prompt="q: ", input_type=True, max_tokens=5)
+    others = [
+        space("http://localhost:1/v1", "b"),
+        space("http://localhost:2/v1", "a"),
+        space("http://localhost:1/v1", "a", dimensions=8),
+    ]
+    assert len({first, *others}) == 4
+
+
 def test_a_request_that_is_too_large_is_divided(server):
     def before(request):
         if len(request["input"]) > 3:
@@ -318,6 +378,7 @@ def test_it_cannot_be_saved(tmp_path):
         (None, {}, "url is None"),
         ("http://me:secret@host/v1", {}, "url contains a user or password"),
         ("http://host/v1", {"dimensions": 0}, "dimensions is 0"),
+        ("http://host/v1", {"query_prompt": 3}, "query_prompt is 3"),
         ("http://host/v1", {"timeout": 0}, "timeout is 0"),
         ("http://host/v1", {"max_retries": -1}, "max_retries is -1"),
         ("http://host/v1", {"concurrency": 0}, "concurrency is 0"),

@@ -1,5 +1,6 @@
 """An encoder whose vectors come from an OpenAI-compatible endpoint."""
 
+import copy
 import json
 import os
 import re
@@ -14,9 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
+from sentenc.encoders.encode_options import Finish, Vectors
 from sentenc.encoders.endpoint_client import EmbeddingsClient, EncodingFormat, Usage, embeddings_url
 from sentenc.encoders.fingerprints import digest
+from sentenc.encoders.roles import ROLES, Role, prompt_of
 from sentenc.errors import CheckpointError, EndpointError
+from sentenc.io.progress import progress_bar
 from sentenc.texts import as_text_list, replace_lone_surrogates
 from sentenc.validation import check_choice, check_integer, check_number
 
@@ -42,12 +46,20 @@ class EndpointEncoder(Encoder):
     differ in the last digits from request to request. The tokens of a text are estimated, because the tokenizer
     is unknown. The encoder has no weights, so that it cannot be saved.
 
+    The endpoint may treat queries and documents in different ways: :meth:`encode_query` and :meth:`encode_document`
+    put ``query_prompt`` and ``document_prompt`` before the texts, or send ``input_type``, or both.
+
     Args:
         url: The base URL, such as ``"https://api.openai.com/v1"``, or the address of the embeddings.
         model: Name of the model at the endpoint.
         api_key_env: Name of the environment variable that contains the key. The key itself is never stored. If
             the variable is not set, requests have no key.
         dimensions: The number of dimensions to ask for, if the model can shorten its vectors. By default all.
+        query_prompt: Text before every query; none by default.
+        document_prompt: Text before every document; none by default.
+        input_type: Whether the requests of :meth:`encode_query` and :meth:`encode_document` have a field
+            ``input_type`` with the value "query" or "document"; or the two values that the endpoint expects, such as
+            ``{"query": "search_query", "document": "search_document"}``.
         texts_per_request: Maximum number of texts in one request.
         concurrency: Number of requests at the same time.
         max_tokens: The estimated number of tokens at which a text is cut.
@@ -68,6 +80,9 @@ class EndpointEncoder(Encoder):
         *,
         api_key_env: str = "OPENAI_API_KEY",
         dimensions: int | None = None,
+        query_prompt: str | None = None,
+        document_prompt: str | None = None,
+        input_type: bool | Mapping[str, str] = False,
         texts_per_request: int = 128,
         concurrency: int = 4,
         max_tokens: int = 8191,
@@ -78,6 +93,13 @@ class EndpointEncoder(Encoder):
         for name, value in (("model", model), ("api_key_env", api_key_env)):
             if not isinstance(value, str) or not value:
                 raise ValueError(f"{name} is {value!r}, expected a name")
+        prompts = {"query": query_prompt, "document": document_prompt}
+        for role, prompt in prompts.items():
+            if prompt is not None and not isinstance(prompt, str):
+                raise TypeError(f"{role}_prompt is {prompt!r}, expected a text or None")
+        self.metadata = {"prompts": {role: prompt for role, prompt in prompts.items() if prompt}}
+        self._input_types = _input_types(input_type)
+        self._role: str | None = None
         self.texts_per_request = check_integer("texts_per_request", texts_per_request)
         self.concurrency = check_integer("concurrency", concurrency)
         self._max_tokens = check_integer("max_tokens", max_tokens)
@@ -120,9 +142,18 @@ class EndpointEncoder(Encoder):
 
     def fingerprint(self) -> str:
         """Returns a short hash of the address, the model and the settings; the weights are out of sight."""
-        client = self._client
-        settings = [client.url, client.model, client.dimensions, self._max_tokens]
-        return digest([b"endpoint", json.dumps(settings).encode()])
+        settings = [self._max_tokens, dict(self.prompts), self._input_types, self._role]
+        return digest(
+            [self._unprompted_fingerprint().encode(), json.dumps(settings, sort_keys=True).encode()]
+        )
+
+    def for_role(self, role: Role) -> tuple[Encoder, str | None]:
+        """Returns an encoder that sends the ``input_type`` of a role, and the name of the prompt of the role."""
+        encoder, prompt_name = super().for_role(role)
+        if self._input_types:
+            encoder = copy.copy(self)
+            encoder._role = role
+        return encoder, prompt_name
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Raises an error: the model is at the endpoint.
@@ -139,7 +170,9 @@ class EndpointEncoder(Encoder):
         # The size of the requests is an option of the encoder, because encode() has a default for all models.
         return self.texts_per_request * self.concurrency * _REQUESTS_PER_THREAD
 
-    def encode_by_request(self, texts: Any) -> Iterator[tuple[list[int], npt.NDArray[np.float32]]]:
+    def encode_by_request(
+        self, texts: Any, *, prompt_name: str | None = None
+    ) -> Iterator[tuple[list[int], npt.NDArray[np.float32]]]:
         """Encodes texts and yields the vectors of each request as soon as it is answered.
 
         If a request fails, the vectors of all requests that were sent before are yielded before the error is
@@ -147,6 +180,7 @@ class EndpointEncoder(Encoder):
 
         Args:
             texts: An ordered collection of n str.
+            prompt_name: The name of a prompt to put before every text.
 
         Yields:
             Positions of m texts, and their vectors (m, dim) float32. Every position occurs once.
@@ -155,29 +189,63 @@ class EndpointEncoder(Encoder):
             TypeError: ``texts`` or one of its items is not text; the message has the index.
             EndpointError: A request has failed; the message has the position of the text if it is known.
         """
+        prompt = "" if prompt_name is None else prompt_of(self.prompts, prompt_name)
         items = as_text_list(texts)
-        return self._answers(items, self.count_tokens(items))
+        return self._answers(items, prompt, self._counts(items, prompt))
+
+    def _encode_all(
+        self,
+        items: list[str],
+        batch_size: int,
+        finish: Finish,
+        out: Vectors,
+        prompt: str | None = None,
+        show_progress_bar: bool = False,
+    ) -> npt.NDArray[np.int64]:
+        # As for every encoder, but an error has the position of the text in all texts.
+        size = self._block_size(batch_size)
+        counts = np.zeros(len(items), np.int64)
+        with progress_bar(len(items), "encoding", show_progress_bar) as bar:
+            for start in range(0, len(items), size):
+                part = slice(start, min(start + size, len(items)))
+                try:
+                    counts[part] = self._encode_part(items[part], batch_size, finish, out[part], prompt)
+                except EndpointError as error:
+                    error.shift(start)
+                    raise
+                bar.update(part.stop - start)
+        return counts
 
     def _encode_block(
         self, texts: list[str], batch_size: int, out: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.int64]:
-        counts = self.count_tokens(texts)
-        for rows, vectors in self._answers(texts, counts):
+        return self._encode_prompted_block(texts, "", batch_size, out)
+
+    def _encode_prompted_block(
+        self, texts: list[str], prompt: str, batch_size: int, out: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.int64]:
+        counts = self._counts(texts, prompt)
+        for rows, vectors in self._answers(texts, prompt, counts):
             out[rows] = vectors
         return counts
 
-    def _have_known_tokens(self, texts: list[str]) -> npt.NDArray[np.bool_]:
-        return np.array([any(map(_is_visible, text)) for text in texts], bool)
+    def _unprompted_fingerprint(self) -> str:
+        client = self._client
+        settings = [client.url, client.model, client.dimensions]
+        return digest([b"endpoint", json.dumps(settings).encode()])
+
+    def _counts(self, texts: list[str], prompt: str) -> npt.NDArray[np.int64]:
+        return self.count_tokens([prompt + text for text in texts] if prompt else texts)
 
     def _answers(
-        self, texts: list[str], counts: npt.NDArray[np.int64]
+        self, texts: list[str], prompt: str, counts: npt.NDArray[np.int64]
     ) -> Iterator[tuple[list[int], npt.NDArray[np.float32]]]:
         # The positions of every distinct text that is sent, and of those that are not.
         places: dict[str, list[int]] = {}
         unsent = []
         for place, (text, count) in enumerate(zip(texts, counts.tolist(), strict=True)):
             if any(map(_is_visible, text)):
-                places.setdefault(self._cut(text, count), []).append(place)
+                places.setdefault(self._cut(prompt + text, count), []).append(place)
             else:
                 unsent.append(place)
         distinct = list(places)
@@ -187,7 +255,7 @@ class EndpointEncoder(Encoder):
             rows = [place for text in sent for place in places[text]]
             yield rows, np.repeat(vectors, [len(places[text]) for text in sent], axis=0)
         if unsent:
-            # Last, because a request has told the dimension by now.
+            # Last, because the dimension is known from the answers to the other texts.
             yield unsent, np.zeros((len(unsent), self.dim), np.float32)
 
     def _cut(self, text: str, count: int) -> str:
@@ -231,7 +299,19 @@ class EndpointEncoder(Encoder):
             raise failures[0]
 
     def _fields(self) -> Mapping[str, str]:
-        return {}
+        return {} if self._role is None else {"input_type": self._input_types[self._role]}
+
+
+def _input_types(input_type: bool | Mapping[str, str]) -> dict[str, str]:
+    # The value of the field for each role; empty if the field is not sent.
+    if isinstance(input_type, bool):
+        return {role: role for role in ROLES} if input_type else {}
+    is_complete = isinstance(input_type, Mapping) and set(input_type) == set(ROLES)
+    if not is_complete or not all(isinstance(value, str) and value for value in input_type.values()):
+        raise ValueError(
+            f"input_type is {input_type!r}, expected True, False or a text for 'query' and 'document'"
+        )
+    return dict(input_type)
 
 
 def _is_visible(character: str) -> bool:
