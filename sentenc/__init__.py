@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sentenc.encoders.cse.config import CSEConfig
     from sentenc.encoders.cse.encoder import CSE
     from sentenc.encoders.endpoint import EndpointEncoder
+    from sentenc.encoders.pair import PairEncoder
     from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
     from sentenc.errors import (
         CacheError,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
         TruncationWarning,
     )
     from sentenc.evaluation import Results, Task, evaluate
-    from sentenc.registry import available_models, load
+    from sentenc.registry import available_models, load, pair
     from sentenc.retrieval.index import Index
     from sentenc.retrieval.items import Hit, Item
     from sentenc.verification import verify
@@ -75,6 +76,7 @@ _HOME = {
     "ModelNotFoundError": "sentenc.errors",
     "NotBertError": "sentenc.errors",
     "NotConvergedWarning": "sentenc.errors",
+    "PairEncoder": "sentenc.encoders.pair",
     "QueueFullError": "sentenc.errors",
     "Results": "sentenc.evaluation",
     "SentencError": "sentenc.errors",
@@ -91,6 +93,7 @@ _HOME = {
     "available_models": "sentenc.registry",
     "evaluate": "sentenc.evaluation",
     "load": "sentenc.registry",
+    "pair": "sentenc.registry",
     "verify": "sentenc.verification",
 }
 
@@ -118,6 +121,7 @@ __all__ = [
     "ModelNotFoundError",
     "NotBertError",
     "NotConvergedWarning",
+    "PairEncoder",
     "QueueFullError",
     "Results",
     "SentencError",
@@ -135,6 +139,7 @@ __all__ = [
     "available_models",
     "evaluate",
     "load",
+    "pair",
     "verify",
 ]
 

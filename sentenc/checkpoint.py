@@ -2,7 +2,8 @@
 
 A folder contains ``config.json`` (kind, configuration, metadata, and the hash of every other file),
 ``model.safetensors``, ``tokenizer.json``, ``golden.json`` (texts and their reference vectors), and optionally
-``README.md`` (the model card). Nothing is pickled.
+``README.md`` (the model card). Nothing is pickled. The folder of a pair has neither weights nor a tokenizer; its
+encoders have folders of their own.
 """
 
 import hashlib
@@ -23,6 +24,8 @@ CONFIG, WEIGHTS, TOKENIZER, GOLDEN, CARD = (
     "config.json", "model.safetensors", "tokenizer.json", "golden.json", "README.md",
 )  # fmt: skip
 _KEYS = {"format_version", "kind", "sentenc_version", "config", "metadata", "files"}
+#: The kind of a folder with two encoders.
+PAIR = "pair"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +33,15 @@ class Checkpoint:
     """The content of a model folder.
 
     Attributes:
-        kind: The kind of encoder: ``"cse"``, or ``"tinybert"`` for any BERT.
+        kind: The kind of encoder: ``"cse"``, ``"tinybert"`` for any BERT, or ``"pair"``.
         config: The encoder's configuration, plain values.
-        tensors: The weights by name.
-        tokenizer: The text of ``tokenizer.json``.
-        golden: ``{"texts": [...], "embeddings": [[...], ...]}``.
+        tensors: The weights by name; none for a pair.
+        tokenizer: The text of ``tokenizer.json``; empty for a pair.
+        golden: ``{"texts": [...], "embeddings": [[...], ...]}``, and ``"queries"`` for the texts as queries of a
+            pair.
         metadata: Name, sources, scores and whatever else describes the model.
         card: The model card, Markdown, or None.
+        folder: The folder from which it was read, or None.
     """
 
     kind: str
@@ -46,6 +51,7 @@ class Checkpoint:
     golden: dict[str, Any]
     metadata: dict[str, Any] = field(default_factory=dict)
     card: str | None = None
+    folder: Path | None = None
 
 
 def write_checkpoint(folder: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
@@ -54,27 +60,34 @@ def write_checkpoint(folder: str | os.PathLike[str], checkpoint: Checkpoint) -> 
     Raises:
         CheckpointError: ``folder`` exists and is not a model folder.
     """
-    from safetensors.numpy import save_file
-
     from sentenc.io.atomic import replacing_folder
 
     with replacing_folder(Path(folder), CONFIG, CheckpointError, "a model folder") as staging:
+        write_files(staging, checkpoint)
+
+
+def write_files(folder: Path, checkpoint: Checkpoint) -> None:
+    """Writes the files of a model into an existing folder; :func:`write_checkpoint` does so atomically."""
+    names = _file_names(checkpoint.kind)
+    if WEIGHTS in names:
+        from safetensors.numpy import save_file
+
         tensors = {name: np.ascontiguousarray(value) for name, value in checkpoint.tensors.items()}
-        save_file(tensors, staging / WEIGHTS)
-        (staging / TOKENIZER).write_text(checkpoint.tokenizer, encoding="utf-8")
-        (staging / GOLDEN).write_text(json.dumps(checkpoint.golden, ensure_ascii=False), encoding="utf-8")
-        if checkpoint.card is not None:
-            (staging / CARD).write_text(checkpoint.card, encoding="utf-8")
-        config = {
-            "format_version": FORMAT_VERSION,
-            "kind": checkpoint.kind,
-            "sentenc_version": __version__,
-            "config": checkpoint.config,
-            "metadata": checkpoint.metadata,
-            "files": {name: _describe(staging / name) for name in (WEIGHTS, TOKENIZER, GOLDEN)},
-        }
-        text = json.dumps(config, ensure_ascii=False, indent=1) + "\n"
-        (staging / CONFIG).write_text(text, encoding="utf-8")
+        save_file(tensors, folder / WEIGHTS)
+        (folder / TOKENIZER).write_text(checkpoint.tokenizer, encoding="utf-8")
+    (folder / GOLDEN).write_text(json.dumps(checkpoint.golden, ensure_ascii=False), encoding="utf-8")
+    if checkpoint.card is not None:
+        (folder / CARD).write_text(checkpoint.card, encoding="utf-8")
+    config = {
+        "format_version": FORMAT_VERSION,
+        "kind": checkpoint.kind,
+        "sentenc_version": __version__,
+        "config": checkpoint.config,
+        "metadata": checkpoint.metadata,
+        "files": {name: _describe(folder / name) for name in names},
+    }
+    text = json.dumps(config, ensure_ascii=False, indent=1) + "\n"
+    (folder / CONFIG).write_text(text, encoding="utf-8")
 
 
 def read_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint:
@@ -83,27 +96,20 @@ def read_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint:
     Raises:
         CheckpointError: A file or key is missing, unexpected, damaged or of another format version.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
     folder = Path(folder)
     config = _read_config(folder)
-    data = {
-        name: _read_checked(folder / name, config["files"].get(name)) for name in (WEIGHTS, TOKENIZER, GOLDEN)
-    }
-    try:
-        tensors = load(data[WEIGHTS])
-    except SafetensorError as error:
-        raise CheckpointError(f"{folder / WEIGHTS} is not a safetensors file: {error}") from error
+    names = _file_names(config["kind"])
+    data = {name: _read_checked(folder / name, config["files"].get(name)) for name in names}
     card = folder / CARD
     return Checkpoint(
         kind=config["kind"],
         config=config["config"],
-        tensors=tensors,
-        tokenizer=_text(data[TOKENIZER], folder / TOKENIZER),
+        tensors=_tensors(data[WEIGHTS], folder / WEIGHTS) if WEIGHTS in data else {},
+        tokenizer=_text(data[TOKENIZER], folder / TOKENIZER) if TOKENIZER in data else "",
         golden=_json(data[GOLDEN], folder / GOLDEN),
         metadata=config["metadata"],
         card=card.read_text(encoding="utf-8") if card.exists() else None,
+        folder=folder,
     )
 
 
@@ -113,6 +119,10 @@ def is_checkpoint(folder: Path) -> bool:
         return "format_version" in json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
+
+
+def _file_names(kind: Any) -> tuple[str, ...]:
+    return (GOLDEN,) if kind == PAIR else (WEIGHTS, TOKENIZER, GOLDEN)
 
 
 def _describe(path: Path) -> dict[str, Any]:
@@ -154,6 +164,16 @@ def _read_checked(path: Path, expected: Any) -> bytes:
     if hashlib.sha256(data).hexdigest() != expected.get("sha256"):
         raise CheckpointError(f"{path} does not have the sha256 that {CONFIG} states: damaged or changed")
     return data
+
+
+def _tensors(data: bytes, path: Path) -> dict[str, npt.NDArray[Any]]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        return load(data)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
 
 
 def _text(data: bytes, path: Path) -> str:

@@ -1,16 +1,18 @@
 """Loads encoders by name: shipped models, folders and models of the Hugging Face Hub."""
 
 import os
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from sentenc.checkpoint import Checkpoint, is_checkpoint, read_checkpoint
+from sentenc.checkpoint import PAIR, Checkpoint, is_checkpoint, read_checkpoint
 from sentenc.errors import CheckpointError, MissingExtraError, ModelNotFoundError, NotBertError
 from sentenc.validation import check_choice
 
 if TYPE_CHECKING:
     from sentenc.encoders.base import Encoder
     from sentenc.encoders.bert.config import Compute
+    from sentenc.encoders.pair import PairEncoder
 
 Backend = Literal["onnx", "torch"]
 
@@ -84,13 +86,91 @@ def load_checkpoint(
         from sentenc.encoders.bert.encoder import BertEncoder
 
         return BertEncoder.from_checkpoint(checkpoint, compute=compute, threads=threads)
+    if checkpoint.kind == PAIR:
+        return _load_pair(checkpoint, threads, compute)
     if checkpoint.kind != "cse":
-        raise CheckpointError(f"config.json has kind {checkpoint.kind!r}, expected 'cse' or 'tinybert'")
+        raise CheckpointError(
+            f"config.json has kind {checkpoint.kind!r}, expected 'cse', 'tinybert' or 'pair'"
+        )
     if compute is not None:
         raise ValueError(f"compute={compute!r} is not supported for a CSE, which multiplies no matrices")
     from sentenc.encoders.cse.encoder import CSE
 
     return CSE.from_checkpoint(checkpoint, threads=threads)
+
+
+def pair(
+    documents: "Encoder | str | os.PathLike[str]",
+    queries: "Encoder | str | os.PathLike[str]",
+    *,
+    metadata: dict[str, Any] | None = None,
+    card: str | None = None,
+) -> "PairEncoder":
+    """Makes a pair of two encoders of one space: one for documents, and usually a faster one for queries.
+
+    >>> pair = sentenc.pair(documents="documents-folder", queries="queries-folder")
+    >>> pair.save("pair-folder")
+
+    Args:
+        documents: The encoder of documents, or an argument of :func:`load`.
+        queries: The encoder of queries, or an argument of :func:`load`.
+        metadata: As for :class:`~sentenc.PairEncoder`.
+        card: As for :class:`~sentenc.PairEncoder`.
+
+    Raises:
+        ModelNotFoundError: There is no model of this name.
+        TypeError: An encoder is a pair.
+        ValueError: The encoders have different spaces or numbers of components.
+    """
+    from sentenc.encoders.base import Encoder
+    from sentenc.encoders.pair import PairEncoder
+
+    loaded, shipped = [], []
+    for half in (documents, queries):
+        loaded.append(half if isinstance(half, Encoder) else load(half))
+        is_shipped = not isinstance(half, Encoder) and resolve_model(half).parent == _SHIPPED
+        shipped.append(resolve_model(half).name if is_shipped else None)  # type: ignore[arg-type]
+    return PairEncoder(loaded[0], loaded[1], metadata=metadata, card=card, shipped=(shipped[0], shipped[1]))
+
+
+def _load_pair(checkpoint: Checkpoint, threads: int | None, compute: "Compute | None") -> "PairEncoder":
+    from sentenc.encoders.pair import PairEncoder
+    from sentenc.encoders.pair_folder import DOCUMENTS, QUERIES, Half, read_half
+
+    if checkpoint.folder is None:
+        raise ValueError("the checkpoint of a pair has no folder, expected that of its encoders")
+    halves = {}
+    for name in (DOCUMENTS, QUERIES):
+        described = read_half(checkpoint, name)
+        folder = checkpoint.folder / name
+        if described["model"] is not None and described["model"] not in available_models():
+            raise CheckpointError(
+                f"{checkpoint.folder} refers to the shipped model {described['model']!r}, expected one of this "
+                f"version of sentenc: {', '.join(available_models())}"
+            )
+        # From another working folder, a relative path would be another folder.
+        load_half = partial(_load_half, str(folder.absolute()), described, threads, compute)
+        halves[name] = Half(load_half, described, described["model"])
+    return PairEncoder.from_checkpoint(checkpoint, halves)
+
+
+def _load_half(
+    folder: str, described: dict[str, Any], threads: int | None, compute: "Compute | None"
+) -> "Encoder":
+    from sentenc.encoders.bert.encoder import BertEncoder
+
+    if described["backend"] == "torch":
+        from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
+
+        return SentenceTransformerEncoder(Path(folder), described["name"])
+    encoder = load(described["model"] or folder, threads=threads)
+    if described["model"] is not None and encoder.fingerprint() != described["fingerprint"]:
+        raise CheckpointError(
+            f"the pair was saved with {described['model']} of fingerprint {described['fingerprint']}, but this "
+            f"version of sentenc ships one of fingerprint {encoder.fingerprint()}: their vectors are not comparable"
+        )
+    # A CSE multiplies no matrices.
+    return encoder.with_compute(compute) if compute and isinstance(encoder, BertEncoder) else encoder
 
 
 def _load_foreign(

@@ -11,6 +11,7 @@ from hypothesis import settings
 
 from sentenc import Encoder
 from tests.support.models import make_bert, make_cse, make_sentence_transformer, word_spec, wordpiece_spec
+from tests.support.pairs import make_pair
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -67,6 +68,8 @@ ENCODERS = {
     "tinybert-linear": lambda _: make_bert(linear=True),
     "tinybert-cased": lambda _: make_bert(spec=wordpiece_spec(lowercase=False), normalize=False),
     "external": _external,
+    "pair": lambda _: make_pair(),
+    "pair-of-sentence-vectors": lambda _: make_pair(widths=(2,), combine="both", average_dim=6),
 }
 
 

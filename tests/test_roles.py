@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 import sentenc
-from sentenc import CheckpointError, Encoder, SentenceTransformerEncoder, TextTooLongError, TruncationWarning
+from sentenc import (
+    CheckpointError,
+    Encoder,
+    PairEncoder,
+    SentenceTransformerEncoder,
+    TextTooLongError,
+    TruncationWarning,
+)
 from tests.support.models import make_bert, make_cse
 
 TEXTS = ["a man is playing the guitar", "", "dog", "☃ ☃☃", "you and the cat in the park"]
@@ -25,6 +32,13 @@ def with_prompts(encoder: Encoder, prompts: dict[str, str] = PROMPTS) -> Encoder
     else:
         twin.metadata = dict(twin.metadata) | {"prompts": dict(prompts)}
     return twin
+
+
+@pytest.fixture(scope="module")
+def encoder(encoder):
+    if isinstance(encoder, PairEncoder):
+        pytest.skip("the prompts and the space of a pair are those of its encoders")
+    return encoder
 
 
 @pytest.fixture(scope="module")

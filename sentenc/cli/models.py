@@ -77,6 +77,8 @@ def _system() -> dict[str, Any]:
 
 
 def _description(model: str) -> dict[str, Any]:
+    from sentenc.encoders.pair import PairEncoder
+
     folder = resolve_model(model)
     encoder: Any
     if is_checkpoint(folder):
@@ -91,17 +93,38 @@ def _description(model: str) -> dict[str, Any]:
                 f"{folder} is neither a model folder of sentenc nor one of a BERT: {error}"
             ) from error
         kind, config, metadata = "tinybert", encoder.config.to_dict(), encoder.metadata
+    if isinstance(encoder, PairEncoder):
+        config = {
+            name: {
+                "class": type(half.encoder).__name__,
+                "parameters": _parameters(half.encoder),
+                **config[name],
+            }
+            for name, half in encoder.halves.items()
+        }
     return {
         "folder": str(folder),
         "kind": kind,
         "dim": encoder.dim,
         "max_tokens": encoder.max_tokens,
-        "megabytes": round(sum(p.stat().st_size for p in folder.iterdir() if p.is_file()) / 1e6, 2),
-        "parameters": sum(math.prod(shape) for shape in encoder.config.shapes().values()),
+        "megabytes": round(sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e6, 2),
+        "parameters": _parameters(encoder),
         "fingerprint": encoder.fingerprint(),
+        "space": encoder.space,
         "config": config,
         "metadata": metadata,
     }
+
+
+def _parameters(encoder: Any) -> int | None:
+    """Returns the number of parameters, or None if they are not known."""
+    from sentenc.encoders.pair import PairEncoder
+
+    if isinstance(encoder, PairEncoder):
+        numbers = [_parameters(half) for half in (encoder.documents, encoder.queries)]
+        return sum(number or 0 for number in numbers)
+    config = getattr(encoder, "config", None)
+    return None if config is None else sum(math.prod(shape) for shape in config.shapes().values())
 
 
 @click.command("verify")

@@ -198,9 +198,9 @@ class Encoder(ABC):
         """Encodes queries like :meth:`encode`, with the prompt "query" if the model has one."""
         encoder, prompt_name = self.for_role("query")
         return encoder.encode(
-            texts, batch_size=batch_size, normalize_embeddings=normalize_embeddings, truncate_dim=truncate_dim,
-            dtype=dtype, on_overflow=on_overflow, out=out, show_progress_bar=show_progress_bar,
-            prompt_name=prompt_name,
+            texts, batch_size=batch_size, normalize_embeddings=normalize_embeddings,
+            truncate_dim=self.dim if truncate_dim is None else truncate_dim, dtype=dtype,
+            on_overflow=on_overflow, out=out, show_progress_bar=show_progress_bar, prompt_name=prompt_name,
         )  # fmt: skip
 
     def encode_document(
@@ -218,9 +218,9 @@ class Encoder(ABC):
         """Encodes documents like :meth:`encode`, with the prompt "document" if the model has one."""
         encoder, prompt_name = self.for_role("document")
         return encoder.encode(
-            texts, batch_size=batch_size, normalize_embeddings=normalize_embeddings, truncate_dim=truncate_dim,
-            dtype=dtype, on_overflow=on_overflow, out=out, show_progress_bar=show_progress_bar,
-            prompt_name=prompt_name,
+            texts, batch_size=batch_size, normalize_embeddings=normalize_embeddings,
+            truncate_dim=self.dim if truncate_dim is None else truncate_dim, dtype=dtype,
+            on_overflow=on_overflow, out=out, show_progress_bar=show_progress_bar, prompt_name=prompt_name,
         )  # fmt: skip
 
     def for_role(self, role: Role) -> "tuple[Encoder, str | None]":

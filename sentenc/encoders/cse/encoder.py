@@ -161,6 +161,10 @@ class CSE(Encoder):
         """Returns a weight of ``config.shapes()`` in float32."""
         return dense_weight(self._weights, name)
 
+    def stored_weight(self, name: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.floating] | None]:
+        """Returns a weight as it is stored, and the scales of its rows (V,) if it is int8, or else None."""
+        return self._weights[name], self._weights.get(f"{name}.scale")
+
     def compressed(self) -> "CSE":
         """Returns the same model with int8 rows of tokens and float16 elsewhere: a quarter of the size."""
         weights: dict[str, npt.NDArray[Any]] = {}
