@@ -85,6 +85,16 @@ class EmbeddingCache:
         """The number of texts that have a vector."""
         return len(self._index)
 
+    def stored_fingerprint(self) -> str | None:
+        """Returns the fingerprint of the encoder that filled the folder; None if nothing has been stored.
+
+        Raises:
+            CacheError: The file with the fingerprint is damaged.
+        """
+        if self.folder is None or not (self.folder / _MANIFEST).exists():
+            return None
+        return _read_fingerprint(self.folder / _MANIFEST)
+
     def has(self, texts: Sequence[str]) -> npt.NDArray[np.bool_]:
         """Returns for each of n texts whether it has a vector: (n,) bool."""
         return self._index.find(_keys(texts)) >= 0
@@ -221,17 +231,7 @@ class EmbeddingCache:
             self._index.add(np.concatenate(keys), 0)
 
     def _check_manifest(self, path: Path, fingerprint: str) -> None:
-        try:
-            stored = json.loads(path.read_text(encoding="utf-8"))["fingerprint"]
-        except FileNotFoundError as error:
-            raise CacheError(
-                f"{path} is missing, so the encoder of the vectors in the folder is unknown: delete the "
-                "folder"
-            ) from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise CacheError(
-                f"{path} is damaged, expected JSON with a fingerprint ({error!r}): delete the folder"
-            ) from error
+        stored = _read_fingerprint(path)
         if stored != fingerprint:
             raise CacheError(
                 f"{path.parent} contains the vectors of another encoder: its fingerprint is {stored}, "
@@ -313,6 +313,20 @@ def _parts(
         yield from result
     else:
         yield range(n_texts), np.asarray(result)
+
+
+def _read_fingerprint(path: Path) -> str:
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))["fingerprint"]
+    except FileNotFoundError as error:
+        raise CacheError(
+            f"{path} is missing, so the encoder of the vectors in the folder is unknown: delete the folder"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise CacheError(
+            f"{path} is damaged, expected JSON with a fingerprint ({error!r}): delete the folder"
+        ) from error
+    return str(stored)
 
 
 def _checked(vectors: npt.NDArray[Any], texts: list[str], dim: int | None, source: str) -> npt.NDArray[Any]:

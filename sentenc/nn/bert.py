@@ -1,7 +1,7 @@
-"""A PyTorch module that computes sentence vectors by mean pooling over a BERT."""
+"""A PyTorch module that computes sentence vectors by pooling over a BERT."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,17 +10,21 @@ from sentenc.nn.bert_states import BertStates, bert_states
 
 
 class BertSentenceModule(nn.Module):
-    """Computes sentence vectors as the mean of a BERT's last hidden states (Reimers and Gurevych, 2019).
+    """Computes sentence vectors from a BERT's last hidden states (Reimers and Gurevych, 2019).
 
     Args:
         model: A ``transformers.BertModel``, or a model with the same inputs and ``last_hidden_state``.
         normalize: Scale every vector to unit length. A zero vector stays zero.
+        pooling: "mean" of the hidden states of all tokens, or "cls" for that of the first token.
     """
 
-    def __init__(self, model: nn.Module, *, normalize: bool = False) -> None:
+    def __init__(
+        self, model: nn.Module, *, normalize: bool = False, pooling: Literal["mean", "cls"] = "mean"
+    ) -> None:
         super().__init__()
         self.model = model
         self.normalize = normalize
+        self.pooling = pooling
 
     @property
     def dim(self) -> int:
@@ -49,8 +53,12 @@ class BertSentenceModule(nn.Module):
 
     def _pooled(self, states: Tensor, mask: Tensor) -> Tensor:
         weights = mask[..., None].to(states.dtype)
-        mean = (states * weights).sum(1) / weights.sum(1).clamp(min=1)
-        return nn.functional.normalize(mean, dim=1) if self.normalize else mean
+        if self.pooling == "cls":
+            # The factor makes the vector of a sentence without tokens zero.
+            pooled = states[:, 0] * weights[:, 0]
+        else:
+            pooled = (states * weights).sum(1) / weights.sum(1).clamp(min=1)
+        return nn.functional.normalize(pooled, dim=1) if self.normalize else pooled
 
 
 def _inputs(ids: Tensor, lengths: Tensor) -> tuple[dict[str, Tensor], Tensor]:

@@ -10,7 +10,7 @@ from sentenc import BertEncoder, SentenceTransformerEncoder
 from sentenc.encoders.comparison import unit_rows
 from sentenc.training.initialization.cse import average_from_teacher, token_vectors
 from sentenc.training.teachers import batched
-from sentenc.training.teachers.batched import BatchedTeacher, batch_on_gpu
+from sentenc.training.teachers.batched import BatchedTeacher, batch_transformers
 from sentenc.training.teachers.ensemble import TeacherEnsemble
 from sentenc.training.teachers.loading import load_teacher
 from sentenc.training.teachers.sanity_check import check_teacher
@@ -93,13 +93,13 @@ def test_a_run_on_the_cpu_never_uses_the_gpu(tmp_path, pair, monkeypatch):
     assert isinstance(load_teacher([str(tmp_path / "model")], device="cpu"), BertEncoder)
     encoder = SentenceTransformerEncoder(make_sentence_transformer(tmp_path))
     for teacher in (encoder, TeacherEnsemble(pair)):
-        assert batch_on_gpu(teacher, torch.device("cpu")) is teacher
+        assert batch_transformers(teacher, torch.device("cpu")) is teacher
 
 
 def test_on_a_gpu_the_transformers_of_an_ensemble_are_batched(tmp_path, pair, monkeypatch):
     encoder = SentenceTransformerEncoder(make_sentence_transformer(tmp_path))
     monkeypatch.setattr(batched, "BatchedTeacher", Batched)
-    teacher = batch_on_gpu(TeacherEnsemble([pair[0], encoder], [1, 3]), torch.device("cuda", 1))
+    teacher = batch_transformers(TeacherEnsemble([pair[0], encoder], [1, 3]), torch.device("cuda", 1))
     assert teacher.encoders[0] is pair[0]
     assert isinstance(teacher.encoders[1], Batched)
     assert teacher.encoders[1].device == torch.device("cuda", 1)
@@ -109,8 +109,9 @@ def test_on_a_gpu_the_transformers_of_an_ensemble_are_batched(tmp_path, pair, mo
 class Batched(BatchedTeacher):
     """A batched teacher that records its device and computes on the CPU."""
 
-    def __init__(self, encoder, device):
-        super().__init__(encoder, torch.device("cpu"), torch.float32)
+    def __init__(self, encoder, device, dtype, pooling):
+        assert dtype == torch.float16
+        super().__init__(encoder, torch.device("cpu"), torch.float32, pooling)
         self.device = device
 
 
@@ -119,7 +120,7 @@ class Batched(BatchedTeacher):
 
 def test_batches_of_similar_length_give_the_vectors_of_sentence_transformers(tmp_path, monkeypatch):
     encoder = SentenceTransformerEncoder(make_sentence_transformer(tmp_path))
-    monkeypatch.setattr(batched, "_TOKENS_PER_BATCH", 24)
+    monkeypatch.setattr(batched, "_TOKENS_PER_CPU_BATCH", 24)
     assert BatchedTeacher.supports(encoder)
     teacher = BatchedTeacher(encoder, torch.device("cpu"), torch.float32)
     assert teacher.dim == encoder.dim
@@ -141,6 +142,36 @@ def test_only_transformers_with_mean_pooling_are_batched(tmp_path, pair):
         assert not BatchedTeacher.supports(encoder)
     with pytest.raises(ValueError, match="mean pooling"):
         BatchedTeacher(SentenceTransformerEncoder(first), torch.device("cpu"))
+    with pytest.raises(ValueError, match="pooling is 'cls' for CSE"):
+        batch_transformers(pair[0], torch.device("cpu"), pooling="cls")
+
+
+def test_a_pooling_replaces_that_of_the_folder(tmp_path):
+    model = make_sentence_transformer(tmp_path)
+    first = SentenceTransformer(modules=[model[0], Pooling(24, pooling_mode="cls")], device="cpu")
+    encoder = SentenceTransformerEncoder(model)
+    teacher = batch_transformers(encoder, torch.device("cpu"), pooling="cls")
+    vectors = teacher.encode(TEXTS)
+    np.testing.assert_allclose(vectors, SentenceTransformerEncoder(first).encode(TEXTS), atol=1e-5)
+    assert not vectors[2].any()
+    assert np.abs(vectors - encoder.encode(TEXTS))[[0, 1]].max() > 0.1
+    means = BatchedTeacher(encoder, torch.device("cpu"), torch.float32)
+    assert teacher.fingerprint() != means.fingerprint()
+
+
+def test_half_precision_on_a_cpu_changes_vectors_little(tmp_path):
+    make_sentence_transformer(tmp_path).save(str(tmp_path / "model"))
+    exact = load_teacher([str(tmp_path / "model")])
+    teacher = batch_transformers(exact, torch.device("cpu"), "bf16")
+    assert isinstance(teacher, BatchedTeacher)
+    vectors, expected = (encoder.encode(TEXTS, normalize_embeddings=True) for encoder in (teacher, exact))
+    cosines = (vectors * expected).sum(1)
+    assert not vectors[2].any()
+    assert cosines[[0, 1, 3, 4, 5]].min() > 0.999
+    assert np.abs(vectors - expected).max() > 1e-5
+    # A teacher of another kind computes as it is.
+    ensemble = batch_transformers(TeacherEnsemble([make_cse(), exact]), torch.device("cpu"), "bf16")
+    assert [type(encoder).__name__ for encoder in ensemble.encoders] == ["CSE", "BatchedTeacher"]
 
 
 # The cache

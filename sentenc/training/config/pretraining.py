@@ -1,14 +1,16 @@
 """The run file of pretraining as dataclasses: parsed and checked without torch."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from sentenc.training.config.teacher import TeacherConfig, TeacherModel
 from sentenc.training.config.toml_schema import parse, parse_section, path_in, read_table, require_table
 from sentenc.training.config.trainer import TrainerConfig
 from sentenc.training.data.corpus import Corpus, Source
+from sentenc.training.data.examples import TextRole
+from sentenc.training.data.sources import COLUMNS
 from sentenc.validation import check_integer, check_number
 
 T = TypeVar("T")
@@ -52,6 +54,7 @@ class StudentConfig:
             ``config`` may decrease ``intermediate_size`` and ``hidden_size``.
         max_tokens: Number of tokens after which a BERT truncates a text.
         normalize: Whether a BERT's vectors are scaled to unit length.
+        query_prompt: Text before texts of the role "query", such as "query: ". BERT only.
     """
 
     kind: Literal["cse", "bert"] = "cse"
@@ -69,55 +72,24 @@ class StudentConfig:
     layers: tuple[int, ...] = ()
     max_tokens: int = 128
     normalize: bool = False
-
-
-def normalized_weights(teachers: int, weights: Sequence[float] = ()) -> tuple[float, ...]:
-    """Returns the weights of several teachers, scaled to sum to 1; equal weights if none are given.
-
-    Raises:
-        ValueError: There is not one positive, finite weight for each teacher.
-    """
-    weights = tuple(weights) or (1.0,) * teachers
-    if len(weights) != teachers or not all(0 < weight < math.inf for weight in weights):
-        raise ValueError(
-            f"teacher.weights is {list(weights)}, expected {teachers} positive numbers, one for each model"
-        )
-    return tuple(weight / sum(weights) for weight in weights)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TeacherConfig:
-    """The section ``[teacher]``.
-
-    Attributes:
-        models: Arguments of :func:`sentenc.load`. Several models form a
-            :class:`~sentenc.training.teachers.ensemble.TeacherEnsemble`; a student that is initialized from
-            its teacher takes the vocabulary of the first. May be empty if the cache has the embeddings of all
-            texts.
-        weights: The weight of each model in the ensemble's cosine; equal by default.
-        cache: Folder of the cached embeddings.
-        max_minutes: Stop filling the cache after this time and train on the texts that it then has. 0 takes
-            the cache as it is, whichever teacher filled it. None fills it with all texts.
-    """
-
-    models: tuple[str, ...] = ()
-    weights: tuple[float, ...] = ()
-    cache: str = "teacher-embeddings"
-    max_minutes: float | None = None
-
-    def __post_init__(self) -> None:
-        """Checks the values."""
-        if self.max_minutes is not None:
-            check_number("teacher.max_minutes", self.max_minutes, at_least=0)
-        if self.weights and not self.models:
-            raise ValueError("teacher.weights requires teacher.models")
-        if self.models:
-            normalized_weights(len(self.models), self.weights)
+    query_prompt: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusConfig:
-    """A section ``[corpora.NAME]``: the arguments of :class:`~sentenc.training.data.corpus.Corpus`."""
+    """A section ``[corpora.NAME]``: the arguments of :class:`~sentenc.training.data.corpus.Corpus`, and roles.
+
+    Attributes:
+        sources: The sources.
+        min_words: Smallest number of words of a text, as separated by white space.
+        max_words: Largest number of words of a text.
+        deduplicate: Leave out examples whose texts equal those of an earlier example of any source.
+        shuffle_buffer: Number of examples from which one is taken at random. 1 keeps the order of the draws.
+        max_malformed: Largest fraction of a source's lines that may be malformed. They are skipped.
+        role: The role of all texts: "query" and "document" for search, "similarity" for texts that are
+            compared with each other. Teachers and students put the prompt of the role before a text.
+        roles: A role for each text of an example, instead of one ``role``: ``["query", "document"]``.
+    """
 
     sources: tuple[Source, ...]
     min_words: int = 1
@@ -125,10 +97,28 @@ class CorpusConfig:
     deduplicate: bool = True
     shuffle_buffer: int = 65_536
     max_malformed: float = 0.01
+    role: TextRole = "similarity"
+    roles: tuple[TextRole, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Checks the roles."""
+        if self.roles and self.role != "similarity":
+            raise ValueError(f"role is {self.role!r} and roles is {list(self.roles)}: set only one of them")
+        columns = COLUMNS[self.sources[0].form]
+        if self.roles and len(self.roles) != columns:
+            raise ValueError(
+                f"roles is {list(self.roles)}, expected {columns} roles, one for each text of an example"
+            )
+
+    @property
+    def column_roles(self) -> tuple[TextRole, ...]:
+        """The role of each text of an example."""
+        return self.roles or (self.role,) * COLUMNS[self.sources[0].form]
 
     def open(self) -> Corpus:
         """Opens the corpus; raises the errors of :class:`~sentenc.training.data.corpus.Corpus`."""
-        return Corpus(**{item.name: getattr(self, item.name) for item in fields(self)})
+        names = [item.name for item in fields(self) if item.name not in ("role", "roles")]
+        return Corpus(**{name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,8 +240,14 @@ def parse_run(table: dict[str, Any], folder: Path) -> RunConfig:
     if sections["teacher"] is not None:
         # The default folder of the cache is relative to the run file, as one that is written in it.
         table_with_cache = {"cache": TeacherConfig.cache} | require_table(sections["teacher"], "teacher")
+        table_with_cache["models"] = _teacher_models(table_with_cache.get("models", []), folder)
         teacher = parse_section(
-            TeacherConfig, table_with_cache, "teacher", folder, path_keys=("cache",), name_keys=("models",)
+            TeacherConfig,
+            table_with_cache,
+            "teacher",
+            folder,
+            path_keys=("cache", "axes"),
+            name_keys=("models",),
         )
     return RunConfig(
         output=path_in(folder, values.output),
@@ -294,6 +290,18 @@ def _corpus(table: dict[str, Any], name: str, folder: Path) -> CorpusConfig:
         paths = [file if file.startswith(_DATASET_PREFIX) else path_in(folder, file) for file in files]
         sources.append(parse(Source, source | {"files": paths}, place))
     return parse(CorpusConfig, table | {"sources": tuple(sources)}, name)
+
+
+def _teacher_models(entries: Any, folder: Path) -> Any:
+    # Tables become TeacherModels; everything else is checked with the section.
+    if not isinstance(entries, list):
+        return entries
+    return [
+        parse_section(TeacherModel, entry, f"teacher.models.{number}", folder, name_keys=("model",))
+        if isinstance(entry, dict)
+        else entry
+        for number, entry in enumerate(entries)
+    ]
 
 
 def _losses(entries: Any, corpora: Mapping[str, CorpusConfig]) -> tuple[LossConfig, ...]:

@@ -1,13 +1,15 @@
 """Training examples, and the interface of a source of examples."""
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 # The texts that a loss compares: one, two (a pair) or three (a triplet).
 Example = tuple[str, ...]
+# The use of a text: compared with others of its kind, searched with, or searched for. Prompts depend on it.
+TextRole = Literal["similarity", "query", "document"]
 # Returns for each of n examples whether it is used: (n,) bool.
 ExampleFilter = Callable[[list[Example]], npt.NDArray[np.bool_]]
 

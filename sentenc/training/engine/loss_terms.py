@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ class LossTerm:
         weight: Factor of the loss.
         targets: Returns the targets (n, t) of n texts, such as a teacher's unit vectors, if the loss needs
             them.
+        prompts: The text before the texts of each column, for the student's tokens only. Empty for none.
     """
 
     name: str
@@ -37,14 +39,15 @@ class LossTerm:
     batches: Callable[[int, int], Iterator[tuple[int, list[Example]]]]
     weight: float = 1.0
     targets: Callable[[list[str]], npt.NDArray[np.float32]] | None = None
+    prompts: tuple[str, ...] = ()
 
 
 def check_loss_terms(terms: Sequence[LossTerm]) -> None:
     """Checks that loss terms can be trained together.
 
     Raises:
-        ValueError: There are no terms, two have the same name, one lacks its targets, or two learn an output
-            map.
+        ValueError: There are no terms, two have the same name, one lacks its targets, one has prompts and
+            chooses its examples by their vectors, or two learn an output map.
     """
     if not terms:
         raise ValueError("loss_terms is empty, expected at least one")
@@ -54,6 +57,11 @@ def check_loss_terms(terms: Sequence[LossTerm]) -> None:
     for term in terms:
         if term.loss.needs_targets and term.targets is None:
             raise ValueError(f"loss term {term.name} has no targets, but its loss needs them")
+        if any(term.prompts) and not _prepares_nothing(term.loss):
+            raise ValueError(
+                f"loss term {term.name} has the prompts {list(term.prompts)}, but its loss chooses texts "
+                "without prompts: remove the role of its corpus, or the student's query_prompt"
+            )
     if sum(term.loss.output_map() is not None for term in terms) > 1:
         raise ValueError("several losses learn a map from student to teacher, expected at most one")
 
@@ -162,7 +170,15 @@ class BatchStream:
 
     def _collate(self, epoch: int, examples: list[Example]) -> Batch:
         shard = examples[self._shard(len(examples))]
-        ids, lengths = self._tokenize([text for column in zip(*shard, strict=True) for text in column])
+        columns = zip(*shard, strict=True)
+        prompts = self.term.prompts or ("",) * len(shard[0])
+        ids, lengths = self._tokenize(
+            [
+                prompt + text
+                for prompt, column in zip_longest(prompts, columns, fillvalue="")
+                for text in column
+            ]
+        )
         targets = None
         if self.term.loss.needs_targets and self.term.targets is not None:
             targets = self.term.targets([example[0] for example in examples])

@@ -56,7 +56,13 @@ def build_bert_student(
         model, tokenizer = _cached_initialization(settings, texts, load_teacher, cache)
     else:
         model, tokenizer = _loaded(settings, run.seed)
-    return BertStudent(model, tokenizer, max_tokens=settings.max_tokens, normalize=settings.normalize)
+    return BertStudent(
+        model,
+        tokenizer,
+        max_tokens=settings.max_tokens,
+        normalize=settings.normalize,
+        query_prompt=settings.query_prompt,
+    )
 
 
 def _check(settings: StudentConfig, sparse: bool) -> None:

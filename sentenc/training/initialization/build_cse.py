@@ -52,6 +52,10 @@ def build_cse_student(
     settings = run.student
     if settings.layers:
         raise ValueError(f"student.layers is {list(settings.layers)}, but applies to kind 'bert' only")
+    if settings.query_prompt:
+        raise ValueError(
+            f"student.query_prompt is {settings.query_prompt!r}, but applies to kind 'bert' only"
+        )
     if settings.init in ("teacher", "random"):
         config = _config(settings)
         initial = _cached_initialization(run, config, texts, load_teacher, cache)
@@ -125,7 +129,7 @@ def _initialization(
     load_teacher: Callable[[], Teacher],
 ) -> _Initial:
     settings = run.student
-    teacher_name = run.teacher.models[0] if run.teacher and run.teacher.models else None
+    teacher_name = run.teacher.names[0] if run.teacher and run.teacher.models else None
     tokenizer = _tokenizer(settings, teacher_name, config.unknown == "skip")
     frequencies = None
     if settings.vocabulary or settings.init == "teacher":

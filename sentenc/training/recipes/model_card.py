@@ -8,7 +8,8 @@ from typing import Any
 import tomli_w
 
 from sentenc._version import __version__
-from sentenc.training.config.pretraining import RunConfig, TeacherConfig, normalized_weights
+from sentenc.training.config.pretraining import RunConfig
+from sentenc.training.config.teacher import TeacherConfig, normalized_weights
 from sentenc.training.data.corpus import Corpus, SourceReport
 
 _PACKAGES = ("torch", "numpy", "tokenizers", "transformers", "sentence-transformers")
@@ -95,10 +96,10 @@ def _corpus_lines(name: str, corpus: Corpus, reports: Sequence[SourceReport]) ->
 
 
 def _teachers(teacher: TeacherConfig) -> str:
-    names = [_base_name(model) for model in teacher.models] or ["unnamed"]
+    names = [_base_name(model) for model in teacher.names] or ["unnamed"]
     if len(names) == 1:
         return names[0]
-    weights = normalized_weights(len(names), teacher.weights)
+    weights = normalized_weights(len(names), teacher.model_weights)
     return "the concatenated vectors of " + ", ".join(
         f"{name} (weight {weight:.2f})" for name, weight in zip(names, weights, strict=True)
     )

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import tomli_w
 from torch import Tensor
@@ -27,6 +28,8 @@ from sentenc.training.recipes.pretraining_data import (
     build_data,
     build_statistics,
     build_teacher,
+    in_joint_space,
+    reduce_teacher,
 )
 from sentenc.training.recipes.pretraining_losses import build_loss_terms
 from sentenc.training.students.base import EncoderStudent
@@ -76,6 +79,7 @@ def pretrain(
             teacher = build_teacher(config, data, processes.device, fill=fill, show_progress_bar=bars)
             statistics = build_statistics(config, data, teacher, show_progress_bar=bars)
             student = build_student(config, data, teacher, statistics)
+            teacher = reduce_teacher(config, teacher, statistics, student)
         trainer = build_trainer(config, data, teacher, statistics, student, processes, bars)
         result = trainer.run()
         if processes.is_first:
@@ -88,7 +92,7 @@ def pretrain(
 
 def shapes_axes(config: RunConfig) -> bool:
     """Whether a loss determines the axes of the student's output, so that they must not be rotated."""
-    return any(
+    return in_joint_space(config) or any(
         loss.options.get("matryoshka") or loss.options.get("space") == "principal" for loss in config.losses
     )
 
@@ -102,8 +106,8 @@ def check_norms(config: RunConfig) -> None:
     for name in ("sentence_norm", "average_norm", "ngram_norm"):
         if shapes_axes(config) and (norm := getattr(config.student, name)) is not None:
             raise ValueError(
-                f'student.{name} is {norm}, but a loss shapes the axes (matryoshka, or space = "principal"): '
-                "use only one of them"
+                f'student.{name} is {norm}, but a loss shapes the axes (matryoshka, space = "principal", or '
+                'space = "same" with a joint teacher): use only one of them'
             )
 
 
@@ -174,10 +178,22 @@ def build_trainer(
             "losses": {str(number): loss for number, loss in enumerate(config.table["losses"])},
             "evaluation": config.table.get("evaluation", {}),
             "corpora": {name: corpus.fingerprint() for name, corpus in data.corpora.items()},
-            "teacher_texts": None if teacher.embeddings is None else len(teacher.embeddings),
-        },
+            "teacher_texts": teacher.n_texts,
+        }
+        | _joint_identity(config, teacher),
         show_progress_bar=show_progress_bar,
     )
+
+
+def _joint_identity(config: RunConfig, teacher: RunTeacher) -> dict[str, Any]:
+    # Apart from the other values: a run without a joint teacher and roles keeps its identity.
+    roles = {name: list(corpus.column_roles) for name, corpus in config.corpora.items()}
+    identity: dict[str, Any] = {}
+    if any(role != "similarity" for columns in roles.values() for role in columns):
+        identity["roles"] = roles
+    if teacher.space is not None:
+        identity["space"] = teacher.space.identifier()
+    return identity
 
 
 def _evaluation(
@@ -238,9 +254,11 @@ def save_model(
         outcome=outcome,
         corpora=data.corpora,
         reports={name: _reports(corpus, statistics.get(name)) for name, corpus in data.corpora.items()},
-        teacher_texts=None if teacher.embeddings is None else len(teacher.embeddings),
+        teacher_texts=teacher.n_texts,
     )
-    metadata = {"name": output.name, "trained_by": command, "outcome": outcome}
+    metadata: dict[str, Any] = {"name": output.name, "trained_by": command, "outcome": outcome}
+    if teacher.space is not None and in_joint_space(config):
+        metadata["space"] = teacher.space.identifier()
     student.save(output, encoder=encoder, metadata=metadata, card=card)
     write_text(output / "run.toml", tomli_w.dumps(config.table))
     log = Path(config.work) / LOG_FILE

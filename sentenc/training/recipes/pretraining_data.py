@@ -1,7 +1,7 @@
 """The data of a pretraining run: corpora, a dev score, cached teacher embeddings and corpus statistics."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from urllib.parse import quote
@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from sentenc.embedding_cache import EmbeddingCache
 from sentenc.encoders.base import Encoder
-from sentenc.training.config.pretraining import LossConfig, RunConfig, TeacherConfig
+from sentenc.training.config.pretraining import LossConfig, RunConfig
+from sentenc.training.config.teacher import TeacherConfig
 from sentenc.training.data.corpus import Corpus
-from sentenc.training.data.examples import Example, ExampleFilter
+from sentenc.training.data.examples import Example, ExampleFilter, TextRole
 from sentenc.training.data.statistics import (
     CorpusStatistics,
     StatisticsRequest,
@@ -22,8 +22,20 @@ from sentenc.training.data.statistics import (
 )
 from sentenc.training.losses import LOSSES
 from sentenc.training.recipes.dev_score import sts_score
+from sentenc.training.recipes.joint_teacher import (
+    JointPart,
+    compute_axes,
+    fill_joint_caches,
+    joint_space,
+    joint_vectors,
+    open_joint_caches,
+    read_axes,
+    write_axes,
+)
+from sentenc.training.students.base import EncoderStudent
 from sentenc.training.teachers.base import Teacher
-from sentenc.training.teachers.batched import batch_on_gpu
+from sentenc.training.teachers.batched import batch_transformers
+from sentenc.training.teachers.joint import JointSpace, JointVectors, TeacherVectors
 from sentenc.training.teachers.loading import load_teacher
 from sentenc.training.teachers.teacher_cache import fill_teacher_cache, open_teacher_cache
 
@@ -64,14 +76,18 @@ class RunTeacher:
 
     Attributes:
         load: Returns the teacher, which is loaded by the first call.
-        embeddings: The teacher's unit vectors of texts; None if no loss needs them.
+        vectors: The teacher's unit vectors of texts, by corpus: those of corpora whose losses need them.
         filters: Selects the examples whose text has an embedding, by corpus. Corpora whose texts are not
             looked up, or all have an embedding, have no filter.
+        n_texts: Number of texts with an embedding; None if no loss needs them.
+        space: The space of a joint teacher, or None.
     """
 
     load: Callable[[], Teacher]
-    embeddings: EmbeddingCache | None
-    filters: dict[str, ExampleFilter]
+    vectors: Mapping[str, TeacherVectors]
+    filters: Mapping[str, ExampleFilter]
+    n_texts: int | None = None
+    space: JointSpace | None = None
 
 
 def build_teacher(
@@ -91,35 +107,115 @@ def build_teacher(
         SentencError: The teacher or the cache cannot be read.
     """
     settings = config.teacher or TeacherConfig()
-    load = cache(lambda: load_teacher(settings.models, settings.weights, device))
-    corpora = list(dict.fromkeys(loss.corpus for loss in config.losses if _needs_embeddings(loss)))
+    load = cache(lambda: load_teacher(settings.names, settings.model_weights, device))
+    corpora = _corpora_with_embeddings(config)
     if config.teacher is None or not corpora:
-        return RunTeacher(load, None, {})
-    teacher = None
-    if fill and settings.models and settings.max_minutes != 0:
-        teacher = batch_on_gpu(load(), device)
-    embeddings = open_teacher_cache(settings.cache, teacher)
-    if teacher is not None:
-        for name in corpora:
-            texts = _FirstColumn(data.corpora[name], config.seed)
-            fill_teacher_cache(embeddings, teacher, texts, settings.max_minutes, show_progress_bar)
-    if not len(embeddings):
-        remedy = "set teacher.models to fill it"
-        if settings.models:
-            remedy = (
-                "set a teacher.max_minutes above 0 to fill it"
-                if fill
-                else "start again (--fresh, or resume=False)"
+        return RunTeacher(load, {}, {})
+    fill = fill and bool(settings.models) and settings.max_minutes != 0
+    if settings.joint:
+        built = _joint_teacher(config, data, device, load, fill, show_progress_bar)
+    else:
+        teacher = batch_transformers(load(), device, settings.precision) if fill else None
+        embeddings = open_teacher_cache(settings.cache, teacher)
+        if teacher is not None:
+            for name in corpora:
+                texts = _FirstColumn(data.corpora[name], config.seed)
+                fill_teacher_cache(embeddings, teacher, texts, settings.max_minutes, show_progress_bar)
+        if not len(embeddings):
+            raise ValueError(
+                f"teacher.cache is {settings.cache}, which contains no embeddings: "
+                f"{_remedy(settings, is_filled=fill)}"
             )
-        raise ValueError(f"teacher.cache is {settings.cache}, which contains no embeddings: {remedy}")
+        built = RunTeacher(load, dict.fromkeys(corpora, embeddings), {}, len(embeddings))
     if settings.models and settings.max_minutes is None:
         # Every text has an embedding: looking all of them up would only take time.
-        return RunTeacher(load, embeddings, {})
+        return built
+    return replace(built, filters={name: _filter(built.vectors[name]) for name in corpora})
 
+
+def _remedy(settings: TeacherConfig, *, is_filled: bool) -> str:
+    if not settings.models:
+        return "set teacher.models to fill it"
+    if is_filled or settings.max_minutes == 0:
+        return "set a teacher.max_minutes above 0 to fill it"
+    return "start again (--fresh, or resume=False)"
+
+
+def _filter(vectors: TeacherVectors) -> ExampleFilter:
     def has_embedding(examples: list[Example]) -> npt.NDArray[np.bool_]:
-        return embeddings.has([example[0] for example in examples])
+        return vectors.has([example[0] for example in examples])
 
-    return RunTeacher(load, embeddings, dict.fromkeys(corpora, has_embedding))
+    return has_embedding
+
+
+def _joint_teacher(
+    config: RunConfig,
+    data: RunData,
+    device: torch.device,
+    load: Callable[[], Teacher],
+    fill: bool,
+    show_progress_bar: bool,
+) -> RunTeacher:
+    settings = config.teacher or TeacherConfig()
+    roles = {name: config.corpora[name].column_roles[0] for name in _corpora_with_embeddings(config)}
+    distinct = list(dict.fromkeys(roles.values()))
+    parts: list[JointPart] = []
+    if fill:
+        precision = settings.precision or ("float16" if device.type == "cuda" else "float32")
+        for model in settings.joint:
+            encoder = load_teacher([model.model], device=device)
+            batched = batch_transformers(encoder, device, settings.precision, model.pooling)
+            parts.append(JointPart(model, encoder.fingerprint(), batched, precision))
+    caches = open_joint_caches(settings, distinct, parts)
+    if fill:
+        texts = [
+            (role, _FirstColumn(data.corpora[name], config.seed), data.corpora[name].estimate())
+            for name, role in roles.items()
+        ]
+        fill_joint_caches(caches, parts, texts, settings.max_minutes, show_progress_bar)
+    space = joint_space(settings, caches)
+    by_role = {role: joint_vectors(space, caches, role) for role in distinct}
+    different = {vectors.caches: len(vectors) for vectors in by_role.values()}
+    vectors = {name: by_role[role] for name, role in roles.items()}
+    return RunTeacher(load, vectors, {}, sum(different.values()), space)
+
+
+def reduce_teacher(
+    config: RunConfig, teacher: RunTeacher, statistics: dict[str, CorpusStatistics], student: EncoderStudent
+) -> RunTeacher:
+    """Reduces a joint teacher to ``teacher.dim``, by the axes in its file, which is written if it is missing.
+
+    Args:
+        config: The run.
+        teacher: Its teacher. One that has no reduction is returned unchanged.
+        statistics: The samples of the corpora; see :func:`build_statistics`.
+        student: The student with its initial weights, which the axes may be aligned with.
+
+    Raises:
+        ValueError: Dimensions do not fit, or there are no texts.
+        CacheError: The file is damaged, or was written for other teachers.
+    """
+    settings, space = config.teacher, teacher.space
+    if settings is None or settings.dim is None or space is None:
+        return teacher
+    roles: dict[str, TextRole] = {name: config.corpora[name].column_roles[0] for name in teacher.vectors}
+    vectors = {roles[name]: v for name, v in teacher.vectors.items() if isinstance(v, JointVectors)}
+    total = next(iter(vectors.values())).dim
+    path = Path(settings.axes or Path(config.work) / "teacher-axes.npy")
+    if not path.exists():
+        texts = [(role, statistics[name].used_texts[:_TEXTS_FOR_LOSS_AXES]) for name, role in roles.items()]
+        axes = compute_axes(vectors, texts, settings.dim, student if settings.align_axes else None)
+        write_axes(replace(space, axes=axes), path)
+    space = read_axes(space, path, (total, settings.dim))
+    reduced = {role: JointVectors(space, v.caches) for role, v in vectors.items()}
+    return replace(teacher, space=space, vectors={name: reduced[role] for name, role in roles.items()})
+
+
+def in_joint_space(config: RunConfig) -> bool:
+    """Whether the student's vectors are compared with those of a joint teacher as they are."""
+    used = [loss for loss in config.losses if _needs_embeddings(loss)]
+    is_joint = config.teacher is not None and bool(config.teacher.joint) and bool(used)
+    return is_joint and all(loss.options.get("space") == "same" for loss in used)
 
 
 class _FirstColumn:
@@ -146,14 +242,16 @@ def build_statistics(
     cache shows which examples are used.
 
     Returns:
-        Statistics by corpus: of the first loss's corpus, and of those that a loss takes its axes from.
+        Statistics by corpus: of the first loss's corpus, and of those that a loss or a joint teacher takes
+        its axes from.
     """
     student = config.student
     counts_tokens = student.init == "teacher" or student.vocabulary > 0
+    is_reduced = config.teacher is not None and config.teacher.dim is not None
     requests = {
         loss.corpus: StatisticsRequest(n_texts=0, n_used_texts=_TEXTS_FOR_LOSS_AXES)
         for loss in config.losses
-        if needs_axes(loss)
+        if needs_axes(loss) or (is_reduced and _needs_embeddings(loss))
     }
     first = config.losses[0].corpus
     requests[first] = StatisticsRequest(
@@ -161,7 +259,6 @@ def build_statistics(
         n_used_texts=_TEXTS_FOR_LOSS_AXES if first in requests else 0,
         count=config.epochs is not None,
     )
-    n_embeddings = 0 if teacher.embeddings is None else len(teacher.embeddings)
     return {
         name: corpus_statistics(
             data.corpora[name],
@@ -169,7 +266,7 @@ def build_statistics(
             Path(config.work) / f"statistics-{quote(name, safe='')}",
             request,
             example_filter=teacher.filters.get(name),
-            filter_identity=f"{n_embeddings} embeddings" if name in teacher.filters else "",
+            filter_identity=f"{teacher.n_texts or 0} embeddings" if name in teacher.filters else "",
             show_progress_bar=show_progress_bar,
         )
         for name, request in requests.items()
@@ -179,6 +276,10 @@ def build_statistics(
 def needs_axes(loss: LossConfig) -> bool:
     """Whether a loss depends on axes that are computed from a sample of its corpus."""
     return _needs_embeddings(loss) and loss.options.get("space") in ("principal", "aligned")
+
+
+def _corpora_with_embeddings(config: RunConfig) -> list[str]:
+    return list(dict.fromkeys(loss.corpus for loss in config.losses if _needs_embeddings(loss)))
 
 
 def _needs_embeddings(loss: LossConfig) -> bool:

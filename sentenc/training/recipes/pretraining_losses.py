@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from sentenc.embedding_cache import EmbeddingCache
 from sentenc.training.config.pretraining import LossConfig, RunConfig
 from sentenc.training.data.batching import batches
 from sentenc.training.data.corpus import Corpus
@@ -20,6 +19,7 @@ from sentenc.training.recipes.pretraining_data import RunData, RunTeacher, needs
 from sentenc.training.students.base import EncoderStudent
 from sentenc.training.students.bert import BertStudent
 from sentenc.training.teachers.ensemble import TeacherEnsemble, first_transformer
+from sentenc.training.teachers.joint import TeacherVectors
 from sentenc.training.teachers.sanity_check import check_teacher
 
 
@@ -40,10 +40,11 @@ def build_loss_terms(
     for number, settings in enumerate(config.losses):
         seed = config.seed + number
         corpus = data.corpora[settings.corpus]
-        embeddings = teacher.embeddings
+        embeddings = teacher.vectors.get(settings.corpus)
+        prompts = tuple(student.prompt(role) for role in config.corpora[settings.corpus].column_roles)
         axes = None
         if embeddings is not None and needs_axes(settings):
-            axes = _axes(settings, statistics[settings.corpus].used_texts, embeddings, student)
+            axes = _axes(settings, statistics[settings.corpus].used_texts, embeddings, student, prompts[0])
         loss = make_loss(
             settings.kind,
             settings.options,
@@ -66,6 +67,7 @@ def build_loss_terms(
                 batches=_batches(corpus, settings.batch_size, seed, teacher.filters.get(settings.corpus)),
                 weight=settings.weight,
                 targets=None if embeddings is None else embeddings.lookup,
+                prompts=prompts,
             )
         )
     return terms
@@ -78,7 +80,11 @@ def _batches(
 
 
 def _axes(
-    settings: LossConfig, texts: list[str], embeddings: EmbeddingCache, student: EncoderStudent
+    settings: LossConfig,
+    texts: list[str],
+    embeddings: TeacherVectors,
+    student: EncoderStudent,
+    prompt: str,
 ) -> torch.Tensor:
     # The teacher's axes (t, dim) that the student's components are compared with.
     if not texts:
@@ -87,7 +93,8 @@ def _axes(
     if settings.options["space"] == "principal":
         return principal_axes(targets, student.loss_dim)
     # Also in a resumed run, the student still has its initial weights here.
-    vectors = student.encoder().encode(texts, on_overflow="ignore")[:, : student.loss_dim]
+    prompted = [prompt + text for text in texts]
+    vectors = student.encoder().encode(prompted, on_overflow="ignore")[:, : student.loss_dim]
     return aligned_axes(torch.from_numpy(np.ascontiguousarray(vectors)), targets)
 
 

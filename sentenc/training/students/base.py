@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sentenc.encoders.base import Encoder
 from sentenc.nn.bert_states import BertStates
+from sentenc.training.data.examples import TextRole
 
 
 class Student(nn.Module, ABC):
@@ -45,6 +46,10 @@ class Student(nn.Module, ABC):
 
 class EncoderStudent(Student):
     """A student that maps texts to sentence vectors, and can be turned into an :class:`~sentenc.Encoder`."""
+
+    def prompt(self, role: TextRole) -> str:
+        """Returns the text that is put before texts of a role; none by default."""
+        return ""
 
     @abstractmethod
     def encoder(self, output_map: Tensor | None = None, rotate_on: list[str] | None = None) -> Encoder:

@@ -21,6 +21,7 @@ from sentenc.io.atomic import replacing_folder
 from sentenc.nn.bert import BertSentenceModule
 from sentenc.nn.bert_states import BertStates
 from sentenc.texts import as_text_list, replace_lone_surrogates
+from sentenc.training.data.examples import TextRole
 from sentenc.training.students.base import EncoderStudent, TransformerStudent
 from sentenc.training.students.cse_rotation import map_root, principal_rotation
 
@@ -36,6 +37,7 @@ class BertStudent(EncoderStudent, TransformerStudent):
         tokenizer: A ``PreTrainedTokenizerFast`` that puts special tokens around a text.
         max_tokens: Longer texts are cut to this number of tokens, special tokens included.
         normalize: Scale the vectors to unit length.
+        query_prompt: Text before texts of the role "query".
 
     Raises:
         ValueError: ``max_tokens`` exceeds the model's positions, or the tokenizer has more ids than the
@@ -43,13 +45,24 @@ class BertStudent(EncoderStudent, TransformerStudent):
     """
 
     def __init__(
-        self, model: nn.Module, tokenizer: Any, *, max_tokens: int = 128, normalize: bool = False
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        *,
+        max_tokens: int = 128,
+        normalize: bool = False,
+        query_prompt: str = "",
     ) -> None:
         super().__init__()
         check_tokenizer_fits(model, tokenizer, max_tokens, min_tokens=3)
         self.module = BertSentenceModule(model, normalize=normalize)
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
+        self.query_prompt = query_prompt
+
+    def prompt(self, role: TextRole) -> str:
+        """Returns the text that is put before texts of a role: ``query_prompt`` before queries."""
+        return self.query_prompt if role == "query" else ""
 
     @property
     def dim(self) -> int:
@@ -89,11 +102,12 @@ class BertStudent(EncoderStudent, TransformerStudent):
             raise ValueError(f"output_map has shape {tuple(output_map.shape)}, expected ({self.dim}, t)")
         linear = None if output_map is None else map_root(output_map.detach().double().cpu().numpy())
         module = copy.deepcopy(self.module).eval()
-        encoder = TorchBertEncoder(module, self.tokenizer, self.max_tokens, linear)
+        metadata = {"prompts": {"query": self.query_prompt}} if self.query_prompt else {}
+        encoder = TorchBertEncoder(module, self.tokenizer, self.max_tokens, linear, metadata)
         if rotate_on:
             rotation = principal_rotation(encoder.encode(rotate_on, on_overflow="ignore"))
             linear = rotation if linear is None else linear @ rotation
-            encoder = TorchBertEncoder(module, self.tokenizer, self.max_tokens, linear)
+            encoder = TorchBertEncoder(module, self.tokenizer, self.max_tokens, linear, metadata)
         return encoder
 
     def save(
@@ -108,10 +122,10 @@ class BertStudent(EncoderStudent, TransformerStudent):
     ) -> None:
         """Writes a Hugging Face model folder that sentence-transformers and :func:`sentenc.load` read too.
 
-        ``metadata`` is written to ``metadata.json``.
+        ``metadata`` is written to ``metadata.json``, with the student's prompts.
         """
         finished = encoder if isinstance(encoder, TorchBertEncoder) else self.encoder(output_map, rotate_on)
-        finished.save(folder, metadata=metadata, card=card)
+        finished.save(folder, metadata=finished.metadata | (metadata or {}), card=card)
 
 
 class TorchBertEncoder(TransformerEncoder):

@@ -1,4 +1,4 @@
-"""A transformer teacher on a GPU, in half precision and large batches."""
+"""A transformer teacher in half precision, with batches of texts of similar length."""
 
 import copy
 import json
@@ -12,46 +12,65 @@ from sentenc.encoders.bert.batching import between_special_tokens, spans_with_wo
 from sentenc.encoders.bert.tokenizer_files import plain_spec
 from sentenc.encoders.comparison import unit_rows
 from sentenc.encoders.fingerprints import digest
-from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
+from sentenc.encoders.transformer import TransformerEncoder
 from sentenc.errors import CheckpointError
 from sentenc.nn.bert import BertSentenceModule
 from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.teachers.base import Teacher
 from sentenc.training.teachers.ensemble import TeacherEnsemble
 
+Pooling = Literal["cls", "mean"]
+Precision = Literal["float32", "bf16"]
+
 # Enough padded tokens to keep a large GPU busy; they take some hundred MB.
 _TOKENS_PER_BATCH = 65_536
+# The activations of more tokens do not fit into the caches of a CPU.
+_TOKENS_PER_CPU_BATCH = 4_096
+_DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
 class BatchedTeacher:
-    """A mean-pooled transformer that tokenizes every text once and batches texts of similar length.
+    """A transformer that tokenizes every text once and batches texts of similar length.
 
     Args:
-        encoder: A sentence-transformers model that :meth:`supports` accepts. Its weights are copied.
+        encoder: A model that :meth:`supports` accepts. Its weights are copied.
         device: The device that computes.
-        dtype: The type of weights and activations.
+        dtype: The type of weights and activations. A CPU computes bfloat16 faster than float32 only if it has
+            instructions for it, such as AMX; float16 is slower.
+        pooling: "cls" or "mean", which replaces the encoder's own pooling; by default mean pooling, which
+            must be the encoder's own.
 
     Raises:
         ValueError: The model is not supported.
     """
 
     def __init__(
-        self, encoder: SentenceTransformerEncoder, device: torch.device, dtype: torch.dtype = torch.float16
+        self,
+        encoder: TransformerEncoder,
+        device: torch.device,
+        dtype: torch.dtype = torch.float16,
+        pooling: Pooling | None = None,
     ) -> None:
-        tokenizer = _wordpiece_tokenizer(encoder)
+        tokenizer = _wordpiece_tokenizer(encoder, pooling)
         if tokenizer is None:
-            raise ValueError(f"{encoder.name} is not a transformer with WordPiece tokens and mean pooling")
-        self._encoder, self._device, self._dtype = encoder, device, dtype
+            raise ValueError(
+                f"{getattr(encoder, 'name', type(encoder).__name__)} is not a transformer with WordPiece "
+                "tokens and mean pooling"
+            )
+        self._encoder, self._device, self._dtype, self._pooling = encoder, device, dtype, pooling
+        self._tokens_per_batch = _TOKENS_PER_CPU_BATCH if device.type == "cpu" else _TOKENS_PER_BATCH
         self._tokenizer = tokenizer
         model, transformers_tokenizer = encoder.torch_model()
         self._cls_id, self._sep_id = transformers_tokenizer.cls_token_id, transformers_tokenizer.sep_token_id
         self._max_tokens = min(encoder.max_tokens, int(model.config.max_position_embeddings))
-        self._module = BertSentenceModule(copy.deepcopy(model).to(device, dtype).eval())
+        self._module = BertSentenceModule(
+            copy.deepcopy(model).to(device, dtype).eval(), pooling=pooling or "mean"
+        )
 
     @staticmethod
-    def supports(encoder: Teacher) -> bool:
-        """Returns whether the teacher is a transformer with WordPiece tokens and mean pooling."""
-        return isinstance(encoder, SentenceTransformerEncoder) and _wordpiece_tokenizer(encoder) is not None
+    def supports(encoder: Teacher, pooling: Pooling | None = None) -> bool:
+        """Returns whether the teacher is a transformer with WordPiece tokens, and mean pooling by default."""
+        return isinstance(encoder, TransformerEncoder) and _wordpiece_tokenizer(encoder, pooling) is not None
 
     @property
     def dim(self) -> int:
@@ -75,7 +94,7 @@ class BatchedTeacher:
         vectors = np.zeros((len(texts), self.dim), np.float32)
         longest_first = np.flatnonzero(has_words)
         longest_first = longest_first[np.argsort((starts - ends)[longest_first], kind="stable")]
-        for part in token_batches((ends - starts)[longest_first] + 2, _TOKENS_PER_BATCH):
+        for part in token_batches((ends - starts)[longest_first] + 2, self._tokens_per_batch):
             batch = longest_first[part]
             tokens = [ids[a:b] for a, b in zip(starts[batch], ends[batch], strict=True)]
             # The module ignores the padding, so any token will do.
@@ -87,34 +106,58 @@ class BatchedTeacher:
         return unit_rows(vectors, "vectors") if normalize_embeddings else vectors
 
     def fingerprint(self) -> str:
-        """Returns a short hash of the encoder's fingerprint and the type of the weights."""
-        return digest([f"{self._encoder.fingerprint()} {self._dtype}".encode()])
+        """Returns a short hash of the encoder's fingerprint, the type of the weights, and a set pooling."""
+        pooling = "" if self._pooling is None else f" {self._pooling}"
+        return digest([f"{self._encoder.fingerprint()} {self._dtype}{pooling}".encode()])
 
 
-def batch_on_gpu(teacher: Teacher, device: torch.device) -> Teacher:
-    """Returns the teacher as a :class:`BatchedTeacher` in float16, if the device is a GPU.
+def batch_transformers(
+    teacher: Teacher,
+    device: torch.device,
+    precision: Precision | None = None,
+    pooling: Pooling | None = None,
+) -> Teacher:
+    """Returns the teacher as a :class:`BatchedTeacher`, if its precision, its pooling or the device need one.
 
-    On other devices, and for teachers that are not supported, the teacher itself is returned. The teachers of
-    an ensemble are converted one by one.
+    The teachers of an ensemble are converted one by one.
+
+    Args:
+        teacher: The teacher.
+        device: The device that computes.
+        precision: Type of weights and activations; by default float16 on a GPU and float32 elsewhere.
+        pooling: See :class:`BatchedTeacher`.
+
+    Returns:
+        The teacher itself if it is not supported, or computes in float32 on a CPU with its own pooling: ONNX
+        Runtime is faster there.
+
+    Raises:
+        ValueError: ``pooling`` is given, and the teacher is not supported.
     """
-    if device.type != "cuda":
+    if device.type != "cuda" and precision in (None, "float32") and pooling is None:
         return teacher
     if isinstance(teacher, TeacherEnsemble):
-        return TeacherEnsemble(
-            [batch_on_gpu(encoder, device) for encoder in teacher.encoders], teacher.weights
+        converted = [batch_transformers(encoder, device, precision, pooling) for encoder in teacher.encoders]
+        return TeacherEnsemble(converted, teacher.weights)
+    if isinstance(teacher, TransformerEncoder) and BatchedTeacher.supports(teacher, pooling):
+        default = torch.float16 if device.type == "cuda" else torch.float32
+        return BatchedTeacher(teacher, device, _DTYPES[precision] if precision else default, pooling)
+    if pooling is not None:
+        raise ValueError(
+            f"pooling is {pooling!r} for {type(teacher).__name__}, expected a transformer with WordPiece "
+            "tokens"
         )
-    if isinstance(teacher, SentenceTransformerEncoder) and BatchedTeacher.supports(teacher):
-        return BatchedTeacher(teacher, device)
     return teacher
 
 
-def _wordpiece_tokenizer(encoder: SentenceTransformerEncoder) -> Tokenizer | None:
-    # The tokenizer of a model with mean pooling; None for any other model.
+def _wordpiece_tokenizer(encoder: TransformerEncoder, pooling: Pooling | None) -> Tokenizer | None:
+    # The tokenizer of a transformer with mean pooling, or with any if another is set; else None.
     try:
-        encoder.check_mean_pooling()
+        if pooling is None:
+            encoder.check_mean_pooling()
+        tokenizer = encoder.torch_model()[1]
     except ValueError:
         return None
-    tokenizer = encoder.torch_model()[1]
     if tokenizer.cls_token_id is None or tokenizer.sep_token_id is None:
         return None
     try:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from sentenc.encoders.comparison import unit_rows
 from sentenc.encoders.fingerprints import digest
 from sentenc.encoders.transformer import TransformerEncoder
-from sentenc.training.config.pretraining import normalized_weights
+from sentenc.training.config.teacher import normalized_weights
 from sentenc.training.teachers.base import Teacher
 
 

@@ -1,0 +1,292 @@
+"""Joint teachers: one space of several teachers, with roles, prompts and shared axes."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.support.models import WORDS, make_cse, make_sentence_transformer
+
+pytest.importorskip("sentence_transformers")
+torch = pytest.importorskip("torch")
+
+import sentenc  # noqa: E402 (needs the extra)
+from sentenc.embedding_cache import EmbeddingCache  # noqa: E402
+from sentenc.encoders.comparison import unit_rows  # noqa: E402
+from sentenc.errors import CacheError  # noqa: E402
+from sentenc.training.config.pretraining import parse_run  # noqa: E402
+from sentenc.training.data.corpus import Corpus  # noqa: E402
+from sentenc.training.engine.trainer import Trainer  # noqa: E402
+from sentenc.training.recipes import pretraining as run_module  # noqa: E402
+from sentenc.training.recipes.pretraining import pretrain  # noqa: E402
+from sentenc.training.students.bert import BertStudent  # noqa: E402
+
+PROMPT = "people hello "
+
+
+def lines(seed, n):
+    rng = np.random.default_rng(seed)
+    return [" ".join(rng.choice(WORDS, rng.integers(3, 9))) for _ in range(n)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("joint")
+    (folder / "parts").mkdir()
+    make_sentence_transformer(folder / "parts").save(str(folder / "bert"))
+    make_cse(embedding_dim=16).save(folder / "cse")
+    for seed, name in enumerate(("sentences", "queries", "passages")):
+        (folder / f"{name}.txt").write_text("\n".join(lines(seed, 120)))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _no_curves(monkeypatch):
+    monkeypatch.setattr(run_module, "draw_curves", lambda _log, _folder: None)
+
+
+def table(name, **teacher):
+    """A run of a BERT student in the space of two teachers; the second one has prompts."""
+    return {
+        "output": f"model-{name}",
+        "work": f"work-{name}",
+        "seed": 1,
+        "student": {
+            "kind": "bert",
+            "init": "teacher",
+            "layers": [1],
+            "normalize": True,
+            "max_tokens": 48,
+            "query_prompt": "hello ",
+        },
+        "teacher": {
+            "models": [
+                {"model": "bert", "weight": 1.0},
+                {"model": "cse", "weight": 3, "query_prompt": PROMPT, "name": "second"},
+            ],
+            "dim": 24,
+            "axes": "axes.npy",
+            "cache": "vectors",
+        }
+        | teacher,
+        "corpora": {
+            "text": {"sources": [{"files": ["sentences.txt"], "form": "sentences"}]},
+            "queries": {
+                "sources": [{"files": ["queries.txt"], "form": "sentences"}],
+                "role": "query",
+            },
+            "passages": {
+                "sources": [{"files": ["passages.txt"], "form": "sentences"}],
+                "role": "document",
+            },
+        },
+        "losses": [
+            {"kind": "embedding_distillation", "corpus": corpus, "batch_size": 16, "space": "same"}
+            for corpus in ("text", "queries", "passages")
+        ],
+        "training": {"steps": 4, "learning_rate": 1e-3, "device": "cpu", "keep": "last"},
+    }
+
+
+def train(folder, content):
+    return pretrain(parse_run(content, folder), show_progress_bar=False)
+
+
+def joined(folder, texts, prompt=""):
+    """The space's vectors before the reduction."""
+    parts = [
+        unit_rows(sentenc.load(folder / name).encode([before + text for text in texts]), "vectors")
+        for name, before in (("bert", ""), ("cse", prompt))
+    ]
+    return np.concatenate([parts[0] * 0.5, parts[1] * 0.75**0.5], axis=1)
+
+
+def test_targets_are_the_reduced_vectors_of_each_role(folder, monkeypatch):
+    terms = {}
+    run_to_the_end = Trainer.run
+
+    def run(trainer):
+        terms.update({term.name: term for term in trainer.loss_terms})
+        return run_to_the_end(trainer)
+
+    monkeypatch.setattr(Trainer, "run", run)
+    model = train(folder, table("roles"))
+    axes = np.load(folder / "axes.npy")
+    assert axes.shape == (24 + 16, 24)
+    np.testing.assert_allclose(axes.T @ axes, np.eye(24), atol=1e-5)
+    for number, (name, prompt) in enumerate((("sentences", ""), ("queries", PROMPT), ("passages", "")), 1):
+        texts = (folder / f"{name}.txt").read_text().split("\n")[:20]
+        targets = terms[f"embedding_distillation-{number}"].targets(texts)
+        np.testing.assert_allclose(targets, joined(folder, texts, prompt) @ axes, atol=2e-3)
+    # A teacher without a prompt has one folder for all roles. The keys are the texts without prompts.
+    assert {path.name for path in (folder / "vectors").iterdir()} == {"bert", "second", "second-query"}
+    queries = (folder / "queries.txt").read_text().split("\n")
+    assert EmbeddingCache(folder / "vectors/second-query", dtype="float16").has(queries).all()
+    # The axes are those with the most energy in a sample of all corpora.
+    sample = np.concatenate(
+        [
+            joined(folder, (folder / f"{name}.txt").read_text().split("\n"), prompt)
+            for name, prompt in (("sentences", ""), ("queries", PROMPT), ("passages", ""))
+        ]
+    )
+    kept = ((sample @ axes) ** 2).sum() / (sample**2).sum()
+    best = np.sort(np.linalg.eigvalsh(sample.T @ sample))[::-1]
+    assert kept == pytest.approx(best[:24].sum() / best.sum(), abs=1e-3)
+    metadata = json.loads((model / "metadata.json").read_text())
+    assert metadata["prompts"] == {"query": "hello "}
+    assert len(metadata["space"]) == 16
+
+
+def test_the_student_reads_its_query_prompt_before_queries_only(folder, monkeypatch):
+    seen = []
+    tokenize = BertStudent.tokenize
+    monkeypatch.setattr(
+        BertStudent, "tokenize", lambda student, texts: seen.extend(texts) or tokenize(student, texts)
+    )
+    train(folder, table("prompt"))
+    queries = set((folder / "queries.txt").read_text().split("\n"))
+    others = {
+        line
+        for name in ("sentences", "passages")
+        for line in (folder / f"{name}.txt").read_text().split("\n")
+    }
+    prompted = {text.removeprefix("hello ") for text in seen if text.removeprefix("hello ") in queries}
+    assert prompted
+    assert all("hello " + text in seen for text in prompted)
+    assert not any(text in seen for text in queries - others)
+    assert others & set(seen)
+
+
+def test_students_of_one_file_of_axes_share_a_space(folder):
+    models = [train(folder, table(name)) for name in ("first", "again")]
+    spaces = {json.loads((model / "metadata.json").read_text())["space"] for model in models}
+    assert len(spaces) == 1
+    changed = table("changed")
+    changed["teacher"]["models"][0]["weight"] = 2.0
+    with pytest.raises(CacheError, match=r"axes\.npy, which was computed for the teachers"):
+        train(folder, changed)
+    # Other weights need no new vectors: the caches stay as they are.
+    changed["teacher"]["axes"] = "other.npy"
+    files = sorted(path.name for path in (folder / "vectors").rglob("*"))
+    other = json.loads((train(folder, changed) / "metadata.json").read_text())["space"]
+    assert other not in spaces
+    assert sorted(path.name for path in (folder / "vectors").rglob("*")) == files
+
+
+def test_aligned_axes_start_near_the_student(folder):
+    losses = {}
+    for aligned in (False, True):
+        content = table(f"aligned-{aligned}", axes=f"aligned-{aligned}.npy", align_axes=aligned)
+        content["training"] |= {"steps": 1, "log_every": 1}
+        model = train(folder, content)
+        losses[aligned] = json.loads((model / "log.jsonl").read_text().split("\n")[0])["loss"]
+    plain, turned = (np.load(folder / f"aligned-{aligned}.npy") for aligned in (False, True))
+    # The same subspace, and other axes in it.
+    np.testing.assert_allclose(plain @ plain.T, turned @ turned.T, atol=1e-4)
+    assert np.abs(plain - turned).max() > 0.01
+    assert losses[True] < losses[False] - 0.1
+
+
+def test_caches_are_used_as_they_are(folder):
+    train(folder, table("filled", cache="foreign"))
+    for path in (folder / "foreign").rglob("cache.json"):
+        prompt = f" {PROMPT}" if path.parent.name.endswith("-query") else ""
+        path.write_text(json.dumps({"fingerprint": f"{path.parent.name[:4]} cls bf16{prompt}"}))
+    added = lines(9, 40)
+    (folder / "new.txt").write_text("\n".join(added))
+    content = table("foreign", cache="foreign", max_minutes=0, axes="foreign.npy")
+    content["corpora"]["text"]["sources"][0]["files"].append("new.txt")
+    train(folder, content)
+    stored = json.loads((folder / "foreign.json").read_text())
+    assert [entry["origin"] for entry in stored] == ["bert cls", "seco cls"]
+    # Texts that a cache lacks are left out, and nothing is added.
+    assert not EmbeddingCache(folder / "foreign/bert", dtype="float16").has(added).any()
+    (folder / "foreign/second/cache.json").write_text(json.dumps({"fingerprint": "other mean bf16"}))
+    with pytest.raises(CacheError, match="filled by different models"):
+        train(folder, content)
+
+
+def test_teachers_compute_in_half_precision_with_their_pooling(folder):
+    content = table("half", cache="half", axes="half.npy", precision="bf16")
+    content["teacher"]["models"][0] |= {"pooling": "cls", "query_prompt": PROMPT}
+    train(folder, content)
+    for name, prompt in (("bert", ""), ("bert-query", PROMPT)):
+        stored = json.loads((folder / "half" / name / "cache.json").read_text())["fingerprint"]
+        fingerprint = sentenc.load(folder / "bert").fingerprint()
+        assert stored == f"{fingerprint} cls bf16{' ' + prompt if prompt else ''}"
+    text = (folder / "queries.txt").read_text().split("\n")[:4]
+    model, tokenizer = sentenc.load(folder / "bert").torch_model()
+    inputs = tokenizer([PROMPT + line for line in text], return_tensors="pt", padding=True)
+    with torch.no_grad():
+        expected = unit_rows(model(**inputs).last_hidden_state[:, 0].numpy(), "vectors")
+    vectors = EmbeddingCache(folder / "half/bert-query", dtype="float16").lookup(text)
+    assert (vectors * expected).sum(1).min() > 0.999
+
+
+def test_a_time_limit_covers_all_teachers_and_corpora(folder, monkeypatch):
+    from sentenc.training.recipes import joint_teacher
+
+    monkeypatch.setattr(joint_teacher, "_TEXTS_PER_ROUND", 20)
+    content = table("limited", cache="limited", max_minutes=1e-9, axes="limited.npy")
+    content["losses"] = content["losses"][:1]
+    train(folder, content)
+    caches = [EmbeddingCache(folder / "limited" / name, dtype="float16") for name in ("bert", "second")]
+    assert [len(cache) for cache in caches] == [20, 20]
+
+
+def test_pairs_have_a_role_for_each_text(folder):
+    content = table("pairs")
+    rows = zip(lines(5, 64), lines(6, 64), strict=True)
+    (folder / "pairs.tsv").write_text("\n".join(f"{a}\t{b}" for a, b in rows))
+    source = {"sources": [{"files": ["pairs.tsv"], "form": "pairs"}]}
+    content["corpora"]["pairs"] = source | {"roles": ["query", "document"]}
+    content["losses"].append({"kind": "in_batch_softmax", "corpus": "pairs", "batch_size": 8})
+    assert sentenc.load(train(folder, content)).dim == 24
+    content["losses"][-1] |= {"kind": "paraphrase_margin"}
+    with pytest.raises(ValueError, match=r"paraphrase_margin has the prompts \['hello ', ''\]"):
+        train(folder, content)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"models": ["bert"]}, r"teacher\.dim is 24, but requires tables"),
+        ({"models": ["bert", {"model": "cse"}]}, "names and tables"),
+        ({"weights": [1, 2]}, r"teacher\.weights is set"),
+        ({"models": [{"model": "a/bert"}, {"model": "b/bert"}]}, "the folder 'bert'"),
+        ({"models": [{"model": "bert", "name": "x/y"}]}, "'x/y'"),
+        ({"models": [{"model": "bert", "weight": 0}]}, "weight is 0"),
+        ({"models": [{"model": "bert", "pooling": "max"}]}, "pooling is 'max'"),
+        ({"models": [{"model": "bert", "prompt": "q"}]}, r"unknown key teacher\.models\.0\.prompt"),
+        ({"dim": None}, r"teacher\.axes requires teacher\.dim"),
+        ({"dim": 0}, r"teacher\.dim is 0"),
+        ({"dim": 41, "axes": "wide.npy"}, "dim is 41, expected 1 to 40"),
+        ({"dim": 23, "axes": "narrow.npy"}, "dimension is 24, expected 23"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(folder, change, message):
+    content = table("refused", **change)
+    content["teacher"] = {key: value for key, value in content["teacher"].items() if value is not None}
+    with pytest.raises((ValueError, TypeError), match=message):
+        train(folder, content)
+
+
+@pytest.mark.parametrize(
+    ("roles", "message"),
+    [
+        ({"role": "question"}, r"corpora\.text\.role is 'question'"),
+        ({"roles": ["query", "document"]}, "expected 1 roles"),
+        ({"role": "query", "roles": ["query"]}, "set only one of them"),
+    ],
+)
+def test_roles_that_do_not_fit_are_refused(folder, roles, message):
+    content = table("refused")
+    content["corpora"]["text"] |= roles
+    with pytest.raises((ValueError, TypeError), match=message):
+        train(folder, content)
+
+
+def test_a_role_is_no_argument_of_a_corpus(folder):
+    config = parse_run(table("corpus"), folder).corpora["queries"]
+    assert config.column_roles == ("query",)
+    assert isinstance(config.open(), Corpus)
