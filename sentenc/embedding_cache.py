@@ -22,8 +22,9 @@ from sentenc.io.atomic import replacing_file
 from sentenc.io.disk_full import save_array
 from sentenc.io.progress import Bar
 
-# A function from n texts to their vectors (n, dim), or to parts of them: positions of m texts and their vectors.
-EncodeTexts = Callable[[list[str]], npt.NDArray[Any] | Iterator[tuple[Sequence[int], npt.NDArray[Any]]]]
+# The vectors (n, dim) of n texts, or parts of them: positions of m texts and their vectors (m, dim).
+EncodedTexts = npt.NDArray[Any] | Iterator[tuple[Sequence[int], npt.NDArray[Any]]]
+EncodeTexts = Callable[[list[str]], EncodedTexts]
 
 # A killed run loses the vectors of at most one shard, and one that ends with an exception those of one call.
 _TEXTS_PER_SHARD = 8192
@@ -305,9 +306,7 @@ class _KeyIndex:
         return rows
 
 
-def _parts(
-    result: npt.NDArray[Any] | Iterator[tuple[Sequence[int], npt.NDArray[Any]]], n_texts: int
-) -> Iterator[tuple[Sequence[int], npt.NDArray[Any]]]:
+def _parts(result: EncodedTexts, n_texts: int) -> Iterator[tuple[Sequence[int], npt.NDArray[Any]]]:
     # The positions and the vectors of each part of a result, which often has only one.
     if isinstance(result, Iterator):
         yield from result

@@ -12,6 +12,7 @@ import pytest
 from sentenc import CheckpointError, EndpointEncoder, EndpointError, Index
 from sentenc.embedding_cache import EmbeddingCache
 from sentenc.encoders import endpoint_client
+from sentenc.training.teachers.teacher_cache import fill_teacher_cache, open_teacher_cache
 from tests.support.embeddings_server import KEY, Refusal, loopback_only, stand_in_server, word_vectors
 
 CONNECT = socket.socket.connect
@@ -335,6 +336,21 @@ def test_texts_that_were_paid_for_are_not_sent_again_after_a_failure(server, tmp
     n_requests = len(server.headers)
     assert resumed.fill(texts, twin.encode_by_request) == 0
     assert len(server.headers) == n_requests
+
+
+def test_a_teacher_at_an_endpoint_fills_a_cache(server, tmp_path):
+    server.before = lambda request: fail_if(len(server.requests) >= 2)
+    teacher = EndpointEncoder(server.url, "m", dimensions=6, texts_per_request=2, max_retries=0)
+    with pytest.raises(EndpointError, match="HTTP 500"):
+        fill_teacher_cache(open_teacher_cache(tmp_path, teacher), teacher, [*TEXTS, "five", "six"])
+    server.before = lambda request: None
+    cache = open_teacher_cache(tmp_path, teacher)
+    assert len(cache) == 4
+    assert fill_teacher_cache(cache, teacher, [*TEXTS, "five", "six"], show_progress_bar=False) == 2
+    assert sorted(server.texts) == sorted([*TEXTS, "five", "six"])
+    vectors = ENCODE(TEXTS)[:, :6]
+    expected = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    np.testing.assert_allclose(cache.lookup(TEXTS), expected, rtol=0, atol=1e-3)
 
 
 def fail_if(condition):

@@ -3,10 +3,9 @@
 from collections.abc import Iterable, Sized
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
-from sentenc.embedding_cache import EmbeddingCache
+from sentenc.embedding_cache import EmbeddingCache, EncodedTexts
+from sentenc.encoders.comparison import unit_rows
+from sentenc.encoders.endpoint import EndpointEncoder
 from sentenc.io.progress import progress_bar
 from sentenc.training.teachers.base import Teacher
 
@@ -33,6 +32,8 @@ def fill_teacher_cache(
 ) -> int:
     """Computes the unit vectors of those texts that have none yet; see :meth:`EmbeddingCache.fill`.
 
+    If a request to an endpoint fails, the vectors of the other requests are stored: they were paid for.
+
     Args:
         cache: The teacher's cache.
         teacher: The teacher.
@@ -48,11 +49,11 @@ def fill_teacher_cache(
         ValueError: A vector is not finite; the message quotes the text.
     """
 
-    def encode(texts: list[str]) -> npt.NDArray[np.float32]:
-        vectors: npt.NDArray[np.float32] = teacher.encode(
-            texts, normalize_embeddings=True, on_overflow="ignore"
-        )
-        return vectors
+    def encode(texts: list[str]) -> EncodedTexts:
+        if isinstance(teacher, EndpointEncoder):
+            parts = teacher.encode_by_request(texts)
+            return ((rows, unit_rows(vectors, "vectors")) for rows, vectors in parts)
+        return teacher.encode(texts, normalize_embeddings=True, on_overflow="ignore")
 
     total = len(texts) if isinstance(texts, Sized) else None
     with progress_bar(total, "teacher vectors", show_progress_bar) as bar:
