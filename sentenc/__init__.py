@@ -50,9 +50,13 @@ if TYPE_CHECKING:
     from sentenc.registry import available_models, load, pair
     from sentenc.retrieval.index import Index
     from sentenc.retrieval.items import Hit, Item
+    from sentenc.training.alignment import Alignment, AlignmentReport, AlignmentSettings, align
     from sentenc.verification import verify
 
 _HOME = {
+    "Alignment": "sentenc.training.alignment",
+    "AlignmentReport": "sentenc.training.alignment",
+    "AlignmentSettings": "sentenc.training.alignment",
     "BertEncoder": "sentenc.encoders.bert.encoder",
     "CSE": "sentenc.encoders.cse.encoder",
     "CSEConfig": "sentenc.encoders.cse.config",
@@ -90,6 +94,7 @@ _HOME = {
     "TextFileError": "sentenc.errors",
     "TextTooLongError": "sentenc.errors",
     "TruncationWarning": "sentenc.errors",
+    "align": "sentenc.training.alignment",
     "available_models": "sentenc.registry",
     "evaluate": "sentenc.evaluation",
     "load": "sentenc.registry",
@@ -99,6 +104,9 @@ _HOME = {
 
 __all__ = [
     "CSE",
+    "Alignment",
+    "AlignmentReport",
+    "AlignmentSettings",
     "BertEncoder",
     "CSEConfig",
     "CacheError",
@@ -136,6 +144,7 @@ __all__ = [
     "TextTooLongError",
     "TruncationWarning",
     "__version__",
+    "align",
     "available_models",
     "evaluate",
     "load",

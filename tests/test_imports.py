@@ -34,7 +34,7 @@ FLOORS = [
     ["training.students"],
     ["training.engine", "training.initialization"],
     ["training.augmentation"],
-    ["training.recipes"],
+    ["training.recipes", "training.alignment"],
     ["training"],
     ["downstream"],
     ["serving"],

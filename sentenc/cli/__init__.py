@@ -17,6 +17,7 @@ from sentenc._version import __version__
 from sentenc.errors import SentencError
 
 _COMMANDS = {
+    "align": "sentenc.cli.align:align_command",
     "average": "sentenc.cli.average:average_command",
     "classify": "sentenc.cli.classify:classify_command",
     "demo": "sentenc.cli.demo:demo_command",

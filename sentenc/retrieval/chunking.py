@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -114,6 +115,13 @@ def passage_spans(texts: Sequence[str], encoder: Encoder, chunking: Chunking) ->
         for i in long:
             budget[i] = max(1, int(budget[i] * _SHORTER))
     return spans
+
+
+def split_sentences(text: str) -> list[str]:
+    """Divides a text at the ends of sentences and paragraphs, without the spaces around them."""
+    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+    parts = (text[start:end].strip() for start, end in pairwise([0, *ends, len(text)]))
+    return [part for part in parts if part]
 
 
 @dataclass(frozen=True)

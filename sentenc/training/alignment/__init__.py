@@ -1,0 +1,7 @@
+"""Alignment: fits a CSE into the vector space of another encoder, from that encoder's vectors alone."""
+
+from sentenc.training.alignment.aligning import Alignment, align
+from sentenc.training.alignment.report import AlignmentReport
+from sentenc.training.alignment.settings import AlignmentSettings
+
+__all__ = ["Alignment", "AlignmentReport", "AlignmentSettings", "align"]

@@ -1,0 +1,65 @@
+"""Builds a CSE from a fitted table, with the tokenizer of its teacher."""
+
+from typing import Any
+
+import numpy as np
+
+from sentenc.encoders.base import Encoder
+from sentenc.encoders.cse.config import CSEConfig
+from sentenc.encoders.cse.encoder import CSE
+from sentenc.encoders.transformer import TransformerEncoder
+from sentenc.errors import CheckpointError, MissingExtraError
+from sentenc.registry import load
+from sentenc.tokenization.tokenizer import Tokenizer
+from sentenc.training.alignment.table import Table
+
+_DEFAULT_MODEL = "cse-en"
+
+
+def choose_tokenizer(teacher: Encoder | None) -> tuple[Tokenizer, str]:
+    """Returns the tokenizer of the model, and its origin: ``"teacher"`` or the name of a model.
+
+    The teacher's own is used if it is WordPiece or whole words. Every other teacher, and none, has that of
+    cse-en.
+    """
+    own = None if teacher is None else _tokenizer_spec(teacher)
+    if own is not None:
+        try:
+            return Tokenizer(own), "teacher"
+        except CheckpointError:
+            pass  # another kind of tokenizer
+    default = load(_DEFAULT_MODEL)
+    assert isinstance(default, CSE)
+    return default.tokenizer, _DEFAULT_MODEL
+
+
+def build_model(table: Table, tokenizer: Tokenizer, metadata: dict[str, Any]) -> CSE:
+    """Returns a CSE with the directions of a table: int8 rows, and the constant as bias.
+
+    Args:
+        table: Rows (V, d) and a constant (d,).
+        tokenizer: A tokenizer with V ids.
+        metadata: The metadata of the model.
+    """
+    # Only directions matter. Rows of about unit length keep the bias within the range of float16.
+    scale = np.float32(1 / max(float(np.abs(table.constant).max()), float(np.abs(table.rows).max()), 1e-12))
+    rows = table.rows * scale
+    config = CSEConfig(vocab_size=len(rows), embedding_dim=rows.shape[1], widths=(), bias=True)
+    weights = {
+        "embeddings": rows,
+        "token_weights": np.zeros(len(rows), np.float32),
+        "bias": table.constant * scale,
+    }
+    return CSE(config, weights, tokenizer, metadata=metadata).compressed()
+
+
+def _tokenizer_spec(teacher: Encoder) -> str | None:
+    own = getattr(teacher, "tokenizer", None)
+    if isinstance(own, Tokenizer):
+        return own.spec
+    if not isinstance(teacher, TransformerEncoder):
+        return None
+    try:
+        return str(teacher.torch_model()[1].backend_tokenizer.to_str())
+    except (ValueError, AttributeError, MissingExtraError):
+        return None

@@ -1,0 +1,88 @@
+"""The vectors of a teacher by role, cached on disk."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from sentenc.embedding_cache import EmbeddingCache
+from sentenc.encoders.base import Encoder
+from sentenc.encoders.comparison import unit_rows
+from sentenc.encoders.roles import Role
+from sentenc.io.progress import progress_bar
+
+
+class TeacherVectors:
+    """Computes the unit vectors of an encoder, each once.
+
+    The cache is two folders, ``query`` and ``document``, or one, ``text``, if the encoder has no prompts. It is
+    filled shard by shard: a run that is stopped continues after the last shard.
+
+    Args:
+        teacher: The encoder. Of its vectors, the first ``similarity_dim`` components are used.
+        folder: The folder of the cache. None keeps the vectors in memory.
+        dim: Keeps this number of leading components.
+        show_progress_bar: Draw bars on standard error.
+
+    Raises:
+        CacheError: The folder has the vectors of another encoder.
+    """
+
+    def __init__(
+        self,
+        teacher: Encoder,
+        folder: Path | None,
+        *,
+        dim: int | None = None,
+        show_progress_bar: bool = False,
+    ) -> None:
+        self._teacher = teacher
+        self._dim = teacher.similarity_dim if dim is None else dim
+        self._show_progress_bar = show_progress_bar
+        self._is_symmetric = teacher.for_role("query") == teacher.for_role("document")
+        self._caches: dict[str, EmbeddingCache] = {}
+        self._folder = folder
+
+    def __call__(
+        self, texts: Sequence[str], role: Role, label: str, max_minutes: float | None = None
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """Returns the vectors of texts in a role.
+
+        Args:
+            texts: n texts.
+            role: ``"query"`` or ``"document"``.
+            label: The name of the texts on the progress bar.
+            max_minutes: Time limit. Texts without a vector are left out.
+
+        Returns:
+            The vectors at unit length, (m, dim), and the row numbers of their texts, (m,).
+        """
+        encoder, prompt_name = self._teacher.for_role(role)
+        cache = self._cache(role, encoder, prompt_name)
+
+        def encode(part: list[str]) -> npt.NDArray[np.float32]:
+            vectors: npt.NDArray[np.float32] = encoder.encode(
+                part,
+                prompt_name=prompt_name,
+                truncate_dim=encoder.similarity_dim,
+                normalize_embeddings=True,
+                on_overflow="ignore",
+            )
+            return vectors
+
+        with progress_bar(len(texts), label, self._show_progress_bar) as bar:
+            cache.fill(texts, encode, max_minutes=max_minutes, bar=bar, source="the teacher")
+        rows = np.flatnonzero(cache.has(texts))
+        vectors = cache.lookup([texts[i] for i in rows.tolist()])
+        if self._dim < vectors.shape[1]:
+            vectors = vectors[:, : self._dim]
+        return unit_rows(vectors, "the teacher's vectors"), rows
+
+    def _cache(self, role: Role, encoder: Encoder, prompt_name: str | None) -> EmbeddingCache:
+        name = "text" if self._is_symmetric else role
+        if name not in self._caches:
+            fingerprint = " ".join([encoder.fingerprint(), *([prompt_name] if prompt_name else [])])
+            folder = None if self._folder is None else self._folder / name
+            self._caches[name] = EmbeddingCache(folder, fingerprint, dtype="float16")
+        return self._caches[name]

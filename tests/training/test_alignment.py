@@ -1,0 +1,287 @@
+"""Alignment: the fit, its texts, the teacher's vectors, the model, and the report."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import sentenc
+from sentenc import AlignmentSettings, CacheError, CheckpointError
+from sentenc.cli import cli
+from sentenc.retrieval.chunking import split_sentences
+from sentenc.tokenization.tokenizer import Tokenizer
+from sentenc.training.alignment.measuring import common_neighbors
+from sentenc.training.alignment.report import AlignmentReport
+from sentenc.training.alignment.table import fit_table
+from sentenc.training.alignment.texts import choose_texts
+from sentenc.training.alignment.tokens import TokenizedTexts
+from tests.support.models import WORDS, make_bert, make_cse, wordpiece_spec
+
+SETTINGS = AlignmentSettings(batch_size=16, rounds=20, learning_rate=0.02)
+
+
+def sentences(n: int, seed: int = 0) -> list[str]:
+    rng = np.random.default_rng(seed)
+    words = [word for word in WORDS if word.isascii()]
+    return list(dict.fromkeys(" ".join(rng.choice(words, rng.integers(3, 9))) for _ in range(n)))
+
+
+def teacher(**shape):
+    return make_cse(**{"widths": (), "embedding_dim": 8, "bias": True} | shape)
+
+
+def beir_folder(folder):
+    (folder / "qrels").mkdir(parents=True)
+    documents, queries = sentences(40, seed=1), sentences(20, seed=2)
+    for name, texts in (("corpus", documents), ("queries", queries)):
+        lines = [json.dumps({"_id": f"{name}{i}", "text": text}) for i, text in enumerate(texts)]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines))
+    lines = [f"queries{i}\tcorpus{i}\t1" for i in range(len(queries))]
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + "\n".join(lines))
+    return documents, queries
+
+
+def test_a_table_finds_the_directions_of_a_bag_of_words():
+    """A CSE without n-grams has the very form of the table."""
+    result = sentenc.align(teacher(), queries=sentences(600), settings=SETTINGS)
+    assert result.report.cosine > 0.99
+    assert result.report.n_queries == len(sentences(600)) - result.report.n_held_out
+    assert (result.report.overlap, result.report.judged, result.report.n_sentences) == (None, None, 0)
+
+
+def test_the_constant_is_learned():
+    texts = TokenizedTexts(Tokenizer(wordpiece_spec()), sentences(300))
+    rng = np.random.default_rng(0)
+    rows, constant = rng.normal(size=(texts.vocab_size, 4)), np.array([3.0, 0, 0, 0])
+    batch = texts.batch(np.arange(len(texts)))
+    targets = batch.counts @ rows[batch.tokens] + constant
+    targets /= np.linalg.norm(targets, axis=1, keepdims=True)
+    table = fit_table(texts, targets, SETTINGS)
+    fitted = batch.counts @ table.rows[batch.tokens] + table.constant
+    fitted /= np.linalg.norm(fitted, axis=1, keepdims=True)
+    assert (fitted * targets).sum(1).mean() > 0.99
+    unseen = np.setdiff1d(np.arange(texts.vocab_size), batch.tokens)
+    assert not table.rows[unseen].any()
+
+
+def test_token_counts_are_those_of_the_texts():
+    tokenizer = Tokenizer(wordpiece_spec())
+    texts = TokenizedTexts(tokenizer, ["dog cat dog dog dog", "\u2603", "cat"])
+    ids = [tokenizer.vocabulary[word] for word in ("dog", "cat")]
+    tokens, counts = texts.batch(np.array([0, 1, 2]))
+    assert dict(zip(tokens.tolist(), counts.T.tolist(), strict=True)) == {
+        ids[0]: [4, 0, 0],
+        ids[1]: [1, 0, 1],
+    }
+    saturated = TokenizedTexts(tokenizer, ["dog cat dog dog dog"], saturated=True)
+    assert sorted(saturated.batch(np.array([0])).counts[0].tolist()) == [1, 2]
+
+
+def test_texts_without_tokens_are_left_out_and_some_are_needed():
+    tokenizer = Tokenizer(wordpiece_spec())
+    texts = TokenizedTexts(tokenizer, ["\u2603", "dog"])
+    targets = np.eye(2, dtype=np.float32)
+    assert fit_table(texts, targets, AlignmentSettings()).rows.any()
+    with pytest.raises(ValueError, match="none of 1 texts has a token"):
+        fit_table(TokenizedTexts(tokenizer, ["\u2603"]), targets[:1], AlignmentSettings())
+
+
+def test_the_model_is_in_the_space_of_its_teacher(tmp_path):
+    model = teacher()
+    documents = sentences(60, seed=3)
+    result = sentenc.align(model, queries=sentences(300), corpus=documents, settings=SETTINGS, name="fast")
+    assert result.encoder.space == model.space
+    assert result.encoder.tokenizer.spec == model.tokenizer.spec
+    assert result.report.n_documents == len(documents)
+    assert result.encoder.metadata["hybrid_alpha"] == result.report.alpha
+    result.encoder.save(tmp_path / "fast")
+    loaded = sentenc.load(tmp_path / "fast")
+    assert loaded.space == model.space
+    assert loaded.metadata["alignment"]["cosine"] == pytest.approx(result.report.cosine, abs=1e-4)
+    np.testing.assert_array_equal(loaded.encode(documents), result.encoder.encode(documents))
+    assert "# fast" in loaded.card
+    assert f"{result.report.cosine:.3f}" in loaded.card
+    # Its int8 rows have the directions of the teacher's vectors.
+    assert np.diag(model.similarity(documents, loaded.encode(documents))).mean() > 0.98
+
+
+def test_sentences_of_the_collection_serve_as_queries():
+    documents = [
+        f"{a.capitalize()}. {b.capitalize()}!" for a, b in zip(*[iter(sentences(200))] * 2, strict=True)
+    ]
+    result = sentenc.align(teacher(), corpus=documents, settings=SETTINGS)
+    assert (result.report.n_queries, result.report.n_documents) == (0, len(documents))
+    assert result.report.n_sentences == pytest.approx(2 * len(documents) * 0.9, rel=0.1)
+    assert "there were no queries" in result.report.warnings[-1]
+
+
+def test_held_out_and_excluded_texts_are_not_trained_on():
+    queries = sentences(300)
+    texts = choose_texts(
+        [*queries, *queries, " "], [], AlignmentSettings(max_texts=100), excluded=queries[:50]
+    )
+    chosen = [*texts.training, *texts.held_out]
+    assert len(chosen) == len(set(chosen)) == 100
+    assert not set(chosen).intersection(queries[:50])
+    assert len(texts.held_out) == 10
+    assert choose_texts(queries, [], AlignmentSettings(seed=1)).held_out != texts.held_out
+
+
+def test_queries_leave_room_for_sentences_of_the_collection():
+    settings = AlignmentSettings(max_texts=100, max_sentences=30)
+    texts = choose_texts(sentences(300), sentences(200, seed=5), settings)
+    # The texts kept out are queries.
+    assert (texts.n_queries, texts.n_sentences) == (63, 30)
+
+
+def test_too_few_texts_are_an_error():
+    with pytest.raises(ValueError, match=r"there are 2 queries and 0 sentences .* expected at least 20"):
+        sentenc.align(teacher(), queries=["dog", "cat"])
+
+
+def test_sentences_end_at_punctuation_and_paragraphs():
+    assert split_sentences("One dog. Two cats!\n\nA line\n\n") == ["One dog.", "Two cats!", "A line"]
+    assert split_sentences(" \n ") == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rounds": 0}, "rounds is 0"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0"),
+        ({"max_minutes": -1}, "max_minutes is -1"),
+        ({"seed": -1}, "seed is -1"),
+    ],
+)
+def test_settings_are_checked(options, message):
+    with pytest.raises(ValueError, match=message):
+        AlignmentSettings(**options)
+
+
+def test_queries_and_documents_have_the_teachers_prompts(tmp_path):
+    """The vectors of queries are those with the prompt, and each role has a cache of its own."""
+    model = teacher()
+    model.metadata = {"prompts": {"query": "dog dog dog dog "}}
+    queries, documents = sentences(200), sentences(50, seed=4)
+    result = sentenc.align(model, queries=queries, corpus=documents, cache=tmp_path, settings=SETTINGS)
+    vectors = result.encoder.encode(queries[:40])
+    assert np.diag(model.similarity(model.encode_query(queries[:40]), vectors)).mean() > 0.97
+    assert np.diag(model.similarity(model.encode(queries[:40]), vectors)).mean() < 0.9
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["document", "query"]
+
+
+def test_a_stopped_run_continues_from_the_cache(tmp_path, monkeypatch):
+    model = teacher()
+    queries = sentences(300)
+    whole = sentenc.align(model, queries=queries, cache=tmp_path, settings=SETTINGS)
+    encoded = []
+    encode = model.encode
+    monkeypatch.setattr(
+        model, "encode", lambda texts, **options: encoded.append(texts) or encode(texts, **options)
+    )
+    again = sentenc.align(model, queries=queries, cache=tmp_path, settings=SETTINGS)
+    assert encoded == []
+    assert again.encoder.fingerprint() == whole.encoder.fingerprint()
+    with pytest.raises(CacheError, match="another encoder"):
+        sentenc.align(make_cse(), queries=queries, cache=tmp_path, settings=SETTINGS)
+
+
+def test_a_dimension_is_a_truncation_with_a_space_of_its_own():
+    model = teacher()
+    result = sentenc.align(model, queries=sentences(300), dim=3, settings=SETTINGS)
+    assert (result.encoder.dim, result.report.dim) == (3, 3)
+    assert result.encoder.space == f"{model.space}[:3]"
+    assert result.report.cosine > 0.98
+    with pytest.raises(ValueError, match="dim is 9, expected an integer from 1 to 8"):
+        sentenc.align(model, queries=sentences(300), dim=9)
+
+
+def test_only_the_sentence_vectors_of_the_teacher_are_learned():
+    model = teacher(combine="both", widths=(2,), num_filters=3, average_dim=2)
+    result = sentenc.align(model, queries=sentences(300), settings=SETTINGS)
+    assert (model.dim, result.encoder.dim) == (13, 8)
+
+
+def test_a_transformer_gives_its_tokenizer():
+    model = make_bert()
+    result = sentenc.align(model, queries=sentences(100), settings=SETTINGS)
+    assert result.report.tokenizer == "teacher"
+    assert result.encoder.tokenizer.vocabulary == model.tokenizer.vocabulary
+    assert result.encoder.space == model.space
+    # An unknown word has no row.
+    assert not result.encoder.encode("\u2603").any()
+
+
+def test_judgments_appear_in_the_report(tmp_path):
+    documents, queries = beir_folder(tmp_path)
+    model = teacher()
+    result = sentenc.align(model, queries=sentences(300) + queries, data=tmp_path, settings=SETTINGS)
+    judged = result.report.judged
+    assert list(judged) == ["teacher", "aligned", "lexical", "hybrid"]
+    # The teacher has the form of the table, so both rank alike.
+    assert judged["aligned"] == pytest.approx(judged["teacher"], abs=10)
+    assert result.report.n_documents == len(documents)
+    assert "queries by the model" in result.report.to_text()
+
+
+def test_neighbors_in_common():
+    documents = np.eye(20, dtype=np.float32)
+    rng = np.random.default_rng(0)
+    queries = rng.normal(size=(5, 20)).astype(np.float32)
+    assert common_neighbors(queries, queries, documents) == 1
+    assert common_neighbors(queries, -queries, documents) == 0
+    assert common_neighbors(queries, -queries, documents[:3]) == 1
+
+
+def report(**changes) -> AlignmentReport:
+    values = {
+        "dim": 4, "n_queries": 1000, "n_sentences": 100, "n_held_out": 10, "n_documents": 50, "cosine": 0.9,
+        "overlap": 0.6, "alpha": 0.4, "judged": None, "tokenizer": "teacher", "seconds": 1.0,
+    }  # fmt: skip
+    return AlignmentReport(**values | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "remedy"),
+    [
+        ({}, None),
+        ({"overlap": 0.3}, "more queries would raise it: 1,100 texts"),
+        ({"overlap": 0.3, "n_sentences": 0}, "--corpus"),
+        ({"overlap": 0.3, "n_queries": 0}, "--queries"),
+        ({"overlap": 0.3, "n_queries": 200_000}, "rerank with the teacher"),
+    ],
+)
+def test_a_poor_overlap_is_stated_with_its_remedy(changes, remedy):
+    warnings = report(**changes).warnings
+    assert (remedy in warnings[0]) if remedy else (warnings == [])
+    assert all(f"warning: {warning}" in report(**changes).to_text() for warning in warnings)
+
+
+def test_the_command_writes_a_model_and_prints_the_report(tmp_path):
+    teacher().save(tmp_path / "teacher")
+    (tmp_path / "queries.txt").write_text("\n".join(sentences(300)))
+    beir_folder(tmp_path / "data")
+    arguments = ["align", str(tmp_path / "teacher"), "-o", str(tmp_path / "fast"), "--rounds", "8"]
+    run = CliRunner().invoke(
+        cli, [*arguments, "--queries", str(tmp_path / "queries.txt"), "--data", str(tmp_path / "data"), "-q"]
+    )
+    assert run.exit_code == 0, run.output
+    assert "mean cosine to the teacher" in run.output
+    assert "nDCG@10, queries by the model" in run.output
+    assert sentenc.load(tmp_path / "fast").space == sentenc.load(tmp_path / "teacher").space
+    assert (tmp_path / "fast-vectors").is_dir()
+
+
+def test_the_command_refuses_a_foreign_folder_and_missing_texts(tmp_path):
+    teacher().save(tmp_path / "teacher")
+    arguments = ["align", str(tmp_path / "teacher"), "-o", str(tmp_path / "fast")]
+    run = CliRunner().invoke(cli, arguments)
+    assert (run.exit_code, "there are no texts" in run.output) == (2, True)
+    (tmp_path / "fast").mkdir()
+    (tmp_path / "fast" / "notes.txt").write_text("mine")
+    run = CliRunner().invoke(cli, [*arguments, "--queries", str(tmp_path / "fast" / "notes.txt")])
+    assert run.exit_code == 1
+    assert "contains other files" in run.output
+    with pytest.raises(CheckpointError):
+        sentenc.load(tmp_path / "fast")
