@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import sentenc
 from sentenc.cli.index_build import add_records, build_command
 from sentenc.cli.record_files import EmptyRows, files_in_folders, id_option, record_options, skip_empty_option
+from sentenc.errors import ModelNotFoundError
 from sentenc.io.records import open_records
 
 if TYPE_CHECKING:
@@ -147,7 +149,51 @@ def optimize_command(index: Path) -> None:
     click.echo(f"{summary(opened, time.perf_counter() - started)}: {index}", err=True)
 
 
+@index_group.command("reencode")
+@click.argument("index", type=_FOLDER)
+@click.option(
+    "-m",
+    "--model",
+    help="Name, folder or Hub id of the encoder; by default the name of the one that built INDEX.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
+def reencode_command(index: Path, model: str | None, quiet: bool) -> None:
+    """Replace all vectors of INDEX by those of another model, or of a new version of its model.
+
+    They are computed from the texts in INDEX. Ids, payloads, passages and words do not change, and an ANN index is
+    built anew. INDEX keeps its old vectors until all new ones are written. Run the same command again to resume
+    after an interruption.
+    """
+    from sentenc.cli.index_build import note_model, summary
+    from sentenc.retrieval import Index
+
+    started = time.perf_counter()
+    opened = Index.open(index, encoder=False)
+    built_by = opened.info()["encoder"]
+    if model is None and built_by is None:
+        raise click.UsageError(f"{index} does not name the model that built it: pass --model")
+    opened.reencode(model or built_by, show_progress_bar=not quiet)
+    _renew_reranker(opened)
+    note_model(opened, model)
+    opened.save()
+    if not quiet:
+        click.echo(f"{summary(opened, time.perf_counter() - started)}: {index}", err=True)
+
+
 index_group.add_command(build_command)
+
+
+def _renew_reranker(index: "Index") -> None:
+    """Replaces the stored vectors of a reranker as well, if its model was replaced."""
+    stored = index.info()["reranker"]
+    if stored is None or stored["model"] is None:
+        return
+    try:
+        encoder = sentenc.load(stored["model"])
+    except ModelNotFoundError:
+        return
+    if encoder.fingerprint() != stored["fingerprint"]:
+        index.add_reranker(stored["model"])
 
 
 def _add(index: "Index", block: list["Record"], update: bool) -> int:

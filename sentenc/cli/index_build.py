@@ -173,6 +173,20 @@ def summary(index: "Index", seconds: float) -> str:
     )
 
 
+def note_model(index: "Index", model: str | None) -> None:
+    """Notes the model of an index whose vectors were replaced, so that an interrupted build resumes with it.
+
+    Args:
+        index: The index.
+        model: The name of the model on the command line; None if it is still the same.
+    """
+    build = index.notes.get("build")
+    if build is not None:
+        info = index.info()
+        build["options"] |= {"fingerprint": info["fingerprint"]} | ({} if model is None else {"model": model})
+        build["options"] |= {key: info[key] for key in ("chunking", "reranker") if info[key] is not None}
+
+
 def _begin(
     new: "Index", output: Path, model: str, plan: dict[str, Any], overwrite: bool
 ) -> tuple["Index", int]:

@@ -12,6 +12,8 @@ from sentenc.retrieval.ann import build, choose_effort, search_kind
 from sentenc.retrieval.manifest import Manifest
 from sentenc.retrieval.snapshot import Snapshot
 
+#: The recall at 10 that an ANN index is built for.
+DEFAULT_RECALL = 0.95
 # An ANN index is rebuilt, and deleted rows are removed, if a greater share of the rows has changed.
 _MAX_CHANGED_SHARE = 0.1
 # With fewer rows there is too little to train an ANN index on, and exact search is fast.
@@ -29,6 +31,13 @@ def optimized(snapshot: Snapshot, manifest: Manifest, folder: Path | None, targe
     """
     if snapshot.deleted.sum() > _MAX_CHANGED_SHARE * len(snapshot.deleted):
         snapshot = _compacted(snapshot)
+    return with_due_ann(snapshot, manifest, folder, target_recall)
+
+
+def with_due_ann(
+    snapshot: Snapshot, manifest: Manifest, folder: Path | None, target_recall: float
+) -> Snapshot:
+    """Returns the same rows with a new ANN index if one is due; the arguments are those of :func:`optimized`."""
     kind = search_kind(manifest.kind, manifest.store, snapshot.n_live)
     if kind in ("exact", "hamming") or snapshot.n_live < _MIN_ANN_ROWS:
         return snapshot if snapshot.ann is None else replace(snapshot, ann=None)

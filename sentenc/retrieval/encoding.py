@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
+from sentenc.encoders.encode_options import OnOverflow
 from sentenc.retrieval.manifest import Manifest
 from sentenc.retrieval.quantization import FloatArray
 from sentenc.retrieval.validation import are_numbers, check_vectors, stored_part
@@ -76,7 +77,11 @@ def query_vectors(queries: Queries, encoder: Encoder | None, manifest: Manifest)
 
 
 def item_vectors(
-    texts: list[str] | None, vectors: npt.ArrayLike | None, encoder: Encoder | None, manifest: Manifest
+    texts: list[str] | None,
+    vectors: npt.ArrayLike | None,
+    encoder: Encoder | None,
+    manifest: Manifest,
+    on_overflow: OnOverflow = "warn",
 ) -> FloatArray:
     """Returns the vectors (n, d) float32 to store for n items, from ``vectors`` or else from their texts.
 
@@ -87,7 +92,7 @@ def item_vectors(
     if vectors is None:
         if texts is None:
             raise ValueError("pass texts, vectors or both")
-        vectors = _encode(texts, encoder, manifest.dim)
+        vectors = _encode(texts, encoder, manifest.dim, on_overflow)
     else:
         vectors = stored_part(vectors, encoder, manifest.dim)
     limit = _MAX_FLOAT16 if manifest.store == "float16" else math.inf
@@ -97,12 +102,14 @@ def item_vectors(
     return matrix
 
 
-def _encode(texts: list[str], encoder: Encoder | None, dim: int) -> FloatArray:
+def _encode(
+    texts: list[str], encoder: Encoder | None, dim: int, on_overflow: OnOverflow = "warn"
+) -> FloatArray:
     if encoder is None:
         raise ValueError(
             "the index has no encoder: pass vectors, or open it with Index.open(folder, encoder=...)"
         )
-    vectors: FloatArray = encoder.encode(texts, truncate_dim=dim)
+    vectors: FloatArray = encoder.encode(texts, truncate_dim=dim, on_overflow=on_overflow)
     return vectors
 
 

@@ -6,10 +6,12 @@ from dataclasses import replace
 
 from sentenc.encoders.base import Encoder
 from sentenc.retrieval.adding import with_reranker
-from sentenc.retrieval.compaction import optimized
+from sentenc.retrieval.compaction import DEFAULT_RECALL, optimized, with_due_ann
 from sentenc.retrieval.index_reader import IndexReader, IndexState
 from sentenc.retrieval.lexical.analysis import Analyzer
 from sentenc.retrieval.manifest import WriteLock
+from sentenc.retrieval.reencoding import reencoded, reencoded_settings
+from sentenc.retrieval.validation import load_encoder
 from sentenc.retrieval.words import with_words, word_settings
 
 
@@ -19,7 +21,7 @@ class IndexMaintenance(IndexReader):
     _lock: threading.RLock
     _write_lock: WriteLock | None
 
-    def optimize(self, target_recall: float = 0.95) -> None:
+    def optimize(self, target_recall: float = DEFAULT_RECALL) -> None:
         """Removes deleted items, and builds the ANN index of the index's ``kind``.
 
         Deleted items are removed if they are more than a tenth of all items. An ANN index that covers nine
@@ -76,6 +78,46 @@ class IndexMaintenance(IndexReader):
             self._snapshot = snapshot
             self._rerankers.store(reranker)
             self._manifest.reranker = None if reranker is None else reranker.described
+
+    def reencode(
+        self,
+        encoder: Encoder | str | os.PathLike[str],
+        *,
+        dim: int | None = None,
+        show_progress_bar: bool = False,
+    ) -> None:
+        """Replaces all vectors by those of another encoder, which becomes that of the index.
+
+        The vectors are computed from the stored texts. Ids, payloads, passages, words, and the vectors of a
+        reranker do not change; an ANN index is built anew. Nothing in the folder changes before the next
+        :meth:`save`, which writes all items: until then, every reader has the old vectors.
+
+        The new vectors are written to the folder as they are computed, float32, so that memory is bounded. If the
+        process is killed, the next call with the same encoder and the same items resumes.
+
+        Args:
+            encoder: An encoder or an argument of :func:`sentenc.load`.
+            dim: Number of leading components that are stored; by default the encoder's ``similarity_dim``.
+            show_progress_bar: Draw a progress bar on standard error.
+
+        Raises:
+            ValueError: An item has no text.
+        """
+        model, loaded = load_encoder(encoder)
+        if loaded is None:
+            raise TypeError("encoder is None, expected an Encoder, a name or a folder")
+        with self._lock:
+            was_locked, before = self._write_lock is not None, self._state
+            manifest = reencoded_settings(before.manifest, loaded, model, dim)
+            self._begin_write()
+            try:
+                snapshot = reencoded(before.snapshot, loaded, manifest, self._folder, show_progress_bar)
+                if before.snapshot.ann is not None:
+                    snapshot = with_due_ann(snapshot, manifest, self._folder, DEFAULT_RECALL)
+                self._state = before._replace(snapshot=snapshot, manifest=manifest, encoder=loaded)
+            finally:
+                if not was_locked and self._state is before:
+                    self.close()
 
     def close(self) -> None:
         """Releases the folder to other writers; changes since the last save remain in memory."""

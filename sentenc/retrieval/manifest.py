@@ -26,9 +26,11 @@ from sentenc.io.disk_full import naming_full_disk, save_array
 
 FORMAT_VERSION = 2
 MANIFEST, LOCK = "index.json", "lock"
+#: The first part of the name of a folder of vectors that are being computed.
+REENCODING = "reencode-"
 # All files and folders of an index, including those that a killed writer leaves.
 _INDEX_FILES = re.compile(
-    r"index\.json|lock|(segment|structure|calibration|deleted|moments)-.*|\.index\.json\..*\.tmp"
+    r"index\.json|lock|(segment|structure|calibration|deleted|moments|reencode)-.*|\.index\.json\..*\.tmp"
 )
 _KEYS = {
     "format_version", "sentenc_version", "generation", "dim", "metric", "kind", "store", "encoder", "next_id",

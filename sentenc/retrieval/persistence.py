@@ -190,10 +190,10 @@ def _quantizer(manifest: Manifest, snapshot: Snapshot) -> Quantizer:
     for segment in snapshot.segments:
         if segment.quantizer.name == manifest.store:
             return segment.quantizer
-    total = len(snapshot.deleted)
-    if manifest.store in ("float32", "float16") or total < _MIN_CALIBRATION_VECTORS:
+    live = np.flatnonzero(~snapshot.deleted)
+    if manifest.store in ("float32", "float16") or len(live) < _MIN_CALIBRATION_VECTORS:
         return plain(manifest.dim, manifest.store)
-    rows = np.random.default_rng(1).choice(total, min(total, _MAX_CALIBRATION_VECTORS), replace=False)
+    rows = np.random.default_rng(1).choice(live, min(len(live), _MAX_CALIBRATION_VECTORS), replace=False)
     return fit_quantizer(manifest.store, snapshot.vectors(np.sort(rows)))
 
 

@@ -34,6 +34,8 @@ VECTORS, ITEMS, OFFSETS = "vectors.npy", "items.jsonl", "offsets.npy"
 HASHES, ORDER = "hashes.npy", "order.npy"
 # Comparing fewer rows exactly is as fast as comparing their coarse codes.
 _MIN_COARSE_ROWS = 4096
+# Rows that are in memory as float32 while their codes are changed.
+_ROWS_PER_BLOCK = 8192
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,8 +176,13 @@ class Segment:
         """Returns a segment of the same rows with the codes of another quantizer."""
         if quantizer.same_as(self.quantizer):
             return self
-        codes = quantizer.transform(self.vectors(slice(None)))
+        blocks = (slice(i, i + _ROWS_PER_BLOCK) for i in range(0, len(self), _ROWS_PER_BLOCK))
+        codes = np.concatenate([quantizer.transform(self.vectors(block)) for block in blocks])
         return replace(self, codes=codes, quantizer=quantizer, coarse=None)
+
+    def with_vectors(self, vectors: FloatArray, quantizer: Quantizer) -> "Segment":
+        """Returns the segment with other vectors (m, d), as codes of a float32 quantizer; it is not saved."""
+        return replace(self, codes=vectors, quantizer=quantizer, coarse=None, name=None)
 
     def only(self, rows: npt.NDArray[np.int64]) -> "Segment":
         """Returns a segment in memory of some rows, in rising order and with all rows of their items.

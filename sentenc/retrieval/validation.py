@@ -150,21 +150,33 @@ def matching_encoder(
     built = manifest.encoder
     if encoder is None and (built is None or built["model"] is None):
         return None
-    _, loaded = load_encoder(built["model"] if encoder is None and built else encoder)
+    name, loaded = load_encoder(built["model"] if encoder is None and built else encoder)
     if loaded is None:
         return None
+    if built is not None and built["fingerprint"] != loaded.fingerprint() and not force:
+        raise IndexMismatchError(_mismatch(folder, built, name, loaded.fingerprint()))
     if loaded.dim < manifest.dim:
         raise IndexMismatchError(
             f"{folder} has vectors of {manifest.dim} dimensions, but those of the encoder have {loaded.dim}"
         )
-    fingerprint = loaded.fingerprint()
-    if built is not None and built["fingerprint"] != fingerprint and not force:
-        raise IndexMismatchError(
-            f"{folder} was built by {built['model'] or 'an encoder'} with fingerprint "
-            f"{built['fingerprint']}, but this encoder has {fingerprint}: their vectors are not comparable "
+    return loaded
+
+
+def _mismatch(folder: Path, built: dict[str, Any], name: str | None, fingerprint: str) -> str:
+    if name is not None and name == built["model"]:
+        return (
+            f"the model {name} has been replaced since it built {folder}: its fingerprint was "
+            f"{built['fingerprint']} and is {fingerprint}, so their vectors are not comparable. The items are "
+            f"intact, and `sentenc index reencode {folder}` computes their vectors from their texts again "
             "(force=True overrides)"
         )
-    return loaded
+    option = "" if name is None else f" --model {name}"
+    return (
+        f"{folder} was built by {built['model'] or 'an encoder'} with fingerprint {built['fingerprint']}, but this "
+        f"encoder has {fingerprint}: their vectors are not comparable. Open it with the encoder that built it, or "
+        f"replace its vectors by `sentenc index reencode {folder}{option}` or Index.reencode() "
+        "(force=True overrides)"
+    )
 
 
 def _shipped_name(encoder: Encoder | None) -> str | None:
