@@ -52,11 +52,28 @@ def test_encoding_needs_no_torch():
     assert python(code) == "(2, 480)\n"
 
 
+def test_shipped_models_need_no_tokenizers_library():
+    code = (
+        "import sys\nsys.modules['tokenizers'] = sys.modules['huggingface_hub'] = None\nimport sentenc\n"
+        "for name in sentenc.available_models():\n"
+        "    print(sentenc.load(name).encode(['a man', 'Crème brûlée, 東京 \\u302e']).shape)"
+    )
+    assert python(code) == "(2, 480)\n(2, 272)\n(2, 384)\n"
+
+
+def test_a_splitter_without_tokenizers_names_the_extra(monkeypatch):
+    from sentenc.training.data.words import word_splitter
+
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(MissingExtraError, match=r"sentenc\[train\]"):
+        word_splitter(True)
+
+
 def test_encoding_loads_only_what_it_needs():
     # Each of these takes as long as several thousand texts.
     unused = [
         "bz2", "concurrent.futures", "csv", "logging", "lzma", "onnxruntime", "sentenc.io.records",
-        "sentenc.retrieval", "tempfile",
+        "sentenc.retrieval", "tempfile", "tokenizers",
     ]  # fmt: skip
     code = (
         "import numpy, sys, json\nbefore = set(sys.modules)\nimport sentenc\n"

@@ -15,7 +15,7 @@ from sentenc.errors import CheckpointError
 from sentenc.registry import resolve_model
 from sentenc.threads import usable_cores
 
-_PACKAGES = ("numpy", "tokenizers", "safetensors", "onnxruntime", "torch", "sentence-transformers")
+_PACKAGES = ("numpy", "safetensors", "onnxruntime", "tokenizers", "torch", "sentence-transformers")
 
 
 @click.command("models")

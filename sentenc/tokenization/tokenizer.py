@@ -1,7 +1,7 @@
 """Tokenizes texts with native code: cased or lower-case WordPiece, or whole words.
 
-The token ids are those of the ``tokenizers`` library, which also reads the file and supplies the Unicode
-rules. :mod:`sentenc.kernels` does the work, about ten times as fast and without the GIL.
+The token ids are those of the ``tokenizers`` library, whose rules :mod:`sentenc.tokenization.unicode_rules` has.
+:mod:`sentenc.kernels` does the work, about ten times as fast and without the GIL.
 """
 
 import json
@@ -13,7 +13,9 @@ import numpy.typing as npt
 from sentenc.errors import CheckpointError
 from sentenc.kernels.vocabulary import Vocabulary
 from sentenc.texts import offsets_of
+from sentenc.tokenization.specification import read_specification
 from sentenc.tokenization.unicode_fold import FoldTable
+from sentenc.tokenization.unicode_rules import UnicodeRules
 
 # A higher id would be a mistake, and the memory for all ids below it could be missing.
 _MOST_TOKENS = 2**24
@@ -36,27 +38,23 @@ class Tokenizer:
     """
 
     def __init__(self, spec: str, *, skip_unknown: bool = True) -> None:
-        self._config = _without_additions(spec)
+        self._config = read_specification(spec)
         self.skip_unknown = skip_unknown
         model = self._config["model"]
         self._vocabulary: dict[str, int] = model["vocab"]
         self._continues = model["type"] == "WordPiece"
-        self._prefix = model.get("continuing_subword_prefix", "##") if self._continues else ""
-        unicode_rules = _UnicodeRules(self._config)
+        self._prefix = model["continuing_subword_prefix"] if self._continues else ""
+        unicode_rules = UnicodeRules(self._config.get("normalizer"), self._config["pre_tokenizer"])
         tokens = _tokens_by_id(self._vocabulary)
         self._vocab_size = len(tokens)
-        if self._continues and not self._prefix:
-            raise CheckpointError(
-                "tokenizer.json has an empty continuing_subword_prefix, expected one like '##'"
-            )
-        self.unknown_id: int | None = self._vocabulary.get(model.get("unk_token"))
+        self.unknown_id: int | None = self._vocabulary.get(model["unk_token"])
         if not skip_unknown and self.unknown_id is None:
             raise CheckpointError(
                 "tokenizer.json has no unknown token in its vocabulary, expected one to keep unknown words"
             )
-        self._max_chars = int(model.get("max_input_chars_per_word", 100)) if self._continues else 2**31
+        self._max_chars = model["max_input_chars_per_word"] if self._continues else 2**31
         self.native = self._native_vocabulary(tokens, unicode_rules)
-        self._fold = FoldTable(unicode_rules.normalize, unicode_rules.classify, unicode_rules.decomposes)
+        self._fold = FoldTable(unicode_rules.normalize, unicode_rules.classify, unicode_rules.moves)
 
     @property
     def spec(self) -> str:
@@ -91,7 +89,7 @@ class Tokenizer:
         """
         return self.native.tokenize(*self.bytes_and_offsets(texts), max_tokens)
 
-    def _native_vocabulary(self, tokens: list[bytes], unicode_rules: "_UnicodeRules") -> Vocabulary:
+    def _native_vocabulary(self, tokens: list[bytes], unicode_rules: UnicodeRules) -> Vocabulary:
         pool, offsets, continues = _without_prefix(tokens, self._prefix.encode())
         unknown = -1 if self.skip_unknown or self.unknown_id is None else self.unknown_id
         classes, lower = unicode_rules.ascii_rules()
@@ -99,78 +97,6 @@ class Tokenizer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self.spec, self.skip_unknown)
-
-
-class _UnicodeRules:
-    # The normalizer and pre-tokenizer of the file, applied to single characters by the `tokenizers` library.
-
-    def __init__(self, config: dict[str, Any]) -> None:
-        from tokenizers import Tokenizer as Reference
-
-        # The rules do not depend on the vocabulary, and reading it takes most of the time.
-        model = config["model"] | {"vocab": {"a": 0}}
-        try:
-            reference = Reference.from_str(json.dumps(config | {"model": model}))
-        except Exception as error:  # tokenizers raises bare Exception
-            raise CheckpointError(
-                f"tokenizer.json cannot be read by the tokenizers library: {error}"
-            ) from error
-        self._normalizer = reference.normalizer
-        self._pre_tokenizer = reference.pre_tokenizer
-        normalizer = config.get("normalizer") or {"type": None}
-        strips = normalizer.get("strip_accents")
-        self.decomposes = normalizer["type"] == "BertNormalizer" and bool(
-            normalizer.get("lowercase", True) if strips is None else strips
-        )
-
-    def normalize(self, text: str) -> str:
-        return text if self._normalizer is None else str(self._normalizer.normalize_str(text))
-
-    def classify(self, character: str) -> str:
-        pieces = [piece for piece, _ in self._pre_tokenizer.pre_tokenize_str(f"x{character}x")]
-        return {1: "word", 2: "space", 3: "punctuation"}[len(pieces)]
-
-    def ascii_rules(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        codes = {"word": 0, "space": 1, "punctuation": 2}
-        classes = np.zeros(256, np.uint8)
-        lower = np.arange(256, dtype=np.uint8)
-        for byte in range(128):
-            normal = self.normalize(chr(byte))
-            if not normal:
-                classes[byte] = 3
-                continue
-            classes[byte] = codes[self.classify(normal)]
-            lower[byte] = ord(normal)
-        return classes, lower
-
-
-def _without_additions(spec: str) -> dict[str, Any]:
-    # Reads a tokenizer.json, without the parts that add, cut or pad tokens.
-    try:
-        config: dict[str, Any] = json.loads(spec)
-        kinds = {
-            part: (config.get(part) or {}).get("type") for part in ("model", "normalizer", "pre_tokenizer")
-        }
-    except (ValueError, AttributeError) as error:
-        raise CheckpointError(f"tokenizer.json is not a tokenizer: {error}") from error
-    expected = {
-        "model": ("WordPiece", "WordLevel"),
-        "normalizer": ("BertNormalizer", "Lowercase", None),
-        "pre_tokenizer": ("BertPreTokenizer", "WhitespaceSplit"),
-    }
-    for part, kind in kinds.items():
-        if kind not in expected[part]:
-            known = ", ".join(str(name) for name in expected[part])
-            raise CheckpointError(f"tokenizer.json has {part} of type {kind}, expected one of {known}")
-    if not config["model"].get("vocab"):
-        raise CheckpointError("tokenizer.json has an empty vocabulary, expected at least one token")
-    return config | {
-        "added_tokens": [],
-        "post_processor": None,
-        "truncation": None,
-        "padding": None,
-        "decoder": None,
-    }
 
 
 def _tokens_by_id(vocabulary: Any) -> list[bytes]:

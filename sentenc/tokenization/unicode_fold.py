@@ -1,12 +1,11 @@
 """Folds Unicode text to the UTF-8 bytes that the encoding kernel reads.
 
 BERT's normalizer works on one code point at a time: it cleans, puts spaces around CJK characters, decomposes,
-drops accents and lower-cases. Its effect is therefore a table from code points to bytes. The tokenizer's own
-normalizer fills this table page by page, when a text first needs the page, so there is no second
-implementation of Unicode. What the pre-tokenizer would split off is put between spaces.
+drops accents and lower-cases. Its effect is therefore a table from code points to bytes. The normalizer fills
+this table page by page, when a text first needs the page. What the pre-tokenizer would split off is put between
+spaces.
 """
 
-import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -27,15 +26,18 @@ class FoldTable:
         normalize: Normalizes a text. The identity if the tokenizer has no normalizer.
         classify: Returns ``"word"``, ``"space"`` or ``"punctuation"`` for a non-ASCII character of normalized
             text.
-        reorders: Whether ``normalize`` decomposes, and so puts combining marks into canonical order.
+        moves: Returns whether ``normalize`` may move a character among its neighbors, if it does not drop it.
     """
 
     def __init__(
-        self, normalize: Callable[[str], str], classify: Callable[[str], str], reorders: bool
+        self,
+        normalize: Callable[[str], str],
+        classify: Callable[[str], str],
+        moves: Callable[[str], bool],
     ) -> None:
         self._normalize = normalize
         self._classify = classify
-        self._reorders = reorders
+        self._moves = moves
         self._pages: FoldPages | None = None
 
     def __call__(self, texts: list[str]) -> tuple[bytes, npt.NDArray[np.int64]]:
@@ -86,8 +88,7 @@ class FoldTable:
                 kind = self._classify(piece)
                 parts.append({"word": piece, "space": " ", "punctuation": f" {piece} "}[kind])
         data = "".join(parts).encode()
-        movable = unicodedata.combining(character) != 0 and unicodedata.category(character) != "Mn"
-        return data, -len(data) if self._reorders and movable else len(data)
+        return data, -len(data) if self._moves(character) else len(data)
 
 
 def _utf8(texts: list[str]) -> tuple[bytes, npt.NDArray[np.int64]]:

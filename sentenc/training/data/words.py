@@ -3,14 +3,18 @@
 from collections.abc import Callable
 from typing import Any
 
+from sentenc.errors import MissingExtraError
+
 
 def word_splitter(lowercase: bool) -> Callable[[str], list[str]]:
     """Returns a function that splits a text into words, at spaces and around punctuation.
 
     The tokenizer of :func:`~sentenc.training.initialization.cse.init_from_words` splits texts likewise.
     """
-    from tokenizers import normalizers, pre_tokenizers
-
+    try:
+        from tokenizers import normalizers, pre_tokenizers
+    except ImportError as error:
+        raise MissingExtraError("train", "tokenizers", "splitting a corpus into words") from error
     parts = splitter_spec(lowercase)
     normalizer = normalizers.BertNormalizer(
         **{name: value for name, value in parts["normalizer"].items() if name != "type"}
