@@ -91,6 +91,36 @@ def test_a_model_in_half_precision_is_trained_in_full_precision(folder):
     assert all(np.isfinite(row["loss"]) for row in read_log(model / "log.jsonl") if row.get("losses"))
 
 
+def test_dropout_is_a_setting_of_any_start(folder, monkeypatch):
+    seen = []
+    run_to_the_end = Trainer.run
+
+    def run(trainer):
+        modules = trainer.student.modules()
+        seen.append({module.p for module in modules if isinstance(module, torch.nn.Dropout)})
+        return run_to_the_end(trainer)
+
+    monkeypatch.setattr(Trainer, "run", run)
+    rates = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    content = table(config=rates, max_tokens=20)
+    content["losses"] = content["losses"][:1]
+    content["training"]["steps"] = 1
+    content.pop("evaluation")
+    model = trained(folder, "dropout", content)
+    # A model of sentenc's own format can be a start too, with all of its positions.
+    sentenc.load(model).save_compact(folder / "own")
+    content["student"] = {"kind": "bert", "init": "own", "config": rates, "max_tokens": 64}
+    content["training"]["learning_rate"] = 1e-9
+    again = sentenc.load(trained(folder, "own-start", content))
+    assert seen == [{0.0}, {0.0}]
+    assert again.max_tokens == 64
+    before, after = (encoder.encode("the dog runs") for encoder in (sentenc.load(folder / "own"), again))
+    assert before @ after / np.linalg.norm(before) / np.linalg.norm(after) == pytest.approx(1, abs=1e-4)
+    content["student"]["config"] = {"hidden_size": 16}
+    with pytest.raises(ValueError, match=r"student\.config\.hidden_size is set.*own"):
+        trained(folder, "own-start", content)
+
+
 def test_stopped_and_resumed_is_uninterrupted(folder, monkeypatch):
     whole = trained(folder, "whole", table())
     run_to_the_end = Trainer.run

@@ -20,6 +20,7 @@ from sentenc.training.engine.trainer import Trainer  # noqa: E402
 from sentenc.training.recipes import pretraining as run_module  # noqa: E402
 from sentenc.training.recipes.pretraining import pretrain  # noqa: E402
 from sentenc.training.students.bert import BertStudent  # noqa: E402
+from sentenc.training.students.cse import CSEStudent  # noqa: E402
 
 PROMPT = "people hello "
 
@@ -171,6 +172,44 @@ def test_students_of_one_file_of_axes_share_a_space(folder):
     other = json.loads((train(folder, changed) / "metadata.json").read_text())["space"]
     assert other not in spaces
     assert sorted(path.name for path in (folder / "vectors").rglob("*")) == files
+
+
+def test_a_cse_starts_and_ends_in_the_space_of_a_bert(folder, monkeypatch):
+    bert = train(folder, table("space-bert", axes="space.npy"))
+    axes = np.load(folder / "space.npy")
+    starts = []
+    run_to_the_end = Trainer.run
+    texts = (folder / "queries.txt").read_text().split("\n")
+
+    def run(trainer):
+        vectors = unit_rows(trainer.student.encoder().encode(texts)[:, :24], "vectors")
+        targets = unit_rows(joined(folder, texts, PROMPT) @ axes, "targets")
+        starts.append((vectors * targets).sum(1).mean())
+        return run_to_the_end(trainer)
+
+    monkeypatch.setattr(Trainer, "run", run)
+    content = table("space-cse", axes="space.npy")
+    content["student"] = {"kind": "cse", "init": "teacher", "config": {"embedding_dim": 24, "num_filters": 4}}
+    content["training"] |= {"steps": 2, "learning_rate": 1e-5}
+    with monkeypatch.context() as patch:
+        patch.setattr(CSEStudent, "rotate", lambda _student, _matrix: False)
+        train(folder, content | {"output": "model-unrotated", "work": "work-unrotated"})
+    cse = train(folder, content)
+    # Untrained, but rotated to the teacher's vectors.
+    assert starts[1] > starts[0] + 0.3
+    encoders = [sentenc.load(model) for model in (bert, cse)]
+    assert encoders[0].space == encoders[1].space == sentenc.load(bert).metadata["space"]
+    assert encoders[0].prompts == {"query": "hello "}
+    vectors = unit_rows(encoders[1].encode(texts), "vectors")
+    assert (vectors * unit_rows(joined(folder, texts, PROMPT) @ axes, "targets")).sum(1).mean() > starts[
+        1
+    ] - 0.05
+    # A model that is in the space already is not rotated again.
+    content["student"] = {"kind": "cse", "init": str(cse)}
+    content |= {"output": "model-space-more", "work": "work-space-more"}
+    train(folder, content)
+    kept = (vectors * unit_rows(sentenc.load(folder / "model-space-more").encode(texts), "more")).sum(1)
+    assert kept.min() > 0.99
 
 
 def test_aligned_axes_start_near_the_student(folder):

@@ -131,7 +131,9 @@ class TeacherConfig:
 
     @property
     def model_weights(self) -> tuple[float, ...]:
-        """The weights of the models, as they are written: empty for equal weights."""
+        """The weights of the models, as they are written. Empty for equal weights, or one model in a table."""
+        if len(self.joint) == 1:
+            return ()
         return tuple(model.weight for model in self.joint) or self.weights
 
     def _check_joint(self) -> None:

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sentenc.checkpoint import is_checkpoint
 from sentenc.encoders.bert.tokenizer_files import plain_spec
+from sentenc.encoders.transformer import TransformerEncoder
 from sentenc.errors import CheckpointError
 from sentenc.io.atomic import replacing_folder
 from sentenc.nn.seeding import seeded
-from sentenc.registry import resolve_model
+from sentenc.registry import load, resolve_model
 from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.config.pretraining import RunConfig, StudentConfig
 from sentenc.training.data.vocabulary import prune_vocabulary, token_frequencies
@@ -37,6 +39,10 @@ _CSE_ONLY = (
     "average_norm",
     "ngram_norm",
 )
+
+
+# Fields of BertConfig that change no weight.
+_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob")
 
 
 def build_bert_student(
@@ -79,11 +85,11 @@ def _check(settings: StudentConfig, sparse: bool) -> None:
                 f'student.tokenizer is {settings.tokenizer!r}, but init = "teacher" uses the teacher\'s: '
                 "remove it"
             )
-        others = sorted(set(settings.config) - set(SIZES))
+        others = sorted(set(settings.config) - {*SIZES, *_DROPOUTS})
         if others:
             raise ValueError(
                 f'student.config.{others[0]} is the teacher\'s with init = "teacher": set only '
-                f"{', '.join(SIZES)}"
+                f"{', '.join([*SIZES, *_DROPOUTS])}"
             )
         return
     for name in ("layers", "vocabulary"):
@@ -96,6 +102,8 @@ def _check(settings: StudentConfig, sparse: bool) -> None:
 def _loaded(settings: StudentConfig, seed: int) -> tuple[Any, Any]:
     from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
+    if settings.init != "random" and is_checkpoint(resolve_model(settings.init)):
+        return _from_checkpoint(settings)
     tokenizer = AutoTokenizer.from_pretrained(
         resolve_model(settings.tokenizer or settings.init), local_files_only=True
     )
@@ -108,6 +116,32 @@ def _loaded(settings: StudentConfig, seed: int) -> tuple[Any, Any]:
         )
     # The weights are in the precision of their file, which may be too low for training.
     return model.float(), tokenizer
+
+
+def _from_checkpoint(settings: StudentConfig) -> tuple[Any, Any]:
+    # A model in sentenc's own format, dequantized.
+    encoder = load(settings.init)
+    if not isinstance(encoder, TransformerEncoder):
+        raise ValueError(f"student.init is {type(encoder).__name__}, expected a BERT for kind 'bert'")
+    others = sorted(set(settings.config) - set(_DROPOUTS))
+    if others or settings.tokenizer:
+        name = f"config.{others[0]}" if others else "tokenizer"
+        raise ValueError(
+            f"student.{name} is set, but student.init is the model {settings.init!r}, which has its own: set "
+            f"only {', '.join(_DROPOUTS)}"
+        )
+    model, tokenizer = encoder.torch_model()
+    return _with_dropout(model, settings.config), tokenizer
+
+
+def _with_dropout(model: Any, changes: dict[str, Any]) -> Any:
+    # A BertModel without pooler, with the same weights and another dropout.
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig.from_dict(model.config.to_dict() | changes)
+    changed = BertModel(config, add_pooling_layer=False)
+    changed.load_state_dict(model.state_dict())
+    return changed
 
 
 def _cached_initialization(
@@ -139,7 +173,8 @@ def _from_teacher(
     batches = fitting_batches(tokenizer, list(islice(texts(), FITTING_TEXTS))) if sizes else []
     student = prune_bert(model, layers=list(settings.layers), batches=batches, token_ids=token_ids, **sizes)
     student.pooler = None
-    return student, smaller_tokenizer
+    changes = {name: settings.config[name] for name in _DROPOUTS if name in settings.config}
+    return _with_dropout(student, changes) if changes else student, smaller_tokenizer
 
 
 def pruned_tokenizer(tokenizer: Any, texts: Iterable[str], size: int) -> tuple[npt.NDArray[np.int64], Any]:

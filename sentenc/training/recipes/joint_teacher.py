@@ -214,18 +214,46 @@ def compute_axes(
                 f"teacher.align_axes is true and the student's dimension is {student.loss_dim}, expected "
                 f"teacher.dim, {dim}"
             )
-        some = [(role, sample[:_TEXTS_FOR_ALIGNMENT]) for role, sample in texts if sample]
-        reduced = torch.cat([torch.from_numpy(vectors[role].lookup(part)) for role, part in some]) @ axes
-        encoder = student.encoder()
-        own = np.concatenate(
-            [
-                encoder.encode([student.prompt(role) + text for text in part], on_overflow="ignore")
-                for role, part in some
-            ]
-        )
-        axes = axes @ aligned_axes(reduced, torch.from_numpy(own[:, :dim].copy())).T
+        own, targets = _pairs(student, vectors, texts)
+        axes = axes @ aligned_axes(targets @ axes, own).T
     found: npt.NDArray[np.float32] = axes.contiguous().numpy()
     return found
+
+
+def rotate_student(
+    student: EncoderStudent, vectors: Mapping[TextRole, JointVectors], texts: list[tuple[TextRole, list[str]]]
+) -> bool:
+    """Rotates an untrained student so that its vectors are closest to a joint teacher's.
+
+    A student that already has the space, or another dimension, is left unchanged.
+
+    Args:
+        student: The student, changed in place.
+        vectors: The vectors of each role.
+        texts: The texts of each corpus, and their role.
+
+    Returns:
+        Whether the student was rotated.
+    """
+    first = next(iter(vectors.values()))
+    if student.space == first.space.identifier() or student.loss_dim != first.dim:
+        return False
+    own, targets = _pairs(student, vectors, texts)
+    return student.rotate(aligned_axes(own, targets).T.numpy())
+
+
+def _pairs(
+    student: EncoderStudent, vectors: Mapping[TextRole, JointVectors], texts: list[tuple[TextRole, list[str]]]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    # The student's vectors (n, loss_dim) of a part of the texts, and the teacher's (n, t).
+    encoder = student.encoder()
+    own, targets = [], []
+    for role, sample in texts:
+        if part := sample[:_TEXTS_FOR_ALIGNMENT]:
+            prompted = [student.prompt(role) + text for text in part]
+            own.append(encoder.encode(prompted, on_overflow="ignore")[:, : student.loss_dim])
+            targets.append(vectors[role].lookup(part))
+    return torch.from_numpy(np.concatenate(own)), torch.from_numpy(np.concatenate(targets))
 
 
 def write_axes(space: JointSpace, path: Path) -> None:

@@ -30,6 +30,7 @@ from sentenc.training.recipes.pretraining_data import (
     build_teacher,
     in_joint_space,
     reduce_teacher,
+    rotate_to_teacher,
 )
 from sentenc.training.recipes.pretraining_losses import build_loss_terms
 from sentenc.training.students.base import EncoderStudent
@@ -80,6 +81,7 @@ def pretrain(
             statistics = build_statistics(config, data, teacher, show_progress_bar=bars)
             student = build_student(config, data, teacher, statistics)
             teacher = reduce_teacher(config, teacher, statistics, student)
+            rotate_to_teacher(config, teacher, statistics, student)
         trainer = build_trainer(config, data, teacher, statistics, student, processes, bars)
         result = trainer.run()
         if processes.is_first:

@@ -30,6 +30,7 @@ from sentenc.training.recipes.joint_teacher import (
     joint_vectors,
     open_joint_caches,
     read_axes,
+    rotate_student,
     write_axes,
 )
 from sentenc.training.students.base import EncoderStudent
@@ -198,8 +199,8 @@ def reduce_teacher(
     settings, space = config.teacher, teacher.space
     if settings is None or settings.dim is None or space is None:
         return teacher
-    roles: dict[str, TextRole] = {name: config.corpora[name].column_roles[0] for name in teacher.vectors}
-    vectors = {roles[name]: v for name, v in teacher.vectors.items() if isinstance(v, JointVectors)}
+    roles = _roles(config, teacher)
+    vectors = _vectors_by_role(config, teacher)
     total = next(iter(vectors.values())).dim
     path = Path(settings.axes or Path(config.work) / "teacher-axes.npy")
     if not path.exists():
@@ -209,6 +210,35 @@ def reduce_teacher(
     space = read_axes(space, path, (total, settings.dim))
     reduced = {role: JointVectors(space, v.caches) for role, v in vectors.items()}
     return replace(teacher, space=space, vectors={name: reduced[role] for name, role in roles.items()})
+
+
+def rotate_to_teacher(
+    config: RunConfig, teacher: RunTeacher, statistics: dict[str, CorpusStatistics], student: EncoderStudent
+) -> None:
+    """Rotates an untrained student to the vectors of a joint teacher that it is compared with as it is.
+
+    The same rotation of the student's output would take long to learn. A BERT, whose last layer is normalized
+    by components, is not rotated: its teacher is instead (``teacher.align_axes``).
+    """
+    if teacher.space is not None and in_joint_space(config) and config.student.kind == "cse":
+        rotate_student(student, _vectors_by_role(config, teacher), _sample(config, teacher, statistics))
+
+
+def _roles(config: RunConfig, teacher: RunTeacher) -> dict[str, TextRole]:
+    return {name: config.corpora[name].column_roles[0] for name in teacher.vectors}
+
+
+def _vectors_by_role(config: RunConfig, teacher: RunTeacher) -> dict[TextRole, JointVectors]:
+    roles = _roles(config, teacher)
+    return {roles[name]: v for name, v in teacher.vectors.items() if isinstance(v, JointVectors)}
+
+
+def _sample(
+    config: RunConfig, teacher: RunTeacher, statistics: dict[str, CorpusStatistics]
+) -> list[tuple[TextRole, list[str]]]:
+    # The role and some texts of each corpus with embeddings.
+    roles = _roles(config, teacher)
+    return [(role, statistics[name].used_texts[:_TEXTS_FOR_LOSS_AXES]) for name, role in roles.items()]
 
 
 def in_joint_space(config: RunConfig) -> bool:
@@ -247,11 +277,11 @@ def build_statistics(
     """
     student = config.student
     counts_tokens = student.init == "teacher" or student.vocabulary > 0
-    is_reduced = config.teacher is not None and config.teacher.dim is not None
+    is_joint = config.teacher is not None and bool(config.teacher.joint)
     requests = {
         loss.corpus: StatisticsRequest(n_texts=0, n_used_texts=_TEXTS_FOR_LOSS_AXES)
         for loss in config.losses
-        if needs_axes(loss) or (is_reduced and _needs_embeddings(loss))
+        if needs_axes(loss) or (is_joint and _needs_embeddings(loss))
     }
     first = config.losses[0].corpus
     requests[first] = StatisticsRequest(

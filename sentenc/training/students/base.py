@@ -4,6 +4,8 @@ import os
 from abc import ABC, abstractmethod
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor, nn
 
 from sentenc.encoders.base import Encoder
@@ -46,6 +48,22 @@ class Student(nn.Module, ABC):
 
 class EncoderStudent(Student):
     """A student that maps texts to sentence vectors, and can be turned into an :class:`~sentenc.Encoder`."""
+
+    @property
+    def space(self) -> str | None:
+        """The space that a trained model states, if the student starts from one; else None."""
+        return None
+
+    def rotate(self, matrix: npt.NDArray[np.floating]) -> bool:
+        """Multiplies the vectors (B, loss_dim) that the losses see by a rotation, in place.
+
+        Args:
+            matrix: An orthogonal matrix (loss_dim, loss_dim).
+
+        Returns:
+            Whether the student can be rotated. False leaves it unchanged.
+        """
+        return False
 
     def prompt(self, role: TextRole) -> str:
         """Returns the text that is put before texts of a role; none by default."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from sentenc.encoders.base import Encoder
 from sentenc.encoders.cse.config import CSEConfig
 from sentenc.encoders.cse.encoder import CSE, Tables
+from sentenc.encoders.roles import stated_space
 from sentenc.nn.cse import CSEModule
 from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.students.base import EncoderStudent
@@ -89,6 +90,7 @@ class CSEStudent(EncoderStudent):
         self.sentence_norm = sentence_norm
         self.average_norm = average_norm
         self.ngram_norm = ngram_norm
+        self._space: str | None = None
         self.module = CSEModule(config, generator, dropout=dropout, word_dropout=word_dropout)
         self.module.sparse_embeddings = sparse_embeddings
         if embeddings is not None:
@@ -129,7 +131,23 @@ class CSEStudent(EncoderStudent):
         )
         for name in encoder.config.shapes():
             student._set_weight(name, encoder.weight(name))
+        student._space = stated_space(encoder.metadata)
         return student
+
+    @property
+    def space(self) -> str | None:
+        """The space that the model states which the student starts from, or None."""
+        return self._space
+
+    def rotate(self, matrix: npt.NDArray[np.floating]) -> bool:
+        """Rotates the sentence vector, see :meth:`EncoderStudent.rotate`. False for combine "concat"."""
+        if self.config.combine == "concat":
+            return False
+        weights = {name: self.module[name].detach().cpu().numpy() for name in self.config.shapes()}
+        _, rotated = map_output(self.config, weights, np.asarray(matrix, np.float64))
+        for name, weight in rotated.items():
+            self._set_weight(name, weight)
+        return True
 
     @property
     def dim(self) -> int:
