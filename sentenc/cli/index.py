@@ -180,6 +180,27 @@ def reencode_command(index: Path, model: str | None, quiet: bool) -> None:
         click.echo(f"{summary(opened, time.perf_counter() - started)}: {index}", err=True)
 
 
+@index_group.command("set-query-encoder")
+@click.argument("index", type=_FOLDER)
+@click.argument("model", required=False)
+@click.option("--remove", is_flag=True, help="Remove it: queries are encoded like the items again.")
+def set_query_encoder_command(index: Path, model: str | None, remove: bool) -> None:
+    """Set MODEL as the encoder of queries of INDEX; its space must be that of the index.
+
+    Searches then encode queries with MODEL alone, unless they ask for --queries exact.
+    """
+    from sentenc.retrieval import Index
+
+    if (model is None) != remove:
+        raise click.UsageError("expected either MODEL or --remove")
+    opened = Index.open(index)
+    opened.set_query_encoder(model)
+    opened.save()
+    described = opened.info()["query encoder"]
+    shown = "removed" if described is None else f"{described['model']}, {described['fingerprint']}"
+    click.echo(f"encoder of queries of {index}: {shown}", err=True)
+
+
 index_group.add_command(build_command)
 
 

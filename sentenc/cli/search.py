@@ -17,6 +17,7 @@ from sentenc.texts import replace_lone_surrogates
 
 if TYPE_CHECKING:
     from sentenc.retrieval import Hit, Index
+    from sentenc.retrieval.index_encoders import Speed
 
 # Control characters of a foreign text could change the state of the terminal.
 _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)])
@@ -40,6 +41,13 @@ Search = Callable[..., Any]
     "--alpha",
     type=click.FloatRange(0, 1),
     help="Weight of the vectors in hybrid search, 0 to 1; by default that of the model.",
+)
+@click.option(
+    "--queries",
+    "speed",
+    type=click.Choice(["fast", "exact"]),
+    help="Encode queries with the encoder of queries, that of a pair or of `sentenc index set-query-encoder`, or with "
+    "the encoder of the items; by default fast if possible.",
 )
 @click.option(
     "--rerank",
@@ -69,6 +77,7 @@ def search_command(
     k: int,
     mode: str | None,
     alpha: float | None,
+    speed: "Speed | None",
     rerank: str | None,
     candidates: int,
     expressions: tuple[str, ...],
@@ -90,11 +99,13 @@ def search_command(
 
     where = _filter(expressions)
     opened = Index.open(index, model, force=force)
-    if opened.encoder is None and mode != "lexical":
+    if not opened.query_speeds and mode != "lexical":
         raise click.ClickException(
             f"{index} was built by an encoder without a name: pass the encoder with --model"
         )
-    options: dict[str, Any] = {"mode": mode, "alpha": alpha, "rerank": rerank, "candidates": candidates}
+    options: dict[str, Any] = {
+        "mode": mode, "alpha": alpha, "queries": speed, "rerank": rerank, "candidates": candidates,
+    }  # fmt: skip
     search: Search = partial(opened.search, **options)
     if not queries and sys.stdin.isatty():
         _prompt(opened, search, k, where, as_json)

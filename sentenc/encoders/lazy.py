@@ -1,9 +1,18 @@
 """An encoder that is loaded when it is first used."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 from sentenc.encoders.base import Encoder
 from sentenc.forking import cached_value
+
+
+class EncoderSource(Protocol):
+    """Anything with an encoder, which may be loaded by the access."""
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder."""
 
 
 class LazyEncoder:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
+from sentenc.encoders.lazy import LazyEncoder
 from sentenc.retrieval.chunking import Chunking, Span, check_chunking, passage_spans
 from sentenc.retrieval.encoding import item_vectors
 from sentenc.retrieval.items import Id, Payload
@@ -44,7 +45,7 @@ class NewItems:
 def read_items(
     texts: list[str] | None,
     vectors: npt.ArrayLike | None,
-    encoder: Encoder | None,
+    source: LazyEncoder | None,
     manifest: Manifest,
     chunk_tokens: ChunkTokens = None,
     overlap: int | None = None,
@@ -54,7 +55,7 @@ def read_items(
     Args:
         texts: n texts, or None.
         vectors: (n, dim) numbers, or None to encode the texts.
-        encoder: The index's encoder, or None.
+        source: The encoder of the index's items, or None. Vectors of whole texts do not need it.
         manifest: Settings of the index.
         chunk_tokens: As for :meth:`sentenc.Index.add`.
         overlap: As for :meth:`sentenc.Index.add`.
@@ -65,12 +66,13 @@ def read_items(
     chunking = None if manifest.chunking is None else Chunking(**manifest.chunking)
     if vectors is not None and (chunk_tokens is not None or overlap is not None):
         raise ValueError("vectors were passed for whole texts: pass texts alone to divide them into passages")
-    chunking = read_chunking(chunk_tokens, overlap, encoder, chunking)
-    if texts is None or vectors is not None or chunking is None or encoder is None:
-        return NewItems(item_vectors(texts, vectors, encoder, manifest), texts, None, chunking)
-    spans = passage_spans(texts, encoder, chunking)
+    if chunk_tokens is not None or overlap is not None:
+        chunking = read_chunking(chunk_tokens, overlap, None if source is None else source.encoder, chunking)
+    if texts is None or vectors is not None or chunking is None or source is None:
+        return NewItems(item_vectors(texts, vectors, source, manifest), texts, None, chunking)
+    spans = passage_spans(texts, source.encoder, chunking)
     passages = [text[a:b] for text, own in zip(texts, spans, strict=True) for a, b in own]
-    return NewItems(item_vectors(passages, None, encoder, manifest), texts, spans, chunking)
+    return NewItems(item_vectors(passages, None, source, manifest), texts, spans, chunking)
 
 
 def read_chunking(

@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.encoders.base import Encoder
 from sentenc.encoders.encode_options import OnOverflow
+from sentenc.encoders.lazy import EncoderSource
 from sentenc.retrieval.manifest import Manifest
 from sentenc.retrieval.quantization import FloatArray
 from sentenc.retrieval.validation import are_numbers, check_vectors, stored_part
 from sentenc.texts import as_text_list
 
 _MAX_FLOAT16 = 65504.0
+_NO_ENCODER = "the index has no encoder: pass vectors, or open it with Index.open(folder, encoder=...)"
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,9 @@ class Queries:
     single: bool
 
 
-def read_queries(queries: Any, vectors: npt.ArrayLike | None, encoder: Encoder | None, dim: int) -> Queries:
+def read_queries(
+    queries: Any, vectors: npt.ArrayLike | None, source: EncoderSource | None, dim: int
+) -> Queries:
     """Returns the queries that a caller passed: a str, n str, a vector (dim,), or vectors (n, dim).
 
     Vectors that the caller did not pass are computed later, by :func:`query_vectors`.
@@ -40,7 +43,7 @@ def read_queries(queries: Any, vectors: npt.ArrayLike | None, encoder: Encoder |
     Args:
         queries: The queries.
         vectors: The vectors of texts, if the caller has them: (dim,) for one text, (n, dim) for n.
-        encoder: The index's encoder, or None.
+        source: The encoder of queries, or None.
         dim: The number of dimensions of the stored vectors.
 
     Raises:
@@ -50,21 +53,21 @@ def read_queries(queries: Any, vectors: npt.ArrayLike | None, encoder: Encoder |
     if are_numbers(queries):
         if vectors is not None:
             raise ValueError("queries are vectors: pass texts together with vectors")
-        matrix = stored_part(np.asarray(queries), encoder, dim)
+        matrix = stored_part(np.asarray(queries), source, dim)
         single = matrix.ndim == 1
         return Queries(matrix[None] if single else matrix, None, single)
     single = isinstance(queries, str)
     texts = [queries] if single else as_text_list(queries)
     if vectors is None:
         return Queries(None, texts, single)
-    matrix = stored_part(np.asarray(vectors), encoder, dim)
+    matrix = stored_part(np.asarray(vectors), source, dim)
     matrix = matrix[None] if single and matrix.ndim == 1 else matrix
     if len(matrix) != len(texts):
         raise ValueError(f"{len(matrix)} vectors for {len(texts)} queries, expected one each")
     return Queries(matrix, texts, single)
 
 
-def query_vectors(queries: Queries, encoder: Encoder | None, manifest: Manifest) -> FloatArray:
+def query_vectors(queries: Queries, source: EncoderSource | None, manifest: Manifest) -> FloatArray:
     """Returns the vectors (q, d) of queries, encoding their texts if they have none.
 
     Raises:
@@ -72,14 +75,16 @@ def query_vectors(queries: Queries, encoder: Encoder | None, manifest: Manifest)
     """
     vectors: Any = queries.vectors
     if vectors is None:
-        vectors = _encode(queries.texts or [], encoder, manifest.dim)
+        if source is None:
+            raise ValueError(_NO_ENCODER)
+        vectors = source.encoder.encode_query(queries.texts or [], truncate_dim=manifest.dim)
     return check_vectors("queries", vectors, manifest.dim, _has_unit_vectors(manifest))
 
 
 def item_vectors(
     texts: list[str] | None,
     vectors: npt.ArrayLike | None,
-    encoder: Encoder | None,
+    source: EncoderSource | None,
     manifest: Manifest,
     on_overflow: OnOverflow = "warn",
 ) -> FloatArray:
@@ -92,25 +97,16 @@ def item_vectors(
     if vectors is None:
         if texts is None:
             raise ValueError("pass texts, vectors or both")
-        vectors = _encode(texts, encoder, manifest.dim, on_overflow)
+        if source is None:
+            raise ValueError(_NO_ENCODER)
+        vectors = source.encoder.encode_document(texts, truncate_dim=manifest.dim, on_overflow=on_overflow)
     else:
-        vectors = stored_part(vectors, encoder, manifest.dim)
+        vectors = stored_part(vectors, source, manifest.dim)
     limit = _MAX_FLOAT16 if manifest.store == "float16" else math.inf
     matrix = check_vectors("vectors", vectors, manifest.dim, _has_unit_vectors(manifest), limit)
     if texts is not None and len(texts) != len(matrix):
         raise ValueError(f"{len(texts)} texts for {len(matrix)} vectors, expected one each")
     return matrix
-
-
-def _encode(
-    texts: list[str], encoder: Encoder | None, dim: int, on_overflow: OnOverflow = "warn"
-) -> FloatArray:
-    if encoder is None:
-        raise ValueError(
-            "the index has no encoder: pass vectors, or open it with Index.open(folder, encoder=...)"
-        )
-    vectors: FloatArray = encoder.encode(texts, truncate_dim=dim, on_overflow=on_overflow)
-    return vectors
 
 
 def _has_unit_vectors(manifest: Manifest) -> bool:

@@ -23,6 +23,7 @@ from sentenc.retrieval.adding import (
     stored_items,
 )
 from sentenc.retrieval.ann import KINDS
+from sentenc.retrieval.index_encoders import IndexEncoders, opened_encoders
 from sentenc.retrieval.index_maintenance import IndexMaintenance
 from sentenc.retrieval.index_reader import IndexState
 from sentenc.retrieval.items import Id, Payload, check_ids
@@ -36,7 +37,6 @@ from sentenc.retrieval.validation import (
     check_column,
     check_texts,
     load_encoder,
-    matching_encoder,
     stored_dim,
 )
 from sentenc.retrieval.words import opened_analyzer, word_settings
@@ -106,7 +106,7 @@ class Index(IndexMaintenance):
             analyzer = Analyzer(manifest.words["language"])
         chunking = read_chunking(chunk_tokens, overlap, encoder, None)
         manifest.chunking = None if chunking is None else chunking.to_dict()
-        self._state = IndexState(Snapshot(), manifest, encoder, analyzer)
+        self._state = IndexState(Snapshot(), manifest, IndexEncoders.of(encoder), analyzer)
         self._folder = None
         self._lock = threading.RLock()
         self._write_lock = None
@@ -128,7 +128,8 @@ class Index(IndexMaintenance):
         Args:
             folder: A folder written by :meth:`save`.
             encoder: As for the class; by default the encoder that built the index, if it can be loaded by a
-                name. False for none, if no text will be encoded.
+                name. If the index has an encoder of queries, both are loaded when they are first used. An encoder
+                that is passed encodes the queries too. False for none, if no text will be encoded.
             force: Accept an encoder whose fingerprint differs from that of the encoder that built the index.
 
         Raises:
@@ -139,8 +140,8 @@ class Index(IndexMaintenance):
         manifest, snapshot = persistence.read(path)
         settings: dict[str, Any] = {"metric": manifest.metric, "kind": manifest.kind, "store": manifest.store}
         index = cls(dim=manifest.dim, **settings)
-        model = None if encoder is False else matching_encoder(path, manifest, encoder, force)
-        index._state = IndexState(snapshot, manifest, model, opened_analyzer(path, manifest.words))
+        encoders = opened_encoders(path, manifest, encoder, force)
+        index._state = IndexState(snapshot, manifest, encoders, opened_analyzer(path, manifest.words))
         index._folder = path
         return index
 
@@ -176,7 +177,9 @@ class Index(IndexMaintenance):
             ValueError: A vector is not finite or has another length, or the index already contains an id.
         """
         with self._lock:
-            new = read_items(check_texts(texts), vectors, self.encoder, self._manifest, chunk_tokens, overlap)
+            new = read_items(
+                check_texts(texts), vectors, self._state.encoders.items, self._manifest, chunk_tokens, overlap
+            )
             n = len(new)
             names = None if ids is None else check_ids(ids, n)
             if names is not None:
@@ -208,7 +211,7 @@ class Index(IndexMaintenance):
             if new_texts is None and vectors is None:
                 new = stored_items(self._snapshot, rows, self._manifest)
             else:
-                new = read_items(new_texts, vectors, self.encoder, self._manifest)
+                new = read_items(new_texts, vectors, self._state.encoders.items, self._manifest)
             if len(new) != len(names):
                 raise ValueError(f"{len(new)} items for {len(names)} ids, expected one each")
             if new.texts is None:

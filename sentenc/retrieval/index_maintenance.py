@@ -7,11 +7,12 @@ from dataclasses import replace
 from sentenc.encoders.base import Encoder
 from sentenc.retrieval.adding import with_reranker
 from sentenc.retrieval.compaction import DEFAULT_RECALL, optimized, with_due_ann
+from sentenc.retrieval.index_encoders import IndexEncoders
 from sentenc.retrieval.index_reader import IndexReader, IndexState
 from sentenc.retrieval.lexical.analysis import Analyzer
 from sentenc.retrieval.manifest import WriteLock
 from sentenc.retrieval.reencoding import reencoded, reencoded_settings
-from sentenc.retrieval.validation import load_encoder
+from sentenc.retrieval.validation import check_query_encoder, load_encoder
 from sentenc.retrieval.words import with_words, word_settings
 
 
@@ -57,7 +58,7 @@ class IndexMaintenance(IndexReader):
             self._begin_write()
             snapshot = with_words(self._snapshot, analyzer)
             manifest = replace(self._manifest, words=settings)
-            self._state = IndexState(snapshot, manifest, self.encoder, analyzer)
+            self._state = IndexState(snapshot, manifest, self._state.encoders, analyzer)
 
     def add_reranker(self, encoder: Encoder | str | os.PathLike[str] | None) -> None:
         """Stores the vectors of a reranker for all items, also for those that are added later.
@@ -89,7 +90,7 @@ class IndexMaintenance(IndexReader):
         """Replaces all vectors by those of another encoder, which becomes that of the index.
 
         The vectors are computed from the stored texts. Ids, payloads, passages, words, and the vectors of a
-        reranker do not change; an ANN index is built anew. Nothing in the folder changes before the next
+        reranker do not change; an ANN index is built anew. An encoder of queries is removed if it is of another space. Nothing in the folder changes before the next
         :meth:`save`, which writes all items: until then, every reader has the old vectors.
 
         The new vectors are written to the folder as they are computed, float32, so that memory is bounded. If the
@@ -114,10 +115,37 @@ class IndexMaintenance(IndexReader):
                 snapshot = reencoded(before.snapshot, loaded, manifest, self._folder, show_progress_bar)
                 if before.snapshot.ann is not None:
                     snapshot = with_due_ann(snapshot, manifest, self._folder, DEFAULT_RECALL)
-                self._state = before._replace(snapshot=snapshot, manifest=manifest, encoder=loaded)
+                encoders = IndexEncoders.of(loaded)
+                if manifest.query_encoder is not None:
+                    encoders = replace(encoders, queries=before.encoders.queries)
+                self._state = before._replace(snapshot=snapshot, manifest=manifest, encoders=encoders)
             finally:
                 if not was_locked and self._state is before:
                     self.close()
+
+    def set_query_encoder(self, encoder: Encoder | str | os.PathLike[str] | None) -> None:
+        """Sets a faster encoder for queries, of the space of the index. The next :meth:`save` stores its name.
+
+        Searches then use it, unless they ask for ``queries="exact"``. An index that is opened from its folder loads
+        this encoder alone, and that of its items when it is needed.
+
+        Args:
+            encoder: An encoder or an argument of :func:`sentenc.load`; None removes it. An encoder without a name
+                must be set again after the index was opened.
+
+        Raises:
+            ValueError: It has another space than the encoder of the items, or fewer dimensions than the index.
+        """
+        model, loaded = load_encoder(encoder)
+        with self._lock:
+            described = None
+            if loaded is not None:
+                check_query_encoder(loaded, self._manifest, self.encoder)
+                described = {"model": model, "fingerprint": loaded.fingerprint(), "space": loaded.space}
+            self._begin_write()
+            encoders = replace(self._state.encoders, queries=IndexEncoders.of(loaded).items)
+            manifest = replace(self._manifest, query_encoder=described)
+            self._state = self._state._replace(encoders=encoders, manifest=manifest)
 
     def close(self) -> None:
         """Releases the folder to other writers; changes since the last save remain in memory."""

@@ -1,6 +1,7 @@
 """The methods of an index that change nothing: search, look-up, and its description."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -10,6 +11,7 @@ from sentenc.encoders.base import Encoder
 from sentenc.io.text_vectors import TextVectors
 from sentenc.retrieval.encoding import read_queries
 from sentenc.retrieval.filters import compile_filter
+from sentenc.retrieval.index_encoders import IndexEncoders, Speed
 from sentenc.retrieval.info import index_info
 from sentenc.retrieval.items import Id, Item, check_ids
 from sentenc.retrieval.lexical.analysis import Analyzer
@@ -27,7 +29,7 @@ class IndexState(NamedTuple):
 
     snapshot: Snapshot
     manifest: Manifest
-    encoder: Encoder | None
+    encoders: IndexEncoders
     analyzer: Analyzer | None
 
 
@@ -40,12 +42,26 @@ class IndexReader:
 
     @property
     def encoder(self) -> Encoder | None:
-        """Encodes texts; None for an index of vectors alone."""
-        return self._state.encoder
+        """The encoder of items, and of queries if there is no other; None for an index of vectors alone."""
+        items = self._state.encoders.items
+        return None if items is None else items.encoder
 
     @encoder.setter
     def encoder(self, encoder: Encoder | None) -> None:
-        self._state = self._state._replace(encoder=encoder)
+        encoders = replace(self._state.encoders, items=IndexEncoders.of(encoder).items)
+        self._state = self._state._replace(encoders=encoders)
+
+    @property
+    def query_encoder(self) -> Encoder | None:
+        """The encoder of fast queries: that of :meth:`set_query_encoder`, or of a pair; None if there is none."""
+        encoders = self._state.encoders
+        chosen = encoders.for_queries("fast") if "fast" in encoders.speeds() else None
+        return None if chosen is None else chosen.encoder
+
+    @property
+    def query_speeds(self) -> list[Speed]:
+        """How queries can be encoded: ``"fast"``, ``"exact"``, both or neither; the default is the first."""
+        return self._state.encoders.speeds()
 
     @property
     def _snapshot(self) -> Snapshot:
@@ -102,9 +118,11 @@ class IndexReader:
 
     def search(
         self,
-        queries: Any,
+        query: Any,
+        /,
         k: int = 10,
         *,
+        queries: Speed | None = None,
         mode: Mode | None = None,
         alpha: float | None = None,
         vectors: npt.ArrayLike | None = None,
@@ -117,12 +135,15 @@ class IndexReader:
         >>> index.search("wine", k=3, where={"country": "France", "year": {"gte": 2000}})
 
         Args:
-            queries: A str or a vector (dim,); or n str, or an array (n, dim).
+            query: A str or a vector (dim,); or n str, or an array (n, dim).
             k: Maximum number of items per query.
+            queries: ``"fast"`` encodes texts with the encoder of queries, that of :meth:`set_query_encoder` or of a
+                pair, and ``"exact"`` with the encoder of the items. By default fast if possible.
             mode: ``"hybrid"`` ranks by the weighted sum of the z-scores of vectors and words, ``"vector"`` by the
                 vectors alone, ``"lexical"`` by BM25 alone. By default hybrid for texts if the index has texts,
                 lexical for them if it has no encoder, and vector otherwise.
-            alpha: Weight of the vectors in hybrid search, 0 to 1; by default that of the model.
+            alpha: Weight of the vectors in hybrid search, 0 to 1; by default that of the encoder of the
+                queries.
             vectors: The vectors of texts (n, dim), if they have been computed already.
             rerank: Orders the candidates of the search anew. An encoder, or an argument of
                 :func:`sentenc.load`, orders by the weighted sum of its similarities and BM25; a function
@@ -137,16 +158,17 @@ class IndexReader:
 
         Raises:
             ValueError: A vector is not finite or has another length, k is below 1, alpha is out of range, the
-                mode needs texts or words that are missing, texts have no encoder, or the filter has an unknown
-                operator.
+                mode needs texts or words that are missing, texts have no encoder, there is no such encoder of
+                queries, or the filter has an unknown operator.
             TypeError: A query is neither text nor a vector, or a part of the filter has the wrong type.
         """
         condition = None if where is None else compile_filter(where)
         reranker = None if rerank is None else self._rerankers.get(rerank)
         options = SearchOptions(k, mode, alpha, condition, reranker, candidates)
         # One state for all steps of the search: another thread may write between them.
-        snapshot, manifest, encoder, analyzer = self._state
-        read = read_queries(queries, vectors, encoder, manifest.dim)
+        snapshot, manifest, encoders, analyzer = self._state
+        encoder = encoders.for_queries(queries)
+        read = read_queries(query, vectors, encoder, manifest.dim)
         hits = search(snapshot, manifest, read, options, encoder, analyzer)
         return hits[0] if read.single else hits
 

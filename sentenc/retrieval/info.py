@@ -22,6 +22,7 @@ def index_info(snapshot: Snapshot, manifest: Manifest, folder: Path | None) -> d
         "store": manifest.store,
         "encoder": (manifest.encoder or {}).get("model"),
         "fingerprint": (manifest.encoder or {}).get("fingerprint"),
+        "query encoder": manifest.query_encoder,
         "words": manifest.words,
         "chunking": manifest.chunking,
         "reranker": manifest.reranker,

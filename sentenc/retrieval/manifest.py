@@ -24,7 +24,7 @@ from sentenc.forking import after_fork
 from sentenc.io.atomic import replacing_file, sync_file, sync_folder
 from sentenc.io.disk_full import naming_full_disk, save_array
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST, LOCK = "index.json", "lock"
 #: The first part of the name of a folder of vectors that are being computed.
 REENCODING = "reencode-"
@@ -35,10 +35,14 @@ _INDEX_FILES = re.compile(
 _KEYS = {
     "format_version", "sentenc_version", "generation", "dim", "metric", "kind", "store", "encoder", "next_id",
     "segments", "deleted", "calibration", "structure", "files", "notes", "words", "moments",
-    "chunking", "reranker",
+    "chunking", "reranker", "query_encoder",
 }  # fmt: skip
 # Version 1, of the releases without lexical search, is read as an index of vectors alone.
-_KEYS_ADDED = {1: {"words", "moments", "chunking", "reranker"}, FORMAT_VERSION: set()}
+_KEYS_ADDED = {
+    1: {"words", "moments", "chunking", "reranker", "query_encoder"},
+    2: {"query_encoder"},
+    FORMAT_VERSION: set(),
+}
 
 
 @dataclass
@@ -64,6 +68,8 @@ class Manifest:
         moments: Name of the file of the moments of the vectors; None if texts are not searched by words.
         chunking: ``{"tokens", "overlap"}`` of the passages of added texts; None if they are not divided.
         reranker: ``{"model": name or None, "fingerprint": hash}`` of the stored vectors of a reranker, or None.
+        query_encoder: ``{"model": name or None, "fingerprint": hash, "space": identifier}`` of the encoder of
+            queries; None if the encoder of the items encodes them.
     """
 
     dim: int
@@ -83,6 +89,7 @@ class Manifest:
     moments: str | None = None
     chunking: dict[str, Any] | None = None
     reranker: dict[str, Any] | None = None
+    query_encoder: dict[str, Any] | None = None
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
+from sentenc.encoders.lazy import LazyEncoder, Loaded
 from sentenc.errors import TruncationWarning
 from sentenc.io.atomic import sync_file, write_text
 from sentenc.io.disk_full import naming_full_disk
@@ -85,7 +86,8 @@ def reencoded_settings(manifest: Manifest, encoder: Encoder, model: str | None, 
     """Returns the settings of an index after its vectors were replaced.
 
     Args:
-        manifest: The settings before. Language, kind and store do not change.
+        manifest: The settings before. Language, kind and store do not change, nor does an
+            encoder of queries of the same space.
         encoder: The new encoder.
         model: The name by which it is loaded, or None.
         dim: Number of components that are stored, or None for the encoder's ``similarity_dim``.
@@ -95,6 +97,8 @@ def reencoded_settings(manifest: Manifest, encoder: Encoder, model: str | None, 
         dim=stored_dim(encoder, dim),
         encoder={"model": model, "fingerprint": encoder.fingerprint()},
     )
+    if new.query_encoder is not None and new.query_encoder["space"] != encoder.space:
+        new.query_encoder = None
     if new.words is not None:
         new.words = {**new.words, "alpha": hybrid_alpha(encoder)}
     if new.chunking is not None:
@@ -118,11 +122,11 @@ def _encode(
     snapshot: Snapshot, encoder: Encoder, manifest: Manifest, output: "_Memory | _VectorFile", bar: Bar
 ) -> int:
     """Writes the vectors of all rows that ``output`` lacks; returns the number of texts that were cut."""
-    texts = _texts(snapshot)
+    texts, source = _texts(snapshot), LazyEncoder(Loaded(encoder))
     bar.update(len(list(islice(texts, output.rows))))
     while block := list(islice(texts, _ROWS_PER_BLOCK)):
         n_cut = int((encoder.count_tokens(block) > encoder.max_tokens).sum())
-        output.append(item_vectors(block, None, encoder, manifest, on_overflow="ignore"), n_cut)
+        output.append(item_vectors(block, None, source, manifest, on_overflow="ignore"), n_cut)
         bar.update(len(block))
     return output.n_cut
 

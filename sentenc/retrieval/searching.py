@@ -9,17 +9,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.encoders.base import Encoder
 from sentenc.retrieval.encoding import Queries, query_vectors
 from sentenc.retrieval.filters import Condition
 from sentenc.retrieval.fusion import Ranked, by_both, by_vectors, by_words
 from sentenc.retrieval.grouping import best_passages
+from sentenc.retrieval.index_encoders import QueryEncoder
 from sentenc.retrieval.items import Hit, QueryTerms
 from sentenc.retrieval.lexical.analysis import Analyzer
 from sentenc.retrieval.manifest import Manifest
 from sentenc.retrieval.reranking import DEFAULT_CANDIDATES, Reranker, reranked
 from sentenc.retrieval.snapshot import Snapshot
 from sentenc.retrieval.validation import check_choice, check_positive, check_share
+from sentenc.retrieval.words import stored_alpha
 
 MODES = ("hybrid", "vector", "lexical")
 
@@ -58,7 +59,7 @@ def search(
     manifest: Manifest,
     queries: Queries,
     options: SearchOptions,
-    encoder: Encoder | None,
+    encoder: QueryEncoder | None,
     analyzer: Analyzer | None,
 ) -> list[list[Hit]]:
     """Returns at most k hits for each of the q queries, best first.
@@ -68,7 +69,7 @@ def search(
         manifest: Settings of the index.
         queries: The queries.
         options: Options of the search.
-        encoder: The index's encoder, or None.
+        encoder: The encoder of the queries, or None.
         analyzer: Analyzer of the texts; None if texts are not searched by words.
 
     Raises:
@@ -78,12 +79,14 @@ def search(
     vectors = None if mode == "lexical" else query_vectors(queries, encoder, manifest)
     terms = [analyzer.terms(text) for text in queries.texts or ()] if analyzer and mode != "vector" else None
     allowed = None if options.condition is None else snapshot.allowed(options.condition)
-    alpha = options.alpha if options.alpha is not None else (manifest.words or {}).get("alpha", 1.0)
+    alpha = options.alpha
+    if alpha is None and mode == "hybrid":
+        alpha = stored_alpha(manifest.words) if encoder is None else encoder.alpha(manifest.words)
 
     def rank(n: int) -> Ranked:
         if vectors is None:
             return by_words(snapshot, terms or [], n, allowed)
-        if terms is None:
+        if terms is None or alpha is None:
             return by_vectors(snapshot, vectors, n, manifest.kind, manifest.store, allowed)
         return by_both(snapshot, vectors, terms, alpha, n, manifest.kind, manifest.store, allowed)
 
@@ -96,7 +99,11 @@ def search(
 
 
 def _mode(
-    snapshot: Snapshot, queries: Queries, mode: str | None, encoder: Encoder | None, analyzer: Analyzer | None
+    snapshot: Snapshot,
+    queries: Queries,
+    mode: str | None,
+    encoder: QueryEncoder | None,
+    analyzer: Analyzer | None,
 ) -> str:
     if mode is None:
         if queries.texts is None or analyzer is None or snapshot.moments is None:

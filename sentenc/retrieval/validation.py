@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
+from sentenc.encoders.lazy import EncoderSource
 from sentenc.errors import IndexMismatchError
 from sentenc.retrieval.manifest import Manifest
 from sentenc.retrieval.quantization import FloatArray
@@ -132,9 +133,12 @@ def stored_dim(encoder: Encoder | None, dim: int | None) -> int:
     return stored
 
 
-def stored_part(vectors: Any, encoder: Encoder | None, dim: int) -> Any:
+def stored_part(vectors: Any, source: EncoderSource | None, dim: int) -> Any:
     """Returns the leading components of vectors of the encoder; other vectors are returned unchanged."""
-    if encoder is None or dim == encoder.dim or np.shape(vectors)[-1:] != (encoder.dim,):
+    # The encoder may not be loaded yet, and vectors of the stored length do not need it.
+    if source is None or np.shape(vectors)[-1:] in ((), (dim,)):
+        return vectors
+    if np.shape(vectors)[-1:] != (source.encoder.dim,):
         return vectors
     return np.asarray(vectors)[..., :dim]
 
@@ -177,6 +181,54 @@ def _mismatch(folder: Path, built: dict[str, Any], name: str | None, fingerprint
         f"replace its vectors by `sentenc index reencode {folder}{option}` or Index.reencode() "
         "(force=True overrides)"
     )
+
+
+def check_query_encoder(encoder: Encoder, manifest: Manifest, items: Encoder | None) -> None:
+    """Checks that the vectors of an encoder of queries can be compared with those of an index.
+
+    Args:
+        encoder: The encoder of queries.
+        manifest: Settings of the index.
+        items: The encoder of its items; None for an index of vectors alone, whose space is not known.
+
+    Raises:
+        ValueError: They cannot.
+    """
+    if encoder.dim < manifest.dim:
+        raise ValueError(
+            f"the encoder of queries has vectors of {encoder.dim} dimensions, expected those of the index, "
+            f"{manifest.dim}"
+        )
+    built = manifest.encoder
+    if built is None:
+        return
+    if items is None:
+        raise ValueError(
+            "the space of the index is not known: open it with the encoder that built it, "
+            "Index.open(folder, encoder=...)"
+        )
+    if encoder.space != items.space:
+        raise ValueError(
+            f"the encoder of queries has the space {encoder.space!r}, expected that of the index and of "
+            f"{built['model'] or 'its encoder'}, {items.space!r}"
+        )
+
+
+def query_encoder(folder: Path, described: dict[str, Any], dim: int) -> Encoder:
+    """Returns the encoder of queries that a manifest describes.
+
+    Raises:
+        IndexMismatchError: It has another space than the index, or fewer dimensions.
+    """
+    _, loaded = load_encoder(described["model"])
+    if loaded is None:
+        raise IndexMismatchError(f"{folder} has an encoder of queries without a name")
+    if loaded.space != described["space"] or loaded.dim < dim:
+        raise IndexMismatchError(
+            f"{folder} has the encoder of queries {described['model']} of space {described['space']!r}, but its "
+            f"space is now {loaded.space!r}: set_query_encoder() sets another one"
+        )
+    return loaded
 
 
 def _shipped_name(encoder: Encoder | None) -> str | None:

@@ -46,6 +46,11 @@ def hybrid_alpha(encoder: Encoder | None) -> float:
     return float((metadata if isinstance(metadata, dict) else {}).get("hybrid_alpha", DEFAULT_ALPHA))
 
 
+def stored_alpha(settings: dict[str, Any] | None) -> float:
+    """Returns the weight of the vectors in hybrid search that an index stores."""
+    return float((settings or {}).get("alpha", 1.0))
+
+
 def opened_analyzer(folder: Path, settings: dict[str, Any] | None) -> Analyzer | None:
     """Returns the analyzer of an index folder; warns if other stemmers than the installed ones built it."""
     if settings is None:

@@ -171,7 +171,7 @@ def test_folders_of_version_1_open_as_vectors_alone(tmp_path):
     index.save(tmp_path / "index")
     path = tmp_path / "index" / "index.json"
     content = json.loads(path.read_text())
-    for key in ("words", "moments", "chunking", "reranker"):
+    for key in ("words", "moments", "chunking", "reranker", "query_encoder"):
         assert content.pop(key) is None
     path.write_text(json.dumps(content | {"format_version": 1}))
     opened = Index.open(tmp_path / "index")

@@ -266,7 +266,7 @@ def test_a_bad_manifest_is_named(tmp_path):
     manifest = tmp_path / "index" / "index.json"
     content = json.loads(manifest.read_text())
     for change, message in [
-        ({"format_version": 99}, "index.json .*99, expected at most 2"),
+        ({"format_version": 99}, "index.json .*99, expected at most 3"),
         ({"surprise": 1}, "index.json .*surprise"),
     ]:
         manifest.write_text(json.dumps(content | change))
