@@ -106,7 +106,7 @@ class CheckpointError(FileFormatError):
 
 
 class NotBertError(CheckpointError):
-    """A model folder does not contain a BERT with mean pooling; the message has the difference."""
+    """A model folder does not contain a BERT with mean or cls pooling; the message has the difference."""
 
 
 class CorpusError(FileFormatError, ValueError):

@@ -1,17 +1,19 @@
 """Loads encoders by name: shipped models, folders and models of the Hugging Face Hub."""
 
 import os
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from sentenc.checkpoint import PAIR, Checkpoint, is_checkpoint, read_checkpoint
+from sentenc.encoders.roles import with_prompts
 from sentenc.errors import CheckpointError, MissingExtraError, ModelNotFoundError, NotBertError
-from sentenc.validation import check_choice
+from sentenc.validation import check_choice, check_integer
 
 if TYPE_CHECKING:
     from sentenc.encoders.base import Encoder
-    from sentenc.encoders.bert.config import Compute
+    from sentenc.encoders.bert.config import Compute, Pooling
     from sentenc.encoders.pair import PairEncoder
 
 Backend = Literal["onnx", "torch"]
@@ -30,6 +32,10 @@ def load(
     threads: int | None = None,
     compute: "Compute | None" = None,
     backend: Backend | None = None,
+    pooling: "Pooling | None" = None,
+    query_prompt: str | None = None,
+    document_prompt: str | None = None,
+    max_tokens: int | None = None,
 ) -> "Encoder":
     """Loads an encoder.
 
@@ -40,32 +46,38 @@ def load(
         threads: The number of threads that encode. By default all cores that the process may use.
         compute: The type in which a BERT multiplies matrices: ``"float32"`` or ``"int8"``. By default the one
             with which its folder was saved, or else float32.
-        backend: How a folder of another library is loaded. ``"onnx"``: it must be a BERT with mean pooling,
-            and ONNX Runtime computes it. ``"torch"``: sentence-transformers computes it. By default
+        backend: How a folder of another library is loaded. ``"onnx"``: it must be a BERT with mean or cls
+            pooling, and ONNX Runtime computes it. ``"torch"``: sentence-transformers computes it. By default
             ``"onnx"`` if possible, and otherwise ``"torch"``.
+        pooling: The pooling of a BERT in a folder of Hugging Face, which does not state it: ``"mean"`` of all
+            hidden states, or ``"cls"``, the one of [CLS]. Folders of sentence-transformers and of sentenc
+            state it themselves.
+        query_prompt: The text that :meth:`~sentenc.Encoder.encode_query` puts before every query. By default
+            the one that the folder states.
+        document_prompt: The text that :meth:`~sentenc.Encoder.encode_document` puts before every document. By
+            default the one that the folder states.
+        max_tokens: The number of tokens at which texts are cut. By default the one that the folder states.
 
     Raises:
         ModelNotFoundError: There is no model of this name.
-        CheckpointError: The folder is damaged, or of a kind that this version does not support.
+        CheckpointError: The folder is damaged, or of a kind that this version does not support, or it states
+            no pooling and none was passed.
         MissingExtraError: The model needs an extra that is not installed.
-        TypeError: ``threads`` is no integer.
+        TypeError: ``threads`` or ``max_tokens`` is no integer, or a prompt is no str.
         ValueError: An option is out of range, or the model does not support it.
     """
-    if compute is not None:
-        from sentenc.encoders.bert.config import Compute
-
-        check_choice("compute", compute, get_args(Compute))
-    if backend is not None:
-        check_choice("backend", backend, get_args(Backend))
+    _check_options(compute, backend, pooling)
+    prompts = _checked_prompts(query=query_prompt, document=document_prompt)
     folder = resolve_model(model)
     if not is_checkpoint(folder):
-        return _load_foreign(folder, threads, compute, backend)
+        return _load_foreign(folder, threads, compute, backend, pooling, max_tokens, prompts)
     if backend == "torch":
         raise ValueError(
             f"backend='torch' is not supported for {folder}, which is in sentenc's own format: "
             "load it without a backend; save() of a BERT writes a folder that sentence-transformers can read"
         )
-    return load_checkpoint(read_checkpoint(folder), threads=threads, compute=compute)
+    checkpoint = _with_options(read_checkpoint(folder), pooling, max_tokens, prompts)
+    return load_checkpoint(checkpoint, threads=threads, compute=compute)
 
 
 def load_checkpoint(
@@ -173,8 +185,58 @@ def _load_half(
     return encoder.with_compute(compute) if compute and isinstance(encoder, BertEncoder) else encoder
 
 
+def _check_options(compute: str | None, backend: str | None, pooling: str | None) -> None:
+    if backend is not None:
+        check_choice("backend", backend, get_args(Backend))
+    if compute is None and pooling is None:
+        return
+    from sentenc.encoders.bert.config import Compute, Pooling
+
+    if compute is not None:
+        check_choice("compute", compute, get_args(Compute))
+    if pooling is not None:
+        check_choice("pooling", pooling, get_args(Pooling))
+
+
+def _checked_prompts(**prompts: str | None) -> dict[str, str]:
+    stated = {name: prompt for name, prompt in prompts.items() if prompt is not None}
+    for name, prompt in stated.items():
+        if not isinstance(prompt, str):
+            raise TypeError(f"{name}_prompt is {prompt!r}, expected a str")
+    return stated
+
+
+def _with_options(
+    checkpoint: Checkpoint, pooling: str | None, max_tokens: int | None, prompts: dict[str, str]
+) -> Checkpoint:
+    is_bert = checkpoint.kind == "tinybert"
+    if checkpoint.kind == PAIR:
+        if pooling is not None or max_tokens is not None or prompts:
+            raise ValueError(
+                f"{checkpoint.folder} is a pair, which takes neither pooling, max_tokens nor prompts: load its "
+                "encoders with them, and pass both to sentenc.pair"
+            )
+        return checkpoint
+    checkpoint = replace(checkpoint, metadata=with_prompts(checkpoint.metadata, prompts))
+    if pooling is not None:
+        stated = checkpoint.config.get("pooling", "mean") if is_bert else None
+        if pooling != stated:
+            raise ValueError(f"pooling is {pooling!r}, expected {stated!r}, which the model has, or None")
+    if max_tokens is None:
+        return checkpoint
+    positions = checkpoint.config.get("max_position_embeddings") if is_bert else None
+    check_integer("max_tokens", max_tokens, at_least=3 if is_bert else 1, at_most=positions)
+    return replace(checkpoint, config=checkpoint.config | {"max_tokens": max_tokens})
+
+
 def _load_foreign(
-    folder: Path, threads: int | None, compute: "Compute | None", backend: Backend | None
+    folder: Path,
+    threads: int | None,
+    compute: "Compute | None",
+    backend: Backend | None,
+    pooling: "Pooling | None",
+    max_tokens: int | None,
+    prompts: dict[str, str],
 ) -> "Encoder":
     from sentenc.encoders.bert.reading import is_transformer_folder
 
@@ -187,15 +249,20 @@ def _load_foreign(
         from sentenc.encoders.bert.encoder import BertEncoder
 
         try:
-            return BertEncoder.from_folder(folder, compute=compute, threads=threads)
+            encoder = BertEncoder.from_folder(
+                folder, compute=compute, threads=threads, pooling=pooling, max_tokens=max_tokens
+            )
+            encoder.metadata = with_prompts(encoder.metadata, prompts)
+            return encoder
         except NotBertError:
-            if backend == "onnx" or compute is not None or not (folder / "modules.json").exists():
+            is_unclear = pooling is None and not (folder / "modules.json").exists()
+            if backend == "onnx" or compute is not None or is_unclear:
                 raise
     if compute is not None:
         raise ValueError(f"compute={compute!r} is not supported with backend='torch'")
     from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
 
-    return SentenceTransformerEncoder(folder)
+    return SentenceTransformerEncoder(folder, pooling=pooling, max_tokens=max_tokens, prompts=prompts)
 
 
 def resolve_model(model: str | os.PathLike[str]) -> Path:

@@ -66,6 +66,7 @@ ENCODERS = {
     "tinybert-int8": lambda _: make_bert("int8"),
     "tinybert-int8-throughout": lambda _: make_bert("int8", hidden_act="relu").compressed(),
     "tinybert-linear": lambda _: make_bert(linear=True),
+    "tinybert-cls": lambda _: make_bert(pooling="cls", normalize=False),
     "tinybert-cased": lambda _: make_bert(spec=wordpiece_spec(lowercase=False), normalize=False),
     "external": _external,
     "pair": lambda _: make_pair(),

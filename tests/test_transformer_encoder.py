@@ -14,13 +14,19 @@ from sentenc.training.students.bert import BertStudent, TorchBertEncoder
 WORDS = ["dog", "cat", "guitar"]
 
 
-@pytest.fixture(scope="module")
-def encoders(tmp_path_factory):
+@pytest.fixture(scope="module", params=["mean", "cls"])
+def encoders(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("transformer") / "model"
-    encoder = make_bert()
+    encoder = make_bert(pooling=request.param)
     encoder.save(folder)
     model, tokenizer = encoder.torch_model()
-    student = BertStudent(model, tokenizer, max_tokens=encoder.max_tokens, normalize=encoder.config.normalize)
+    student = BertStudent(
+        model,
+        tokenizer,
+        max_tokens=encoder.max_tokens,
+        normalize=encoder.config.normalize,
+        pooling=encoder.config.pooling,
+    )
     return [encoder, sentenc.load(folder, backend="torch"), student.encoder()]
 
 
@@ -40,6 +46,17 @@ def test_single_tokens_are_encoded_as_words_of_one_token(encoders):
         assert encoder.encode_tokens([]).shape == (0, encoder.dim)
 
 
+def test_vectors_agree(encoders, tmp_path):
+    texts = ["a man is playing the guitar", "dog", "", "the stock market fell " * 20]
+    expected = encoders[0].encode(texts, on_overflow="ignore")
+    for number, encoder in enumerate(encoders):
+        np.testing.assert_allclose(encoder.encode(texts, on_overflow="ignore"), expected, atol=1e-5)
+        encoder.save(tmp_path / str(number))
+        loaded = sentenc.load(tmp_path / str(number))
+        assert loaded.pooling() == encoder.pooling()
+        np.testing.assert_allclose(loaded.encode(texts, on_overflow="ignore"), expected, atol=1e-5)
+
+
 def test_torch_models_agree(encoders):
     reference = encoders[0].torch_model()[0].state_dict()
     for encoder in encoders:
@@ -49,15 +66,15 @@ def test_torch_models_agree(encoders):
             np.testing.assert_array_equal(model.state_dict()[name].numpy(), value.numpy())
 
 
-def test_mean_pooling_is_checked(encoders):
+def test_pooling_is_stated(encoders):
     for encoder in encoders:
-        encoder.check_mean_pooling()
+        assert encoder.pooling() == encoders[0].config.pooling
     with pytest.raises(ValueError, match="linear map"):
-        make_bert(linear=True).check_mean_pooling()
+        make_bert(linear=True).pooling()
     last = encoders[-1]
     mapped = TorchBertEncoder(last.module, last.tokenizer, last.max_tokens, np.eye(last.dim))
     with pytest.raises(ValueError, match="linear map"):
-        mapped.check_mean_pooling()
+        mapped.pooling()
 
 
 def test_a_model_without_a_transformer_is_refused(encoders, monkeypatch):
@@ -67,7 +84,7 @@ def test_a_model_without_a_transformer_is_refused(encoders, monkeypatch):
         with pytest.raises(ValueError, match="model begins with object, expected a transformer"):
             encoder.token_embeddings()
         with pytest.raises(ValueError, match="modules object, Pooling"):
-            encoder.check_mean_pooling()
+            encoder.pooling()
 
 
 def test_a_tokenizer_without_special_tokens_adds_none():

@@ -92,7 +92,7 @@ class SentenceClassifier(LabeledEstimator):
             modified.
         fine_tune: "head" fits a logistic regression on the vectors of the frozen encoder; it is convex and
             needs no torch. "all" continues from there and trains the encoder too (extra ``train``): a CSE, or
-            a BERT with mean pooling.
+            a BERT with mean or cls pooling.
         init: "pretrained", or "random" for random encoder weights, as a control.
         C: Inverse strength of the head's penalty, for features with a mean square norm of 1. "auto" chooses
             it on validation examples.

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
+from sentenc.encoders.bert.config import Pooling
 from sentenc.encoders.bert.encoder import BertEncoder
 from sentenc.encoders.cse.encoder import CSE
 from sentenc.encoders.cse.tables import ROWS, quantized_rows
@@ -153,7 +154,7 @@ class TrainableCSE(TrainableEncoder):
 
 
 class TrainableBert(BertStudent, TrainableEncoder):
-    """A copy of the BERT of an encoder with mean pooling.
+    """A copy of the BERT of an encoder with mean or cls pooling.
 
     Args:
         encoder: The encoder to start from; not modified.
@@ -165,7 +166,7 @@ class TrainableBert(BertStudent, TrainableEncoder):
     """
 
     def __init__(self, encoder: Encoder, *, init: Init = "pretrained", seed: int = 0) -> None:
-        source = _mean_pooled(encoder)
+        source, pooling = _pooled(encoder)
         model, tokenizer = source.torch_model()
         if init == "random":
             with seeded(seed):
@@ -175,7 +176,7 @@ class TrainableBert(BertStudent, TrainableEncoder):
         # A wrapped model may have fewer positions than the maximum length that it states.
         max_tokens = min(source.max_tokens, int(model.config.max_position_embeddings))
         model = model.float().requires_grad_(True)
-        super().__init__(model, tokenizer, max_tokens=max_tokens, normalize=source.normalize)
+        super().__init__(model, tokenizer, max_tokens=max_tokens, normalize=source.normalize, pooling=pooling)
         self._source = encoder
         self._special_ids = np.array(sorted(tokenizer.all_special_ids), np.int64)
 
@@ -214,7 +215,7 @@ def make_trainable(
     """Returns a student that starts from an encoder.
 
     Args:
-        encoder: A CSE, or a BERT with mean pooling; not modified.
+        encoder: A CSE, or a BERT with mean or cls pooling; not modified.
         texts: All texts of the training.
         init: "random" starts from random weights of the same shape.
         rng: Source of the random weights.
@@ -239,13 +240,12 @@ def random_encoder(encoder: Encoder, rng: np.random.Generator) -> Encoder:
     return make_trainable(encoder, [], init="random", rng=rng).finished()
 
 
-def _mean_pooled(encoder: Encoder) -> TransformerEncoder:
+def _pooled(encoder: Encoder) -> tuple[TransformerEncoder, Pooling]:
     if not isinstance(encoder, TransformerEncoder):
         raise ValueError(
-            f"{type(encoder).__name__} cannot be fine-tuned, expected a CSE or a BERT with mean pooling"
+            f"{type(encoder).__name__} cannot be fine-tuned, expected a CSE or a BERT with mean or cls pooling"
         )
     try:
-        encoder.check_mean_pooling()
+        return encoder, encoder.pooling()
     except ValueError as error:
         raise ValueError(f"{type(encoder).__name__} cannot be fine-tuned: {error}") from error
-    return encoder

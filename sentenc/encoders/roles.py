@@ -28,6 +28,15 @@ def stated_prompts(metadata: Mapping[str, Any]) -> Mapping[str, str]:
     return MappingProxyType(dict(prompts))
 
 
+def with_prompts(metadata: Mapping[str, Any], prompts: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the metadata of a model with other prompts. An empty prompt removes the one of its name."""
+    if not prompts:
+        return dict(metadata)
+    merged = {name: text for name, text in {**stated_prompts(metadata), **prompts}.items() if text}
+    rest = {key: value for key, value in metadata.items() if key != "prompts"}
+    return rest | {"prompts": merged} if merged else rest
+
+
 def stated_space(metadata: Mapping[str, Any]) -> str | None:
     """Returns the space that the metadata of a model state under ``"space"``, or None.
 

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.encoders.bert.reading import METADATA
-from sentenc.encoders.bert.tokenizer_files import read_json, write_json
+from sentenc.encoders.bert.config import Pooling
+from sentenc.encoders.bert.reading import METADATA, is_plain_bert_folder, pooling_missing, read_metadata
+from sentenc.encoders.bert.tokenizer_files import write_json
 from sentenc.encoders.fingerprints import digest, prompted_fingerprint
 from sentenc.encoders.transformer import TransformerEncoder, has_known_tokens, single_token_batch
 from sentenc.errors import CheckpointError, MissingExtraError
 from sentenc.forking import lock_before_fork, outside_forked_thread
 from sentenc.texts import as_text_list, replace_lone_surrogates
+from sentenc.validation import check_integer
 
 # Single tokens that go through the model together.
 _TOKENS_PER_BATCH = 256
@@ -30,18 +32,37 @@ class SentenceTransformerEncoder(TransformerEncoder):
     Args:
         model: A loaded ``SentenceTransformer``, or a folder to load one from.
         name: The name of the encoder in reports. By default the name of the folder.
+        pooling: ``"mean"`` or ``"cls"``, for a folder of a transformer that states no pooling.
+        max_tokens: The number of tokens at which texts are cut, by default the one that the model states.
+        prompts: Prompts by name, in addition to those of the model or instead of them.
 
     Raises:
         MissingExtraError: sentence-transformers is not installed.
+        CheckpointError: The folder states no pooling, and none was passed.
+        TypeError: ``max_tokens`` is no integer.
+        ValueError: A pooling was passed with a model that has its own, or ``max_tokens`` is out of range.
     """
 
-    def __init__(self, model: Any, name: str | None = None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        name: str | None = None,
+        *,
+        pooling: Pooling | None = None,
+        max_tokens: int | None = None,
+        prompts: Mapping[str, str] | None = None,
+    ) -> None:
         if isinstance(model, str | os.PathLike):
             folder = Path(model)
             name = name or folder.name
-            if (folder / METADATA).exists():
-                self.metadata = read_json(folder / METADATA)
-            model = _load_sentence_transformer(folder)
+            self.metadata = read_metadata(folder)
+            model = _load_sentence_transformer(folder, pooling)
+        elif pooling is not None:
+            raise ValueError(f"pooling is {pooling!r}, expected None for a loaded model")
+        if max_tokens is not None:
+            model.max_seq_length = check_integer("max_tokens", max_tokens, at_most=_positions(model))
+        if prompts:
+            model.prompts = {**model.prompts, **prompts}
         self.model = model
         self.name = name or type(model).__name__
         self._tokenizer = model.tokenizer
@@ -98,8 +119,9 @@ class SentenceTransformerEncoder(TransformerEncoder):
 
         with replacing_folder(Path(folder), "modules.json", CheckpointError, "a model folder") as staging:
             self.model.save(str(staging))
-            if self.metadata:
-                write_json(staging / METADATA, dict(self.metadata))
+            # sentence-transformers has written the prompts.
+            if rest := {key: value for key, value in self.metadata.items() if key != "prompts"}:
+                write_json(staging / METADATA, rest)
 
     @property
     def vocabulary(self) -> dict[str, int]:
@@ -157,8 +179,8 @@ class SentenceTransformerEncoder(TransformerEncoder):
         """
         return self._transformer(), self._tokenizer
 
-    def check_mean_pooling(self) -> None:
-        """Checks that the vectors are the mean of the last hidden states, normalized if ``normalize``.
+    def pooling(self) -> Pooling:
+        """Returns the pooling over the last hidden states, ``"mean"`` or ``"cls"``.
 
         Raises:
             ValueError: The model has other modules, another pooling, a default prompt or a truncation,
@@ -170,15 +192,17 @@ class SentenceTransformerEncoder(TransformerEncoder):
                 f"{self.name} has the modules {', '.join(kinds)}, "
                 "expected Transformer, Pooling and optionally Normalize"
             )
-        pooling = self.model[1].pooling_mode
-        if pooling not in ("mean", ("mean",), ["mean"]):
-            raise ValueError(f"{self.name} pools by {pooling}, expected mean pooling")
+        stated = self.model[1].pooling_mode
+        modes = [stated] if isinstance(stated, str) else list(stated)
+        if modes not in (["mean"], ["cls"]):
+            raise ValueError(f"{self.name} pools by {stated}, expected mean or cls pooling")
         for setting in ("default_prompt_name", "truncate_dim"):
             if (value := getattr(self.model, setting, None)) is not None:
                 raise ValueError(f"{self.name} has {setting} {value!r}, expected none")
         transformer = self._transformer()
         if not hasattr(transformer.config, "max_position_embeddings"):
             raise ValueError(f"{self.name} is a {type(transformer).__name__}, expected a BERT")
+        return "mean" if modes == ["mean"] else "cls"
 
     def _module_names(self) -> list[str]:
         return [type(module).__name__ for module in self.model]
@@ -234,11 +258,26 @@ class SentenceTransformerEncoder(TransformerEncoder):
         return ids
 
 
-def _load_sentence_transformer(folder: Path) -> Any:
+def _positions(model: Any) -> int | None:
+    # The number of positions of a transformer, if it states one.
+    config = getattr(getattr(model[0], "auto_model", None), "config", None)
+    return getattr(config, "max_position_embeddings", None)
+
+
+def _load_sentence_transformer(folder: Path, pooling: Pooling | None) -> Any:
+    is_plain = is_plain_bert_folder(folder)
+    if is_plain and pooling is None:
+        raise CheckpointError(pooling_missing(folder))
+    if not is_plain and pooling is not None:
+        raise ValueError(f"pooling is {pooling!r}, expected None: {folder} states its modules")
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
         raise MissingExtraError(
             "sentence-transformers", "sentence-transformers", "loading a sentence-transformers model"
         ) from error
-    return SentenceTransformer(str(folder), device=None, local_files_only=True)
+    model = SentenceTransformer(str(folder), device=None, local_files_only=True)
+    if pooling is not None:
+        # The second module of a folder without modules is mean pooling.
+        model[1] = type(model[1])(model[0].auto_model.config.hidden_size, pooling_mode=pooling)
+    return model

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
+from sentenc.encoders.bert.config import Pooling
 
 
 class TransformerEncoder(Encoder):
@@ -61,8 +62,10 @@ class TransformerEncoder(Encoder):
         """
 
     @abstractmethod
-    def check_mean_pooling(self) -> None:
-        """Checks that the vectors are the mean of the last hidden states, normalized if ``normalize``.
+    def pooling(self) -> Pooling:
+        """Returns the pooling over the last hidden states, ``"mean"`` or ``"cls"``.
+
+        The vectors are the pooled states, normalized if ``normalize``, and nothing else.
 
         Raises:
             ValueError: The vectors are computed in another way. The message contains the difference.

@@ -1,12 +1,14 @@
 """A PyTorch module that computes sentence vectors by pooling over a BERT."""
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
+from sentenc.encoders.bert.config import Pooling
 from sentenc.nn.bert_states import BertStates, bert_states
+from sentenc.validation import check_choice
 
 
 class BertSentenceModule(nn.Module):
@@ -15,13 +17,15 @@ class BertSentenceModule(nn.Module):
     Args:
         model: A ``transformers.BertModel``, or a model with the same inputs and ``last_hidden_state``.
         normalize: Scale every vector to unit length. A zero vector stays zero.
-        pooling: "mean" of the hidden states of all tokens, or "cls" for that of the first token.
+        pooling: ``"mean"`` of all last hidden states, or ``"cls"``, the one of the first token.
+
+    Raises:
+        ValueError: ``pooling`` is neither.
     """
 
-    def __init__(
-        self, model: nn.Module, *, normalize: bool = False, pooling: Literal["mean", "cls"] = "mean"
-    ) -> None:
+    def __init__(self, model: nn.Module, *, normalize: bool = False, pooling: Pooling = "mean") -> None:
         super().__init__()
+        check_choice("pooling", pooling, get_args(Pooling))
         self.model = model
         self.normalize = normalize
         self.pooling = pooling
@@ -64,7 +68,7 @@ class BertSentenceModule(nn.Module):
 def _inputs(ids: Tensor, lengths: Tensor) -> tuple[dict[str, Tensor], Tensor]:
     mask = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
     # A sentence without tokens would attend to nothing, for which some implementations of attention return
-    # NaN. It attends to its first position instead, which the mean leaves out.
+    # NaN. It attends to its first position instead, which pooling leaves out.
     attended = mask.clone()
     attended[:, 0] = True
     return {"input_ids": ids.masked_fill(~mask, 0), "attention_mask": attended.long()}, mask

@@ -1,5 +1,6 @@
 """The ONNX model of a BERT: equal to transformers, independent of neighbors, exact in int8 on any CPU."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,8 +67,10 @@ def vectors(model: bytes | onnxruntime.InferenceSession, batch: dict[str, np.nda
     return embeddings
 
 
-def reference(model, batch: dict[str, np.ndarray], *, normalize: bool = True) -> np.ndarray:
-    """The masked mean of a transformers BertModel's last hidden states."""
+def reference(
+    model, batch: dict[str, np.ndarray], *, normalize: bool = True, pooling: str = "mean"
+) -> np.ndarray:
+    """The masked mean of a transformers BertModel's last hidden states, or the first of them."""
     import torch
 
     ids, mask = (torch.from_numpy(batch[name]) for name in ("input_ids", "attention_mask"))
@@ -75,7 +78,8 @@ def reference(model, batch: dict[str, np.ndarray], *, normalize: bool = True) ->
         states = model.eval()(ids, attention_mask=mask).last_hidden_state.numpy()
     weight = batch["attention_mask"][:, :, None]
     mean = (states * weight).sum(axis=1) / weight.sum(axis=1)
-    return mean / np.linalg.norm(mean, axis=1, keepdims=True) if normalize else mean
+    pooled = mean if pooling == "mean" else states[:, 0]
+    return pooled / np.linalg.norm(pooled, axis=1, keepdims=True) if normalize else pooled
 
 
 @pytest.fixture(scope="module")
@@ -122,12 +126,13 @@ def minilm_int8(minilm):
 
 @pytest.mark.parametrize("act", ["gelu", "relu"])
 @pytest.mark.parametrize("normalize", [True, False])
-def test_float32_equals_transformers(act, normalize):
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_float32_equals_transformers(act, normalize, pooling):
     transformers = pytest.importorskip("transformers")
     import torch
 
     values = TINY.to_dict() | {"hidden_act": act, "normalize": normalize, "layer_norm_eps": 1e-3}
-    config = BertConfig.from_dict(values)
+    config = BertConfig.from_dict(values | {"pooling": pooling})
     weights = random_weights(config)
     model = transformers.BertModel(
         transformers.BertConfig(
@@ -137,7 +142,7 @@ def test_float32_equals_transformers(act, normalize):
     )
     model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()}, strict=False)
     batch = random_batch(config, [16, 1, 5, 9])
-    expected = reference(model, batch, normalize=normalize)
+    expected = reference(model, batch, normalize=normalize, pooling=pooling)
     np.testing.assert_allclose(vectors(bert_graph(config, weights), batch), expected, rtol=0, atol=1e-5)
 
 
@@ -151,9 +156,10 @@ def test_minilm_equals_transformers(minilm, minilm_float, sizes):
 
 
 @pytest.mark.parametrize("compute", ["float32", "int8"])
-def test_a_vector_does_not_depend_on_the_batch(compute):
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_a_vector_does_not_depend_on_the_batch(compute, pooling):
     weights = random_weights(TINY)
-    running = session(bert_graph(TINY, weights, compute=compute))
+    running = session(bert_graph(replace(TINY, pooling=pooling), weights, compute=compute))
     sizes = [3, 16, 1, 8]
     batch = random_batch(TINY, sizes)
     # Padding may contain any ids.
@@ -167,8 +173,9 @@ def test_a_vector_does_not_depend_on_the_batch(compute):
 
 @pytest.mark.parametrize("compute", ["float32", "int8"])
 @pytest.mark.parametrize("normalize", [True, False])
-def test_a_row_without_tokens_is_zero(compute, normalize):
-    config = BertConfig.from_dict(TINY.to_dict() | {"normalize": normalize})
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_a_row_without_tokens_is_zero(compute, normalize, pooling):
+    config = replace(TINY, normalize=normalize, pooling=pooling)
     batch = random_batch(config, [4, 2])
     batch["attention_mask"][1] = 0
     embeddings = vectors(bert_graph(config, random_weights(config), compute=compute), batch)

@@ -107,7 +107,7 @@ def pooled(encoder):
 def test_published_tinyberts_are_read(folder, suffix, prefix):
     expected = pooled(make_bert())
     published(folder, suffix=suffix, prefix=prefix)
-    loaded = sentenc.load(folder)
+    loaded = sentenc.load(folder, pooling="mean")
     assert isinstance(loaded, BertEncoder)
     assert loaded.config == expected.config
     np.testing.assert_array_equal(loaded.encode(TEXTS), expected.encode(TEXTS))
@@ -116,21 +116,89 @@ def test_published_tinyberts_are_read(folder, suffix, prefix):
 def test_vocab_txt_is_read_with_its_settings(folder):
     published(folder)
     change(folder / "tokenizer_config.json", do_lower_case=False, model_max_length=30)
-    loaded = sentenc.load(folder)
+    loaded = sentenc.load(folder, pooling="mean")
     cased = make_bert(spec=wordpiece_spec(lowercase=False), normalize=False)
     assert loaded.max_tokens == 30
     np.testing.assert_array_equal(loaded.encode(TEXTS), cased.encode(TEXTS))
 
 
-def test_a_folder_without_modules_has_mean_pooling(folder):
+def test_a_folder_without_modules_is_pooled_as_stated(folder):
     expected = pooled(make_bert())
     (folder / "modules.json").unlink()
-    loaded = sentenc.load(folder)
+    loaded = sentenc.load(folder, pooling="mean")
     assert loaded.max_tokens == 48
     np.testing.assert_array_equal(loaded.encode(TEXTS), expected.encode(TEXTS))
+    first = sentenc.load(folder, pooling="cls", max_tokens=20)
+    assert (first.config.pooling, first.max_tokens) == ("cls", 20)
+    assert not np.allclose(first.encode(TEXTS), expected.encode(TEXTS), atol=0.01)
     (folder / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"neither model\.safetensors nor pytorch_model\.bin"):
-        sentenc.load(folder)
+        sentenc.load(folder, pooling="mean")
+
+
+@pytest.mark.parametrize("backend", [None, "onnx", "torch"])
+def test_a_folder_that_states_no_pooling_is_asked_about(folder, backend):
+    (folder / "modules.json").unlink()
+    with pytest.raises(CheckpointError, match=r"pass pooling='mean' .*pooling='cls' .*--pooling"):
+        sentenc.load(folder, backend=backend)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_sentence_transformers_pools_a_plain_folder_alike(folder, pooling):
+    pytest.importorskip("sentence_transformers")
+    (folder / "modules.json").unlink()
+    options = {"pooling": pooling, "query_prompt": "the word: ", "max_tokens": 30}
+    fast, slow = (sentenc.load(folder, backend=backend, **options) for backend in ("onnx", "torch"))
+    assert isinstance(slow, SentenceTransformerEncoder)
+    assert slow.max_tokens == fast.max_tokens == 30
+    assert slow.pooling() == fast.pooling() == pooling
+    np.testing.assert_allclose(slow.encode(TEXTS), fast.encode(TEXTS), **CLOSE)
+    np.testing.assert_allclose(slow.encode_query(TEXTS), fast.encode_query(TEXTS), **CLOSE)
+
+
+def test_a_folder_that_states_its_pooling_has_no_other(folder, tmp_path):
+    assert sentenc.load(folder, pooling="mean").config.pooling == "mean"
+    with pytest.raises(ValueError, match="pooling is 'cls', expected 'mean' or None"):
+        sentenc.load(folder, pooling="cls")
+    pytest.importorskip("sentence_transformers")
+    with pytest.raises(ValueError, match="pooling is 'mean', expected None"):
+        sentenc.load(folder, pooling="mean", backend="torch")
+    make_bert().save_compact(tmp_path / "compact")
+    with pytest.raises(ValueError, match="pooling is 'cls', expected 'mean'"):
+        sentenc.load(tmp_path / "compact", pooling="cls")
+    with pytest.raises(ValueError, match="pooling is 'mean', expected None, which the model has"):
+        sentenc.load("cse-en-tiny", pooling="mean")
+    with pytest.raises(ValueError, match="pooling is 'max', expected 'mean' or 'cls'"):
+        sentenc.load(folder, pooling="max")
+
+
+@pytest.mark.parametrize("kind", ["folder", "compact", "torch", "cse"])
+def test_prompts_and_max_tokens_are_options(folder, tmp_path, kind):
+    if kind == "torch":
+        pytest.importorskip("sentence_transformers")
+    encoder = make_cse() if kind == "cse" else make_bert()
+    encoder.metadata = {"prompts": {"query": "find: ", "other": "good "}, "name": "tiny"}
+    encoder.save_compact(tmp_path / "m") if kind == "compact" else encoder.save(tmp_path / "m")
+    backend = "torch" if kind == "torch" else None
+    loaded = sentenc.load(
+        tmp_path / "m", query_prompt="the word: ", document_prompt="of ", max_tokens=9, backend=backend
+    )
+    assert dict(loaded.prompts) == {"query": "the word: ", "document": "of ", "other": "good "}
+    assert loaded.max_tokens == 9
+    assert dict(sentenc.load(tmp_path / "m", query_prompt="", backend=backend).prompts) == {"other": "good "}
+    with pytest.raises(TypeError, match="query_prompt is 3, expected a str"):
+        sentenc.load(tmp_path / "m", query_prompt=3)
+    with pytest.raises(TypeError, match="max_tokens is '9', expected an integer"):
+        sentenc.load(tmp_path / "m", max_tokens="9", backend=backend)
+    if kind != "cse":
+        with pytest.raises(ValueError, match=r"max_tokens is 65, expected an integer from \d to 64"):
+            sentenc.load(tmp_path / "m", max_tokens=65, backend=backend)
+
+
+def test_prompts_that_pooling_leaves_out_are_left_to_sentence_transformers(folder):
+    change(folder / "1_Pooling" / "config.json", include_prompt=False)
+    with pytest.raises(NotBertError, match="leaves prompts out of the pooling"):
+        sentenc.load(folder, backend="onnx")
 
 
 @pytest.mark.parametrize("kind", ["float16", "bfloat16", "float64"])
@@ -281,7 +349,7 @@ REFUSALS = {
     "no shape": (lambda f: change(f / "config.json", hidden_size=...), "lacks hidden_size"),
     "heads": (lambda f: change(f / "config.json", num_attention_heads=5),
               "a multiple of num_attention_heads"),
-    "cls pooling": (pools_by("cls"), "pools by cls, expected mean pooling"),
+    "max pooling": (pools_by("max"), "pools by max, expected mean or cls pooling"),
     "two poolings": (pools_by("mean", "max"), "pools by mean, max, expected"),
     "no pooling": (pools_by(), "pools by nothing, expected"),
     "prompt": (lambda f: change(f / "config_sentence_transformers.json",
@@ -327,11 +395,15 @@ def test_another_model_is_loaded_by_sentence_transformers(folder):
     pools_by("max")(folder)
     change(folder / "1_Pooling" / "config.json", pooling_mode=..., pooling_mode_max_tokens=True)
     assert isinstance(sentenc.load(folder), SentenceTransformerEncoder)
-    # Without modules, sentence-transformers cannot load it either.
+    # Without modules, sentence-transformers would assume mean pooling.
     (folder / "modules.json").unlink()
-    change(folder / "config.json", model_type="mpnet")
-    with pytest.raises(NotBertError, match="model_type 'mpnet'"):
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 24, "embedding_size": 24, "intermediate_size": 48, "max_position_embeddings": 64}
+    config = transformers.ElectraConfig(vocab_size=244, num_hidden_layers=1, num_attention_heads=4, **sizes)
+    transformers.ElectraModel(config).save_pretrained(folder)
+    with pytest.raises(NotBertError, match="model_type 'electra'"):
         sentenc.load(folder)
+    assert sentenc.load(folder, pooling="cls").model[1].pooling_mode == "cls"
 
 
 def shorten(folder):

@@ -24,6 +24,8 @@ SHAPES = {
     "cased": {"spec": wordpiece_spec(lowercase=False)},
     "other unknown": {"spec": wordpiece_spec(unknown="<unk>")},
     "long words": {"spec": wordpiece_spec().replace('per_word": 100', 'per_word": 9')},
+    "cls": {"pooling": "cls"},
+    "cls unnormalized": {"pooling": "cls", "normalize": False},
     "heads": {"num_attention_heads": 1, "type_vocab_size": 1, "layer_norm_eps": 1e-6, "num_hidden_layers": 1},
 }
 
@@ -40,6 +42,24 @@ def test_saved_folders_are_loaded_by_sentence_transformers(shape, tmp_path):
     assert loaded.config == encoder.config
     assert loaded.fingerprint() == encoder.fingerprint()
     np.testing.assert_array_equal(loaded.encode(TEXTS), encoder.encode(TEXTS))
+
+
+def test_sentence_transformers_uses_the_prompts_of_a_folder(tmp_path):
+    transformers = pytest.importorskip("sentence_transformers")
+    encoder = make_bert(pooling="cls")
+    prompts = {"query": "the word: ", "document": "good "}
+    encoder.metadata = {"prompts": prompts, "space": "joint"}
+    encoder.save(tmp_path / "model")
+    stock = transformers.SentenceTransformer(str(tmp_path / "model"), device="cpu")
+    assert stock.prompts == prompts
+    np.testing.assert_allclose(stock.encode_query(KNOWN), encoder.encode_query(KNOWN), **CLOSE)
+    np.testing.assert_allclose(stock.encode_document(KNOWN), encoder.encode_document(KNOWN), **CLOSE)
+    np.testing.assert_allclose(stock.encode(KNOWN), encoder.encode(KNOWN), **CLOSE)
+    # In a folder that sentence-transformers writes, they are found again.
+    stock.save(str(tmp_path / "again"))
+    assert dict(sentenc.load(tmp_path / "again").prompts) == prompts
+    assert json.loads((tmp_path / "model" / "metadata.json").read_text()) == {"space": "joint"}
+    assert sentenc.load(tmp_path / "model").metadata == encoder.metadata
 
 
 def test_sentence_transformers_computes_the_same_vectors_of_a_folder(tmp_path):

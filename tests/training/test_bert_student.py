@@ -1,4 +1,4 @@
-"""BERT students: mean pooling, the encoder made from one, and its model folder."""
+"""BERT students: pooling, the encoder made from one, and its model folder."""
 
 import json
 
@@ -89,6 +89,10 @@ def test_pooling_by_hand():
     torch.testing.assert_close(unit[0], torch.tensor([5.0, 1.0]) / 26**0.5)
     assert unit[3].tolist() == [0, 0]
     assert BertSentenceModule(Positions()).dim == 2
+    first = BertSentenceModule(Positions(), pooling="cls")(ids, lengths)
+    assert first.tolist() == [[4, 1], [9, 1], [1, 1], [0, 0]]
+    with pytest.raises(ValueError, match="pooling is 'max', expected 'mean' or 'cls'"):
+        BertSentenceModule(Positions(), pooling="max")
 
 
 def test_padding_and_neighbors_change_nothing(student):

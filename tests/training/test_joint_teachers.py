@@ -133,9 +133,10 @@ def test_targets_are_the_reduced_vectors_of_each_role(folder, monkeypatch):
     kept = ((sample @ axes) ** 2).sum() / (sample**2).sum()
     best = np.sort(np.linalg.eigvalsh(sample.T @ sample))[::-1]
     assert kept == pytest.approx(best[:24].sum() / best.sum(), abs=1e-3)
-    metadata = json.loads((model / "metadata.json").read_text())
-    assert metadata["prompts"] == {"query": "hello "}
-    assert len(metadata["space"]) == 16
+    encoder = sentenc.load(model)
+    assert dict(encoder.prompts) == {"query": "hello "}
+    assert encoder.space == json.loads((model / "metadata.json").read_text())["space"]
+    assert len(encoder.space) == 16
 
 
 def test_the_student_reads_its_query_prompt_before_queries_only(folder, monkeypatch):

@@ -118,8 +118,11 @@ class Batched(BatchedTeacher):
 # Batching
 
 
-def test_batches_of_similar_length_give_the_vectors_of_sentence_transformers(tmp_path, monkeypatch):
-    encoder = SentenceTransformerEncoder(make_sentence_transformer(tmp_path))
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_batches_of_similar_length_give_the_vectors_of_sentence_transformers(tmp_path, monkeypatch, pooling):
+    model = make_sentence_transformer(tmp_path)
+    model = SentenceTransformer(modules=[model[0], Pooling(24, pooling_mode=pooling)], device="cpu")
+    encoder = SentenceTransformerEncoder(model)
     monkeypatch.setattr(batched, "_TOKENS_PER_CPU_BATCH", 24)
     assert BatchedTeacher.supports(encoder)
     teacher = BatchedTeacher(encoder, torch.device("cpu"), torch.float32)
@@ -135,12 +138,12 @@ def test_batches_of_similar_length_give_the_vectors_of_sentence_transformers(tmp
     assert teacher.fingerprint() != encoder.fingerprint()
 
 
-def test_only_transformers_with_mean_pooling_are_batched(tmp_path, pair):
+def test_transformers_with_another_pooling_are_not_batched(tmp_path, pair):
     model = make_sentence_transformer(tmp_path)
-    first = SentenceTransformer(modules=[model[0], Pooling(24, pooling_mode="cls")], device="cpu")
+    first = SentenceTransformer(modules=[model[0], Pooling(24, pooling_mode="max")], device="cpu")
     for encoder in (pair[0], SentenceTransformerEncoder(first)):
         assert not BatchedTeacher.supports(encoder)
-    with pytest.raises(ValueError, match="mean pooling"):
+    with pytest.raises(ValueError, match="WordPiece tokens and pooling alone"):
         BatchedTeacher(SentenceTransformerEncoder(first), torch.device("cpu"))
     with pytest.raises(ValueError, match="pooling is 'cls' for CSE"):
         batch_transformers(pair[0], torch.device("cpu"), pooling="cls")

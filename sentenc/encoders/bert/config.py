@@ -1,4 +1,4 @@
-"""Configuration of a BERT with mean pooling: everything but its weights."""
+"""Configuration of a BERT sentence encoder: everything but its weights."""
 
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
@@ -6,6 +6,8 @@ from typing import Any, Literal, get_args
 from sentenc.validation import check_choice, check_integer, check_number, check_switch
 
 HiddenAct = Literal["gelu", "relu"]
+# The last hidden states that make the sentence vector: the mean of all, or that of [CLS].
+Pooling = Literal["mean", "cls"]
 # The type in which matrices are multiplied.
 Compute = Literal["float32", "int8"]
 
@@ -15,7 +17,7 @@ _POSITIVE = (
 )  # fmt: skip
 _SWITCHES = ("normalize", "linear")
 # A cut text has [CLS], at least one token of its own and [SEP].
-_MIN_TOKENS = 3
+MIN_TOKENS = 3
 
 LINEAR = "linear.weight"
 
@@ -24,7 +26,8 @@ LINEAR = "linear.weight"
 class BertConfig:
     """Configuration of a BERT sentence encoder (Devlin et al., NAACL 2019; TinyBERT: Jiao et al., 2020).
 
-    The vector of a text is the mean of the last hidden states of its tokens, special tokens included.
+    The vector of a text is the mean of the last hidden states of its tokens, special tokens included, or the
+    last hidden state of [CLS].
 
     Attributes:
         vocab_size: V, the number of rows of the word embeddings.
@@ -37,7 +40,8 @@ class BertConfig:
         layer_norm_eps: The number that every layer norm adds to the variance.
         hidden_act: The activation of the feed-forward network. ``"gelu"`` is the exact one, by the error
             function.
-        normalize: Whether the mean is scaled to unit length.
+        pooling: ``"mean"`` of all last hidden states, or ``"cls"``, the one of [CLS].
+        normalize: Whether the pooled vector is scaled to unit length.
         max_tokens: The number of tokens at which a text is cut, special tokens included.
         linear: Whether a matrix (d, d) without bias follows.
 
@@ -58,14 +62,16 @@ class BertConfig:
     normalize: bool = True
     max_tokens: int = 128
     linear: bool = False
+    pooling: Pooling = "mean"
 
     def __post_init__(self) -> None:
         """Checks every value."""
         for name in _POSITIVE:
             self._set(name, check_integer(name, getattr(self, name)))
-        self._set("max_tokens", check_integer("max_tokens", self.max_tokens, at_least=_MIN_TOKENS))
+        self._set("max_tokens", check_integer("max_tokens", self.max_tokens, at_least=MIN_TOKENS))
         for name in _SWITCHES:
             check_switch(name, getattr(self, name))
+        check_choice("pooling", self.pooling, get_args(Pooling))
         check_choice("hidden_act", self.hidden_act, get_args(HiddenAct))
         self._set("layer_norm_eps", check_number("layer_norm_eps", self.layer_norm_eps, above=0))
         if self.hidden_size % self.num_attention_heads:
@@ -115,17 +121,24 @@ class BertConfig:
         return shapes
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the fields as plain values, for JSON."""
-        return asdict(self)
+        """Returns the fields as plain values, for JSON. Mean pooling is left out."""
+        # Models that were saved before there was another pooling keep their fingerprints.
+        values = asdict(self)
+        if self.pooling == "mean":
+            del values["pooling"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "BertConfig":
         """Creates a configuration from the output of :meth:`to_dict`.
 
+        ``pooling`` may be missing: models with mean pooling do not state it.
+
         Raises:
             TypeError: A value is of the wrong type.
             ValueError: A key is missing or unknown, or a value is out of range.
         """
+        values = {"pooling": "mean"} | values
         known = {field.name for field in fields(cls)}
         if set(values) != known:
             missing, unexpected = sorted(known - set(values)), sorted(set(values) - known)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from sentenc.checkpoint import Checkpoint, write_checkpoint
 from sentenc.encoders.base import Encoder
 from sentenc.encoders.bert.batching import Ids, between_special_tokens, spans_with_words, token_batches
-from sentenc.encoders.bert.config import LINEAR, BertConfig, Compute
+from sentenc.encoders.bert.config import LINEAR, BertConfig, Compute, Pooling
 from sentenc.encoders.bert.onnx_runtime import open_session, opening
 from sentenc.encoders.bert.quantization import dequantized, quantized
 from sentenc.encoders.bert.tokenizer_files import CLS, PAD, SEP, check_tokenizer
@@ -40,7 +40,7 @@ _TEXTS_PER_COUNT = 4096
 
 
 class BertEncoder(TransformerEncoder):
-    """A BERT with mean pooling, such as TinyBERT (Jiao et al., Findings of EMNLP 2020).
+    """A BERT with mean or cls pooling, such as TinyBERT (Jiao et al., Findings of EMNLP 2020).
 
     Args:
         config: The model's shape.
@@ -127,18 +127,20 @@ class BertEncoder(TransformerEncoder):
 
     @classmethod
     def from_folder(
-        cls, folder: str | os.PathLike[str], *, compute: Compute | None = None, threads: int | None = None
-    ) -> "BertEncoder":
-        """Reads the model in a Hugging Face or sentence-transformers folder.
+        cls, folder: str | os.PathLike[str], *, compute: Compute | None = None, threads: int | None = None,
+        pooling: Pooling | None = None, max_tokens: int | None = None,
+    ) -> "BertEncoder":  # fmt: skip
+        """Reads the model in a Hugging Face or sentence-transformers folder. See :func:`sentenc.load`.
 
         Raises:
-            NotBertError: The folder contains another kind of model than a BERT with mean pooling.
-            CheckpointError: A file is missing or damaged.
+            NotBertError: The folder contains another kind of model than a BERT with mean or cls pooling.
+            CheckpointError: A file is missing or damaged, or no pooling is stated.
             MissingExtraError: The weights are a ``pytorch_model.bin``, and torch is not installed.
+            ValueError: The folder states another pooling, or the model has fewer positions.
         """
         from sentenc.encoders.bert.reading import read_bert_folder
 
-        model = read_bert_folder(Path(folder))
+        model = read_bert_folder(Path(folder), pooling=pooling, max_tokens=max_tokens)
         return cls(
             model.config, model.weights, model.tokenizer, compute=compute or model.compute, threads=threads,
             metadata=model.metadata, card=model.card,
@@ -180,17 +182,12 @@ class BertEncoder(TransformerEncoder):
 
     def with_compute(self, compute: Compute, *, threads: int | None = None) -> "BertEncoder":
         """Returns the same model, with matrices multiplied in float32 or int8."""
-        return BertEncoder(
-            self.config, self._weights, self.tokenizer, compute=compute, threads=threads or self.threads,
-            metadata=self.metadata, card=self.card,
-        )  # fmt: skip
+        options = self._options() | {"compute": compute, "threads": threads or self.threads}
+        return BertEncoder(self.config, self._weights, self.tokenizer, **options)
 
     def compressed(self) -> "BertEncoder":
         """Returns the same model with its matrices in int8, one scale per row: a quarter of the size."""
-        return BertEncoder(
-            self.config, quantized(self._weights), self.tokenizer, compute=self.compute, threads=self.threads,
-            metadata=self.metadata, card=self.card,
-        )  # fmt: skip
+        return BertEncoder(self.config, quantized(self._weights), self.tokenizer, **self._options())
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes a folder that transformers, sentence-transformers and :func:`sentenc.load` can read.
@@ -265,6 +262,7 @@ class BertEncoder(TransformerEncoder):
             "output": _OUTPUT,
             "dim": self.dim,
             "max_tokens": self.max_tokens,
+            "pooling": self.config.pooling,
             "normalize": self.normalize,
             "compute": compute,
         }
@@ -294,7 +292,10 @@ class BertEncoder(TransformerEncoder):
         weights = from_torch(model, self.config)
         if self.config.linear:
             weights[LINEAR] = self.weight(LINEAR)
-        return BertEncoder(self.config, weights, self.tokenizer, compute=self.compute, threads=self.threads)
+        # The new weights leave the space and the scores of the old ones, and are used with the same prompts.
+        metadata = {"prompts": dict(self.prompts)} if self.prompts else None
+        options = self._options() | {"metadata": metadata, "card": None}
+        return BertEncoder(self.config, weights, self.tokenizer, **options)
 
     @property
     def vocabulary(self) -> dict[str, int]:
@@ -310,10 +311,11 @@ class BertEncoder(TransformerEncoder):
         """Returns the input embeddings of all tokens, by id: shape (vocab_size, hidden_size), float32."""
         return self.weight("embeddings.word_embeddings.weight")
 
-    def check_mean_pooling(self) -> None:
-        """Raises ``ValueError`` if the model has a linear map after mean pooling."""
+    def pooling(self) -> Pooling:
+        """Returns the pooling, or raises ``ValueError`` if a linear map follows it."""
         if self.config.linear:
-            raise ValueError("the BERT has a linear map after pooling, expected mean pooling alone")
+            raise ValueError("the BERT has a linear map after pooling, expected pooling alone")
+        return self.config.pooling
 
     def encode_tokens(self, ids: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Encodes n single tokens, each between [CLS] and [SEP].
@@ -329,6 +331,11 @@ class BertEncoder(TransformerEncoder):
         ends = np.arange(1, len(tokens) + 1)
         self._encode_rows(tokens, ends - 1, ends, np.arange(len(tokens)), 64, out)
         return out
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "compute": self.compute, "threads": self.threads, "metadata": self.metadata, "card": self.card,
+        }  # fmt: skip
 
     def _settings(self) -> dict[str, Any]:
         return self.config.to_dict() | {"compute": self.compute}
@@ -389,10 +396,4 @@ class BertEncoder(TransformerEncoder):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The session cannot be pickled; the copy opens its own.
-        options: dict[str, Any] = {
-            "compute": self.compute,
-            "threads": self.threads,
-            "metadata": self.metadata,
-            "card": self.card,
-        }
-        return partial(BertEncoder, **options), (self.config, self._weights, self.tokenizer)
+        return partial(BertEncoder, **self._options()), (self.config, self._weights, self.tokenizer)

@@ -1,4 +1,4 @@
-"""Writes a BERT with mean pooling (Devlin et al., NAACL 2019) as an ONNX model, from its weights."""
+"""Writes a BERT sentence encoder (Devlin et al., NAACL 2019) as an ONNX model, from its weights."""
 
 import math
 from typing import NamedTuple
@@ -217,17 +217,23 @@ class _Writer:
 
     def pooled(self, states: str, tokens: str) -> str:
         graph, one = self.graph, self.integers(1)
-        total = graph.node("MatMul", graph.node("Unsqueeze", tokens, one), states)
-        mean = graph.node("Squeeze", total, one)
+        if self.config.pooling == "cls":
+            # The mask of [CLS] (B, 1) makes the vector of a row without tokens zero.
+            first = graph.node("Gather", states, graph.constant(0, "int64"), axis=1)
+            pooled = graph.node("Mul", first, graph.node("Slice", tokens, self.integers(0), one, one))
+        else:
+            pooled = graph.node(
+                "Squeeze", graph.node("MatMul", graph.node("Unsqueeze", tokens, one), states), one
+            )
         if self.config.normalize:
             # The sum has the direction of the mean. The zero vector stays zero.
-            mean = graph.node("LpNormalization", mean, axis=1, p=2)
-        else:
+            pooled = graph.node("LpNormalization", pooled, axis=1, p=2)
+        elif self.config.pooling == "mean":
             count = graph.node("ReduceSum", tokens, one, keepdims=1)
-            mean = graph.node("Div", mean, graph.node("Max", count, self.number(1)))
+            pooled = graph.node("Div", pooled, graph.node("Max", count, self.number(1)))
         if self.config.linear:
-            mean = graph.node("MatMul", mean, graph.constant(self.dense(LINEAR).T))
-        return graph.node("Identity", mean, name="sentence_embedding")
+            pooled = graph.node("MatMul", pooled, graph.constant(self.dense(LINEAR).T))
+        return graph.node("Identity", pooled, name="sentence_embedding")
 
     def layer_norm(self, name: str, states: str) -> str:
         scale, bias = (self.graph.constant(self.dense(f"{name}.{part}")) for part in ("weight", "bias"))

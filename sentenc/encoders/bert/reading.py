@@ -3,20 +3,21 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.encoders.bert.config import LINEAR, BertConfig, Compute
+from sentenc.encoders.bert.config import LINEAR, MIN_TOKENS, BertConfig, Compute, Pooling
 from sentenc.encoders.bert.tokenizer_files import read_json, read_tokenizer
 from sentenc.errors import CheckpointError, MissingExtraError, NotBertError
 from sentenc.tokenization.tokenizer import Tokenizer
+from sentenc.validation import check_integer
 
 MODULES, SETTINGS, SAFETENSORS, PICKLE = (
     "modules.json", "sentence_bert_config.json", "model.safetensors", "pytorch_model.bin",
 )  # fmt: skip
-METADATA = "metadata.json"
+METADATA, PROMPTS = "metadata.json", "config_sentence_transformers.json"
 # The key of the type in which matrices are multiplied. Absent for float32.
 COMPUTE = "sentenc_compute"
 _OWN = "sentence_transformers."
@@ -46,7 +47,7 @@ class BertFolder:
         weights: Every weight of ``config.shapes()``, float16 or float32.
         tokenizer: A tokenizer that keeps unknown words. The encoder adds [CLS] and [SEP].
         compute: The type in which matrices are multiplied: ``"float32"`` or ``"int8"``.
-        metadata: The content of ``metadata.json``, or an empty dict.
+        metadata: The content of ``metadata.json``, and the prompts of sentence-transformers' settings.
         card: The content of ``README.md``, or None.
     """
 
@@ -63,6 +64,7 @@ class _Modules:
     # The transformer of a modules.json, and what is computed of its hidden states.
     transformer: Path
     settings: dict[str, Any]
+    pooling: Pooling | None
     normalize: bool = False
     linear: npt.NDArray[np.float32] | None = None
 
@@ -78,25 +80,43 @@ def is_transformer_folder(folder: Path) -> bool:
     return isinstance(config, dict) and "hidden_size" in config and "format_version" not in config
 
 
-def read_bert_folder(folder: Path) -> BertFolder:
-    """Reads a BERT with mean pooling and, if they follow, Normalize and Dense.
+def is_plain_bert_folder(folder: Path) -> bool:
+    """Returns whether a folder contains a transformer of Hugging Face that states no pooling."""
+    return is_transformer_folder(folder) and not (folder / MODULES).exists()
 
-    A folder without ``modules.json``, such as a published TinyBERT, has mean pooling alone.
+
+def read_bert_folder(
+    folder: Path, *, pooling: Pooling | None = None, max_tokens: int | None = None
+) -> BertFolder:
+    """Reads a BERT with mean or cls pooling and, if they follow, Normalize and Dense.
+
+    Args:
+        folder: The folder.
+        pooling: The pooling of a folder without ``modules.json``, such as a published TinyBERT, which states
+            none. Nothing follows it.
+        max_tokens: The number of tokens at which texts are cut, by default the one that the folder states.
 
     Raises:
         NotBertError: The folder contains another kind of model; the message contains the difference.
-        CheckpointError: A file is missing or damaged.
+        CheckpointError: A file is missing or damaged, or the folder states no pooling and none was passed.
+        ValueError: The folder states another pooling, or the model has fewer positions than ``max_tokens``.
         MissingExtraError: The weights are a ``pytorch_model.bin``, and torch is not installed.
     """
-    modules = _read_modules(folder)
+    modules = _read_modules(folder, pooling)
     values = read_json(modules.transformer / "config.json")
     _check_architecture(values, modules.transformer / "config.json")
+    if modules.pooling is None:
+        raise CheckpointError(pooling_missing(folder))
     tokenizer = read_tokenizer(modules.transformer, lowercase=bool(modules.settings.get("do_lower_case")))
     shape = {name: values[name] for name in (*_SHAPE, *_OPTIONAL) if name in values}
+    if max_tokens is None:
+        max_tokens = _max_tokens(modules.settings.get("max_seq_length"), shape, tokenizer.longest)
+    else:
+        max_tokens = check_integer("max_tokens", max_tokens, at_least=MIN_TOKENS, at_most=_positions(shape))
     try:
         config = BertConfig(
-            **shape, normalize=modules.normalize, linear=modules.linear is not None,
-            max_tokens=_max_tokens(modules.settings.get("max_seq_length"), shape, tokenizer.longest),
+            **shape, normalize=modules.normalize, linear=modules.linear is not None, max_tokens=max_tokens,
+            pooling=modules.pooling,
         )  # fmt: skip
     except (ValueError, TypeError) as error:
         raise NotBertError(f"{modules.transformer / 'config.json'}: {error}") from error
@@ -108,19 +128,36 @@ def read_bert_folder(folder: Path) -> BertFolder:
         raise CheckpointError(
             f"{modules.transformer / 'config.json'} has {COMPUTE} {compute!r}, expected 'float32' or 'int8'"
         )
-    card, metadata = folder / "README.md", folder / METADATA
+    card = folder / "README.md"
     return BertFolder(
         config=config, weights=weights, tokenizer=tokenizer.tokenizer, compute=compute,
-        metadata=read_json(metadata) if metadata.exists() else {},
+        metadata=read_metadata(folder),
         card=card.read_text(encoding="utf-8") if card.exists() else None,
     )  # fmt: skip
 
 
-def _read_modules(folder: Path) -> _Modules:
+def read_metadata(folder: Path) -> dict[str, Any]:
+    """Returns the metadata of a model, with the prompts that sentence-transformers reads, if there are any.
+
+    Raises:
+        CheckpointError: A file cannot be read.
+    """
+    metadata: dict[str, Any] = _read_if_exists(folder / METADATA)
+    prompts = _read_if_exists(folder / PROMPTS).get("prompts")
+    # sentence-transformers writes empty prompts for models without prompts.
+    if isinstance(prompts, dict) and (stated := {name: text for name, text in prompts.items() if text}):
+        metadata["prompts"] = stated
+    return metadata
+
+
+def _read_if_exists(path: Path) -> dict[str, Any]:
+    return dict(read_json(path)) if path.exists() else {}
+
+
+def _read_modules(folder: Path, pooling: Pooling | None) -> _Modules:
     if not (folder / MODULES).exists():
-        settings = read_json(folder / SETTINGS) if (folder / SETTINGS).exists() else {}
-        return _Modules(folder, settings)
-    _refuse_prompts(folder)
+        return _Modules(folder, _read_if_exists(folder / SETTINGS), pooling)
+    _refuse_settings(folder)
     modules = read_json(folder / MODULES, list)
     kinds, paths = [], []
     for module in modules:
@@ -137,19 +174,30 @@ def _read_modules(folder: Path) -> _Modules:
             f"{folder / MODULES} has the modules {', '.join(kinds) or 'none'}, "
             "expected Transformer, Pooling and optionally Normalize, Dense"
         )
-    _check_pooling(paths[1] / "config.json")
-    settings = read_json(paths[0] / SETTINGS) if (paths[0] / SETTINGS).exists() else {}
+    stated = _read_pooling(paths[1] / "config.json")
+    if pooling not in (None, stated):
+        raise ValueError(f"pooling is {pooling!r}, expected {stated!r} or None: {folder} states it")
+    settings = _read_if_exists(paths[0] / SETTINGS)
     for name, value in settings.items():
         accepted = _TRANSFORMER_SETTINGS.get(name, (None, {}, False))
         if accepted is not None and value not in accepted:
             raise NotBertError(f"{paths[0] / SETTINGS} has {name} {value!r}, expected a plain transformer")
     linear = _read_dense(paths[-1]) if kinds[-1] == "Dense" else None
-    return _Modules(paths[0], settings, normalize="Normalize" in kinds, linear=linear)
+    return _Modules(paths[0], settings, stated, normalize="Normalize" in kinds, linear=linear)
 
 
-def _refuse_prompts(folder: Path) -> None:
-    path = folder / "config_sentence_transformers.json"
-    settings = read_json(path) if path.exists() else {}
+def pooling_missing(folder: Path) -> str:
+    """Returns the message of the error of a folder that states no pooling."""
+    return (
+        f"{folder} contains a BERT without {MODULES}, which would state its pooling: pass pooling='mean' for "
+        "the mean of all hidden states or pooling='cls' for the one of [CLS], whichever the model was trained "
+        "with (on a command line --pooling)"
+    )
+
+
+def _refuse_settings(folder: Path) -> None:
+    path = folder / PROMPTS
+    settings = _read_if_exists(path)
     name = settings.get("default_prompt_name")
     if name is not None and (settings.get("prompts") or {}).get(name) != "":
         raise NotBertError(f"{path} has the default prompt {name!r}, expected none")
@@ -157,17 +205,21 @@ def _refuse_prompts(folder: Path) -> None:
         raise NotBertError(f"{path} has truncate_dim {settings['truncate_dim']}, expected none")
 
 
-def _check_pooling(path: Path) -> None:
+def _read_pooling(path: Path) -> Pooling:
     settings = read_json(path)
     # sentence-transformers writes booleans until version 5.3, and names since then.
     named = settings.get("pooling_mode")
     modes = [named] if isinstance(named, str) else list(named or [])
     prefix = "pooling_mode_"
     modes += [name.removeprefix(prefix) for name, on in settings.items() if name.startswith(prefix) and on]
-    if modes not in (["mean"], ["mean_tokens"]):
-        raise NotBertError(
-            f"{path} pools by {', '.join(map(str, modes)) or 'nothing'}, expected mean pooling"
-        )
+    if settings.get("include_prompt") is False:
+        raise NotBertError(f"{path} leaves prompts out of the pooling, expected them in it")
+    for pooling in get_args(Pooling):
+        if modes in ([pooling], [f"{pooling}_tokens"], [f"{pooling}_token"]):
+            return cast(Pooling, pooling)
+    raise NotBertError(
+        f"{path} pools by {', '.join(map(str, modes)) or 'nothing'}, expected mean or cls pooling"
+    )
 
 
 def _read_dense(folder: Path) -> npt.NDArray[np.float32]:
@@ -203,7 +255,7 @@ def _check_architecture(config: dict[str, Any], path: Path) -> None:
 
 
 def _max_tokens(stated: Any, shape: dict[str, Any], longest: int | None) -> int:
-    limits = [shape.get("max_position_embeddings", 512)]
+    limits = [_positions(shape)]
     if stated is not None:
         if not isinstance(stated, int):
             raise CheckpointError(f"{SETTINGS} has max_seq_length {stated!r}, expected an integer")
@@ -211,6 +263,10 @@ def _max_tokens(stated: Any, shape: dict[str, Any], longest: int | None) -> int:
     elif longest is not None:
         limits.append(longest)
     return int(min(limits))
+
+
+def _positions(shape: dict[str, Any]) -> int:
+    return int(shape.get("max_position_embeddings", 512))
 
 
 def _named(

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.encoders.bert.config import LINEAR, BertConfig
-from sentenc.encoders.bert.reading import COMPUTE, METADATA, MODULES, SAFETENSORS, SETTINGS
+from sentenc.encoders.bert.config import LINEAR, BertConfig, Pooling
+from sentenc.encoders.bert.reading import COMPUTE, METADATA, MODULES, PROMPTS, SAFETENSORS, SETTINGS
 from sentenc.encoders.bert.tokenizer_files import PAD, write_json, write_tokenizer
+from sentenc.encoders.roles import stated_prompts
 from sentenc.tokenization.tokenizer import Tokenizer
 
-_POOLING_MODES = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens")
+_ALL_POOLING_MODES = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens")
+_POOLING_MODES = {"mean": "mean_tokens", "cls": "cls_token"}
 
 
 def write_bert_folder(
@@ -22,7 +24,7 @@ def write_bert_folder(
     tokenizer: Tokenizer,
     *,
     compute: str = "float32",
-    metadata: dict[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
     card: str | None = None,
 ) -> None:
     """Writes the files of a model folder.
@@ -35,7 +37,7 @@ def write_bert_folder(
         weights: Every weight of ``config.shapes()``.
         tokenizer: The tokenizer. The written files put special tokens around texts.
         compute: The type in which sentenc multiplies matrices. Other libraries ignore it.
-        metadata: The content of ``metadata.json``, if there is any.
+        metadata: Name, sources, scores and prompts, if there are any.
         card: The content of ``README.md``, if there is any.
     """
     _save({name: value for name, value in weights.items() if name != LINEAR}, folder / SAFETENSORS)
@@ -47,24 +49,30 @@ def write_bert_folder(
         config.max_tokens,
         config.normalize,
         weights[LINEAR] if config.linear else None,
+        config.pooling,
     )
-    if metadata:
-        write_json(folder / METADATA, metadata)
+    write_metadata(folder, metadata or {})
     if card is not None:
         (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def write_modules(
-    folder: Path, dim: int, max_tokens: int, normalize: bool, linear: npt.NDArray[np.float32] | None
+    folder: Path,
+    dim: int,
+    max_tokens: int,
+    normalize: bool,
+    linear: npt.NDArray[np.float32] | None,
+    pooling: Pooling = "mean",
 ) -> None:
-    """Writes the modules that sentence-transformers applies to hidden states: mean, unit length, a matrix.
+    """Writes the modules that sentence-transformers applies to hidden states: pooling, unit length, a matrix.
 
     Args:
         folder: The folder of the transformer.
         dim: The number of components of a vector.
         max_tokens: The number of tokens at which texts are cut, special tokens included.
-        normalize: Whether the mean is scaled to unit length.
+        normalize: Whether the pooled vector is scaled to unit length.
         linear: A matrix (dim, dim), (out, in), that follows, or None.
+        pooling: ``"mean"`` of all hidden states, or ``"cls"``, the first one.
     """
     write_json(folder / SETTINGS, {"max_seq_length": max_tokens, "do_lower_case": False})
     kinds = ["Transformer", "Pooling"]
@@ -77,7 +85,7 @@ def write_modules(
     write_json(folder / MODULES, modules)
     for path in paths[1:]:
         (folder / path).mkdir()
-    modes = {f"pooling_mode_{mode}": mode == "mean_tokens" for mode in _POOLING_MODES}
+    modes = {f"pooling_mode_{mode}": mode == _POOLING_MODES[pooling] for mode in _ALL_POOLING_MODES}
     write_json(folder / paths[1] / "config.json", {"word_embedding_dimension": dim, **modes})
     if linear is not None:
         settings = {
@@ -86,6 +94,22 @@ def write_modules(
         }  # fmt: skip
         write_json(folder / paths[-1] / "config.json", settings)
         _save({"linear.weight": linear}, folder / paths[-1] / SAFETENSORS)
+
+
+def write_metadata(folder: Path, metadata: Mapping[str, Any]) -> None:
+    """Writes the metadata of a model, if there are any.
+
+    The prompts are stored where sentence-transformers reads them, and everything else in ``metadata.json``.
+
+    Args:
+        folder: The folder of the model.
+        metadata: Name, sources and scores, and ``prompts`` and ``space`` if there are any.
+    """
+    if prompts := stated_prompts(metadata):
+        settings = {"prompts": dict(prompts), "default_prompt_name": None, "similarity_fn_name": "cosine"}
+        write_json(folder / PROMPTS, settings)
+    if rest := {key: value for key, value in metadata.items() if key != "prompts"}:
+        write_json(folder / METADATA, rest)
 
 
 def transformers_config(config: BertConfig, tokenizer: Tokenizer) -> dict[str, Any]:

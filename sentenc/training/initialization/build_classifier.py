@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sentenc.encoders.bert.config import Pooling
+from sentenc.encoders.bert.reading import is_plain_bert_folder
 from sentenc.errors import CheckpointError, ModelNotFoundError
 from sentenc.nn.seeding import seeded
 from sentenc.registry import load, resolve_model
@@ -76,7 +78,9 @@ def add_classifier(
             bert = BertModel.from_pretrained(folder, local_files_only=True)
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     else:
-        bert, tokenizer = first_transformer(load(model)).torch_model()
+        # Pooling is left out of a classifier. Published TinyBERTs do not state any.
+        pooling: Pooling | None = "mean" if is_plain_bert_folder(folder) else None
+        bert, tokenizer = first_transformer(load(model, pooling=pooling)).torch_model()
         if not isinstance(bert, BertModel):
             raise ValueError(f"{model} is {type(bert).__name__}, expected a BERT")
     return _student(_with_classifier(bert, data, run.seed, changes or {}), tokenizer, run)

@@ -164,7 +164,7 @@ def _joint_teacher(
     if fill:
         precision = settings.precision or ("float16" if device.type == "cuda" else "float32")
         for model in settings.joint:
-            encoder = load_teacher([model.model], device=device)
+            encoder = load_teacher([model.model], device=device, pooling=model.pooling)
             batched = batch_transformers(encoder, device, settings.precision, model.pooling)
             parts.append(JointPart(model, encoder.fingerprint(), batched, precision))
     caches = open_joint_caches(settings, distinct, parts)

@@ -1,4 +1,4 @@
-"""A BERT student with mean pooling, and the encoder made from it."""
+"""A BERT student, and the encoder made from it."""
 
 import copy
 import os
@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from sentenc.encoders.base import Encoder
-from sentenc.encoders.bert.reading import METADATA
-from sentenc.encoders.bert.tokenizer_files import write_json
-from sentenc.encoders.bert.writing import write_modules
+from sentenc.encoders.bert.config import Pooling
+from sentenc.encoders.bert.writing import write_metadata, write_modules
 from sentenc.encoders.fingerprints import digest, prompted_fingerprint
 from sentenc.encoders.transformer import TransformerEncoder, has_known_tokens, single_token_batch
 from sentenc.errors import CheckpointError
@@ -30,7 +29,7 @@ _TOKENS_PER_BATCH = 256
 
 
 class BertStudent(EncoderStudent, TransformerStudent):
-    """A transformer of the ``transformers`` library to train, with its fast tokenizer and mean pooling.
+    """A transformer of the ``transformers`` library to train, with its fast tokenizer and a pooling.
 
     Args:
         model: A ``BertModel`` or a similar model. Its own configuration sets the dropout of training.
@@ -38,6 +37,7 @@ class BertStudent(EncoderStudent, TransformerStudent):
         max_tokens: Longer texts are cut to this number of tokens, special tokens included.
         normalize: Scale the vectors to unit length.
         query_prompt: Text before texts of the role "query".
+        pooling: ``"mean"`` of all last hidden states, or ``"cls"``, the one of the first token.
 
     Raises:
         ValueError: ``max_tokens`` exceeds the model's positions, or the tokenizer has more ids than the
@@ -52,10 +52,11 @@ class BertStudent(EncoderStudent, TransformerStudent):
         max_tokens: int = 128,
         normalize: bool = False,
         query_prompt: str = "",
+        pooling: Pooling = "mean",
     ) -> None:
         super().__init__()
         check_tokenizer_fits(model, tokenizer, max_tokens, min_tokens=3)
-        self.module = BertSentenceModule(model, normalize=normalize)
+        self.module = BertSentenceModule(model, normalize=normalize, pooling=pooling)
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
         self.query_prompt = query_prompt
@@ -197,10 +198,11 @@ class TorchBertEncoder(TransformerEncoder):
         """Returns the encoder's own transformer, not a copy, and its tokenizer."""
         return self.module.model, self.tokenizer
 
-    def check_mean_pooling(self) -> None:
-        """Raises ``ValueError`` if there is a linear map after mean pooling."""
+    def pooling(self) -> Pooling:
+        """Returns the pooling, or raises ``ValueError`` if a linear map follows it."""
         if self.linear is not None:
-            raise ValueError("the BERT has a linear map after pooling, expected mean pooling alone")
+            raise ValueError("the BERT has a linear map after pooling, expected pooling alone")
+        return self.module.pooling
 
     def fingerprint(self) -> str:
         """Returns a short hash of weights, tokenizer, settings and prompts."""
@@ -208,6 +210,7 @@ class TorchBertEncoder(TransformerEncoder):
 
     def _unprompted_fingerprint(self) -> str:
         settings = f"{self._max_tokens} {self.module.normalize}"
+        settings += "" if self.module.pooling == "mean" else f" {self.module.pooling}"
         linear = b"" if self.linear is None else self.linear.tobytes()
         return weights_fingerprint(settings, self.tokenizer, self.module, linear)
 
@@ -231,9 +234,10 @@ class TorchBertEncoder(TransformerEncoder):
             model.save_pretrained(staging)
             self.tokenizer.save_pretrained(staging)
             linear = None if self.linear is None else self.linear.T
-            write_modules(staging, self.dim, self._max_tokens, self.module.normalize, linear)
-            if metadata:
-                write_json(staging / METADATA, metadata)
+            write_modules(
+                staging, self.dim, self._max_tokens, self.module.normalize, linear, self.module.pooling
+            )
+            write_metadata(staging, metadata)
             if card is not None:
                 (staging / "README.md").write_text(card, encoding="utf-8")
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 from sentenc.encoders.bert.batching import between_special_tokens, spans_with_words, token_batches
+from sentenc.encoders.bert.config import Pooling
 from sentenc.encoders.bert.tokenizer_files import plain_spec
 from sentenc.encoders.comparison import unit_rows
 from sentenc.encoders.fingerprints import digest
@@ -19,7 +20,6 @@ from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.teachers.base import Teacher
 from sentenc.training.teachers.ensemble import TeacherEnsemble
 
-Pooling = Literal["cls", "mean"]
 Precision = Literal["float32", "bf16"]
 
 # Enough padded tokens to keep a large GPU busy; they take some hundred MB.
@@ -37,8 +37,8 @@ class BatchedTeacher:
         device: The device that computes.
         dtype: The type of weights and activations. A CPU computes bfloat16 faster than float32 only if it has
             instructions for it, such as AMX; float16 is slower.
-        pooling: "cls" or "mean", which replaces the encoder's own pooling; by default mean pooling, which
-            must be the encoder's own.
+        pooling: "cls" or "mean", which replaces the encoder's own pooling. By default the encoder's own, which
+            must be one of them.
 
     Raises:
         ValueError: The model is not supported.
@@ -55,7 +55,7 @@ class BatchedTeacher:
         if tokenizer is None:
             raise ValueError(
                 f"{getattr(encoder, 'name', type(encoder).__name__)} is not a transformer with WordPiece "
-                "tokens and mean pooling"
+                "tokens and pooling alone"
             )
         self._encoder, self._device, self._dtype, self._pooling = encoder, device, dtype, pooling
         self._tokens_per_batch = _TOKENS_PER_CPU_BATCH if device.type == "cpu" else _TOKENS_PER_BATCH
@@ -64,12 +64,12 @@ class BatchedTeacher:
         self._cls_id, self._sep_id = transformers_tokenizer.cls_token_id, transformers_tokenizer.sep_token_id
         self._max_tokens = min(encoder.max_tokens, int(model.config.max_position_embeddings))
         self._module = BertSentenceModule(
-            copy.deepcopy(model).to(device, dtype).eval(), pooling=pooling or "mean"
+            copy.deepcopy(model).to(device, dtype).eval(), pooling=pooling or encoder.pooling()
         )
 
     @staticmethod
     def supports(encoder: Teacher, pooling: Pooling | None = None) -> bool:
-        """Returns whether the teacher is a transformer with WordPiece tokens, and mean pooling by default."""
+        """Returns whether the teacher is a transformer with WordPiece tokens, and its own pooling by default."""
         return isinstance(encoder, TransformerEncoder) and _wordpiece_tokenizer(encoder, pooling) is not None
 
     @property
@@ -134,6 +134,8 @@ def batch_transformers(
     Raises:
         ValueError: ``pooling`` is given, and the teacher is not supported.
     """
+    if pooling is not None and _has_pooling(teacher, pooling):
+        pooling = None
     if device.type != "cuda" and precision in (None, "float32") and pooling is None:
         return teacher
     if isinstance(teacher, TeacherEnsemble):
@@ -150,11 +152,18 @@ def batch_transformers(
     return teacher
 
 
+def _has_pooling(teacher: Teacher, pooling: Pooling) -> bool:
+    try:
+        return isinstance(teacher, TransformerEncoder) and teacher.pooling() == pooling
+    except ValueError:
+        return False
+
+
 def _wordpiece_tokenizer(encoder: TransformerEncoder, pooling: Pooling | None) -> Tokenizer | None:
-    # The tokenizer of a transformer with mean pooling, or with any if another is set; else None.
+    # The tokenizer of a transformer with mean or cls pooling, or with any if another is set; else None.
     try:
         if pooling is None:
-            encoder.check_mean_pooling()
+            encoder.pooling()
         tokenizer = encoder.torch_model()[1]
     except ValueError:
         return None

@@ -6,6 +6,8 @@ import torch
 
 from sentenc.checkpoint import is_checkpoint
 from sentenc.encoders.base import Encoder
+from sentenc.encoders.bert.config import Pooling
+from sentenc.encoders.bert.reading import is_plain_bert_folder
 from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
 from sentenc.registry import load, resolve_model
 from sentenc.training.teachers.base import Teacher
@@ -13,7 +15,10 @@ from sentenc.training.teachers.ensemble import TeacherEnsemble
 
 
 def load_teacher(
-    models: Sequence[str], weights: Sequence[float] = (), device: str | torch.device = "cpu"
+    models: Sequence[str],
+    weights: Sequence[float] = (),
+    device: str | torch.device = "cpu",
+    pooling: Pooling | None = None,
 ) -> Teacher:
     """Loads one teacher, or an ensemble of several.
 
@@ -22,6 +27,7 @@ def load_teacher(
         weights: The weight of each model, see :class:`TeacherEnsemble`.
         device: The device on which a PyTorch model computes. Models of sentenc and ONNX models always
             compute on the CPU.
+        pooling: The pooling of folders that do not state it, see :func:`sentenc.load`.
 
     Raises:
         ValueError: ``models`` is empty, or the number of weights differs.
@@ -29,14 +35,16 @@ def load_teacher(
     """
     if not models:
         raise ValueError("no teacher configured: set teacher.models in the run file")
-    encoders = [_load_on_device(model, torch.device(device)) for model in models]
+    encoders = [_load_on_device(model, torch.device(device), pooling) for model in models]
     return TeacherEnsemble(encoders, weights) if len(encoders) > 1 or weights else encoders[0]
 
 
-def _load_on_device(model: str, device: torch.device) -> Encoder:
+def _load_on_device(model: str, device: torch.device, pooling: Pooling | None) -> Encoder:
+    folder = resolve_model(model)
     # On a CPU, ONNX Runtime computes a BERT twice as fast as PyTorch. Only PyTorch computes on a GPU.
-    on_gpu = device.type == "cuda" and not is_checkpoint(resolve_model(model))
-    encoder = load(model, backend="torch") if on_gpu else load(model)
+    on_gpu = device.type == "cuda" and not is_checkpoint(folder)
+    pooling = pooling if is_plain_bert_folder(folder) else None
+    encoder = load(model, backend="torch" if on_gpu else None, pooling=pooling)
     if isinstance(encoder, SentenceTransformerEncoder):
         encoder.model.to(device)
     return encoder
