@@ -90,8 +90,9 @@ class IndexMaintenance(IndexReader):
         """Replaces all vectors by those of another encoder, which becomes that of the index.
 
         The vectors are computed from the stored texts. Ids, payloads, passages, words, and the vectors of a
-        reranker do not change; an ANN index is built anew. An encoder of queries is removed if it is of another space. Nothing in the folder changes before the next
-        :meth:`save`, which writes all items: until then, every reader has the old vectors.
+        reranker do not change; an ANN index is built anew. An encoder of queries is removed if it is of another
+        space. Nothing in the folder changes before the next :meth:`save`, which writes all items: until then,
+        every reader has the old vectors.
 
         The new vectors are written to the folder as they are computed, float32, so that memory is bounded. If the
         process is killed, the next call with the same encoder and the same items resumes.

@@ -19,6 +19,7 @@ from sentenc.training.recipes import pretraining as run_module
 from sentenc.training.recipes import pretraining_data
 from sentenc.training.students.cse import CSEStudent
 from sentenc.training.teachers.teacher_cache import fill_teacher_cache, open_teacher_cache
+from tests.evaluation.test_beir import beir_folder
 from tests.support.models import WORDS, make_cse, wordpiece_spec
 
 RUN = """
@@ -105,10 +106,10 @@ def train(folder, *arguments):
 
 def interrupt_at(monkeypatch, evaluation):
     """Presses Ctrl-C during an evaluation, counted from 1."""
-    original, calls = pretraining_data.sts_score, []
+    original, calls = pretraining_data.dev_score, []
 
-    def sts_score(path, metric):
-        score = original(path, metric)
+    def dev_score(config):
+        score = original(config)
 
         def counted(encoder):
             calls.append(0)
@@ -118,7 +119,7 @@ def interrupt_at(monkeypatch, evaluation):
 
         return counted
 
-    monkeypatch.setattr(pretraining_data, "sts_score", sts_score)
+    monkeypatch.setattr(pretraining_data, "dev_score", dev_score)
 
 
 def test_a_run_writes_the_model_with_its_card_log_and_curves(folder, monkeypatch):
@@ -352,3 +353,43 @@ def test_a_run_reads_the_corpus_once_for_its_statistics(folder, monkeypatch):
     seen.clear()
     assert train(folder, *arguments).exit_code == 0
     assert seen == []
+
+
+def test_a_run_is_evaluated_by_several_scores(folder):
+    documents = [{"_id": str(i), "text": text} for i, text in enumerate(sentences(7, 20))]
+    queries = [{"_id": f"q{i}", "text": documents[i]["text"]} for i in range(5)]
+    beir_folder(folder / "search", documents, queries, test=[(f"q{i}", str(i), 1) for i in range(5)])
+    rows = "".join(f"{text},{i % 2}\n" for i, text in enumerate(sentences(8, 20)))
+    (folder / "labels.csv").write_text(f"text,label\n{rows}")
+    scores = """[[evaluation.scores]]
+kind = "sts"
+path = "dev.tsv"
+weight = 2
+
+[[evaluation.scores]]
+kind = "search"
+path = "search"
+max_documents = 10
+
+[[evaluation.scores]]
+kind = "classification"
+path = "labels.csv"
+weight = 0
+"""
+    run = (folder / "run.toml").read_text().replace('sts = "dev.tsv"\n', "") + scores
+    (folder / "run.toml").write_text(run)
+    result = train(folder, "--set", "training.epochs=1")
+    assert result.exit_code == 0, result.output
+    logged = [json.loads(line) for line in (folder / "model/log.jsonl").read_text().splitlines()]
+    for row in logged:
+        if "dev" in row:
+            parts = row["dev_scores"]
+            assert row["dev"] == pytest.approx((2 * parts["dev"] + parts["search"]) / 3)
+            assert parts.keys() == {"dev", "search", "labels"}
+    outcome = sentenc.load(folder / "model").metadata["outcome"]
+    assert outcome["scores"]["search"] == pytest.approx(100)
+    card = (folder / "model/README.md").read_text()
+    assert (
+        "| search | nDCG@10 (x 100) of the search in `search` (at most 10 documents) | 100.00 | 1 |" in card
+    )
+    assert f"Weighted mean: {outcome['score']:.2f}. The weights were selected by this score." in card

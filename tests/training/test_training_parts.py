@@ -151,16 +151,16 @@ def test_a_curve_shows_every_loss_and_the_score(tmp_path):
 
 def test_the_bar_is_drawn_on_a_terminal_only(monkeypatch, capsys):
     with training_bar(True) as bar:
-        bar.show(0.5, 1.25)
+        bar.show(0.5, "loss 1.2500")
     assert capsys.readouterr().err == ""
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     with training_bar(True) as bar:
-        bar.show(0.5, 1.25)
-        bar.show(0.4, 1.25)
-        bar.show(1.0, 0.75)
+        bar.show(0.5, "loss 1.2500, dev 70.12 (sts 80.00, drinks 60.25)")
+        bar.show(0.4, "loss 1.2500")
+        bar.show(1.0, "loss 0.7500")
     drawn = capsys.readouterr().err
     assert "training" in drawn
-    assert "loss 1.2500" in drawn
+    assert "loss 1.2500, dev 70.12 (sts 80.00, drinks 60.25)" in drawn
     assert "100%" in drawn
 
 

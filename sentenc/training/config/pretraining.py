@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from sentenc.training.config.evaluation import EvaluationConfig, parse_evaluation
 from sentenc.training.config.teacher import TeacherConfig, TeacherModel
 from sentenc.training.config.toml_schema import parse, parse_section, path_in, read_table, require_table
 from sentenc.training.config.trainer import TrainerConfig
@@ -141,25 +142,6 @@ class LossConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationConfig:
-    """The section ``[evaluation]``.
-
-    Attributes:
-        sts: TSV file with a score and two texts on each line.
-        every: Steps between two evaluations.
-        metric: Correlation of the cosines with the scores, which is multiplied by 100.
-    """
-
-    sts: str
-    every: int = 1000
-    metric: Literal["spearman", "pearson"] = "spearman"
-
-    def __post_init__(self) -> None:
-        """Checks the values."""
-        check_integer("evaluation.every", self.every)
-
-
-@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """A run file.
 
@@ -232,9 +214,7 @@ def parse_run(table: dict[str, Any], folder: Path) -> RunConfig:
     }
     evaluation = None
     if sections["evaluation"] is not None:
-        evaluation = parse_section(
-            EvaluationConfig, sections["evaluation"], "evaluation", folder, path_keys=("sts",)
-        )
+        evaluation = parse_evaluation(sections["evaluation"], folder)
     training, epochs = _training(sections["training"], values.seed, evaluation)
     teacher = None
     if sections["teacher"] is not None:

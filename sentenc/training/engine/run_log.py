@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +18,8 @@ from sentenc.io.disk_full import naming_full_disk
 
 _LOSS_COLORS = (BLUE, GREEN, PINK, YELLOW, SKY, BLACK)
 _DEV_COLOR = ORANGE
+# The line styles of the parts of a dev score.
+_PART_STYLES = ("--", ":", "-.")
 # Steps of the progress bar. It shows the share of the training that is over, which depends on time if that is
 # limited.
 _BAR_STEPS = 10_000
@@ -108,12 +111,12 @@ class LossWindow:
 class TrainingBar(Protocol):
     """Displays the progress of a run."""
 
-    def show(self, progress: float, loss: float) -> None:
-        """Moves the bar to a share of the training, from 0 to 1."""
+    def show(self, progress: float, text: str) -> None:
+        """Moves the bar to a share of the training, from 0 to 1, and writes a text after it."""
 
 
 class _NoBar:
-    def show(self, progress: float, loss: float) -> None:
+    def show(self, progress: float, text: str) -> None:
         """Does nothing."""
 
 
@@ -121,26 +124,27 @@ class _Bar:
     def __init__(self, bar: Any) -> None:
         self._bar, self._place = bar, 0
 
-    def show(self, progress: float, loss: float) -> None:
+    def show(self, progress: float, text: str) -> None:
         place = int(progress * _BAR_STEPS)
         if place > self._place:
-            self._bar.update(place - self._place, loss)
+            self._bar.update(place - self._place, text)
             self._place = place
 
 
 @contextmanager
 def training_bar(show: bool) -> Iterator[TrainingBar]:
-    """Draws a bar with the remaining time and the loss on a terminal, and nothing elsewhere."""
+    """Draws a bar with the remaining time, the loss and the dev scores on a terminal, and nothing elsewhere."""
     if not show or not sys.stderr.isatty():
         yield _NoBar()
         return
     import click
 
-    def format_loss(loss: float | None) -> str:
-        return "" if loss is None else f"loss {loss:.4f}"
-
     with click.progressbar(
-        length=_BAR_STEPS, label="training", file=sys.stderr, item_show_func=format_loss, show_percent=True
+        length=_BAR_STEPS,
+        label="training",
+        file=sys.stderr,
+        item_show_func=lambda text: text,
+        show_percent=True,
     ) as bar:
         yield _Bar(bar)
 
@@ -191,6 +195,10 @@ def plot_curve(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str]) -> 
         right = left.twinx()
         points = [(row["step"], row["dev"]) for row in scores]
         right.plot(*zip(*points, strict=True), color=_DEV_COLOR, marker="o", markersize=4, label="dev score")
+        parts = dict.fromkeys(name for row in scores for name in row.get("dev_scores", {}))
+        for name, style in zip(parts, cycle(_PART_STYLES), strict=False):
+            points = [(row["step"], row["dev_scores"][name]) for row in scores if name in row["dev_scores"]]
+            right.plot(*zip(*points, strict=True), color=_DEV_COLOR, linestyle=style, label=f"dev: {name}")
         right.set_ylabel("dev score", color=_DEV_COLOR)
         right.tick_params(axis="y", colors=_DEV_COLOR)
         right.spines[["top"]].set_visible(False)

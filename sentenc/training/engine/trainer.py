@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sentenc.nn.seeding import seeded
 from sentenc.training.config.trainer import TrainerConfig
 from sentenc.training.engine.checkpointing import load_state, random_state, save_state, set_random_state
+from sentenc.training.engine.dev_score import DevScore
 from sentenc.training.engine.distributed import Processes, single_process
 from sentenc.training.engine.loss_terms import Batch, BatchStream, LossTerm, check_loss_terms
 from sentenc.training.engine.optimizer import Optimizer, clip_gradients
@@ -63,8 +64,8 @@ class Trainer:
         loss_terms: The losses and their data; each step draws a batch of every term.
         config: The training configuration.
         folder: Folder of the state, the log, and the texts of a batch that failed.
-        evaluate: Returns a score of the student; higher is better. It is called on the first process, in
-            evaluation mode, with the output of :meth:`output_map`.
+        evaluate: Returns a score of the student, or several with their mean; higher is better. It is called on
+            the first process, in evaluation mode, with the output of :meth:`output_map`.
         processes: The processes that train together; by default this process only.
         identity: JSON values that identify the data and the model. A saved state with another identity or
             ``config`` is refused.
@@ -80,7 +81,7 @@ class Trainer:
         loss_terms: Sequence[LossTerm],
         config: TrainerConfig,
         folder: Path,
-        evaluate: Callable[[Tensor | None], float] | None = None,
+        evaluate: Callable[[Tensor | None], float | DevScore] | None = None,
         *,
         processes: Processes | None = None,
         identity: dict[str, Any] | None = None,
@@ -109,6 +110,7 @@ class Trainer:
         self.step, self.seconds = 0, 0.0
         self._best: dict[str, Any] | None = None
         self._evaluated = -1
+        self._dev_text = ""
         self._window = LossWindow()
         self._identity = {"training": asdict(config), "processes": self.processes.count} | (identity or {})
         self._log = RunLog(folder / LOG_FILE)
@@ -186,7 +188,7 @@ class Trainer:
                 saved = self.seconds
             self._update(progress)
             self.step += 1
-            bar.show(self._progress(), self._window.last)
+            bar.show(self._progress(), f"loss {self._window.last:.4f}{self._dev_text}")
 
     def _progress(self) -> float:
         limit = self.config.max_minutes
@@ -266,14 +268,20 @@ class Trainer:
                 self._write_row()
             return
         score: float | None = None
+        more: dict[str, Any] = {}
         if self.processes.is_first:
             self.student.eval()
-            score = float(self.evaluate(self.output_map()))
+            dev = self.evaluate(self.output_map())
             self.student.train()
+            dev = dev if isinstance(dev, DevScore) else DevScore(float(dev), {})
+            score, self._dev_text = dev.mean, f", dev {dev}"
+            if len(dev.parts) > 1:
+                more["dev_scores"] = dict(dev.parts)
         score = self.processes.broadcast(score)
-        if self._best is None or score > self._best["score"]:
+        # A student whose vectors are all equal may have no correlation, but NaN.
+        if self._best is None or score > self._best["score"] or math.isnan(self._best["score"]):
             self._best = {"step": self.step, "score": score} | self._weights()
-        self._write_row(dev=score)
+        self._write_row(dev=score, **more)
 
     def _write_row(self, **more: Any) -> None:
         progress = min(1.0, self._progress())

@@ -8,6 +8,7 @@ from typing import Any
 import tomli_w
 
 from sentenc._version import __version__
+from sentenc.training.config.evaluation import ScoreConfig
 from sentenc.training.config.pretraining import RunConfig
 from sentenc.training.config.teacher import TeacherConfig, normalized_weights
 from sentenc.training.data.corpus import Corpus, SourceReport
@@ -33,8 +34,8 @@ def model_card(
         name: Name of the model.
         command: The command that started the run.
         dim: Length of the vectors.
-        outcome: "steps", "minutes", "step" (of the model's weights) and "score" (of the finished model, or
-            None).
+        outcome: "steps", "minutes", "step" (of the model's weights), "score" (of the finished model, or
+            None) and, if it is the mean of several, "scores" by name.
         corpora: The corpora by name.
         reports: The counts of each source, by corpus.
         teacher_texts: Number of texts with an embedding of the teacher; None without one.
@@ -46,10 +47,7 @@ def model_card(
     lines += ["## Scores", ""]
     if run.evaluation is not None and outcome["score"] is not None:
         selected = " The weights were selected by this score." if run.training.keep == "best" else ""
-        lines += [
-            f"{run.evaluation.metric.capitalize()} correlation (x 100) of the cosines on "
-            f"`{_base_name(run.evaluation.sts)}`: {outcome['score']:.2f}.{selected}",
-        ]
+        lines += _score_lines(run.evaluation.entries, outcome, selected)
     else:
         lines += ["The run had no evaluation."]
     lines += ["", "## How it was made", "", "```", command, "```", ""]
@@ -76,6 +74,31 @@ def model_card(
         "",
     ]
     return "\n".join(lines)
+
+
+def _score_lines(entries: Sequence[ScoreConfig], outcome: Mapping[str, Any], selected: str) -> list[str]:
+    if "scores" not in outcome:
+        return [f"{_described(entries[0])}: {outcome['score']:.2f}.{selected}"]
+    lines = ["| name | measure | score | weight |", "|---|---|---|---|"]
+    for entry in entries:
+        score = f"{outcome['scores'][entry.label]:.2f}"
+        lines.append(f"| {entry.label} | {_described(entry)} | {score} | {entry.weight:g} |")
+    return [*lines, "", f"Weighted mean: {outcome['score']:.2f}.{selected}"]
+
+
+def _described(entry: ScoreConfig) -> str:
+    limits = [
+        f"{getattr(entry, f'max_{what}'):,} {what}"
+        for what in ("queries", "documents", "examples")
+        if getattr(entry, f"max_{what}") is not None
+    ]
+    sample = f" (at most {', '.join(limits)})" if limits else ""
+    place = f"`{_base_name(entry.path)}`{sample}"
+    if entry.kind == "sts":
+        return f"{entry.chosen_metric.capitalize()} correlation (x 100) of the cosines on {place}"
+    if entry.kind == "search":
+        return f"{entry.chosen_metric} (x 100) of the search in {place}"
+    return f"Cross-validated accuracy (x 100) on {place}"
 
 
 def _corpus_lines(name: str, corpus: Corpus, reports: Sequence[SourceReport]) -> list[str]:

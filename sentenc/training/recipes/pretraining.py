@@ -16,6 +16,7 @@ from sentenc.io.atomic import write_text
 from sentenc.training.config.pretraining import RunConfig
 from sentenc.training.data.corpus import Corpus, SourceReport
 from sentenc.training.data.statistics import CorpusStatistics
+from sentenc.training.engine.dev_score import DevScore
 from sentenc.training.engine.distributed import Processes, process_group
 from sentenc.training.engine.run_log import draw_curves
 from sentenc.training.engine.trainer import LOG_FILE, STATE_FILE, Result, Trainer
@@ -199,8 +200,8 @@ def _joint_identity(config: RunConfig, teacher: RunTeacher) -> dict[str, Any]:
 
 
 def _evaluation(
-    score: Callable[[Encoder], float], student: EncoderStudent, rotate_on: list[str] | None
-) -> Callable[[Tensor | None], float]:
+    score: Callable[[Encoder], DevScore], student: EncoderStudent, rotate_on: list[str] | None
+) -> Callable[[Tensor | None], DevScore]:
     # Scores the student as the model that would be saved now, in float32.
     return lambda output_map: score(student.encoder(output_map, rotate_on))
 
@@ -242,12 +243,15 @@ def save_model(
     output = Path(config.output)
     encoder = student.finished(trainer.output_map(), rotation_texts(config, statistics))
     keeps_best = config.training.keep == "best" and result.best_step is not None
-    outcome = {
+    dev = None if data.dev_score is None else data.dev_score(encoder)
+    outcome: dict[str, Any] = {
         "steps": result.steps,
         "minutes": result.minutes,
         "step": result.best_step if keeps_best else result.steps,
-        "score": None if data.dev_score is None else data.dev_score(encoder),
+        "score": None if dev is None else dev.mean,
     }
+    if dev is not None and len(dev.parts) > 1:
+        outcome["scores"] = dict(dev.parts)
     card = model_card(
         config,
         name=output.name,

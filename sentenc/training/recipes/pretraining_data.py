@@ -20,8 +20,9 @@ from sentenc.training.data.statistics import (
     StatisticsRequest,
     corpus_statistics,
 )
+from sentenc.training.engine.dev_score import DevScore
 from sentenc.training.losses import LOSSES
-from sentenc.training.recipes.dev_score import sts_score
+from sentenc.training.recipes.dev_score import dev_score
 from sentenc.training.recipes.joint_teacher import (
     JointPart,
     compute_axes,
@@ -52,22 +53,21 @@ class RunData:
 
     Attributes:
         corpora: The corpora by name.
-        dev_score: Returns the score of an encoder; None without an evaluation.
+        dev_score: Returns the scores of an encoder; None without an evaluation.
     """
 
     corpora: dict[str, Corpus]
-    dev_score: Callable[[Encoder], float] | None
+    dev_score: Callable[[Encoder], DevScore] | None
 
 
 def build_data(config: RunConfig) -> RunData:
-    """Opens the corpora and reads the pairs of the evaluation.
+    """Opens the corpora and reads the data of the evaluation.
 
     Raises:
         ValueError: The settings of a corpus do not fit together.
         SentencError: A file is missing or cannot be read.
     """
-    evaluation = config.evaluation
-    score = None if evaluation is None else sts_score(Path(evaluation.sts), evaluation.metric)
+    score = None if config.evaluation is None else dev_score(config.evaluation)
     return RunData({name: corpus.open() for name, corpus in config.corpora.items()}, score)
 
 
