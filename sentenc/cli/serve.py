@@ -156,7 +156,12 @@ def _open_indexes(
     known = {encoder.fingerprint(): encoder for encoder in encoders.values()}
     opened: dict[str, Index] = {}
     for name, folder in _named(folders, "indexes", "FOLDER"):
-        built_by = read_manifest(Path(folder).expanduser()).encoder or {}
+        manifest = read_manifest(Path(folder).expanduser())
+        if (manifest.query_encoder or {}).get("model") is not None:
+            # Its encoder of queries is loaded, and that of its items when the first exact query comes.
+            opened[name] = Index.open(folder)
+            continue
+        built_by = manifest.encoder or {}
         encoder = known.get(built_by.get("fingerprint", ""))
         if encoder is None:
             if not built_by.get("model"):

@@ -106,6 +106,13 @@ class IndexEncoders:
             return QueryEncoder(pair.halves[DOCUMENTS], "exact", pair.halves[DOCUMENTS])
         return QueryEncoder(self.items, "exact")
 
+    def encoder_of_queries(self, speed: Speed) -> Encoder:
+        """Returns the encoder of fast or exact queries; raises ValueError if there is none."""
+        chosen = self.for_queries(speed)
+        if chosen is None:
+            raise ValueError(f"speed is {speed!r}, expected one of {', '.join(SPEEDS)}")
+        return chosen.encoder
+
     def _pair(self) -> PairEncoder | None:
         encoder = None if self.items is None else self.items.encoder
         return encoder if isinstance(encoder, PairEncoder) else None

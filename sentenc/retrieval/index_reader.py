@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
+from sentenc.encoders.lazy import LazyEncoder
 from sentenc.io.text_vectors import TextVectors
 from sentenc.retrieval.encoding import read_queries
 from sentenc.retrieval.filters import compile_filter
@@ -62,6 +64,18 @@ class IndexReader:
     def query_speeds(self) -> list[Speed]:
         """How queries can be encoded: ``"fast"``, ``"exact"``, both or neither; the default is the first."""
         return self._state.encoders.speeds()
+
+    def query_source(self, speed: Speed) -> LazyEncoder:
+        """Returns the encoder of fast or exact queries, which is loaded when it is first used.
+
+        Raises:
+            ValueError: There is none.
+        """
+        if speed not in self.query_speeds:
+            raise ValueError(
+                f"speed is {speed!r}, expected one of this index: {', '.join(self.query_speeds) or 'none'}"
+            )
+        return LazyEncoder(partial(self._state.encoders.encoder_of_queries, speed))
 
     @property
     def _snapshot(self) -> Snapshot:

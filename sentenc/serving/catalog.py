@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sentenc.encoders.base import Encoder
+from sentenc.encoders.lazy import LazyEncoder, Loaded
+from sentenc.encoders.pair import PairEncoder
 from sentenc.serving.api_errors import ApiError, shown
 from sentenc.serving.config import ServerConfig
 from sentenc.serving.metrics import Metrics
@@ -12,6 +14,7 @@ from sentenc.serving.services import ServedClassifier, ServedIndex, ServedModel
 
 if TYPE_CHECKING:
     from sentenc.retrieval import Index
+    from sentenc.retrieval.index_encoders import Speed
 
 _Service = TypeVar("_Service", ServedModel, ServedIndex, ServedClassifier)
 
@@ -21,8 +24,9 @@ class Catalog:
 
     Args:
         encoders: By the names that clients use.
-        indexes: By name. The encoder with an index's fingerprint encodes its queries; if ``encoders`` does
-            not contain it, the index's own encoder is served too.
+        indexes: By name. The encoder with the fingerprint of an index's encoder of queries encodes them; if
+            ``encoders`` does not contain it, the index's own is served too. The encoder of exact queries, if it is
+            another one, is loaded when it is first used.
         config: The limits of the server.
         metrics: Counts the work.
         classifiers: By name. The encoder of each is served too, under the classifier's name, unless an
@@ -49,11 +53,17 @@ class Catalog:
         }
         if not named:
             raise ValueError("nothing to serve: pass at least one encoder, index or classifier")
-        self.models = {name: ServedModel(name, encoder, config, metrics) for name, encoder in named.items()}
-        self.indexes = {
-            name: ServedIndex(name, index, self.models[index_models[name]], config, metrics)
-            for name, index in indexes.items()
+        self.models = {
+            name: ServedModel(name, LazyEncoder(Loaded(encoder)), config, metrics)
+            for name, encoder in named.items()
         }
+        self._exact_models: list[ServedModel] = []
+        self.indexes = {}
+        for name, index in indexes.items():
+            models: dict[Speed, ServedModel] = {index.query_speeds[0]: self.models[index_models[name]]}
+            for speed in index.query_speeds[1:]:
+                models[speed] = self._exact_model(name, index, config, metrics)
+            self.indexes[name] = ServedIndex(name, index, models, config, metrics)
         self.classifiers = {
             name: ServedClassifier(name, estimator, self.models[classifier_models[name]])
             for name, estimator in classifiers.items()
@@ -95,8 +105,20 @@ class Catalog:
         for service in self._threads():
             service.stop()
 
+    def _exact_model(self, name: str, index: "Index", config: ServerConfig, metrics: Metrics) -> ServedModel:
+        """Returns the model of exact queries, which is a served one if its fingerprint is that of the index."""
+        built_by = index.info()["fingerprint"]
+        for model in self.models.values():
+            # The queries of a pair are fast.
+            if not isinstance(model.encoder, PairEncoder) and model.encoder.fingerprint() == built_by:
+                return model
+        model = ServedModel(f"{name} (exact)", index.query_source("exact"), config, metrics)
+        self._exact_models.append(model)
+        return model
+
     def _threads(self) -> Iterator[ServedModel | ServedIndex]:
         yield from self.models.values()
+        yield from self._exact_models
         yield from self.indexes.values()
 
 
@@ -119,25 +141,31 @@ def _look_up(services: dict[str, _Service], name: Any, kind: str, param: str) ->
 
 
 def _model_of_index(name: str, index: "Index", encoders: dict[str, Encoder]) -> str:
-    """Returns the name of an index's encoder, which is added to ``encoders`` if it is missing."""
-    for model, encoder in encoders.items():
-        if encoder is index.encoder:
-            return model
+    """Returns the name of the encoder of an index's queries, which is added to ``encoders`` if it is missing."""
     info = index.info()
+    described = {"model": info["encoder"], "fingerprint": info["fingerprint"]}
+    has_own = info["query encoder"] is not None and "fast" in index.query_speeds
+    if has_own:
+        described = info["query encoder"]
+    own = index.query_encoder if has_own else index.encoder
+    # The fingerprint of a large encoder takes longer than a look at the object.
     for model, encoder in encoders.items():
-        if info["fingerprint"] is not None and encoder.fingerprint() == info["fingerprint"]:
+        if encoder is own:
             return model
-    if index.encoder is None:
+    for model, encoder in encoders.items():
+        if described["fingerprint"] is not None and encoder.fingerprint() == described["fingerprint"]:
+            return model
+    if own is None:
         raise ValueError(f"index {name!r} has no encoder, expected one to encode queries with")
     # A folder is named by its last part: clients need not know where it is.
-    built_by = info["encoder"] or name
+    built_by = described["model"] or name
     model = Path(built_by).name if Path(built_by).is_absolute() else str(built_by)
     if model in encoders:
         raise ValueError(
             f"index {name!r} was built by a model named {model!r} that differs from the served one: "
             "rename one of them"
         )
-    encoders[model] = index.encoder
+    encoders[model] = own
     return model
 
 

@@ -29,7 +29,7 @@ class Lifecycle:
         metrics.in_flight.watch((), lambda: self.in_flight)
 
     def start(self) -> None:
-        """Starts all threads, and uses everything that is served once, because the first use is slow."""
+        """Starts all threads, and uses what is served once, because the first use is slow."""
         self.started = True
         self.catalog.start()
         self._warming = asyncio.get_running_loop().create_task(self._warm_up())
@@ -64,9 +64,12 @@ class Lifecycle:
     async def _warm_up(self) -> None:
         try:
             for model in self.catalog.models.values():
-                await model.encode(["ready"], "text")
+                # Of a pair, only the encoder of queries is loaded now.
+                await model.encode(["ready"], "text", role="query")
             for index in self.catalog.indexes.values():
-                vectors, _ = await index.model.encode(["ready"], "text", dimensions=index.index.dim)
+                vectors, _ = await index.model.encode(
+                    ["ready"], "text", dimensions=index.index.dim, role="query"
+                )
                 await index.search(["ready"], vectors, SearchSettings(1, index.modes[0]))
             for classifier in self.catalog.classifiers.values():
                 await classifier.results(["ready" if classifier.takes == "texts" else ("ready", "ready")], 1)

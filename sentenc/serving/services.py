@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -10,6 +11,9 @@ import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
 from sentenc.encoders.encode_options import Vectors
+from sentenc.encoders.lazy import LazyEncoder
+from sentenc.encoders.pair import PairEncoder
+from sentenc.encoders.roles import Role
 from sentenc.errors import QueueFullError, StoppedError
 from sentenc.serving.api_errors import ApiError, overloaded, stopping
 from sentenc.serving.batcher import Job, MicroBatcher, Observe
@@ -18,6 +22,7 @@ from sentenc.serving.metrics import Metrics
 
 if TYPE_CHECKING:
     from sentenc.retrieval import Hit, Index
+    from sentenc.retrieval.index_encoders import Speed
     from sentenc.retrieval.index_reader import Mode
 
 # Bytes of UTF-8 per WordPiece token of English text, for estimates before a text is tokenized.
@@ -29,11 +34,12 @@ _PROBABILITIES_IN_LOOP = 20_000
 
 
 class ServedModel:
-    """An encoder, and the thread that encodes for all requests."""
+    """An encoder, and the thread that encodes for all requests. It is loaded when it is first used."""
 
-    def __init__(self, name: str, encoder: Encoder, config: ServerConfig, metrics: Metrics) -> None:
-        self.name, self.encoder = name, encoder
+    def __init__(self, name: str, source: LazyEncoder, config: ServerConfig, metrics: Metrics) -> None:
+        self.name, self._source = name, source
         self._truncate, self._metrics = config.truncate, metrics
+        self._by_role: dict[Role | None, tuple[Encoder, str | None]] = {}
         self._batcher = MicroBatcher(
             f"encode {name}",
             self._run,
@@ -43,8 +49,19 @@ class ServedModel:
         )
         metrics.queue.watch(("encode", name), lambda: self._batcher.waiting)
 
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder."""
+        return self._source.encoder
+
     async def encode(
-        self, texts: list[str], param: str, *, normalize: bool = False, dimensions: int | None = None
+        self,
+        texts: list[str],
+        param: str,
+        *,
+        normalize: bool = False,
+        dimensions: int | None = None,
+        role: Role | None = None,
     ) -> tuple[Vectors, int]:
         """Encodes the texts of a request.
 
@@ -53,6 +70,7 @@ class ServedModel:
             param: The field of the request that contains them, for errors.
             normalize: Scale the vectors to unit length.
             dimensions: Keep the first ``dimensions`` components only.
+            role: The role of the texts, whose encoder and prompt are used; None for :meth:`Encoder.encode`.
 
         Returns:
             The vectors (n, dim), and the number of tokens that were used.
@@ -60,10 +78,10 @@ class ServedModel:
         Raises:
             ApiError: The queue is full (429), the server is stopping (503), or a text is too long (400).
         """
-        max_tokens = self.encoder.max_tokens
+        max_tokens = (await self._encoder_of(role)).max_tokens
         # Rounds are filled by an estimate, so that each text is tokenized only once, by the encoder.
         weights = [min(len(text.encode()) // _BYTES_PER_TOKEN + 1, max_tokens) for text in texts]
-        job = Job(texts, (normalize, dimensions), weights)
+        job = Job(texts, (normalize, dimensions, role), weights)
         await _process(self._batcher, job)
         encoded = _Encoded.concatenate(job.parts)
         longest = int(np.argmax(encoded.counts))
@@ -89,11 +107,24 @@ class ServedModel:
         """Ends the thread."""
         self._batcher.stop()
 
-    def _run(self, key: tuple[bool, int | None], texts: list[str]) -> "_Encoded":
-        normalize, dimensions = key
+    async def _encoder_of(self, role: Role | None) -> Encoder:
+        if role not in self._by_role:
+            if self._source.is_loaded and not isinstance(self.encoder, PairEncoder):
+                self._by_role[role] = self._for_role(role)
+            else:
+                # The first use loads the encoder, or that of a role, which would hold up the event loop.
+                self._by_role[role] = await asyncio.to_thread(self._for_role, role)
+        return self._by_role[role][0]
+
+    def _for_role(self, role: Role | None) -> tuple[Encoder, str | None]:
+        return (self.encoder, None) if role is None else self.encoder.for_role(role)
+
+    def _run(self, key: tuple[bool, int | None, Role | None], texts: list[str]) -> "_Encoded":
+        normalize, dimensions, role = key
+        encoder, prompt_name = self._by_role[role]
         return _Encoded(
-            *self.encoder.encode_with_token_counts(
-                texts, normalize_embeddings=normalize, truncate_dim=dimensions
+            *encoder.encode_with_token_counts(
+                texts, normalize_embeddings=normalize, truncate_dim=dimensions, prompt_name=prompt_name
             )
         )
 
@@ -130,6 +161,7 @@ class SearchSettings(NamedTuple):
         where: A filter in JSON, or None.
         reranker: The served model that orders the candidates anew, or None.
         candidates: Number of candidates per query.
+        speed: Whether queries are encoded by the ``"fast"`` or the ``"exact"`` encoder; None for the default.
     """
 
     k: int
@@ -138,15 +170,31 @@ class SearchSettings(NamedTuple):
     where: str | None = None
     reranker: ServedModel | None = None
     candidates: int = 100
+    speed: "Speed | None" = None
 
 
 class ServedIndex:
-    """An index, the model that encodes its queries, and the thread that searches for all requests."""
+    """An index, the models that encode its queries, and the thread that searches for all requests.
+
+    Args:
+        name: The name that clients use.
+        index: The index.
+        models: The model of each speed of queries that the index has, the default first.
+        config: The limits of the server.
+        metrics: Counts the work.
+    """
 
     def __init__(
-        self, name: str, index: "Index", model: ServedModel, config: ServerConfig, metrics: Metrics
+        self,
+        name: str,
+        index: "Index",
+        models: "Mapping[Speed, ServedModel]",
+        config: ServerConfig,
+        metrics: Metrics,
     ) -> None:
-        self.name, self.index, self.model = name, index, model
+        self.name, self.index, self.models = name, index, dict(models)
+        self.speeds: list[Speed] = list(self.models)
+        self.model = self.models[self.speeds[0]]
         # The first is the default.
         self.modes: list[Mode] = (
             ["vector"] if index.info()["words"] is None else ["hybrid", "vector", "lexical"]
@@ -198,6 +246,7 @@ class ServedIndex:
             "metric": info["metric"],
             "kind": kind,
             "modes": self.modes,
+            "queries": self.speeds,
         }
 
     def start(self) -> None:
@@ -217,6 +266,7 @@ class ServedIndex:
             how.k,
             mode=how.mode,
             alpha=how.alpha,
+            queries=how.speed,
             vectors=vectors,
             where=None if how.where is None else json.loads(how.where),
             rerank=None if how.reranker is None else how.reranker.encoder,

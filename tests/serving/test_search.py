@@ -233,6 +233,7 @@ def test_indexes(client):
                 "metric": "cosine",
                 "kind": "exact",
                 "modes": modes,
+                "queries": ["exact"],
             },
             {
                 "name": "dots",
@@ -242,6 +243,7 @@ def test_indexes(client):
                 "metric": "dot",
                 "kind": "exact",
                 "modes": modes,
+                "queries": ["exact"],
             },
         ]
     }

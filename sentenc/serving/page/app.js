@@ -10,11 +10,11 @@ import { focusFirst } from "./results.js";
 import { COUNTS, SearchView } from "./search.js";
 
 const TABS = ["search", "compare", "heatmap"];
-const START = { tab: "search", q: "", k: 10, index: "", where: "", mode: "", a: "", b: "", model: "", texts: "", group: false };
+const START = { tab: "search", q: "", k: 10, index: "", where: "", mode: "", queries: "", a: "", b: "", model: "", texts: "", group: false };
 const MAX_HASH_CHARACTERS = 6000; // longer states are not kept in the address
 const MAX_QUERY_WORDS = 100; // of a result's text that is used as a query
 const SHARED = {
-  search: ["q", "k", "index", "mode", "where"],
+  search: ["q", "k", "index", "mode", "queries", "where"],
   compare: ["q", "k", "a", "b"],
   heatmap: ["texts", "model", "group"],
 };
@@ -178,7 +178,7 @@ function fromHash() {
   const [tab, rest = ""] = location.hash.slice(1).split(/\?(.*)/s);
   const values = new URLSearchParams(rest);
   const state = TABS.includes(tab) ? { tab } : {};
-  for (const name of ["q", "index", "mode", "where", "a", "b", "model", "texts"]) {
+  for (const name of ["q", "index", "mode", "queries", "where", "a", "b", "model", "texts"]) {
     if (values.has(name)) state[name] = values.get(name);
   }
   if (COUNTS.includes(Number(values.get("k")))) state.k = Number(values.get("k"));

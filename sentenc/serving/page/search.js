@@ -10,12 +10,13 @@ import { focusFirst, moveThrough, showResults } from "./results.js";
 
 export const COUNTS = [5, 10, 20, 50, 100];
 
+const SPEEDS = { fast: "fast query", exact: "exact query" };
 const MODES = { hybrid: "meaning and words", vector: "meaning", lexical: "words" };
 
 // Searches one index; returns the answer with the time of the round trip in milliseconds.
-export async function ask(query, index, k, signal, { mode = null, where = [] } = {}) {
+export async function ask(query, index, k, signal, { mode = null, queries = null, where = [] } = {}) {
   const started = performance.now();
-  const body = { query, k, index, mode, ...(where.length ? { where } : {}) };
+  const body = { query, k, index, mode, queries, ...(where.length ? { where } : {}) };
   const answer = await request("search", { body, signal });
   return { ...answer, query, k, where, roundTrip: performance.now() - started };
 }
@@ -37,9 +38,10 @@ export class SearchView {
     this.index = byId("index");
     this.count = byId("count");
     this.mode = byId("mode");
+    this.speed = byId("speed");
     this.filters = new Filters((where) => app.change({ where }, { push: true, now: true }));
     this.live = new Live({
-      work: (signal) => ask(app.state.q, this.#name(), app.state.k, signal, { mode: this.#mode(), where: this.filters.active }),
+      work: (signal) => ask(app.state.q, this.#name(), app.state.k, signal, { mode: this.#mode(), queries: this.#speed(), where: this.filters.active }),
       done: (answer) => this.#show(answer),
       failed: (error, retryIn) => {
         showNotice(byId("search-notice"), error, { retryIn, retry: () => this.live.request({ now: true }) });
@@ -52,6 +54,7 @@ export class SearchView {
     this.index.addEventListener("change", () => app.change({ index: this.index.value }));
     this.count.addEventListener("change", () => app.change({ k: Number(this.count.value) }));
     this.mode.addEventListener("change", () => app.change({ mode: this.mode.value }));
+    this.speed.addEventListener("change", () => app.change({ queries: this.speed.value }));
     moveThrough(this.list, app.box);
   }
 
@@ -71,6 +74,8 @@ export class SearchView {
     this.count.value = String(state.k);
     byId("mode-choice").hidden = this.#modes().length < 2;
     fillSelect(this.mode, this.#modes().map((mode) => [mode, MODES[mode]]), this.#mode());
+    byId("speed-choice").hidden = this.#speeds().length < 2;
+    fillSelect(this.speed, this.#speeds().map((speed) => [speed, SPEEDS[speed]]), this.#speed());
     this.filters.show(state.where);
     byId("panel-search").classList.toggle("without-index", !names.length);
     if (!names.length || !state.q.trim()) {
@@ -96,6 +101,16 @@ export class SearchView {
   #mode() {
     const modes = this.#modes();
     return modes.includes(this.app.state.mode) ? this.app.state.mode : modes[0];
+  }
+
+  // How queries can be encoded, the default first: by a fast encoder, or by that of the items.
+  #speeds() {
+    return this.app.indexes.find(({ name }) => name === this.#name())?.queries ?? [];
+  }
+
+  #speed() {
+    const speeds = this.#speeds();
+    return speeds.includes(this.app.state.queries) ? this.app.state.queries : speeds[0];
   }
 
   #clear() {
@@ -124,7 +139,8 @@ export class SearchView {
     byId("search-empty").replaceChildren(answer.results.length ? "" : nothingFound(index, answer));
     byId("as-request").hidden = false;
     const mode = answer.mode === this.#modes()[0] ? {} : { mode: answer.mode };
-    const url = address("search", { q: answer.query, k: answer.k, index: answer.index, ...mode });
+    const queries = answer.queries === this.#speeds()[0] ? {} : { queries: answer.queries };
+    const url = address("search", { q: answer.query, k: answer.k, index: answer.index, ...mode, ...queries });
     for (const filter of answer.where) url.searchParams.append("where", filter);
     byId("curl").textContent = `curl '${url.href.replaceAll("'", "%27")}'`;
   }

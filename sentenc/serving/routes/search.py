@@ -15,6 +15,7 @@ from sentenc.serving.validation import choice, integer, number, payload_filter, 
 
 if TYPE_CHECKING:
     from sentenc.retrieval import Hit
+    from sentenc.retrieval.index_encoders import Speed
     from sentenc.retrieval.index_reader import Mode
 
 MAX_K = 1000
@@ -39,12 +40,14 @@ class SearchRoutes:
 
         ``mode`` is ``"hybrid"``, ``"vector"`` or ``"lexical"``, and ``alpha`` the weight of the vectors in a hybrid
         search; see :meth:`sentenc.Index.search`. With ``rerank``, the name of a served model, this model orders the
-        best ``candidates`` anew. With ``where``, only items whose payloads meet this filter are results. If no item of the index does,
+        best ``candidates`` anew. ``queries`` is ``"fast"`` or ``"exact"``; beside a list of queries, ``speed`` is. With ``where``, only items whose payloads meet this filter are results. If no item of the index does,
         ``note`` has the likely reason.
 
         Raises:
             ApiError: A field is wrong (400, 422), or the index is unknown (404).
         """
+        if fields.get("query") is not None and isinstance(fields.get("queries"), str):
+            fields = {**fields, "queries": None, "speed": fields["queries"]}
         if (fields.get("query") is None) == (fields.get("queries") is None):
             got = "neither" if fields.get("query") is None else "both"
             raise ApiError(400, f"got {got} of query and queries, expected one of the two", param="query")
@@ -65,6 +68,7 @@ class SearchRoutes:
         converted: dict[str, Any] = {
             name: fields.get(name) for name in ("q", "index", "mode", "where", "rerank")
         }
+        converted["speed"] = fields.get("queries", fields.get("speed"))
         if "alpha" in fields:
             converted["alpha"] = _as_number(fields["alpha"])
         for name in ("k", "candidates"):
@@ -112,17 +116,21 @@ class SearchRoutes:
             reranker = self._catalog.model(fields["rerank"], param="rerank")
         candidates = integer(fields, "candidates", 1, MAX_K) or DEFAULT_CANDIDATES
         where_json = None if where is None else json.dumps(where, sort_keys=True)
-        how = SearchSettings(k, mode, alpha, where_json, reranker, candidates)
+        speed = _speed(fields, index)
+        how = SearchSettings(k, mode, alpha, where_json, reranker, candidates, speed)
+        model = index.models[speed]
         started = time.perf_counter()
         vectors = None
         if mode != "lexical":
-            encoded_texts, _ = await index.model.encode(queries, name, dimensions=index.index.dim)
+            encoded_texts, _ = await model.encode(queries, name, dimensions=index.index.dim, role="query")
             vectors = np.asarray(encoded_texts, np.float32)
         encoded = time.perf_counter()
         hits = await index.search(queries, vectors, how)
         searched = time.perf_counter()
         took = {"encode": (encoded - started) * 1e3, "search": (searched - encoded) * 1e3}
-        head: dict[str, Any] = {"index": index.name, "model": index.model.name, "mode": mode, "took_ms": took}
+        head: dict[str, Any] = {
+            "index": index.name, "model": model.name, "mode": mode, "queries": speed, "took_ms": took,
+        }  # fmt: skip
         if where is not None and not any(hits):
             head["note"] = await asyncio.to_thread(_why_nothing_matches, index, where)
         single = name != "queries"
@@ -135,6 +143,11 @@ def _mode(fields: dict[str, Any], index: ServedIndex) -> "Mode":
     reason = "" if len(index.modes) > 1 else f": {index.name} has no words, which index_words() adds"
     chosen = choice(fields, "mode", index.modes, reason)
     return next((mode for mode in index.modes if mode == chosen), index.modes[0])
+
+
+def _speed(fields: dict[str, Any], index: ServedIndex) -> "Speed":
+    chosen = choice(fields, "speed", index.speeds)
+    return next((speed for speed in index.speeds if speed == chosen), index.speeds[0])
 
 
 def _as_integer(text: str) -> int | str:

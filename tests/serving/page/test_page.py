@@ -4,6 +4,7 @@ import pytest
 
 from sentenc.retrieval import Index
 from tests.serving.page.conftest import SCRIPT, TEXTS, fits, hits, ready, shown
+from tests.support.pairs import make_pair
 
 STYLES = "all => all.map(one => one.getAttribute('style'))"
 
@@ -297,3 +298,17 @@ def test_the_best_passage_is_shown_and_highlighted(servers, encoders, open_page)
     text.get_by_text("Show all").click()
     assert text.inner_text() == hit.text.strip()
     assert text.locator(".passage").inner_text() == hit.passage
+
+
+def test_queries_are_fast_or_exact(open_page, servers):
+    pair = make_pair()
+    index = Index(pair)
+    index.add(TEXTS[:8])
+    page = open_page(servers({"pair": pair}, {"texts": index}) + "#search?q=playing+guitar")
+    hits(page).first.wait_for()
+    assert page.locator("#speed option").all_inner_texts() == ["fast query", "exact query"]
+    fast = page.locator(".number").first.inner_text()
+    page.locator("#speed").select_option("exact")
+    page.wait_for_function("fast => document.querySelector('.number').innerText !== fast", arg=fast)
+    assert page.url.endswith("#search?q=playing+guitar&queries=exact")
+    assert "&queries=exact" in page.locator("#curl").text_content()
