@@ -93,7 +93,7 @@ def encode_command(
     dim = encoder.dim if truncate_dim is None else truncate_dim
     with _open_texts(file, text_field, format, quiet) as texts:
         blocks = _blocks(encoder, texts, normalize, truncate_dim, dtype, on_overflow)
-        metadata = {"model": model, "fingerprint": encoder.fingerprint()}
+        metadata = {"model": model, "fingerprint": encoder.fingerprint(), "space": encoder.space}
         rows = write_vectors(output, blocks, dim, dtype, metadata)
     if not quiet:
         click.echo(f"{rows} texts, {dim} dimensions: {output}", err=True)

@@ -115,6 +115,11 @@ class EndpointEncoder(Encoder):
         )
 
     @property
+    def name(self) -> str:
+        """The name of the model at the endpoint."""
+        return self._client.model
+
+    @property
     def dim(self) -> int:
         """The number of components of a vector. If it is unknown yet, a request with one word asks for it."""
         if self._client.dim is None:

@@ -36,6 +36,7 @@ from sentenc.retrieval.validation import (
     check_choice,
     check_column,
     check_texts,
+    described_encoder,
     load_encoder,
     stored_dim,
 )
@@ -97,7 +98,7 @@ class Index(IndexMaintenance):
         check_choice("kind", kind, KINDS)
         check_choice("store", store, STORES)
         model, encoder = load_encoder(encoder)
-        described = None if encoder is None else {"model": model, "fingerprint": encoder.fingerprint()}
+        described = None if encoder is None else described_encoder(model, encoder)
         dim = stored_dim(encoder, dim)
         manifest = Manifest(dim=dim, metric=metric, kind=kind, store=store, encoder=described)
         analyzer = None

@@ -12,7 +12,7 @@ from sentenc.retrieval.index_reader import IndexReader, IndexState
 from sentenc.retrieval.lexical.analysis import Analyzer
 from sentenc.retrieval.manifest import WriteLock
 from sentenc.retrieval.reencoding import reencoded, reencoded_settings
-from sentenc.retrieval.validation import check_query_encoder, load_encoder
+from sentenc.retrieval.validation import check_query_encoder, described_encoder, load_encoder
 from sentenc.retrieval.words import with_words, word_settings
 
 
@@ -142,7 +142,7 @@ class IndexMaintenance(IndexReader):
             described = None
             if loaded is not None:
                 check_query_encoder(loaded, self._manifest, self.encoder)
-                described = {"model": model, "fingerprint": loaded.fingerprint(), "space": loaded.space}
+                described = described_encoder(model, loaded)
             self._begin_write()
             encoders = replace(self._state.encoders, queries=IndexEncoders.of(loaded).items)
             manifest = replace(self._manifest, query_encoder=described)

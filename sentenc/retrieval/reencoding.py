@@ -32,7 +32,7 @@ from sentenc.retrieval.encoding import item_vectors
 from sentenc.retrieval.manifest import REENCODING, Manifest
 from sentenc.retrieval.quantization import FloatArray, plain
 from sentenc.retrieval.snapshot import Snapshot
-from sentenc.retrieval.validation import stored_dim
+from sentenc.retrieval.validation import described_encoder, stored_dim
 from sentenc.retrieval.words import hybrid_alpha
 
 _ROWS_PER_BLOCK = 2048
@@ -95,7 +95,7 @@ def reencoded_settings(manifest: Manifest, encoder: Encoder, model: str | None, 
     new = replace(
         manifest,
         dim=stored_dim(encoder, dim),
-        encoder={"model": model, "fingerprint": encoder.fingerprint()},
+        encoder=described_encoder(model, encoder),
     )
     if new.query_encoder is not None and new.query_encoder["space"] != encoder.space:
         new.query_encoder = None

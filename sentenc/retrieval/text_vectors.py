@@ -27,6 +27,8 @@ def stored_text_vectors(snapshot: Snapshot, manifest: Manifest, source: str) -> 
         pairs = zip(segment.passage_texts(), is_deleted.tolist(), strict=True)
         texts += [text for text, deleted in pairs if not deleted]
     described: dict[str, Any] = {"metric": manifest.metric} | (manifest.encoder or {})
+    if manifest.words is not None:
+        described |= {"language": manifest.words["language"], "hybrid_alpha": manifest.words["alpha"]}
     live = np.flatnonzero(~snapshot.deleted)
     chosen = select_rows(source, texts, manifest.dim, snapshot.vectors, described, live)
     if not chosen.texts:

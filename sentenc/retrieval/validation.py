@@ -121,6 +121,16 @@ def load_encoder(
     return str(Path(name).expanduser().absolute()) if Path(name).expanduser().is_dir() else name, loaded
 
 
+def described_encoder(model: str | None, encoder: Encoder) -> dict[str, Any]:
+    """Returns what the manifest of an index states about the encoder of its items.
+
+    Args:
+        model: The name or folder by which it is loaded; None if there is none.
+        encoder: The encoder.
+    """
+    return {"model": model, "fingerprint": encoder.fingerprint(), "space": encoder.space}
+
+
 def stored_dim(encoder: Encoder | None, dim: int | None) -> int:
     """Returns the number of components that an index stores: ``dim``, or by default ``similarity_dim``."""
     if encoder is None and dim is None:
@@ -189,7 +199,7 @@ def check_query_encoder(encoder: Encoder, manifest: Manifest, items: Encoder | N
     Args:
         encoder: The encoder of queries.
         manifest: Settings of the index.
-        items: The encoder of its items; None for an index of vectors alone, whose space is not known.
+        items: The encoder of its items; None if it is not known, or cannot be loaded.
 
     Raises:
         ValueError: They cannot.
@@ -202,15 +212,20 @@ def check_query_encoder(encoder: Encoder, manifest: Manifest, items: Encoder | N
     built = manifest.encoder
     if built is None:
         return
-    if items is None:
+    # Indexes of older versions do not state the space.
+    spaces = [built["space"]] if "space" in built else []
+    if items is not None:
+        spaces.append(items.space)
+    if not spaces:
         raise ValueError(
             "the space of the index is not known: open it with the encoder that built it, "
             "Index.open(folder, encoder=...)"
         )
-    if encoder.space != items.space:
+    # A model that was fitted to the leading components of the vectors says so.
+    if encoder.space not in [*spaces, *(f"{space}[:{manifest.dim}]" for space in spaces)]:
         raise ValueError(
             f"the encoder of queries has the space {encoder.space!r}, expected that of the index and of "
-            f"{built['model'] or 'its encoder'}, {items.space!r}"
+            f"{built['model'] or 'its encoder'}, {spaces[-1]!r}"
         )
 
 

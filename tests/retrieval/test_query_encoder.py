@@ -225,8 +225,23 @@ def test_an_encoder_without_a_name_is_set_again(pair, tmp_path):
     assert opened.query_speeds == ["exact"]
     opened.set_query_encoder(pair.queries)
     assert opened.query_speeds == ["fast", "exact"]
+    opened.close()
+    # The index states the space of its items, so that their encoder is not needed.
+    alone = Index.open(tmp_path / "index")
+    with pytest.raises(ValueError, match=r"has the space 'another', expected that of the index .*'a-space'"):
+        alone.set_query_encoder(in_space(make_cse(), "another"))
+    alone.set_query_encoder(pair.queries)
+    assert alone.query_speeds == ["fast"]
+
+
+def test_an_index_that_does_not_state_its_space_needs_the_encoder_of_its_items(pair, tmp_path):
+    index = Index(pair.documents)
+    index.add(TEXTS)
+    del index._manifest.encoder["space"]  # as in older versions
+    index.save(tmp_path / "index")
     with pytest.raises(ValueError, match="the space of the index is not known"):
         Index.open(tmp_path / "index").set_query_encoder(pair.queries)
+    Index.open(tmp_path / "index", pair.documents).set_query_encoder(pair.queries)
 
 
 def test_an_encoder_that_has_changed_is_refused_when_it_is_used(folders, tmp_path, pair):
