@@ -21,7 +21,7 @@ sys.path.insert(0, str(CSRC))
 
 import build as native  # noqa: E402
 
-TARGETS = ("tokenize", "fold", "encode", "select", "dot")
+TARGETS = ("tokenize", "fold", "encode", "select", "dot", "tables")
 _COMMON = ("vocabulary.c", "model.c", "allocation.c")
 _SANITIZERS = "address,undefined"
 

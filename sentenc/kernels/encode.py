@@ -18,13 +18,12 @@ from sentenc.kernels.arguments import (
     readable,
 )
 from sentenc.kernels.library import check, library
+from sentenc.kernels.tables import are_side_by_side, side_by_side
 from sentenc.kernels.vocabulary import Vocabulary
 from sentenc.validation import check_integer
 
 _FLOAT32, _INT64 = np.dtype(np.float32), np.dtype(np.int64)
 
-# Bytes that memory is read in.
-_CACHE_LINE = 64
 # Codes of the activation and the pooling.
 ACTIVATIONS = {"identity": 0, "tanh": 1, "relu": 2, "gelu": 3}
 POOLINGS = {"mean": 0, "sum": 1, "max": 2}
@@ -202,14 +201,8 @@ def _model(words: WordTable, ngrams: NgramTable, dim: int) -> tuple[_Model, list
 
 
 def _side_by_side(words: npt.NDArray[Any], ngrams: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
-    # Both rows of a token are in the same memory, from the start of a cache line on, so that a token reads as
-    # few cache lines as possible.
-    size = words.itemsize
-    widths = [words.shape[1], ngrams.shape[1]]
-    stride = -(-sum(widths) * size // _CACHE_LINE) * _CACHE_LINE
-    memory = np.empty(len(words) * stride + _CACHE_LINE, np.uint8)
-    first = -memory.ctypes.data % _CACHE_LINE
-    table = memory[first : first + len(words) * stride].view(words.dtype).reshape(len(words), stride // size)
-    parts = [table[:, : widths[0]], table[:, widths[0] : sum(widths)]]
+    if are_side_by_side(words, ngrams):
+        return [words, ngrams]
+    parts = side_by_side(len(words), (words.shape[1], ngrams.shape[1]), words.dtype)
     parts[0][:], parts[1][:] = words, ngrams
     return parts

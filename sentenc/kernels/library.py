@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-_ABI_VERSION = 2
+_ABI_VERSION = 3
 _FILE = Path(__file__).with_name("_native.dll" if sys.platform == "win32" else "_native.so")
 # The names of the instruction sets. Their positions are the numbers in sentenc.h.
 SIMD_LEVELS = ("baseline", "avx2", "avx512", "neon")
@@ -35,6 +35,11 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "sentenc_encode": (_INT, [_POINTER, _POINTER, *_TEXTS, _LONG, _POINTER, _LONG, _POINTER]),
     "sentenc_fold": (_INT, [_POINTER, *_TEXTS, _INT, _POINTER, _LONG, _POINTER, _POINTER]),
     "sentenc_dot_int8": (_INT, [_POINTER, _LONG, _LONG, _LONG, _POINTER, _POINTER]),
+    "sentenc_multiply": (
+        _INT,
+        [_POINTER, _POINTER, _LONG, _LONG, _POINTER, _LONG, _POINTER, _POINTER],
+    ),
+    "sentenc_quantize": (_INT, [_POINTER, _LONG, _LONG, _POINTER, _POINTER, _LONG]),
     "sentenc_select": (_INT, [_POINTER, _LONG, _LONG, _LONG, _POINTER, _POINTER, _POINTER, _LONG, _POINTER]),
 }
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from sentenc.encoders.cse.config import CSEConfig
 from sentenc.encoders.weights import Weights, dense_weight
 from sentenc.kernels.encode import ACTIVATIONS, INT16_BIAS, POOLINGS, NgramTable, WordTable
+from sentenc.kernels.tables import multiply, quantize, side_by_side
 
 # Rows that are quantized at a time, so that they stay in the cache.
 _ROWS_PER_BLOCK = 1024
@@ -19,97 +20,102 @@ ROWS = ("embeddings", "average")
 
 def fold_tables(config: CSEConfig, weights: Weights, tables: str) -> tuple[WordTable, NgramTable]:
     """Returns the tables of a model in the type ``tables``: ``"int8"`` or ``"float32"``."""
-    embeddings = dense_weight(weights, "embeddings")
     dense = {name: dense_weight(weights, name) for name in config.shapes() if name not in ROWS}
+    columns = (config.word_dim + config.average_dim, sum(config.widths) * config.num_filters)
+    words, ngrams = side_by_side(config.vocab_size, columns, tables)
     return (
-        _word_table(config, weights, embeddings, dense, tables),
-        _ngram_table(config, embeddings, dense, tables),
+        _word_table(config, weights, dense, words),
+        _ngram_table(config, weights, dense, ngrams),
     )
 
 
 def quantized_rows(values: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
     """Returns rows (n, d) in int8, and the scale of each, (n,)."""
     scale = quantization_steps(np.abs(values).max(axis=1, initial=0))
-    return quantized(values, scale[:, None]), scale
+    rounded = np.empty(values.shape, np.int8)
+    for start in range(0, len(values), _ROWS_PER_BLOCK):
+        block = slice(start, start + _ROWS_PER_BLOCK)
+        scaled = values[block] / scale[block, None]
+        rounded[block] = np.rint(scaled, out=scaled)
+    return rounded, scale
 
 
 def _word_table(
     config: CSEConfig,
     weights: Weights,
-    embeddings: npt.NDArray[np.float32],
     dense: Mapping[str, npt.NDArray[np.float32]],
-    tables: str,
+    rows: npt.NDArray[Any],
 ) -> WordTable:
-    no_scales = np.zeros(len(embeddings), np.float32)
-    rows, scales, a = np.zeros((len(embeddings), 0), tables), no_scales, no_scales
+    # Fills the rows, (V, D + A).
+    no_scales = np.zeros(config.vocab_size, np.float32)
+    scales, a = no_scales, no_scales
     if config.word_path:
         # Only the ratios of the weights matter. The highest is set to 1, so that none overflows.
         a = np.exp(dense["token_weights"] - dense["token_weights"].max())
-        if "projection" in dense:
-            rows, scales = _projected_rows(embeddings, dense["projection"], tables)
-        else:
-            rows, scales = _rows(weights, "embeddings", tables)
+        projected = _products(weights, dense["projection"])[0] if "projection" in dense else None
+        scales = _fill(rows[:, : config.word_dim], weights, "embeddings", projected)
     average_scales = no_scales
     if config.average_dim:
-        average, average_scales = _rows(weights, "average", tables)
-        rows = np.concatenate([rows, average], axis=1)
+        average_scales = _fill(rows[:, config.word_dim :], weights, "average", None)
     return WordTable(rows, a * scales, average_scales, a, config.word_dim)
 
 
-def _projected_rows(
-    embeddings: npt.NDArray[np.float32], projection: npt.NDArray[np.float32], tables: str
-) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
-    # Returns the rows of embeddings @ projection and their scales. A projection to thousands of components is
-    # quantized block by block, because all of it would take four times the memory of the table.
-    rows = np.empty((len(embeddings), projection.shape[1]), tables)
-    scales = np.ones(len(embeddings), np.float32)
-    for start in range(0, len(embeddings), _ROWS_PER_BLOCK):
-        block = slice(start, start + _ROWS_PER_BLOCK)
-        projected = embeddings[block] @ projection
-        if tables == "float32":
-            rows[block] = projected
-        else:
-            rows[block], scales[block] = quantized_rows(projected)
-    return rows, scales
-
-
-def _rows(weights: Weights, name: str, tables: str) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32]]:
-    # Returns the rows of a table and their scales. Rows stored in int8 are taken as they are, without loss.
+def _fill(
+    rows: npt.NDArray[Any], weights: Weights, name: str, values: npt.NDArray[np.float32] | None
+) -> npt.NDArray[np.float32]:
+    # Fills rows with values, or with a weight, and returns their scales. Rows stored in int8 are taken as they
+    # are, without loss.
     stored = weights[name]
-    if tables == "float32":
-        dense = dense_weight(weights, name)
-        return dense, np.ones(len(dense), np.float32)
+    if values is None and stored.dtype == rows.dtype == np.int8:
+        rows[:] = stored
+        return weights[f"{name}.scale"].astype(np.float32)
+    dense = dense_weight(weights, name) if values is None else values
+    if rows.dtype == np.float32:
+        rows[:] = dense
+        return np.ones(len(dense), np.float32)
+    rows[:], scales = quantized_rows(dense)
+    return scales
+
+
+def _products(
+    weights: Weights, matrix: npt.NDArray[np.float32]
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    # Returns the products of all embeddings with a matrix, and the largest size in each column.
+    stored = weights["embeddings"]
     if stored.dtype == np.int8:
-        return stored, weights[f"{name}.scale"].astype(np.float32)
-    return quantized_rows(dense_weight(weights, name))
+        return multiply(stored, weights["embeddings.scale"].astype(np.float32), matrix)
+    return multiply(stored.astype(np.float32, copy=False), None, matrix)
 
 
 def _ngram_table(
     config: CSEConfig,
-    embeddings: npt.NDArray[np.float32],
+    weights: Weights,
     dense: Mapping[str, npt.NDArray[np.float32]],
-    tables: str,
+    rows: npt.NDArray[Any],
 ) -> NgramTable:
+    # Fills the rows, (V, k * sum of widths).
     k, widths = config.num_filters, config.widths
     columns = [dense[f"filters.{h}"][j] for h in widths for j in range(h)]
-    filters = np.concatenate(columns, axis=1) if columns else np.zeros((embeddings.shape[1], 0), np.float32)
-    rows: npt.NDArray[Any] = embeddings @ filters
     scales = np.ones(config.num_features, np.float32)
-    if tables == "int8":
-        # One step per filter, shared by its taps, so that they can be added before they are scaled.
-        largest = np.maximum(rows.max(axis=0, initial=0), -rows.min(axis=0, initial=0)).reshape(-1, k)
-        bounds = np.cumsum([0, *widths])
-        peak = [largest[bounds[i] : bounds[i + 1]].max(axis=0) for i in range(len(widths))]
-        scales = quantization_steps(np.concatenate(peak)) if peak else scales
-        steps = [scales[i * k : (i + 1) * k] for i, h in enumerate(widths) for _ in range(h)]
-        rows = quantized(rows, np.concatenate(steps) if steps else np.ones(0, np.float32))
+    is_int8 = rows.dtype == np.int8
+    if columns:
+        products, largest = _products(weights, np.concatenate(columns, axis=1))
+        if is_int8:
+            # One step per filter, shared by its taps, so that they can be added before they are scaled.
+            taps, bounds = largest.reshape(-1, k), np.cumsum([0, *widths])
+            peaks = [taps[bounds[i] : bounds[i + 1]].max(axis=0) for i in range(len(widths))]
+            scales = quantization_steps(np.concatenate(peaks))
+            steps = [scales[i * k : (i + 1) * k] for i, h in enumerate(widths) for _ in range(h)]
+            quantize(products, np.concatenate(steps), rows)
+        else:
+            rows[:] = products
     biases = np.concatenate([dense[f"biases.{h}"] for h in widths]) if widths else np.zeros(0, np.float32)
     projected = bool(widths) and config.combine != "concat"
     return NgramTable(
         rows,
         scales,
         biases,
-        _whole_steps(biases, scales) if tables == "int8" else np.zeros(0, np.int16),
+        _whole_steps(biases, scales) if is_int8 else np.zeros(0, np.int16),
         np.array(widths, np.int64),
         k,
         ACTIVATIONS[config.phi],
@@ -129,14 +135,3 @@ def _whole_steps(biases: npt.NDArray[np.float32], scales: npt.NDArray[np.float32
 def quantization_steps(peaks: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Returns the quantization steps with which ``peaks`` becomes 127."""
     return (np.maximum(peaks, 1e-12) / 127).astype(np.float32)
-
-
-def quantized(values: npt.NDArray[np.float32], steps: npt.NDArray[np.float32]) -> npt.NDArray[np.int8]:
-    """Returns values (n, d) in whole steps, int8. The shape of ``steps`` is (d,) or (n, 1)."""
-    rounded = np.empty(values.shape, np.int8)
-    steps = np.broadcast_to(steps, values.shape)
-    for start in range(0, len(values), _ROWS_PER_BLOCK):
-        block = slice(start, start + _ROWS_PER_BLOCK)
-        scaled = values[block] / steps[block]
-        rounded[block] = np.rint(scaled, out=scaled)
-    return rounded

@@ -223,3 +223,35 @@ SENTENC_EXPORT int32_t sentenc_dot_int8(const int8_t *rows, int64_t stride, int6
     kernels()->dot(rows, stride, n_rows, dim, query, products);
     return SENTENC_OK;
 }
+
+SENTENC_EXPORT int32_t sentenc_multiply(const void *rows, const float *scales, int64_t n_rows, int64_t dim,
+                                        const float *matrix, int64_t columns, float *products, float *largest) {
+    const int64_t limit = 1 << 24;
+    if (n_rows < 0 || dim < 0 || dim > limit || columns < 0 || columns > limit) return SENTENC_BAD_ARGUMENT;
+    if (n_rows > INT64_MAX / (int64_t)sizeof(float) / (limit + 1)) return SENTENC_BAD_ARGUMENT;
+    if ((columns > 0 && !largest) || (dim > 0 && columns > 0 && !matrix)) return SENTENC_BAD_ARGUMENT;
+    if (n_rows > 0 && ((dim > 0 && !rows) || (columns > 0 && !products))) return SENTENC_BAD_ARGUMENT;
+    const sentenc_kernels *k = kernels();
+    uint64_t padded = (uint64_t)(columns + k->panel_columns - 1), d = (uint64_t)dim;
+    padded -= padded % (uint64_t)k->panel_columns;
+    if (d && (padded + (uint64_t)k->chunk_rows) > SIZE_MAX / sizeof(float) / d) return SENTENC_NO_MEMORY;
+    float *panels = malloc((size_t)(padded * d + 1) * sizeof *panels);
+    float *chunk = malloc((size_t)((uint64_t)k->chunk_rows * d + 1) * sizeof *chunk);
+    int32_t status = panels && chunk ? SENTENC_OK : SENTENC_NO_MEMORY;
+    if (status == SENTENC_OK)
+        k->multiply(rows, scales, n_rows, dim, matrix, columns, products, largest, panels, chunk);
+    free(panels);
+    free(chunk);
+    return status;
+}
+
+SENTENC_EXPORT int32_t sentenc_quantize(const float *values, int64_t n_rows, int64_t columns, const float *steps,
+                                        int8_t *rows, int64_t stride) {
+    if (n_rows < 0 || columns < 0 || columns > 1 << 24 || stride < columns) return SENTENC_BAD_ARGUMENT;
+    if (n_rows == 0 || columns == 0) return SENTENC_OK;
+    if (stride > INT64_MAX / n_rows || columns > INT64_MAX / (int64_t)sizeof(float) / n_rows)
+        return SENTENC_BAD_ARGUMENT;
+    if (!values || !steps || !rows) return SENTENC_BAD_ARGUMENT;
+    kernels()->quantize(values, n_rows, columns, steps, rows, stride);
+    return SENTENC_OK;
+}

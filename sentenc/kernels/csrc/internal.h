@@ -103,6 +103,13 @@ typedef struct {
                    float *best_scores, int64_t *best_rows, int64_t k, int64_t *count);
     void (*dot)(const int8_t *rows, int64_t stride, int64_t n_rows, int64_t dim, const int16_t *query,
                 int32_t *products);
+    /* `panels` has room for dim * columns numbers, where columns is rounded up to panel_columns. `chunk` has
+     * room for chunk_rows * dim. */
+    int64_t chunk_rows, panel_columns;
+    void (*multiply)(const void *rows, const float *scales, int64_t n_rows, int64_t dim, const float *matrix,
+                     int64_t columns, float *products, float *largest, float *panels, float *chunk);
+    void (*quantize)(const float *values, int64_t n_rows, int64_t columns, const float *steps, int8_t *rows,
+                     int64_t stride);
 } sentenc_kernels;
 
 /* The baseline of x86-64 is SSE2, and that of aarch64 is NEON. */

@@ -16,7 +16,7 @@
 #endif
 
 /* Raised with every change of a function's arguments. The Python side refuses another version. */
-#define SENTENC_ABI_VERSION 2
+#define SENTENC_ABI_VERSION 3
 
 enum {
     SENTENC_OK = 0,
@@ -129,5 +129,15 @@ SENTENC_EXPORT int32_t sentenc_select(const float *scores, int64_t n_queries, in
  * numbers of the query must be small enough that no sum exceeds 31 bits: dim * 128 * max |query| < 2**31. */
 SENTENC_EXPORT int32_t sentenc_dot_int8(const int8_t *rows, int64_t stride, int64_t n_rows, int64_t dim,
                                         const int16_t *query, int32_t *products);
+
+/* Writes the products of rows (n_rows, dim) with a matrix (dim, columns), and the largest size of a product of each
+ * column, (columns,). Rows are float32; or int8, if there are scales (n_rows,), by which they are multiplied. */
+SENTENC_EXPORT int32_t sentenc_multiply(const void *rows, const float *scales, int64_t n_rows, int64_t dim,
+                                        const float *matrix, int64_t columns, float *products, float *largest);
+
+/* Writes values (n_rows, columns) in whole steps, (columns,), to rows. Row i begins at rows[i * stride]. Halves are
+ * rounded to the even number, and numbers outside of int8 to the nearest one inside. */
+SENTENC_EXPORT int32_t sentenc_quantize(const float *values, int64_t n_rows, int64_t columns, const float *steps,
+                                        int8_t *rows, int64_t stride);
 
 #endif

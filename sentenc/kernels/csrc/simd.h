@@ -1,10 +1,12 @@
 /* Explicit vectors: the same few operations in each instruction set.
  *
  * floats: FLOATS numbers of float32; shorts: SHORTS = 2 FLOATS numbers of int16; ints: FLOATS numbers of int32.
- * multiply_pairs adds the 32-bit products of two neighbors, in an order that only sum_ints undoes. */
+ * multiply_pairs adds the 32-bit products of two neighbors, in an order that only sum_ints undoes.
+ * store_rounded rounds to the nearest int8, halves to the even one; NaN becomes -128. */
 #ifndef SENTENC_SIMD_H
 #define SENTENC_SIMD_H
 
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -25,6 +27,11 @@ static inline void store_floats(float *p, floats x) { _mm512_storeu_ps(p, x); }
 static inline floats all_floats(float x) { return _mm512_set1_ps(x); }
 static inline floats multiply_add(floats a, floats b, floats c) { return _mm512_fmadd_ps(a, b, c); }
 static inline floats multiply(floats a, floats b) { return _mm512_mul_ps(a, b); }
+static inline floats divide(floats a, floats b) { return _mm512_div_ps(a, b); }
+static inline void store_rounded(int8_t *p, floats x) {
+    x = _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(-128)), _mm512_set1_ps(127));
+    _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)));
+}
 static inline floats bytes_to_floats(const int8_t *p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
 }
@@ -60,6 +67,13 @@ static inline void store_floats(float *p, floats x) { _mm256_storeu_ps(p, x); }
 static inline floats all_floats(float x) { return _mm256_set1_ps(x); }
 static inline floats multiply_add(floats a, floats b, floats c) { return _mm256_fmadd_ps(a, b, c); }
 static inline floats multiply(floats a, floats b) { return _mm256_mul_ps(a, b); }
+static inline floats divide(floats a, floats b) { return _mm256_div_ps(a, b); }
+static inline void store_rounded(int8_t *p, floats x) {
+    x = _mm256_min_ps(_mm256_max_ps(x, _mm256_set1_ps(-128)), _mm256_set1_ps(127));
+    __m256i whole = _mm256_cvtps_epi32(x);
+    __m128i eight = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+    _mm_storel_epi64((__m128i *)p, _mm_packs_epi16(eight, eight));
+}
 static inline floats bytes_to_floats(const int8_t *p) {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
 }
@@ -99,6 +113,13 @@ static inline void store_floats(float *p, floats x) { vst1q_f32(p, x); }
 static inline floats all_floats(float x) { return vdupq_n_f32(x); }
 static inline floats multiply_add(floats a, floats b, floats c) { return vfmaq_f32(c, a, b); }
 static inline floats multiply(floats a, floats b) { return vmulq_f32(a, b); }
+static inline floats divide(floats a, floats b) { return vdivq_f32(a, b); }
+static inline void store_rounded(int8_t *p, floats x) {
+    x = vminnmq_f32(vmaxnmq_f32(x, vdupq_n_f32(-128)), vdupq_n_f32(127));
+    int16x4_t four = vmovn_s32(vcvtnq_s32_f32(x));
+    int32_t bytes = vget_lane_s32(vreinterpret_s32_s8(vmovn_s16(vcombine_s16(four, four))), 0);
+    memcpy(p, &bytes, 4);
+}
 static inline floats bytes_to_floats(const int8_t *p) {
     int32_t four;
     memcpy(&four, p, 4);
@@ -131,6 +152,14 @@ static inline void store_floats(float *p, floats x) { _mm_storeu_ps(p, x); }
 static inline floats all_floats(float x) { return _mm_set1_ps(x); }
 static inline floats multiply_add(floats a, floats b, floats c) { return _mm_add_ps(_mm_mul_ps(a, b), c); }
 static inline floats multiply(floats a, floats b) { return _mm_mul_ps(a, b); }
+static inline floats divide(floats a, floats b) { return _mm_div_ps(a, b); }
+static inline void store_rounded(int8_t *p, floats x) {
+    x = _mm_min_ps(_mm_max_ps(x, _mm_set1_ps(-128)), _mm_set1_ps(127));
+    __m128i four = _mm_cvtps_epi32(x);
+    four = _mm_packs_epi32(four, four);
+    int32_t bytes = _mm_cvtsi128_si32(_mm_packs_epi16(four, four));
+    memcpy(p, &bytes, 4);
+}
 /* Without SSE4.1, a number is widened by a copy above itself and an arithmetic shift. */
 static inline floats bytes_to_floats(const int8_t *p) {
     int32_t four;
@@ -174,6 +203,11 @@ static inline void store_floats(float *p, floats x) { *p = x; }
 static inline floats all_floats(float x) { return x; }
 static inline floats multiply_add(floats a, floats b, floats c) { return a * b + c; }
 static inline floats multiply(floats a, floats b) { return a * b; }
+static inline floats divide(floats a, floats b) { return a / b; }
+static inline void store_rounded(int8_t *p, floats x) {
+    x = x > -128 ? x : -128;
+    *p = (int8_t)rintf(x < 127 ? x : 127);
+}
 static inline floats bytes_to_floats(const int8_t *p) { return *p; }
 static inline shorts zero_shorts(void) { return (shorts){{0, 0}}; }
 static inline shorts load_shorts(const int16_t *p) { return (shorts){{p[0], p[1]}}; }
