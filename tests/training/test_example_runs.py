@@ -19,6 +19,8 @@ def test_there_are_runs():
         "cse-paper",
         "cse-tiny",
         "tinybert-general",
+        "tinybert-joint",
+        "cse-joint",
     }
     assert {path.stem for path in set(FILES) - set(RUNS)} == {"tinybert-task-sst2"}
 
@@ -37,3 +39,10 @@ def test_run_is_read(path):
         forms = {source.form for source in run.corpora[settings.corpus].sources}
         assert {columns[form] for form in forms} == {loss.columns}
         assert not loss.needs_targets or run.teacher is not None
+
+
+def test_the_joint_runs_have_one_space():
+    teachers = [load_run(path).teacher for path in RUNS if path.stem in ("tinybert-joint", "cse-joint")]
+    assert len(teachers) == 2
+    for name in ("models", "dim", "axes", "cache"):
+        assert getattr(teachers[0], name) == getattr(teachers[1], name)

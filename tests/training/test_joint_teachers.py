@@ -263,6 +263,27 @@ def test_teachers_compute_in_half_precision_with_their_pooling(folder):
     assert (vectors * expected).sum(1).min() > 0.999
 
 
+def test_a_student_takes_layers_and_pooling_from_a_plain_folder(folder):
+    model, tokenizer = sentenc.load(folder / "bert").torch_model()
+    model.save_pretrained(folder / "plain")
+    tokenizer.save_pretrained(folder / "plain")
+    content = table("plain", axes="plain.npy", cache="plain-vectors", align_axes=True)
+    content["teacher"]["models"][0] = {"model": "plain", "pooling": "cls"}
+    content["student"] |= {"pooling": "cls", "layers": [0, 1]}
+    content["training"] |= {"steps": 1, "learning_rate": 1e-9}
+    encoder = sentenc.load(train(folder, content))
+    texts = lines(3, 5)
+    expected = unit_rows(sentenc.load(folder / "plain", pooling="cls").encode(texts), "vectors")
+    np.testing.assert_allclose(encoder.encode(texts), expected, atol=1e-3)
+    # The second teacher is not needed any more: neither for its vectors nor for the layers.
+    content["teacher"]["models"][1] |= {"model": "owner/unknown"}
+    content["teacher"]["max_minutes"] = 0
+    train(folder, content | {"work": "work-plain-again"})
+    content["losses"].append({"kind": "transformer_distillation", "corpus": "text", "batch_size": 8})
+    with pytest.raises(ValueError, match=r"teacher\.models has 2 models, expected 1"):
+        train(folder, content | {"work": "work-plain-layers"})
+
+
 def test_a_time_limit_covers_all_teachers_and_corpora(folder, monkeypatch):
     from sentenc.training.recipes import joint_teacher
 
@@ -308,6 +329,14 @@ def test_settings_that_do_not_fit_are_refused(folder, change, message):
     content = table("refused", **change)
     content["teacher"] = {key: value for key, value in content["teacher"].items() if value is not None}
     with pytest.raises((ValueError, TypeError), match=message):
+        train(folder, content)
+
+
+@pytest.mark.parametrize("setting", [{"query_prompt": "q "}, {"pooling": "cls"}])
+def test_settings_of_a_bert_are_refused_for_a_cse(folder, setting):
+    content = table("refused")
+    content["student"] = {"kind": "cse", "init": "teacher", "config": {"embedding_dim": 24}} | setting
+    with pytest.raises(ValueError, match=rf"student\.{next(iter(setting))} is .* kind 'bert' only"):
         train(folder, content)
 
 

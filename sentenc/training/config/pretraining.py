@@ -56,6 +56,7 @@ class StudentConfig:
         max_tokens: Number of tokens after which a BERT truncates a text.
         normalize: Whether a BERT's vectors are scaled to unit length.
         query_prompt: Text before texts of the role "query", such as "query: ". BERT only.
+        pooling: Pooling of a BERT: the mean of its hidden states, or the one of [CLS].
     """
 
     kind: Literal["cse", "bert"] = "cse"
@@ -74,6 +75,7 @@ class StudentConfig:
     max_tokens: int = 128
     normalize: bool = False
     query_prompt: str = ""
+    pooling: Literal["mean", "cls"] = "mean"
 
 
 @dataclass(frozen=True, kw_only=True)

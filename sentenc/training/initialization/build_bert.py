@@ -68,6 +68,7 @@ def build_bert_student(
         max_tokens=settings.max_tokens,
         normalize=settings.normalize,
         query_prompt=settings.query_prompt,
+        pooling=settings.pooling,
     )
 
 

@@ -52,10 +52,12 @@ def build_cse_student(
     settings = run.student
     if settings.layers:
         raise ValueError(f"student.layers is {list(settings.layers)}, but applies to kind 'bert' only")
-    if settings.query_prompt:
-        raise ValueError(
-            f"student.query_prompt is {settings.query_prompt!r}, but applies to kind 'bert' only"
-        )
+    for name, value, default in (
+        ("query_prompt", settings.query_prompt, ""),
+        ("pooling", settings.pooling, "mean"),
+    ):
+        if value != default:
+            raise ValueError(f"student.{name} is {value!r}, but applies to kind 'bert' only")
     if settings.init in ("teacher", "random"):
         config = _config(settings)
         initial = _cached_initialization(run, config, texts, load_teacher, cache)

@@ -37,6 +37,7 @@ from sentenc.training.recipes.joint_teacher import (
 from sentenc.training.students.base import EncoderStudent
 from sentenc.training.teachers.base import Teacher
 from sentenc.training.teachers.batched import batch_transformers
+from sentenc.training.teachers.ensemble import TeacherEnsemble
 from sentenc.training.teachers.joint import JointSpace, JointVectors, TeacherVectors
 from sentenc.training.teachers.loading import load_teacher
 from sentenc.training.teachers.teacher_cache import fill_teacher_cache, open_teacher_cache
@@ -108,13 +109,13 @@ def build_teacher(
         SentencError: The teacher or the cache cannot be read.
     """
     settings = config.teacher or TeacherConfig()
-    load = cache(lambda: load_teacher(settings.names, settings.model_weights, device))
+    load = cache(lambda: _loaded(config, device))
     corpora = _corpora_with_embeddings(config)
     if config.teacher is None or not corpora:
         return RunTeacher(load, {}, {})
     fill = fill and bool(settings.models) and settings.max_minutes != 0
     if settings.joint:
-        built = _joint_teacher(config, data, device, load, fill, show_progress_bar)
+        built = replace(_joint_teacher(config, data, device, fill, show_progress_bar), load=load)
     else:
         teacher = batch_transformers(load(), device, settings.precision) if fill else None
         embeddings = open_teacher_cache(settings.cache, teacher)
@@ -132,6 +133,16 @@ def build_teacher(
         # Every text has an embedding: looking all of them up would only take time.
         return built
     return replace(built, filters={name: _filter(built.vectors[name]) for name in corpora})
+
+
+def _loaded(config: RunConfig, device: torch.device) -> Teacher:
+    # The teachers that a student may be initialized from. A BERT takes layers of the first one only.
+    settings = config.teacher or TeacherConfig()
+    models = settings.joint[:1] if config.student.kind == "bert" else settings.joint
+    encoders = [load_teacher([model.model], device=device, pooling=model.pooling) for model in models]
+    if len(encoders) > 1:
+        return TeacherEnsemble(encoders, settings.model_weights)
+    return encoders[0] if encoders else load_teacher(settings.names, settings.model_weights, device)
 
 
 def _remedy(settings: TeacherConfig, *, is_filled: bool) -> str:
@@ -153,7 +164,6 @@ def _joint_teacher(
     config: RunConfig,
     data: RunData,
     device: torch.device,
-    load: Callable[[], Teacher],
     fill: bool,
     show_progress_bar: bool,
 ) -> RunTeacher:
@@ -178,7 +188,7 @@ def _joint_teacher(
     by_role = {role: joint_vectors(space, caches, role) for role in distinct}
     different = {vectors.caches: len(vectors) for vectors in by_role.values()}
     vectors = {name: by_role[role] for name, role in roles.items()}
-    return RunTeacher(load, vectors, {}, sum(different.values()), space)
+    return RunTeacher(lambda: _loaded(config, device), vectors, {}, sum(different.values()), space)
 
 
 def reduce_teacher(

@@ -105,10 +105,11 @@ def _transformers(kind: str, student: EncoderStudent, teacher: RunTeacher) -> di
     if not isinstance(student, BertStudent):
         raise ValueError(f'loss {kind} requires student.kind = "bert", got a {type(student).__name__}')
     encoder = teacher.load()
+    models = 1 if teacher.space is None else len(teacher.space.teachers)
     if isinstance(encoder, TeacherEnsemble):
-        raise ValueError(
-            f"teacher.models has {len(encoder.encoders)} models, expected 1 for the loss {kind} of layers"
-        )
+        models = len(encoder.encoders)
+    if models > 1:
+        raise ValueError(f"teacher.models has {models} models, expected 1 for the loss {kind} of layers")
     check_teacher(encoder)
     model, tokenizer = first_transformer(encoder).torch_model()
     return {
