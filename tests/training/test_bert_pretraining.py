@@ -121,6 +121,37 @@ def test_dropout_is_a_setting_of_any_start(folder, monkeypatch):
         trained(folder, "own-start", content)
 
 
+def test_half_precision_on_a_cpu_trains_like_full_precision(folder, monkeypatch):
+    kinds = []
+    run_to_the_end = Trainer.run
+
+    def run(trainer):
+        attention = torch.nn.functional.scaled_dot_product_attention
+
+        def recorded(query, *arguments, **options):
+            kinds.append((query.dtype, query.requires_grad))
+            return attention(query, *arguments, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.nn.functional, "scaled_dot_product_attention", recorded)
+            return run_to_the_end(trainer)
+
+    monkeypatch.setattr(Trainer, "run", run)
+    losses = {}
+    for precision in ("float32", "bf16"):
+        content = table(config={"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0})
+        content["losses"] = content["losses"][:1]
+        content["training"] |= {"precision": precision, "steps": 6, "log_every": 1}
+        content.pop("evaluation")
+        kinds.clear()
+        model = trained(folder, f"precision-{precision}", content)
+        # Attention is computed in float32, whose gradient is faster on a CPU than that of bfloat16.
+        assert {dtype for dtype, is_trained in kinds if is_trained} == {torch.float32}
+        losses[precision] = [row["loss"] for row in read_log(model / "log.jsonl") if row.get("losses")]
+    assert losses["bf16"] != losses["float32"]
+    np.testing.assert_allclose(losses["bf16"], losses["float32"], rtol=0.05)
+
+
 def test_stopped_and_resumed_is_uninterrupted(folder, monkeypatch):
     whole = trained(folder, "whole", table())
     run_to_the_end = Trainer.run

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sentenc.nn.attention import attend_in_float32
 from sentenc.nn.seeding import seeded
 from sentenc.training.config.trainer import TrainerConfig
 from sentenc.training.engine.checkpointing import load_state, random_state, save_state, set_random_state
@@ -90,6 +91,8 @@ class Trainer:
         check_loss_terms(loss_terms)
         self.processes = single_process(config.device) if processes is None else processes
         self.student = student.to(self.processes.device)
+        if config.precision == "bf16" and self.processes.device.type == "cpu":
+            attend_in_float32(student)
         self.loss_terms = tuple(loss_terms)
         self.config, self.folder, self.evaluate = config, folder, evaluate
         self.losses = nn.ModuleList([term.loss for term in loss_terms]).to(self.processes.device)
