@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from sentenc.registry import available_models, load, pair
     from sentenc.retrieval.index import Index
     from sentenc.retrieval.items import Hit, Item
-    from sentenc.training.alignment import Alignment, AlignmentReport, AlignmentSettings, align
+    from sentenc.training.alignment import Alignment, AlignmentReport, AlignmentSettings, align, align_vectors
     from sentenc.verification import verify
 
 _HOME = {
@@ -95,6 +95,7 @@ _HOME = {
     "TextTooLongError": "sentenc.errors",
     "TruncationWarning": "sentenc.errors",
     "align": "sentenc.training.alignment",
+    "align_vectors": "sentenc.training.alignment",
     "available_models": "sentenc.registry",
     "evaluate": "sentenc.evaluation",
     "load": "sentenc.registry",
@@ -145,6 +146,7 @@ __all__ = [
     "TruncationWarning",
     "__version__",
     "align",
+    "align_vectors",
     "available_models",
     "evaluate",
     "load",

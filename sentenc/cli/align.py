@@ -1,4 +1,4 @@
-"""``sentenc align``: fits a table of word vectors into the vector space of another encoder."""
+"""The command ``sentenc align``: fits word vectors into the vector space of another encoder."""
 
 import shlex
 import sys
@@ -15,7 +15,7 @@ _FILES = click.Path(exists=True, path_type=str)
 
 
 @click.command("align")
-@click.argument("teacher")
+@click.argument("source", metavar="TEACHER|VECTORS")
 @click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path),
               help="Folder of the model.")  # fmt: skip
 @click.option("--queries", multiple=True, type=_FILES, callback=files_in_folders, metavar="FILE",
@@ -24,6 +24,7 @@ _FILES = click.Path(exists=True, path_type=str)
               help="File or folder of the documents to search. Their sentences serve as queries as well, or "
               "alone if there are none. May be repeated.")  # fmt: skip
 @record_options
+@click.option("--vector-field", help="Field of VECTORS with the vectors; by default embedding.")
 @click.option("--data", type=click.Path(exists=True, file_okay=False, path_type=Path),
               help="Folder in BEIR's layout: its judgments appear in the report, and its documents are the "
               "collection unless --corpus is given.")  # fmt: skip
@@ -40,7 +41,7 @@ _FILES = click.Path(exists=True, path_type=str)
 @click.option("--threads", type=click.IntRange(min=1), help="Number of threads of the teacher.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only the report: no progress bars, no summary.")
 def align_command(
-    teacher: str, output: Path, queries: tuple[str, ...], corpus: tuple[str, ...], quiet: bool, **options: Any
+    source: str, output: Path, queries: tuple[str, ...], corpus: tuple[str, ...], quiet: bool, **options: Any
 ) -> None:
     """Fit word vectors into the space of the encoder TEACHER, so that queries cost microseconds.
 
@@ -48,29 +49,44 @@ def align_command(
     encodes queries for an index of these documents. It is fitted to the vectors of TEACHER for queries and
     for sentences of the collection. The report is measured on texts that are kept out of training.
 
+    VECTORS is an index folder, or a .parquet or .npz file with texts and vectors. The model is then fitted to
+    these alone. This needs no teacher, but TEACHER and --queries give better queries.
+
     Ctrl-C stops the command, and the same command continues with the vectors that are in the cache.
     """
     import sentenc
 
     _check_output(output)
-    if not queries and not corpus and options["data"] is None:
-        raise click.UsageError("there are no texts: pass --queries, --corpus or --data")
     names = {field.name for field in fields(sentenc.AlignmentSettings)}
     chosen = {name: value for name, value in options.items() if name in names and value is not None}
-    encoder = sentenc.load(teacher, threads=options["threads"])
-    reading = {"text_field": options["text_field"], "format": options["format"]}
-    result = sentenc.align(
-        encoder,
-        queries=_texts(queries, "queries", quiet, reading),
-        corpus=_texts(corpus, "documents", quiet, reading),
-        data=options["data"],
-        dim=options["dim"],
-        cache=options["cache"] or output.with_name(f"{output.name}-vectors"),
-        settings=sentenc.AlignmentSettings(**chosen),
-        name=output.name,
-        command=shlex.join(["sentenc", *sys.argv[1:]]),
-        show_progress_bar=not quiet,
-    )
+    shared = {
+        "data": options["data"],
+        "settings": sentenc.AlignmentSettings(**chosen),
+        "name": output.name,
+        "command": shlex.join(["sentenc", *sys.argv[1:]]),
+        "show_progress_bar": not quiet,
+    }
+    if _has_vectors(source):
+        for name in ("dim", "cache", "max_minutes"):
+            if options[name] is not None:
+                raise click.UsageError(
+                    f"--{name.replace('_', '-')} applies to a teacher, and {source} has vectors"
+                )
+        if queries or corpus:
+            raise click.UsageError(f"--queries and --corpus apply to a teacher, and {source} has vectors")
+        result = sentenc.align_vectors(_vectors(source, options), space=_space(source), **shared)
+    else:
+        if not queries and not corpus and options["data"] is None:
+            raise click.UsageError("there are no texts: pass --queries, --corpus or --data")
+        reading = {"text_field": options["text_field"], "format": options["format"]}
+        result = sentenc.align(
+            sentenc.load(source, threads=options["threads"]),
+            queries=_texts(queries, "queries", quiet, reading),
+            corpus=_texts(corpus, "documents", quiet, reading),
+            dim=options["dim"],
+            cache=options["cache"] or output.with_name(f"{output.name}-vectors"),
+            **shared,
+        )
     result.encoder.save(output)
     click.echo(result.report.to_text())
     if not quiet:
@@ -83,6 +99,30 @@ def _check_output(output: Path) -> None:
 
     if output.exists() and any(output.iterdir()) and not is_checkpoint(output):
         raise click.ClickException(f"{output} contains other files: choose another folder")
+
+
+def _has_vectors(source: str) -> bool:
+    # Whether the argument is an index or a file of vectors, and no model.
+    return Path(source).is_file() or (Path(source) / "index.json").is_file()
+
+
+def _vectors(source: str, options: dict[str, Any]) -> Any:
+    from sentenc.retrieval.vector_sources import read_text_vectors
+
+    return read_text_vectors(source, text_field=options["text_field"], vector_field=options["vector_field"])
+
+
+def _space(source: str) -> str | None:
+    """Returns the space of an index that is saved with the name of its encoder; None for other sources."""
+    import sentenc
+
+    if Path(source).is_file():
+        return None
+    try:
+        encoder = sentenc.Index.open(source).encoder
+    except sentenc.SentencError:
+        return None  # the encoder is not on this machine: the fingerprint in the index is its space
+    return None if encoder is None else encoder.space
 
 
 def _texts(files: tuple[str, ...], label: str, quiet: bool, reading: dict[str, Any]) -> list[str]:

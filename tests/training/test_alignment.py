@@ -74,8 +74,6 @@ def test_token_counts_are_those_of_the_texts():
         ids[0]: [4, 0, 0],
         ids[1]: [1, 0, 1],
     }
-    saturated = TokenizedTexts(tokenizer, ["dog cat dog dog dog"], saturated=True)
-    assert sorted(saturated.batch(np.array([0])).counts[0].tolist()) == [1, 2]
 
 
 def test_texts_without_tokens_are_left_out_and_some_are_needed():
@@ -236,7 +234,7 @@ def test_neighbors_in_common():
 
 def report(**changes) -> AlignmentReport:
     values = {
-        "dim": 4, "n_queries": 1000, "n_sentences": 100, "n_held_out": 10, "n_documents": 50, "cosine": 0.9,
+        "dim": 4, "n_queries": 1000, "n_sentences": 100, "n_vectors": 0, "n_held_out": 10, "n_documents": 50, "cosine": 0.9,
         "overlap": 0.6, "alpha": 0.4, "judged": None, "tokenizer": "teacher", "seconds": 1.0,
     }  # fmt: skip
     return AlignmentReport(**values | changes)
@@ -271,6 +269,85 @@ def test_the_command_writes_a_model_and_prints_the_report(tmp_path):
     assert "nDCG@10, queries by the model" in run.output
     assert sentenc.load(tmp_path / "fast").space == sentenc.load(tmp_path / "teacher").space
     assert (tmp_path / "fast-vectors").is_dir()
+
+
+def index_of(model, documents):
+    index = sentenc.Index(model)
+    index.add(documents)
+    return index
+
+
+def test_vectors_of_an_index_are_enough():
+    model, documents = teacher(), sentences(400)
+    result = sentenc.align_vectors(index_of(model, documents), space=model.space)
+    assert result.encoder.space == model.space
+    assert (result.report.n_vectors, result.report.n_held_out) == (360, 40)
+    assert "the quality on queries is unknown" in result.report.warnings[0]
+    queries = sentences(30, seed=9)
+    nearest = model.similarity(queries, documents).argsort(axis=1)[:, -10:]
+    found = model.similarity(result.encoder.encode(queries), documents).argsort(axis=1)[:, -10:]
+    common = [len(np.intersect1d(a, b)) for a, b in zip(nearest, found, strict=True)]
+    assert np.mean(common) > 5
+
+
+def test_vectors_of_unknown_origin_have_a_space_of_their_own(tmp_path):
+    model, documents = teacher(), sentences(100)
+    index = sentenc.Index(dim=8)
+    index.add(documents, vectors=model.encode(documents))
+    space = sentenc.align_vectors(index).encoder.space
+    assert space.startswith("vectors-")
+    assert sentenc.align_vectors(index).encoder.space == space
+    index.add(documents[:1], vectors=model.encode(documents[:1]))
+    assert sentenc.align_vectors(index_of(model, documents)).encoder.space == model.fingerprint()
+
+
+def test_judgments_need_the_vectors_of_their_documents(tmp_path):
+    documents, _ = beir_folder(tmp_path)
+    model = teacher()
+    result = sentenc.align_vectors(index_of(model, documents + sentences(200)), data=tmp_path)
+    assert list(result.report.judged) == ["aligned", "lexical", "hybrid"]
+    assert result.encoder.metadata["hybrid_alpha"] == result.report.alpha
+    with pytest.raises(ValueError, match=r"1 of 40 documents of .* have no vector"):
+        sentenc.align_vectors(index_of(model, documents[1:]), data=tmp_path)
+
+
+def test_few_vectors_are_an_error():
+    with pytest.raises(ValueError, match="there are 3 texts with vectors, expected at least 20"):
+        sentenc.align_vectors(index_of(teacher(), sentences(3)))
+
+
+def test_the_command_aligns_to_an_index_and_to_a_file(tmp_path):
+    model, documents = teacher(), sentences(100)
+    model.save(tmp_path / "teacher")
+    index = sentenc.Index(str(tmp_path / "teacher"))
+    index.add(documents)
+    index.save(tmp_path / "index")
+    vectors = model.encode(documents)
+    np.savez(tmp_path / "table.npz", texts=np.array(documents), embeddings=vectors)
+    for source in ("index", "table.npz"):
+        run = CliRunner().invoke(cli, ["align", str(tmp_path / source), "-o", str(tmp_path / "fast"), "-q"])
+        assert run.exit_code == 0, run.output
+        assert "90 documents with their vectors" in run.output
+        if source == "index":
+            assert sentenc.load(tmp_path / "fast").space == model.space
+            index.set_query_encoder(str(tmp_path / "fast"))
+            assert len(index.search("dog cat", mode="vector")) == 10
+    run = CliRunner().invoke(
+        cli, ["align", str(tmp_path / "index"), "-o", str(tmp_path / "fast"), "--dim", "3"]
+    )
+    assert (run.exit_code, "--dim applies to a teacher" in run.output) == (2, True)
+
+
+def test_a_wide_space_has_rows_of_fewer_components(monkeypatch):
+    monkeypatch.setattr("sentenc.training.alignment.low_rank.WIDEST_FULL_ROWS", 64)
+    model = teacher(embedding_dim=100)
+    weights = {name: model.weight(name) for name in model.config.shapes()}
+    weights["embeddings"][:, 20:] = 0
+    weights["bias"][20:] = 0
+    flat = sentenc.CSE(model.config, weights, model.tokenizer, tables="float32")
+    result = sentenc.align(flat, queries=sentences(600), settings=SETTINGS)
+    assert (result.encoder.dim, result.encoder.config.embedding_dim) == (100, 64)
+    assert result.report.cosine > 0.97
 
 
 def test_the_command_refuses_a_foreign_folder_and_missing_texts(tmp_path):

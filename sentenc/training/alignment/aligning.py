@@ -15,6 +15,7 @@ from sentenc.encoders.cse.encoder import CSE
 from sentenc.registry import load
 from sentenc.retrieval.words import hybrid_alpha, word_settings
 from sentenc.training.alignment.card import alignment_card
+from sentenc.training.alignment.low_rank import fitting_axes
 from sentenc.training.alignment.measuring import (
     JudgedCollection,
     alpha_without_judgments,
@@ -104,10 +105,13 @@ def align(
     targets, rows = vectors(texts.training, "query", "vectors of queries", settings.max_minutes)
     tokenizer, origin = choose_tokenizer(teacher)
     begin = time.perf_counter()
-    tokenized = TokenizedTexts(tokenizer, [texts.training[i] for i in rows])
+    tokenized = TokenizedTexts(tokenizer, [texts.training[i] for i in rows.tolist()])
+    axes = fitting_axes(targets, settings.seed)
+    if axes is not None:
+        targets = targets @ axes.T
     table = fit_table(tokenized, targets, settings, show_progress_bar=show_progress_bar)
     seconds = time.perf_counter() - begin
-    encoder = build_model(table, tokenizer, _metadata(teacher, dim, name))
+    encoder = build_model(table, tokenizer, _metadata(teacher, dim, name), axes)
     report = _report(encoder, teacher, texts, rows, held_out, documents, judged, vectors, origin, seconds)
     if report.alpha is not None:
         encoder.metadata["hybrid_alpha"] = report.alpha
@@ -166,7 +170,7 @@ def _report(
         scores, alpha = judged_scores(judged, own, expected, collection, language)
     n_queries = texts.n_queries * len(rows) // len(texts.training)
     return AlignmentReport(
-        dim=encoder.dim, n_queries=n_queries, n_sentences=len(rows) - n_queries,
+        dim=encoder.dim, n_queries=n_queries, n_sentences=len(rows) - n_queries, n_vectors=0,
         n_held_out=len(texts.held_out), n_documents=len(documents),
         cosine=mean_cosine(_encoded(encoder, texts.held_out), held_out), overlap=overlap, alpha=alpha,
         judged=scores, tokenizer=tokenizer, seconds=seconds,

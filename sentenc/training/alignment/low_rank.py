@@ -18,7 +18,7 @@ from sentenc.validation import check_integer
 FloatArray = npt.NDArray[np.float32]
 
 # The widest space whose rows are stored with all of their components.
-WIDEST_FULL_ROWS = 512
+WIDEST_FULL_ROWS = 1024
 # The axes keep this part of the squared length of the vectors, if so few are enough.
 _KEPT = 0.95
 _RANKS = range(64, 385, 32)
@@ -85,3 +85,11 @@ def _leading_axes(values: FloatArray, rank: int, seed: int) -> tuple[FloatArray,
     order = np.argsort(-squares)[:rank]
     axes = (basis.astype(np.float64) @ rotation[:, order]).T
     return axes.astype(np.float32), np.maximum(squares[order], 0.0)
+
+
+def fitting_axes(vectors: npt.NDArray[np.floating], seed: int = 0) -> FloatArray | None:
+    """Returns the axes (r, d) for vectors (n, d) of a space that is too wide for full rows; None for others."""
+    if vectors.shape[1] <= WIDEST_FULL_ROWS:
+        return None
+    rows = np.random.default_rng(seed).permutation(len(vectors))[:SAMPLE]
+    return principal_axes(np.asarray(vectors[np.sort(rows)], np.float32), seed=seed).axes

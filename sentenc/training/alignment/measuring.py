@@ -76,7 +76,7 @@ def common_neighbors(vectors: FloatArray, expected: FloatArray, documents: Float
 def judged_scores(
     collection: JudgedCollection,
     vectors: FloatArray,
-    expected: FloatArray,
+    expected: FloatArray | None,
     documents: FloatArray,
     language: str,
 ) -> tuple[dict[str, float], float]:
@@ -85,7 +85,7 @@ def judged_scores(
     Args:
         collection: Documents and judged queries.
         vectors: The queries by the model, (q, d).
-        expected: The queries by the teacher, (q, d).
+        expected: The queries by the teacher, (q, d), if there is one.
         documents: The documents by the teacher, (n, d).
         language: The language of the words, a code of ISO 639.
     """
@@ -98,8 +98,10 @@ def judged_scores(
     words = _computed(lexical, len(collection.queries.texts))
     fused = {alpha: quality(hybrid_scores(cosines, words, alpha)) for alpha in ALPHAS}
     alpha = max(fused, key=lambda value: fused[value])
-    scores = {
-        "teacher": quality(cosine_scores(documents, expected, collection.documents)),
+    scores = {}
+    if expected is not None:
+        scores["teacher"] = quality(cosine_scores(documents, expected, collection.documents))
+    scores |= {
         "aligned": quality(cosines),
         "lexical": quality(words),
         "hybrid": fused[alpha],

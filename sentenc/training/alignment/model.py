@@ -12,6 +12,7 @@ from sentenc.errors import CheckpointError, MissingExtraError
 from sentenc.registry import load
 from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.alignment.table import Table
+from sentenc.training.alignment.tokens import FloatArray
 
 _DEFAULT_MODEL = "cse-en"
 
@@ -33,23 +34,32 @@ def choose_tokenizer(teacher: Encoder | None) -> tuple[Tokenizer, str]:
     return default.tokenizer, _DEFAULT_MODEL
 
 
-def build_model(table: Table, tokenizer: Tokenizer, metadata: dict[str, Any]) -> CSE:
+def build_model(
+    table: Table, tokenizer: Tokenizer, metadata: dict[str, Any], axes: FloatArray | None = None
+) -> CSE:
     """Returns a CSE with the directions of a table: int8 rows, and the constant as bias.
 
     Args:
-        table: Rows (V, d) and a constant (d,).
+        table: Rows (V, r) and a constant (r,).
         tokenizer: A tokenizer with V ids.
         metadata: The metadata of the model.
+        axes: The axes of the space that the components of the table belong to, (r, d); None for r = d.
     """
     # Only directions matter. Rows of about unit length keep the bias within the range of float16.
     scale = np.float32(1 / max(float(np.abs(table.constant).max()), float(np.abs(table.rows).max()), 1e-12))
     rows = table.rows * scale
-    config = CSEConfig(vocab_size=len(rows), embedding_dim=rows.shape[1], widths=(), bias=True)
+    output_dim = None if axes is None else axes.shape[1]
+    config = CSEConfig(
+        vocab_size=len(rows), embedding_dim=rows.shape[1], output_dim=output_dim, widths=(), bias=True
+    )
+    constant = table.constant * scale
     weights = {
         "embeddings": rows,
         "token_weights": np.zeros(len(rows), np.float32),
-        "bias": table.constant * scale,
+        "bias": constant if axes is None else constant @ axes,
     }
+    if axes is not None:
+        weights["projection"] = axes
     return CSE(config, weights, tokenizer, metadata=metadata).compressed()
 
 

@@ -8,6 +8,11 @@ from typing import Any
 _POOR_OVERLAP = 0.5
 # A learning curve is still steep with fewer texts.
 _ENOUGH_TEXTS = 100_000
+_VECTORS_ALONE = (
+    "the model was fitted to whole documents, and the quality on queries is unknown: it depends on how much they "
+    "differ from the documents. Judgments (--data) measure it. Queries that the teacher encodes (TEACHER and "
+    "--queries) raise it"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,10 +23,11 @@ class AlignmentReport:
         dim: The number of components of a vector.
         n_queries: The number of queries in the training texts.
         n_sentences: The number of sentences of the collection in the training texts.
+        n_vectors: The number of training texts that came with their vectors, without a teacher.
         n_held_out: The number of texts kept out of training.
         n_documents: The number of documents that neighbors are compared on.
         cosine: The mean cosine between the vectors of the model and those of the teacher, of the texts kept
-            out.
+            out. For vectors alone, these are whole documents.
         overlap: The mean share of the teacher's ten nearest documents that are among the model's ten, of the
             texts kept out. None without documents.
         alpha: The weight of the vectors in hybrid search that the report recommends; None without documents.
@@ -35,6 +41,7 @@ class AlignmentReport:
     dim: int
     n_queries: int
     n_sentences: int
+    n_vectors: int
     n_held_out: int
     n_documents: int
     cosine: float
@@ -47,11 +54,13 @@ class AlignmentReport:
     @property
     def n_texts(self) -> int:
         """The number of training texts."""
-        return self.n_queries + self.n_sentences
+        return self.n_queries + self.n_sentences + self.n_vectors
 
     @property
     def warnings(self) -> list[str]:
         """The weaknesses that a user should know, each with its remedy."""
+        if self.n_vectors:
+            return [_VECTORS_ALONE]
         remarks = []
         if self.overlap is not None and self.overlap < _POOR_OVERLAP:
             remarks.append(
@@ -83,11 +92,13 @@ class AlignmentReport:
 
     def lines(self) -> list[tuple[str, str]]:
         """Returns the names and values of the measurements, formatted."""
+        kinds = (
+            f"{self.n_vectors:,} documents with their vectors"
+            if self.n_vectors
+            else f"{self.n_texts:,} ({self.n_queries:,} queries, {self.n_sentences:,} sentences)"
+        )
         rows = [
-            (
-                "training texts",
-                f"{self.n_texts:,} ({self.n_queries:,} queries, {self.n_sentences:,} sentences)",
-            ),
+            ("training texts", kinds),
             ("texts kept out", f"{self.n_held_out:,}"),
             ("mean cosine to the teacher", f"{self.cosine:.3f}"),
         ]

@@ -17,6 +17,8 @@ from sentenc.io.progress import progress_bar
 from sentenc.training.alignment.settings import AlignmentSettings
 from sentenc.training.alignment.tokens import FloatArray, Rows, TokenizedTexts
 
+#: The number of rounds and the batch size by default.
+ROUNDS, BATCH_SIZE = 6, 256
 _DECAY, _SQUARE_DECAY, _EPSILON = 0.9, 0.999, 1e-8
 # The number of texts by which a mean is drawn to 0: rows of tokens that occur once are half of their text.
 _PRIOR_TEXTS = 1.0
@@ -75,16 +77,17 @@ def fit_table(
     usable = np.flatnonzero(texts.lengths > 0)
     if not len(usable):
         raise ValueError(f"none of {len(texts)} texts has a token of the vocabulary, expected at least one")
-    table = initial_table(texts, targets, settings.batch_size)
+    n_rounds, batch_size = settings.rounds or ROUNDS, settings.batch_size or BATCH_SIZE
+    table = initial_table(texts, targets, batch_size)
     rows, constant = _Adam(table.rows), _Adam(table.constant[None])
     rng = np.random.default_rng(settings.seed)
     # The last, smaller batch of a round is left out, unless it is the only one: Adam gives it equal weight.
-    per_round = max(1, len(usable) // settings.batch_size)
-    n_steps = settings.rounds * per_round
+    per_round = max(1, len(usable) // batch_size)
+    n_steps = n_rounds * per_round
     with progress_bar(n_steps, "fitting", show_progress_bar) as bar:
-        for _ in range(settings.rounds):
+        for _ in range(n_rounds):
             order = rng.permutation(usable)
-            for batch in np.array_split(order[: per_round * settings.batch_size], per_round):
+            for batch in np.array_split(order[: per_round * batch_size], per_round):
                 rate = settings.learning_rate * (1 - rows.n_steps / n_steps)
                 _step(texts, targets, np.sort(batch), rows, constant, rate)
                 bar.update(1)

@@ -12,6 +12,8 @@ from sentenc.encoders.comparison import unit_rows
 from sentenc.encoders.roles import Role
 from sentenc.io.progress import progress_bar
 
+_TEXTS_PER_BLOCK = 8192
+
 
 class TeacherVectors:
     """Computes the unit vectors of an encoder, each once.
@@ -74,10 +76,13 @@ class TeacherVectors:
         with progress_bar(len(texts), label, self._show_progress_bar) as bar:
             cache.fill(texts, encode, max_minutes=max_minutes, bar=bar, source="the teacher")
         rows = np.flatnonzero(cache.has(texts))
-        vectors = cache.lookup([texts[i] for i in rows.tolist()])
-        if self._dim < vectors.shape[1]:
-            vectors = vectors[:, : self._dim]
-        return unit_rows(vectors, "the teacher's vectors"), rows
+        vectors = np.empty((len(rows), self._dim), np.float32)
+        # Vectors of a wide space are large, so there is only one copy of all of them.
+        for start in range(0, len(rows), _TEXTS_PER_BLOCK):
+            part = slice(start, start + _TEXTS_PER_BLOCK)
+            found = cache.lookup([texts[i] for i in rows[part].tolist()])
+            vectors[part] = unit_rows(found[:, : self._dim], "the teacher's vectors")
+        return vectors, rows
 
     def _cache(self, role: Role, encoder: Encoder, prompt_name: str | None) -> EmbeddingCache:
         name = "text" if self._is_symmetric else role

@@ -30,15 +30,10 @@ class TokenizedTexts:
         tokenizer: Its vocabulary has V ids.
         texts: n texts.
         max_tokens: The number of tokens at which a text is cut.
-        saturated: Replaces each count by its square root, so that a word that a long text repeats does not
-            hide the others.
     """
 
-    def __init__(
-        self, tokenizer: Tokenizer, texts: list[str], *, max_tokens: int = 512, saturated: bool = False
-    ) -> None:
+    def __init__(self, tokenizer: Tokenizer, texts: list[str], *, max_tokens: int = 512) -> None:
         self.vocab_size = tokenizer.vocab_size
-        self.saturated = saturated
         self._ids, self._ends, _ = tokenizer.encode(texts, max_tokens)
         self.lengths: Rows = np.diff(self._ends, prepend=0)
 
@@ -53,5 +48,4 @@ class TokenizedTexts:
         tokens, columns = np.unique(self._ids[places], return_inverse=True)
         cells = np.repeat(np.arange(len(rows)), lengths) * len(tokens) + columns
         counts = np.bincount(cells, minlength=len(rows) * len(tokens)).astype(np.float32)
-        counts = counts.reshape(len(rows), len(tokens))
-        return Batch(tokens.astype(np.int64), np.sqrt(counts) if self.saturated else counts)
+        return Batch(tokens.astype(np.int64), counts.reshape(len(rows), len(tokens)))
