@@ -211,11 +211,7 @@ def _with_options(
 ) -> Checkpoint:
     is_bert = checkpoint.kind == "tinybert"
     if checkpoint.kind == PAIR:
-        if pooling is not None or max_tokens is not None or prompts:
-            raise ValueError(
-                f"{checkpoint.folder} is a pair, which takes neither pooling, max_tokens nor prompts: load its "
-                "encoders with them, and pass both to sentenc.pair"
-            )
+        _refuse_for_pair(checkpoint.folder, pooling, max_tokens, prompts)
         return checkpoint
     checkpoint = replace(checkpoint, metadata=with_prompts(checkpoint.metadata, prompts))
     if pooling is not None:
@@ -227,6 +223,16 @@ def _with_options(
     positions = checkpoint.config.get("max_position_embeddings") if is_bert else None
     check_integer("max_tokens", max_tokens, at_least=3 if is_bert else 1, at_most=positions)
     return replace(checkpoint, config=checkpoint.config | {"max_tokens": max_tokens})
+
+
+def _refuse_for_pair(
+    folder: Path | None, pooling: str | None, max_tokens: int | None, prompts: dict[str, str]
+) -> None:
+    if pooling is not None or max_tokens is not None or prompts:
+        raise ValueError(
+            f"{folder} is a pair, which takes neither pooling, max_tokens nor prompts: load its "
+            "encoders with them, and pass both to sentenc.pair"
+        )
 
 
 def _load_foreign(
@@ -245,6 +251,20 @@ def _load_foreign(
             f"{folder} contains no model: it has neither a config.json of sentenc or of a transformer, "
             "nor a modules.json"
         )
+    if backend != "torch" and (folder / "modules.json").exists():
+        from sentenc.encoders.router_reading import load_router, load_static
+
+        routed = load_router(folder, threads=threads, compute=compute, only_onnx=backend == "onnx")
+        if routed is not None:
+            _refuse_for_pair(folder, pooling, max_tokens, prompts)
+            return routed
+        static = load_static(folder, threads=threads)
+        if static is not None:
+            for name, option in (("compute", compute), ("pooling", pooling), ("max_tokens", max_tokens)):
+                if option is not None:
+                    raise ValueError(f"{name}={option!r} is not supported for {folder}, which is words alone")
+            static.metadata = with_prompts(static.metadata, prompts)
+            return static
     if backend != "torch":
         from sentenc.encoders.bert.encoder import BertEncoder
 

@@ -56,7 +56,7 @@ class SentenceTransformerEncoder(TransformerEncoder):
             folder = Path(model)
             name = name or folder.name
             self.metadata = read_metadata(folder)
-            model = _load_sentence_transformer(folder, pooling)
+            model = load_sentence_transformer(folder, pooling)
         elif pooling is not None:
             raise ValueError(f"pooling is {pooling!r}, expected None for a loaded model")
         if max_tokens is not None:
@@ -264,7 +264,18 @@ def _positions(model: Any) -> int | None:
     return getattr(config, "max_position_embeddings", None)
 
 
-def _load_sentence_transformer(folder: Path, pooling: Pooling | None) -> Any:
+def load_sentence_transformer(folder: Path, pooling: Pooling | None) -> Any:
+    """Loads the ``SentenceTransformer`` of a folder without a connection.
+
+    Args:
+        folder: The folder.
+        pooling: The pooling of a folder that states none; None for any other.
+
+    Raises:
+        CheckpointError: The folder states no pooling, and none was passed.
+        MissingExtraError: sentence-transformers is not installed.
+        ValueError: The folder states its pooling, and one was passed.
+    """
     is_plain = is_plain_bert_folder(folder)
     if is_plain and pooling is None:
         raise CheckpointError(pooling_missing(folder))

@@ -129,6 +129,7 @@ class BertEncoder(TransformerEncoder):
     def from_folder(
         cls, folder: str | os.PathLike[str], *, compute: Compute | None = None, threads: int | None = None,
         pooling: Pooling | None = None, max_tokens: int | None = None,
+        modules: list[dict[str, Any]] | None = None,
     ) -> "BertEncoder":  # fmt: skip
         """Reads the model in a Hugging Face or sentence-transformers folder. See :func:`sentenc.load`.
 
@@ -140,7 +141,7 @@ class BertEncoder(TransformerEncoder):
         """
         from sentenc.encoders.bert.reading import read_bert_folder
 
-        model = read_bert_folder(Path(folder), pooling=pooling, max_tokens=max_tokens)
+        model = read_bert_folder(Path(folder), pooling=pooling, max_tokens=max_tokens, modules=modules)
         return cls(
             model.config, model.weights, model.tokenizer, compute=compute or model.compute, threads=threads,
             metadata=model.metadata, card=model.card,

@@ -86,7 +86,11 @@ def is_plain_bert_folder(folder: Path) -> bool:
 
 
 def read_bert_folder(
-    folder: Path, *, pooling: Pooling | None = None, max_tokens: int | None = None
+    folder: Path,
+    *,
+    pooling: Pooling | None = None,
+    max_tokens: int | None = None,
+    modules: list[dict[str, Any]] | None = None,
 ) -> BertFolder:
     """Reads a BERT with mean or cls pooling and, if they follow, Normalize and Dense.
 
@@ -95,6 +99,8 @@ def read_bert_folder(
         pooling: The pooling of a folder without ``modules.json``, such as a published TinyBERT, which states
             none. Nothing follows it.
         max_tokens: The number of tokens at which texts are cut, by default the one that the folder states.
+        modules: The entries of ``modules.json``, each with its ``type`` and ``path``; by default those of the
+            folder.
 
     Raises:
         NotBertError: The folder contains another kind of model; the message contains the difference.
@@ -102,31 +108,31 @@ def read_bert_folder(
         ValueError: The folder states another pooling, or the model has fewer positions than ``max_tokens``.
         MissingExtraError: The weights are a ``pytorch_model.bin``, and torch is not installed.
     """
-    modules = _read_modules(folder, pooling)
-    values = read_json(modules.transformer / "config.json")
-    _check_architecture(values, modules.transformer / "config.json")
-    if modules.pooling is None:
+    read = _read_modules(folder, pooling, modules)
+    values = read_json(read.transformer / "config.json")
+    _check_architecture(values, read.transformer / "config.json")
+    if read.pooling is None:
         raise CheckpointError(pooling_missing(folder))
-    tokenizer = read_tokenizer(modules.transformer, lowercase=bool(modules.settings.get("do_lower_case")))
+    tokenizer = read_tokenizer(read.transformer, lowercase=bool(read.settings.get("do_lower_case")))
     shape = {name: values[name] for name in (*_SHAPE, *_OPTIONAL) if name in values}
     if max_tokens is None:
-        max_tokens = _max_tokens(modules.settings.get("max_seq_length"), shape, tokenizer.longest)
+        max_tokens = _max_tokens(read.settings.get("max_seq_length"), shape, tokenizer.longest)
     else:
         max_tokens = check_integer("max_tokens", max_tokens, at_least=MIN_TOKENS, at_most=_positions(shape))
     try:
         config = BertConfig(
-            **shape, normalize=modules.normalize, linear=modules.linear is not None, max_tokens=max_tokens,
-            pooling=modules.pooling,
+            **shape, normalize=read.normalize, linear=read.linear is not None, max_tokens=max_tokens,
+            pooling=read.pooling,
         )  # fmt: skip
     except (ValueError, TypeError) as error:
-        raise NotBertError(f"{modules.transformer / 'config.json'}: {error}") from error
-    weights = _named(_read_weights(modules.transformer), config, modules.transformer)
-    if modules.linear is not None:
-        weights[LINEAR] = modules.linear
+        raise NotBertError(f"{read.transformer / 'config.json'}: {error}") from error
+    weights = _named(_read_weights(read.transformer), config, read.transformer)
+    if read.linear is not None:
+        weights[LINEAR] = read.linear
     compute = values.get(COMPUTE, "float32")
     if compute not in ("float32", "int8"):
         raise CheckpointError(
-            f"{modules.transformer / 'config.json'} has {COMPUTE} {compute!r}, expected 'float32' or 'int8'"
+            f"{read.transformer / 'config.json'} has {COMPUTE} {compute!r}, expected 'float32' or 'int8'"
         )
     card = folder / "README.md"
     return BertFolder(
@@ -154,11 +160,11 @@ def _read_if_exists(path: Path) -> dict[str, Any]:
     return dict(read_json(path)) if path.exists() else {}
 
 
-def _read_modules(folder: Path, pooling: Pooling | None) -> _Modules:
-    if not (folder / MODULES).exists():
+def _read_modules(folder: Path, pooling: Pooling | None, modules: list[dict[str, Any]] | None) -> _Modules:
+    if modules is None and not (folder / MODULES).exists():
         return _Modules(folder, _read_if_exists(folder / SETTINGS), pooling)
     _refuse_settings(folder)
-    modules = read_json(folder / MODULES, list)
+    modules = read_json(folder / MODULES, list) if modules is None else modules
     kinds, paths = [], []
     for module in modules:
         kind, path = (module.get("type"), module.get("path")) if isinstance(module, dict) else (None, None)
