@@ -4,20 +4,29 @@ import shlex
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sentenc.cli.record_files import files_in_folders, record_options
 from sentenc.io.records import open_records
 
+if TYPE_CHECKING:
+    from sentenc import Encoder
+
 _FILES = click.Path(exists=True, path_type=str)
 
 
 @click.command("align")
-@click.argument("source", metavar="TEACHER|VECTORS")
+@click.argument("source", metavar="[TEACHER|VECTORS]", required=False)
 @click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path),
               help="Folder of the model.")  # fmt: skip
+@click.option("--endpoint", metavar="URL",
+              help="Base URL of an OpenAI-compatible endpoint, in the place of TEACHER, such as "
+              "https://api.openai.com/v1.")  # fmt: skip
+@click.option("--model", "endpoint_model", metavar="NAME", help="Name of the model at the endpoint.")
+@click.option("--api-key-env", default="OPENAI_API_KEY", show_default=True, metavar="VARIABLE",
+              help="Environment variable with the key of the endpoint.")  # fmt: skip
 @click.option("--queries", multiple=True, type=_FILES, callback=files_in_folders, metavar="FILE",
               help="File or folder of queries, or of texts like them. May be repeated.")  # fmt: skip
 @click.option("--corpus", multiple=True, type=_FILES, callback=files_in_folders, metavar="FILE",
@@ -41,7 +50,12 @@ _FILES = click.Path(exists=True, path_type=str)
 @click.option("--threads", type=click.IntRange(min=1), help="Number of threads of the teacher.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only the report: no progress bars, no summary.")
 def align_command(
-    source: str, output: Path, queries: tuple[str, ...], corpus: tuple[str, ...], quiet: bool, **options: Any
+    source: str | None,
+    output: Path,
+    queries: tuple[str, ...],
+    corpus: tuple[str, ...],
+    quiet: bool,
+    **options: Any,
 ) -> None:
     """Fit word vectors into the space of the encoder TEACHER, so that queries cost microseconds.
 
@@ -51,6 +65,9 @@ def align_command(
 
     VECTORS is an index folder, or a .parquet or .npz file with texts and vectors. The model is then fitted to
     these alone. This needs no teacher, but TEACHER and --queries give better queries.
+
+    With --endpoint and --model, an OpenAI-compatible endpoint is the teacher. No text is sent to it twice, also
+    if the command is stopped: all vectors are in the cache.
 
     Ctrl-C stops the command, and the same command continues with the vectors that are in the cache.
     """
@@ -66,7 +83,9 @@ def align_command(
         "command": shlex.join(["sentenc", *sys.argv[1:]]),
         "show_progress_bar": not quiet,
     }
-    if _has_vectors(source):
+    if source is not None and _has_vectors(source):
+        if options["endpoint"] is not None:
+            raise click.UsageError(f"--endpoint is a teacher, and {source} has vectors")
         for name in ("dim", "cache", "max_minutes"):
             if options[name] is not None:
                 raise click.UsageError(
@@ -74,23 +93,27 @@ def align_command(
                 )
         if queries or corpus:
             raise click.UsageError(f"--queries and --corpus apply to a teacher, and {source} has vectors")
-        result = sentenc.align_vectors(_vectors(source, options), space=_space(source), **shared)
+        vectors = _vectors(source, options)
+        result = sentenc.align_vectors(vectors, space=_space(source), **shared)
+        counts = "".join(f"; left out: {count:,} with {reason}" for reason, count in vectors.left_out.items())
     else:
         if not queries and not corpus and options["data"] is None:
             raise click.UsageError("there are no texts: pass --queries, --corpus or --data")
+        teacher = _teacher(source, options)
         reading = {"text_field": options["text_field"], "format": options["format"]}
         result = sentenc.align(
-            sentenc.load(source, threads=options["threads"]),
+            teacher,
             queries=_texts(queries, "queries", quiet, reading),
             corpus=_texts(corpus, "documents", quiet, reading),
             dim=options["dim"],
             cache=options["cache"] or output.with_name(f"{output.name}-vectors"),
             **shared,
         )
+        counts = _sent(teacher)
     result.encoder.save(output)
     click.echo(result.report.to_text())
     if not quiet:
-        click.echo(f"\nwrote the model to {output}", err=True)
+        click.echo(f"\nwrote the model to {output}{counts}", err=True)
 
 
 def _check_output(output: Path) -> None:
@@ -99,6 +122,30 @@ def _check_output(output: Path) -> None:
 
     if output.exists() and any(output.iterdir()) and not is_checkpoint(output):
         raise click.ClickException(f"{output} contains other files: choose another folder")
+
+
+def _teacher(source: str | None, options: dict[str, Any]) -> "Encoder":
+    import sentenc
+
+    url, model = options["endpoint"], options["endpoint_model"]
+    if source is not None and url is None and model is None:
+        return sentenc.load(source, threads=options["threads"])
+    if source is not None or url is None or model is None:
+        raise click.UsageError("expected either TEACHER or VECTORS, or --endpoint and --model")
+    try:
+        return sentenc.EndpointEncoder(url, model, api_key_env=options["api_key_env"])
+    except ValueError as error:
+        raise click.UsageError(f"--endpoint: {error}") from error
+
+
+def _sent(teacher: "Encoder") -> str:
+    # An answer of an endpoint may cost money.
+    from sentenc import EndpointEncoder
+
+    if not isinstance(teacher, EndpointEncoder):
+        return ""
+    requests, texts, tokens = teacher.usage
+    return f"; sent {texts:,} texts ({tokens:,} tokens) in {requests:,} requests to the endpoint"
 
 
 def _has_vectors(source: str) -> bool:

@@ -31,3 +31,9 @@ def progress_bar(total: int | None, label: str, show: bool) -> Iterator[Bar]:
 
     with click.progressbar(length=total or 0, label=label, file=sys.stderr, show_pos=True) as bar:
         yield bar
+
+
+def relabel(bar: Bar, label: str) -> None:
+    """Changes the label of a bar, if it is drawn."""
+    if hasattr(bar, "label"):
+        bar.label = label

@@ -12,6 +12,7 @@ import numpy as np
 from sentenc.encoders.base import Encoder
 from sentenc.encoders.comparison import unit_rows
 from sentenc.encoders.cse.encoder import CSE
+from sentenc.encoders.endpoint import EndpointEncoder
 from sentenc.registry import load
 from sentenc.retrieval.words import hybrid_alpha, word_settings
 from sentenc.training.alignment.card import alignment_card
@@ -48,11 +49,14 @@ class Alignment:
 
 
 def align(
-    teacher: Encoder | str | os.PathLike[str],
+    teacher: Encoder | str | os.PathLike[str] | None = None,
     *,
     queries: Iterable[str] = (),
     corpus: Iterable[str] = (),
     data: str | os.PathLike[str] | None = None,
+    endpoint: str | None = None,
+    model: str | None = None,
+    api_key_env: str = "OPENAI_API_KEY",
     dim: int | None = None,
     cache: str | os.PathLike[str] | None = None,
     settings: AlignmentSettings | None = None,
@@ -73,6 +77,10 @@ def align(
             if there are none.
         data: A folder in BEIR's layout with judged queries, for the report. Its documents become the
             collection if ``corpus`` is empty. Its queries are not used for training.
+        endpoint: The base URL of an OpenAI-compatible endpoint, in the place of ``teacher``. Pass an
+            :class:`~sentenc.EndpointEncoder` as the teacher for more options.
+        model: The name of the model at the endpoint.
+        api_key_env: The name of the environment variable with the key of the endpoint.
         dim: Keeps this number of leading components, for a teacher that was trained for it (Matryoshka). An
             index must then have as many.
         cache: A folder for the teacher's vectors. A run that was stopped continues from it.
@@ -89,8 +97,11 @@ def align(
         ValueError: There are too few texts, or an option is out of range.
         CacheError: ``cache`` has the vectors of another encoder.
         DataError: ``data`` is no folder of judgments.
+        EndpointError: The endpoint failed. The same call continues with the vectors in ``cache``.
     """
     settings = settings or AlignmentSettings()
+    if endpoint is not None or model is not None or teacher is None:
+        teacher = _at_endpoint(teacher, endpoint, model, api_key_env)
     if not isinstance(teacher, Encoder):
         teacher = load(teacher)
     if dim is not None:
@@ -120,8 +131,25 @@ def align(
     return Alignment(encoder, report)
 
 
+def _at_endpoint(
+    teacher: Encoder | str | os.PathLike[str] | None,
+    endpoint: str | None,
+    model: str | None,
+    api_key_env: str,
+) -> EndpointEncoder:
+    if teacher is not None:
+        raise ValueError(f"teacher is {teacher!r} and endpoint is {endpoint!r}, expected only one of them")
+    if endpoint is None or model is None:
+        raise ValueError(
+            f"teacher is None, endpoint is {endpoint!r} and model is {model!r}, expected a teacher, or endpoint "
+            "and model"
+        )
+    return EndpointEncoder(endpoint, model, api_key_env=api_key_env)
+
+
 def _metadata(teacher: Encoder, dim: int | None, name: str | None) -> dict[str, Any]:
-    space = teacher.space if dim in (None, teacher.similarity_dim) else f"{teacher.space}[:{dim}]"
+    is_whole = dim is None or dim == teacher.similarity_dim
+    space = teacher.space if is_whole else f"{teacher.space}[:{dim}]"
     metadata = {
         "name": name or f"{_name_of(teacher)}-table",
         "summary": f"word vectors in the space of {_name_of(teacher)}, for queries",

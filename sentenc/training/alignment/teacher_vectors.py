@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.embedding_cache import EmbeddingCache
+from sentenc.embedding_cache import EmbeddingCache, EncodedTexts
 from sentenc.encoders.base import Encoder
 from sentenc.encoders.comparison import unit_rows
+from sentenc.encoders.endpoint import EndpointEncoder
 from sentenc.encoders.roles import Role
-from sentenc.io.progress import progress_bar
+from sentenc.io.progress import progress_bar, relabel
 
 _TEXTS_PER_BLOCK = 8192
 
@@ -19,7 +20,8 @@ class TeacherVectors:
     """Computes the unit vectors of an encoder, each once.
 
     The cache is two folders, ``query`` and ``document``, or one, ``text``, if the encoder has no prompts. It is
-    filled shard by shard: a run that is stopped continues after the last shard.
+    filled shard by shard: a run that is stopped continues after the last shard. Every answer of an endpoint is
+    kept, also if a later request fails.
 
     Args:
         teacher: The encoder. Of its vectors, the first ``similarity_dim`` components are used.
@@ -40,7 +42,8 @@ class TeacherVectors:
         show_progress_bar: bool = False,
     ) -> None:
         self._teacher = teacher
-        self._dim = teacher.similarity_dim if dim is None else dim
+        # Not the dimension of the teacher: an endpoint would be asked for it, though the cache may be full.
+        self._dim = dim
         self._show_progress_bar = show_progress_bar
         self._is_symmetric = teacher.for_role("query") == teacher.for_role("document")
         self._caches: dict[str, EmbeddingCache] = {}
@@ -62,21 +65,24 @@ class TeacherVectors:
         """
         encoder, prompt_name = self._teacher.for_role(role)
         cache = self._cache(role, encoder, prompt_name)
-
-        def encode(part: list[str]) -> npt.NDArray[np.float32]:
-            vectors: npt.NDArray[np.float32] = encoder.encode(
-                part,
-                prompt_name=prompt_name,
-                truncate_dim=encoder.similarity_dim,
-                normalize_embeddings=True,
-                on_overflow="ignore",
-            )
-            return vectors
-
         with progress_bar(len(texts), label, self._show_progress_bar) as bar:
+
+            def encode(part: list[str]) -> EncodedTexts:
+                if isinstance(encoder, EndpointEncoder):
+                    relabel(bar, f"{label} ({encoder.usage.tokens:,} tokens sent)")
+                    answers = encoder.encode_by_request(part, prompt_name=prompt_name)
+                    return ((rows, unit_rows(vectors, "vectors")) for rows, vectors in answers)
+                return encoder.encode(
+                    part,
+                    prompt_name=prompt_name,
+                    truncate_dim=encoder.similarity_dim,
+                    normalize_embeddings=True,
+                    on_overflow="ignore",
+                )
+
             cache.fill(texts, encode, max_minutes=max_minutes, bar=bar, source="the teacher")
         rows = np.flatnonzero(cache.has(texts))
-        vectors = np.empty((len(rows), self._dim), np.float32)
+        vectors = np.empty((len(rows), self._dim or cache.dim or 0), np.float32)
         # Vectors of a wide space are large, so there is only one copy of all of them.
         for start in range(0, len(rows), _TEXTS_PER_BLOCK):
             part = slice(start, start + _TEXTS_PER_BLOCK)
