@@ -172,7 +172,10 @@ def reencode_command(index: Path, model: str | None, quiet: bool) -> None:
     built_by = opened.info()["encoder"]
     if model is None and built_by is None:
         raise click.UsageError(f"{index} does not name the model that built it: pass --model")
+    of_queries = opened.info()["query encoder"]
     opened.reencode(model or built_by, show_progress_bar=not quiet)
+    if of_queries is not None:
+        _renew_query_encoder(opened, of_queries["model"])
     _renew_reranker(opened)
     note_model(opened, model)
     opened.save()
@@ -202,6 +205,15 @@ def set_query_encoder_command(index: Path, model: str | None, remove: bool) -> N
 
 
 index_group.add_command(build_command)
+
+
+def _renew_query_encoder(index: "Index", model: str | None) -> None:
+    """Sets the encoder of queries again, if its model was replaced and is of the new space."""
+    if index.info()["query encoder"] is None and model is not None:
+        try:
+            index.set_query_encoder(model)
+        except (ModelNotFoundError, ValueError) as error:
+            click.echo(f"the encoder of queries, {model}, is removed: {error}", err=True)
 
 
 def _renew_reranker(index: "Index") -> None:

@@ -32,7 +32,7 @@ from sentenc.retrieval.encoding import item_vectors
 from sentenc.retrieval.manifest import REENCODING, Manifest
 from sentenc.retrieval.quantization import FloatArray, plain
 from sentenc.retrieval.snapshot import Snapshot
-from sentenc.retrieval.validation import described_encoder, stored_dim
+from sentenc.retrieval.validation import described_encoder, is_part_of, stored_dim
 from sentenc.retrieval.words import hybrid_alpha
 
 _ROWS_PER_BLOCK = 2048
@@ -97,7 +97,8 @@ def reencoded_settings(manifest: Manifest, encoder: Encoder, model: str | None, 
         dim=stored_dim(encoder, dim),
         encoder=described_encoder(model, encoder),
     )
-    if new.query_encoder is not None and new.query_encoder["space"] != encoder.space:
+    queries = new.query_encoder
+    if queries is not None and not is_part_of(queries["space"], encoder.space, new.dim):
         new.query_encoder = None
     if new.words is not None:
         new.words = {**new.words, "alpha": hybrid_alpha(encoder)}

@@ -221,12 +221,17 @@ def check_query_encoder(encoder: Encoder, manifest: Manifest, items: Encoder | N
             "the space of the index is not known: open it with the encoder that built it, "
             "Index.open(folder, encoder=...)"
         )
-    # A model that was fitted to the leading components of the vectors says so.
-    if encoder.space not in [*spaces, *(f"{space}[:{manifest.dim}]" for space in spaces)]:
+    if not any(is_part_of(encoder.space, space, manifest.dim) for space in spaces):
         raise ValueError(
             f"the encoder of queries has the space {encoder.space!r}, expected that of the index and of "
             f"{built['model'] or 'its encoder'}, {spaces[-1]!r}"
         )
+
+
+def is_part_of(queries: str, items: str, dim: int) -> bool:
+    """Returns whether a space of queries is that of items, or that of their first ``dim`` components."""
+    # A model that was fitted to the leading components of the vectors says so.
+    return queries in (items, f"{items}[:{dim}]")
 
 
 def query_encoder(folder: Path, described: dict[str, Any], dim: int) -> Encoder:
@@ -241,7 +246,8 @@ def query_encoder(folder: Path, described: dict[str, Any], dim: int) -> Encoder:
     if loaded.space != described["space"] or loaded.dim < dim:
         raise IndexMismatchError(
             f"{folder} has the encoder of queries {described['model']} of space {described['space']!r}, but its "
-            f"space is now {loaded.space!r}: set_query_encoder() sets another one"
+            f"space is now {loaded.space!r}. If both models of the index were replaced, `sentenc index reencode "
+            f"{folder}` makes it their index again; set_query_encoder() sets another encoder of queries"
         )
     return loaded
 

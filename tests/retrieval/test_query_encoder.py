@@ -1,6 +1,8 @@
 """Encoders of queries: pairs, encoders that are set, and when each of them is loaded."""
 
 import json
+import re
+import shutil
 
 import numpy as np
 import pytest
@@ -329,3 +331,38 @@ def test_an_encoder_of_queries_outlives_new_vectors_of_its_space(pair):
     index.reencode(make_cse())
     assert index.query_speeds == ["exact"]
     assert index.info()["query encoder"] is None
+
+
+def test_an_encoder_of_queries_of_the_leading_components_outlives_new_vectors(pair):
+    index = Index(pair.documents, dim=8)
+    index.add(TEXTS)
+    index.set_query_encoder(in_space(make_cse(embedding_dim=8), "a-space[:8]"))
+    index.reencode(pair.documents, dim=8)
+    assert index.query_speeds == ["fast", "exact"]
+    index.reencode(pair.documents)
+    assert index.query_speeds == ["exact"]
+
+
+@pytest.mark.parametrize("space", ["another-space", "a-third-space"])
+def test_a_command_renews_an_index_whose_models_were_both_replaced(tmp_path, pair, space):
+    for name in ("documents", "queries"):
+        getattr(pair, name).save(tmp_path / name)
+    index = Index(tmp_path / "documents")
+    index.add(TEXTS)
+    index.set_query_encoder(tmp_path / "queries")
+    index.save(tmp_path / "index")
+    documents = in_space(make_bert(num_hidden_layers=1), "another-space")
+    queries = in_space(make_cse(combine="concat", widths=()), space)
+    for name, encoder in (("documents", documents), ("queries", queries)):
+        shutil.rmtree(tmp_path / name)
+        encoder.save(tmp_path / name)
+    with pytest.raises(IndexMismatchError, match=r"`sentenc index reencode .*index`"):
+        Index.open(tmp_path / "index").search(QUERY)
+    _, err = run("index", "reencode", tmp_path / "index")
+    opened = Index.open(tmp_path / "index")
+    if space == "another-space":
+        assert opened.query_speeds == ["fast", "exact"]
+        assert_scores(scores(opened), expected(queries.encode(QUERY), documents))
+    else:
+        assert re.search("encoder of queries, .*queries, is removed: .*a-third-space", err)
+        assert opened.query_speeds == ["exact"]

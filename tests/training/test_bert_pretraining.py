@@ -12,9 +12,12 @@ torch = pytest.importorskip("torch")
 
 import sentenc  # noqa: E402 (needs the extra)
 from sentenc.training.config.pretraining import parse_run  # noqa: E402
+from sentenc.training.engine.dev_score import DevScore  # noqa: E402
 from sentenc.training.engine.run_log import read_log  # noqa: E402
 from sentenc.training.engine.trainer import Trainer  # noqa: E402
+from sentenc.training.recipes import pretraining_data  # noqa: E402
 from sentenc.training.recipes.pretraining import pretrain  # noqa: E402
+from tests.support.training import trainer  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +80,25 @@ def test_from_a_teachers_layer_to_a_model(folder):
     text = "hello world, people in the park"
     near = encoder.similarity(encoder.encode(text), sentenc.load(folder / "teacher").encode(text))
     assert near[0, 0] > 0.5
+
+
+def test_a_bert_is_evaluated_in_the_precision_of_its_training(tmp_path, folder, monkeypatch):
+    seen = []
+
+    def evaluate(_):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return DevScore(1.0, {})
+
+    monkeypatch.setattr(pretraining_data, "dev_score", lambda _: evaluate)
+    content = table()
+    content["training"]["precision"] = "bf16"
+    trained(folder, "bf16", content)
+    # The saved model is scored in float32.
+    assert seen == [True, True, True, False]
+    seen.clear()
+    # The tables of a CSE stay exact.
+    trainer(tmp_path, evaluate=evaluate, precision="bf16", steps=2).run()
+    assert set(seen) == {False}
 
 
 def test_a_model_in_half_precision_is_trained_in_full_precision(folder):

@@ -29,7 +29,8 @@ class TrainerConfig:
         clip: Largest norm of the gradient over all parameters. None does not clip.
         accumulate: Number of batches of every loss whose gradients are averaged for one step. In-batch losses
             compare a sentence only with those of its own batch.
-        precision: Precision of the student's forward pass. Losses, weights and moments are always float32.
+        precision: Precision of the student's forward pass, and of a BERT in evaluations. Losses, weights and
+            moments are always float32, and so is the saved model when it is scored.
             "bf16" is for GPUs, and for CPUs with AMX or AVX-512 BF16. Other CPUs emulate it and are many
             times slower.
         sparse_embeddings: Update only the embeddings that a batch uses (SparseAdam).

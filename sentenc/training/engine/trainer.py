@@ -274,7 +274,10 @@ class Trainer:
         more: dict[str, Any] = {}
         if self.processes.is_first:
             self.student.eval()
-            dev = self.evaluate(self.output_map())
+            # A CSE is evaluated by look-up, and its tables must be exact.
+            is_bf16 = self.config.precision == "bf16" and isinstance(self.student, TransformerStudent)
+            with torch.autocast(self.processes.device.type, torch.bfloat16, enabled=is_bf16):
+                dev = self.evaluate(self.output_map())
             self.student.train()
             dev = dev if isinstance(dev, DevScore) else DevScore(float(dev), {})
             score, self._dev_text = dev.mean, f", dev {dev}"

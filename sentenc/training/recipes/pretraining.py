@@ -202,7 +202,7 @@ def _joint_identity(config: RunConfig, teacher: RunTeacher) -> dict[str, Any]:
 def _evaluation(
     score: Callable[[Encoder], DevScore], student: EncoderStudent, rotate_on: list[str] | None
 ) -> Callable[[Tensor | None], DevScore]:
-    # Scores the student as the model that would be saved now, in float32.
+    # Scores the student as the model that would be saved now.
     return lambda output_map: score(student.encoder(output_map, rotate_on))
 
 
