@@ -1,14 +1,17 @@
-"""Thread pools whose number of threads does not change a result."""
+"""Threads whose number does not change a result."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sentenc.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
+
+_First = TypeVar("_First")
+_Second = TypeVar("_Second")
 
 
 @contextmanager
@@ -37,6 +40,38 @@ def worker_threads(
 
     with threadpool_limits(1), ThreadPoolExecutor(n_threads or usable_cores()) as pool:
         yield pool
+
+
+def run_together(first: Callable[[], _First], second: Callable[[], _Second]) -> tuple[_First, _Second]:
+    """Runs two functions at the same time, the first in a thread of its own, and returns their results.
+
+    The first one should be native code that does not hold the GIL. On one core they run one after the other.
+    An exception of the second function is raised before one of the first.
+    """
+    if usable_cores() == 1:
+        result = first()
+        return result, second()
+    # ThreadPoolExecutor would do the same, but its import takes longer than many functions.
+    from threading import Thread
+
+    results: list[_First] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(first())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = Thread(target=run, name="sentenc")
+    thread.start()
+    try:
+        other = second()
+    finally:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return results[0], other
 
 
 def usable_cores() -> int:

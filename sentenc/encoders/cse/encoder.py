@@ -16,9 +16,9 @@ from sentenc.encoders.fingerprints import digest, prompted_fingerprint
 from sentenc.encoders.golden import golden_vectors
 from sentenc.encoders.weights import Weights, check_weights, dense_weight
 from sentenc.errors import CheckpointError
-from sentenc.kernels.encode import CSEKernel
+from sentenc.kernels.encode import CSEKernel, NgramTable, WordTable
 from sentenc.texts import as_text_list
-from sentenc.threads import usable_cores
+from sentenc.threads import run_together, usable_cores
 from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.validation import check_choice, check_integer
 
@@ -64,6 +64,7 @@ class CSE(Encoder):
         threads: int | None = None,
         metadata: dict[str, Any] | None = None,
         card: str | None = None,
+        _folded: tuple[WordTable, NgramTable] | None = None,  # the tables, if they are made already
     ) -> None:
         check_choice("tables", tables, get_args(Tables))
         if tokenizer.vocab_size > config.vocab_size:
@@ -76,8 +77,7 @@ class CSE(Encoder):
                 f"tokenizer.skip_unknown is {tokenizer.skip_unknown}, "
                 f"expected {config.unknown == 'skip'} for unknown={config.unknown!r}"
             )
-        shapes = config.shapes()
-        check_weights(weights, shapes, {name for name in ROWS if name in shapes})
+        words, ngrams = _folded or _checked_tables(config, weights, tables)
         self.config = config
         self._dim = config.dim
         self.tokenizer = tokenizer
@@ -86,7 +86,6 @@ class CSE(Encoder):
         self.metadata: dict[str, Any] = metadata or {}
         self.card = card
         self._weights = dict(weights)
-        words, ngrams = fold_tables(config, self._weights, tables)
         self._bias = dense_weight(self._weights, "bias") if config.bias else None
         self._kernel = CSEKernel(tokenizer.native, words, ngrams, config.dim)
 
@@ -104,10 +103,13 @@ class CSE(Encoder):
             config = CSEConfig.from_dict(values)
         except (KeyError, ValueError, TypeError) as error:
             raise CheckpointError(f"config.json has a bad config: {error}") from error
-        tokenizer = Tokenizer(checkpoint.tokenizer, skip_unknown=config.unknown == "skip")
+        folded, tokenizer = run_together(
+            lambda: _checked_tables(config, checkpoint.tensors, tables),
+            lambda: Tokenizer(checkpoint.tokenizer, skip_unknown=config.unknown == "skip"),
+        )
         return cls(
             config, checkpoint.tensors, tokenizer, tables=tables, threads=threads,
-            metadata=checkpoint.metadata, card=checkpoint.card,
+            metadata=checkpoint.metadata, card=checkpoint.card, _folded=folded,
         )  # fmt: skip
 
     @property
@@ -247,3 +249,9 @@ class CSE(Encoder):
             "card": self.card,
         }
         return partial(CSE, **options), (self.config, self._weights, self.tokenizer)
+
+
+def _checked_tables(config: CSEConfig, weights: Weights, tables: str) -> tuple[WordTable, NgramTable]:
+    shapes = config.shapes()
+    check_weights(weights, shapes, {name for name in ROWS if name in shapes})
+    return fold_tables(config, weights, tables)
