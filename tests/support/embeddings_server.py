@@ -11,6 +11,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -30,11 +31,15 @@ class Refusal(Exception):
 def word_vectors(dim: int) -> Callable[[list[str]], np.ndarray]:
     """Returns a function from n texts to the unit sums (n, dim) of random vectors of their words."""
 
+    @lru_cache(maxsize=4096)
+    def vector(word: str) -> np.ndarray:
+        return np.random.default_rng(zlib.crc32(word.encode())).standard_normal(dim, np.float32)
+
     def encode(texts: list[str]) -> np.ndarray:
         rows = np.zeros((len(texts), dim), np.float32)
         for row, text in zip(rows, texts, strict=True):
             for word in re.findall(r"\w+", text.lower()):
-                row += np.random.default_rng(zlib.crc32(word.encode())).standard_normal(dim, np.float32)
+                row += vector(word)
             row /= np.linalg.norm(row) or 1.0
         return rows
 
