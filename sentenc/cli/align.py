@@ -43,7 +43,7 @@ _FILES = click.Path(exists=True, path_type=str)
               help="Folder of the teacher's vectors; by default OUTPUT-vectors.")  # fmt: skip
 @click.option("--rounds", type=click.IntRange(min=1), help="How often every text is used; by default 6.")
 @click.option("--max-texts", type=click.IntRange(min=1),
-              help="Maximum number of texts to use, by default 150,000.")  # fmt: skip
+              help="Maximum number of texts to use, by default 300,000.")  # fmt: skip
 @click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True),
               help="Time limit for the teacher's vectors of queries; texts without one are left out.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of samples and of the order of texts.")
@@ -94,7 +94,7 @@ def align_command(
         if queries or corpus:
             raise click.UsageError(f"--queries and --corpus apply to a teacher, and {source} has vectors")
         vectors = _vectors(source, options)
-        result = sentenc.align_vectors(vectors, space=_space(source), **shared)
+        result = sentenc.align_vectors(vectors, **shared)
         counts = "".join(f"; left out: {count:,} with {reason}" for reason, count in vectors.left_out.items())
     else:
         if not queries and not corpus and options["data"] is None:
@@ -157,19 +157,6 @@ def _vectors(source: str, options: dict[str, Any]) -> Any:
     from sentenc.retrieval.vector_sources import read_text_vectors
 
     return read_text_vectors(source, text_field=options["text_field"], vector_field=options["vector_field"])
-
-
-def _space(source: str) -> str | None:
-    """Returns the space of an index that is saved with the name of its encoder; None for other sources."""
-    import sentenc
-
-    if Path(source).is_file():
-        return None
-    try:
-        encoder = sentenc.Index.open(source).encoder
-    except sentenc.SentencError:
-        return None  # the encoder is not on this machine: the fingerprint in the index is its space
-    return None if encoder is None else encoder.space
 
 
 def _texts(files: tuple[str, ...], label: str, quiet: bool, reading: dict[str, Any]) -> list[str]:

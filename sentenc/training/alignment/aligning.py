@@ -34,6 +34,11 @@ from sentenc.training.alignment.texts import AlignmentTexts, choose_texts
 from sentenc.training.alignment.tokens import FloatArray, TokenizedTexts
 from sentenc.validation import check_integer
 
+# The part of the constant that the model has. It is the same for every query, so it moves each document up or
+# down for all queries alike. With all of it, cosines are nearest to the teacher's. With a third of it, rankings
+# are better: on three development collections, nDCG@10 is 63.0 instead of 62.4, and 62.6 without it.
+_CONSTANT = 1 / 3
+
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
@@ -122,7 +127,7 @@ def align(
         targets = targets @ axes.T
     table = fit_table(tokenized, targets, settings, show_progress_bar=show_progress_bar)
     seconds = time.perf_counter() - begin
-    encoder = build_model(table, tokenizer, _metadata(teacher, dim, name), axes)
+    encoder = build_model(table.with_constant(_CONSTANT), tokenizer, _metadata(teacher, dim, name), axes)
     report = _report(encoder, teacher, texts, rows, held_out, documents, judged, vectors, origin, seconds)
     if report.alpha is not None:
         encoder.metadata["hybrid_alpha"] = report.alpha

@@ -33,7 +33,7 @@ class AlignmentSettings:
     rounds: int | None = None
     batch_size: int | None = None
     learning_rate: float = 5e-3
-    max_texts: int = 150_000
+    max_texts: int = 300_000
     max_sentences: int = 20_000
     max_documents: int = 5_000
     held_out: int = 1_000

@@ -35,6 +35,10 @@ class Table(NamedTuple):
     rows: FloatArray
     constant: FloatArray
 
+    def with_constant(self, part: float) -> "Table":
+        """Returns the table with a part of its constant."""
+        return Table(self.rows, self.constant * np.float32(part))
+
 
 def initial_table(texts: TokenizedTexts, targets: npt.NDArray[np.floating], batch_size: int) -> Table:
     """Returns the mean of all targets as constant, and for each token the mean deviation of its texts from it.

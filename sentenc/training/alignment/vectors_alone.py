@@ -22,7 +22,7 @@ from sentenc.training.alignment.measuring import common_neighbors, judged_scores
 from sentenc.training.alignment.model import build_model, choose_tokenizer
 from sentenc.training.alignment.report import AlignmentReport
 from sentenc.training.alignment.settings import AlignmentSettings
-from sentenc.training.alignment.table import Table, fit_table
+from sentenc.training.alignment.table import fit_table
 from sentenc.training.alignment.tokens import FloatArray, TokenizedTexts
 
 _ROUNDS, _BATCH_SIZE = 10, 64
@@ -50,8 +50,8 @@ def align_vectors(
     Args:
         source: An index or its folder, a Parquet or .npz file with texts and vectors, or what
             :func:`~sentenc.retrieval.vector_sources.read_text_vectors` returned for one.
-        space: The space of the vectors, the ``space`` of their encoder. By default it is the fingerprint that
-            the source states, or else a hash of the vectors.
+        space: The space of the vectors, the ``space`` of their encoder. By default it is the space or the
+            fingerprint that the source states, or else a hash of the vectors.
         data: A folder in BEIR's layout with judged queries for the report. Its documents must be among the
             texts.
         settings: The settings of the fit.
@@ -86,7 +86,8 @@ def align_vectors(
     documents = targets[: settings.max_documents]
     wanted = vectors.vectors(held_out)
     own = _encoded(whole, [vectors.texts[i] for i in held_out.tolist()])
-    encoder = build_model(_for_queries(table, tokenized), tokenizer, metadata, axes)
+    part = min(1.0, _QUERY_TOKENS / max(float(tokenized.lengths.mean()), 1.0))
+    encoder = build_model(table.with_constant(part), tokenizer, metadata, axes)
     report = AlignmentReport(
         dim=encoder.dim, n_queries=0, n_sentences=0, n_vectors=len(training), n_held_out=n_held_out,
         n_documents=len(documents), cosine=mean_cosine(own, wanted),
@@ -102,12 +103,6 @@ def align_vectors(
     return Alignment(encoder, report)
 
 
-def _for_queries(table: Table, texts: TokenizedTexts) -> Table:
-    """Returns the table with a smaller constant, because the rows of a query have a shorter sum."""
-    mean_length = float(texts.lengths.mean())
-    return Table(table.rows, table.constant * np.float32(min(1.0, _QUERY_TOKENS / max(mean_length, 1.0))))
-
-
 def _metadata(vectors: TextVectors, space: str | None, name: str | None) -> dict[str, Any]:
     described = vectors.described
     teacher = str(described.get("model") or "an unknown encoder")
@@ -115,12 +110,14 @@ def _metadata(vectors: TextVectors, space: str | None, name: str | None) -> dict
     if not stated:
         sample = vectors.vectors(np.arange(min(len(vectors), 100)))
         stated = f"vectors-{blake2b(sample.tobytes(), digest_size=8).hexdigest()}"
-    return {
+    metadata = {
         "name": name or "aligned-table",
         "summary": f"word vectors in the space of {teacher}, for queries",
         "teacher": teacher,
         "space": str(stated),
     }
+    # An index states them.
+    return metadata | {key: described[key] for key in ("language", "hybrid_alpha") if key in described}
 
 
 def _encoded(encoder: CSE, texts: list[str]) -> FloatArray:
