@@ -235,10 +235,21 @@ class CSE(Encoder):
         data, offsets = self.tokenizer.bytes_and_offsets(texts)
         self._kernel.encode(data, offsets, self.config.max_tokens, out, counts)
         if self._bias is not None:
-            # The vector of a text without tokens is zero.
-            n_tokens = np.minimum(counts, self.config.max_tokens)[:, None]
-            words = out[:, : len(self._bias)]
-            words += np.where(n_tokens > 0, self._bias / np.maximum(n_tokens, 1), 0)
+            self._add_bias(self._bias, out, counts)
+
+    def _add_bias(
+        self, bias: npt.NDArray[np.float32], out: npt.NDArray[np.float32], counts: npt.NDArray[np.int64]
+    ) -> None:
+        # The vector of a text without tokens is zero.
+        words = out[:, : len(bias)]
+        if len(counts) == 1:
+            # For one text, the operations on arrays below take longer than the look-up.
+            n = min(counts.item(), self.config.max_tokens)
+            if n:
+                words[0] += bias / np.float32(n)
+            return
+        n_tokens = np.minimum(counts, self.config.max_tokens)[:, None].astype(np.float32)
+        words += np.where(n_tokens > 0, bias / np.maximum(n_tokens, 1), 0)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The folded tables are several times as large as the weights, and quickly made again.
