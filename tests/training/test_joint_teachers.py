@@ -213,6 +213,27 @@ def test_a_cse_starts_and_ends_in_the_space_of_a_bert(folder, monkeypatch):
     assert kept.min() > 0.99
 
 
+def test_stopped_and_resumed_is_uninterrupted(folder, monkeypatch):
+    def content(name):
+        changed = table(name, axes=f"axes-{name}.npy")
+        changed["student"] = {
+            "kind": "cse",
+            "init": "teacher",
+            "config": {"embedding_dim": 24, "num_filters": 4},
+        }
+        return changed
+
+    whole = train(folder, content("whole"))
+    run_to_the_end = Trainer.run
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "run", lambda trainer: run_to_the_end(trainer, stop_at=2))
+        train(folder, content("parts"))
+    resumed = train(folder, content("parts"))
+    texts = lines(4, 8)
+    assert np.array_equal(sentenc.load(whole).encode(texts), sentenc.load(resumed).encode(texts))
+    assert sentenc.load(whole).space == sentenc.load(resumed).space
+
+
 def test_aligned_axes_start_near_the_student(folder):
     losses = {}
     for aligned in (False, True):

@@ -52,7 +52,8 @@ class StudentConfig:
         vocabulary: Size to which a WordPiece vocabulary is pruned, keeping the most frequent tokens. 0 keeps
             all tokens. For a file of word vectors: the number of words to read.
         layers: The teacher's layers that a BERT with ``init = "teacher"`` consists of, numbered from 0. Its
-            ``config`` may decrease ``intermediate_size`` and ``hidden_size``.
+            ``config`` may decrease ``intermediate_size`` and ``hidden_size``, and set
+            ``hidden_dropout_prob`` and ``attention_probs_dropout_prob``.
         max_tokens: Number of tokens after which a BERT truncates a text.
         normalize: Whether a BERT's vectors are scaled to unit length.
         query_prompt: Text before texts of the role "query", such as "query: ". BERT only.
