@@ -70,14 +70,22 @@ def load(
     prompts = _checked_prompts(query=query_prompt, document=document_prompt)
     folder = resolve_model(model)
     if not is_checkpoint(folder):
-        return _load_foreign(folder, threads, compute, backend, pooling, max_tokens, prompts)
-    if backend == "torch":
+        encoder = _load_foreign(folder, threads, compute, backend, pooling, max_tokens, prompts)
+    elif backend == "torch":
         raise ValueError(
             f"backend='torch' is not supported for {folder}, which is in sentenc's own format: "
             "load it without a backend; save() of a BERT writes a folder that sentence-transformers can read"
         )
-    checkpoint = _with_options(read_checkpoint(folder), pooling, max_tokens, prompts)
-    return load_checkpoint(checkpoint, threads=threads, compute=compute)
+    else:
+        checkpoint = _with_options(read_checkpoint(folder), pooling, max_tokens, prompts)
+        encoder = load_checkpoint(checkpoint, threads=threads, compute=compute)
+    if prompts or pooling is not None or max_tokens is not None:
+        options = {
+            "pooling": pooling, "query_prompt": query_prompt, "document_prompt": document_prompt,
+            "max_tokens": max_tokens, "compute": compute, "backend": backend,
+        }  # fmt: skip
+        encoder.loaded_as = _loaded_as(model, options)
+    return encoder
 
 
 def load_checkpoint(
@@ -204,6 +212,13 @@ def _checked_prompts(**prompts: str | None) -> dict[str, str]:
         if not isinstance(prompt, str):
             raise TypeError(f"{name}_prompt is {prompt!r}, expected a str")
     return stated
+
+
+def _loaded_as(model: str | os.PathLike[str], options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    path = Path(model).expanduser()
+    # From another working folder, a folder can be loaded only by its absolute path.
+    name = str(path.absolute()) if path.is_dir() else os.fspath(model)
+    return name, {option: value for option, value in options.items() if value is not None}
 
 
 def _with_options(

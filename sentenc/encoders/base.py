@@ -35,9 +35,12 @@ class Encoder(ABC):
 
     Attributes:
         metadata: Name, sources and scores of the model, and its ``prompts`` and ``space`` if it states them.
+        loaded_as: The name or folder and the options by which :func:`sentenc.load` has loaded the encoder, if
+            options change its vectors; else None.
     """
 
     metadata: Mapping[str, Any] = MappingProxyType({})
+    loaded_as: tuple[str, Mapping[str, Any]] | None = None
 
     # Subclasses implement these -----------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """Adapts encoders, sentence-transformers models and functions to the evaluation harness, with a cache."""
 
+import copy
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 from sentenc.embedding_cache import EmbeddingCache
 from sentenc.encoders.base import Encoder
+from sentenc.encoders.roles import Role
 from sentenc.io.progress import Bar
 from sentenc.retrieval.words import word_settings
 
@@ -38,6 +40,9 @@ class Embedder(Protocol):
     def encode(self, texts: list[str]) -> Vectors:
         """Returns shape (n, dim), float32."""
 
+    def for_role(self, role: Role | None) -> "Embedder":
+        """Returns the embedder of the texts of a role; itself if it treats them like all others."""
+
 
 class _EncoderEmbedder:
     def __init__(
@@ -58,6 +63,18 @@ class _EncoderEmbedder:
         self._encoder = encoder
         self._batch_size = batch_size
 
+    def for_role(self, role: Role | None) -> "Embedder":
+        if role is None:
+            return self
+        encoder, prompt_name = self._encoder.for_role(role)
+        if encoder is self._encoder and prompt_name is None:
+            return self
+        embedder = copy.copy(self)
+        embedder.fingerprint, embedder._encoder = encoder.fingerprint(), encoder
+        if prompt_name is not None:
+            embedder.settings = {**self.settings, "prompt_name": prompt_name}
+        return embedder
+
     def encode(self, texts: list[str]) -> Vectors:
         # Cut texts are a limit of the encoder, not a mistake of the user: no warning.
         vectors: Vectors = self._encoder.encode(
@@ -74,6 +91,9 @@ class _FunctionEmbedder:
         self.similarity_dim: int | None = None
         self.words = word_settings(language, None)
         self._function = function
+
+    def for_role(self, role: Role | None) -> "Embedder":
+        return self
 
     def encode(self, texts: list[str]) -> Vectors:
         return np.asarray(self._function(texts), np.float32)

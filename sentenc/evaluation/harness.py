@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from sentenc.encoders.roles import Role
 from sentenc.errors import DataMismatchWarning
 from sentenc.evaluation.embedder import CachedEmbedder, Embedder, as_embedder
 from sentenc.evaluation.probes.base import LogisticProbe, Probe
@@ -126,7 +127,8 @@ class _Run:
         self._embedder = embedder
         self._config = config
         self._data = data
-        self._cached_embedder = CachedEmbedder(embedder, cache)
+        self._cache = cache
+        self._by_role: dict[Role | None, CachedEmbedder] = {None: CachedEmbedder(embedder, cache)}
         self._show_progress_bar = show_progress_bar
         self._checksums: dict[str, str] = {}
         self._results_file = None if output is None else Path(output, file_stem(embedder.name) + ".json")
@@ -185,13 +187,13 @@ class _Run:
         for mismatch in mismatches:
             # The caller of evaluate() is four frames up.
             warnings.warn(f"{task.name}: {mismatch}", DataMismatchWarning, stacklevel=4)
-        texts = _texts(examples)
+        texts = self._texts(task, examples)
         # The last step of the bar is the scoring.
-        n_steps = self._cached_embedder.count_missing(texts) + 1
+        n_steps = sum(embedder.count_missing(own) for embedder, own in texts.items()) + 1
         label = f"{self._embedder.name}: {task.name}"
         with progress_bar(n_steps, label, self._show_progress_bar) as bar:
             started = time.perf_counter()
-            parts = self._encode(examples, texts, self._columns(task), bar)
+            parts = self._encode(task, examples, texts, bar)
             encoded = time.perf_counter()
             # Each task draws from a generator of its own, so that the order of tasks changes no score.
             rng = np.random.default_rng([self._config.seed, zlib.crc32(task.name.encode())])
@@ -216,18 +218,36 @@ class _Run:
         )
 
     def _encode(
-        self, examples: Mapping[str, Examples], texts: Sequence[str], columns: int | None, bar: Bar
+        self,
+        task: Task,
+        examples: Mapping[str, Examples],
+        texts: Mapping[CachedEmbedder, Sequence[str]],
+        bar: Bar,
     ) -> dict[str, EncodedPart]:
-        # All texts of the task in one call: a text that several parts share is encoded once.
-        self._cached_embedder.encode(texts, bar)
+        # All texts of a role in one call: a text that several parts share is encoded once.
+        for embedder, own in texts.items():
+            embedder.encode(own, bar)
+        columns = self._columns(task)
         parts = {}
         for name, part in examples.items():
-            partners = None
-            if part.partners is not None:
-                partners = self._cached_embedder.encode(part.partners)[:, :columns]
-            parts[name] = EncodedPart(part, self._cached_embedder.encode(part.texts)[:, :columns], partners)
+            embedder = self._embedder_of(task, name)
+            partners = None if part.partners is None else embedder.encode(part.partners)[:, :columns]
+            parts[name] = EncodedPart(part, embedder.encode(part.texts)[:, :columns], partners)
         return parts
 
+    def _texts(self, task: Task, examples: Mapping[str, Examples]) -> dict[CachedEmbedder, list[str]]:
+        """Returns all texts of a task by the embedder of their role."""
+        texts: dict[CachedEmbedder, list[str]] = {}
+        for name, part in examples.items():
+            own = texts.setdefault(self._embedder_of(task, name), [])
+            own += [*part.texts, *(part.partners or [])]
+        return texts
 
-def _texts(examples: Mapping[str, Examples]) -> list[str]:
-    return [text for part in examples.values() for text in [*part.texts, *(part.partners or [])]]
+    def _embedder_of(self, task: Task, part: str) -> CachedEmbedder:
+        role = task.protocol.roles.get(part)
+        if role not in self._by_role:
+            embedder = self._embedder.for_role(role)
+            # Without a prompt or an encoder of its own, a role shares the vectors of all other texts.
+            is_shared = embedder is self._embedder
+            self._by_role[role] = self._by_role[None] if is_shared else CachedEmbedder(embedder, self._cache)
+        return self._by_role[role]

@@ -131,11 +131,11 @@ class Index(IndexMaintenance):
             encoder: As for the class; by default the encoder that built the index, if it can be loaded by a
                 name. If the index has an encoder of queries, both are loaded when they are first used. An encoder
                 that is passed encodes the queries too. False for none, if no text will be encoded.
-            force: Accept an encoder whose fingerprint differs from that of the encoder that built the index.
+            force: Accept an encoder whose space differs from that of the encoder that built the index.
 
         Raises:
             IndexFormatError: The folder is not an index, or is damaged.
-            IndexMismatchError: Another encoder built the index.
+            IndexMismatchError: An encoder of another space built the index.
         """
         path = Path(folder).expanduser().resolve()
         manifest, snapshot = persistence.read(path)

@@ -55,8 +55,8 @@ class Manifest:
         kind: How the index is searched; see :class:`~sentenc.Index`.
         store: Type of the stored vectors.
         generation: Number of the commit; each commit adds one.
-        encoder: ``{"model": name or None, "fingerprint": hash, "space": identifier}``, or None for an index of
-            vectors alone. Older indexes do not state the space.
+        encoder: ``{"model": name or None, "fingerprint": hash, "space": identifier}``, and the ``"options"`` by
+            which it is loaded, if there are any; None for an index of vectors alone. Older indexes have no space.
         next_id: The next id that is assigned to an item without one.
         segments: ``{"name", "rows", "first_id"}`` of each segment, in the order of rows.
         deleted: Name of the file of the deleted rows, or None.

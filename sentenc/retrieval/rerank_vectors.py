@@ -32,13 +32,13 @@ class RerankVectors:
 
     @classmethod
     def of(cls, texts: Sequence[str], encoder: Encoder) -> "RerankVectors":
-        """Encodes texts, in passages of 256 tokens or fewer."""
+        """Encodes documents, in passages of 256 tokens or fewer."""
         chunking = check_chunking("auto", None, encoder)
         spans = [[(0, len(text))] for text in texts]
         if chunking is not None:
             spans = passage_spans(texts, encoder, chunking)
         passages = [text[a:b] for text, own in zip(texts, spans, strict=True) for a, b in own]
-        vectors = encoder.encode(passages, truncate_dim=encoder.similarity_dim)
+        vectors = encoder.encode_document(passages, truncate_dim=encoder.similarity_dim)
         starts = np.append(0, np.cumsum([len(own) for own in spans], dtype=np.int64))
         return cls(unit_rows(vectors, "vectors"), starts)
 

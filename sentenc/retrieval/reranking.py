@@ -99,7 +99,7 @@ class EncoderReranker:
 
     def scores(self, snapshot: Snapshot, queries: list[str], rows: list[Rows]) -> list[FloatArray]:
         """Compares stored vectors, if they are those of this encoder, or encodes the candidates."""
-        vectors = self.encoder.encode(queries, truncate_dim=self.encoder.similarity_dim)
+        vectors = self.encoder.encode_query(queries, truncate_dim=self.encoder.similarity_dim)
         matrix = unit_rows(vectors, "queries")
         scores: list[FloatArray] = []
         for start in range(0, len(queries), _QUERIES_PER_BLOCK):

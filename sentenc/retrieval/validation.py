@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,21 +102,25 @@ def check_column(name: str, values: Sequence[Any] | None, count: int) -> Sequenc
 
 
 def load_encoder(
-    encoder: Encoder | str | os.PathLike[str] | None,
+    encoder: Encoder | str | os.PathLike[str] | None, options: Mapping[str, Any] | None = None
 ) -> tuple[str | None, Encoder | None]:
     """Loads an encoder, unless it is one already.
+
+    Args:
+        encoder: An encoder, or the name or folder of one.
+        options: Options of :func:`sentenc.load`.
 
     Returns:
         The name or folder by which :func:`sentenc.load` loads it, or None if there is none, and the encoder.
     """
     if encoder is None or isinstance(encoder, Encoder):
-        return _shipped_name(encoder), encoder
+        return _name_of(encoder), encoder
     if not isinstance(encoder, str | os.PathLike):
         raise TypeError(f"encoder is {type(encoder).__name__}, expected an Encoder, a name or a folder")
     from sentenc.registry import load
 
     name = os.fspath(encoder)
-    loaded = load(name)
+    loaded = load(name, **(options or {}))
     # From another working folder, a folder can be loaded only by its absolute path.
     return str(Path(name).expanduser().absolute()) if Path(name).expanduser().is_dir() else name, loaded
 
@@ -128,7 +132,12 @@ def described_encoder(model: str | None, encoder: Encoder) -> dict[str, Any]:
         model: The name or folder by which it is loaded; None if there is none.
         encoder: The encoder.
     """
-    return {"model": model, "fingerprint": encoder.fingerprint(), "space": encoder.space}
+    described: dict[str, Any] = {
+        "model": model, "fingerprint": encoder.fingerprint(), "space": encoder.space,
+    }  # fmt: skip
+    if encoder.loaded_as is not None and encoder.loaded_as[0] == model:
+        described["options"] = dict(encoder.loaded_as[1])
+    return described
 
 
 def stored_dim(encoder: Encoder | None, dim: int | None) -> int:
@@ -159,16 +168,19 @@ def matching_encoder(
     """Returns the encoder to search an index with: ``encoder``, or the one that built the index.
 
     Raises:
-        IndexMismatchError: Another encoder built the index, and ``force`` is False.
+        IndexMismatchError: An encoder of another space built the index, and ``force`` is False.
     """
     built = manifest.encoder
     if encoder is None and (built is None or built["model"] is None):
         return None
-    name, loaded = load_encoder(built["model"] if encoder is None and built else encoder)
+    if encoder is None and built is not None:
+        name, loaded = load_encoder(built["model"], built.get("options"))
+    else:
+        name, loaded = load_encoder(encoder)
     if loaded is None:
         return None
-    if built is not None and built["fingerprint"] != loaded.fingerprint() and not force:
-        raise IndexMismatchError(_mismatch(folder, built, name, loaded.fingerprint()))
+    if built is not None and not force and not shares_space(loaded, built, manifest.dim):
+        raise IndexMismatchError(_mismatch(folder, built, name, loaded.space))
     if loaded.dim < manifest.dim:
         raise IndexMismatchError(
             f"{folder} has vectors of {manifest.dim} dimensions, but those of the encoder have {loaded.dim}"
@@ -176,18 +188,35 @@ def matching_encoder(
     return loaded
 
 
-def _mismatch(folder: Path, built: dict[str, Any], name: str | None, fingerprint: str) -> str:
+def shares_space(encoder: Encoder, described: Mapping[str, Any], dim: int) -> bool:
+    """Returns whether the vectors of an encoder may be compared with those of an index.
+
+    Args:
+        encoder: The encoder.
+        described: The encoder of the index in its manifest. Older ones have no space, but the fingerprint that
+            identifies it.
+        dim: The number of dimensions of the stored vectors.
+    """
+    space = described.get("space", described["fingerprint"])
+    # A model that was fitted to the leading components of the vectors says so.
+    if encoder.space in (space, f"{space}[:{dim}]"):
+        return True
+    return "space" not in described and bool(encoder.fingerprint() == described["fingerprint"])
+
+
+def _mismatch(folder: Path, built: dict[str, Any], name: str | None, space: str) -> str:
+    built_space = built.get("space", built["fingerprint"])
     if name is not None and name == built["model"]:
         return (
-            f"the model {name} has been replaced since it built {folder}: its fingerprint was "
-            f"{built['fingerprint']} and is {fingerprint}, so their vectors are not comparable. The items are "
+            f"the model {name} has been replaced since it built {folder}: its space was "
+            f"{built_space} and is {space}, so their vectors are not comparable. The items are "
             f"intact, and `sentenc index reencode {folder}` computes their vectors from their texts again "
             "(force=True overrides)"
         )
     option = "" if name is None else f" --model {name}"
     return (
-        f"{folder} was built by {built['model'] or 'an encoder'} with fingerprint {built['fingerprint']}, but this "
-        f"encoder has {fingerprint}: their vectors are not comparable. Open it with the encoder that built it, or "
+        f"{folder} was built by {built['model'] or 'an encoder'} of space {built_space}, but "
+        f"{name or 'this encoder'} has the space {space}: their vectors are not comparable. Open it with the encoder that built it, or "
         f"replace its vectors by `sentenc index reencode {folder}{option}` or Index.reencode() "
         "(force=True overrides)"
     )
@@ -252,7 +281,9 @@ def query_encoder(folder: Path, described: dict[str, Any], dim: int) -> Encoder:
     return loaded
 
 
-def _shipped_name(encoder: Encoder | None) -> str | None:
+def _name_of(encoder: Encoder | None) -> str | None:
+    if encoder is not None and encoder.loaded_as is not None:
+        return encoder.loaded_as[0]
     # The metadata of a shipped model contain its name. The fingerprint shows whether it was changed.
     from sentenc.registry import available_models
 

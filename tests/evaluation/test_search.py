@@ -1,8 +1,10 @@
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import Stemmer
 
-from sentenc import Index
+from sentenc import Index, PairEncoder
 from sentenc.errors import DataError
 from sentenc.evaluation import evaluate
 from sentenc.evaluation.protocols.search import cosine_scores, hybrid_scores, lexical_scores
@@ -10,6 +12,8 @@ from sentenc.metrics.ranking import RANKING_METRICS
 from sentenc.retrieval.lexical.analysis import Analyzer
 from tests.evaluation.conftest import FILLER, WordAverage
 from tests.evaluation.test_beir import beir_folder
+from tests.support.models import make_bert, make_cse
+from tests.support.pairs import in_space, with_prompts
 
 # A function that returns these vectors: the cosines with "q" are 1, 0.8, 0.6, 0.6, 0.6 and 0.
 VECTORS = {"q": [1, 0], "a": [2, 0], "b": [8, 6], "c": [3, 4], "d": [3, 4], "e": [0, 0], "": [0, 0]}
@@ -215,3 +219,36 @@ class TestWords:
             search(tmp_path / "1", documents, [("q1", "d01", 1)], queries, alpha=1.5)
         with pytest.raises(ValueError, match="language is 'English'"):
             search(tmp_path / "2", documents, [("q1", "d01", 1)], queries, language="English")
+
+
+class TestRoles:
+    """Models that encode queries and documents in different ways."""
+
+    TEXTS: ClassVar = ["a man is playing the guitar", "dog cat", "the stock market fell", "not good at all"]
+
+    @pytest.fixture(params=["prompts", "pair"])
+    def encoder(self, request):
+        if request.param == "prompts":
+            return with_prompts(make_bert(pooling="cls"), query="the word ", document="good ")
+        return PairEncoder(in_space(make_bert()), in_space(make_cse(widths=())))
+
+    def ranking(self, documents, query):
+        """The names of the documents, the best first."""
+        cosines = cosine_scores(documents, query[None], self.TEXTS)(slice(0, 1))[0]
+        return [f"d{row}" for row in np.argsort(-cosines)]
+
+    @pytest.mark.parametrize("cached", [False, True])
+    def test_queries_and_documents_are_encoded_as_such(self, tmp_path, encoder, cached):
+        names = {f"d{row}": text for row, text in enumerate(self.TEXTS)}
+        options = {"cache": tmp_path / "cache"} if cached else {}
+        different = 0
+        # A text that is a query and a document has two vectors.
+        for number, text in enumerate([self.TEXTS[1], "someone plays a guitar", "word new york"]):
+            ranking = self.ranking(encoder.encode_document(self.TEXTS), encoder.encode_query(text))
+            different += ranking != self.ranking(encoder.encode(self.TEXTS), encoder.encode(text))
+            for place, name in enumerate(ranking, 1):
+                folder = tmp_path / f"{number} {place}"
+                query = [{"_id": "q", "text": text}]
+                score = search(folder, names, [("q", name, 1)], query, encoder, **options)
+                assert score.metrics["MRR@10"] == pytest.approx(100 / place)
+        assert different

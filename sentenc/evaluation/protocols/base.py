@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
+from sentenc.encoders.roles import Role
 from sentenc.evaluation.probes.base import Probe
 from sentenc.evaluation.readers import Examples
 from sentenc.retrieval.words import word_settings
@@ -90,6 +91,7 @@ class EvaluationProtocol(ABC):
         raw_by_default: Whether raw text is encoded unless the user chooses a text variant.
         compares_similarity: Whether only the columns are scored that :meth:`~sentenc.Encoder.similarity`
             compares. The other columns are features for classifiers.
+        roles: The roles of the texts of parts, by the name of the part. Texts of other parts have no role.
     """
 
     name: ClassVar[str]
@@ -97,6 +99,7 @@ class EvaluationProtocol(ABC):
     part_names: ClassVar[tuple[str, ...] | None] = None
     raw_by_default: ClassVar[bool] = False
     compares_similarity: ClassVar[bool] = False
+    roles: ClassVar[Mapping[str, Role]] = {}
 
     @abstractmethod
     def settings(self, config: ProtocolConfig) -> dict[str, Any]:

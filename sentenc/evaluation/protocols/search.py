@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from sentenc.encoders.roles import Role
 from sentenc.errors import DataError
 from sentenc.evaluation.beir import Documents, Queries
 from sentenc.evaluation.protocols.base import (
@@ -35,7 +36,8 @@ BlockScores = Callable[[slice], npt.NDArray[np.floating]]
 class Search(EvaluationProtocol):
     """nDCG@10, recall@100, MRR@10 and MAP of the rankings of all documents; nothing is trained.
 
-    Documents are ranked by vectors (the cosine of :meth:`~sentenc.Encoder.similarity`), by words (BM25), and
+    Queries are encoded by :meth:`~sentenc.Encoder.encode_query`, and documents by
+    :meth:`~sentenc.Encoder.encode_document`. Documents are ranked by vectors (the cosine of :meth:`~sentenc.Encoder.similarity`), by words (BM25), and
     by both, as :class:`~sentenc.Index` does in its modes of the same names. As in BEIR, a ranking has at most
     1,000 documents, and a document with the id of the query is left out of its ranking. Equal scores are
     ordered by falling id, as in trec_eval.
@@ -46,6 +48,7 @@ class Search(EvaluationProtocol):
     part_names = ("corpus", "queries")
     raw_by_default = True
     compares_similarity = True
+    roles: ClassVar[Mapping[str, Role]] = {"corpus": "document", "queries": "query"}
 
     def settings(self, config: ProtocolConfig) -> dict[str, Any]:
         """Returns the parameters of the search by words and by both, in place of those of a probe."""

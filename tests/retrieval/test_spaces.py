@@ -1,0 +1,111 @@
+"""Indexes and encoders of one space, prompts in an index, and how an index loads its encoder again."""
+
+import json
+
+import numpy as np
+import pytest
+
+import sentenc
+from sentenc import Index, IndexMismatchError
+from sentenc.retrieval.rerank_vectors import RerankVectors
+from tests.support.models import make_bert, make_cse
+from tests.support.pairs import in_space, with_prompts
+
+TEXTS = ["a man is playing the guitar", "dog cat", "the stock market fell", "not good at all"]
+QUERY = "someone plays a guitar in the park"
+CLOSE = {"rtol": 0, "atol": 1e-5}
+
+
+def scores(index, **options):
+    hits = index.search(QUERY, k=len(TEXTS), mode="vector", **options)
+    return [hit.score for hit in sorted(hits, key=lambda hit: hit.id)]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    index = Index(in_space(make_bert()))
+    index.add(TEXTS)
+    index.save(tmp_path / "index")
+    return tmp_path / "index"
+
+
+def edit(folder, change):
+    path = folder / "index.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_an_encoder_of_the_same_space_searches_an_index(folder):
+    query = in_space(make_cse(widths=()))
+    opened = Index.open(folder, query)
+    expected = query.similarity(query.encode(QUERY), make_bert().encode(TEXTS))[0]
+    np.testing.assert_allclose(scores(opened), expected, **CLOSE)
+    assert opened.info()["space"] == "a-space"
+
+
+def test_an_encoder_of_another_space_is_refused_by_both_names(folder, tmp_path):
+    make_bert().save(tmp_path / "mine")
+    with pytest.raises(
+        IndexMismatchError, match=r"of space a-space, but \S*mine has the space \w+: .*reencode"
+    ):
+        Index.open(folder, tmp_path / "mine")
+    with pytest.raises(IndexMismatchError, match="of space a-space, but this encoder has the space b-space"):
+        Index.open(folder, in_space(make_bert(), "b-space"))
+    assert Index.open(folder, make_bert(), force=True).encoder.space != "a-space"
+
+
+def test_an_older_index_without_a_space_is_matched_by_its_fingerprint(tmp_path):
+    built = make_bert()
+    index = Index(built)
+    index.add(TEXTS)
+    index.save(tmp_path / "index")
+    edit(tmp_path / "index", lambda content: content["encoder"].pop("space"))
+    assert Index.open(tmp_path / "index", make_bert()).encoder is not None
+    # A model that was fitted into the space of the older one.
+    Index.open(tmp_path / "index", in_space(make_cse(widths=()), built.fingerprint()))
+    with pytest.raises(IndexMismatchError, match=f"of space {built.fingerprint()}"):
+        Index.open(tmp_path / "index", make_bert(normalize=False))
+
+
+def test_another_prompt_is_no_other_space(tmp_path):
+    index = Index(with_prompts(make_bert(), document="good "))
+    index.add(TEXTS)
+    index.save(tmp_path / "index")
+    Index.open(tmp_path / "index", with_prompts(make_bert(), query="the word "))
+
+
+def test_items_are_documents_and_queries_are_queries(tmp_path):
+    encoder = with_prompts(make_bert(pooling="cls"), query="the word ", document="good ")
+    index = Index(encoder)
+    index.add(TEXTS)
+    expected = encoder.similarity(encoder.encode_query(QUERY), encoder.encode_document(TEXTS))[0]
+    np.testing.assert_allclose(scores(index), expected, **CLOSE)
+    np.testing.assert_allclose(
+        RerankVectors.of(TEXTS, encoder).vectors,
+        encoder.encode_document(TEXTS, normalize_embeddings=True),
+        **CLOSE,
+    )
+    plain = Index(make_cse())
+    plain.add(TEXTS)
+    hits = plain.search(QUERY, k=4, mode="vector", rerank=encoder)
+    np.testing.assert_allclose([hit.rerank for hit in hits], expected[[hit.id for hit in hits]], **CLOSE)
+
+
+def test_an_index_loads_its_encoder_with_the_options_that_built_it(tmp_path, monkeypatch):
+    make_bert(normalize=False).save(tmp_path / "bert")
+    (tmp_path / "bert" / "modules.json").unlink()
+    monkeypatch.chdir(tmp_path)
+    encoder = sentenc.load("bert", pooling="cls", query_prompt="the word ", max_tokens=20)
+    assert encoder.loaded_as == (
+        str(tmp_path / "bert"), {"pooling": "cls", "query_prompt": "the word ", "max_tokens": 20},
+    )  # fmt: skip
+    index = Index(encoder)
+    index.add(TEXTS)
+    index.save(tmp_path / "index")
+    monkeypatch.chdir("/")
+    opened = Index.open(tmp_path / "index")
+    assert (opened.encoder.max_tokens, opened.encoder.config.pooling) == (20, "cls")
+    assert scores(opened) == scores(index)
+    assert make_bert().loaded_as is None
+    assert sentenc.load("cse-en-tiny").loaded_as is None
