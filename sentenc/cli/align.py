@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sentenc.cli.model_options import load_model, model_options
 from sentenc.cli.record_files import files_in_folders, record_options
 from sentenc.io.records import open_records
 
@@ -47,6 +48,7 @@ _FILES = click.Path(exists=True, path_type=str)
 @click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True),
               help="Time limit for the teacher's vectors of queries; texts without one are left out.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of samples and of the order of texts.")
+@model_options
 @click.option("--threads", type=click.IntRange(min=1), help="Number of threads of the teacher.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only the report: no progress bars, no summary.")
 def align_command(
@@ -86,7 +88,7 @@ def align_command(
     if source is not None and _has_vectors(source):
         if options["endpoint"] is not None:
             raise click.UsageError(f"--endpoint is a teacher, and {source} has vectors")
-        for name in ("dim", "cache", "max_minutes"):
+        for name in ("dim", "cache", "max_minutes", "pooling", "query_prompt"):
             if options[name] is not None:
                 raise click.UsageError(
                     f"--{name.replace('_', '-')} applies to a teacher, and {source} has vectors"
@@ -129,11 +131,16 @@ def _teacher(source: str | None, options: dict[str, Any]) -> "Encoder":
 
     url, model = options["endpoint"], options["endpoint_model"]
     if source is not None and url is None and model is None:
-        return sentenc.load(source, threads=options["threads"])
+        return load_model(
+            source, options["pooling"], options["query_prompt"], threads=options["threads"]
+        )
     if source is not None or url is None or model is None:
         raise click.UsageError("expected either TEACHER or VECTORS, or --endpoint and --model")
+    if options["pooling"] is not None:
+        raise click.UsageError("--pooling is for a folder, and an endpoint pools itself")
+    prompt = options["query_prompt"] or ""
     try:
-        return sentenc.EndpointEncoder(url, model, api_key_env=options["api_key_env"])
+        return sentenc.EndpointEncoder(url, model, api_key_env=options["api_key_env"], query_prompt=prompt)
     except ValueError as error:
         raise click.UsageError(f"--endpoint: {error}") from error
 

@@ -1,23 +1,25 @@
 """The command ``sentenc encode``: encodes a file of texts into a file of vectors."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import click
 
-import sentenc
+from sentenc.cli.model_options import load_model, model_options
 from sentenc.cli.record_files import record_options
 from sentenc.encoders.base import Encoder
 from sentenc.encoders.bert.config import Compute
-from sentenc.encoders.encode_options import OnOverflow
+from sentenc.encoders.encode_options import OnOverflow, Vectors
+from sentenc.encoders.roles import Role
 from sentenc.io.formats import file_format
 from sentenc.io.progress import progress_bar
 from sentenc.io.records import open_records
 from sentenc.io.text import open_text
-from sentenc.io.vectors import Block, known_suffixes, write_vectors
+from sentenc.io.vectors import known_suffixes, write_vectors
 
 _TEXTS_PER_BLOCK = 8192
 
@@ -34,6 +36,13 @@ _TEXTS_PER_BLOCK = 8192
 @click.option(
     "-m", "--model", default="cse-en", show_default=True, help="Name, folder or Hub id of the encoder."
 )
+@model_options
+@click.option(
+    "--role",
+    type=click.Choice(["query", "document"]),
+    help="Encode the texts as queries or as documents, with the model's own prompt.",
+)
+@click.option("--prompt-name", metavar="NAME", help="Name of a prompt of the model to put before every text.")
 @record_options
 @click.option("--normalize", is_flag=True, help="Scale every vector to unit length.")
 @click.option("--truncate-dim", type=int, help="Number of leading dimensions to keep.")
@@ -64,6 +73,10 @@ def encode_command(
     file: str,
     output: Path,
     model: str,
+    pooling: str | None,
+    query_prompt: str | None,
+    role: Role | None,
+    prompt_name: str | None,
     text_field: str | None,
     format: str | None,
     normalize: bool,
@@ -86,17 +99,34 @@ def encode_command(
         )
     if not output.absolute().parent.is_dir():
         raise click.BadParameter(f"the folder of {output} does not exist")
-    try:
-        encoder = sentenc.load(model, threads=threads, compute=compute)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
+    encoder = load_model(model, pooling, query_prompt, threads=threads, compute=compute)
+    encode = _encode_method(encoder, role, prompt_name)
     dim = encoder.dim if truncate_dim is None else truncate_dim
     with _open_texts(file, text_field, format, quiet) as texts:
-        blocks = _blocks(encoder, texts, normalize, truncate_dim, dtype, on_overflow)
+        options = {
+            "normalize_embeddings": normalize, "truncate_dim": truncate_dim, "dtype": dtype,
+            "on_overflow": on_overflow,
+        }  # fmt: skip
+        blocks = ((block, encode(block, **options)) for block in _blocks_of(texts))
         metadata = {"model": model, "fingerprint": encoder.fingerprint(), "space": encoder.space}
         rows = write_vectors(output, blocks, dim, dtype, metadata)
     if not quiet:
         click.echo(f"{rows} texts, {dim} dimensions: {output}", err=True)
+
+
+def _encode_method(encoder: Encoder, role: Role | None, prompt_name: str | None) -> Callable[..., Vectors]:
+    if role is not None and prompt_name is not None:
+        raise click.UsageError("expected either --role or --prompt-name")
+    if prompt_name is None:
+        return {None: encoder.encode, "query": encoder.encode_query, "document": encoder.encode_document}[
+            role
+        ]
+    if prompt_name not in encoder.prompts:
+        known = ", ".join(encoder.prompts) or "none"
+        raise click.BadParameter(
+            f"--prompt-name is {prompt_name!r}, but the prompts of the model are: {known}"
+        )
+    return partial(encoder.encode, prompt_name=prompt_name)
 
 
 @contextmanager
@@ -116,22 +146,6 @@ def _open_texts(
             yield (record.text for record in records)
 
 
-def _blocks(
-    encoder: Encoder,
-    texts: Iterator[str],
-    normalize: bool,
-    truncate_dim: int | None,
-    dtype: str,
-    on_overflow: OnOverflow,
-) -> Iterator[Block]:
+def _blocks_of(texts: Iterator[str]) -> Iterator[list[str]]:
     while block := list(islice(texts, _TEXTS_PER_BLOCK)):
-        yield (
-            block,
-            encoder.encode(
-                block,
-                normalize_embeddings=normalize,
-                truncate_dim=truncate_dim,
-                dtype=dtype,
-                on_overflow=on_overflow,
-            ),
-        )
+        yield block

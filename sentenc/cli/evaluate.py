@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from sentenc.cli.model_options import load_model, model_options
+
 
 @click.command("eval")
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
@@ -103,6 +105,7 @@ import click
     default=None,
     help="Number of leading dimensions to keep.",
 )
+@model_options
 def evaluate_command(models: tuple[str, ...], data: Path, tasks: str, output: Path, **options: Any) -> None:
     """Score each MODEL on SentEval's tasks or on your own.
 
@@ -125,7 +128,6 @@ def _run(
     from sentenc.evaluation import Score, SentEvalProbe, evaluate, plot, to_markdown
     from sentenc.evaluation.protocols.search import SEARCH_MODES
     from sentenc.evaluation.senteval_tasks import select_tasks
-    from sentenc.registry import load
 
     probe, hidden = options.pop("probe"), options.pop("hidden")
     if hidden and probe != "senteval":
@@ -133,6 +135,9 @@ def _run(
     selected = select_tasks(tasks)
     names = _distinct_names(models)
     compute, normalize = options.pop("compute"), options.pop("normalize")
+    how = {name: options.pop(name) for name in ("pooling", "query_prompt")}
+    if len(models) > 1 and any(value is not None for value in how.values()):
+        raise click.UsageError(f"--pooling and --query-prompt are for one MODEL, but there are {len(models)}")
 
     def print_score(score: Score) -> None:
         seconds = f"{score.seconds['encode']:.1f} s encoding, {score.seconds['score']:.1f} s scoring"
@@ -144,7 +149,7 @@ def _run(
     started = time.perf_counter()
     results = [
         evaluate(
-            load(model, compute=compute),
+            load_model(model, **how, compute=compute),
             selected,
             data=data,
             probe=SentEvalProbe(hidden=hidden) if probe == "senteval" else "logistic",

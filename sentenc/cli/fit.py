@@ -11,6 +11,7 @@ import click
 
 from sentenc import __version__
 from sentenc.cli.label_columns import choose_columns
+from sentenc.cli.model_options import load_model, pooling_option
 from sentenc.errors import CheckpointError
 from sentenc.io.atomic import replacing_folder
 from sentenc.io.formats import FORMATS
@@ -69,6 +70,7 @@ def _strength(ctx: click.Context, param: click.Parameter, value: str) -> float |
     help="Skip rows without text or label, instead of failing if they exceed 1 %.",
 )
 @click.option("-m", "--model", default="cse-en", show_default=True, help="Encoder: name, folder or Hub id.")
+@pooling_option
 @click.option(
     "--fine-tune",
     type=click.Choice(["head", "all"]),
@@ -259,10 +261,8 @@ def _split(
 
 
 def _fit(train: Examples, columns: Columns, quiet: bool, options: dict[str, Any]) -> Any:
-    import sentenc
     from sentenc import downstream
 
-    threads = {} if options["threads"] is None else {"threads": options["threads"]}
     # The estimator has defaults for the options that are not given.
     settings = {name: options[name] for name in _FINE_TUNING_OPTIONS if options[name] is not None}
     if options["balanced"]:
@@ -271,7 +271,7 @@ def _fit(train: Examples, columns: Columns, quiet: bool, options: dict[str, Any]
     if columns.text2 is not None:
         kind = downstream.SentencePairRegressor if columns.is_score else downstream.SentencePairClassifier
     estimator = kind(
-        sentenc.load(options["model"], **threads),
+        load_model(options["model"], options["pooling"], threads=options["threads"]),
         fine_tune=options["fine_tune"],
         init=options["init"],
         C=options["strength"],

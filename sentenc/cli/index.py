@@ -9,6 +9,7 @@ import click
 
 import sentenc
 from sentenc.cli.index_build import add_records, build_command
+from sentenc.cli.model_options import model_options, optional_model
 from sentenc.cli.record_files import EmptyRows, files_in_folders, id_option, record_options, skip_empty_option
 from sentenc.errors import ModelNotFoundError
 from sentenc.io.records import open_records
@@ -33,12 +34,15 @@ def index_group() -> None:
 @id_option
 @click.option("--update", is_flag=True, help="Replace items whose ids are already in the index.")
 @click.option("-m", "--model", help="Encoder; by default the one that built the index.")
+@model_options
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 def add_command(
     index: Path,
     files: tuple[str, ...],
     update: bool,
     model: str | None,
+    pooling: str | None,
+    query_prompt: str | None,
     quiet: bool,
     skip_empty: bool,
     **reading: Any,
@@ -52,7 +56,7 @@ def add_command(
 
     if update and reading["id_field"] is None:
         raise click.UsageError("--update requires --id-field")
-    opened = Index.open(index, model)
+    opened = Index.open(index, optional_model(model, pooling, query_prompt))
     done, replaced, started = 0, 0, time.perf_counter()
     empty = EmptyRows(skip_empty)
     try:
@@ -156,8 +160,11 @@ def optimize_command(index: Path) -> None:
     "--model",
     help="Name, folder or Hub id of the encoder; by default the name of the one that built INDEX.",
 )
+@model_options
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
-def reencode_command(index: Path, model: str | None, quiet: bool) -> None:
+def reencode_command(
+    index: Path, model: str | None, pooling: str | None, query_prompt: str | None, quiet: bool
+) -> None:
     """Replace all vectors of INDEX by those of another model, or of a new version of its model.
 
     They are computed from the texts in INDEX. Ids, payloads, passages and words do not change, and an ANN index is
@@ -169,11 +176,14 @@ def reencode_command(index: Path, model: str | None, quiet: bool) -> None:
 
     started = time.perf_counter()
     opened = Index.open(index, encoder=False)
-    built_by = opened.info()["encoder"]
-    if model is None and built_by is None:
-        raise click.UsageError(f"{index} does not name the model that built it: pass --model")
-    of_queries = opened.info()["query encoder"]
-    opened.reencode(model or built_by, show_progress_bar=not quiet)
+    encoder, info = optional_model(model, pooling, query_prompt), opened.info()
+    if encoder is None:
+        if info["encoder"] is None:
+            raise click.UsageError(f"{index} does not name the model that built it: pass --model")
+        options = info["encoder options"]
+        encoder = sentenc.load(info["encoder"], **options) if options else info["encoder"]
+    of_queries = info["query encoder"]
+    opened.reencode(encoder, show_progress_bar=not quiet)
     if of_queries is not None:
         _renew_query_encoder(opened, of_queries["model"])
     _renew_reranker(opened)

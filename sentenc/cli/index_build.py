@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-import sentenc
+from sentenc.cli.model_options import load_model, model_options, optional_model
 from sentenc.cli.passage_options import chunking_arguments, passage_options
 from sentenc.cli.record_files import EmptyRows, files_in_folders, id_option, record_options, skip_empty_option
 from sentenc.errors import TextFileError
 from sentenc.io.records import open_records, record_blocks
 
 if TYPE_CHECKING:
+    from sentenc.encoders.base import Encoder
     from sentenc.io.records import Record
     from sentenc.retrieval import Index
 
@@ -37,6 +38,7 @@ _CHARACTERS_PER_COMMIT = 1 << 26
 @click.option(
     "-m", "--model", default="cse-en", show_default=True, help="Name, folder or Hub id of the encoder."
 )
+@model_options
 @record_options
 @skip_empty_option
 @id_option
@@ -80,6 +82,8 @@ def build_command(
     files: tuple[str, ...],
     output: Path,
     model: str,
+    pooling: str | None,
+    query_prompt: str | None,
     metric: str,
     kind: str,
     store: str,
@@ -106,15 +110,16 @@ def build_command(
     settings: dict[str, Any] = {"metric": metric, "kind": kind, "store": store, "language": language}
     options = {"model": model, **settings, **reading}
     settings |= chunking_arguments(chunk, chunk_tokens, overlap)
-    new = Index(model, **settings, rerank_store=rerank_store)
+    encoder = optional_model(model, pooling, query_prompt) or model
+    new = Index(encoder, **settings, rerank_store=rerank_store)
     options["skip_empty"] = skip_empty
     info = new.info()
     options["fingerprint"] = info["fingerprint"]
     options |= {key: info[key] for key in ("chunking", "reranker") if info[key] is not None}
     plan = {"sources": [_source(file) for file in files], "options": options}
-    index, done = _begin(new, output, model, plan, overwrite)
+    index, done = _begin(new, output, encoder, plan, overwrite)
     if threads is not None:
-        index.encoder = sentenc.load(model, threads=threads)
+        index.encoder = load_model(model, pooling, query_prompt, threads=threads)
     empty = EmptyRows(skip_empty)
     try:
         with open_records(files, "indexing", quiet, on_empty=empty, **reading) as records:
@@ -188,7 +193,7 @@ def note_model(index: "Index", model: str | None) -> None:
 
 
 def _begin(
-    new: "Index", output: Path, model: str, plan: dict[str, Any], overwrite: bool
+    new: "Index", output: Path, encoder: "Encoder | str", plan: dict[str, Any], overwrite: bool
 ) -> tuple["Index", int]:
     """Returns the index to extend, and the number of records that it already contains."""
     from sentenc.retrieval import Index
@@ -209,7 +214,7 @@ def _begin(
     from_stdin = any(source["path"] == "-" for source in plan["sources"])
     if not differing and not from_stdin:
         click.echo(f"{output} is unfinished: resuming after {build['records']:,} records", err=True)
-        return Index.open(output, model), int(build["records"])
+        return Index.open(output, encoder), int(build["records"])
     if overwrite:
         return new, 0
     if differing:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-import sentenc
+from sentenc.cli.model_options import load_model, pooling_option
 from sentenc.cli.record_files import EmptyRows, record_options, skip_empty_option
 from sentenc.io.records import open_records
 from sentenc.io.tables import tsv_line
@@ -50,6 +50,7 @@ OutputRows = Iterable[dict[str, Any]]
 @click.option(
     "--groups", is_flag=True, help="Write groups of lines that are connected by pairs, instead of pairs."
 )
+@pooling_option
 @record_options
 @skip_empty_option
 @click.option(
@@ -60,6 +61,7 @@ def mine_command(
     file: str,
     threshold: float,
     model: str,
+    pooling: str | None,
     output: Path | None,
     top: int,
     groups: bool,
@@ -80,7 +82,7 @@ def mine_command(
     if output is not None and not output.absolute().parent.is_dir():
         raise click.BadParameter(f"the folder of {output} does not exist")
     started = time.perf_counter()
-    encoder = sentenc.load(model) if threads is None else sentenc.load(model, threads=threads)
+    encoder = load_model(model, pooling, threads=threads)
     texts: list[str] = []
     lines: list[int] = []
     empty = EmptyRows(skip_empty)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sentenc.cli.model_options import model_options, optional_model
 from sentenc.texts import replace_lone_surrogates
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ Search = Callable[..., Any]
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per query, one per line.")
 @click.option("-m", "--model", help="Encoder of the queries; by default the one that built the index.")
+@model_options
 @click.option("--force", is_flag=True, help="Accept another encoder than the one that built the index.")
 def search_command(
     index: Path,
@@ -83,6 +85,8 @@ def search_command(
     expressions: tuple[str, ...],
     as_json: bool,
     model: str | None,
+    pooling: str | None,
+    query_prompt: str | None,
     force: bool,
 ) -> None:
     """Print rank, score, id, text and payload of the best items in INDEX for each QUERY.
@@ -98,7 +102,7 @@ def search_command(
     from sentenc.retrieval import Index
 
     where = _filter(expressions)
-    opened = Index.open(index, model, force=force)
+    opened = Index.open(index, optional_model(model, pooling, query_prompt), force=force)
     if not opened.query_speeds and mode != "lexical":
         raise click.ClickException(
             f"{index} was built by an encoder without a name: pass the encoder with --model"

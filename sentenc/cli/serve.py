@@ -140,8 +140,8 @@ def _load_models(models: Iterable[str], threads: int | None) -> "dict[str, Encod
     return {name: _load_model(model, threads) for name, model in _named(models, "models", "MODEL")}
 
 
-def _load_model(model: str, threads: int | None) -> "Encoder":
-    return sentenc.load(model) if threads is None else sentenc.load(model, threads=threads)
+def _load_model(model: str, threads: int | None, **options: Any) -> "Encoder":
+    return sentenc.load(model, threads=threads, **options)
 
 
 def _open_indexes(
@@ -168,7 +168,7 @@ def _open_indexes(
                 raise click.UsageError(
                     f"{folder} does not name the model that built it: pass that MODEL too, to encode queries"
                 )
-            encoder = _load_model(built_by["model"], threads)
+            encoder = _load_model(built_by["model"], threads, **built_by.get("options", {}))
             known[encoder.fingerprint()] = encoder
         opened[name] = Index.open(folder, encoder)
     return opened

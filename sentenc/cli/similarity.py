@@ -4,7 +4,7 @@ import json
 
 import click
 
-import sentenc
+from sentenc.cli.model_options import load_model, pooling_option
 
 
 @click.command("similarity")
@@ -12,12 +12,13 @@ import sentenc
 @click.option(
     "-m", "--model", default="cse-en", show_default=True, help="Name, folder or Hub id of the model."
 )
+@pooling_option
 @click.option("--json", "as_json", is_flag=True, help="Print the matrix as JSON.")
-def similarity_command(texts: tuple[str, ...], model: str, as_json: bool) -> None:
+def similarity_command(texts: tuple[str, ...], model: str, pooling: str | None, as_json: bool) -> None:
     """Print the cosine similarity of two texts as a number, or of several texts as a matrix."""
     if len(texts) < 2:
         raise click.UsageError(f"got {len(texts)} text, expected at least 2")
-    encoder = sentenc.load(model)
+    encoder = load_model(model, pooling)
     vectors = encoder.encode(list(texts))
     matrix = encoder.similarity(vectors, vectors)
     if as_json:

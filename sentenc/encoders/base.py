@@ -29,14 +29,12 @@ class Encoder(ABC):
     in float32). An empty text, or one without known tokens, has the zero vector. Encoders can be shared
     between threads and pickled, and they change no global state.
 
-    A model of asymmetric search has a prompt for the texts of a role: :meth:`encode_query` puts the prompt
-    "query" before every text, and :meth:`encode_document` the prompt "document". A model without prompts
-    encodes the texts of both roles alike.
+    Models of search may have a prompt for the texts of a role: :meth:`encode_query` puts the prompt "query"
+    before every text, and :meth:`encode_document` the prompt "document". Other models encode all texts alike.
 
     Attributes:
         metadata: Name, sources and scores of the model, and its ``prompts`` and ``space`` if it states them.
-        loaded_as: The name or folder and the options by which :func:`sentenc.load` has loaded the encoder, if
-            options change its vectors; else None.
+        loaded_as: The name or folder, and the options that change vectors, of :func:`sentenc.load`, or None.
     """
 
     metadata: Mapping[str, Any] = MappingProxyType({})
@@ -121,8 +119,8 @@ class Encoder(ABC):
     def space(self) -> str:
         """The identifier of the space of the vectors: vectors of two encoders may be compared if it is equal.
 
-        A model that was fitted into the space of another one has its space. Every other model has a space of
-        its own, whose identifier is a hash of weights, tokenizer and settings.
+        A model that was fitted into the space of another one has its space. Every other model has its own,
+        with a hash of weights, tokenizer and settings as its identifier.
         """
         return stated_space(self.metadata) or self._unprompted_fingerprint()
 
@@ -201,9 +199,9 @@ class Encoder(ABC):
         """Encodes queries like :meth:`encode`, with the prompt "query" if the model has one."""
         encoder, prompt_name = self.for_role("query")
         return encoder.encode(
-            texts, batch_size=batch_size, normalize_embeddings=normalize_embeddings,
-            truncate_dim=self.dim if truncate_dim is None else truncate_dim, dtype=dtype,
-            on_overflow=on_overflow, out=out, show_progress_bar=show_progress_bar, prompt_name=prompt_name,
+            texts, batch_size=batch_size, normalize_embeddings=normalize_embeddings, dtype=dtype, out=out,
+            truncate_dim=self._columns_of(encoder, truncate_dim), on_overflow=on_overflow,
+            show_progress_bar=show_progress_bar, prompt_name=prompt_name,
         )  # fmt: skip
 
     def encode_document(
@@ -222,8 +220,8 @@ class Encoder(ABC):
         encoder, prompt_name = self.for_role("document")
         return encoder.encode(
             texts, batch_size=batch_size, normalize_embeddings=normalize_embeddings,
-            truncate_dim=self.dim if truncate_dim is None else truncate_dim, dtype=dtype,
-            on_overflow=on_overflow, out=out, show_progress_bar=show_progress_bar, prompt_name=prompt_name,
+            truncate_dim=self._columns_of(encoder, truncate_dim), dtype=dtype, on_overflow=on_overflow, out=out,
+            show_progress_bar=show_progress_bar, prompt_name=prompt_name,
         )  # fmt: skip
 
     def for_role(self, role: Role) -> "tuple[Encoder, str | None]":
@@ -234,9 +232,6 @@ class Encoder(ABC):
 
         Returns:
             The encoder itself, unless it consists of one for each role; and the ``prompt_name`` for its methods.
-
-        Raises:
-            ValueError: There is no such role.
         """
         check_choice("role", role, ROLES)
         return self, (role if role in self.prompts else None)
@@ -332,6 +327,10 @@ class Encoder(ABC):
         return cosines
 
     # Implementation -----------------------------------------------------------------------------
+
+    def _columns_of(self, encoder: "Encoder", truncate_dim: int | None) -> int | None:
+        # The encoder of a role may have features for classifiers, which the whole leaves out.
+        return self.dim if truncate_dim is None and encoder is not self else truncate_dim
 
     def _unit_vectors(self, texts_or_vectors: Any, name: str) -> npt.NDArray[np.float32]:
         # The sentence vectors (n, similarity_dim) of texts or vectors, at unit length.

@@ -56,29 +56,29 @@ class _EncoderEmbedder:
     ) -> None:
         self.name = name or str(getattr(encoder, "name", None) or type(encoder).__name__)
         self.fingerprint: str | None = encoder.fingerprint()
-        self.settings: dict[str, Any] = {"normalize_embeddings": normalize, "truncate_dim": truncate}
+        self._options: dict[str, Any] = {"normalize_embeddings": normalize, "truncate_dim": truncate}
+        self.settings: dict[str, Any] = dict(self._options)
         columns = encoder.dim if truncate is None else truncate
         self.similarity_dim = encoder.similarity_dim if encoder.similarity_dim < columns else None
         self.words = word_settings(language, encoder)
         self._encoder = encoder
+        self._encode: Callable[..., Vectors] = encoder.encode
         self._batch_size = batch_size
 
     def for_role(self, role: Role | None) -> "Embedder":
         if role is None:
             return self
-        encoder, prompt_name = self._encoder.for_role(role)
-        if encoder is self._encoder and prompt_name is None:
+        if self._encoder.for_role(role) == (self._encoder, None):
             return self
         embedder = copy.copy(self)
-        embedder.fingerprint, embedder._encoder = encoder.fingerprint(), encoder
-        if prompt_name is not None:
-            embedder.settings = {**self.settings, "prompt_name": prompt_name}
+        embedder.settings = {**self.settings, "role": role}
+        embedder._encode = self._encoder.encode_query if role == "query" else self._encoder.encode_document
         return embedder
 
     def encode(self, texts: list[str]) -> Vectors:
         # Cut texts are a limit of the encoder, not a mistake of the user: no warning.
-        vectors: Vectors = self._encoder.encode(
-            texts, batch_size=self._batch_size, on_overflow="ignore", **self.settings
+        vectors: Vectors = self._encode(
+            texts, batch_size=self._batch_size, on_overflow="ignore", **self._options
         )
         return vectors
 

@@ -22,6 +22,7 @@ def index_info(snapshot: Snapshot, manifest: Manifest, folder: Path | None) -> d
         "store": manifest.store,
         "encoder": (manifest.encoder or {}).get("model"),
         "fingerprint": (manifest.encoder or {}).get("fingerprint"),
+        "encoder options": (manifest.encoder or {}).get("options"),
         "space": (manifest.encoder or {}).get("space"),
         "query encoder": manifest.query_encoder,
         "words": manifest.words,
