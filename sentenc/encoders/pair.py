@@ -23,8 +23,8 @@ class PairEncoder(Encoder):
 
     :meth:`encode_document` uses the encoder of documents and :meth:`encode_query` that of queries, each with its own
     prompt. :meth:`encode`, :meth:`count_tokens`, :attr:`max_tokens` and :attr:`prompts` are those of documents.
-    Vectors have ``similarity_dim`` components: features for classifiers, which two encoders do not share, are left
-    out. Each encoder of a saved pair is loaded when it is first used.
+    Vectors have the ``similarity_dim`` components of queries. Features for classifiers, which two encoders do not
+    share, are left out; and so are the last components of documents if the encoder of queries was fitted to the first. Each encoder of a saved pair is loaded when it is first used.
 
     >>> pair = sentenc.pair(documents="documents-folder", queries="queries-folder")
     >>> pair.encode_query("a question") @ pair.encode_document(["an answer", "another"]).T
@@ -54,21 +54,24 @@ class PairEncoder(Encoder):
         for name, encoder in ((DOCUMENTS, documents), (QUERIES, queries)):
             if not isinstance(encoder, Encoder) or isinstance(encoder, PairEncoder):
                 raise TypeError(f"{name} is {describe(encoder)}, expected an Encoder that is not a pair")
-        if documents.space != queries.space:
+        # A model that was fitted to the leading components of a space states how many of them.
+        dim = queries.similarity_dim
+        is_leading = queries.space == f"{documents.space}[:{dim}]" and dim <= documents.similarity_dim
+        if documents.space != queries.space and not is_leading:
             raise ValueError(
                 f"documents is {_named(documents)} of space {documents.space!r}, and queries is "
                 f"{_named(queries)} of space {queries.space!r}, expected two encoders of one space"
             )
-        if documents.similarity_dim != queries.similarity_dim:
+        if documents.similarity_dim != dim and not is_leading:
             raise ValueError(
                 f"documents is {_named(documents)} with {documents.similarity_dim} components to compare, and "
-                f"queries is {_named(queries)} with {queries.similarity_dim}, expected the same number"
+                f"queries is {_named(queries)} with {dim}, expected the same number"
             )
         if metadata is None:
             stated = {"language": documents.metadata, "hybrid_alpha": queries.metadata}
             metadata = {name: values[name] for name, values in stated.items() if name in values}
         halves = Half.of(documents, shipped[0]), Half.of(queries, shipped[1])
-        self._set(*halves, documents.similarity_dim, documents.space, metadata, card)
+        self._set(*halves, dim, queries.space, metadata, card)
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, halves: Mapping[str, Half]) -> "PairEncoder":
@@ -111,7 +114,7 @@ class PairEncoder(Encoder):
 
     @property
     def dim(self) -> int:
-        """The number of components of a vector: the ``similarity_dim`` of both encoders."""
+        """The number of components of a vector: the ``similarity_dim`` of the encoder of queries."""
         return self._dim
 
     @property

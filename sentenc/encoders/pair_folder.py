@@ -80,7 +80,9 @@ def write_pair(
                 **half.described,
             }
         documents, queries = halves[DOCUMENTS].encoder, halves[QUERIES].encoder
+        # sentence-transformers would not cut the vectors of documents.
         is_whole = all(half["model"] is None for half in described.values())
+        is_whole = is_whole and documents.dim == checkpoint.config["dim"]
         if is_whole and isinstance(documents, BertEncoder) and has_static_form(queries):
             write_router(staging, documents, queries)
         golden = _golden(documents, queries, checkpoint.config["dim"])

@@ -65,6 +65,19 @@ def test_features_are_left_out():
     assert reverse.encode_document(TEXTS, truncate_dim=5).shape == (5, 5)
 
 
+def test_queries_may_be_fitted_to_the_leading_components(tmp_path):
+    documents = in_space(make_bert())
+    pair = PairEncoder(documents, in_space(make_cse(embedding_dim=10, widths=()), "a-space[:10]"))
+    assert (pair.dim, pair.space) == (10, "a-space[:10]")
+    np.testing.assert_array_equal(pair.encode(TEXTS), documents.encode(TEXTS, truncate_dim=10))
+    pair.save(tmp_path / "pair")
+    twin = sentenc.load(tmp_path / "pair")
+    np.testing.assert_array_equal(twin.encode_document(TEXTS), pair.encode(TEXTS))
+    assert not (tmp_path / "pair" / "modules.json").exists()
+    with pytest.raises(ValueError, match="expected two encoders of one space"):
+        PairEncoder(documents, in_space(make_cse(embedding_dim=9, widths=()), "a-space[:10]"))
+
+
 def test_encoders_of_other_spaces_are_refused_by_name():
     named = in_space(make_cse(), "another", name="mine")
     with pytest.raises(ValueError, match=r"BertEncoder of space 'a-space'.*CSE 'mine' of space 'another'"):
