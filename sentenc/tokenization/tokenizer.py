@@ -73,11 +73,11 @@ class Tokenizer:
 
     def bytes_and_offsets(self, texts: list[str]) -> tuple[bytes, npt.NDArray[np.int64]]:
         """Returns the folded bytes of all texts, and where each text begins and ends in them, (n + 1,)."""
-        if len(texts) == 1 and texts[0].isascii():  # in half the time
-            return texts[0].encode("ascii"), np.array((0, len(texts[0])), np.int64)
         joined = "".join(texts)
         if joined.isascii():
-            return joined.encode("ascii"), offsets_of(texts)
+            # The offsets of one text take half the time this way.
+            offsets = np.array((0, len(joined)), np.int64) if len(texts) == 1 else offsets_of(texts)
+            return joined.encode("ascii"), offsets
         return self._fold(texts)
 
     def encode(
