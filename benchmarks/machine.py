@@ -1,7 +1,6 @@
 """Records where and when a result was measured, and writes results."""
 
 import datetime
-import importlib.metadata
 import json
 import os
 import platform
@@ -9,6 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from sentenc.installed import installed_versions
 from sentenc.io.atomic import write_text
 
 RESULTS = Path(__file__).parent / "results"
@@ -33,12 +33,6 @@ def minilm_folder() -> Path:
 
 def circumstances() -> dict:
     """Returns date, commit, machine and software versions of a measurement."""
-    versions = {}
-    for name in _PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return {
         "date": datetime.date.today().isoformat(),
         "commit": _commit(),
@@ -48,7 +42,7 @@ def circumstances() -> dict:
             "cores": len(os.sched_getaffinity(0)),
             "load_at_start": os.getloadavg()[0],
         },
-        "versions": versions,
+        "versions": installed_versions(_PACKAGES),
     }
 
 

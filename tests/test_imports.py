@@ -19,7 +19,7 @@ PACKAGE = Path(sentenc.__file__).parent
 # unit on its own floor. The empty name is the package itself: ``import sentenc``.
 FLOORS = [
     ["errors", "_version", "forking"],
-    ["validation", "threads", "texts", "metrics", "figures", "collections"],
+    ["validation", "threads", "texts", "metrics", "figures", "collections", "installed"],
     ["io", "kernels", "splits", "solvers"],
     ["tokenization", "checkpoint"],
     ["encoders"],

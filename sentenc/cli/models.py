@@ -1,6 +1,5 @@
 """The commands ``sentenc models``, ``info`` and ``verify``: list, describe and check models."""
 
-import importlib.metadata
 import json
 import math
 import platform
@@ -12,6 +11,7 @@ import click
 import sentenc
 from sentenc.checkpoint import is_checkpoint, read_checkpoint
 from sentenc.errors import CheckpointError
+from sentenc.installed import installed_versions
 from sentenc.registry import resolve_model
 from sentenc.threads import usable_cores
 
@@ -58,16 +58,10 @@ def _shown(value: Any) -> str:
 def _system() -> dict[str, Any]:
     from sentenc.kernels.library import available_simd_levels, simd_level
 
-    versions = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return {
         "sentenc": sentenc.__version__,
         "folder": str(Path(sentenc.__file__).parent),
-        "versions": versions,
+        "versions": {"python": platform.python_version(), **installed_versions(_PACKAGES)},
         "platform": platform.platform(),
         "simd": simd_level(),
         "available_simd": available_simd_levels(),

@@ -5,13 +5,13 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from sentenc._version import __version__
 from sentenc.errors import DataError
 from sentenc.evaluation.senteval_tasks import STS, TRANSFER
+from sentenc.installed import installed_versions
 from sentenc.io.atomic import write_text
 
 FORMAT_VERSION = 1
@@ -137,11 +137,5 @@ class Results:
 
 def versions(packages: Sequence[str] = ("sentenc", "numpy", "scipy", "scikit-learn")) -> dict[str, str]:
     """Returns the version of Python and of each installed package in ``packages``."""
-    numbers = {"python": platform.python_version(), "sentenc": __version__}
-    for package in packages:
-        if package not in numbers:
-            try:
-                numbers[package] = version(package)
-            except PackageNotFoundError:
-                continue
-    return numbers
+    own = {"python": platform.python_version(), "sentenc": __version__}
+    return own | installed_versions(package for package in packages if package not in own)

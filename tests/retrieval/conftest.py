@@ -10,6 +10,7 @@ from sentenc.errors import SentencError
 from tests.support.models import make_cse
 
 TEXTS = ["a man is playing the guitar", "dog cat", "the stock market fell", "a dog runs in the park"]
+WORDS = list(dict.fromkeys(" ".join(TEXTS).split()))
 LINES = [f"{text} word {i}" for i, text in enumerate(TEXTS * 25)]
 
 

@@ -10,24 +10,8 @@ from sentenc import Index
 from sentenc.errors import TruncationWarning
 from sentenc.retrieval import compaction
 from sentenc.retrieval.manifest import FORMAT_VERSION
+from tests.retrieval.conftest import WORDS
 from tests.support.models import make_bert, make_cse
-
-WORDS = [
-    "a",
-    "man",
-    "is",
-    "playing",
-    "the",
-    "guitar",
-    "dog",
-    "cat",
-    "stock",
-    "market",
-    "fell",
-    "runs",
-    "in",
-    "park",
-]
 
 
 def document(rng, n):

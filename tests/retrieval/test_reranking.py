@@ -7,24 +7,9 @@ from sentenc import Index
 from sentenc.encoders.comparison import unit_rows
 from sentenc.retrieval.chunking import check_chunking, passage_spans
 from sentenc.retrieval.rerank_vectors import RerankVectors, joined
+from tests.retrieval.conftest import WORDS
 from tests.support.models import make_bert, make_cse
 
-WORDS = [
-    "a",
-    "man",
-    "is",
-    "playing",
-    "the",
-    "guitar",
-    "dog",
-    "cat",
-    "stock",
-    "market",
-    "fell",
-    "runs",
-    "in",
-    "park",
-]
 QUERY = "dog runs in the park"
 
 

@@ -2,12 +2,12 @@
 
 import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import tomli_w
 
 from sentenc._version import __version__
+from sentenc.installed import installed_versions
 from sentenc.training.config.evaluation import ScoreConfig
 from sentenc.training.config.pretraining import RunConfig
 from sentenc.training.config.teacher import TeacherConfig, normalized_weights
@@ -130,13 +130,7 @@ def _teachers(teacher: TeacherConfig) -> str:
 
 def package_versions() -> list[str]:
     """Returns names and versions of the installed packages that a trained model depends on."""
-    versions = []
-    for package in _PACKAGES:
-        try:
-            versions.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            continue
-    return versions
+    return [f"{package} {version}" for package, version in installed_versions(_PACKAGES).items()]
 
 
 def _base_name(path: str) -> str:
