@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from sentenc.encoders.bert.config import Pooling
 from sentenc.training.config.evaluation import EvaluationConfig, parse_evaluation
 from sentenc.training.config.teacher import TeacherConfig, TeacherModel
 from sentenc.training.config.toml_schema import parse, parse_section, path_in, read_table, require_table
@@ -76,7 +77,7 @@ class StudentConfig:
     max_tokens: int = 128
     normalize: bool = False
     query_prompt: str = ""
-    pooling: Literal["mean", "cls"] = "mean"
+    pooling: Pooling = "mean"
 
 
 @dataclass(frozen=True, kw_only=True)

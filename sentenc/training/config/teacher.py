@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from sentenc.encoders.bert.config import Pooling
 from sentenc.training.data.examples import TextRole
 from sentenc.validation import check_integer, check_number
 
@@ -39,7 +40,7 @@ class TeacherModel:
     model: str
     name: str | None = None
     weight: float = 1.0
-    pooling: Literal["cls", "mean"] | None = None
+    pooling: Pooling | None = None
     query_prompt: str = ""
     document_prompt: str = ""
 
