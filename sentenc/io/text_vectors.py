@@ -45,7 +45,14 @@ class TextVectors:
 
     def vectors(self, rows: npt.ArrayLike) -> Floats:
         """Returns the vectors of rows (m,), scaled to unit length: (m, dim) float32."""
-        return unit_vectors(self._read(np.asarray(rows, np.int64)))[0]
+        chosen = np.asarray(rows, np.int64)
+        vectors = np.empty((len(chosen), self.dim), np.float32)
+        # In blocks, because float64 copies of all of them could be larger than the memory.
+        size = rows_per_block(self.dim)
+        for begin in range(0, len(chosen), size):
+            block = slice(begin, begin + size)
+            vectors[block] = unit_vectors(self._read(chosen[block]))[0]
+        return vectors
 
     def blocks(self) -> Iterator[Block]:
         """Yields texts and their unit vectors in order, some megabytes at a time."""

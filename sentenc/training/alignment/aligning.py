@@ -16,7 +16,7 @@ from sentenc.encoders.endpoint import EndpointEncoder
 from sentenc.registry import load
 from sentenc.retrieval.words import hybrid_alpha, word_settings
 from sentenc.training.alignment.card import alignment_card
-from sentenc.training.alignment.low_rank import fitting_axes
+from sentenc.training.alignment.low_rank import fitting_targets
 from sentenc.training.alignment.measuring import (
     JudgedCollection,
     alpha_without_judgments,
@@ -118,13 +118,14 @@ def align(
     vectors = TeacherVectors(teacher, folder, dim=dim, show_progress_bar=show_progress_bar)
     held_out, _ = vectors(texts.held_out, "query", "vectors of texts kept out")
     documents, _ = vectors(texts.documents, "document", "vectors of documents")
-    targets, rows = vectors(texts.training, "query", "vectors of queries", settings.max_minutes)
+    rows = vectors.fill(texts.training, "query", "vectors of queries", settings.max_minutes)
+    chosen = [texts.training[i] for i in rows.tolist()]
+    targets, axes = fitting_targets(
+        lambda part: vectors.read([chosen[i] for i in part.tolist()], "query"), len(chosen), settings.seed
+    )
     tokenizer, origin = choose_tokenizer(teacher)
     begin = time.perf_counter()
-    tokenized = TokenizedTexts(tokenizer, [texts.training[i] for i in rows.tolist()])
-    axes = fitting_axes(targets, settings.seed)
-    if axes is not None:
-        targets = targets @ axes.T
+    tokenized = TokenizedTexts(tokenizer, chosen)
     table = fit_table(tokenized, targets, settings, show_progress_bar=show_progress_bar)
     seconds = time.perf_counter() - begin
     encoder = build_model(table.with_constant(_CONSTANT), tokenizer, _metadata(teacher, dim, name), axes)

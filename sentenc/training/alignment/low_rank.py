@@ -8,6 +8,7 @@ The axes with the largest mean of |A y|^2 are the first right singular vectors o
 centered, because the directions of e begin at the origin.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from sentenc.validation import check_integer
 
 FloatArray = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
 
 # The widest space whose rows are stored with all of their components.
 WIDEST_FULL_ROWS = 1024
@@ -87,9 +89,26 @@ def _leading_axes(values: FloatArray, rank: int, seed: int) -> tuple[FloatArray,
     return axes.astype(np.float32), np.maximum(squares[order], 0.0)
 
 
-def fitting_axes(vectors: npt.NDArray[np.floating], seed: int = 0) -> FloatArray | None:
-    """Returns the axes (r, d) for vectors (n, d) of a space that is too wide for full rows; None for others."""
-    if vectors.shape[1] <= WIDEST_FULL_ROWS:
-        return None
-    rows = np.random.default_rng(seed).permutation(len(vectors))[:SAMPLE]
-    return principal_axes(np.asarray(vectors[np.sort(rows)], np.float32), seed=seed).axes
+def fitting_targets(
+    read: Callable[[Rows], FloatArray], n_vectors: int, seed: int = 0
+) -> tuple[FloatArray, FloatArray | None]:
+    """Returns what a table is fitted to. Vectors of a wide space are never all in memory.
+
+    Args:
+        read: Returns the unit vectors (m, d) of rows (m,).
+        n_vectors: n, the number of rows.
+        seed: Seed of the sample from which the axes are computed.
+
+    Returns:
+        The vectors (n, d) and None, or their components (n, r) and the axes (r, d) if the space is too wide for
+        rows with all components.
+    """
+    axes = None
+    if read(np.arange(min(n_vectors, 1))).shape[1] > WIDEST_FULL_ROWS:
+        sample = np.sort(np.random.default_rng(seed).permutation(n_vectors)[:SAMPLE])
+        axes = principal_axes(read(sample), seed=seed).axes
+    parts = []
+    for begin in range(0, n_vectors, SAMPLE):
+        part = read(np.arange(begin, min(begin + SAMPLE, n_vectors)))
+        parts.append(part if axes is None else part @ axes.T)
+    return np.concatenate(parts), axes

@@ -50,9 +50,19 @@ class TeacherVectors:
         self._folder = folder
 
     def __call__(
-        self, texts: Sequence[str], role: Role, label: str, max_minutes: float | None = None
+        self, texts: Sequence[str], role: Role, label: str
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """Returns the vectors of texts in a role.
+        """Returns the vectors of texts in a role at unit length, (m, dim), and the positions of the texts, (m,).
+
+        The arguments are those of :meth:`fill`.
+        """
+        rows = self.fill(texts, role, label)
+        return self.read([texts[i] for i in rows.tolist()], role), rows
+
+    def fill(
+        self, texts: Sequence[str], role: Role, label: str, max_minutes: float | None = None
+    ) -> npt.NDArray[np.int64]:
+        """Computes the vectors that are missing.
 
         Args:
             texts: n texts.
@@ -61,10 +71,10 @@ class TeacherVectors:
             max_minutes: Time limit. Texts without a vector are left out.
 
         Returns:
-            The vectors at unit length, (m, dim), and the row numbers of their texts, (m,).
+            The positions of the texts that have a vector, (m,).
         """
         encoder, prompt_name = self._teacher.for_role(role)
-        cache = self._cache(role, encoder, prompt_name)
+        cache = self._cache(role)
         with progress_bar(len(texts), label, self._show_progress_bar) as bar:
 
             def encode(part: list[str]) -> EncodedTexts:
@@ -81,16 +91,20 @@ class TeacherVectors:
                 )
 
             cache.fill(texts, encode, max_minutes=max_minutes, bar=bar, source="the teacher")
-        rows = np.flatnonzero(cache.has(texts))
-        vectors = np.empty((len(rows), self._dim or cache.dim or 0), np.float32)
-        # Vectors of a wide space are large, so there is only one copy of all of them.
-        for start in range(0, len(rows), _TEXTS_PER_BLOCK):
-            part = slice(start, start + _TEXTS_PER_BLOCK)
-            found = cache.lookup([texts[i] for i in rows[part].tolist()])
-            vectors[part] = unit_rows(found[:, : self._dim], "the teacher's vectors")
-        return vectors, rows
+        return np.flatnonzero(cache.has(texts))
 
-    def _cache(self, role: Role, encoder: Encoder, prompt_name: str | None) -> EmbeddingCache:
+    def read(self, texts: Sequence[str], role: Role) -> npt.NDArray[np.float32]:
+        """Returns the vectors of n texts that have one, at unit length: (n, dim)."""
+        cache = self._cache(role)
+        vectors = np.empty((len(texts), self._dim or cache.dim or 0), np.float32)
+        # Vectors of a wide space are large, so there is only one copy of all of them.
+        for start in range(0, len(texts), _TEXTS_PER_BLOCK):
+            part = slice(start, start + _TEXTS_PER_BLOCK)
+            vectors[part] = unit_rows(cache.lookup(texts[part])[:, : self._dim], "the teacher's vectors")
+        return vectors
+
+    def _cache(self, role: Role) -> EmbeddingCache:
+        encoder, prompt_name = self._teacher.for_role(role)
         name = "text" if self._is_symmetric else role
         if name not in self._caches:
             fingerprint = " ".join([encoder.fingerprint(), *([prompt_name] if prompt_name else [])])

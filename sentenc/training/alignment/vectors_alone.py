@@ -17,7 +17,7 @@ from sentenc.retrieval.vector_sources import read_text_vectors
 from sentenc.retrieval.words import word_settings
 from sentenc.training.alignment.aligning import Alignment
 from sentenc.training.alignment.card import alignment_card
-from sentenc.training.alignment.low_rank import fitting_axes
+from sentenc.training.alignment.low_rank import fitting_targets
 from sentenc.training.alignment.measuring import common_neighbors, judged_scores, mean_cosine, read_judged
 from sentenc.training.alignment.model import build_model, choose_tokenizer
 from sentenc.training.alignment.report import AlignmentReport
@@ -75,15 +75,16 @@ def align_vectors(
     held_out, training = order[:n_held_out], np.sort(order[n_held_out:])
     tokenizer, origin = choose_tokenizer(None)
     begin = time.perf_counter()
-    targets = vectors.vectors(training)
-    axes = fitting_axes(targets, settings.seed)
+    targets, axes = fitting_targets(
+        lambda rows: vectors.vectors(training[rows]), len(training), settings.seed
+    )
     tokenized = TokenizedTexts(tokenizer, [vectors.texts[i] for i in training.tolist()])
-    fitted = targets if axes is None else targets @ axes.T
-    table = fit_table(tokenized, fitted, settings, show_progress_bar=show_progress_bar)
+    table = fit_table(tokenized, targets, settings, show_progress_bar=show_progress_bar)
     seconds = time.perf_counter() - begin
     metadata = _metadata(vectors, space, name)
     whole = build_model(table, tokenizer, metadata, axes)
-    documents = targets[: settings.max_documents]
+    # A sample: neighboring items of an index are often alike.
+    documents = vectors.vectors(order[n_held_out:][: settings.max_documents])
     wanted = vectors.vectors(held_out)
     own = _encoded(whole, [vectors.texts[i] for i in held_out.tolist()])
     part = min(1.0, _QUERY_TOKENS / max(float(tokenized.lengths.mean()), 1.0))
