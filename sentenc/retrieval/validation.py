@@ -269,7 +269,7 @@ def query_encoder(folder: Path, described: dict[str, Any], dim: int) -> Encoder:
     Raises:
         IndexMismatchError: It has another space than the index, or fewer dimensions.
     """
-    _, loaded = load_encoder(described["model"])
+    _, loaded = load_encoder(described["model"], described.get("options"))
     if loaded is None:
         raise IndexMismatchError(f"{folder} has an encoder of queries without a name")
     if loaded.space != described["space"] or loaded.dim < dim:

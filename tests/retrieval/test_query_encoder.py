@@ -366,3 +366,12 @@ def test_a_command_renews_an_index_whose_models_were_both_replaced(tmp_path, pai
     else:
         assert re.search("encoder of queries, .*queries, is removed: .*a-third-space", err)
         assert opened.query_speeds == ["exact"]
+
+
+def test_an_encoder_of_queries_is_loaded_with_its_options(folders, tmp_path, pair):
+    index = Index(pair.documents)
+    index.add(TEXTS)
+    index.set_query_encoder(sentenc.load(folders / "queries", query_prompt="dog "))
+    index.save(tmp_path / "index")
+    opened = Index.open(tmp_path / "index")
+    assert_scores(scores(opened), expected(pair.queries.encode("dog " + QUERY), pair))
