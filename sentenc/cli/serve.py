@@ -147,11 +147,12 @@ def _load_model(model: str, threads: int | None, **options: Any) -> "Encoder":
 def _open_indexes(
     folders: Iterable[str], encoders: "dict[str, Encoder]", threads: int | None
 ) -> "dict[str, Index]":
-    """Opens indexes, each with the encoder of its fingerprint, which is loaded if ``encoders`` lacks it."""
+    """Opens indexes, each with its encoder or one of its space, which is loaded if ``encoders`` lacks both."""
     if not folders:
         return {}
     from sentenc.retrieval import Index
     from sentenc.retrieval.manifest import read_manifest
+    from sentenc.retrieval.validation import shares_space
 
     known = {encoder.fingerprint(): encoder for encoder in encoders.values()}
     opened: dict[str, Index] = {}
@@ -163,6 +164,9 @@ def _open_indexes(
             continue
         built_by = manifest.encoder or {}
         encoder = known.get(built_by.get("fingerprint", ""))
+        if encoder is None and built_by:
+            same = (other for other in encoders.values() if shares_space(other, built_by, manifest.dim))
+            encoder = next(same, None)
         if encoder is None:
             if not built_by.get("model"):
                 raise click.UsageError(

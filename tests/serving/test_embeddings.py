@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from tests.serving.conftest import SENTENCES
+from tests.support.models import make_bert, make_cse
+from tests.support.pairs import make_pair, with_prompts
 
 ROUTE = "/v1/embeddings"
 
@@ -45,6 +47,30 @@ def test_list_returns_unit_vectors_of_the_encoder(client, tiny, layout, dimensio
     assert content["model"] == "tiny"
     tokens = int(tiny.count_tokens(SENTENCES).sum())
     assert content["usage"] == {"prompt_tokens": tokens, "total_tokens": tokens}
+
+
+@pytest.mark.parametrize("role", [None, "query", "document"])
+def test_the_type_of_an_input_is_its_role(role):
+    from starlette.testclient import TestClient
+
+    from sentenc.serving import ServerConfig, create_app
+
+    prompted = with_prompts(make_bert(), query="the word ", document="good ")
+    encoders = {"prompted": prompted, "pair": make_pair(widths=(2,), combine="both"), "cse": make_cse()}
+    with TestClient(create_app(encoders, {}, ServerConfig())) as client:
+        for name, encoder in encoders.items():
+            method = {
+                None: encoder.encode,
+                "query": encoder.encode_query,
+                "document": encoder.encode_document,
+            }
+            expected = method[role](SENTENCES, normalize_embeddings=True)
+            answer = client.post(ROUTE, json={"model": name, "input": SENTENCES, "input_type": role})
+            np.testing.assert_allclose(vectors(answer), expected, rtol=0, atol=1e-5)
+        answer = client.post(ROUTE, json={"model": "cse", "input": "a", "input_type": "passage"})
+        error = refusal(answer, 400)
+        assert error["param"] == "input_type"
+        assert "expected query or document" in error["message"]
 
 
 def test_one_text(client, tiny):

@@ -2,13 +2,15 @@
 
 import numpy as np
 import pytest
+from click import UsageError
 
 import sentenc
 from sentenc import Index
 from sentenc.cli.serve import _open_indexes
 from tests.serving.conftest import SENTENCES, wait_until_ready
 from tests.serving.test_embeddings import refusal
-from tests.support.pairs import make_pair
+from tests.support.models import make_bert, make_cse
+from tests.support.pairs import in_space, make_pair
 
 QUERY = "a man plays the guitar"
 
@@ -111,3 +113,14 @@ def test_an_unknown_speed_is_refused(client_of, folders, tiny):
         assert "expected exact" in error["message"]
     error = refusal(client.post("/search", json={"queries": "exact"}), 400)
     assert error["param"] == "queries"
+
+
+def test_an_index_is_served_by_any_encoder_of_its_space(tmp_path):
+    index = Index(in_space(make_bert()))
+    index.add(["dog cat", "the stock market fell"])
+    index.save(tmp_path / "index")
+    other, fast = make_cse(), in_space(make_cse(widths=()))
+    opened = _open_indexes([str(tmp_path / "index")], {"other": other, "fast": fast}, None)
+    assert opened["index"].encoder is fast
+    with pytest.raises(UsageError, match="does not name the model that built it"):
+        _open_indexes([str(tmp_path / "index")], {"other": other}, None)

@@ -4,16 +4,17 @@ import asyncio
 import json
 import time
 from base64 import b64encode
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from sentenc.encoders.encode_options import Vectors
+from sentenc.encoders.roles import ROLES, Role
 from sentenc.serving.api_errors import ApiError, shown
 from sentenc.serving.catalog import Catalog
 from sentenc.serving.responses import json_rows
 from sentenc.serving.services import ServedModel
-from sentenc.serving.validation import integer, texts
+from sentenc.serving.validation import choice, integer, texts
 
 # Above this number of values, formatting them would hold up the event loop.
 _VALUES_IN_LOOP = 1 << 15
@@ -33,6 +34,8 @@ class EmbeddingRoutes:
 
     async def embeddings(self, fields: dict[str, Any]) -> bytes:
         """Answers the vectors of ``input``, in ``encoding_format`` float or base64 (little-endian float32).
+
+        With ``input_type`` "query" or "document", the texts are encoded in this role.
 
         Raises:
             ApiError: A field is wrong (400, 422), or the model is unknown (404).
@@ -57,7 +60,8 @@ class EmbeddingRoutes:
         dimensions = integer(fields, "dimensions", 1, model.encoder.dim, status=400)
         if dimensions is None:
             dimensions = model.encoder.similarity_dim
-        vectors, tokens = await model.encode(items, "input", normalize=True, dimensions=dimensions)
+        role = cast("Role | None", choice(fields, "input_type", ROLES))
+        vectors, tokens = await model.encode(items, "input", normalize=True, dimensions=dimensions, role=role)
         if encoding == "base64":
             return _answer(_base64_rows(vectors), model.name, tokens)
         if vectors.size <= _VALUES_IN_LOOP:
