@@ -52,38 +52,53 @@ def _word_table(
     if config.word_path:
         # Only the ratios of the weights matter. The highest is set to 1, so that none overflows.
         a = np.exp(dense["token_weights"] - dense["token_weights"].max())
-        projected = _products(weights, dense["projection"])[0] if "projection" in dense else None
-        scales = _fill(rows[:, : config.word_dim], weights, "embeddings", projected)
+        words = rows[:, : config.word_dim]
+        if "projection" in dense:
+            scales = _fill_projected(words, weights, dense["projection"])
+        else:
+            scales = _fill(words, weights, "embeddings")
     average_scales = no_scales
     if config.average_dim:
-        average_scales = _fill(rows[:, config.word_dim :], weights, "average", None)
+        average_scales = _fill(rows[:, config.word_dim :], weights, "average")
     return WordTable(rows, a * scales, average_scales, a, config.word_dim)
 
 
-def _fill(
-    rows: npt.NDArray[Any], weights: Weights, name: str, values: npt.NDArray[np.float32] | None
-) -> npt.NDArray[np.float32]:
-    # Fills rows with values, or with a weight, and returns their scales. Rows stored in int8 are taken as they
-    # are, without loss.
+def _fill(rows: npt.NDArray[Any], weights: Weights, name: str) -> npt.NDArray[np.float32]:
+    # Fills rows with a weight, and returns their scales. Rows stored in int8 are taken as they are, without loss.
     stored = weights[name]
-    if values is None and stored.dtype == rows.dtype == np.int8:
+    if stored.dtype == rows.dtype == np.int8:
         rows[:] = stored
         return weights[f"{name}.scale"].astype(np.float32)
-    dense = dense_weight(weights, name) if values is None else values
+    return _fill_dense(rows, dense_weight(weights, name))
+
+
+def _fill_projected(
+    rows: npt.NDArray[Any], weights: Weights, projection: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    # Fills rows with the products of the embeddings and the projection, and returns their scales. Block by block,
+    # because all products with thousands of components would take four times the memory of the rows.
+    scales = np.empty(len(rows), np.float32)
+    for start in range(0, len(rows), _ROWS_PER_BLOCK):
+        block = slice(start, start + _ROWS_PER_BLOCK)
+        scales[block] = _fill_dense(rows[block], _products(weights, projection, block)[0])
+    return scales
+
+
+def _fill_dense(rows: npt.NDArray[Any], values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     if rows.dtype == np.float32:
-        rows[:] = dense
-        return np.ones(len(dense), np.float32)
-    rows[:], scales = quantized_rows(dense)
+        rows[:] = values
+        return np.ones(len(values), np.float32)
+    rows[:], scales = quantized_rows(values)
     return scales
 
 
 def _products(
-    weights: Weights, matrix: npt.NDArray[np.float32]
+    weights: Weights, matrix: npt.NDArray[np.float32], block: slice = slice(None)
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    # Returns the products of all embeddings with a matrix, and the largest size in each column.
-    stored = weights["embeddings"]
+    # Returns the products of embeddings with a matrix, and the largest size in each column.
+    stored = weights["embeddings"][block]
     if stored.dtype == np.int8:
-        return multiply(stored, weights["embeddings.scale"].astype(np.float32), matrix)
+        return multiply(stored, weights["embeddings.scale"][block].astype(np.float32), matrix)
     return multiply(stored.astype(np.float32, copy=False), None, matrix)
 
 
