@@ -31,6 +31,7 @@ from sentenc.encoders.base import Encoder
 from sentenc.encoders.cse.encoder import CSE
 from sentenc.retrieval import Index
 from sentenc.retrieval.words import word_settings
+from sentenc.training.alignment import align_vectors
 from sentenc.training.alignment.teacher_vectors import TeacherVectors
 
 SIZES = (12_500, 25_000, 50_000, 100_000)
@@ -106,9 +107,7 @@ def quality(options: argparse.Namespace) -> dict[str, Any]:
     if options.collection:
         rows = {}
         for name, own in judged.items():
-            alone = sentenc.align(
-                vectors=(list(own.part.documents.texts), own.documents), show_progress_bar=True
-            )
+            alone = align_vectors(own.index, show_progress_bar=True)
             rows[name] = own.scores(alone.encoder) | {"seconds": round(alone.report.seconds, 1)}
         entry["from the collection alone"] = rows | {"mean": means(rows)}
     return entry
