@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sentenc import QueueFullError, StoppedError
+from sentenc.encoders.lazy import LazyEncoder, Loaded
 from sentenc.serving.batcher import Job, MicroBatcher
 from sentenc.tokenization.tokenizer import Tokenizer
 from tests.support.doubles import Gated
@@ -204,7 +205,7 @@ async def test_waiting_requests_are_encoded_in_one_call(tiny):
 
     encoder = Gated(tiny)
     texts = ["a man", "dog and cat", "the stock market fell"]
-    served = ServedModel("tiny", encoder, ServerConfig(), Metrics())
+    served = ServedModel("tiny", LazyEncoder(Loaded(encoder)), ServerConfig(), Metrics())
     encoder.open.clear()
     first = asyncio.create_task(served.encode(["hello world"], "input"))
     await asyncio.to_thread(encoder.entered.wait, 60)
@@ -236,7 +237,7 @@ async def test_each_text_is_tokenized_once(make_encoder, monkeypatch):
         "bytes_and_offsets",
         lambda self, texts: tokenized.extend(texts) or convert(self, texts),
     )
-    served = ServedModel("tiny", encoder, ServerConfig(truncate=True), Metrics())
+    served = ServedModel("tiny", LazyEncoder(Loaded(encoder)), ServerConfig(truncate=True), Metrics())
     vectors, tokens = await served.encode(texts, "input")
     await asyncio.to_thread(served.stop)
     assert tokenized == texts
@@ -252,7 +253,7 @@ async def test_too_long_text_is_refused_wherever_it_is_in_a_large_request(tiny):
     from sentenc.serving.services import ServedModel
 
     metrics = Metrics()
-    served = ServedModel("tiny", tiny, ServerConfig(max_batch_tokens=50), metrics)
+    served = ServedModel("tiny", LazyEncoder(Loaded(tiny)), ServerConfig(max_batch_tokens=50), metrics)
     texts = ["dog and cat"] * 100
     texts[70] = "man " * 99
     with pytest.raises(ApiError, match=r"input\[70\] has 99 tokens.*at most 64") as caught:
