@@ -8,10 +8,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import sentenc
-from sentenc import BertEncoder, CheckpointError, SentenceTransformerEncoder
+from sentenc import BertEncoder, SentenceTransformerEncoder
 from sentenc.encoders.bert.reading import read_bert_folder
 from sentenc.errors import NotBertError
-from tests.support.models import dense_weights, make_bert, make_cse, wordpiece_spec
+from tests.support.models import dense_weights, make_bert, wordpiece_spec
 
 TEXTS = [
     "a man is playing the guitar",
