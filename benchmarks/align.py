@@ -37,6 +37,8 @@ from sentenc.training.alignment.teacher_vectors import TeacherVectors
 SIZES = (12_500, 25_000, 50_000, 100_000)
 ROUNDS = 7
 PASSAGES = 100_000
+# Sentences of the collections that are added to the texts, the default of AlignmentSettings.
+MORE = 20_000
 K = 10
 
 
@@ -104,6 +106,16 @@ def quality(options: argparse.Namespace) -> dict[str, Any]:
             "scores": rows | {"mean": means(rows)},
         }
         print(size, entry["tables"][str(size)], flush=True)
+    if options.sentences:
+        documents = [text for own in judged.values() for text in own.part.documents.texts]
+        result = fitted(teacher, options.cache, queries=texts, corpus=documents, max_texts=len(texts) + MORE)
+        rows = {name: own.scores(result.encoder) for name, own in judged.items()}
+        entry["with sentences of the collections"] = {
+            "texts": result.report.n_texts,
+            "seconds": round(result.report.seconds, 1),
+            "scores": rows | {"mean": means(rows)},
+        }
+        print(entry["with sentences of the collections"], flush=True)
     if options.collection:
         rows = {}
         for name, own in judged.items():
@@ -135,6 +147,11 @@ def quality_table(content: dict[str, Any]) -> str:
         rows.append(row("itself", entry["teacher"]))
         for own in entry["tables"].values():
             rows.append(row(f"a table, {own['texts']:,} texts, {own['seconds']:.0f} s", own["scores"]))
+        if more := entry.get("with sentences of the collections"):
+            title = (
+                f"a table, {more['texts']:,} texts with sentences of the collections, {more['seconds']:.0f} s"
+            )
+            rows.append(row(title, more["scores"]))
         if alone := entry.get("from the collection alone"):
             rows.append(row("a table from the collection alone", alone))
     return "\n".join(rows)
@@ -229,6 +246,9 @@ def main() -> None:
     parser.add_argument("--pooling", choices=("cls", "mean"), help="for a folder that does not state it")
     parser.add_argument("--query-prompt", help="for a folder that does not state it")
     parser.add_argument("--sizes", type=lambda text: [int(size) for size in text.split(",")], default=SIZES)
+    parser.add_argument(
+        "--sentences", action="store_true", help="fit to all texts and sentences of the collections as well"
+    )
     parser.add_argument("--collection", action="store_true", help="fit to each collection alone as well")
     parser.add_argument("--latency", action="store_true", help="measure the speed instead")
     parser.add_argument("--passages", type=Path, help="text file with one passage per line")
