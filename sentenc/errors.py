@@ -9,6 +9,7 @@ raise the built-in ``TypeError`` and ``ValueError``. A second, built-in base cla
         - CacheError (ValueError)
         - CheckpointError
             - NotBertError
+            - NotStaticError
         - CorpusError (ValueError)
         - DataError (ValueError)
         - IndexFormatError
@@ -42,6 +43,7 @@ __all__ = [
     "ModelNotFoundError",
     "NotBertError",
     "NotConvergedWarning",
+    "NotStaticError",
     "QueueFullError",
     "SentencError",
     "ServerError",
@@ -107,6 +109,10 @@ class CheckpointError(FileFormatError):
 
 class NotBertError(CheckpointError):
     """A model folder does not contain a BERT with mean or cls pooling; the message has the difference."""
+
+
+class NotStaticError(CheckpointError):
+    """A ``StaticEmbedding`` has a tokenizer, a module or a file of a kind that a CSE does not have."""
 
 
 class CorpusError(FileFormatError, ValueError):

@@ -18,8 +18,8 @@ from sentenc.encoders.cse.encoder import CSE
 from sentenc.encoders.pair import PairEncoder
 from sentenc.encoders.router import ROUTER, Modules, read_modules
 from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder, load_sentence_transformer
-from sentenc.encoders.static_embedding import UnsupportedStaticError, static_embedding_as_cse
-from sentenc.errors import CheckpointError, NotBertError
+from sentenc.encoders.static_embedding import static_embedding_as_cse
+from sentenc.errors import CheckpointError, NotBertError, NotStaticError
 
 _OWN = "sentence_transformers."
 
@@ -54,7 +54,7 @@ def load_router(
     for name, modules in zip(("document", "query"), routes, strict=True):
         try:
             encoders.append(_load_route(folder, modules, threads, compute))
-        except (NotBertError, UnsupportedStaticError):
+        except (NotBertError, NotStaticError):
             if only_onnx:
                 raise
             encoders.append(_load_wrapped(folder, name))
@@ -72,7 +72,7 @@ def load_static(folder: Path, *, threads: int | None = None) -> CSE | None:
         None if it contains another model.
 
     Raises:
-        UnsupportedStaticError: The tokenizer or a module is of a kind that a CSE does not have.
+        NotStaticError: The tokenizer or a module is of a kind that a CSE does not have.
         CheckpointError: A file is missing or damaged.
     """
     modules = read_modules(folder)
@@ -162,7 +162,7 @@ def _read_dense(folder: Path) -> npt.NDArray[np.float32]:
     settings = read_json(folder / "config.json")
     kind = str(settings.get("activation_function")).rsplit(".", 1)[-1]
     if settings.get("bias", True) or kind != "Identity":
-        raise UnsupportedStaticError(
+        raise NotStaticError(
             f"{folder / 'config.json'} has bias {settings.get('bias', True)} and activation {kind}, "
             "expected a Dense without either"
         )
@@ -178,7 +178,7 @@ def _read_tensors(folder: Path) -> dict[str, npt.NDArray[Any]]:
 
     path = folder / SAFETENSORS
     if not path.exists():
-        raise UnsupportedStaticError(f"{folder} has no {SAFETENSORS}, expected the weights in this file")
+        raise NotStaticError(f"{folder} has no {SAFETENSORS}, expected the weights in this file")
     try:
         return load(path.read_bytes())
     except (SafetensorError, KeyError, TypeError) as error:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from sentenc.encoders.cse.config import CSEConfig
 from sentenc.encoders.cse.encoder import CSE
 from sentenc.encoders.cse.tables import quantized_rows
-from sentenc.errors import CheckpointError
+from sentenc.errors import CheckpointError, NotStaticError
 from sentenc.tokenization.tokenizer import Tokenizer
 
 # The factors of rows in the files of model2vec and sentence-transformers.
@@ -22,10 +22,6 @@ _FACTORS = "weights"
 _PRIVATE_USE = 0xE000
 # StaticEmbedding has no limit.
 _MAX_TOKENS = 2**31 - 1
-
-
-class UnsupportedStaticError(CheckpointError):
-    """A ``StaticEmbedding`` has a tokenizer, a module or a file of a kind that a CSE does not have."""
 
 
 def has_static_form(encoder: Any) -> TypeGuard[CSE]:
@@ -124,7 +120,7 @@ def static_embedding_as_cse(
         threads: The number of threads that encode.
 
     Raises:
-        UnsupportedStaticError: The tokenizer is of a kind that a CSE does not have.
+        NotStaticError: The tokenizer is of a kind that a CSE does not have.
         CheckpointError: A tensor is missing or has the wrong shape.
     """
     rows = _rows(tensors, source)
@@ -133,7 +129,7 @@ def static_embedding_as_cse(
         if tokenizer.unknown_id is not None:
             tokenizer = Tokenizer(spec, skip_unknown=False)
     except CheckpointError as error:
-        raise UnsupportedStaticError(f"{source}: {error}") from error
+        raise NotStaticError(f"{source}: {error}") from error
     if tokenizer.vocab_size > len(rows):
         raise CheckpointError(
             f"{source} has ids up to {tokenizer.vocab_size - 1} in tokenizer.json, expected ids below the "

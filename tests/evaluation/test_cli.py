@@ -1,10 +1,9 @@
 import json
-import sys
-import types
 
 import pytest
 from click.testing import CliRunner
 
+import sentenc
 from sentenc.cli.evaluate import evaluate_command
 from sentenc.errors import ModelNotFoundError
 from tests.evaluation.conftest import WordAverage
@@ -18,15 +17,13 @@ def registry(monkeypatch):
     """Two models that exist, and none besides."""
     loaded = []
 
-    def load(name, compute=None):
+    def load(name, **options):
         if not name.startswith("model"):
             raise ModelNotFoundError(f"no model {name}")
         loaded.append(name)
         return WordAverage(seed=int(name.removeprefix("model")))
 
-    module = types.ModuleType("sentenc.registry")
-    module.load = load
-    monkeypatch.setitem(sys.modules, "sentenc.registry", module)
+    monkeypatch.setattr(sentenc, "load", load)
     return loaded
 
 
@@ -108,7 +105,7 @@ def test_errors_are_one_line_without_a_traceback(made_up, tmp_path, arguments, m
 
 
 def test_models_with_the_same_last_name_get_their_full_names(made_up, tmp_path, monkeypatch):
-    sys.modules["sentenc.registry"].load = lambda name, compute=None: WordAverage(seed=len(name))
+    monkeypatch.setattr(sentenc, "load", lambda name, **options: WordAverage(seed=len(name)))
     result = invoke("a/model", "bb/model", "--data", made_up, "--tasks", "STS16", "-o", tmp_path)
     assert result.exit_code == 0, result.output
     assert (tmp_path / "a-model.json").exists()
