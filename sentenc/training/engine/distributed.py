@@ -164,6 +164,8 @@ def process_group(device: str = "auto") -> Iterator[Processes]:
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_TIMEOUT)
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), chosen)
+        # A process that leaves early closes connections that the others may still read from.
+        dist.barrier()
     finally:
         dist.destroy_process_group()
 
