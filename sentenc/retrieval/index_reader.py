@@ -27,7 +27,7 @@ Mode = Literal["hybrid", "vector", "lexical"]
 
 
 class IndexState(NamedTuple):
-    """What a search needs. It is replaced as a whole, so that a search of another thread never sees a half of it."""
+    """The state that a search reads. It is replaced as a whole, so no search in another thread sees half of a change."""
 
     snapshot: Snapshot
     manifest: Manifest
@@ -62,7 +62,7 @@ class IndexReader:
 
     @property
     def query_speeds(self) -> list[Speed]:
-        """How queries can be encoded: ``"fast"``, ``"exact"``, both or neither; the default is the first."""
+        """The ways to encode queries: ``"fast"``, ``"exact"``, both or neither. The first is the default."""
         return self._state.encoders.speeds()
 
     def query_source(self, speed: Speed) -> LazyEncoder:

@@ -55,7 +55,7 @@ def test_sentence_transformers_uses_the_prompts_of_a_folder(tmp_path):
     np.testing.assert_allclose(stock.encode_query(KNOWN), encoder.encode_query(KNOWN), **CLOSE)
     np.testing.assert_allclose(stock.encode_document(KNOWN), encoder.encode_document(KNOWN), **CLOSE)
     np.testing.assert_allclose(stock.encode(KNOWN), encoder.encode(KNOWN), **CLOSE)
-    # In a folder that sentence-transformers writes, they are found again.
+    # In a folder that sentence-transformers writes, they are read again.
     stock.save(str(tmp_path / "again"))
     assert dict(sentenc.load(tmp_path / "again").prompts) == prompts
     assert json.loads((tmp_path / "model" / "metadata.json").read_text()) == {"space": "joint"}

@@ -63,10 +63,10 @@ def index(pair):
 
 
 def loaded(index):
-    """Which encoders of an opened index have been loaded."""
+    """The encoders of an opened index that have been loaded."""
     encoders = index._state.encoders
-    found = {"items": encoders.items, "queries": encoders.queries}
-    return [name for name, source in found.items() if source is not None and source.is_loaded]
+    sources = {"items": encoders.items, "queries": encoders.queries}
+    return [name for name, source in sources.items() if source is not None and source.is_loaded]
 
 
 def test_a_pair_encodes_items_and_queries(index, pair):
@@ -297,25 +297,25 @@ def test_commands_use_both_encoders(folders, tmp_path, pair, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lines.txt").write_text("\n".join(TEXTS) + "\n")
 
-    def found(*options):
+    def printed_scores(*options):
         out, _ = run("search", "index", QUERY, "-k", 5, "--mode", "vector", "--json", *options)
         return {hit["id"]: hit["score"] for hit in json.loads(out)["results"]}
 
     run("index", "build", "lines.txt", "-o", "index", "-m", folders / "pair")
     fast, exact = (expected(half.encode(QUERY), pair) for half in (pair.queries, pair.documents))
-    assert_scores(found(), fast)
-    assert_scores(found("--queries", "exact"), exact)
+    assert_scores(printed_scores(), fast)
+    assert_scores(printed_scores("--queries", "exact"), exact)
     run("index", "build", "lines.txt", "-o", "index", "-m", folders / "documents", "--overwrite")
-    assert_scores(found(), exact)
+    assert_scores(printed_scores(), exact)
     assert "set_query_encoder" in run("search", "index", QUERY, "--queries", "fast", code=1)[1]
     _, err = run("index", "set-query-encoder", "index", folders / "queries")
     assert pair.queries.fingerprint() in err
-    assert_scores(found(), fast)
-    assert_scores(found("--queries", "exact"), exact)
-    assert_scores(found("-m", folders / "documents"), exact)
+    assert_scores(printed_scores(), fast)
+    assert_scores(printed_scores("--queries", "exact"), exact)
+    assert_scores(printed_scores("-m", folders / "documents"), exact)
     assert "queries" in run("index", "info", "index")[0]
     assert "removed" in run("index", "set-query-encoder", "index", "--remove")[1]
-    assert_scores(found(), exact)
+    assert_scores(printed_scores(), exact)
     run("index", "set-query-encoder", "index", code=2)
     run("index", "set-query-encoder", "index", "none", code=1)
 

@@ -41,9 +41,9 @@ def expected(index, **options):
     return {hit.id: hit.score for hit in index.search(QUERY, 3, **options)}
 
 
-def assert_same(found, wanted):
-    assert list(found) == list(wanted)
-    np.testing.assert_allclose(list(found.values()), list(wanted.values()), atol=1e-5)
+def assert_same(scores, wanted):
+    assert list(scores) == list(wanted)
+    np.testing.assert_allclose(list(scores.values()), list(wanted.values()), atol=1e-5)
 
 
 def test_a_pair_needs_no_more_options(client_of, folders):
@@ -74,9 +74,9 @@ def test_an_encoder_of_queries_is_used(client_of, folders):
     assert not index._state.encoders.items.is_loaded
     for speed in ("fast", "exact"):
         for mode in ("hybrid", "vector", "lexical"):
-            answer, found = results(client, queries=speed, mode=mode)
+            answer, scores = results(client, queries=speed, mode=mode)
             assert (answer["queries"], answer["mode"]) == (speed, mode)
-            assert_same(found, expected(index, queries=speed, mode=mode))
+            assert_same(scores, expected(index, queries=speed, mode=mode))
     assert index._state.encoders.items.is_loaded
 
 
@@ -84,9 +84,9 @@ def test_a_served_model_encodes_exact_queries(client_of, folders):
     strong = sentenc.load(folders / "strong")
     indexes = _open_indexes([str(folders / "by-strong")], {"strong": strong}, None)
     client = client_of({"strong": strong}, indexes)
-    answer, found = results(client, queries="exact")
+    answer, scores = results(client, queries="exact")
     assert answer["model"] == "strong"
-    assert_same(found, expected(indexes["by-strong"], queries="exact"))
+    assert_same(scores, expected(indexes["by-strong"], queries="exact"))
 
 
 def test_many_queries_have_a_speed(client_of, folders):

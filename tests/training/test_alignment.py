@@ -299,8 +299,8 @@ def test_vectors_of_an_index_are_enough():
     assert "the quality on queries is unknown" in result.report.warnings[0]
     queries = sentences(30, seed=9)
     nearest = model.similarity(queries, documents).argsort(axis=1)[:, -10:]
-    found = model.similarity(result.encoder.encode(queries), documents).argsort(axis=1)[:, -10:]
-    common = [len(np.intersect1d(a, b)) for a, b in zip(nearest, found, strict=True)]
+    nearest_by_table = model.similarity(result.encoder.encode(queries), documents).argsort(axis=1)[:, -10:]
+    common = [len(np.intersect1d(a, b)) for a, b in zip(nearest, nearest_by_table, strict=True)]
     assert np.mean(common) > 5
 
 

@@ -65,8 +65,8 @@ def test_an_index_is_aligned_from_its_own_vectors(tmp_path):
     fast = Index.open(tmp_path / "index", model)
     exact = [hit.id for hit in fast.search(unseen[0], k=10, mode="vector")]
     fast.set_query_encoder(result.encoder)
-    found = [hit.id for hit in fast.search(unseen[0], k=10, mode="vector")]
-    assert len(set(exact) & set(found)) >= 8
+    ids = [hit.id for hit in fast.search(unseen[0], k=10, mode="vector")]
+    assert len(set(exact) & set(ids)) >= 8
 
 
 def test_the_index_of_a_model_in_a_folder_is_asked_fast_and_exact(tmp_path):

@@ -18,14 +18,14 @@ def vectors_on(spectrum: np.ndarray, n: int, d: int, seed: int = 0) -> np.ndarra
 def test_the_axes_are_the_singular_vectors(n, d, rank):
     vectors = vectors_on(0.8 ** np.arange(min(d, 100)), n, d)
     _, values, rows = np.linalg.svd(vectors.astype(np.float64), full_matrices=False)
-    found = principal_axes(vectors, rank=rank)
-    assert found.axes.shape == (rank, d)
-    assert found.axes.dtype == np.float32
-    np.testing.assert_allclose(found.axes @ found.axes.T, np.eye(rank), atol=1e-5)
-    assert found.kept == pytest.approx((values[:rank] ** 2).sum() / (values**2).sum(), abs=1e-4)
+    principal = principal_axes(vectors, rank=rank)
+    assert principal.axes.shape == (rank, d)
+    assert principal.axes.dtype == np.float32
+    np.testing.assert_allclose(principal.axes @ principal.axes.T, np.eye(rank), atol=1e-5)
+    assert principal.kept == pytest.approx((values[:rank] ** 2).sum() / (values**2).sum(), abs=1e-4)
     # The subspaces agree, in which signs and nearly equal axes may differ.
     leading = rows[: rank // 2]
-    np.testing.assert_allclose(np.linalg.norm(leading @ found.axes.T, axis=1), 1, atol=1e-3)
+    np.testing.assert_allclose(np.linalg.norm(leading @ principal.axes.T, axis=1), 1, atol=1e-3)
 
 
 def test_the_rank_is_the_smallest_that_keeps_enough():
@@ -40,9 +40,9 @@ def test_the_rank_is_the_smallest_that_keeps_enough():
 
 def test_there_are_no_more_axes_than_vectors_or_dimensions():
     vectors = vectors_on(np.ones(20), 10, 600)
-    found = principal_axes(vectors)
-    assert found.axes.shape == (10, 600)
-    assert found.kept == pytest.approx(1, abs=1e-5)
+    principal = principal_axes(vectors)
+    assert principal.axes.shape == (10, 600)
+    assert principal.kept == pytest.approx(1, abs=1e-5)
     assert principal_axes(vectors_on(np.ones(20), 100, 20), rank=50).axes.shape == (20, 20)
     assert principal_axes(vectors[:1]).axes.shape == (1, 600)
 
@@ -52,8 +52,8 @@ def test_the_mean_is_among_the_axes():
     rng = np.random.default_rng(1)
     vectors = np.eye(600, dtype=np.float32)[0] + 0.02 * rng.standard_normal((500, 600)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    found = principal_axes(vectors, rank=1)
-    assert abs(found.axes[0, 0]) > 0.999
+    principal = principal_axes(vectors, rank=1)
+    assert abs(principal.axes[0, 0]) > 0.999
 
 
 def test_the_axes_are_the_same_in_every_run():

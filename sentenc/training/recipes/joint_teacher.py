@@ -216,8 +216,8 @@ def compute_axes(
             )
         own, targets = _pairs(student, vectors, texts)
         axes = axes @ aligned_axes(targets @ axes, own).T
-    found: npt.NDArray[np.float32] = axes.contiguous().numpy()
-    return found
+    values: npt.NDArray[np.float32] = axes.contiguous().numpy()
+    return values
 
 
 def rotate_student(

@@ -110,8 +110,8 @@ class JointVectors:
 
     def has(self, texts: Sequence[str]) -> npt.NDArray[np.bool_]:
         """Returns for each of n texts whether all teachers have a vector: (n,) bool."""
-        found: npt.NDArray[np.bool_] = np.logical_and.reduce([cache.has(texts) for cache in self.caches])
-        return found
+        in_all: npt.NDArray[np.bool_] = np.logical_and.reduce([cache.has(texts) for cache in self.caches])
+        return in_all
 
     def lookup(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Returns the vectors of n texts: (n, dim) float32.
@@ -128,15 +128,15 @@ def origin(caches: Sequence[EmbeddingCache]) -> str:
     Raises:
         CacheError: The caches name different ones.
     """
-    found = {
+    stated = {
         cache.folder: " ".join(fingerprint.split(" ")[:2])
         for cache in caches
         if (fingerprint := cache.stored_fingerprint()) is not None
     }
-    if len(set(found.values())) > 1:
-        listed = ", ".join(f"{folder} by {name!r}" for folder, name in found.items())
+    if len(set(stated.values())) > 1:
+        listed = ", ".join(f"{folder} by {name!r}" for folder, name in stated.items())
         raise CacheError(
             f"the caches of one teacher were filled by different models ({listed}), expected one model and "
             "pooling (the first two words of the fingerprint in cache.json)"
         )
-    return next(iter(found.values()), "")
+    return next(iter(stated.values()), "")
