@@ -46,7 +46,7 @@ def run_together(first: Callable[[], _First], second: Callable[[], _Second]) -> 
     """Runs two functions at the same time, the first in a thread of its own, and returns their results.
 
     The first one should be native code that does not hold the GIL. On one core they run one after the other.
-    An exception of the second function is raised before one of the first.
+    If both raise an exception, that of the second function is raised; on one core, that of the first.
     """
     if usable_cores() == 1:
         result = first()

@@ -10,7 +10,6 @@ from sentenc.kernels.library import check, library
 
 # Bytes that memory is read in.
 _CACHE_LINE = 64
-_LARGEST = 1 << 24
 
 
 def side_by_side(n: int, columns: tuple[int, int], dtype: npt.DTypeLike) -> list[npt.NDArray[Any]]:
