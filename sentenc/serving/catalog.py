@@ -60,8 +60,10 @@ class Catalog:
         self._exact_models: list[ServedModel] = []
         self.indexes = {}
         for name, index in indexes.items():
-            models: dict[Speed, ServedModel] = {index.query_speeds[0]: self.models[index_models[name]]}
-            for speed in index.query_speeds[1:]:
+            # The queries of an index without an encoder are encoded by a served model.
+            default, *others = index.query_speeds or ["exact"]
+            models: dict[Speed, ServedModel] = {default: self.models[index_models[name]]}
+            for speed in others:
                 models[speed] = self._exact_model(name, index, config, metrics)
             self.indexes[name] = ServedIndex(name, index, models, config, metrics)
         self.classifiers = {

@@ -266,7 +266,7 @@ class ServedIndex:
             how.k,
             mode=how.mode,
             alpha=how.alpha,
-            queries=how.speed,
+            queries=how.speed if self.index.query_speeds else None,
             vectors=vectors,
             where=None if how.where is None else json.loads(how.where),
             rerank=None if how.reranker is None else how.reranker.encoder,

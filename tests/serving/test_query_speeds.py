@@ -115,6 +115,17 @@ def test_an_unknown_speed_is_refused(client_of, folders, tiny):
     assert error["param"] == "queries"
 
 
+def test_a_served_model_encodes_the_queries_of_an_index_without_an_encoder(client_of, tiny, tmp_path):
+    index = Index(tiny)
+    index.add(SENTENCES)
+    index.save(tmp_path / "index")
+    client = client_of({"tiny": tiny}, {"index": Index.open(tmp_path / "index", encoder=False)})
+    answer, scores = results(client)
+    assert (answer["model"], answer["queries"]) == ("tiny", "exact")
+    assert_same(scores, expected(index))
+    assert results(client, queries="exact")[1] == scores
+
+
 def test_an_index_is_served_by_any_encoder_of_its_space(tmp_path):
     index = Index(in_space(make_bert()))
     index.add(["dog cat", "the stock market fell"])
