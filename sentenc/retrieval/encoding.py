@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.encoders.encode_options import OnOverflow
 from sentenc.encoders.lazy import EncoderSource
 from sentenc.retrieval.manifest import Manifest
 from sentenc.retrieval.quantization import FloatArray
@@ -82,11 +81,7 @@ def query_vectors(queries: Queries, source: EncoderSource | None, manifest: Mani
 
 
 def item_vectors(
-    texts: list[str] | None,
-    vectors: npt.ArrayLike | None,
-    source: EncoderSource | None,
-    manifest: Manifest,
-    on_overflow: OnOverflow = "warn",
+    texts: list[str] | None, vectors: npt.ArrayLike | None, source: EncoderSource | None, manifest: Manifest
 ) -> FloatArray:
     """Returns the vectors (n, d) float32 to store for n items, from ``vectors`` or else from their texts.
 
@@ -99,7 +94,7 @@ def item_vectors(
             raise ValueError("pass texts, vectors or both")
         if source is None:
             raise ValueError(_NO_ENCODER)
-        vectors = source.encoder.encode_document(texts, truncate_dim=manifest.dim, on_overflow=on_overflow)
+        vectors = source.encoder.encode_document(texts, truncate_dim=manifest.dim)
     else:
         vectors = stored_part(vectors, source, manifest.dim)
     limit = _MAX_FLOAT16 if manifest.store == "float16" else math.inf

@@ -23,7 +23,6 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
-from sentenc.encoders.lazy import LazyEncoder, Loaded
 from sentenc.errors import TruncationWarning
 from sentenc.io.atomic import sync_file, write_text
 from sentenc.io.disk_full import naming_full_disk
@@ -123,11 +122,15 @@ def _encode(
     snapshot: Snapshot, encoder: Encoder, manifest: Manifest, output: "_Memory | _VectorFile", bar: Bar
 ) -> int:
     """Writes the vectors of all rows that ``output`` lacks; returns the number of texts that were cut."""
-    texts, source = _texts(snapshot), LazyEncoder(Loaded(encoder))
+    texts = _texts(snapshot)
+    own, prompt_name = encoder.for_role("document")
     bar.update(len(list(islice(texts, output.rows))))
     while block := list(islice(texts, _ROWS_PER_BLOCK)):
-        n_cut = int((encoder.count_tokens(block) > encoder.max_tokens).sum())
-        output.append(item_vectors(block, None, source, manifest, on_overflow="ignore"), n_cut)
+        vectors, counts = own.encode_with_token_counts(
+            block, truncate_dim=manifest.dim, prompt_name=prompt_name
+        )
+        n_cut = int((counts > own.max_tokens).sum())
+        output.append(item_vectors(block, vectors, None, manifest), n_cut)
         bar.update(len(block))
     return output.n_cut
 

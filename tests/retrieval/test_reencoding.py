@@ -205,6 +205,10 @@ def test_cut_passages_are_reported_once(old, monkeypatch):
     with pytest.warns(TruncationWarning, match=r"2 of 3 passages .*max_tokens=16") as warned:
         index.reencode(make_cse(max_tokens=16))
     assert len(warned) == 1
+    prompted = make_cse(max_tokens=16)
+    prompted.metadata = {"prompts": {"document": "dog " * 16}}
+    with pytest.warns(TruncationWarning, match=r"3 of 3 passages .*max_tokens=16"):
+        index.reencode(prompted)
     # Texts that are added later are divided into passages that the encoder can read.
     chunked = Index(old, chunk_tokens=32, overlap=16)
     chunked.reencode(make_cse(max_tokens=20))
