@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
-from sentenc.encoders.encode_options import Finish, Vectors
+from sentenc.encoders.encode_options import Finish, OnOverflow, Vectors
 from sentenc.encoders.endpoint_client import EmbeddingsClient, EncodingFormat, Usage, embeddings_url
 from sentenc.encoders.fingerprints import digest
 from sentenc.encoders.roles import ROLES, Role, prompt_of
@@ -220,6 +220,23 @@ class EndpointEncoder(Encoder):
                     raise
                 bar.update(part.stop - start)
         return counts
+
+    def _blocks(
+        self,
+        items: Iterator[Any],
+        batch_size: int,
+        finish: Finish,
+        on_overflow: OnOverflow,
+        prompt: str | None,
+    ) -> Iterator[Vectors]:
+        done = 0
+        try:
+            for vectors in super()._blocks(items, batch_size, finish, on_overflow, prompt):
+                yield vectors
+                done += len(vectors)
+        except EndpointError as error:
+            error.shift(done)
+            raise
 
     def _encode_block(
         self, texts: list[str], batch_size: int, out: npt.NDArray[np.float32]

@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import count
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
@@ -240,7 +241,7 @@ class EmbeddingsClient:
                 vector = np.frombuffer(base64.b64decode(embedding, validate=True), "<f4").astype(np.float32)
             else:
                 vector = np.array(embedding, np.float32)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             vector = np.zeros((0, 0), np.float32)
         if vector.ndim != 1 or not len(vector):
             reason = "the embedding is neither a list of numbers nor base64 of float32"
@@ -312,10 +313,11 @@ _OPENER = urllib.request.build_opener(_NoRedirect)
 
 def _retry_after(headers: Any) -> float | None:
     # Seconds until the next try, which servers state in one of three forms.
-    try:
-        if (milliseconds := headers.get("retry-after-ms")) is not None:
+    if (milliseconds := headers.get("retry-after-ms")) is not None:
+        with suppress(ValueError):
             return max(0.0, float(milliseconds) / 1000)
-        value = headers.get("Retry-After")
+    value = headers.get("Retry-After")
+    try:
         return None if value is None else max(0.0, float(value))
     except ValueError:
         try:

@@ -124,7 +124,7 @@ def _json_vector(path: str, number: int, values: Any) -> Floats:
     try:
         # None becomes NaN.
         vector = np.array(values, np.float32)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         vector = np.zeros((0, 0), np.float32)
     if not isinstance(values, list) or vector.ndim != 1:
         raise TextFileError(

@@ -37,6 +37,7 @@ def test_a_temporary_failure_is_tried_again(server, status):
     [
         ({"Retry_After": "0.2"}, 0.2),
         ({"retry_after_ms": "200"}, 0.2),
+        ({"retry_after_ms": "soon", "Retry_After": "0.2"}, 0.2),
         ({"Retry_After": formatdate(time.time() - 60, usegmt=True)}, 0.0),
         ({"Retry_After": "nonsense"}, 0.0),
     ],
@@ -152,6 +153,9 @@ def test_the_position_is_that_among_all_texts(server):
     ) as raised:
         encoder.encode(texts)
     assert raised.value.position == 43
+    with pytest.raises(EndpointError, match=r"texts\[43\] = 'text 43'") as raised:
+        list(encoder.encode_iter(iter(texts)))
+    assert raised.value.position == 43
 
 
 def bad_if_asked(answer, texts):
@@ -186,6 +190,10 @@ def test_a_request_that_is_too_large_is_divided(server):
         ),
         (lambda answer: with_embedding(answer, 1, "YWJj"), r"texts\[1\].* neither a list of numbers nor"),
         (lambda answer: with_embedding(answer, 1, None), r"texts\[1\].* neither a list of numbers nor"),
+        (
+            lambda answer: with_embedding(answer, 1, [10**400] * 8),
+            r"texts\[1\].* neither a list of numbers nor",
+        ),
         (lambda answer: with_embedding(answer, 3, [float("nan")] * 8), r"texts\[3\].* has NaN or infinity"),
     ],
 )

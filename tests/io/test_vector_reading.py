@@ -220,6 +220,9 @@ def test_columns_of_other_types_are_named(tmp_path):
     with pytest.raises(TextFileError, match=r"'text' has the type int64, expected strings"):
         read_vector_file(path)
     write_jsonl(tmp_path / "v.jsonl", ["a"], [[1.0]])
+    (tmp_path / "large.jsonl").write_text(f'{{"text": "a", "embedding": [{10**400}]}}\n')
+    with pytest.raises(TextFileError, match=r"line 1: .* expected a list of numbers"):
+        read_vector_file(tmp_path / "large.jsonl")
     (tmp_path / "v.jsonl").write_text('{"text": "a", "embedding": "[1, 2]"}\n')
     with pytest.raises(TextFileError, match=r"line 1: the vector is a string, expected a list of numbers"):
         read_vector_file(tmp_path / "v.jsonl")
