@@ -1,7 +1,7 @@
 """The folder of a pair: a folder for each encoder, or the name of a shipped model in its place.
 
-``config.json`` has the kind "pair" and, for each half, its fingerprint, ``max_tokens`` and prompts, so that a half is
-loaded only if it is used. The folders ``documents`` and ``queries`` are model folders as their encoders save them.
+``config.json`` has the kind "pair" and, for each half, its fingerprint, ``max_tokens`` and prompts, so that a
+half is loaded only if it is used. The folders ``documents`` and ``queries`` are model folders as their encoders save them.
 Instead of a folder, a half can have the name of a shipped model (``model``); its fingerprint must be the stored one.
 sentence-transformers reads ``modules.json``, ``router_config.json``, ``documents`` and ``queries/static``.
 """
@@ -102,7 +102,10 @@ def read_half(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
         )
     prompts = described["prompts"]
     if not isinstance(prompts, dict) or not isinstance(described["max_tokens"], int):
-        raise CheckpointError(f"config.json has damaged {name}: prompts {prompts!r}, expected an object")
+        raise CheckpointError(
+            f"config.json has damaged {name}: prompts {prompts!r} and max_tokens {described['max_tokens']!r}, "
+            "expected an object and an integer"
+        )
     return described
 
 

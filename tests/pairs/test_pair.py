@@ -201,6 +201,14 @@ def test_a_damaged_configuration_is_refused(saved, change, message):
         sentenc.load(saved)
 
 
+def test_a_damaged_number_of_tokens_is_named(saved):
+    config = json.loads((saved / "config.json").read_text())
+    config["config"]["queries"]["max_tokens"] = "64"
+    (saved / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"queries.*max_tokens '64'"):
+        sentenc.load(saved)
+
+
 def test_a_failed_save_leaves_the_old_folder(saved, pair, monkeypatch):
     def fail(*_):
         raise OSError("no space left")
