@@ -307,7 +307,8 @@ class Encoder(ABC):
 
         Args:
             a: A str, an ordered collection of n str, or vectors of shape (n, d) or (d,), of this encoder
-                or another one of its space. They have at most ``dim`` columns; those after the first ``similarity_dim`` are cut off.
+                or another one of its space. They have at most ``dim`` columns; those after the first
+                ``similarity_dim`` are cut off.
             b: m texts or vectors, in any of these forms.
 
         Returns:

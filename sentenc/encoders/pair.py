@@ -24,7 +24,8 @@ class PairEncoder(Encoder):
     :meth:`encode_document` uses the encoder of documents and :meth:`encode_query` that of queries, each with its own
     prompt. :meth:`encode`, :meth:`count_tokens`, :attr:`max_tokens` and :attr:`prompts` are those of documents.
     Vectors have the ``similarity_dim`` components of queries. Features for classifiers, which two encoders do not
-    share, are left out; and so are the last components of documents if the encoder of queries was fitted to the first. Each encoder of a saved pair is loaded when it is first used.
+    share, are left out; and so are the last components of documents if the encoder of queries was fitted to the
+    first. Each encoder of a saved pair is loaded when it is first used.
 
     >>> pair = sentenc.pair(documents="documents-folder", queries="queries-folder")
     >>> pair.encode_query("a question") @ pair.encode_document(["an answer", "another"]).T

@@ -7,14 +7,13 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
-from sentenc.encoders.bert.reading import MODULES, SAFETENSORS
+from sentenc.encoders.bert.reading import MODULES, PROMPTS, SAFETENSORS
 from sentenc.encoders.bert.tokenizer_files import read_json, write_json
 from sentenc.encoders.cse.encoder import CSE
 from sentenc.encoders.static_embedding import write_static
 from sentenc.errors import CheckpointError
 
 ROUTER = "router_config.json"
-SETTINGS = "config_sentence_transformers.json"
 _MODULE = "sentence_transformers.models."
 Modules = list[dict[str, Any]]
 # Since this version, sentence-transformers multiplies the rows of a StaticEmbedding by factors of the tokens.
@@ -51,7 +50,7 @@ def write_router(folder: Path, documents: Encoder, queries: CSE) -> None:
         {"types": types, "structure": routes, "parameters": {"default_route": "document"}},
     )
     write_json(folder / MODULES, [{"idx": 0, "name": "0", "path": "", "type": f"{_MODULE}Router"}])
-    write_json(folder / SETTINGS, _settings(documents, queries))
+    write_json(folder / PROMPTS, _settings(documents, queries))
 
 
 def _write_dense(folder: Path, matrix: npt.NDArray[np.float32]) -> None:

@@ -1,6 +1,7 @@
 """Reads a ``Router`` and a ``StaticEmbedding`` of sentence-transformers without torch.
 
-A folder with a ``Router`` is read as its routes: the entries of ``modules.json`` that a model of one route would have.
+A folder with a ``Router`` is read as its routes: the entries of ``modules.json`` that a model of one route would
+have.
 """
 
 from pathlib import Path

@@ -27,7 +27,10 @@ Mode = Literal["hybrid", "vector", "lexical"]
 
 
 class IndexState(NamedTuple):
-    """The state that a search reads. It is replaced as a whole, so no search in another thread sees half of a change."""
+    """The parts of an index that a search uses.
+
+    They are replaced together, so that a search of another thread sees all of one state.
+    """
 
     snapshot: Snapshot
     manifest: Manifest
@@ -62,7 +65,7 @@ class IndexReader:
 
     @property
     def query_speeds(self) -> list[Speed]:
-        """The ways to encode queries: ``"fast"``, ``"exact"``, both or neither. The first is the default."""
+        """The speeds of queries: ``"fast"``, ``"exact"``, both or neither; the default is the first."""
         return self._state.encoders.speeds()
 
     def query_source(self, speed: Speed) -> LazyEncoder:

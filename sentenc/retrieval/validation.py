@@ -198,8 +198,7 @@ def shares_space(encoder: Encoder, described: Mapping[str, Any], dim: int) -> bo
         dim: The number of dimensions of the stored vectors.
     """
     space = described.get("space", described["fingerprint"])
-    # A model that was fitted to the leading components of the vectors says so.
-    if encoder.space in (space, f"{space}[:{dim}]"):
+    if is_part_of(encoder.space, space, dim):
         return True
     return "space" not in described and bool(encoder.fingerprint() == described["fingerprint"])
 
@@ -259,7 +258,7 @@ def check_query_encoder(encoder: Encoder, manifest: Manifest, items: Encoder | N
 
 def is_part_of(queries: str, items: str, dim: int) -> bool:
     """Returns whether a space of queries is that of items, or that of their first ``dim`` components."""
-    # A model that was fitted to the leading components of the vectors says so.
+    # A model that was fitted to the leading components of the vectors states their number.
     return queries in (items, f"{items}[:{dim}]")
 
 

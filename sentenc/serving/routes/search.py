@@ -40,8 +40,9 @@ class SearchRoutes:
 
         ``mode`` is ``"hybrid"``, ``"vector"`` or ``"lexical"``, and ``alpha`` the weight of the vectors in a hybrid
         search; see :meth:`sentenc.Index.search`. With ``rerank``, the name of a served model, this model orders the
-        best ``candidates`` anew. ``queries`` is ``"fast"`` or ``"exact"``. With a list of queries, ``speed`` is. With ``where``, only items whose payloads meet this filter are results. If no item of the index does,
-        ``note`` has the likely reason.
+        best ``candidates`` anew. ``queries`` is ``"fast"`` or ``"exact"``; with a list of queries, this field is
+        ``speed``. With ``where``, only items whose payloads meet this filter are results. If no item of the index
+        does, ``note`` has the likely reason.
 
         Raises:
             ApiError: A field is wrong (400, 422), or the index is unknown (404).
