@@ -16,7 +16,7 @@ class Batch(NamedTuple):
 
     Attributes:
         tokens: The u distinct ids, ascending, (u,).
-        counts: How often each text has each of them, (m, u) float32.
+        counts: The number of times that each text has each of them, (m, u) float32.
     """
 
     tokens: Rows
