@@ -134,14 +134,14 @@ class EmbeddingCache:
     ) -> int:
         """Computes the vectors of those texts that have none yet, and stores them shard by shard.
 
-        A call that was stopped is resumed by the same call: at most one shard is computed again after a crash,
-        and at most 1,024 texts after an exception. Within a shard the texts are encoded in order of their
-        length, so that batches need little padding.
+        A call that was stopped is resumed by the same call: at most one shard is computed again after a
+        crash, and at most 1,024 texts after an exception. Within a shard the texts are encoded in order of
+        their length, so that batches need little padding.
 
         Args:
             texts: Any number of texts, read as a stream. Repeated texts are computed once.
-            encode: Returns the vectors (n, dim) of up to 1,024 texts, or yields parts of them: the positions of
-                m texts and their vectors (m, dim). Parts that were yielded before an exception are stored.
+            encode: Returns the vectors (n, dim) of up to 1,024 texts, or yields parts of them: the positions
+                of m texts and their vectors (m, dim). Parts that were yielded before an exception are stored.
             max_minutes: Stop after the shard during which this time runs out. None for no limit.
             bar: Advanced by one for each text, whether it is computed or not.
             source: The name of the encoder in error messages.
@@ -179,21 +179,22 @@ class EmbeddingCache:
 
     def _add_shard(self, texts: dict[bytes, str], encode: EncodeTexts, bar: Bar | None, source: str) -> None:
         items = sorted(texts.items(), key=lambda item: len(item[1]))
-        keys: list[bytes] = []
-        parts: list[npt.NDArray[Any]] = []
+        # Keys and vectors are one item: an exception between them must not separate them.
+        parts: list[tuple[bytes, npt.NDArray[Any]]] = []
         try:
             for start in range(0, len(items), _TEXTS_PER_CALL):
                 call = items[start : start + _TEXTS_PER_CALL]
                 for rows, vectors in _parts(encode([text for _, text in call]), len(call)):
                     part = [call[row][1] for row in rows]
-                    parts.append(_checked(vectors, part, self.dim, source).astype(self._dtype))
-                    keys += [call[row][0] for row in rows]
-                    self.dim = parts[-1].shape[1]
+                    checked = _checked(vectors, part, self.dim, source).astype(self._dtype)
+                    parts.append((b"".join([call[row][0] for row in rows]), checked))
+                    self.dim = checked.shape[1]
                     _advance(bar, len(part))
         finally:
             # If the encoder fails or the user stops it, what it has computed so far is kept.
             if parts:
-                self._store(b"".join(keys), np.concatenate(parts))
+                keys, vectors_of_parts = zip(*parts, strict=True)
+                self._store(b"".join(keys), np.concatenate(vectors_of_parts))
 
     def _store(self, joined_keys: bytes, vectors: npt.NDArray[Any]) -> None:
         keys = np.frombuffer(joined_keys, np.uint8).reshape(-1, _KEY_BYTES)

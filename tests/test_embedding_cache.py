@@ -158,6 +158,27 @@ def test_parts_may_come_in_any_order_and_are_kept_if_another_fails(tmp_path):
     np.testing.assert_array_equal(cache.lookup(["longer than both", "a longer text"])[:, 0], [16, 13])
 
 
+def test_an_interrupt_within_a_part_leaves_a_readable_cache(tmp_path):
+    class Interrupted(list):
+        """Positions that are read once without an interrupt."""
+
+        reads = 0
+
+        def __iter__(self):
+            self.reads += 1
+            if self.reads == 2:
+                raise KeyboardInterrupt
+            return super().__iter__()
+
+    def in_parts(texts):
+        yield [0], np.array([[1, 0.5]], np.float32)
+        yield Interrupted([1]), np.array([[2, 0.5]], np.float32)
+
+    with pytest.raises(KeyboardInterrupt):
+        EmbeddingCache(tmp_path, "parts").fill(["dog", "horse"], in_parts)
+    assert EmbeddingCache(tmp_path, "parts").has(["dog", "horse"]).tolist() == [True, False]
+
+
 def test_the_bar_is_advanced_by_every_text(tmp_path):
     cache = filled(tmp_path, TEXTS[:5])
     bar = Bar()
