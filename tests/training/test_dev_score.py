@@ -181,6 +181,11 @@ def test_the_weighted_mean_selects(tmp_path, search_folder, encoder):
         ({"scores": [{"kind": "sts", "path": "b", "weight": -1}]}, ValueError, r"scores\.0: weight is -1"),
         ({"scores": [{"kind": "sts", "path": "b", "weight": 0}]}, ValueError, "weights of all .* are 0"),
         ({"scores": [{"kind": "sts", "path": "b", "folds": 3}]}, ValueError, "folds is 3, but kind is 'sts'"),
+        (
+            {"scores": [{"kind": "search", "path": "b", "max_examples": 9}]},
+            ValueError,
+            "it belongs to 'sts' and 'classification'",
+        ),
         ({"scores": [{"kind": "search", "path": "b", "max_queries": 0}]}, ValueError, r"max_queries is 0"),
         (
             {"scores": [{"kind": "search", "path": "b", "metric": "nDCG"}]},

@@ -167,6 +167,11 @@ def test_students_of_one_file_of_axes_share_a_space(folder):
     changed["teacher"]["models"][0]["weight"] = 2.0
     with pytest.raises(CacheError, match=r"axes\.npy, which was computed for the teachers"):
         train(folder, changed)
+    description = (folder / "axes.json").read_text()
+    (folder / "axes.json").write_text("{")
+    with pytest.raises(CacheError, match=r"axes\.json is damaged, expected JSON .* delete it and axes\.npy"):
+        train(folder, changed)
+    (folder / "axes.json").write_text(description)
     # Other weights need no new vectors: the caches stay as they are.
     changed["teacher"]["axes"] = "other.npy"
     files = sorted(path.name for path in (folder / "vectors").rglob("*"))

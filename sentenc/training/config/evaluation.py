@@ -1,4 +1,4 @@
-"""The section ``[evaluation]`` of a run file: the scores by which a run is evaluated and its weights are selected."""
+"""The section ``[evaluation]`` of a run file: the scores that evaluate a run and select its weights."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +37,8 @@ class ScoreConfig:
             "classification": CSV, TSV or JSONL file with the columns ``text,label`` or ``text1,text2,label``.
         name: The name in the log and the bar; by default that of the file or folder.
         weight: Weight of the score in the weighted mean that selects the weights. 0 only logs the score.
-        metric: "spearman" or "pearson"; "nDCG@10", "recall@100", "MRR@10" or "MAP"; "accuracy". The default is
-            the first of its kind.
+        metric: "spearman" or "pearson"; "nDCG@10", "recall@100", "MRR@10" or "MAP"; "accuracy". The default
+            is the first of its kind.
         split: The judgments of a search; by default ``test``, ``dev`` if there is no ``test``, or else the
             only ones.
         max_queries: Number of queries of a search, which are drawn at random, always the same.
@@ -69,9 +69,8 @@ class ScoreConfig:
             if value is None:
                 continue
             if self.kind not in kinds:
-                raise ValueError(
-                    f"{option} is {value!r}, but kind is {self.kind!r}: it belongs to {kinds[0]!r}"
-                )
+                owners = " and ".join(map(repr, kinds))
+                raise ValueError(f"{option} is {value!r}, but kind is {self.kind!r}: it belongs to {owners}")
             if option != "split":
                 check_integer(option, value, at_least=2 if option in ("folds", "max_examples") else 1)
 

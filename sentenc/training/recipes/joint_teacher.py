@@ -175,7 +175,12 @@ def read_axes(space: JointSpace, path: Path, shape: tuple[int, int]) -> JointSpa
         raise CacheError(f"teacher.axes is {path}, whose columns are not orthonormal")
     described = _described(path)
     if described.exists():
-        stored = json.loads(described.read_text(encoding="utf-8"))
+        try:
+            stored = json.loads(described.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise CacheError(
+                f"{described} is damaged, expected JSON ({error}): delete it and {path.name}"
+            ) from error
         if stored != _description(space):
             raise CacheError(
                 f"teacher.axes is {path}, which was computed for the teachers {stored}, but the run has "
