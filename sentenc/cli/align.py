@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from sentenc import Encoder
 
 _FILES = click.Path(exists=True, path_type=str)
+# Options without a meaning for vectors that are already there.
+_OF_TEACHERS = ("endpoint_model", "dim", "cache", "max_minutes", "pooling", "query_prompt", "threads")
 
 
 @click.command("align")
@@ -42,7 +44,8 @@ _FILES = click.Path(exists=True, path_type=str)
               help="Number of leading dimensions to keep, for a teacher trained for it (Matryoshka).")  # fmt: skip
 @click.option("--cache", type=click.Path(file_okay=False, path_type=Path),
               help="Folder of the teacher's vectors; by default OUTPUT-vectors.")  # fmt: skip
-@click.option("--rounds", type=click.IntRange(min=1), help="How often every text is used; by default 6.")
+@click.option("--rounds", type=click.IntRange(min=1),
+              help="How often every text is used; by default 6, and 10 for VECTORS.")  # fmt: skip
 @click.option("--max-texts", type=click.IntRange(min=1),
               help="Maximum number of texts to use, by default 300,000.")  # fmt: skip
 @click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True),
@@ -68,8 +71,8 @@ def align_command(
     VECTORS is an index folder, or a .parquet or .npz file with texts and vectors. The model is then fitted to
     these alone. This needs no teacher, but TEACHER and --queries give better queries.
 
-    With --endpoint and --model, an OpenAI-compatible endpoint is the teacher. No text is sent to it twice, also
-    if the command is stopped: all vectors are in the cache.
+    With --endpoint and --model, an OpenAI-compatible endpoint is the teacher. No text is sent to it twice,
+    also if the command is stopped: all vectors are in the cache.
 
     Ctrl-C stops the command, and the same command continues with the vectors that are in the cache.
     """
@@ -88,17 +91,22 @@ def align_command(
     if source is not None and _has_vectors(source):
         if options["endpoint"] is not None:
             raise click.UsageError(f"--endpoint is a teacher, and {source} has vectors")
-        for name in ("dim", "cache", "max_minutes", "pooling", "query_prompt"):
+        for name in _OF_TEACHERS:
             if options[name] is not None:
-                raise click.UsageError(
-                    f"--{name.replace('_', '-')} applies to a teacher, and {source} has vectors"
-                )
+                option = name.removeprefix("endpoint_").replace("_", "-")
+                raise click.UsageError(f"--{option} applies to a teacher, and {source} has vectors")
         if queries or corpus:
             raise click.UsageError(f"--queries and --corpus apply to a teacher, and {source} has vectors")
+        if options["format"] is not None:
+            raise click.UsageError(f"--format applies to --queries and --corpus, and {source} has vectors")
         vectors = _vectors(source, options)
         result = sentenc.align_vectors(vectors, **shared)
         counts = "".join(f"; left out: {count:,} with {reason}" for reason, count in vectors.left_out.items())
     else:
+        if options["vector_field"] is not None:
+            raise click.UsageError(
+                "--vector-field applies to VECTORS, and the vectors are those of a teacher"
+            )
         if not queries and not corpus and options["data"] is None:
             raise click.UsageError("there are no texts: pass --queries, --corpus or --data")
         teacher = _teacher(source, options)

@@ -144,6 +144,13 @@ def test_queries_leave_room_for_sentences_of_the_collection():
     assert (texts.n_queries, texts.n_sentences) == (63, 30)
 
 
+@pytest.mark.parametrize(("n_queries", "numbers"), [(300, (45, 50)), (20, (18, 80))])
+def test_many_sentences_leave_at_least_half_of_the_texts_to_queries(n_queries, numbers):
+    settings = AlignmentSettings(max_texts=100)
+    texts = choose_texts(sentences(n_queries), sentences(200, seed=5), settings)
+    assert (texts.n_queries, texts.n_sentences) == numbers
+
+
 def test_too_few_texts_are_an_error():
     with pytest.raises(ValueError, match=r"there are 2 queries and 0 sentences .* expected at least 20"):
         sentenc.align(teacher(), queries=["dog", "cat"])
@@ -235,6 +242,8 @@ def test_judgments_appear_in_the_report(tmp_path):
     assert judged["aligned"] == pytest.approx(judged["teacher"], abs=10)
     assert result.report.n_documents == len(documents)
     assert "queries by the model" in result.report.to_text()
+    assert "weight chosen on these judgments" in result.report.to_text()
+    assert "weight chosen on these judgments" in result.encoder.card
 
 
 def test_neighbors_in_common():
@@ -368,6 +377,11 @@ def test_a_wide_space_has_rows_of_fewer_components(monkeypatch):
     result = sentenc.align(flat, queries=sentences(600), settings=SETTINGS)
     assert (result.encoder.dim, result.encoder.config.embedding_dim) == (100, 64)
     assert result.report.cosine > 0.97
+
+
+def test_the_command_states_both_numbers_of_rounds():
+    run = CliRunner().invoke(cli, ["align", "--help"])
+    assert "by default 6, and 10 for VECTORS" in " ".join(run.output.split())
 
 
 def test_the_command_refuses_a_foreign_folder_and_missing_texts(tmp_path):

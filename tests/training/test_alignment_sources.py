@@ -217,13 +217,17 @@ def test_the_command_asks_an_endpoint_and_counts_texts_and_tokens(tmp_path, monk
 def test_contradicting_sources_are_errors(tmp_path):
     texts = sentences(30)
     with pytest.raises(
-        ValueError, match="teacher is None, endpoint is None and model is None, expected a teacher"
+        ValueError, match="teacher is None, endpoint is None and model is None, expected either a teacher"
     ):
         sentenc.align(queries=texts)
-    with pytest.raises(ValueError, match=r"endpoint is 'http://h/v1' and model is None, expected a teacher"):
+    with pytest.raises(ValueError, match=r"endpoint is 'http://h/v1' and model is None, expected either"):
         sentenc.align(queries=texts, endpoint="http://h/v1")
-    with pytest.raises(ValueError, match="expected only one of them"):
+    with pytest.raises(
+        ValueError, match=r"teacher is 'cse-en', endpoint is 'http://h/v1' .* expected either"
+    ):
         sentenc.align("cse-en", queries=texts, endpoint="http://h/v1", model="m")
+    with pytest.raises(ValueError, match="teacher is 'cse-en', endpoint is None and model is 'm'"):
+        sentenc.align("cse-en", queries=texts, model="m")
     write_parquet(tmp_path / "v.parquet", texts, teacher().encode(texts))
     (tmp_path / "queries.txt").write_text("\n".join(texts))
     output = ["-o", str(tmp_path / "fast"), "--queries", str(tmp_path / "queries.txt")]
@@ -233,9 +237,14 @@ def test_contradicting_sources_are_errors(tmp_path):
         (["cse-en", "--endpoint", "http://h/v1", "--model", "m"], "expected either TEACHER or VECTORS"),
         (["--endpoint", "host", "--model", "m"], "--endpoint: url is 'host'"),
         ([str(tmp_path / "v.parquet"), "--endpoint", "http://h/v1"], "--endpoint is a teacher, and"),
+        ([str(tmp_path / "v.parquet"), "--model", "m"], "--model applies to a teacher, and"),
+        ([str(tmp_path / "v.parquet"), "--threads", "2"], "--threads applies to a teacher, and"),
+        (["cse-en", "--vector-field", "v"], "--vector-field applies to VECTORS"),
     ):
         run = CliRunner().invoke(cli, ["align", *arguments, *output])
         assert (run.exit_code, message in run.output) == (2, True), run.output
+    run = CliRunner().invoke(cli, ["align", str(tmp_path / "v.parquet"), "--format", "csv", *output[:2]])
+    assert "--format applies to --queries and --corpus" in run.output
 
 
 def test_leading_components_have_a_space_that_an_index_of_them_accepts():

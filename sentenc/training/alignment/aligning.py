@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sentenc.encoders.base import Encoder
 from sentenc.encoders.comparison import unit_rows
 from sentenc.encoders.cse.encoder import CSE
@@ -31,12 +29,12 @@ from sentenc.training.alignment.settings import AlignmentSettings
 from sentenc.training.alignment.table import fit_table
 from sentenc.training.alignment.teacher_vectors import TeacherVectors
 from sentenc.training.alignment.texts import AlignmentTexts, choose_texts
-from sentenc.training.alignment.tokens import FloatArray, TokenizedTexts
+from sentenc.training.alignment.tokens import FloatArray, Rows, TokenizedTexts
 from sentenc.validation import check_integer
 
 # The part of the constant that the model has. It is the same for every query, so it moves each document up or
-# down for all queries alike. With all of it, cosines are nearest to the teacher's. With a third of it, rankings
-# are better: on three development collections, nDCG@10 is 63.0 instead of 62.4, and 62.6 without it.
+# down for all queries alike. With all of it, cosines are nearest to the teacher's. With a third of it,
+# rankings are better: on three development collections, nDCG@10 is 63.0 instead of 62.4, and 62.6 without it.
 _CONSTANT = 1 / 3
 
 
@@ -89,7 +87,8 @@ def align(
         dim: Keeps this number of leading components, for a teacher that was trained for it (Matryoshka). An
             index must then have as many.
         cache: A folder for the teacher's vectors. A run that was stopped continues from it.
-        settings: The settings of the fit; see :class:`~sentenc.training.alignment.settings.AlignmentSettings`.
+        settings: The settings of the fit; see
+            :class:`~sentenc.training.alignment.settings.AlignmentSettings`.
         name: The name of the model in its card.
         command: The command that the model card states.
         show_progress_bar: Draw bars on standard error.
@@ -143,12 +142,10 @@ def _at_endpoint(
     model: str | None,
     api_key_env: str,
 ) -> EndpointEncoder:
-    if teacher is not None:
-        raise ValueError(f"teacher is {teacher!r} and endpoint is {endpoint!r}, expected only one of them")
-    if endpoint is None or model is None:
+    if teacher is not None or endpoint is None or model is None:
         raise ValueError(
-            f"teacher is None, endpoint is {endpoint!r} and model is {model!r}, expected a teacher, or endpoint "
-            "and model"
+            f"teacher is {teacher!r}, endpoint is {endpoint!r} and model is {model!r}, expected either a teacher "
+            "or endpoint and model"
         )
     return EndpointEncoder(endpoint, model, api_key_env=api_key_env)
 
@@ -180,7 +177,7 @@ def _report(
     encoder: CSE,
     teacher: Encoder,
     texts: AlignmentTexts,
-    rows: "np.typing.NDArray[np.int64]",
+    rows: Rows,
     held_out: FloatArray,
     documents: FloatArray,
     judged: JudgedCollection | None,
@@ -193,6 +190,7 @@ def _report(
     overlap = alpha = scores = None
     if len(documents):
         overlap = common_neighbors(own, held_out, documents)
+    if len(documents) and judged is None:
         alpha = alpha_without_judgments(
             texts.held_out, own, held_out, texts.documents, documents,
             teacher_alpha=hybrid_alpha(teacher), language=language,
@@ -200,12 +198,12 @@ def _report(
     if judged is not None:
         expected, _ = vectors(judged.queries.texts, "query", "vectors of judged queries")
         collection, _ = vectors(judged.documents, "document", "vectors of documents")
-        own = _encoded(encoder, judged.queries.texts)
-        scores, alpha = judged_scores(judged, own, expected, collection, language)
+        asked = _encoded(encoder, judged.queries.texts)
+        scores, alpha = judged_scores(judged, asked, expected, collection, language)
     n_queries = texts.n_queries * len(rows) // len(texts.training)
     return AlignmentReport(
         dim=encoder.dim, n_queries=n_queries, n_sentences=len(rows) - n_queries, n_vectors=0,
         n_held_out=len(texts.held_out), n_documents=len(documents),
-        cosine=mean_cosine(_encoded(encoder, texts.held_out), held_out), overlap=overlap, alpha=alpha,
+        cosine=mean_cosine(own, held_out), overlap=overlap, alpha=alpha,
         judged=scores, tokenizer=tokenizer, seconds=seconds,
     )  # fmt: skip

@@ -1,9 +1,9 @@
 """Principal axes of vectors in a wide space, in which the rows of tokens have fewer components.
 
-A row of 4,096 numbers for each of 30,000 tokens would take half a gigabyte and far more texts to fit than there are.
-The model of a text is instead e = z A: z has r components, and the rows of A are r orthonormal axes. A is fixed,
-so that |e| = |z|, and the cosine of e and a unit vector y is z.(A y) / |z|: the table is fitted to the r
-components A y of each vector as if the space had r dimensions. What is lost is the part of y outside of the axes.
+A row of 4,096 numbers for each of 30,000 tokens would take half a gigabyte and far more texts to fit than
+there are. The model of a text is instead e = z A: z has r components, and the rows of A are r orthonormal axes.
+A is fixed, so that |e| = |z|, and the cosine of e and a unit vector y is z.(A y) / |z|: the table is fitted to
+the r components A y of each vector as if the space had r dimensions. The part of y outside of the axes is lost.
 The axes with the largest mean of |A y|^2 are the first right singular vectors of the vectors, which are not
 centered, because the directions of e begin at the origin.
 """
@@ -14,10 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sentenc.training.alignment.tokens import FloatArray, Rows
 from sentenc.validation import check_integer
-
-FloatArray = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
 
 # The widest space whose rows are stored with all of their components.
 WIDEST_FULL_ROWS = 1024
@@ -49,8 +47,8 @@ def principal_axes(
 
     Args:
         vectors: A sample of unit vectors, (n, d). Some thousands are enough.
-        rank: r, the number of axes; by default the smallest multiple of 32 from 64 to 384 that keeps 95 % of the
-            squared length, or else 384. There are never more than n or d axes.
+        rank: r, the number of axes; by default the smallest multiple of 32 from 64 to 384 that keeps 95 % of
+            the squared length, or else 384. There are never more than n or d axes.
         seed: Seed of the random start.
 
     Raises:
@@ -92,7 +90,7 @@ def _leading_axes(values: FloatArray, rank: int, seed: int) -> tuple[FloatArray,
 def fitting_targets(
     read: Callable[[Rows], FloatArray], n_vectors: int, seed: int = 0
 ) -> tuple[FloatArray, FloatArray | None]:
-    """Returns what a table is fitted to. Vectors of a wide space are never all in memory.
+    """Returns the targets that a table is fitted to. Vectors of a wide space are never all in memory.
 
     Args:
         read: Returns the unit vectors (m, d) of rows (m,).
@@ -100,8 +98,8 @@ def fitting_targets(
         seed: Seed of the sample from which the axes are computed.
 
     Returns:
-        The vectors (n, d) and None, or their components (n, r) and the axes (r, d) if the space is too wide for
-        rows with all components.
+        The vectors (n, d) and None, or their components (n, r) and the axes (r, d) if the space is too wide
+        for rows with all components.
     """
     axes = None
     if read(np.arange(min(n_vectors, 1))).shape[1] > WIDEST_FULL_ROWS:

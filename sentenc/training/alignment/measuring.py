@@ -1,10 +1,11 @@
-"""Measures an aligned model: cosines, common neighbors, search quality and the weight of its vectors in fusion."""
+"""Measures an aligned model: cosines, common neighbors, search quality, and its weight in hybrid search."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from sentenc.evaluation.beir import CORPUS, QUERIES, Queries, judgments_file, read_documents, read_queries
 from sentenc.evaluation.protocols.search import (
@@ -15,7 +16,7 @@ from sentenc.evaluation.protocols.search import (
     search_metrics,
 )
 from sentenc.retrieval.lexical.analysis import Analyzer
-from sentenc.training.alignment.tokens import FloatArray
+from sentenc.training.alignment.tokens import FloatArray, Rows
 
 _NEIGHBORS = 10
 _METRIC = "nDCG@10"
@@ -81,6 +82,8 @@ def judged_scores(
     language: str,
 ) -> tuple[dict[str, float], float]:
     """Returns nDCG@10 by the kind of query, and the weight of the vectors with the best hybrid search.
+
+    The weight is chosen on the judgments that it is scored on, so the hybrid score is slightly optimistic.
 
     Args:
         collection: Documents and judged queries.
@@ -158,5 +161,5 @@ def _computed(scores: BlockScores, n_queries: int) -> BlockScores:
     return block
 
 
-def _nearest(scores: "np.typing.NDArray[np.floating]", k: int) -> "np.typing.NDArray[np.int64]":
+def _nearest(scores: npt.NDArray[np.floating], k: int) -> Rows:
     return np.argpartition(-scores, k - 1, axis=1)[:, :k]

@@ -22,6 +22,9 @@ def choose_tokenizer(teacher: Encoder | None) -> tuple[Tokenizer, str]:
 
     The teacher's own is used if it is WordPiece or whole words. Every other teacher, and none, has that of
     cse-en.
+
+    Raises:
+        ValueError: The model named cse-en is no CSE.
     """
     own = None if teacher is None else _tokenizer_spec(teacher)
     if own is not None:
@@ -30,7 +33,8 @@ def choose_tokenizer(teacher: Encoder | None) -> tuple[Tokenizer, str]:
         except CheckpointError:
             pass  # another kind of tokenizer
     default = load(_DEFAULT_MODEL)
-    assert isinstance(default, CSE)
+    if not isinstance(default, CSE):
+        raise ValueError(f"{_DEFAULT_MODEL} is {type(default).__name__}, expected a CSE")
     return default.tokenizer, _DEFAULT_MODEL
 
 

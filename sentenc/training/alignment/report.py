@@ -30,10 +30,11 @@ class AlignmentReport:
             out. For vectors alone, these are whole documents.
         overlap: The mean share of the teacher's ten nearest documents that are among the model's ten, of the
             texts kept out. None without documents.
-        alpha: The weight of the vectors in hybrid search that the report recommends; None without documents.
+        alpha: The weight of the vectors in hybrid search that the report recommends; with judgments the one
+            that is best on them. None without documents.
         judged: nDCG@10 in points on the given judgments: of the teacher's queries (``"teacher"``), the
-            model's (``"aligned"``), BM25 (``"lexical"``) and both at ``alpha`` (``"hybrid"``). None without
-            judgments.
+            model's (``"aligned"``), BM25 (``"lexical"``) and both at ``alpha`` (``"hybrid"``). ``alpha`` is
+            chosen on the same judgments, so ``"hybrid"`` is slightly optimistic. None without judgments.
         tokenizer: The origin of the tokenizer: ``"teacher"``, or the name of a model.
         seconds: The time that the fit took, without the teacher's vectors.
     """
@@ -122,5 +123,5 @@ _JUDGED = {
     "teacher": "queries by the teacher",
     "aligned": "queries by the model",
     "lexical": "BM25",
-    "hybrid": "BM25 and the model",
+    "hybrid": "BM25 and the model (weight chosen on these judgments)",
 }

@@ -16,7 +16,7 @@ class AlignmentSettings:
         learning_rate: The step size of Adam at the beginning. It falls to 0.
         max_texts: At most this number of texts is used; of more, a sample.
         max_sentences: If there are queries, at most this number of sentences of the collection is used as
-            well.
+            well. They leave at least half of ``max_texts`` to queries, if there are as many.
         max_documents: The number of documents of the collection that the report compares with; of more, a
             sample.
         held_out: The number of texts that are kept out of training for the report. It is at most a tenth of

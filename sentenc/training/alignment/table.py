@@ -41,7 +41,7 @@ class Table(NamedTuple):
 
 
 def initial_table(texts: TokenizedTexts, targets: npt.NDArray[np.floating], batch_size: int) -> Table:
-    """Returns the mean of all targets as constant, and for each token the mean deviation of its texts from it.
+    """Returns the mean of all targets as constant, and as rows the mean deviations of each token's texts.
 
     Args:
         texts: n texts.

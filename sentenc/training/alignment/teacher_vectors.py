@@ -19,9 +19,9 @@ _TEXTS_PER_BLOCK = 8192
 class TeacherVectors:
     """Computes the unit vectors of an encoder, each once.
 
-    The cache is two folders, ``query`` and ``document``, or one, ``text``, if the encoder has no prompts. It is
-    filled shard by shard: a run that is stopped continues after the last shard. Every answer of an endpoint is
-    kept, also if a later request fails.
+    The cache is two folders, ``query`` and ``document``, or one, ``text``, if the encoder has no prompts. It
+    is filled shard by shard: a run that is stopped continues after the last shard. Every answer of an endpoint
+    is kept, also if a later request fails.
 
     Args:
         teacher: The encoder. Of its vectors, the first ``similarity_dim`` components are used.
@@ -52,7 +52,7 @@ class TeacherVectors:
     def __call__(
         self, texts: Sequence[str], role: Role, label: str
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """Returns the vectors of texts in a role at unit length, (m, dim), and the positions of the texts, (m,).
+        """Returns the unit vectors of texts in a role, (m, dim), and the positions of the texts, (m,).
 
         The arguments are those of :meth:`fill`.
         """

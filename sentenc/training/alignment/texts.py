@@ -1,4 +1,4 @@
-"""Chooses the texts of an alignment: queries, sentences of the collection, and those kept out for the report."""
+"""Chooses the texts of an alignment: queries, sentences of the collection, and texts for the report."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -73,7 +73,10 @@ def choose_texts(
         for text in _distinct(part for document in documents for part in split_sentences(document))
         if len(text.split()) in _SENTENCE_WORDS and text not in known
     ]
-    limit = min(settings.max_sentences, settings.max_texts) if asked else settings.max_texts
+    limit = settings.max_texts
+    if asked:
+        # Queries have at least half of the texts, if there are as many.
+        limit = min(settings.max_sentences, max(limit // 2, limit - len(asked)))
     sentences = _sample(sentences, limit, rng)
     asked = _sample(asked, settings.max_texts - len(sentences), rng)
     if len(asked) + len(sentences) < _FEWEST_TEXTS:
