@@ -3,13 +3,14 @@
     python benchmarks/align.py TEACHER --queries FILE --data FOLDER [FOLDER ...] --cache FOLDER
     python benchmarks/align.py --latency --passages FILE --queries FILE
 
-The first form fits tables on growing numbers of texts, one text per line of FILE, and ranks the documents of data
-sets in BEIR's layout: documents by the teacher, queries by the teacher and by the table. Texts of the data sets
-that are in FILE are left out of training. Rows of several teachers are collected in one file of results. With
-``--collection`` it also fits one table to each collection alone, from its documents and their vectors.
+The first form fits tables on growing numbers of texts, one text per line of FILE, and ranks the documents of
+data sets in BEIR's layout: documents by the teacher, queries by the teacher and by the table. Queries of the
+data sets that are in FILE are left out of training. Rows of several teachers are collected in one file of
+results. With ``--collection`` it also fits one table to each collection alone, from its documents and their
+vectors.
 
-The second form measures a query on a hybrid index of 100,000 passages, encoded by a table and by the document half,
-on one thread. The peer is sentence-transformers' StaticEmbedding with the same vocabulary and dimension.
+The second form measures a query on a hybrid index of 100,000 passages, encoded by a table and by the document
+half, on one thread. The peer is sentence-transformers' StaticEmbedding with the same vocabulary and dimension.
 """
 
 import argparse

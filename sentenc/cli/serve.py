@@ -147,7 +147,7 @@ def _load_model(model: str, threads: int | None, **options: Any) -> "Encoder":
 def _open_indexes(
     folders: Iterable[str], encoders: "dict[str, Encoder]", threads: int | None
 ) -> "dict[str, Index]":
-    """Opens indexes, each with its encoder or one of its space, which is loaded if ``encoders`` lacks both."""
+    """Opens indexes, each with its encoder or one of its space; loads it if ``encoders`` lacks both."""
     if not folders:
         return {}
     from sentenc.retrieval import Index

@@ -37,10 +37,10 @@ class Search(EvaluationProtocol):
     """nDCG@10, recall@100, MRR@10 and MAP of the rankings of all documents; nothing is trained.
 
     Queries are encoded by :meth:`~sentenc.Encoder.encode_query`, and documents by
-    :meth:`~sentenc.Encoder.encode_document`. Documents are ranked by vectors (the cosine of :meth:`~sentenc.Encoder.similarity`), by words (BM25), and
-    by both, as :class:`~sentenc.Index` does in its modes of the same names. As in BEIR, a ranking has at most
-    1,000 documents, and a document with the id of the query is left out of its ranking. Equal scores are
-    ordered by falling id, as in trec_eval.
+    :meth:`~sentenc.Encoder.encode_document`. Documents are ranked by vectors (the cosine of
+    :meth:`~sentenc.Encoder.similarity`), by words (BM25), and by both, as :class:`~sentenc.Index` does in its
+    modes of the same names. As in BEIR, a ranking has at most 1,000 documents, and a document with the id of
+    the query is left out of its ranking. Equal scores are ordered by falling id, as in trec_eval.
     """
 
     name = "search"

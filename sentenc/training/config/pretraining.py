@@ -82,7 +82,7 @@ class StudentConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusConfig:
-    """A section ``[corpora.NAME]``: the arguments of :class:`~sentenc.training.data.corpus.Corpus`, and roles.
+    """A section ``[corpora.NAME]``: arguments of :class:`~sentenc.training.data.corpus.Corpus`, and roles.
 
     Attributes:
         sources: The sources.

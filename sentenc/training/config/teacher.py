@@ -132,7 +132,7 @@ class TeacherConfig:
 
     @property
     def model_weights(self) -> tuple[float, ...]:
-        """The weights of the models, as they are written. Empty for equal weights, or one model in a table."""
+        """The weights of the models as they are written; empty for equal ones, or one model in a table."""
         if len(self.joint) == 1:
             return ()
         return tuple(model.weight for model in self.joint) or self.weights

@@ -171,11 +171,10 @@ class BatchStream:
     def _collate(self, epoch: int, examples: list[Example]) -> Batch:
         shard = examples[self._shard(len(examples))]
         columns = zip(*shard, strict=True)
-        prompts = self.term.prompts or ("",) * len(shard[0])
         ids, lengths = self._tokenize(
             [
                 prompt + text
-                for prompt, column in zip_longest(prompts, columns, fillvalue="")
+                for prompt, column in zip_longest(self.term.prompts, columns, fillvalue="")
                 for text in column
             ]
         )

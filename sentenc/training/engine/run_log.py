@@ -133,7 +133,7 @@ class _Bar:
 
 @contextmanager
 def training_bar(show: bool) -> Iterator[TrainingBar]:
-    """Draws a bar with the remaining time, the loss and the dev scores on a terminal, and nothing elsewhere."""
+    """Draws a bar with remaining time, loss and dev scores on a terminal, and nothing elsewhere."""
     if not show or not sys.stderr.isatty():
         yield _NoBar()
         return

@@ -65,8 +65,8 @@ class Trainer:
         loss_terms: The losses and their data; each step draws a batch of every term.
         config: The training configuration.
         folder: Folder of the state, the log, and the texts of a batch that failed.
-        evaluate: Returns a score of the student, or several with their mean; higher is better. It is called on
-            the first process, in evaluation mode, with the output of :meth:`output_map`.
+        evaluate: Returns a score of the student, or several with their mean; higher is better. It is called
+            on the first process, in evaluation mode, with the output of :meth:`output_map`.
         processes: The processes that train together; by default this process only.
         identity: JSON values that identify the data and the model. A saved state with another identity or
             ``config`` is refused.

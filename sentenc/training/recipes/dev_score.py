@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
 from sentenc.errors import DataError, TextFileError
-from sentenc.evaluation.beir import CORPUS, QUERIES, judgments_file, read_documents, read_queries
+from sentenc.evaluation.beir import CORPUS, QUERIES, Queries, judgments_file, read_documents, read_queries
 from sentenc.evaluation.probes.base import Labeled, LogisticProbe, Split
 from sentenc.evaluation.protocols.base import EncodedPart
 from sentenc.evaluation.protocols.search import cosine_scores, search_metrics
@@ -100,7 +100,7 @@ def search_score(entry: ScoreConfig) -> Score:
     documents = read_documents([folder / CORPUS], "utf-8", ())
     judged = read_queries([folder / QUERIES, judgments_file(folder, entry.split)], "utf-8", ())
     chosen = _sample(len(judged), entry.max_queries)
-    queries = type(judged)(
+    queries = Queries(
         [judged.texts[i] for i in chosen],
         None,
         np.zeros(0),
@@ -176,7 +176,7 @@ def _similarity_vectors(
 
 
 def _sample(n: int, most: int | None, wanted: npt.NDArray[np.bool_] | None = None) -> list[int]:
-    """Returns at most ``most`` of n rows in order: the wanted ones, even if they are more, and others at random."""
+    """Returns at most ``most`` of n rows in order: all wanted ones, even if they are more, and random others."""
     if most is None or most >= n:
         return list(range(n))
     order = np.random.default_rng(_SEED).permutation(n)

@@ -209,17 +209,18 @@ def reduce_teacher(
     settings, space = config.teacher, teacher.space
     if settings is None or settings.dim is None or space is None:
         return teacher
-    roles = _roles(config, teacher)
     vectors = _vectors_by_role(config, teacher)
     total = next(iter(vectors.values())).dim
     path = Path(settings.axes or Path(config.work) / "teacher-axes.npy")
     if not path.exists():
-        texts = [(role, statistics[name].used_texts[:_TEXTS_FOR_LOSS_AXES]) for name, role in roles.items()]
+        texts = _sample(config, teacher, statistics)
         axes = compute_axes(vectors, texts, settings.dim, student if settings.align_axes else None)
         write_axes(replace(space, axes=axes), path)
     space = read_axes(space, path, (total, settings.dim))
     reduced = {role: JointVectors(space, v.caches) for role, v in vectors.items()}
-    return replace(teacher, space=space, vectors={name: reduced[role] for name, role in roles.items()})
+    return replace(
+        teacher, space=space, vectors={name: reduced[role] for name, role in _roles(config, teacher).items()}
+    )
 
 
 def rotate_to_teacher(

@@ -37,8 +37,8 @@ class BatchedTeacher:
         device: The device that computes.
         dtype: The type of weights and activations. A CPU computes bfloat16 faster than float32 only if it has
             instructions for it, such as AMX; float16 is slower.
-        pooling: "cls" or "mean", which replaces the encoder's own pooling. By default the encoder's own, which
-            must be one of them.
+        pooling: "cls" or "mean", which replaces the encoder's own pooling. By default the encoder's own,
+            which must be one of them.
 
     Raises:
         ValueError: The model is not supported.
@@ -69,7 +69,7 @@ class BatchedTeacher:
 
     @staticmethod
     def supports(encoder: Teacher, pooling: Pooling | None = None) -> bool:
-        """Returns whether the teacher is a transformer with WordPiece tokens, and its own pooling by default."""
+        """Returns whether the teacher is a transformer with WordPiece tokens, and by default its own pooling."""
         return isinstance(encoder, TransformerEncoder) and _wordpiece_tokenizer(encoder, pooling) is not None
 
     @property

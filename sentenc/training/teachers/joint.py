@@ -105,13 +105,13 @@ class JointVectors:
         return sum(cache.dim or 0 for cache in self.caches) if axes is None else axes.shape[1]
 
     def __len__(self) -> int:
-        """The number of texts that have a vector, if the caches contain the same texts; else an upper bound."""
+        """The number of texts with a vector, if the caches contain the same texts; else an upper bound."""
         return min(map(len, self.caches))
 
     def has(self, texts: Sequence[str]) -> npt.NDArray[np.bool_]:
         """Returns for each of n texts whether all teachers have a vector: (n,) bool."""
-        in_all: npt.NDArray[np.bool_] = np.logical_and.reduce([cache.has(texts) for cache in self.caches])
-        return in_all
+        known: npt.NDArray[np.bool_] = np.logical_and.reduce([cache.has(texts) for cache in self.caches])
+        return known
 
     def lookup(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Returns the vectors of n texts: (n, dim) float32.
@@ -128,15 +128,15 @@ def origin(caches: Sequence[EmbeddingCache]) -> str:
     Raises:
         CacheError: The caches name different ones.
     """
-    stated = {
+    names = {
         cache.folder: " ".join(fingerprint.split(" ")[:2])
         for cache in caches
         if (fingerprint := cache.stored_fingerprint()) is not None
     }
-    if len(set(stated.values())) > 1:
-        listed = ", ".join(f"{folder} by {name!r}" for folder, name in stated.items())
+    if len(set(names.values())) > 1:
+        listed = ", ".join(f"{folder} by {name!r}" for folder, name in names.items())
         raise CacheError(
             f"the caches of one teacher were filled by different models ({listed}), expected one model and "
             "pooling (the first two words of the fingerprint in cache.json)"
         )
-    return next(iter(stated.values()), "")
+    return next(iter(names.values()), "")
