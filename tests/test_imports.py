@@ -38,6 +38,7 @@ FLOORS = [
     ["training"],
     ["downstream"],
     ["serving"],
+    ["integrations"],
     [""],
     ["cli"],
     ["__main__"],

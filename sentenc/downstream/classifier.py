@@ -5,9 +5,10 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.downstream.estimator import ClassifierMixin, Floats, Matrix, SentenceEstimator
+from sentenc.downstream.estimator import Floats, Matrix, SentenceEstimator
 from sentenc.downstream.labels import Labels, ParsedLabels, parse_labels
 from sentenc.downstream.settings import is_number
+from sentenc.downstream.shared_encoder import ClassifierMixin
 from sentenc.solvers.losses import OutputKind
 
 

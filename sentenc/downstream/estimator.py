@@ -1,9 +1,7 @@
 """Base class of the sentence estimators: settings, fitting, saving and loading."""
 
-import copy
 import os
 import time
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -24,21 +22,11 @@ from sentenc.downstream.persistence import (
     write_estimator,
 )
 from sentenc.downstream.settings import check_settings, fine_tuning_config, head_strength, random_generator
+from sentenc.downstream.shared_encoder import NotFittedError, SharedEncoder, encoder_of
 from sentenc.encoders.base import Encoder
-from sentenc.errors import CheckpointError, MissingExtraError
-from sentenc.registry import available_models
-from sentenc.registry import load as load_encoder
+from sentenc.errors import CheckpointError
 from sentenc.solvers.losses import OutputKind, log_losses, probabilities
 from sentenc.splits import Rows, strata, validation_rows
-
-try:
-    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-    from sklearn.exceptions import NotFittedError
-except ImportError as error:
-    raise MissingExtraError("downstream", "scikit-learn", "a classifier") from error
-
-# The mixins are exported, so that scikit-learn is imported, and a missing one reported, in this module only.
-__all__ = ["ClassifierMixin", "RegressorMixin", "SentenceEstimator"]
 
 Floats = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float32]
@@ -51,7 +39,7 @@ _FITTED = ("metrics_", "history_", "C_", "n_iter_")
 _NOT_SAVED = ("encoder", "random_state", "class_weight", "show_progress_bar")
 
 
-class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
+class SentenceEstimator(SharedEncoder):
     """Base class of the estimators; see :class:`~sentenc.downstream.SentenceClassifier` for the settings."""
 
     def __init__(
@@ -86,15 +74,6 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
         self.max_minutes = max_minutes
         self.random_state = random_state
         self.show_progress_bar = show_progress_bar
-
-    def __sklearn_clone__(self) -> Self:
-        """Returns an unfitted estimator with the same parameters and the same encoder object."""
-        # scikit-learn would deep-copy the encoder, which is large and never changes.
-        without = copy.copy(self)
-        without.encoder = ""
-        twin: Self = super(SentenceEstimator, without).__sklearn_clone__()
-        twin.encoder = self.encoder
-        return twin
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes encoder, head, labels, settings and metrics to a folder, atomically and without pickle.
@@ -181,7 +160,7 @@ class SentenceEstimator(BaseEstimator):  # type: ignore[misc, unused-ignore]
             what = "texts" if len(columns) == 1 else "pairs"
             raise ValueError(f"got {len(columns[0])} {what} but {len(targets)} labels")
         weights = self._weights(sample_weight, class_weights, len(targets))
-        encoder = self.encoder if isinstance(self.encoder, Encoder) else _load_encoder(self.encoder)
+        encoder = encoder_of(self.encoder)
         fit = self._fit_head if self.fine_tune == "head" else self._fit_all
         predictions = fit(encoder, columns, targets, kind, weights, rng)
         self.metrics_["n_train"] = len(targets)
@@ -353,13 +332,3 @@ def features_of(encoder: Encoder, columns: list[list[str]], show_progress_bar: b
 
 def _take(columns: list[list[str]], rows: Rows) -> list[list[str]]:
     return [[column[row] for row in rows] for column in columns]
-
-
-def _load_encoder(model: str | os.PathLike[str]) -> Encoder:
-    return _load_shipped(model) if model in available_models() else load_encoder(model)
-
-
-@lru_cache(maxsize=1)
-def _load_shipped(name: str) -> Encoder:
-    # A grid search fits hundreds of estimators with the same encoder, whose files do not change.
-    return load_encoder(name)

@@ -1,5 +1,6 @@
 """Parses labels, scores, texts and pairs in the forms users have them."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -113,7 +114,7 @@ def parse_labels(y: Any, multi_label: bool | None = None) -> ParsedLabels:
 
     Args:
         y: n labels, all str, all int, all bool or all whole floats; n collections of such labels; or a matrix
-            (n, K) of 0 and 1, which may be a list of lists.
+            (n, K) of 0 and 1, which may be a list of lists. An array (n, 1) is n labels.
         multi_label: Whether examples have several labels. By default, the first example decides.
 
     Raises:
@@ -121,7 +122,7 @@ def parse_labels(y: Any, multi_label: bool | None = None) -> ParsedLabels:
             index.
         ValueError: A label is NaN or not a whole number, or a matrix has other values than 0 and 1.
     """
-    y = _sequence(y, "labels, one for each text")
+    y = _as_one_dimensional(_sequence(y, "labels, one for each text"))
     if getattr(y, "ndim", 1) == 2 or hasattr(y, "toarray"):
         return _parsed_matrix(y)
     items = list(y)
@@ -155,13 +156,13 @@ def parse_labels(y: Any, multi_label: bool | None = None) -> ParsedLabels:
 
 
 def parse_scores(y: Any) -> npt.NDArray[np.float64]:
-    """Parses scores into an array (n,), float64.
+    """Parses scores into an array (n,), float64. An array (n, 1) is n scores.
 
     Raises:
         TypeError: A score is not a number; the message contains its index.
         ValueError: A score is not finite; the message contains its index.
     """
-    items = list(_sequence(y, "numbers, one for each pair"))
+    items = list(_as_one_dimensional(_sequence(y, "numbers, one for each pair")))
     for index, item in enumerate(items):
         if isinstance(item, bool | np.bool_) or not isinstance(item, int | float | np.integer | np.floating):
             raise TypeError(f"y[{index}] is {_shown(item)}, expected a number")
@@ -246,6 +247,21 @@ def _sequence(y: Any, what: str) -> Any:
     if isinstance(y, str | bytes | dict | set | frozenset) or not isinstance(y, Iterable):
         raise TypeError(f"y is {type(y).__name__}, expected a sequence of {what}")
     return y
+
+
+def _as_one_dimensional(y: Any) -> Any:
+    # As in scikit-learn, the rows of an array or data frame (n, 1) are single values, and a warning says so.
+    if getattr(y, "ndim", 1) != 2 or hasattr(y, "toarray") or y.shape[1] != 1:
+        return y
+    from sklearn.exceptions import DataConversionWarning
+
+    # scikit-learn's checks search for this wording.
+    warnings.warn(
+        f"A column-vector y was passed when a 1d array was expected: got the shape {tuple(y.shape)}",
+        DataConversionWarning,
+        stacklevel=4,
+    )
+    return np.asarray(y)[:, 0]
 
 
 def _is_collection(item: Any) -> bool:

@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.downstream.classifier import LabeledEstimator
-from sentenc.downstream.estimator import Matrix, RegressorMixin, SentenceEstimator
+from sentenc.downstream.estimator import Matrix, SentenceEstimator
 from sentenc.downstream.labels import parse_pairs, parse_scores
 from sentenc.downstream.settings import is_number
+from sentenc.downstream.shared_encoder import RegressorMixin
 from sentenc.metrics import pearson, spearman
 from sentenc.solvers.losses import OutputKind
 

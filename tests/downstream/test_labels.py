@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
+from sklearn.exceptions import DataConversionWarning
 
 from sentenc.downstream.labels import Labels, parse_labels, parse_pairs, parse_scores, parse_texts
 
@@ -186,6 +187,20 @@ def test_scores():
         assert parsed.dtype == np.float64
 
 
+def test_column_is_one_value_for_each_row():
+    values = np.array([[2], [1], [2]])
+    for column in (values, pd.DataFrame(values)):
+        with pytest.warns(DataConversionWarning, match="A column-vector y was passed"):
+            labels = parse_labels(column)
+        assert not labels.multi_label
+        assert labels.classes.tolist() == [1, 2]
+        assert labels.targets.argmax(axis=1).tolist() == [1, 0, 1]
+        with pytest.warns(DataConversionWarning, match=r"\(3, 1\)"):
+            assert parse_scores(column).tolist() == [2, 1, 2]
+    with pytest.warns(DataConversionWarning):
+        assert parse_labels(np.array([["b"], ["a"]])).classes.tolist() == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     ("y", "error", "words"),
     [
@@ -196,7 +211,7 @@ def test_scores():
         ([1, True], TypeError, r"y\[1\] is bool"),
         ([1, np.nan], ValueError, r"y\[1\] is nan, expected a finite number"),
         ([np.inf], ValueError, r"y\[0\] is inf"),
-        (np.ones((2, 1)), TypeError, r"y\[0\] is ndarray"),
+        (np.ones((2, 2)), TypeError, r"y\[0\] is ndarray"),
     ],
 )
 def test_wrong_scores_are_refused(y, error, words):

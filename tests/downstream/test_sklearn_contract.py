@@ -94,7 +94,6 @@ class RegressorOfNumbers(OfNumbers, SentencePairRegressor):
 EXPECTED_FAILURES = {
     "check_sample_weight_equivalence_on_dense_data": "weights are scaled to a mean of 1",
     "check_complex_data": "a complex label is a TypeError with its index, not a ValueError",
-    "check_supervised_y_2d": "a matrix is labels of 0 and 1; a column is not taken for a row",
     "check_methods_subset_invariance": "scores are float32: 2e-7 apart, and 1e-7 is asked",
 }
 EXPECTED_FAILURES_OF_SCORES = EXPECTED_FAILURES | {
