@@ -59,8 +59,8 @@ def classify_command(
 ) -> None:
     """Classify the texts of FILEs with the classifier in FOLDER, written by `sentenc fit`.
 
-    FILEs are text (one text per line; - is standard input), CSV, TSV, JSON lines or Parquet, also .gz and
-    .xz. Every row is written with all its fields, followed by "predicted" and "probability". Pairs are two
+    FILEs are text (one text per line; - is standard input), CSV, TSV, JSON lines or Parquet, also
+    .gz, .bz2, .xz and .zst. Every row is written with all its fields, followed by "predicted" and "probability". Pairs are two
     columns, or in text files two parts separated by a tab. The output file appears when it is complete.
     """
     if output is not None and output.suffix not in _SUFFIXES:

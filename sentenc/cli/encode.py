@@ -90,7 +90,8 @@ def encode_command(
     """Encode the texts of FILE.
 
     FILE is text (one text per line; an empty line has the zero vector), CSV, TSV, JSON lines or Parquet.
-    All but Parquet may be compressed (.gz, .xz). Without FILE, or with -, read text from standard input.
+    All but Parquet may be compressed (.gz, .bz2, .xz, .zst). Without FILE, or with -, read text from
+    standard input.
     The output file is replaced when it is complete: an interrupted run changes nothing.
     """
     if output.suffix not in known_suffixes():

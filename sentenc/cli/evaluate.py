@@ -21,8 +21,8 @@ from sentenc.cli.model_options import load_model, model_options
     "--tasks",
     default="all",
     show_default=True,
-    help="Tasks, separated by commas: transfer, sts, all, probing, task names, paths of .csv, .tsv or .jsonl "
-    "files, or folders in BEIR's layout (FOLDER or FOLDER:SPLIT). clustering:FILE and "
+    help="Tasks, separated by commas: transfer, sts, all, probing, task names, paths of .csv, .tsv, .jsonl or "
+    ".parquet files, or folders in BEIR's layout (FOLDER or FOLDER:SPLIT). clustering:FILE and "
     "pair-classification:FILE choose these protocols.",
 )
 @click.option(

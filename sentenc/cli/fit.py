@@ -137,7 +137,7 @@ def _strength(ctx: click.Context, param: click.Parameter, value: str) -> float |
 @click.option("--overwrite", is_flag=True, help="Replace an existing classifier.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only the report: no progress bar, no summary.")
 def fit_command(data: tuple[str, ...], output: Path, quiet: bool, **options: Any) -> None:
-    """Fit a classifier on the labeled texts of DATA: CSV, TSV, JSON lines or Parquet, also .gz and .xz.
+    """Fit a classifier on the labeled texts of DATA: CSV, TSV, JSON lines or Parquet, also compressed.
 
     With a second text column, it classifies pairs of texts; with a score column, it predicts scores of pairs.
     A part of the examples is used for testing. The report on them is printed and saved in FOLDER/report, with

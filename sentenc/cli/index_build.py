@@ -101,7 +101,7 @@ def build_command(
     """Build an index of the records of FILES (- is standard input).
 
     FILES are text (one record per line), CSV, TSV, JSON lines or Parquet; all but Parquet may be compressed
-    (.gz, .xz). Fields other than text and id become the payload of the item. The index is saved every 65,536
+    (.gz, .bz2, .xz, .zst). Fields other than text and id become the payload of the item. The index is saved every 65,536
     records. Run the same command again to resume an interrupted build.
     """
     from sentenc.retrieval import Index

@@ -171,7 +171,7 @@ def read_probing(paths: Sequence[Path], encoding: str, classes: Classes, part: s
 
 
 def read_columns(paths: Sequence[Path], encoding: str, classes: Classes) -> Examples:
-    """Reads a user's own CSV, TSV or JSONL file.
+    """Reads a user's own CSV, TSV, JSON lines or Parquet file.
 
     Its columns are ``text,label``, ``text1,text2,label`` or ``text1,text2,score``.
     """
@@ -188,7 +188,7 @@ def read_columns(paths: Sequence[Path], encoding: str, classes: Classes) -> Exam
 
 
 def read_table(path: Path, encoding: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Reads a CSV or TSV with a header, or JSON lines; any suffix but those of TSV and JSON lines is CSV.
+    """Reads a CSV or TSV with a header, JSON lines or Parquet; a file with any other suffix is CSV.
 
     Returns:
         The names of the columns in lower case, and the values of each row by column, together with the number
@@ -199,13 +199,13 @@ def read_table(path: Path, encoding: str) -> tuple[list[str], list[tuple[int, di
     """
     try:
         kind = file_format(str(path))
-        kind = kind if kind in ("tsv", "jsonl") else "csv"
+        kind = "csv" if kind == "text" else kind
         with open_table(str(path), format=kind, encoding=encoding) as table:
             names = None if table.columns is None else _column_names(path, table.columns)
             rows: list[tuple[int, dict[str, str]]] = []
             for number, row in table.rows:
                 if isinstance(row, Malformed):
-                    raise DataError(f"{path}, line {number}: {row.why}")
+                    raise DataError(f"{path}, {table.unit} {number}: {row.why}")
                 if row is not None:
                     names = _column_names(path, row) if names is None else names
                     rows.append((number, _cells(path, number, names, row)))

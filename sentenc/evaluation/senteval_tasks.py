@@ -25,6 +25,7 @@ from sentenc.evaluation.readers import (
     read_trec,
 )
 from sentenc.evaluation.tasks import FILE_KINDS, Part, Task
+from sentenc.io.formats import file_format
 
 
 def _one_file_per_class(
@@ -254,7 +255,7 @@ def _named(name: str) -> list[Task]:
         return [task]
     choices = ", ".join([*GROUPS, *TASKS])
     raise ValueError(
-        f"task is {name!r}, expected a .csv, .tsv or .jsonl file, a folder with {CORPUS} or one of: {choices}"
+        f"task is {name!r}, expected a .csv, .tsv, .jsonl or .parquet file, a folder with {CORPUS} or one of: {choices}"
     )
 
 
@@ -268,8 +269,7 @@ def _own_task(name: str) -> Task | None:
     folder, colon, split = name.rpartition(":")
     if colon and is_beir_folder(Path(folder)):
         return Task.from_beir(folder, split)
-    lower = name.lower().removesuffix(".gz").removesuffix(".xz")
-    return Task.from_file(name) if lower.endswith((".csv", ".tsv", ".jsonl")) else None
+    return Task.from_file(name) if file_format(name) != "text" else None
 
 
 def _key(name: str) -> str:

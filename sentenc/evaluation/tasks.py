@@ -24,6 +24,7 @@ from sentenc.evaluation.readers import (
     read_columns,
     read_table,
 )
+from sentenc.io.compression import without_compression
 from sentenc.validation import check_choice
 
 # Kinds of a user's own file that its columns do not tell from classification.
@@ -234,10 +235,7 @@ def _untrained_protocol(
 
 def _file_stem(path: Path) -> str:
     """Returns the name of a file without the suffixes of its format and of its compression."""
-    stem = path.name
-    for suffix in (".gz", ".xz"):
-        stem = stem.removesuffix(suffix)
-    return Path(stem).stem
+    return Path(without_compression(path.name)).stem
 
 
 @cache

@@ -57,7 +57,7 @@ def read_records(
     """Reads files one after another, one record at a time.
 
     A file is text (one record per line), CSV, TSV, JSON lines or Parquet; all but Parquet may be compressed
-    by gzip or xz, or come from standard input. :mod:`sentenc.io.tables` states the rules of these formats.
+    by gzip, bzip2, xz or Zstandard, or come from standard input. :mod:`sentenc.io.tables` states the rules of these formats.
 
     Fields other than text and id become the payload. JSON values do not change, dates and times become ISO
     strings, durations become seconds, and decimals become strings. Null, NaN, infinity, binary data and the
@@ -70,7 +70,7 @@ def read_records(
             it has (in any case), or its only field of strings.
         id_field: The field with ids: str, or int of 64 bits.
         format: One of ``FORMATS``. By default that of a file's suffix (.csv, .tsv, .jsonl, .parquet, with
-            or without .gz or .xz); a file with any other suffix, and standard input, is text.
+            or without .gz, .bz2, .xz or .zst); a file with any other suffix, and standard input, is text.
         on_bytes: Called now and then with the number of bytes (as stored on disk) read since the last call.
         on_empty: Called with the place of each row without a text, and with True if it is null or missing,
             False if it is blank. The row is left out if the function returns True. Otherwise, and by default,

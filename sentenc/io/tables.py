@@ -2,24 +2,29 @@
 
 All parts of the library that read tables use the rows of this reader. Its rules are:
 
-- CSV is separated by commas, with double quotes. TSV is separated by tabs and has no quotes, as the files of
-  GLUE: a quote is part of the text. Both have a header, unless the caller names the columns.
-- White space around the names in a header is removed. Columns without a name are left out.
-- A line of white space is a blank row.
-- Text is UTF-8, with or without a byte order mark, plain or compressed by gzip or xz.
+- CSV has double quotes, and is separated by the most frequent of comma, semicolon, tab and vertical bar in its
+  header, or by the character that a first line such as ``sep=;`` states.
+- TSV is separated by tabs and has no quotes, as the files of GLUE: a quote is part of the text.
+- Both have a header, unless the caller names the columns. White space around the names in a header is removed.
+  Columns without a name are left out.
+- A line of white space, or of separators alone, is a blank row.
+- Text is UTF-8, with or without a byte order mark, plain or compressed by gzip, bzip2, xz or Zstandard.
 - A row that cannot be read is yielded as ``Malformed``, and the caller counts it or raises an error.
 """
 
 import csv
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, NamedTuple
 
 from sentenc.errors import TextFileError
 from sentenc.io.columns import checked_columns, json_kind, listed
-from sentenc.io.formats import DECOMPRESSION_ERRORS, FORMATS, decompressed_head, file_format
+from sentenc.io.compression import DECOMPRESSION_ERRORS, decompressed_head
+from sentenc.io.formats import FORMATS, file_format
 from sentenc.io.parquet import count_rows, open_parquet
 from sentenc.io.text import MOST_BYTES_PER_LINE, Malformed, OnBytes, open_lines
 
@@ -30,7 +35,11 @@ _Cells = Iterator[tuple[int, list[str] | Malformed | None]]
 _Lines = Iterator[tuple[int, str | Malformed]]
 _SEPARATORS_TO_SPACES = str.maketrans("\t\r\n", "   ")
 # The part of a file from which its number of rows is estimated.
-_BYTES_OF_SAMPLE = 1 << 18
+# A block of bzip2 may have most of a megabyte.
+_BYTES_OF_SAMPLE = 1 << 20
+# The likelier separators of CSV come first.
+_SEPARATORS = ",;\t|"
+_QUOTED = re.compile('"[^"]*"')
 
 
 class Table(NamedTuple):
@@ -124,7 +133,8 @@ def open_columns(
         if kind == "jsonl":
             yield _json_values(lines, fields)
         else:
-            cells = _csv_cells(lines) if kind == "csv" else _tsv_cells(lines)
+            n_columns = None if names is None else len(names)
+            cells = _csv_cells(lines, n_columns) if kind == "csv" else _tsv_cells(lines)
             header = _header(path, cells) if names is None else tuple(names)
             # An empty file has no header, and no rows that would miss a column.
             columns = checked_columns(path, header, fields) if header else ()
@@ -144,10 +154,10 @@ def estimate_rows(path: str) -> float:
     with open(path, "rb") as file:
         head = file.read(_BYTES_OF_SAMPLE)
     try:
-        n_lines = decompressed_head(head).count(b"\n")
+        content, n_bytes = decompressed_head(head)
     except DECOMPRESSION_ERRORS as error:
         raise TextFileError(f"{path}, at its beginning: {error}") from error
-    return max(1, n_lines) * size / len(head) if head else 0.0
+    return max(1, content.count(b"\n")) * size / n_bytes if head else 0.0
 
 
 def tsv_line(values: Iterable[Any]) -> str:
@@ -207,7 +217,30 @@ def _tsv_cells(lines: _Lines) -> _Cells:
             yield number, None if line.isspace() else line.rstrip("\r\n").split("\t")
 
 
-def _csv_cells(lines: _Lines) -> _Cells:
+def _csv_separator(line: str, n_columns: int | None) -> str:
+    counts = {separator: _QUOTED.sub("", line).count(separator) for separator in _SEPARATORS}
+    if n_columns is not None:
+        return next((name for name, count in counts.items() if count == n_columns - 1), _SEPARATORS[0])
+    return max(counts, key=counts.__getitem__)
+
+
+def _separated(lines: _Lines, n_columns: int | None) -> tuple[str, _Lines]:
+    # Returns the separator of CSV and all lines. Blank lines may precede the header.
+    before: list[tuple[int, str | Malformed]] = []
+    for number, line in lines:
+        if isinstance(line, str) and line.lower().startswith("sep=") and len(line.strip("\r\n")) == 5:
+            return line[4], chain(before, [(number, "\n")], lines)
+        before.append((number, line))
+        if isinstance(line, Malformed):
+            break
+        if not line.isspace():
+            return _csv_separator(line, n_columns), chain(before, lines)
+    return _SEPARATORS[0], chain(before, lines)
+
+
+def _csv_cells(lines: _Lines, n_columns: int | None = None) -> _Cells:
+    separator, lines = _separated(lines, n_columns)
+
     # A row may span several lines, so malformed ones must pass through the reader of CSV: as empty lines,
     # together with a note that makes the row malformed which they are part of.
     malformed: list[Malformed] = []
@@ -218,7 +251,7 @@ def _csv_cells(lines: _Lines) -> _Cells:
                 malformed.append(line)
             yield "\n" if isinstance(line, Malformed) else line
 
-    reader = csv.reader(texts(), strict=True)
+    reader = csv.reader(texts(), strict=True, delimiter=separator)
     while True:
         begin = reader.line_num + 1
         try:
@@ -232,7 +265,7 @@ def _csv_cells(lines: _Lines) -> _Cells:
         elif row is None:
             return
         else:
-            is_blank = not row or (len(row) == 1 and row[0].isspace())
+            is_blank = row != [""] and not any(cell.strip() for cell in row)
             yield begin, None if is_blank else row
 
 

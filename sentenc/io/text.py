@@ -1,5 +1,6 @@
-"""Lines of text files: plain, gzip or xz, or standard input, in bounded memory."""
+"""Lines of text files, plain or compressed, or of standard input, in bounded memory."""
 
+import codecs
 import io
 import sys
 from collections.abc import Callable, Iterator
@@ -8,7 +9,7 @@ from functools import partial
 from typing import Any, BinaryIO, NamedTuple
 
 from sentenc.errors import TextFileError
-from sentenc.io.formats import DECOMPRESSION_ERRORS, decompressed
+from sentenc.io.compression import DECOMPRESSION_ERRORS, decompressed
 
 OnBytes = Callable[[int], None]
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -35,7 +36,7 @@ def open_lines(
     r"""Opens a file and yields its lines with their numbers from 1.
 
     Only ``\n`` ends a line; U+2028 and similar characters are part of it. Lines contain their ends. A byte
-    order mark is removed, and content in gzip or xz is decompressed.
+    order mark is removed, and compressed content (gzip, bzip2, xz, Zstandard) is decompressed.
 
     Args:
         path: A file; ``-`` is standard input.
@@ -45,14 +46,16 @@ def open_lines(
             Never called for a file without a position, such as a pipe.
 
     Raises:
-        TextFileError: While the lines are read: the compressed data are damaged; with file and line.
+        TextFileError: The file is compressed in another way, or it is an archive or Parquet; or, while the
+            lines are read, the compressed data are damaged; with file and line.
+        MissingExtraError: The file is compressed by Zstandard, and pyarrow is not installed.
         OSError: The file cannot be opened.
     """
     raw: BinaryIO = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115 (not always closed)
     try:
         buffered: Any = raw if hasattr(raw, "peek") else io.BufferedReader(raw)
-        content = decompressed(buffered)
-        # gzip and lzma find line ends in Python, BufferedReader in C.
+        content = decompressed(path, buffered)
+        # The decompressing files find line ends in Python, BufferedReader in C.
         file = content if content is buffered else io.BufferedReader(content, _BYTES_PER_READ)
         lines = _numbered_lines(path, file, encoding, max_line_bytes)
         yield lines if on_bytes is None or not buffered.seekable() else _reported(lines, buffered, on_bytes)
@@ -66,7 +69,7 @@ def open_text(path: str, *, on_bytes: OnBytes | None = None) -> Iterator[Iterato
     r"""Opens a file in UTF-8 and yields its lines without their ends, ``\n`` or ``\r\n``.
 
     Args:
-        path: A file, plain or compressed by gzip or xz; ``-`` is standard input.
+        path: A file, plain or compressed; ``-`` is standard input.
         on_bytes: Called from time to time with the number of bytes read; see :func:`open_lines`.
 
     Raises:
@@ -92,12 +95,20 @@ def _numbered_lines(
             try:
                 yield number, (line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line).decode(encoding)
             except UnicodeDecodeError as error:
-                # Counted without the byte order mark, which is no part of the line.
-                bad_byte = error.object[error.start]
-                why = f"not {encoding.upper()}: byte {bad_byte:#04x} in column {error.start + 1}"
-                yield number, Malformed(why)
+                yield number, Malformed(_undecodable(error, encoding, number))
     except DECOMPRESSION_ERRORS as error:
-        raise TextFileError(f"{path}, after line {number}: {error}") from error
+        raise TextFileError(
+            f"{path}, after line {number}: the compressed content is damaged or cut off: {error}"
+        ) from error
+
+
+def _undecodable(error: UnicodeDecodeError, encoding: str, number: int) -> str:
+    if number == 1 and error.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return f"not {encoding.upper()} but UTF-16: convert it (iconv -f UTF-16 -t UTF-8)"
+    # Counted without the byte order mark, which is no part of the line.
+    bad_byte = error.object[error.start]
+    why = f"not {encoding.upper()}: byte {bad_byte:#04x} in column {error.start + 1}"
+    return why + ("; iconv -f CP1252 -t UTF-8 converts texts of Windows" if encoding == "utf-8" else "")
 
 
 def _without_ends(path: str, lines: Iterator[tuple[int, str | Malformed]]) -> Iterator[str]:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.errors import TextFileError
+from sentenc.io.compression import without_compression
 from sentenc.io.formats import file_format
 from sentenc.io.tables import open_columns
 from sentenc.io.text import Malformed
@@ -191,7 +192,7 @@ def _rows(path: str, task: TaskFormat) -> Iterator[tuple[int, list[str]]]:
     # Yields the line of each row that is not blank, and its texts and label.
     kind = file_format(path)
     if kind == "text":
-        kind = "tsv" if path.removesuffix(".gz").removesuffix(".xz").endswith(".txt") else "csv"
+        kind = "tsv" if without_compression(path).lower().endswith(".txt") else "csv"
     names = None if task.columns is None else list(task.columns)
     with ExitStack() as stack:
         try:
