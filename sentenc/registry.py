@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from sentenc.checkpoint import PAIR, Checkpoint, is_checkpoint, read_checkpoint
+from sentenc.encoders.inner_folder import inner_folder
 from sentenc.encoders.roles import with_prompts
 from sentenc.errors import CheckpointError, MissingExtraError, ModelNotFoundError, NotBertError
 from sentenc.validation import check_choice, check_integer
@@ -68,7 +69,7 @@ def load(
     """
     _check_options(compute, backend, pooling)
     prompts = _checked_prompts(query=query_prompt, document=document_prompt)
-    folder = resolve_model(model)
+    folder = inner_folder(resolve_model(model))
     if not is_checkpoint(folder):
         encoder = _load_foreign(folder, threads, compute, backend, pooling, max_tokens, prompts)
     elif backend == "torch":

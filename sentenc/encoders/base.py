@@ -13,6 +13,7 @@ import numpy.typing as npt
 from sentenc.encoders.comparison import are_texts, as_vectors, unit_rows
 from sentenc.encoders.encode_options import Finish, OnOverflow, Overflow, Vectors, output_array
 from sentenc.encoders.roles import ROLES, Role, prompt_of, stated_prompts, stated_space
+from sentenc.encoders.sharing import Sharing
 from sentenc.io.progress import progress_bar
 from sentenc.texts import as_text_list, check_text, iterate_texts
 from sentenc.validation import check_choice
@@ -22,7 +23,7 @@ _BATCH_SIZE = 64
 _BATCHES_PER_BLOCK = 32
 
 
-class Encoder(ABC):
+class Encoder(Sharing, ABC):
     """Turns texts into vectors. Subclasses compute them; this class keeps the contract.
 
     A text always has the same vector, for any batch size, order, neighbors and number of threads (to 1e-5
@@ -324,8 +325,7 @@ class Encoder(ABC):
             raise ValueError(
                 f"a has {left.shape[1]} dimensions to compare and b has {right.shape[1]}, expected the same"
             )
-        cosines: npt.NDArray[np.float32] = np.clip(left @ right.T, -1.0, 1.0)
-        return cosines
+        return np.asarray(np.clip(left @ right.T, -1.0, 1.0), np.float32)
 
     # Implementation -----------------------------------------------------------------------------
 

@@ -30,27 +30,41 @@ def write_router(folder: Path, documents: Encoder, queries: CSE) -> None:
         queries: A CSE that has the form of a ``StaticEmbedding``.
     """
     types: dict[str, str] = {}
-    routes: dict[str, list[str]] = {"document": [], "query": ["queries/static"]}
+    routes: dict[str, list[str]] = {"document": [], "query": []}
     for module in read_modules(folder / "documents"):
         path = "/".join(part for part in ("documents", module["path"]) if part)
         types[path] = module["type"]
         routes["document"].append(path)
-    types["queries/static"] = f"{_MODULE}StaticEmbedding"
-    write_static(folder / "queries" / "static", queries)
-    if queries.config.output_dim is not None:
-        types["queries/dense"] = f"{_MODULE}Dense"
-        _write_dense(folder / "queries" / "dense", queries.weight("projection").T)
-        routes["query"].append("queries/dense")
-    # The mean of rows has the direction of the vector of a query, and another length.
-    types["queries/normalize"] = f"{_MODULE}Normalize"
-    (folder / "queries" / "normalize").mkdir()
-    routes["query"].append("queries/normalize")
+    for name, kind in write_static_modules(folder / "queries", queries):
+        types[f"queries/{name}"] = kind
+        routes["query"].append(f"queries/{name}")
     write_json(
         folder / ROUTER,
         {"types": types, "structure": routes, "parameters": {"default_route": "document"}},
     )
     write_json(folder / MODULES, [{"idx": 0, "name": "0", "path": "", "type": f"{_MODULE}Router"}])
     write_json(folder / PROMPTS, _settings(documents, queries))
+
+
+def write_static_modules(folder: Path, encoder: CSE) -> list[tuple[str, str]]:
+    """Writes modules of sentence-transformers whose vectors have the directions of those of a CSE.
+
+    Args:
+        folder: An existing folder, in which each module has a folder of its own.
+        encoder: A CSE that has the form of a ``StaticEmbedding``.
+
+    Returns:
+        The folder and the class of each module, in their order.
+    """
+    modules = [("static", f"{_MODULE}StaticEmbedding")]
+    write_static(folder / "static", encoder)
+    if encoder.config.output_dim is not None:
+        modules.append(("dense", f"{_MODULE}Dense"))
+        _write_dense(folder / "dense", encoder.weight("projection").T)
+    # The mean of rows has the direction of the vector of a text, and another length.
+    modules.append(("normalize", f"{_MODULE}Normalize"))
+    (folder / "normalize").mkdir()
+    return modules
 
 
 def _write_dense(folder: Path, matrix: npt.NDArray[np.float32]) -> None:

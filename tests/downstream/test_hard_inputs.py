@@ -5,6 +5,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
 from tests.support.models import WORDS as KNOWN
 from tests.support.models import make_cse
@@ -149,7 +150,7 @@ def test_rare_class(fit):
 def test_label_that_every_text_has(fit):
     classifier = fit(TEXTS, [[label, "text"] for label in LABELS])
     assert all("text" in labels for labels in classifier.predict(TEXTS))
-    assert fit(TEXTS, np.ones((60, 1), int)).predict(TEXTS).all()
+    assert fit(TEXTS, sparse.csr_array(np.ones((60, 1), int))).predict(TEXTS).all()
 
 
 def test_column_that_no_text_has(fit):
