@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # Limits of the records that are in memory at a time and become one commit.
 RECORDS_PER_COMMIT = 65_536
 _CHARACTERS_PER_COMMIT = 1 << 26
+# The records that are encoded twice to estimate the time of all, and the shortest time that is announced.
+_RECORDS_TO_TIME, _SECONDS_TO_ANNOUNCE = 16, 20.0
 
 
 @click.command("build")
@@ -125,7 +127,9 @@ def build_command(
         with open_records(files, "indexing", quiet, on_empty=empty, **reading) as records:
             # These records were saved by the interrupted run.
             next(islice(records, done, done), None)
-            for block in blocks(records):
+            for number, block in enumerate(blocks(records)):
+                if not quiet and not number:
+                    announce_duration(index, block, model)
                 add_records(index, block)
                 _save(index, output, plan, done + len(block), complete=False)
                 done += len(block)
@@ -159,6 +163,33 @@ def add_records(index: "Index", block: list["Record"]) -> None:
         raise TextFileError(
             f"{known.path}, line {known.line}: the id {known.id!r} is already in the index"
         ) from error
+
+
+def announce_duration(index: "Index", block: list["Record"], model: str) -> None:
+    """Prints about how long the encoding of the first records takes, if it takes 20 seconds or more.
+
+    Args:
+        index: The index.
+        block: The records that are encoded first.
+        model: The name of the encoder for the message.
+    """
+    encoder = index.encoder
+    sample = [record.text for record in block[:: max(1, len(block) // _RECORDS_TO_TIME)][:_RECORDS_TO_TIME]]
+    if encoder is None or len(block) <= _RECORDS_TO_TIME:
+        return
+    # The first call loads the model.
+    encoder.encode_document(sample[:1], on_overflow="ignore")
+    started = time.perf_counter()
+    encoder.encode_document(sample, on_overflow="ignore")
+    per_character = (time.perf_counter() - started) / max(1, sum(map(len, sample)))
+    seconds = per_character * sum(len(record.text) for record in block)
+    if seconds >= _SECONDS_TO_ANNOUNCE:
+        shown = f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+        click.echo(
+            f"{model} needs about {shown} to encode {len(block):,} records; cse-en (-m cse-en) needs a few "
+            "seconds",
+            err=True,
+        )
 
 
 def blocks(records: Iterator["Record"]) -> Iterator[list["Record"]]:

@@ -67,6 +67,15 @@ def test_build_and_info(model, lines):
     assert build(lines, "-o", "quiet", "-q", model=model) == ("", "")
 
 
+def test_a_long_encoding_is_announced(model, lines, monkeypatch):
+    _, err = build(lines, "-o", "short", model=model)
+    assert "needs about" not in err
+    monkeypatch.setattr(index_build, "_SECONDS_TO_ANNOUNCE", 0.0)
+    _, err = build(lines, "-o", "long", model=model)
+    assert re.match(rf"{re.escape(model)} needs about \d+ seconds to encode 30 records; ", err), err
+    assert build(lines, "-o", "quiet", "-q", model=model) == ("", "")
+
+
 def test_build_of_many_files_with_fields(model, rows, tmp_path):
     (tmp_path / "b.csv.gz").write_bytes(gzip.compress(b"key,text,n\nx,dog,\ny,cat,7\n"))
     options = ["--id-field", "key", "--text-field", "text", "--metric", "dot", "--store", "int8"]
