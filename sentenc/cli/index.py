@@ -53,17 +53,20 @@ def add_command(
     """
     from sentenc.cli.index_build import blocks
     from sentenc.retrieval import Index
+    from sentenc.retrieval.outgrown import outgrown
 
     if update and reading["id_field"] is None:
         raise click.UsageError("--update requires --id-field")
     opened = Index.open(index, optional_model(model, pooling, query_prompt))
     done, replaced, started = 0, 0, time.perf_counter()
+    new_texts: list[str] = []
     empty = EmptyRows(skip_empty)
     try:
         with open_records(files, "adding", quiet, on_empty=empty, **reading) as records:
             for block in blocks(records):
                 replaced += _add(opened, block, update)
                 opened.save()
+                new_texts = [record.text for record in block]
                 done += len(block)
     except BaseException:
         if done:
@@ -77,6 +80,9 @@ def add_command(
             err=True,
         )
         _advise(opened, index)
+        warning = outgrown(opened.info(), opened.query_encoder, new_texts)
+        if warning is not None:
+            click.echo(f"warning: {warning}", err=True)
 
 
 @index_group.command("delete")

@@ -142,7 +142,7 @@ class IndexMaintenance(IndexReader):
             described = None
             if loaded is not None:
                 check_query_encoder(loaded, self._manifest, self.encoder)
-                described = described_encoder(model, loaded)
+                described = described_encoder(model, loaded) | {"items": len(self)}
             self._begin_write()
             encoders = replace(self._state.encoders, queries=IndexEncoders.of(loaded).items)
             manifest = replace(self._manifest, query_encoder=described)

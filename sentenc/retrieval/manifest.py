@@ -70,7 +70,7 @@ class Manifest:
         chunking: ``{"tokens", "overlap"}`` of the passages of added texts; None if they are not divided.
         reranker: ``{"model": name or None, "fingerprint": hash}`` of the stored vectors of a reranker, or None.
         query_encoder: ``{"model": name or None, "fingerprint": hash, "space": identifier}`` of the encoder of
-            queries; None if the encoder of the items encodes them.
+            queries, and the number of ``"items"`` when it was set; None if the encoder of the items encodes them.
     """
 
     dim: int

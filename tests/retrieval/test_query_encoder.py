@@ -186,6 +186,7 @@ def test_an_opened_index_loads_the_encoder_that_it_needs(folders, tmp_path, pair
     assert opened.query_speeds == ["fast", "exact"]
     assert opened.info()["query encoder"] == {
         "model": str(folders / "queries"), "fingerprint": pair.queries.fingerprint(), "space": "a-space",
+        "items": len(TEXTS),
     }  # fmt: skip
     assert_scores(scores(opened), expected(pair.queries.encode(QUERY), pair))
     assert loaded(opened) == ["queries"]
