@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sentenc.encoders.endpoint import EndpointEncoder
     from sentenc.encoders.pair import PairEncoder
     from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
+    from sentenc.encoders.static.encoder import StaticEncoder
     from sentenc.errors import (
         CacheError,
         CheckpointError,
@@ -91,6 +92,7 @@ _HOME = {
     "SentencePairRegressor": "sentenc.downstream",
     "SentenceTransformerEncoder": "sentenc.encoders.sentence_transformer",
     "ServerError": "sentenc.errors",
+    "StaticEncoder": "sentenc.encoders.static.encoder",
     "StoppedError": "sentenc.errors",
     "Task": "sentenc.evaluation",
     "TextFileError": "sentenc.errors",
@@ -142,6 +144,7 @@ __all__ = [
     "SentencePairRegressor",
     "SentenceTransformerEncoder",
     "ServerError",
+    "StaticEncoder",
     "StoppedError",
     "Task",
     "TextFileError",

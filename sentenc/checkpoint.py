@@ -33,7 +33,7 @@ class Checkpoint:
     """The content of a model folder.
 
     Attributes:
-        kind: The kind of encoder: ``"cse"``, ``"tinybert"`` for any BERT, or ``"pair"``.
+        kind: The kind of encoder: ``"cse"``, ``"static"``, ``"tinybert"`` for any BERT, or ``"pair"``.
         config: The encoder's configuration, plain values.
         tensors: The weights by name; none for a pair.
         tokenizer: The text of ``tokenizer.json``; empty for a pair.

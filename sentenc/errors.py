@@ -112,7 +112,7 @@ class NotBertError(CheckpointError):
 
 
 class NotStaticError(CheckpointError):
-    """A ``StaticEmbedding`` has a tokenizer, a module or a file of a kind that a CSE does not have."""
+    """A static model has a tokenizer, a module or a file of a kind that is not supported."""
 
 
 class CorpusError(FileFormatError, ValueError):

@@ -109,12 +109,19 @@ def load_checkpoint(
         return BertEncoder.from_checkpoint(checkpoint, compute=compute, threads=threads)
     if checkpoint.kind == PAIR:
         return _load_pair(checkpoint, threads, compute)
-    if checkpoint.kind != "cse":
+    if checkpoint.kind not in ("cse", "static"):
         raise CheckpointError(
-            f"config.json has kind {checkpoint.kind!r}, expected 'cse', 'tinybert' or 'pair'"
+            f"config.json has kind {checkpoint.kind!r}, expected 'cse', 'static', 'tinybert' or 'pair'"
         )
     if compute is not None:
-        raise ValueError(f"compute={compute!r} is not supported for a CSE, which multiplies no matrices")
+        raise ValueError(
+            f"compute={compute!r} is not supported for a {'CSE' if checkpoint.kind == 'cse' else 'static model'}, "
+            "which multiplies no matrices"
+        )
+    if checkpoint.kind == "static":
+        from sentenc.encoders.static.encoder import StaticEncoder
+
+        return StaticEncoder.from_checkpoint(checkpoint, threads=threads)
     from sentenc.encoders.cse.encoder import CSE
 
     return CSE.from_checkpoint(checkpoint, threads=threads)
@@ -261,14 +268,16 @@ def _load_foreign(
     prompts: dict[str, str],
 ) -> "Encoder":
     from sentenc.encoders.bert.reading import is_transformer_folder
+    from sentenc.encoders.static.reading import is_model2vec_folder, load_static
 
-    if not is_transformer_folder(folder):
+    is_model2vec = is_model2vec_folder(folder)
+    if not is_model2vec and not is_transformer_folder(folder):
         raise CheckpointError(
             f"{folder} contains no model: it has neither a config.json of sentenc or of a transformer, "
             "nor a modules.json"
         )
-    if backend != "torch" and (folder / "modules.json").exists():
-        from sentenc.encoders.router_reading import load_router, load_static
+    if is_model2vec or (backend != "torch" and (folder / "modules.json").exists()):
+        from sentenc.encoders.router_reading import load_router
 
         routed = load_router(folder, threads=threads, compute=compute, only_onnx=backend == "onnx")
         if routed is not None:
@@ -278,7 +287,7 @@ def _load_foreign(
         if static is not None:
             for name, option in (("compute", compute), ("pooling", pooling), ("max_tokens", max_tokens)):
                 if option is not None:
-                    raise ValueError(f"{name}={option!r} is not supported for {folder}, which is words alone")
+                    raise ValueError(f"{name}={option!r} is not supported for {folder}, a static model")
             static.metadata = with_prompts(static.metadata, prompts)
             return static
     if backend != "torch":

@@ -41,7 +41,7 @@ def verify(folder: str | os.PathLike[str]) -> Verification:
     path = resolve_model(folder)
     checkpoint = read_checkpoint(path)
     # The golden vectors of a BERT are those of float32, even if it computes in int8 by default.
-    encoder = load_checkpoint(checkpoint, compute=None if checkpoint.kind == "cse" else "float32")
+    encoder = load_checkpoint(checkpoint, compute=None if checkpoint.kind in ("cse", "static") else "float32")
     texts = checkpoint.golden.get("texts")
     if not isinstance(texts, list):
         raise CheckpointError(f"{path / GOLDEN} has texts {texts!r}, expected a list")

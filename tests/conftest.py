@@ -10,7 +10,16 @@ import pytest
 from hypothesis import settings
 
 from sentenc import Encoder
-from tests.support.models import make_bert, make_cse, make_sentence_transformer, word_spec, wordpiece_spec
+from tests.support.models import (
+    make_bag_of_words,
+    make_bert,
+    make_cse,
+    make_sentence_transformer,
+    make_static,
+    package_spec,
+    word_spec,
+    wordpiece_spec,
+)
 from tests.support.pairs import make_pair
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -43,6 +52,11 @@ def _external(tmp_path_factory) -> Encoder:
     return SentenceTransformerEncoder(make_sentence_transformer(tmp_path_factory.mktemp("external")))
 
 
+def _by_package(_) -> Encoder:
+    pytest.importorskip("tokenizers")
+    return make_static(package_spec(), splitting="tokenizers")
+
+
 ENCODERS = {
     "cse-residual": lambda _: make_cse(),
     "cse-int8": lambda _: make_cse("int8"),
@@ -69,6 +83,10 @@ ENCODERS = {
     "tinybert-cls": lambda _: make_bert(pooling="cls", normalize=False),
     "tinybert-cased": lambda _: make_bert(spec=wordpiece_spec(lowercase=False), normalize=False),
     "external": _external,
+    "static": lambda _: make_static(normalize=True, max_characters=320),
+    "static-int8-unknown-row": lambda _: make_static(word_spec(), dtype="int8", unknown="row"),
+    "static-by-package": _by_package,
+    "bag-of-words": lambda _: make_bag_of_words(),
     "pair": lambda _: make_pair(),
     "pair-of-sentence-vectors": lambda _: make_pair(widths=(2,), combine="both", average_dim=6),
 }

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 import sentenc
-from sentenc.checkpoint import is_checkpoint, read_checkpoint
+from sentenc.checkpoint import PAIR, is_checkpoint, read_checkpoint
 from sentenc.errors import CheckpointError
 from sentenc.installed import installed_versions
 from sentenc.registry import resolve_model
@@ -72,6 +72,7 @@ def _system() -> dict[str, Any]:
 
 def _description(model: str) -> dict[str, Any]:
     from sentenc.encoders.pair import PairEncoder
+    from sentenc.encoders.static.encoder import StaticEncoder
 
     folder = resolve_model(model)
     encoder: Any
@@ -84,9 +85,12 @@ def _description(model: str) -> dict[str, Any]:
             encoder = sentenc.load(folder, backend="onnx")
         except CheckpointError as error:
             raise click.ClickException(
-                f"{folder} is neither a model folder of sentenc nor one of a BERT: {error}"
+                f"{folder} is neither a model folder of sentenc, nor one of a BERT or a static model: {error}"
             ) from error
-        kind, config, metadata = "tinybert", encoder.config.to_dict(), encoder.metadata
+        kinds: dict[type, str] = {sentenc.CSE: "cse", StaticEncoder: "static", PairEncoder: PAIR}
+        kind, metadata = kinds.get(type(encoder), "tinybert"), encoder.metadata
+        is_pair = isinstance(encoder, PairEncoder)
+        config = {name: {} for name in encoder.halves} if is_pair else encoder.config.to_dict()
     if isinstance(encoder, PairEncoder):
         config = {
             name: {

@@ -14,7 +14,8 @@ from sentenc.encoders.static_embedding import write_static
 from sentenc.errors import CheckpointError
 
 ROUTER = "router_config.json"
-_MODULE = "sentence_transformers.models."
+_OWN = "sentence_transformers."
+_MODULE = f"{_OWN}models."
 Modules = list[dict[str, Any]]
 # Since this version, sentence-transformers multiplies the rows of a StaticEmbedding by factors of the tokens.
 _VERSION = "6.2"
@@ -91,6 +92,13 @@ def _settings(documents: Encoder, queries: Encoder) -> dict[str, Any]:
         },
         "similarity_fn_name": "cosine",
     }
+
+
+def module_kind(module: dict[str, Any]) -> str:
+    """Returns the class of a module of sentence-transformers, or the whole name of another one."""
+    kind = str(module["type"])
+    # Modules of other packages have the same short names and other functions.
+    return kind.rsplit(".", 1)[-1] if kind.startswith(_OWN) else kind
 
 
 def read_modules(folder: Path) -> Modules:

@@ -1,28 +1,23 @@
-"""Reads a ``Router`` and a ``StaticEmbedding`` of sentence-transformers without torch.
+"""Reads a ``Router`` of sentence-transformers without torch.
 
 A folder with a ``Router`` is read as its routes: the entries of ``modules.json`` that a model of one route would
 have.
 """
 
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
 from sentenc.encoders.bert.config import Compute
 from sentenc.encoders.bert.encoder import BertEncoder
-from sentenc.encoders.bert.reading import SAFETENSORS, read_metadata
+from sentenc.encoders.bert.reading import read_metadata
 from sentenc.encoders.bert.tokenizer_files import read_json
 from sentenc.encoders.cse.encoder import CSE
 from sentenc.encoders.pair import PairEncoder
-from sentenc.encoders.router import ROUTER, Modules, read_modules
+from sentenc.encoders.router import ROUTER, Modules, module_kind, read_modules
 from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder, load_sentence_transformer
-from sentenc.encoders.static_embedding import static_embedding_as_cse
+from sentenc.encoders.static.encoder import StaticEncoder
+from sentenc.encoders.static.reading import read_static_folder
 from sentenc.errors import CheckpointError, NotBertError, NotStaticError
-
-_OWN = "sentence_transformers."
 
 
 def load_router(
@@ -66,23 +61,18 @@ def load_router(
     return PairEncoder(documents, queries, card=card.read_text(encoding="utf-8") if card.exists() else None)
 
 
-def load_static(folder: Path, *, threads: int | None = None) -> CSE | None:
-    """Loads a folder with a ``StaticEmbedding`` as a CSE of words alone.
-
-    Returns:
-        None if it contains another model.
-
-    Raises:
-        NotStaticError: The tokenizer or a module is of a kind that a CSE does not have.
-        CheckpointError: A file is missing or damaged.
-    """
-    modules = read_modules(folder)
-    return _read_static(folder, modules, threads) if _is_static(modules) else None
-
-
 def _load_route(folder: Path, modules: Modules, threads: int | None, compute: Compute | None) -> Encoder:
-    if _is_static(modules):
-        return _read_static(folder, modules, threads)
+    if module_kind(modules[0]) == "StaticEmbedding":
+        # A pair compares directions, which Normalize does not change.
+        scaled = [module for module in modules if module_kind(module) != "Normalize"]
+        content = read_static_folder(folder, scaled)
+        encoder: CSE | StaticEncoder
+        try:
+            encoder = content.as_cse(threads)
+        except NotStaticError:
+            encoder = content.encoder(threads)
+        encoder.metadata = read_metadata(folder)
+        return encoder
     return BertEncoder.from_folder(folder, compute=compute, threads=threads, modules=modules)
 
 
@@ -93,13 +83,6 @@ def _load_wrapped(folder: Path, route: str) -> SentenceTransformerEncoder:
     modules = [*whole[0].sub_modules[route], *list(whole)[1:]]
     model = SentenceTransformer(modules=modules, prompts=dict(whole.prompts), device=whole.device)
     return SentenceTransformerEncoder(model, f"{folder.name}-{route}")
-
-
-def _kind(module: dict[str, Any]) -> str:
-    """Returns the class of a module of sentence-transformers, or the whole name of another one."""
-    kind = str(module["type"])
-    # Modules of other packages have the same short names and other functions.
-    return kind.rsplit(".", 1)[-1] if kind.startswith(_OWN) else kind
 
 
 def _read_routes(folder: Path) -> tuple[Modules, Modules] | None:
@@ -114,7 +97,7 @@ def _read_routes(folder: Path) -> tuple[Modules, Modules] | None:
         CheckpointError: A file is damaged.
     """
     modules = read_modules(folder)
-    if not modules or _kind(modules[0]) not in ("Router", "Asym"):
+    if not modules or module_kind(modules[0]) not in ("Router", "Asym"):
         return None
     base = folder / modules[0]["path"]
     # The releases before 5.0, in which it was called Asym, wrote config.json.
@@ -135,52 +118,3 @@ def _read_routes(folder: Path) -> tuple[Modules, Modules] | None:
         prefix = f"{modules[0]['path']}/" if modules[0]["path"] else ""
         routes.append([{"type": types[module], "path": f"{prefix}{module}"} for module in own] + modules[1:])
     return routes[0], routes[1]
-
-
-def _is_static(modules: Modules) -> bool:
-    """Returns whether modules are a ``StaticEmbedding``, alone or before Dense and Normalize."""
-    kinds = [_kind(module) for module in modules]
-    return kinds[:1] == ["StaticEmbedding"] and kinds[1:] in (
-        [], ["Normalize"], ["Dense"], ["Dense", "Normalize"], ["Normalize", "Dense"],
-    )  # fmt: skip
-
-
-def _read_static(folder: Path, modules: Modules, threads: int | None) -> CSE:
-    # Normalize has no effect: the vectors of a CSE have the same directions.
-    own = folder / modules[0]["path"]
-    dense = [folder / module["path"] for module in modules if _kind(module) == "Dense"]
-    try:
-        spec = (own / "tokenizer.json").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{own / 'tokenizer.json'} cannot be read: {error}") from error
-    projection = _read_dense(dense[0]).T if dense else None
-    encoder = static_embedding_as_cse(_read_tensors(own), spec, projection, source=own, threads=threads)
-    encoder.metadata = read_metadata(folder)
-    return encoder
-
-
-def _read_dense(folder: Path) -> npt.NDArray[np.float32]:
-    settings = read_json(folder / "config.json")
-    kind = str(settings.get("activation_function")).rsplit(".", 1)[-1]
-    if settings.get("bias", True) or kind != "Identity":
-        raise NotStaticError(
-            f"{folder / 'config.json'} has bias {settings.get('bias', True)} and activation {kind}, "
-            "expected a Dense without either"
-        )
-    matrix = _read_tensors(folder).get("linear.weight")
-    if matrix is None or matrix.ndim != 2:
-        raise CheckpointError(f"{folder / SAFETENSORS} has no matrix linear.weight, expected that of a Dense")
-    return matrix.astype(np.float32)
-
-
-def _read_tensors(folder: Path) -> dict[str, npt.NDArray[Any]]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
-    path = folder / SAFETENSORS
-    if not path.exists():
-        raise NotStaticError(f"{folder} has no {SAFETENSORS}, expected the weights in this file")
-    try:
-        return load(path.read_bytes())
-    except (SafetensorError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} cannot be read as weights: {error}") from error

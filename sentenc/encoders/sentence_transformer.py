@@ -14,7 +14,7 @@ from sentenc.encoders.bert.reading import METADATA, is_plain_bert_folder, poolin
 from sentenc.encoders.bert.tokenizer_files import write_json
 from sentenc.encoders.fingerprints import digest, prompted_fingerprint
 from sentenc.encoders.transformer import TransformerEncoder, has_known_tokens, single_token_batch
-from sentenc.errors import CheckpointError, MissingExtraError
+from sentenc.errors import CheckpointError, MissingExtraError, NotBertError
 from sentenc.forking import lock_before_fork, outside_forked_thread
 from sentenc.texts import as_text_list, replace_lone_surrogates
 from sentenc.validation import check_integer
@@ -38,7 +38,7 @@ class SentenceTransformerEncoder(TransformerEncoder):
 
     Raises:
         MissingExtraError: sentence-transformers is not installed.
-        CheckpointError: The folder states no pooling, and none was passed.
+        CheckpointError: The folder states no pooling, and none was passed, or the model is no transformer.
         TypeError: ``max_tokens`` is no integer.
         ValueError: A pooling was passed with a model that has its own, or ``max_tokens`` is out of range.
     """
@@ -66,7 +66,13 @@ class SentenceTransformerEncoder(TransformerEncoder):
         self.model = model
         self.name = name or type(model).__name__
         self._tokenizer = model.tokenizer
-        self._special_ids = np.array(sorted(self._tokenizer.all_special_ids), np.int64)
+        special_ids = getattr(self._tokenizer, "all_special_ids", None)
+        if special_ids is None:
+            raise NotBertError(
+                f"{self.name} has the modules {', '.join(self._module_names())}, whose tokenizer is a "
+                f"{type(self._tokenizer).__name__}, expected the tokenizer of a transformer"
+            )
+        self._special_ids = np.array(sorted(special_ids), np.int64)
         self._fingerprint: str | None = None
         self._lock = lock_before_fork()
         # Not every model states the size of its vectors, so one vector is computed.

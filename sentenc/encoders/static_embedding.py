@@ -1,4 +1,4 @@
-"""Words alone as a ``StaticEmbedding`` of sentence-transformers, and the reverse.
+"""Words alone as a ``StaticEmbedding`` of sentence-transformers.
 
 A CSE of words alone averages rows with a weight for each token: sum_i a_i x_i / sum_i a_i. A ``StaticEmbedding`` is
 the mean of rows, (1 / n) sum_i y_i. With y = a x, both have the same direction, so every cosine is the same.
@@ -11,17 +11,12 @@ from typing import Any, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.encoders.cse.config import CSEConfig
 from sentenc.encoders.cse.encoder import CSE
 from sentenc.encoders.cse.tables import quantized_rows
-from sentenc.errors import CheckpointError, NotStaticError
-from sentenc.tokenization.tokenizer import Tokenizer
 
 # The factors of rows in the files of model2vec and sentence-transformers.
 _FACTORS = "weights"
 _PRIVATE_USE = 0xE000
-# StaticEmbedding has no limit.
-_MAX_TOKENS = 2**31 - 1
 
 
 def has_static_form(encoder: Any) -> TypeGuard[CSE]:
@@ -96,70 +91,3 @@ def _with_tokens_before(spec: str, ids: range) -> str:
     steps.append({"type": "Prepend", "prepend": "".join(f"{word} " for word in words)})
     config["normalizer"] = {"type": "Sequence", "normalizers": steps}
     return json.dumps(config, ensure_ascii=False, separators=(",", ":"))
-
-
-def static_embedding_as_cse(
-    tensors: dict[str, npt.NDArray[Any]],
-    spec: str,
-    projection: npt.NDArray[np.float32] | None = None,
-    *,
-    source: Path,
-    threads: int | None = None,
-) -> CSE:
-    """Creates a CSE of words alone from the content of a ``StaticEmbedding``.
-
-    Its vectors are those of the ``StaticEmbedding`` to 1e-5, with two exceptions: a text without a known token has
-    the zero vector, and the name of a special token in a text is not that token.
-
-    Args:
-        tensors: ``embedding.weight`` (V, d); or, as in model2vec, ``embeddings`` (m, d), and optionally the row of
-            each token as ``mapping`` (V,) and the factor of each token as ``weights`` (V,).
-        spec: The content of its ``tokenizer.json``.
-        projection: A matrix (d, D) that is applied to the mean, or None.
-        source: The folder, for messages.
-        threads: The number of threads that encode.
-
-    Raises:
-        NotStaticError: The tokenizer is of a kind that a CSE does not have.
-        CheckpointError: A tensor is missing or has the wrong shape.
-    """
-    rows = _rows(tensors, source)
-    try:
-        tokenizer = Tokenizer(spec, skip_unknown=True)
-        if tokenizer.unknown_id is not None:
-            tokenizer = Tokenizer(spec, skip_unknown=False)
-    except CheckpointError as error:
-        raise NotStaticError(f"{source}: {error}") from error
-    if tokenizer.vocab_size > len(rows):
-        raise CheckpointError(
-            f"{source} has ids up to {tokenizer.vocab_size - 1} in tokenizer.json, expected ids below the "
-            f"number of rows, {len(rows)}"
-        )
-    config = CSEConfig(
-        vocab_size=len(rows), embedding_dim=rows.shape[1], widths=(), max_tokens=_MAX_TOKENS,
-        output_dim=None if projection is None else projection.shape[1],
-        unknown="skip" if tokenizer.skip_unknown else "row",
-    )  # fmt: skip
-    weights = {"embeddings": rows, "token_weights": np.zeros(len(rows), np.float32)}
-    if projection is not None:
-        weights["projection"] = projection
-    return CSE(config, weights, tokenizer, tables="float32", threads=threads)
-
-
-def _rows(tensors: dict[str, npt.NDArray[Any]], source: Path) -> npt.NDArray[np.float32]:
-    if "embedding.weight" in tensors:
-        rows = tensors["embedding.weight"].astype(np.float32)
-    elif "embeddings" in tensors:
-        rows = tensors["embeddings"].astype(np.float32)
-        if (mapping := tensors.get("mapping")) is not None:
-            rows = rows[mapping.astype(np.int64)]
-        if (factors := tensors.get(_FACTORS)) is not None:
-            rows = rows * factors.astype(np.float32)[:, None]
-    else:
-        raise CheckpointError(
-            f"{source} has the weights {', '.join(sorted(tensors)) or 'none'}, "
-            "expected embedding.weight or embeddings"
-        )
-    if rows.ndim != 2 or not np.isfinite(rows).all():
-        raise CheckpointError(f"{source} has embeddings of shape {rows.shape}, expected finite rows (V, d)")
-    return np.ascontiguousarray(rows, np.float32)

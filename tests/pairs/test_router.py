@@ -2,7 +2,6 @@
 
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,15 +15,14 @@ from sentenc import (
     PairEncoder,
     SentenceTransformerEncoder,
 )
-from sentenc.encoders.static_embedding import static_embedding_as_cse
 from tests.support.models import (
     make_bert,
     make_cse,
     make_sentence_transformer,
     word_spec,
-    wordpiece_spec,
 )
 from tests.support.pairs import in_space, make_pair, with_prompts
+from tests.support.static import normalize, static_embedding
 
 TEXTS = ["a man is playing the guitar", "someone plays an instrument!", "dog", "Crème, NAÏVE ☃ straße"]
 CLOSE = {"rtol": 0, "atol": 1e-5}
@@ -105,17 +103,6 @@ def test_no_router_is_written_for_a_reference(tmp_path):
 # Folders of sentence-transformers ---------------------------------------------------------------
 
 
-def static_embedding(spec=None, dim=24):
-    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
-    from tokenizers import Tokenizer
-
-    content = json.loads(spec or wordpiece_spec())
-    content["added_tokens"] = []
-    tokenizer = Tokenizer.from_str(json.dumps(content))
-    rows = np.random.default_rng(3).normal(size=(tokenizer.get_vocab_size(), dim)).astype(np.float32)
-    return StaticEmbedding(tokenizer, embedding_weights=rows)
-
-
 def routed(queries, documents, folder, after=(), **options):
     from sentence_transformers.sentence_transformer.modules import Router
 
@@ -128,21 +115,6 @@ def routed(queries, documents, folder, after=(), **options):
 @pytest.fixture
 def bert(tmp_path):
     return make_sentence_transformer(tmp_path)
-
-
-def normalize():
-    from sentence_transformers.sentence_transformer.modules import Normalize
-
-    return Normalize()
-
-
-def dense(inner, outer):
-    import torch
-    from sentence_transformers.sentence_transformer.modules import Dense
-
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return Dense(inner, outer, bias=False, activation_function=torch.nn.Identity())
 
 
 @pytest.mark.parametrize("after", [True, False])
@@ -181,67 +153,6 @@ def test_a_route_of_another_kind_is_wrapped(bert, tmp_path):
     np.testing.assert_allclose(pair.encode_query(TEXTS), model.encode_query(TEXTS), **CLOSE)
     with pytest.raises(NotBertError, match="pools by max"):
         sentenc.load(tmp_path / "router", backend="onnx")
-
-
-@pytest.mark.parametrize(
-    ("spec", "after"),
-    [
-        (wordpiece_spec, ()),
-        (wordpiece_spec, (normalize,)),
-        (wordpiece_spec, (lambda: dense(24, 5), normalize)),
-        (word_spec, ()),
-    ],
-)
-def test_a_static_embedding_is_words_alone(spec, after, tmp_path, monkeypatch):
-    modules = [static_embedding(spec()), *(make() for make in after)]
-    sentence_transformers.SentenceTransformer(modules=modules, device="cpu").save(str(tmp_path / "static"))
-    expected = stock(tmp_path / "static").encode(TEXTS)
-    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    encoder = sentenc.load(tmp_path / "static")
-    assert isinstance(encoder, CSE)
-    is_unit = normalize in after
-    np.testing.assert_allclose(encoder.encode(TEXTS, normalize_embeddings=is_unit), expected, **CLOSE)
-    for option in ({"compute": "int8"}, {"pooling": "mean"}, {"max_tokens": 5}):
-        with pytest.raises(ValueError, match="words alone"):
-            sentenc.load(tmp_path / "static", **option)
-    prompted = sentenc.load(tmp_path / "static", query_prompt="dog ")
-    np.testing.assert_allclose(
-        prompted.encode_query(TEXTS), encoder.encode([f"dog {text}" for text in TEXTS]), **CLOSE
-    )
-
-
-def test_the_rows_of_model2vec_are_read():
-    rng = np.random.default_rng(0)
-    size = len(json.loads(word_spec())["model"]["vocab"])
-    rows = rng.integers(-100, 100, (9, 4)).astype(np.int8)
-    mapping, factors = rng.integers(0, 9, size), rng.random(size).astype(np.float32)
-    tensors = {"embeddings": rows, "mapping": mapping, "weights": factors}
-    encoder = static_embedding_as_cse(tensors, word_spec(), source=Path("model"))
-    np.testing.assert_allclose(
-        encoder.encode("dog"), rows[mapping[encoder.tokenizer.vocabulary["dog"]]] * factors[
-            encoder.tokenizer.vocabulary["dog"]
-        ], rtol=1e-5,
-    )  # fmt: skip
-    with pytest.raises(CheckpointError, match="model has the weights mapping, expected embedding"):
-        static_embedding_as_cse({"mapping": mapping}, word_spec(), source=Path("model"))
-    with pytest.raises(CheckpointError, match=r"expected ids below the number of rows, 9"):
-        static_embedding_as_cse({"embeddings": rows}, word_spec(), source=Path("model"))
-
-
-def test_a_tokenizer_of_another_kind_is_refused(tmp_path):
-    spec = json.loads(word_spec())
-    spec["pre_tokenizer"] = {
-        "type": "ByteLevel",
-        "add_prefix_space": False,
-        "trim_offsets": True,
-        "use_regex": True,
-    }
-    model = sentence_transformers.SentenceTransformer(
-        modules=[static_embedding(json.dumps(spec))], device="cpu"
-    )
-    model.save(str(tmp_path / "static"))
-    with pytest.raises(CheckpointError, match="pre_tokenizer of type ByteLevel"):
-        sentenc.load(tmp_path / "static")
 
 
 def test_a_damaged_router_is_refused(bert, tmp_path):

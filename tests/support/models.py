@@ -7,6 +7,9 @@ import numpy as np
 
 from sentenc import CSE, BertEncoder, CSEConfig
 from sentenc.encoders.bert.config import BertConfig
+from sentenc.encoders.static.config import StaticConfig
+from sentenc.encoders.static.encoder import StaticEncoder
+from sentenc.encoders.static.token_ids import make_token_ids
 from sentenc.tokenization.tokenizer import Tokenizer
 
 WORDS = [
@@ -141,6 +144,67 @@ def make_cse(tables: str = "float32", spec: str | None = None, **shape) -> CSE:
     options = {"embedding_dim": 24, "num_filters": 8, "max_tokens": 64} | shape
     config = CSEConfig(vocab_size=tokenizer.vocab_size, **options)
     return CSE(config, random_weights(config), tokenizer, tables=tables)
+
+
+def unigram_spec() -> str:
+    """A tokenizer that only the package ``tokenizers`` computes."""
+    pieces = ["<unk>", *(f"▁{word}" for word in dict.fromkeys(WORDS)), *"!.,", *"abcdefghijklmnopqrstuvwxyz"]
+    return json.dumps(
+        {
+            "version": "1.0",
+            "normalizer": {
+                "type": "Sequence",
+                "normalizers": [
+                    {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": False,
+                     "strip_accents": False, "lowercase": True},
+                    {"type": "Strip", "strip_left": True, "strip_right": True},
+                ],
+            },
+            "pre_tokenizer": {
+                "type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True,
+            },
+            "model": {
+                "type": "Unigram", "unk_id": 0, "byte_fallback": False,
+                "vocab": [[piece, -float(len(piece) == 1) - 1] for piece in pieces],
+            },
+        }
+    )  # fmt: skip
+
+
+def package_spec() -> str:
+    """Whole words whose pre-tokenizer only the package ``tokenizers`` has."""
+    return json.dumps(json.loads(word_spec()) | {"pre_tokenizer": {"type": "Whitespace"}})
+
+
+def whitespace_spec() -> str:
+    """The tokenizer of ``WordEmbeddings``, which leaves out some stop words."""
+    words = [*dict.fromkeys(WORDS), "東京", "instrument!", "New"]
+    return json.dumps({"vocab": words, "stop_words": ["with", "for"], "do_lower_case": False})
+
+
+def make_static(spec: str | None = None, dtype: str = "float32", **shape) -> StaticEncoder:
+    """A static model with random rows; its tokenizer is that of ``splitting``."""
+    tokenizer = make_token_ids(spec or wordpiece_spec(), shape.get("splitting", "native"))
+    config = StaticConfig(**{"vocab_size": tokenizer.size, "embedding_dim": 24, "max_tokens": 64} | shape)
+    rng = np.random.default_rng(0)
+    if not config.has_rows:
+        weights = {"weights": rng.uniform(0.5, 2, tokenizer.size).astype(np.float32)}
+    elif dtype == "int8":
+        weights = {
+            "embeddings": rng.integers(-127, 128, (tokenizer.size, config.embedding_dim)).astype(np.int8),
+            "embeddings.scale": rng.uniform(0.001, 0.01, tokenizer.size).astype(np.float32),
+        }
+    else:
+        weights = {
+            "embeddings": rng.normal(0, 0.5, (tokenizer.size, config.embedding_dim)).astype(np.float32)
+        }
+    return StaticEncoder(config, weights, tokenizer)
+
+
+def make_bag_of_words() -> StaticEncoder:
+    """A bag of words, whose vectors have a component for every word."""
+    size = len(json.loads(whitespace_spec())["vocab"])
+    return make_static(whitespace_spec(), splitting="whitespace", pooling="count", embedding_dim=size)
 
 
 def random_bert_weights(config: BertConfig, seed: int = 0) -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@ from sentenc.encoders.cse.config import CSEConfig
 from sentenc.encoders.cse.tables import ROWS, fold_tables, quantized_rows
 from sentenc.encoders.fingerprints import digest, prompted_fingerprint
 from sentenc.encoders.golden import golden_vectors
+from sentenc.encoders.slices import TEXTS_PER_BLOCK, encode_in_slices
 from sentenc.encoders.weights import Weights, check_weights, dense_weight
 from sentenc.errors import CheckpointError
 from sentenc.kernels.encode import CSEKernel, NgramTable, WordTable
@@ -23,10 +24,6 @@ from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.validation import check_choice, check_integer
 
 Tables = Literal["int8", "float32"]
-
-# Texts that a thread encodes at a time. Fewer than twice as many are not worth a second thread.
-_TEXTS_PER_SLICE = 512
-_TEXTS_PER_BLOCK = 16 * _TEXTS_PER_SLICE
 
 
 class CSE(Encoder):
@@ -130,8 +127,8 @@ class CSE(Encoder):
     def count_tokens(self, texts: Any) -> npt.NDArray[np.int64]:
         """Counts the tokens of each text, without unknown words if they are skipped: shape (n,), int64."""
         items = [texts] if isinstance(texts, str) else as_text_list(texts)
-        starts = range(0, len(items), _TEXTS_PER_BLOCK)
-        counts = [self.tokenizer.encode(items[i : i + _TEXTS_PER_BLOCK])[2] for i in starts]
+        starts = range(0, len(items), TEXTS_PER_BLOCK)
+        counts = [self.tokenizer.encode(items[i : i + TEXTS_PER_BLOCK])[2] for i in starts]
         return np.concatenate(counts) if counts else np.zeros(0, np.int64)
 
     def fingerprint(self) -> str:
@@ -206,27 +203,13 @@ class CSE(Encoder):
 
     def _block_size(self, batch_size: int) -> int:
         # Texts are neither padded nor dependent on their neighbors, so small batches would only cost time.
-        return max(batch_size, _TEXTS_PER_BLOCK)
+        return max(batch_size, TEXTS_PER_BLOCK)
 
     def _encode_block(
         self, texts: list[str], batch_size: int, out: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.int64]:
         counts = np.empty(len(texts), np.int64)
-        if self.threads == 1 or len(texts) < 2 * _TEXTS_PER_SLICE:
-            self._encode_slice(texts, out, counts)
-            return counts
-        # The import takes as long as thousands of texts, and one text needs no second thread.
-        from concurrent.futures import ThreadPoolExecutor
-
-        starts = range(0, len(texts), _TEXTS_PER_SLICE)
-
-        def encode_slice(i: int) -> None:
-            end = i + _TEXTS_PER_SLICE
-            self._encode_slice(texts[i:end], out[i:end], counts[i:end])
-
-        with ThreadPoolExecutor(min(self.threads, len(starts))) as pool:
-            for _ in pool.map(encode_slice, starts):
-                pass  # raises the exception of a thread, if there is one
+        encode_in_slices(texts, out, counts, self._encode_slice, self.threads)
         return counts
 
     def _encode_slice(

@@ -1,0 +1,1 @@
+"""Tests of static models of other libraries."""
