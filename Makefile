@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: test check format docs benchmark clean kernels wheels sanitize fuzz test-processors
+.PHONY: test check format docs benchmark clean kernels wheels sanitize fuzz test-processors test-integrations
 
 test: .venv/ready kernels
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
@@ -16,6 +16,18 @@ check: .venv/ready kernels
 format: .venv/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Runs the tests of sentenc.integrations with all libraries that it adapts to, in an environment of its own.
+INTEGRATIONS := sentence-transformers,downstream,hub,parquet,langchain,llama-index,haystack,chroma,lancedb,bertopic,keybert,mteb
+test-integrations: .venv-integrations/ready kernels
+	OMP_NUM_THREADS=1 .venv-integrations/bin/python -m pytest tests/integrations -n 2 --dist loadfile
+
+.venv-integrations/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-integrations
+	.venv-integrations/bin/pip install --quiet --disable-pip-version-check torch -c constraints.txt
+	.venv-integrations/bin/pip install --quiet --disable-pip-version-check -c constraints.txt \
+		-e ".[$(INTEGRATIONS)]" hypothesis pandas pytest pytest-timeout pytest-xdist nbclient ipykernel
+	touch $@
 
 # Writes the documentation site to build/site. A broken link or a missing file is an error.
 docs: .venv/ready kernels
@@ -63,5 +75,5 @@ benchmark: .venv/ready
 	$(BIN)/python benchmarks/startup.py
 
 clean:
-	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-integrations dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	rm -f sentenc/kernels/_native.*

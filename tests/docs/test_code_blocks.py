@@ -71,7 +71,7 @@ def test_few_code_blocks_are_skipped():
     known = {
         "installs packages", "installs the package", "needs GLUE's data", "needs SentEval's data",
         "needs a running server", "needs trained models", "starts a server", "starts several processes",
-        "trains for an hour", "trains for hours", "needs the repository", "needs the Hugging Face Hub",
+        "trains for an hour", "trains for hours", "needs the repository", "needs the Hugging Face Hub", "needs another library",
     }  # fmt: skip
     assert {block.reason for page in PAGES for block in blocks(page)} - {None} <= known
 

@@ -1,0 +1,59 @@
+"""Adds, replaces and finds items of an index whose ids are strings, as other libraries have them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sentenc.retrieval.index import Index
+from sentenc.retrieval.items import Id, Item, Payload
+
+
+def upsert(
+    index: Index,
+    ids: Sequence[str],
+    texts: Sequence[str],
+    payloads: Sequence[Payload],
+    vectors: npt.ArrayLike | None = None,
+) -> None:
+    """Adds items, and replaces those whose id the index contains.
+
+    Args:
+        index: The index.
+        ids: n distinct ids.
+        texts: n texts.
+        payloads: n JSON objects or None.
+        vectors: (n, dim) numbers; None if the index encodes the texts.
+
+    Raises:
+        TypeError: A text or payload has the wrong type.
+        ValueError: An id occurs twice, or a vector has another length.
+    """
+    is_old = np.array([name in index for name in ids], bool)
+    rows = None if vectors is None else np.asarray(vectors, np.float32)
+    for method, chosen in ((index.update, is_old), (index.add, ~is_old)):
+        places = np.flatnonzero(chosen).tolist()
+        if places:
+            method(
+                ids=[ids[i] for i in places],
+                texts=[texts[i] for i in places],
+                payloads=[payloads[i] for i in places],
+                vectors=None if rows is None else rows[places],
+            )
+
+
+def stored_ids(index: Index, ids: Sequence[str]) -> list[Id]:
+    """Returns the ids that the index contains. The string of an integer also stands for this integer."""
+    stored: list[Id] = []
+    for name in ids:
+        if name in index:
+            stored.append(name)
+        elif name.lstrip("-").isascii() and name.lstrip("-").isdigit() and int(name) in index:
+            stored.append(int(name))
+    return stored
+
+
+def items_with(index: Index, field: str, value: Any) -> list[Item]:
+    """Returns the items whose payload has a value in a field."""
+    return [item for item in index if item.payload is not None and item.payload.get(field) == value]
