@@ -30,6 +30,7 @@ from sentenc.evaluation.harness import file_stem
 from sentenc.evaluation.senteval_tasks import STS, TRANSFER
 from sentenc.io.atomic import write_text
 from sentenc.io.text import open_text
+from sentenc.io.word_vectors import WordVectors
 from sentenc.training.data.batching import batches
 from sentenc.training.data.corpus import Corpus, Source
 from sentenc.training.data.words import word_splitter
@@ -37,7 +38,7 @@ from sentenc.training.engine.loss_terms import LossTerm
 from sentenc.training.engine.run_log import read_log
 from sentenc.training.engine.trainer import Trainer, TrainerConfig
 from sentenc.training.initialization.cse import Initialization, init_from_words
-from sentenc.training.initialization.word_vectors import WordVectors, train_word_vectors
+from sentenc.training.initialization.word_vectors import train_word_vectors
 from sentenc.training.losses import make_loss
 from sentenc.training.students.cse import CSEStudent
 

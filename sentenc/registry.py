@@ -41,9 +41,10 @@ def load(
     """Loads an encoder.
 
     Args:
-        model: The name of a shipped model (``"cse-en"``), a model folder, or an id of the Hugging Face Hub
-            (``"owner/name"``). A folder is one of sentenc, Hugging Face or sentence-transformers. Only an id
-            opens a connection.
+        model: The name of a shipped model (``"cse-en"``), a model folder, a file of word vectors, or an id of
+            the Hugging Face Hub (``"owner/name"``). A folder is one of sentenc, Hugging Face,
+            sentence-transformers or model2vec. A file is one of word2vec, GloVe, fastText, gensim or wordllama.
+            Only an id opens a connection.
         threads: The number of threads that encode. By default all cores that the process may use.
         compute: The type in which a BERT multiplies matrices: ``"float32"`` or ``"int8"``. By default the one
             with which its folder was saved, or else float32.
@@ -268,22 +269,22 @@ def _load_foreign(
     prompts: dict[str, str],
 ) -> "Encoder":
     from sentenc.encoders.bert.reading import is_transformer_folder
-    from sentenc.encoders.static.reading import is_model2vec_folder, load_static
+    from sentenc.encoders.static.reading import is_model2vec_folder
 
-    is_model2vec = is_model2vec_folder(folder)
-    if not is_model2vec and not is_transformer_folder(folder):
+    is_own = folder.is_file() or is_model2vec_folder(folder)
+    if not is_own and not is_transformer_folder(folder):
         raise CheckpointError(
-            f"{folder} contains no model: it has neither a config.json of sentenc or of a transformer, "
-            "nor a modules.json"
+            f"{folder} contains no model: it has neither a config.json of sentenc, of a transformer or of "
+            "model2vec, nor a modules.json"
         )
-    if is_model2vec or (backend != "torch" and (folder / "modules.json").exists()):
+    if is_own or (backend != "torch" and (folder / "modules.json").exists()):
         from sentenc.encoders.router_reading import load_router
 
         routed = load_router(folder, threads=threads, compute=compute, only_onnx=backend == "onnx")
         if routed is not None:
             _refuse_for_pair(folder, pooling, max_tokens, prompts)
             return routed
-        static = load_static(folder, threads=threads)
+        static = _load_static(folder, threads)
         if static is not None:
             for name, option in (("compute", compute), ("pooling", pooling), ("max_tokens", max_tokens)):
                 if option is not None:
@@ -310,6 +311,16 @@ def _load_foreign(
     return SentenceTransformerEncoder(folder, pooling=pooling, max_tokens=max_tokens, prompts=prompts)
 
 
+def _load_static(path: Path, threads: int | None) -> "Encoder | None":
+    if path.is_file():
+        from sentenc.encoders.static.files import load_static_file
+
+        return load_static_file(path, threads=threads)
+    from sentenc.encoders.static.reading import load_static
+
+    return load_static(path, threads=threads)
+
+
 def resolve_model(model: str | os.PathLike[str]) -> Path:
     """Returns the folder of a model, and downloads it first if it is on the Hugging Face Hub.
 
@@ -326,7 +337,7 @@ def resolve_model(model: str | os.PathLike[str]) -> Path:
     if os.sep not in name and is_checkpoint(_SHIPPED / name):
         return _SHIPPED / name
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if folder.is_dir() or folder.is_file():
         return folder
     parts = name.split("/")
     # If there is a folder "models", then "models/mine" is a mistyped path, not a Hub id.

@@ -105,7 +105,9 @@ def _description(model: str) -> dict[str, Any]:
         "kind": kind,
         "dim": encoder.dim,
         "max_tokens": encoder.max_tokens,
-        "megabytes": round(sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e6, 2),
+        "megabytes": round(
+            sum(p.stat().st_size for p in (folder, *folder.rglob("*")) if p.is_file()) / 1e6, 2
+        ),
         "parameters": _parameters(encoder),
         "fingerprint": encoder.fingerprint(),
         "space": encoder.space,

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from sentenc.io.word_vectors import WordVectors
 from sentenc.training.augmentation import augment as augmentation
 from sentenc.training.augmentation.augment import STOP_WORDS, words_of
 from sentenc.training.augmentation.masked_lm import MaskedLanguageModel, WordSpan
 from sentenc.training.augmentation.word_neighbors import WordNeighbors, neighbors_among
-from sentenc.training.initialization.word_vectors import WordVectors
 from tests.support.models import make_cse, wordpiece_spec
 
 transformers = pytest.importorskip("transformers")

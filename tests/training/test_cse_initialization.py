@@ -9,6 +9,7 @@ import torch
 
 from sentenc import SentenceTransformerEncoder
 from sentenc.encoders.cse.config import CSEConfig
+from sentenc.io.word_vectors import WordVectors
 from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.data.words import word_splitter
 from sentenc.training.initialization.cse import (
@@ -18,7 +19,6 @@ from sentenc.training.initialization.cse import (
     sif_log_weights,
     token_vectors,
 )
-from sentenc.training.initialization.word_vectors import WordVectors
 from sentenc.training.students.cse import CSEStudent
 from tests.support.models import make_cse, make_sentence_transformer, wordpiece_spec
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from sentenc.errors import TextFileError
-from sentenc.training.initialization.word_vectors import WordVectors, load_word_vectors, train_word_vectors
+from sentenc.io.word_vectors import WordVectors, load_word_vectors
+from sentenc.training.initialization.word_vectors import train_word_vectors
 
 WORDS = ["the", "dog", "crème", ". . ."]
 ROWS = np.array([[1.5, -2, 0.25], [0, 1, 2], [3e-5, 7, -1], [4, 5, 6]], np.float32)
@@ -78,7 +79,9 @@ def test_a_first_line_of_two_decimal_numbers_is_a_word(tmp_path):
         (b"a 1 2\n\xff 1 2\n", "line 2: not UTF-8"),
         (b"word\n", "line 1: 1 fields"),
         (b"", "has no word vectors"),
-        (b"3 2\n", "has no word vectors"),
+        (b"3 2\n", "ends after 0 words, expected 3"),
+        (b"9 2\nthe 0.1 0.2\ncat 1 2", "ends after 2 words, expected 9, the number in its first line"),
+        (b"\xba\x16\x4f\x2f\x0c\x00", "not a file that gensim can load"),
         (binary([*WORDS[:3], "end"])[:-9], "word 4: .*expected 4 words of 3 numbers"),
         (b"\x00\x01\x02 \x03", "binary, but the first line is"),
         (b"1 3\n\xff\xff " + bytes(12), "word 1: not UTF-8"),

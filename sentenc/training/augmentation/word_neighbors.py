@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
-from sentenc.training.initialization.word_vectors import WordVectors
+from sentenc.io.word_vectors import WordVectors
 
 # Limits the memory that the matrix of cosines takes.
 _WORDS_PER_BLOCK = 256
@@ -17,7 +17,7 @@ class WordNeighbors:
     """Nearest neighbors among the words that have vectors and consist of letters.
 
     Args:
-        vectors: :class:`~sentenc.training.initialization.word_vectors.WordVectors`, or gensim's
+        vectors: :class:`~sentenc.io.word_vectors.WordVectors`, or gensim's
             ``KeyedVectors``.
 
     Raises:

@@ -1,9 +1,9 @@
 """Splits texts into words as a word-level tokenizer does."""
 
 from collections.abc import Callable
-from typing import Any
 
 from sentenc.errors import MissingExtraError
+from sentenc.tokenization.words import splitter_spec
 
 
 def word_splitter(lowercase: bool) -> Callable[[str], list[str]]:
@@ -26,15 +26,3 @@ def word_splitter(lowercase: bool) -> Callable[[str], list[str]]:
         return [word for word, _ in pre_tokenizer.pre_tokenize_str(normal)]
 
     return split
-
-
-def splitter_spec(lowercase: bool) -> dict[str, dict[str, Any]]:
-    """Returns the parts of a ``tokenizer.json`` that normalize a text and split it as :func:`word_splitter`."""
-    # Accents are kept: most files have a vector of "crème".
-    return {
-        "normalizer": {
-            "type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True,
-            "strip_accents": False, "lowercase": lowercase,
-        },
-        "pre_tokenizer": {"type": "BertPreTokenizer"},
-    }  # fmt: skip

@@ -13,13 +13,13 @@ from sentenc.encoders.cse.config import CSEConfig
 from sentenc.encoders.cse.encoder import CSE
 from sentenc.errors import CheckpointError
 from sentenc.io.atomic import replacing_file
+from sentenc.io.word_vectors import load_word_vectors
 from sentenc.registry import load, resolve_model
 from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.training.config.pretraining import RunConfig, StudentConfig
 from sentenc.training.data.vocabulary import prune_vocabulary, token_frequencies
 from sentenc.training.initialization.cse import average_from_teacher, init_from_teacher, init_from_words
 from sentenc.training.initialization.cse_pruning import prune_cse
-from sentenc.training.initialization.word_vectors import load_word_vectors
 from sentenc.training.students.cse import CSEStudent
 from sentenc.training.teachers.base import Teacher
 

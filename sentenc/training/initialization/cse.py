@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.transformer import TransformerEncoder
+from sentenc.io.word_vectors import WordVectors
 from sentenc.tokenization.tokenizer import Tokenizer
-from sentenc.training.data.words import splitter_spec
-from sentenc.training.initialization.word_vectors import WordVectors
+from sentenc.tokenization.words import splitter_spec
 from sentenc.training.teachers.base import Teacher
 from sentenc.training.teachers.ensemble import TeacherEnsemble, first_transformer
 

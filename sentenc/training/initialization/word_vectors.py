@@ -1,60 +1,12 @@
-"""Trains word vectors with gensim, and reads the files of word2vec, GloVe and gensim."""
+"""Trains word vectors with gensim."""
 
-import gzip
-import lzma
-import os
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal, Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
-
-from sentenc.errors import MissingExtraError, TextFileError
+from sentenc.errors import MissingExtraError
 from sentenc.io.progress import progress_bar
-from sentenc.io.text import open_text
+from sentenc.io.word_vectors import WordVectors, from_gensim
 from sentenc.training.data.words import word_splitter
-
-_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
-# Suffixes of gensim's own files; any other file is read as word2vec or GloVe.
-_GENSIM = (".kv", ".model", ".wv")
-# A file is binary if a control character that text does not contain occurs among its first bytes.
-_HEAD_BYTES = 1 << 16
-_CONTROL_CHARACTERS = bytes([*range(9), *range(14, 32)])
-
-
-@dataclass(frozen=True)
-class WordVectors:
-    """Vectors of V distinct words.
-
-    Attributes:
-        words: The V words.
-        vectors: Shape (V, d), float32.
-        counts: The frequency of each word, (V,) int64, or None if it is unknown.
-
-    Raises:
-        ValueError: The sizes differ, a word is repeated, or a vector is not finite.
-    """
-
-    words: list[str]
-    vectors: npt.NDArray[np.float32]
-    counts: npt.NDArray[np.int64] | None = None
-
-    def __post_init__(self) -> None:
-        """Checks shapes and values."""
-        n = len(self.words)
-        if self.vectors.ndim != 2 or len(self.vectors) != n or n == 0:
-            raise ValueError(
-                f"vectors has shape {self.vectors.shape}, expected ({n}, d) with at least one word"
-            )
-        if self.counts is not None and self.counts.shape != (n,):
-            raise ValueError(f"counts has shape {self.counts.shape}, expected ({n},)")
-        if len(set(self.words)) != n:
-            raise ValueError(f"{n - len(set(self.words))} words are repeated, expected distinct words")
-        bad = np.flatnonzero(~np.isfinite(self.vectors).all(axis=1))
-        if len(bad):
-            raise ValueError(f"the vector of {self.words[bad[0]]!r} has a value that is not finite")
 
 
 @runtime_checkable
@@ -152,133 +104,7 @@ def _trained(model: Any, passes: Iterable[list[str]], kind: str, progress: bool)
                 bar.update(1)
 
         model.train(passes, total_examples=model.corpus_count, epochs=model.epochs, callbacks=[Report()])
-    return _from_gensim(model.wv)
-
-
-def load_word_vectors(path: str | os.PathLike[str], limit: int | None = None) -> WordVectors:
-    """Reads word vectors.
-
-    Args:
-        path: A word2vec file (text or binary), a GloVe file (text, with or without a first line with the
-            two sizes), or a file of gensim (``.kv``, ``.model``, ``.wv``). Files of gensim are pickles,
-            which can run code, so load only files that you trust. The others may be compressed by gzip or xz.
-        limit: Read at most this number of words. The most frequent words come first in most files.
-
-    Returns:
-        The vectors. Of a repeated word the first vector is kept. Only files of gensim have counts.
-
-    Raises:
-        MissingExtraError: The file is gensim's, and gensim is not installed.
-        TextFileError: The file is damaged. The message contains the line, or the number of the word.
-        OSError: The file cannot be opened.
-    """
-    path = Path(path)
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit is {limit}, expected 1 or more")
-    if path.suffix in _GENSIM:
-        return _read_gensim(path, limit)
-    opener = _OPENERS.get(path.suffix, open)
-    try:
-        with opener(path, "rb") as file:
-            header = file.readline(_HEAD_BYTES)
-            binary = any(byte in _CONTROL_CHARACTERS for byte in header + file.read(_HEAD_BYTES))
-        words, vectors = _read_binary(path, opener, header, limit) if binary else _read_text(path, limit)
-    except (EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
-        raise TextFileError(f"{path}: {error}") from error
-    if not words:
-        raise TextFileError(f"{path} has no word vectors, expected lines with a word and numbers")
-    matrix = np.stack(vectors)
-    bad = np.flatnonzero(~np.isfinite(matrix).all(axis=1))
-    if len(bad):
-        raise TextFileError(f"{path}: the vector of {words[bad[0]]!r} has a value that is not finite")
-    return WordVectors(words, matrix)
-
-
-def _read_text(path: Path, limit: int | None) -> tuple[list[str], list[npt.NDArray[np.float32]]]:
-    vectors: dict[str, npt.NDArray[np.float32]] = {}
-    dim = 0
-    with open_text(str(path)) as lines:
-        for number, line in enumerate(lines, 1):
-            fields = line.rstrip().split(" ")
-            if number == 1 and len(fields) == 2 and all(field.isdecimal() for field in fields):
-                dim = int(fields[1])
-                continue
-            dim = dim or len(fields) - 1
-            # A word may contain spaces, as some of GloVe's do. A number never does.
-            if dim < 1 or len(fields) < dim + 1:
-                raise TextFileError(
-                    f"{path}, line {number}: {len(fields)} fields, "
-                    f"expected a word and {dim or 'some'} numbers"
-                )
-            try:
-                row = np.array(list(map(float, fields[-dim:])), np.float32)
-            except ValueError as error:
-                raise TextFileError(
-                    f"{path}, line {number}: {error}, expected {dim} numbers after the word"
-                ) from error
-            vectors.setdefault(" ".join(fields[:-dim]), row)
-            if len(vectors) == limit:
-                break
-    return list(vectors), list(vectors.values())
-
-
-def _read_binary(
-    path: Path, opener: Callable[..., Any], header: bytes, limit: int | None
-) -> tuple[list[str], list[npt.NDArray[np.float32]]]:
-    sizes = header.split()
-    if len(sizes) != 2 or not all(size.isdigit() for size in sizes):
-        raise TextFileError(
-            f"{path}: binary, but the first line is {header[:40]!r}, expected two sizes (V d)"
-        )
-    total, dim = map(int, sizes)
-    vectors: dict[str, npt.NDArray[np.float32]] = {}
-    with opener(path, "rb") as file:
-        file.readline()
-        for number in range(1, total + 1):
-            word = bytearray()
-            while (byte := file.read(1)) not in (b" ", b""):
-                word += byte
-            data = file.read(4 * dim)
-            if len(data) < 4 * dim:
-                raise TextFileError(
-                    f"{path}, word {number}: the file ends here, expected {total} words of {dim} numbers"
-                )
-            try:
-                text = word.decode().lstrip("\n")
-            except UnicodeDecodeError as error:
-                raise TextFileError(f"{path}, word {number}: not UTF-8: {error}") from error
-            vectors.setdefault(text, np.frombuffer(data, "<f4").astype(np.float32))
-            if len(vectors) == limit:
-                break
-    return list(vectors), list(vectors.values())
-
-
-def _read_gensim(path: Path, limit: int | None) -> WordVectors:
-    _gensim_models()
-    from gensim.utils import SaveLoad
-
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file {path}")
-    try:
-        loaded = SaveLoad.load(str(path))
-    except Exception as error:  # a pickle can fail in any way
-        raise TextFileError(f"{path} is not a file that gensim saved: {error!r}") from error
-    loaded = getattr(loaded, "wv", loaded)
-    if not hasattr(loaded, "index_to_key"):
-        raise TextFileError(
-            f"{path} contains {type(loaded).__name__}, expected gensim's KeyedVectors or a model with them"
-        )
-    whole = _from_gensim(loaded)
-    counts = None if whole.counts is None else whole.counts[:limit]
-    return WordVectors(whole.words[:limit], whole.vectors[:limit], counts)
-
-
-def _from_gensim(keyed: Any) -> WordVectors:
-    words = list(keyed.index_to_key)
-    counts = None
-    if "count" in keyed.expandos:
-        counts = np.array([keyed.get_vecattr(word, "count") for word in words], np.int64)
-    return WordVectors(words, np.array(keyed.vectors[: len(words)], np.float32), counts)
+    return from_gensim(model.wv)
 
 
 def _gensim_models() -> tuple[dict[str, Any], Any]:
@@ -286,7 +112,7 @@ def _gensim_models() -> tuple[dict[str, Any], Any]:
         from gensim.models import FastText, Word2Vec
         from gensim.models.callbacks import CallbackAny2Vec
     except ImportError as error:
-        raise MissingExtraError("train", "gensim", "training or loading gensim's word vectors") from error
+        raise MissingExtraError("train", "gensim", "training word vectors") from error
     return {"word2vec": Word2Vec, "fasttext": FastText}, CallbackAny2Vec
 
 

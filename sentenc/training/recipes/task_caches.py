@@ -9,6 +9,7 @@ from sentenc.embedding_cache import EmbeddingCache
 from sentenc.io.atomic import replacing_file
 from sentenc.io.disk_full import naming_full_disk
 from sentenc.io.progress import progress_bar
+from sentenc.io.word_vectors import load_word_vectors
 from sentenc.registry import load
 from sentenc.training.augmentation.augment import augment, words_of
 from sentenc.training.augmentation.masked_lm import MaskedLanguageModel
@@ -16,7 +17,6 @@ from sentenc.training.augmentation.word_neighbors import WordNeighbors, neighbor
 from sentenc.training.config.task_distillation import AugmentationConfig
 from sentenc.training.data.examples import Example
 from sentenc.training.data.labeled import TaskData
-from sentenc.training.initialization.word_vectors import load_word_vectors
 from sentenc.training.students.bert_classifier import BertClassifierStudent
 
 
