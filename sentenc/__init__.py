@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sentenc._version import __version__
 
 if TYPE_CHECKING:
+    from sentenc.conversion import Conversion, convert
     from sentenc.downstream import SentenceClassifier, SentencePairClassifier, SentencePairRegressor
     from sentenc.encoders.base import Encoder
     from sentenc.encoders.bert.encoder import BertEncoder
@@ -64,6 +65,7 @@ _HOME = {
     "CSEConfig": "sentenc.encoders.cse.config",
     "CacheError": "sentenc.errors",
     "CheckpointError": "sentenc.errors",
+    "Conversion": "sentenc.conversion",
     "CorpusError": "sentenc.errors",
     "DataError": "sentenc.errors",
     "DataMismatchWarning": "sentenc.errors",
@@ -101,6 +103,7 @@ _HOME = {
     "align": "sentenc.training.alignment",
     "align_vectors": "sentenc.training.alignment",
     "available_models": "sentenc.registry",
+    "convert": "sentenc.conversion",
     "evaluate": "sentenc.evaluation",
     "load": "sentenc.registry",
     "pair": "sentenc.registry",
@@ -116,6 +119,7 @@ __all__ = [
     "CSEConfig",
     "CacheError",
     "CheckpointError",
+    "Conversion",
     "CorpusError",
     "DataError",
     "DataMismatchWarning",
@@ -154,6 +158,7 @@ __all__ = [
     "align",
     "align_vectors",
     "available_models",
+    "convert",
     "evaluate",
     "load",
     "pair",

@@ -24,7 +24,7 @@ FLOORS = [
     ["tokenization", "checkpoint"],
     ["encoders"],
     ["registry", "embedding_cache"],
-    ["verification", "nn"],
+    ["verification", "conversion", "nn"],
     ["retrieval"],
     ["evaluation"],
     ["training.data"],

@@ -20,6 +20,7 @@ _COMMANDS = {
     "align": "sentenc.cli.align:align_command",
     "average": "sentenc.cli.average:average_command",
     "classify": "sentenc.cli.classify:classify_command",
+    "convert": "sentenc.cli.convert:convert_command",
     "demo": "sentenc.cli.demo:demo_command",
     "encode": "sentenc.cli.encode:encode_command",
     "eval": "sentenc.cli.evaluate:evaluate_command",

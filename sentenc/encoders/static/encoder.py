@@ -115,6 +115,11 @@ class StaticEncoder(Encoder):
         """The weights by name, as they are stored."""
         return dict(self._weights)
 
+    @property
+    def has_added_tokens(self) -> bool:
+        """Whether the name of an added token of a native tokenizer is this token within a text."""
+        return self._native is not None and self._native.has_added_tokens
+
     def count_tokens(self, texts: Any) -> npt.NDArray[np.int64]:
         """Counts the tokens of each text, unknown ones included: shape (n,), int64."""
         items = [texts] if isinstance(texts, str) else as_text_list(texts)

@@ -91,6 +91,11 @@ class NativeTokenIds:
         parts = [self._split(text) if i in special else self._plain(text) for i, text in enumerate(texts)]
         return _joined(parts, max_tokens)
 
+    @property
+    def has_added_tokens(self) -> bool:
+        """Whether there are added tokens."""
+        return bool(self._added)
+
     def vocabulary(self) -> dict[str, int]:
         """Returns the id of every token, added ones included."""
         return self.tokenizer.vocabulary | self._added
