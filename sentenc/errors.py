@@ -14,6 +14,7 @@ raise the built-in ``TypeError`` and ``ValueError``. A second, built-in base cla
         - DataError (ValueError)
         - IndexFormatError
         - TextFileError (ValueError)
+    - HubError
     - IndexLockedError
     - IndexMismatchError
     - MissingExtraError (ImportError)
@@ -35,6 +36,7 @@ __all__ = [
     "DataMismatchWarning",
     "EndpointError",
     "FileFormatError",
+    "HubError",
     "IndexFormatError",
     "IndexLockedError",
     "IndexMismatchError",
@@ -163,6 +165,10 @@ class MissingVectorError(SentencError, KeyError):
     # KeyError prints the repr of its argument, which here is a sentence.
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
+
+
+class HubError(SentencError):
+    """A model cannot be written to the Hugging Face Hub."""
 
 
 class ModelNotFoundError(SentencError, FileNotFoundError):

@@ -77,6 +77,7 @@ def unit_of(module: str) -> str:
 
 # Methods of encoders that hand them to other libraries. Their functions import these packages when they are called.
 UPWARD = {
+    ("encoders.sharing", "integrations.hub"),
     ("encoders.sharing", "integrations.sentence_transformers"),
     ("encoders.sharing", "integrations.sentence_transformers_folder"),
 }

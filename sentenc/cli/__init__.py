@@ -29,6 +29,7 @@ _COMMANDS = {
     "info": "sentenc.cli.models:info_command",
     "mine": "sentenc.cli.mine:mine_command",
     "models": "sentenc.cli.models:models_command",
+    "push": "sentenc.cli.push:push_command",
     "search": "sentenc.cli.search:search_command",
     "serve": "sentenc.cli.serve:serve_command",
     "similarity": "sentenc.cli.similarity:similarity_command",

@@ -51,3 +51,50 @@ class Sharing:
         from sentenc.integrations.sentence_transformers_folder import write_folder
 
         return write_folder(cast(Any, self), folder)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        commit_message: str | None = None,
+        license: str | None = None,
+        language: str | list[str] | None = None,
+        base_model: str | list[str] | None = None,
+        datasets: str | list[str] | None = None,
+    ) -> str:
+        """Uploads the model to the Hugging Face Hub (extra ``hub``). :func:`sentenc.load` reads it by ``repo_id``.
+
+        The model card gets the YAML that the Hub reads: license, language, base model, data sets and scores, from
+        the metadata of the model. The last four arguments replace these values.
+
+        Args:
+            repo_id: The repository, ``"owner/name"``. It is made if it does not exist.
+            private: Whether a new repository is private. By default as the owner has set it.
+            token: An access token. By default that of ``hf auth login`` or the variable ``HF_TOKEN``.
+            revision: The branch to write to, by default ``main``.
+            create_pr: Open a pull request instead of writing to the branch.
+            commit_message: The message of the commit.
+            license: The license, such as ``"apache-2.0"``.
+            language: The code of the language, such as ``"en"``, or several.
+            base_model: The id of the model that this one was made from, or several.
+            datasets: The id of the data set that it was trained on, or several.
+
+        Returns:
+            The address of the commit or of the pull request.
+
+        Raises:
+            HubError: The upload failed.
+            MissingExtraError: huggingface_hub is not installed.
+            ValueError: ``repo_id`` is not of the form owner/name.
+        """
+        from sentenc.integrations.hub import push
+
+        return push(
+            cast(Any, self), repo_id, private=private, token=token, revision=revision, create_pr=create_pr,
+            commit_message=commit_message, license=license, language=language, base_model=base_model,
+            datasets=datasets,
+        )  # fmt: skip
