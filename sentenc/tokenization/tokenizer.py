@@ -4,7 +4,10 @@ The token ids are those of the ``tokenizers`` library, whose rules :mod:`sentenc
 :mod:`sentenc.kernels` does the work, about ten times as fast and without the GIL.
 """
 
+import copy
 import json
+import re
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -24,20 +27,27 @@ _MOST_TOKENS = 2**24
 class Tokenizer:
     """A tokenizer that runs in native code, built from a ``tokenizer.json``.
 
-    Special tokens of the file are ordinary entries: "[SEP]" in a text is split into a word and punctuation,
-    and no token is added around a text. Padding and truncation are ignored.
+    No token is added around a text. Padding and truncation are ignored. Special tokens of the file are ordinary
+    entries, so that "[SEP]" in a text is split into a word and punctuation, unless they are ``special_tokens``.
 
     Args:
         spec: The content of a ``tokenizer.json``: model ``WordPiece`` or ``WordLevel``, normalizer
             ``BertNormalizer``, ``Lowercase`` or none, pre-tokenizer ``BertPreTokenizer`` or
             ``WhitespaceSplit``.
         skip_unknown: Whether unknown words are left out. Otherwise they have the id of the unknown token.
+        special_tokens: Tokens that are found in a text as they are written, before it is split into words, as
+            ``tokenizers`` finds special tokens. Those that are not in the vocabulary have no effect.
+
+    Attributes:
+        special_tokens: Those of them that are in the vocabulary, or None if none were passed.
 
     Raises:
         CheckpointError: The file is damaged, or has an unsupported part; the message contains it.
     """
 
-    def __init__(self, spec: str, *, skip_unknown: bool = True) -> None:
+    def __init__(
+        self, spec: str, *, skip_unknown: bool = True, special_tokens: Iterable[str] | None = None
+    ) -> None:
         self._config = read_specification(spec)
         self.skip_unknown = skip_unknown
         model = self._config["model"]
@@ -55,6 +65,21 @@ class Tokenizer:
         self._max_chars = model["max_input_chars_per_word"] if self._continues else 2**31
         self.native = self._native_vocabulary(tokens, unicode_rules)
         self._fold = FoldTable(unicode_rules.normalize, unicode_rules.classify, unicode_rules.moves)
+        self._set_special_tokens(special_tokens)
+
+    def with_special_tokens(self, tokens: Iterable[str]) -> "Tokenizer":
+        """Returns a tokenizer with other ``special_tokens``, which shares the native vocabulary."""
+        other = copy.copy(self)
+        other._set_special_tokens(tokens)
+        return other
+
+    @property
+    def special_ids(self) -> npt.NDArray[np.int64]:
+        """The ids of the special tokens and of unknown words, shape (k,)."""
+        ids = {self._vocabulary[token] for token in self.special_tokens or ()}
+        if self.unknown_id is not None:
+            ids.add(self.unknown_id)
+        return np.array(sorted(ids), np.int64)
 
     @property
     def spec(self) -> str:
@@ -89,7 +114,36 @@ class Tokenizer:
             The ids of all texts, one text after another; the end of each text in them, (n,); and the number
             of tokens of each text before the cut to ``max_tokens``, (n,).
         """
+        if self._special is not None and self._special.search("".join(texts)):
+            return self._encode_around_special_tokens(self._special, texts, max_tokens)
         return self.native.tokenize(*self.bytes_and_offsets(texts), max_tokens)
+
+    def _encode_around_special_tokens(
+        self, special: re.Pattern[str], texts: list[str], max_tokens: int
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        # Every second piece of a text is a special token.
+        pieces = [special.split(text) for text in texts]
+        plain = [piece for of_text in pieces for piece in of_text[::2]]
+        ids, ends, _ = self.native.tokenize(*self.bytes_and_offsets(plain), 2**31 - 1)
+        parts = iter(np.split(ids, ends[:-1]))
+        rows: list[npt.NDArray[np.int32]] = []
+        for of_text in pieces:
+            row = [next(parts)]
+            for token in of_text[1::2]:
+                row += [np.array([self._vocabulary[token]], np.int32), next(parts)]
+            rows.append(np.concatenate(row))
+        counts = np.array([len(row) for row in rows], np.int64)
+        cut = [row[:max_tokens] for row in rows]
+        return np.concatenate(cut), np.cumsum([len(row) for row in cut], dtype=np.int64), counts
+
+    def _set_special_tokens(self, tokens: Iterable[str] | None) -> None:
+        self.special_tokens = (
+            None if tokens is None else tuple(token for token in tokens if token in self._vocabulary)
+        )
+        # The longest of several tokens that begin at one place is found.
+        longest_first = sorted(filter(None, self.special_tokens or ()), key=len, reverse=True)
+        pattern = "|".join(map(re.escape, longest_first))
+        self._special = re.compile(f"({pattern})") if pattern else None
 
     def _native_vocabulary(self, tokens: list[bytes], unicode_rules: UnicodeRules) -> Vocabulary:
         pool, offsets, continues = _without_prefix(tokens, self._prefix.encode())
@@ -98,7 +152,7 @@ class Tokenizer:
         return Vocabulary(pool, offsets, continues, classes, lower, self._max_chars, self._continues, unknown)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.spec, self.skip_unknown)
+        return _rebuild, (self.spec, self.skip_unknown, self.special_tokens)
 
 
 def _tokens_by_id(vocabulary: Any) -> list[bytes]:
@@ -141,5 +195,5 @@ def _without_prefix(
     return pool[is_kept].tobytes(), np.concatenate([[0], np.cumsum(lengths)]), continues
 
 
-def _rebuild(spec: str, skip_unknown: bool) -> Tokenizer:
-    return Tokenizer(spec, skip_unknown=skip_unknown)
+def _rebuild(spec: str, skip_unknown: bool, special_tokens: tuple[str, ...] | None = None) -> Tokenizer:
+    return Tokenizer(spec, skip_unknown=skip_unknown, special_tokens=special_tokens)

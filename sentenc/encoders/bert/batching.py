@@ -9,20 +9,20 @@ Ids = npt.NDArray[np.int64]
 
 
 def spans_with_words(
-    ids: npt.NDArray[np.integer], ends: Ids, unknown_id: int | None
+    ids: npt.NDArray[np.integer], ends: Ids, special_ids: Ids
 ) -> tuple[Ids, npt.NDArray[np.bool_]]:
     """Finds the first token of each text, and the texts that have a known token.
 
     Args:
         ids: The token ids of n texts, one text after another.
         ends: The end of each text in ``ids``, shape (n,).
-        unknown_id: The id of unknown words.
+        special_ids: The ids of unknown words and of special tokens, shape (k,).
 
     Returns:
         The start of each text, (n,), and whether it has a known token, (n,).
     """
     starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
-    known = np.concatenate([np.zeros(1, np.int64), np.cumsum(ids != unknown_id)])
+    known = np.concatenate([np.zeros(1, np.int64), np.cumsum(~np.isin(ids, special_ids))])
     return starts, known[ends] > known[starts]
 
 

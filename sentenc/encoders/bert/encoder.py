@@ -17,7 +17,7 @@ from sentenc.encoders.bert.batching import Ids, between_special_tokens, spans_wi
 from sentenc.encoders.bert.config import LINEAR, BertConfig, Compute, Pooling
 from sentenc.encoders.bert.onnx_runtime import open_session, opening
 from sentenc.encoders.bert.quantization import dequantized, quantized
-from sentenc.encoders.bert.tokenizer_files import CLS, PAD, SEP, check_tokenizer
+from sentenc.encoders.bert.tokenizer_files import CLS, PAD, SEP, bert_tokenizer
 from sentenc.encoders.fingerprints import digest, prompted_fingerprint
 from sentenc.encoders.golden import golden_vectors
 from sentenc.encoders.transformer import TransformerEncoder
@@ -47,7 +47,8 @@ class BertEncoder(TransformerEncoder):
         weights: Every weight of ``config.shapes()``, float16 or float32. A matrix may be int8 and then
             comes with its scales (rows,), named ``<name>.scale``.
         tokenizer: A tokenizer that keeps unknown words, or the content of a ``tokenizer.json``. The encoder
-            adds the special tokens.
+            adds the special tokens around a text. Special tokens within a text, such as "[SEP]" or "[MASK]",
+            have their own ids, as in transformers.
         compute: The type in which matrices are multiplied: ``"float32"``, or ``"int8"`` (the vectors differ
             by about a hundredth).
         threads: The number of batches that are computed at a time. By default all cores that the process
@@ -75,13 +76,7 @@ class BertEncoder(TransformerEncoder):
         card: str | None = None,
     ) -> None:
         check_choice("compute", compute, get_args(Compute))
-        if isinstance(tokenizer, str):
-            tokenizer = Tokenizer(tokenizer, skip_unknown=False)
-        if tokenizer.skip_unknown:
-            raise ValueError(
-                "tokenizer.skip_unknown is True, expected False: a BERT has an embedding for unknown words"
-            )
-        check_tokenizer(tokenizer)
+        tokenizer = bert_tokenizer(tokenizer)
         if tokenizer.vocab_size > config.vocab_size:
             raise CheckpointError(
                 f"tokenizer.json has ids up to {tokenizer.vocab_size - 1}, "
@@ -98,6 +93,7 @@ class BertEncoder(TransformerEncoder):
         self._weights = dict(weights)
         vocabulary = tokenizer.vocabulary
         self._pad, self._cls, self._sep = (vocabulary[token] for token in (PAD, CLS, SEP))
+        self._special_ids = tokenizer.special_ids
         self._session: Any = None
         self._fingerprint: str | None = None
         # A session with a run in progress at the moment of a fork may have locked its memory. So a child opens
@@ -345,14 +341,14 @@ class BertEncoder(TransformerEncoder):
         self, texts: list[str], batch_size: int, out: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.int64]:
         ids, ends, counts = self.tokenizer.encode(texts, self.max_tokens - 2)
-        starts, with_words = spans_with_words(ids, ends, self.tokenizer.unknown_id)
+        starts, with_words = spans_with_words(ids, ends, self._special_ids)
         out[~with_words] = 0.0
         self._encode_rows(ids, starts, ends, np.flatnonzero(with_words), batch_size, out)
         return counts + 2
 
     def _have_known_tokens(self, texts: list[str]) -> npt.NDArray[np.bool_]:
         ids, ends, _ = self.tokenizer.encode(texts, self.max_tokens - 2)
-        return spans_with_words(ids, ends, self.tokenizer.unknown_id)[1]
+        return spans_with_words(ids, ends, self._special_ids)[1]
 
     def _encode_rows(
         self, ids: npt.NDArray[np.integer], starts: Ids, ends: Ids, rows: Ids, batch_size: int,

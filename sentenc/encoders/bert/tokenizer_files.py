@@ -1,6 +1,7 @@
 """Reads and writes the tokenizer of a BERT folder: ``tokenizer.json``, or ``vocab.txt`` and its settings."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,7 +72,9 @@ def read_tokenizer(folder: Path, *, lowercase: bool = False) -> TokenizerFiles:
         spec["normalizer"] = _lowercased(spec.get("normalizer"))
     try:
         tokenizer = Tokenizer(json.dumps(spec, ensure_ascii=False), skip_unknown=False)
-        check_tokenizer(tokenizer)
+        _check_tokenizer(tokenizer)
+        special = _special_tokens(tokenizer, _stated_special_tokens(spec, settings))
+        tokenizer = tokenizer.with_special_tokens(special)
     except CheckpointError as error:
         raise NotBertError(f"{folder}: {error}") from error
     longest = settings.get("model_max_length")
@@ -79,14 +82,41 @@ def read_tokenizer(folder: Path, *, lowercase: bool = False) -> TokenizerFiles:
     return TokenizerFiles(tokenizer, longest if limited else None)
 
 
-def check_tokenizer(tokenizer: Tokenizer) -> None:
-    """Raises ``CheckpointError`` if a special token of a BERT is not in the vocabulary."""
+def bert_tokenizer(tokenizer: Tokenizer | str) -> Tokenizer:
+    """Returns a tokenizer that finds special tokens in texts: those that it has, or the usual ones of a BERT.
+
+    Args:
+        tokenizer: A tokenizer that keeps unknown words, or the content of a ``tokenizer.json``.
+
+    Raises:
+        CheckpointError: A special token of a BERT is not in the vocabulary.
+        ValueError: The tokenizer leaves unknown words out.
+    """
+    if isinstance(tokenizer, str):
+        tokenizer = Tokenizer(tokenizer, skip_unknown=False)
+    if tokenizer.skip_unknown:
+        raise ValueError(
+            "tokenizer.skip_unknown is True, expected False: a BERT has an embedding for unknown words"
+        )
+    _check_tokenizer(tokenizer)
+    if tokenizer.special_tokens is not None:
+        return tokenizer
+    return tokenizer.with_special_tokens(_special_tokens(tokenizer))
+
+
+def _check_tokenizer(tokenizer: Tokenizer) -> None:
     vocabulary = tokenizer.vocabulary
     missing = [token for token in (PAD, CLS, SEP) if token not in vocabulary]
     if tokenizer.unknown_id is None:
         missing.append("its unknown token")
     if missing:
         raise CheckpointError(f"tokenizer.json lacks {', '.join(missing)} in its vocabulary")
+
+
+def _special_tokens(tokenizer: Tokenizer, stated: Iterable[str] = ()) -> tuple[str, ...]:
+    # Returns the usual special tokens of a BERT, and those that its files state.
+    unknown = json.loads(tokenizer.spec)["model"]["unk_token"]
+    return tuple(dict.fromkeys([unknown, SEP, PAD, CLS, MASK, *stated]))
 
 
 def write_tokenizer(folder: Path, tokenizer: Tokenizer, max_tokens: int) -> None:
@@ -223,7 +253,7 @@ def _check_additions(spec: dict[str, Any], path: Path) -> None:
     vocabulary = (spec.get("model") or {}).get("vocab") or {}
     for token in spec.get("added_tokens") or []:
         # An added token is matched before the text is split, even inside a word.
-        if not token.get("special") or token["content"] not in vocabulary:
+        if not token.get("special") or token.get("single_word") or token["content"] not in vocabulary:
             raise NotBertError(
                 f"{path} has the added token {token['content']!r}, expected special tokens only"
             )
@@ -234,6 +264,15 @@ def _check_special_tokens(settings: dict[str, Any], path: Path) -> None:
         token = _content(settings.get(name, expected))
         if token != expected:
             raise NotBertError(f"{path} has {name} {token!r}, expected {expected!r}")
+
+
+def _stated_special_tokens(spec: dict[str, Any], settings: dict[str, Any]) -> list[str]:
+    decoder = settings.get("added_tokens_decoder")
+    added = [*(spec.get("added_tokens") or []), *(decoder.values() if isinstance(decoder, dict) else [])]
+    contents = [_content(token) for token in added if isinstance(token, dict) and token.get("special")]
+    further = settings.get("additional_special_tokens")
+    contents += [_content(token) for token in (further if isinstance(further, list) else [])]
+    return [content for content in contents if isinstance(content, str)]
 
 
 def _content(token: Any) -> Any:

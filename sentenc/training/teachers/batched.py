@@ -90,7 +90,7 @@ class BatchedTeacher:
         """
         # Two tokens are special.
         ids, ends, _ = self._tokenizer.encode(texts, self._max_tokens - 2)
-        starts, has_words = spans_with_words(ids, ends, self._tokenizer.unknown_id)
+        starts, has_words = spans_with_words(ids, ends, self._tokenizer.special_ids)
         vectors = np.zeros((len(texts), self.dim), np.float32)
         longest_first = np.flatnonzero(has_words)
         longest_first = longest_first[np.argsort((starts - ends)[longest_first], kind="stable")]
@@ -170,6 +170,10 @@ def _wordpiece_tokenizer(encoder: TransformerEncoder, pooling: Pooling | None) -
     if tokenizer.cls_token_id is None or tokenizer.sep_token_id is None:
         return None
     try:
-        return Tokenizer(json.dumps(plain_spec(tokenizer)), skip_unknown=False)
+        return Tokenizer(
+            json.dumps(plain_spec(tokenizer)),
+            skip_unknown=False,
+            special_tokens=tokenizer.all_special_tokens,
+        )
     except CheckpointError:
         return None
