@@ -1,6 +1,5 @@
 """Readers of records: all formats give the same records, and errors name the file and line."""
 
-import bz2
 import csv
 import datetime
 import decimal
@@ -19,8 +18,6 @@ from hypothesis import strategies as st
 from sentenc.errors import MissingExtraError, SentencError, TextFileError
 from sentenc.io.parquet import json_value
 from sentenc.io.records import Record, read_records
-from sentenc.io.tables import estimate_rows, open_columns
-from sentenc.io.text import Malformed
 
 ROWS = [
     {"text": "one, two", "key": "a", "year": "2020"},
@@ -85,74 +82,6 @@ def test_lines_of_text(tmp_path):
     lines = [(record.text, record.line) for record in read_records(path)]
     assert lines == [("one", 1), ("two \u2028 parts", 4), ("last", 5)]
     assert next(read_records(path)) == Record("one", None, None, path, 1)
-
-
-def pack_zstd(content):
-    return pytest.importorskip("pyarrow").compress(content, codec="zstd", asbytes=True)
-
-
-PACKERS = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "ZST": pack_zstd}
-
-
-@pytest.mark.parametrize("ending", PACKERS)
-@pytest.mark.parametrize("suffix", ["csv", "jsonl", "txt"])
-def test_compressed(tmp_path, ending, suffix):
-    plain = tmp_path / f"rows.{suffix}"
-    write_csv(plain) if suffix != "jsonl" else write_jsonl(plain)
-    packed = written(tmp_path, f"rows.{suffix}.{ending}", PACKERS[ending](plain.read_bytes()))
-    assert [r[:3] for r in read_records(packed)] == [r[:3] for r in read_records(plain)]
-
-
-@pytest.mark.parametrize("ending", PACKERS)
-def test_rows_of_compressed_files_are_estimated(tmp_path, ending):
-    content = "".join(f"line {i * i % 9973}\n" for i in range(20_000)).encode()
-    packed = PACKERS[ending](content)
-    assert estimate_rows(written(tmp_path, f"a.txt.{ending}", packed)) == 20_000
-    # A file may be a series of compressed parts.
-    assert estimate_rows(written(tmp_path, f"b.txt.{ending}", packed * 3)) == pytest.approx(60_000)
-
-
-def test_zstandard_without_pyarrow(tmp_path, monkeypatch):
-    path = written(tmp_path, "a.txt.zst", pack_zstd(b"one\n"))
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(MissingExtraError, match=r"Zstandard .*sentenc\[parquet\]"):
-        list(read_records(path))
-
-
-@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
-@pytest.mark.parametrize("start", ["", "\ufeff", "\n", "sep=SEPARATOR\n", "\ufeffsep=SEPARATOR\r\n"])
-def test_separators_of_csv(tmp_path, separator, start):
-    rows = [
-        ["id", "text", "a,b|c;d"],
-        ["1", "one; two, three | four\tfive", "x"],
-        ["", "", ""],
-        ["2", "six", ""],
-    ]
-    content = io.StringIO()
-    csv.writer(content, delimiter=separator).writerows(rows)
-    path = written(tmp_path, "a.csv", start.replace("SEPARATOR", separator) + content.getvalue())
-    records = [(r.text, r.id, r.payload) for r in read_records(path, id_field="id")]
-    assert records == [(rows[1][1], "1", {"a,b|c;d": "x"}), ("six", "2", None)]
-    assert [r.line for r in read_records(path)] == [line + start.count("\n") for line in (2, 4)]
-
-
-def test_separator_of_csv_without_header(tmp_path):
-    path = written(tmp_path, "a.csv", "Yes; it is, I think;positive\nNo;negative\n")
-    with open_columns(path, ["label", "text"], names=["text", "extra", "label"]) as rows:
-        kept = list(rows)
-    # Three columns: the first line is divided by semicolons, not by its comma.
-    assert kept[0] == (1, ("positive", "Yes"))
-    assert isinstance(kept[1][1], Malformed)
-
-
-def test_separators_in_quotes_are_not_counted(tmp_path):
-    path = written(tmp_path, "a.csv", 'text;"a, b, c, d"\none;two\n')
-    assert list(read_records(path)) == [Record("one", None, {"a, b, c, d": "two"}, path, 2)]
-
-
-def test_a_single_column_of_csv_keeps_its_semicolons(tmp_path):
-    path = written(tmp_path, "a.csv", "text\none; two | three\n")
-    assert [record.text for record in read_records(path)] == ["one; two | three"]
 
 
 def test_standard_input_and_explicit_formats(tmp_path, monkeypatch):
@@ -292,13 +221,6 @@ BAD = [
     ("a.txt.gz", gzip.compress(b"fine\n" * 99, mtime=0)[:-9], {}, "after line"),
     ("a.txt.gz", gzip.compress(b"fine\n", mtime=0)[:12] + b"\xff" * 20, {}, "after line 0"),
     ("a.txt.xz", lzma.compress(b"fine\n" * 99)[:-20], {}, "after line"),
-    ("a.txt.bz2", bz2.compress(b"fine\n" * 99)[:-20], {}, "after line"),
-    ("a.txt.zst", b"\x28\xb5\x2f\xfd" + b"\xff" * 20, {}, "after line 0: the compressed content is damaged"),
-    ("a.csv", "text\none\n".encode("utf-16"), {}, "line 1: not UTF-8 but UTF-16: convert it"),
-    ("a.csv", "text;n\ncaf\xe9;1\n".encode("cp1252"), {}, "line 2: not UTF-8: byte 0xe9 .*CP1252"),
-    ("a.csv.zip", b"PK\x03\x04" + bytes(9), {"format": "csv"}, "a compressed archive .*unpack it first"),
-    ("a.txt.lz4", b"\x04\x22\x4d\x18" + bytes(9), {}, "compressed by LZ4, expected .* Zstandard"),
-    ("a.txt", b"PAR1" + bytes(9), {}, "Parquet, .*name it .parquet"),
     ("a.txt", "x\n", {"text_field": "text"}, "'text'"),
     ("a.json", "[]", {}, "JSON lines"),
     (
@@ -339,7 +261,7 @@ BAD = [
 
 @pytest.mark.parametrize(("name", "content", "options", "message"), BAD)
 def test_errors_name_file_line_and_field(tmp_path, name, content, options, message):
-    if name.endswith(("parquet", "zst")):
+    if name.endswith("parquet"):
         pytest.importorskip("pyarrow")
     path = written(tmp_path, name, content)
     with pytest.raises(TextFileError, match=message) as caught:
