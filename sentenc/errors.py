@@ -25,7 +25,7 @@ raise the built-in ``TypeError`` and ``ValueError``. A second, built-in base cla
         - StoppedError
     - TextTooLongError (ValueError)
 
-The warnings are ``DataMismatchWarning``, ``NotConvergedWarning`` and ``TruncationWarning``.
+The warnings are ``DataMismatchWarning``, ``NotConvergedWarning``, ``PoolingWarning`` and ``TruncationWarning``.
 """
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "NotBertError",
     "NotConvergedWarning",
     "NotStaticError",
+    "PoolingWarning",
     "QueueFullError",
     "SentencError",
     "ServerError",
@@ -209,6 +210,10 @@ class DataMismatchWarning(UserWarning):
 
 class NotConvergedWarning(RuntimeWarning):
     """A solver stopped short of its tolerance; scores may differ in the last digit."""
+
+
+class PoolingWarning(UserWarning):
+    """A model folder states no pooling, so the mean of all hidden states is used."""
 
 
 class TruncationWarning(UserWarning):

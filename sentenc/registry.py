@@ -1,6 +1,9 @@
 """Loads encoders by name: shipped models, folders and models of the Hugging Face Hub."""
 
 import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from sentenc.checkpoint import PAIR, Checkpoint, is_checkpoint, read_checkpoint
 from sentenc.encoders.inner_folder import inner_folder
 from sentenc.encoders.roles import with_prompts
-from sentenc.errors import CheckpointError, MissingExtraError, ModelNotFoundError, NotBertError
+from sentenc.errors import CheckpointError, ModelNotFoundError, NotBertError, PoolingWarning
 from sentenc.validation import check_choice, check_integer
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ def load(
     query_prompt: str | None = None,
     document_prompt: str | None = None,
     max_tokens: int | None = None,
+    revision: str | None = None,
 ) -> "Encoder":
     """Loads an encoder.
 
@@ -44,33 +48,36 @@ def load(
         model: The name of a shipped model (``"cse-en"``), a model folder, a file of word vectors, or an id of
             the Hugging Face Hub (``"owner/name"``). A folder is one of sentenc, Hugging Face,
             sentence-transformers or model2vec. A file is one of word2vec, GloVe, fastText, gensim or wordllama.
-            Only an id opens a connection.
-        threads: The number of threads that encode. By default all cores that the process may use.
+            Only an id opens a connection; with ``HF_HUB_OFFLINE=1`` in the environment, it is read from the cache.
+        threads: The number of threads that encode. By default all cores that the process may use. It has no
+            effect on ``backend="torch"``, because PyTorch has one number for the whole process.
         compute: The type in which a BERT multiplies matrices: ``"float32"`` or ``"int8"``. By default the one
             with which its folder was saved, or else float32.
         backend: How a folder of another library is loaded. ``"onnx"``: it must be a BERT with mean or cls
-            pooling, and ONNX Runtime computes it. ``"torch"``: sentence-transformers computes it. By default
-            ``"onnx"`` if possible, and otherwise ``"torch"``.
-        pooling: The pooling of a BERT in a folder of Hugging Face, which does not state it: ``"mean"`` of all
-            hidden states, or ``"cls"``, the one of [CLS]. Folders of sentence-transformers and of sentenc
+            pooling, and ONNX Runtime computes it. ``"torch"``: sentence-transformers computes it, whichever
+            transformer it is. By default ``"onnx"`` if possible, and otherwise ``"torch"``.
+        pooling: The pooling of a transformer in a folder of Hugging Face, which does not state it: ``"mean"``
+            of all hidden states, or ``"cls"``, the one of [CLS]. By default the mean, as in
+            sentence-transformers, with a ``PoolingWarning``. Folders of sentence-transformers and of sentenc
             state it themselves.
         query_prompt: The text that :meth:`~sentenc.Encoder.encode_query` puts before every query. By default
             the one that the folder states.
         document_prompt: The text that :meth:`~sentenc.Encoder.encode_document` puts before every document. By
             default the one that the folder states.
         max_tokens: The number of tokens at which texts are cut. By default the one that the folder states.
+        revision: The branch, tag or commit of a Hub id. By default its main branch.
 
     Raises:
         ModelNotFoundError: There is no model of this name.
-        CheckpointError: The folder is damaged, or of a kind that this version does not support, or it states
-            no pooling and none was passed.
+        CheckpointError: The folder is damaged, of a kind that this version does not support, or contains a
+            cross-encoder, a classifier or a sparse encoder.
         MissingExtraError: The model needs an extra that is not installed.
         TypeError: ``threads`` or ``max_tokens`` is no integer, or a prompt is no str.
         ValueError: An option is out of range, or the model does not support it.
     """
     _check_options(compute, backend, pooling)
     prompts = _checked_prompts(query=query_prompt, document=document_prompt)
-    folder = inner_folder(resolve_model(model))
+    folder = inner_folder(resolve_model(model, revision))
     if not is_checkpoint(folder):
         encoder = _load_foreign(folder, threads, compute, backend, pooling, max_tokens, prompts)
     elif backend == "torch":
@@ -81,10 +88,10 @@ def load(
     else:
         checkpoint = _with_options(read_checkpoint(folder), pooling, max_tokens, prompts)
         encoder = load_checkpoint(checkpoint, threads=threads, compute=compute)
-    if prompts or pooling is not None or max_tokens is not None:
+    if prompts or pooling is not None or max_tokens is not None or revision is not None:
         options = {
             "pooling": pooling, "query_prompt": query_prompt, "document_prompt": document_prompt,
-            "max_tokens": max_tokens, "compute": compute, "backend": backend,
+            "max_tokens": max_tokens, "compute": compute, "backend": backend, "revision": revision,
         }  # fmt: skip
         encoder.loaded_as = _loaded_as(model, options)
     return encoder
@@ -268,7 +275,8 @@ def _load_foreign(
     max_tokens: int | None,
     prompts: dict[str, str],
 ) -> "Encoder":
-    from sentenc.encoders.bert.reading import is_transformer_folder
+    from sentenc.encoders.bert.reading import is_plain_bert_folder, is_transformer_folder, pooling_missing
+    from sentenc.encoders.other_models import refuse_other_models
     from sentenc.encoders.static.reading import is_model2vec_folder
 
     is_own = folder.is_file() or is_model2vec_folder(folder)
@@ -291,6 +299,10 @@ def _load_foreign(
                     raise ValueError(f"{name}={option!r} is not supported for {folder}, a static model")
             static.metadata = with_prompts(static.metadata, prompts)
             return static
+    refuse_other_models(folder)
+    if pooling is None and is_plain_bert_folder(folder):
+        warnings.warn(pooling_missing(folder), PoolingWarning, stacklevel=3)
+        pooling = "mean"
     if backend != "torch":
         from sentenc.encoders.bert.encoder import BertEncoder
 
@@ -301,8 +313,7 @@ def _load_foreign(
             encoder.metadata = with_prompts(encoder.metadata, prompts)
             return encoder
         except NotBertError:
-            is_unclear = pooling is None and not (folder / "modules.json").exists()
-            if backend == "onnx" or compute is not None or is_unclear:
+            if backend == "onnx" or compute is not None:
                 raise
     if compute is not None:
         raise ValueError(f"compute={compute!r} is not supported with backend='torch'")
@@ -321,42 +332,50 @@ def _load_static(path: Path, threads: int | None) -> "Encoder | None":
     return load_static(path, threads=threads)
 
 
-def resolve_model(model: str | os.PathLike[str]) -> Path:
+@contextmanager
+def pooling_required() -> Iterator[None]:
+    """Makes it an error to load a transformer whose folder states no pooling without passing one.
+
+    Raises:
+        CheckpointError: A ``PoolingWarning`` was issued.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PoolingWarning)
+        try:
+            yield
+        except PoolingWarning as warning:
+            raise CheckpointError(str(warning)) from None
+
+
+def resolve_model(model: str | os.PathLike[str], revision: str | None = None) -> Path:
     """Returns the folder of a model, and downloads it first if it is on the Hugging Face Hub.
 
     Args:
         model: A name, a folder or a Hub id, as in :func:`load`.
+        revision: The revision of a Hub id, as in :func:`load`.
 
     Raises:
         ModelNotFoundError: There is no model of this name.
         MissingExtraError: A download needs the extra ``hub``.
+        ValueError: A revision was passed for another model than one of the Hub.
     """
     name = os.fspath(model)
     if not isinstance(name, str) or not name:
         raise ModelNotFoundError(f"model is {model!r}, expected a name, a folder or a Hub id")
-    if os.sep not in name and is_checkpoint(_SHIPPED / name):
-        return _SHIPPED / name
     folder = Path(name).expanduser()
+    if os.sep not in name and is_checkpoint(_SHIPPED / name):
+        folder = _SHIPPED / name
     if folder.is_dir() or folder.is_file():
+        if revision is not None:
+            raise ValueError(f"revision is {revision!r}, expected None for {name!r}, which is not on the Hub")
         return folder
     parts = name.split("/")
     # If there is a folder "models", then "models/mine" is a mistyped path, not a Hub id.
     if len(parts) == 2 and all(parts) and parts[0] not in (".", "..", "~") and not Path(parts[0]).exists():
-        return _download(name)
+        from sentenc.encoders.hub_download import download_model
+
+        return download_model(name, revision)
     shipped = ", ".join(available_models()) or "none"
     raise ModelNotFoundError(
         f"model is {name!r}, expected a shipped model ({shipped}), a folder or a Hub id (owner/name)"
     )
-
-
-def _download(name: str) -> Path:
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError as error:
-        raise MissingExtraError("hub", "huggingface_hub", f"downloading {name!r}") from error
-    try:
-        return Path(snapshot_download(name))
-    except Exception as error:  # many kinds: no network, no such id, no access
-        raise ModelNotFoundError(
-            f"{name!r} is no folder, and downloading it from the Hugging Face Hub failed: {error}"
-        ) from error

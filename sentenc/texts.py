@@ -29,7 +29,8 @@ def as_text_list(texts: Any) -> list[str]:
         return items
     for index, item in enumerate(items):
         check_text(item, index)
-    return [str(item) for item in items]
+    # The value of a subclass: str() of a member of an enumeration is its name.
+    return [str.__str__(item) for item in items]
 
 
 def iterate_texts(texts: Any) -> Iterator[Any]:

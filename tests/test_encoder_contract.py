@@ -1,6 +1,7 @@
 """The contract that every encoder keeps, whatever its model is."""
 
 import copy
+import enum
 import pickle
 import random
 import warnings
@@ -259,6 +260,38 @@ def test_pickle_and_deepcopy(encoder):
     for twin in (pickle.loads(pickle.dumps(encoder)), copy.deepcopy(encoder)):
         np.testing.assert_allclose(twin.encode(TEXTS), encoder.encode(TEXTS), **CLOSE)
         assert twin.fingerprint() == encoder.fingerprint()
+
+
+def test_a_copy_keeps_how_it_was_loaded(encoder, monkeypatch):
+    monkeypatch.setattr(encoder, "loaded_as", ("folder", {"pooling": "cls"}), raising=False)
+    for twin in (pickle.loads(pickle.dumps(encoder)), copy.deepcopy(encoder)):
+        assert twin.loaded_as == ("folder", {"pooling": "cls"})
+
+
+def test_compute_and_max_tokens_are_no_other_space(encoder, tmp_path):
+    if isinstance(encoder, sentenc.PairEncoder | sentenc.EndpointEncoder):
+        pytest.skip("its space is stated, or it is not loaded from a folder")
+    backend = "torch" if isinstance(encoder, SentenceTransformerEncoder) else None
+    encoder.save(tmp_path / "model")
+    changed = sentenc.load(tmp_path / "model", max_tokens=8, backend=backend)
+    assert changed.max_tokens == 8
+    assert changed.fingerprint() != encoder.fingerprint()
+    assert changed.space == encoder.space
+    if isinstance(encoder, sentenc.BertEncoder):
+        assert encoder.with_compute("int8").space == encoder.with_compute("float32").space
+        assert encoder.with_compute("int8").fingerprint() != encoder.with_compute("float32").fingerprint()
+
+
+def test_members_of_enumerations_are_their_values(encoder):
+    class Word(str, enum.Enum):  # noqa: UP042 (its str() is not its value)
+        DOG = "dog"
+        CAT = "a cat"
+
+    np.testing.assert_allclose(encoder.encode(list(Word)), encoder.encode(["dog", "a cat"]), **CLOSE)
+    np.testing.assert_allclose(encoder.encode(Word.CAT), encoder.encode("a cat"), **CLOSE)
+    blocks = np.concatenate(list(encoder.encode_iter(iter(Word))))
+    np.testing.assert_allclose(blocks, encoder.encode(["dog", "a cat"]), **CLOSE)
+    np.testing.assert_array_equal(encoder.count_tokens(list(Word)), encoder.count_tokens(["dog", "a cat"]))
 
 
 def test_save_load_is_equal_to_the_bit(encoder, tmp_path):

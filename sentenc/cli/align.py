@@ -139,11 +139,15 @@ def _teacher(source: str | None, options: dict[str, Any]) -> "Encoder":
 
     url, model = options["endpoint"], options["endpoint_model"]
     if source is not None and url is None and model is None:
-        return load_model(source, options["pooling"], options["query_prompt"], threads=options["threads"])
+        from sentenc.registry import pooling_required
+
+        with pooling_required():
+            return load_model(source, options["pooling"], options["query_prompt"], threads=options["threads"])
     if source is not None or url is None or model is None:
         raise click.UsageError("expected either TEACHER or VECTORS, or --endpoint and --model")
-    if options["pooling"] is not None:
-        raise click.UsageError("--pooling is for a folder, and an endpoint pools itself")
+    for name in ("pooling", "threads"):
+        if options[name] is not None:
+            raise click.UsageError(f"--{name} is for a folder, and an endpoint computes the vectors itself")
     prompt = options["query_prompt"]
     try:
         return sentenc.EndpointEncoder(url, model, api_key_env=options["api_key_env"], query_prompt=prompt)

@@ -120,8 +120,8 @@ class Encoder(Sharing, ABC):
     def space(self) -> str:
         """The identifier of the space of the vectors: vectors of two encoders may be compared if it is equal.
 
-        A model that was fitted into the space of another one has its space. Every other model has its own,
-        with a hash of weights, tokenizer and settings as its identifier.
+        A model that was fitted into the space of another one has its space. Every other model has its own, with
+        a hash of weights, tokenizer and settings, but not of ``compute`` and ``max_tokens``, as its identifier.
         """
         return stated_space(self.metadata) or self._unprompted_fingerprint()
 
@@ -391,7 +391,7 @@ class Encoder(Sharing, ABC):
             for index, item in enumerate(block, start):
                 check_text(item, index)
             out = np.empty((len(block), finish.dim), finish.dtype)
-            texts = [str(item) for item in block]
+            texts = [str.__str__(item) for item in block]
             overflow.add(self._encode_part(texts, batch_size, finish, out, prompt))
             if on_overflow == "error":
                 overflow.report()

@@ -2,7 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 
 def digest(parts: Sequence[bytes]) -> str:
@@ -12,6 +16,16 @@ def digest(parts: Sequence[bytes]) -> str:
         sha.update(len(part).to_bytes(8, "little"))
         sha.update(part)
     return sha.hexdigest()[:16]
+
+
+def model_digest(
+    settings: str, tokenizer: str | None, weights: Iterable[tuple[str, npt.NDArray[Any]]]
+) -> str:
+    """Returns the digest of the settings, the tokenizer (if there is one) and the named weights of a model."""
+    parts = [text.encode() for text in (settings, tokenizer) if text is not None]
+    for name, value in weights:
+        parts += [name.encode(), np.ascontiguousarray(value).tobytes()]
+    return digest(parts)
 
 
 def prompted_fingerprint(fingerprint: str, prompts: Mapping[str, str]) -> str:

@@ -30,7 +30,7 @@ def load_router(
 
     Args:
         folder: The folder.
-        threads: The number of threads that encode.
+        threads: The number of threads that encode. PyTorch has its own number for the whole process.
         compute: The type in which a BERT multiplies matrices.
         only_onnx: Whether routes for sentence-transformers are refused.
 
@@ -41,7 +41,8 @@ def load_router(
         CheckpointError: A file is missing or damaged.
         NotBertError: A route is neither a BERT nor a ``StaticEmbedding``, and ``only_onnx`` is true.
         MissingExtraError: A route needs sentence-transformers, which is not installed.
-        ValueError: The routes have different numbers of components.
+        ValueError: The routes have different numbers of components, or ``compute`` was passed, and
+            sentence-transformers computes a route.
     """
     routes = _read_routes(folder)
     if routes is None:
@@ -53,6 +54,11 @@ def load_router(
         except (NotBertError, NotStaticError):
             if only_onnx:
                 raise
+            if compute is not None:
+                raise ValueError(
+                    f"compute is {compute!r}, expected None: sentence-transformers computes the route {name!r} "
+                    f"of {folder}"
+                ) from None
             encoders.append(_load_wrapped(folder, name))
     documents, queries = encoders
     # Both routes were trained for each other.

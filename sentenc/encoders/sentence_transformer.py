@@ -12,7 +12,8 @@ import numpy.typing as npt
 from sentenc.encoders.bert.config import Pooling
 from sentenc.encoders.bert.reading import METADATA, is_plain_bert_folder, pooling_missing, read_metadata
 from sentenc.encoders.bert.tokenizer_files import write_json
-from sentenc.encoders.fingerprints import digest, prompted_fingerprint
+from sentenc.encoders.fingerprints import model_digest, prompted_fingerprint
+from sentenc.encoders.roles import stated_space
 from sentenc.encoders.transformer import TransformerEncoder, has_known_tokens, single_token_batch
 from sentenc.errors import CheckpointError, MissingExtraError, NotBertError
 from sentenc.forking import lock_before_fork, outside_forked_thread
@@ -59,8 +60,11 @@ class SentenceTransformerEncoder(TransformerEncoder):
             model = load_sentence_transformer(folder, pooling)
         elif pooling is not None:
             raise ValueError(f"pooling is {pooling!r}, expected None for a loaded model")
+        positions = _positions(model)
         if max_tokens is not None:
-            model.max_seq_length = check_integer("max_tokens", max_tokens, at_most=_positions(model))
+            model.max_seq_length = check_integer("max_tokens", max_tokens, at_most=positions)
+        elif positions is not None and (model.max_seq_length or positions + 1) > positions:
+            model.max_seq_length = positions
         if prompts:
             model.prompts = {**model.prompts, **prompts}
         self.model = model
@@ -73,7 +77,7 @@ class SentenceTransformerEncoder(TransformerEncoder):
                 f"{type(self._tokenizer).__name__}, expected the tokenizer of a transformer"
             )
         self._special_ids = np.array(sorted(special_ids), np.int64)
-        self._fingerprint: str | None = None
+        self._digests: dict[str, str] = {}
         self._lock = lock_before_fork()
         # Not every model states the size of its vectors, so one vector is computed.
         self._dim = int(model.encode("a", show_progress_bar=False).shape[0])
@@ -105,13 +109,19 @@ class SentenceTransformerEncoder(TransformerEncoder):
         return prompted_fingerprint(self._unprompted_fingerprint(), self.prompts)
 
     def _unprompted_fingerprint(self) -> str:
-        if self._fingerprint is None:
+        return self._digest(f"{self.name} {self.max_tokens}")
+
+    @property
+    def space(self) -> str:
+        """The identifier of the space of the vectors; see :attr:`Encoder.space`."""
+        return stated_space(self.metadata) or self._digest("space")
+
+    def _digest(self, described: str) -> str:
+        if described not in self._digests:
             state = self.model.state_dict()
-            parts = [f"{self.name} {self.max_tokens}".encode()]
-            for key in sorted(state):
-                parts += [key.encode(), np.ascontiguousarray(state[key].float().cpu().numpy()).tobytes()]
-            self._fingerprint = digest(parts)
-        return self._fingerprint
+            weights = ((key, state[key].float().cpu().numpy()) for key in sorted(state))
+            self._digests[described] = model_digest(described, None, weights)
+        return self._digests[described]
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes the wrapped model as sentence-transformers does.
@@ -265,9 +275,14 @@ class SentenceTransformerEncoder(TransformerEncoder):
 
 
 def _positions(model: Any) -> int | None:
-    # The number of positions of a transformer, if it states one.
-    config = getattr(getattr(model[0], "auto_model", None), "config", None)
-    return getattr(config, "max_position_embeddings", None)
+    # The number of positions of a transformer, if it has a table of them.
+    transformer = getattr(model[0], "auto_model", None)
+    table = getattr(getattr(transformer, "embeddings", None), "position_embeddings", None)
+    if table is None or not hasattr(table, "num_embeddings"):
+        return getattr(getattr(transformer, "config", None), "max_position_embeddings", None)
+    # The positions of RoBERTa and MPNet begin after that of the padding.
+    first = 0 if table.padding_idx is None else table.padding_idx + 1
+    return int(table.num_embeddings) - first
 
 
 def load_sentence_transformer(folder: Path, pooling: Pooling | None) -> Any:
@@ -290,10 +305,12 @@ def load_sentence_transformer(folder: Path, pooling: Pooling | None) -> Any:
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
-        raise MissingExtraError(
-            "sentence-transformers", "sentence-transformers", "loading a sentence-transformers model"
-        ) from error
-    model = SentenceTransformer(str(folder), device=None, local_files_only=True)
+        feature = f"loading {folder}, which is no BERT with mean or cls pooling,"
+        raise MissingExtraError("sentence-transformers", "sentence-transformers", feature) from error
+    try:
+        model = SentenceTransformer(str(folder), device=None, local_files_only=True)
+    except Exception as error:  # many kinds: no tokenizer, no weights, code that is not trusted
+        raise CheckpointError(f"{folder} cannot be loaded by sentence-transformers: {error}") from error
     if pooling is not None:
         # The second module of a folder without modules is mean pooling.
         model[1] = type(model[1])(model[0].auto_model.config.hidden_size, pooling_mode=pooling)

@@ -135,6 +135,10 @@ def _json_vector(path: str, number: int, values: Any) -> Floats:
 
 def _read_npz(path: str, text_field: str | None, vector_field: str | None) -> TextVectors:
     try:
+        with open(path, "rb") as file:
+            # numpy would read another kind of file as it is.
+            if not zipfile.is_zipfile(file):
+                raise TextFileError(f"{path} is no .npz archive, expected one as np.savez writes it")
         with np.load(path) as archive:
             names = list(archive.files)
             text_name = _name(path, names, text_field, _TEXT_NAMES, "array")

@@ -65,9 +65,9 @@ def check_chunking(
 
     Args:
         chunk_tokens: Maximum number of tokens of a passage; 0 divides no text. ``"auto"`` is 256, or the
-            encoder's ``max_tokens`` if that is less.
+            most that the encoder reads after its document prompt if that is less.
         overlap: Maximum number of tokens that consecutive passages share; by default an eighth of a passage.
-        encoder: Its ``max_tokens`` is the greatest length of a passage.
+        encoder: Its ``max_tokens``, less the tokens of its document prompt, is the greatest length of a passage.
 
     Raises:
         TypeError: An argument is no integer.
@@ -79,13 +79,22 @@ def check_chunking(
         return None
     if encoder is None:
         raise ValueError("the index has no encoder, expected one that counts the tokens of passages")
+    longest = longest_passage(encoder)
     if chunk_tokens == "auto":
-        tokens = min(DEFAULT_TOKENS, encoder.max_tokens)
+        tokens = min(DEFAULT_TOKENS, longest)
     else:
-        tokens = check_integer("chunk_tokens", chunk_tokens, at_least=_MIN_TOKENS, at_most=encoder.max_tokens)
+        tokens = check_integer("chunk_tokens", chunk_tokens, at_least=_MIN_TOKENS, at_most=longest)
     if overlap is None:
         overlap = tokens // _SHARED_PART
     return Chunking(tokens=tokens, overlap=check_integer("overlap", overlap, at_least=0, at_most=tokens // 2))
+
+
+def longest_passage(encoder: Encoder) -> int:
+    """Returns the most tokens of a passage, special tokens included, before which the document prompt has room."""
+    own, prompt_name = encoder.for_role("document")
+    prompt = "" if prompt_name is None else own.prompts[prompt_name]
+    of_prompt = int(np.subtract(*own.count_tokens([prompt, ""]))) if prompt else 0
+    return max(_MIN_TOKENS, own.max_tokens - of_prompt)
 
 
 def passage_spans(texts: Sequence[str], encoder: Encoder, chunking: Chunking) -> list[list[Span]]:

@@ -123,6 +123,7 @@ def opened_encoders(
     manifest: Manifest,
     encoder: Encoder | str | os.PathLike[str] | Literal[False] | None,
     force: bool,
+    threads: int | None = None,
 ) -> IndexEncoders:
     """Returns the encoders of an index that is opened from its folder.
 
@@ -131,6 +132,7 @@ def opened_encoders(
         manifest: Settings of the index.
         encoder: The encoder of items, as for :meth:`sentenc.Index.open`.
         force: As for :meth:`sentenc.Index.open`.
+        threads: The number of threads of encoders that are loaded.
 
     Raises:
         IndexMismatchError: ``encoder`` is another one than that of the items. Encoders that are loaded later raise
@@ -140,15 +142,15 @@ def opened_encoders(
         return IndexEncoders()
     described = manifest.query_encoder
     if encoder is not None or described is None or described["model"] is None:
-        return IndexEncoders.of(matching_encoder(folder, manifest, encoder, force))
-    queries = LazyEncoder(partial(query_encoder, folder, described, manifest.dim))
+        return IndexEncoders.of(matching_encoder(folder, manifest, encoder, force, threads))
+    queries = LazyEncoder(partial(query_encoder, folder, described, manifest.dim, threads))
     if manifest.encoder is None or manifest.encoder["model"] is None:
         return IndexEncoders(None, queries)
-    return IndexEncoders(LazyEncoder(partial(_item_encoder, folder, manifest, force)), queries)
+    return IndexEncoders(LazyEncoder(partial(_item_encoder, folder, manifest, force, threads)), queries)
 
 
-def _item_encoder(folder: Path, manifest: Manifest, force: bool) -> Encoder:
-    encoder = matching_encoder(folder, manifest, None, force)
+def _item_encoder(folder: Path, manifest: Manifest, force: bool, threads: int | None) -> Encoder:
+    encoder = matching_encoder(folder, manifest, None, force, threads)
     if encoder is None:
         raise IndexMismatchError(f"{folder} was built by an encoder without a name: pass it to Index.open()")
     return encoder

@@ -27,6 +27,7 @@ from sentenc.errors import TruncationWarning
 from sentenc.io.atomic import sync_file, write_text
 from sentenc.io.disk_full import naming_full_disk
 from sentenc.io.progress import Bar, progress_bar
+from sentenc.retrieval.chunking import longest_passage
 from sentenc.retrieval.encoding import item_vectors
 from sentenc.retrieval.manifest import REENCODING, Manifest
 from sentenc.retrieval.quantization import FloatArray, plain
@@ -103,7 +104,7 @@ def reencoded_settings(manifest: Manifest, encoder: Encoder, model: str | None, 
         new.words = {**new.words, "alpha": hybrid_alpha(encoder)}
     if new.chunking is not None:
         # Texts that are added later are divided into passages that the new encoder can read.
-        tokens = min(new.chunking["tokens"], encoder.max_tokens)
+        tokens = min(new.chunking["tokens"], longest_passage(encoder))
         new.chunking = {"tokens": tokens, "overlap": min(new.chunking["overlap"], tokens // 2)}
     return new
 

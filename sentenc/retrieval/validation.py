@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
 from sentenc.encoders.lazy import EncoderSource
+from sentenc.encoders.roles import stated_space
 from sentenc.errors import IndexMismatchError
 from sentenc.retrieval.manifest import Manifest
 from sentenc.retrieval.quantization import FloatArray
@@ -102,13 +103,16 @@ def check_column(name: str, values: Sequence[Any] | None, count: int) -> Sequenc
 
 
 def load_encoder(
-    encoder: Encoder | str | os.PathLike[str] | None, options: Mapping[str, Any] | None = None
+    encoder: Encoder | str | os.PathLike[str] | None,
+    options: Mapping[str, Any] | None = None,
+    threads: int | None = None,
 ) -> tuple[str | None, Encoder | None]:
     """Loads an encoder, unless it is one already.
 
     Args:
         encoder: An encoder, or the name or folder of one.
-        options: Options of :func:`sentenc.load`.
+        options: Options of :func:`sentenc.load` that change vectors.
+        threads: Its number of threads.
 
     Returns:
         The name or folder by which :func:`sentenc.load` loads it, or None if there is none, and the encoder.
@@ -120,7 +124,7 @@ def load_encoder(
     from sentenc.registry import load
 
     name = os.fspath(encoder)
-    loaded = load(name, **(options or {}))
+    loaded = load(name, threads=threads, **(options or {}))
     # From another working folder, a folder can be loaded only by its absolute path.
     return str(Path(name).expanduser().absolute()) if Path(name).expanduser().is_dir() else name, loaded
 
@@ -163,7 +167,11 @@ def stored_part(vectors: Any, source: EncoderSource | None, dim: int) -> Any:
 
 
 def matching_encoder(
-    folder: Path, manifest: Manifest, encoder: Encoder | str | os.PathLike[str] | None, force: bool
+    folder: Path,
+    manifest: Manifest,
+    encoder: Encoder | str | os.PathLike[str] | None,
+    force: bool,
+    threads: int | None = None,
 ) -> Encoder | None:
     """Returns the encoder to search an index with: ``encoder``, or the one that built the index.
 
@@ -174,9 +182,9 @@ def matching_encoder(
     if encoder is None and (built is None or built["model"] is None):
         return None
     if encoder is None and built is not None:
-        name, loaded = load_encoder(built["model"], built.get("options"))
+        name, loaded = load_encoder(built["model"], built.get("options"), threads)
     else:
-        name, loaded = load_encoder(encoder)
+        name, loaded = load_encoder(encoder, threads=threads)
     if loaded is None:
         return None
     if built is not None and not force and not shares_space(loaded, built, manifest.dim):
@@ -200,7 +208,12 @@ def shares_space(encoder: Encoder, described: Mapping[str, Any], dim: int) -> bo
     space = described.get("space", described["fingerprint"])
     if is_part_of(encoder.space, space, dim):
         return True
-    return "space" not in described and bool(encoder.fingerprint() == described["fingerprint"])
+    if "space" not in described and encoder.fingerprint() == described["fingerprint"]:
+        return True
+    # Older versions took this fingerprint, which depends on compute and max_tokens, for the space of a model.
+    return stated_space(encoder.metadata) is None and is_part_of(
+        encoder._unprompted_fingerprint(), space, dim
+    )
 
 
 def _mismatch(folder: Path, built: dict[str, Any], name: str | None, space: str) -> str:
@@ -262,16 +275,16 @@ def is_part_of(queries: str, items: str, dim: int) -> bool:
     return queries in (items, f"{items}[:{dim}]")
 
 
-def query_encoder(folder: Path, described: dict[str, Any], dim: int) -> Encoder:
+def query_encoder(folder: Path, described: dict[str, Any], dim: int, threads: int | None = None) -> Encoder:
     """Returns the encoder of queries that a manifest describes.
 
     Raises:
         IndexMismatchError: It has another space than the index, or fewer dimensions.
     """
-    _, loaded = load_encoder(described["model"], described.get("options"))
+    _, loaded = load_encoder(described["model"], described.get("options"), threads)
     if loaded is None:
         raise IndexMismatchError(f"{folder} has an encoder of queries without a name")
-    if loaded.space != described["space"] or loaded.dim < dim:
+    if not shares_space(loaded, described, loaded.dim) or loaded.dim < dim:
         raise IndexMismatchError(
             f"{folder} has the encoder of queries {described['model']} of space {described['space']!r}, but its "
             f"space is now {loaded.space!r}. If both models of the index were replaced, `sentenc index reencode "

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import sentenc
-from sentenc import CheckpointError, SentenceTransformerEncoder
+from sentenc import CheckpointError, PoolingWarning, SentenceTransformerEncoder
 from sentenc.errors import NotBertError
+from sentenc.registry import pooling_required
 from tests.bert.test_reading import CLOSE, TEXTS, change, pooled
 from tests.support.models import make_bert, make_cse
 
@@ -31,10 +32,54 @@ def test_a_folder_without_modules_is_pooled_as_stated(folder):
 
 
 @pytest.mark.parametrize("backend", [None, "onnx", "torch"])
-def test_a_folder_that_states_no_pooling_is_asked_about(folder, backend):
+def test_a_folder_that_states_no_pooling_has_mean_pooling_and_a_warning(folder, backend):
+    if backend == "torch":
+        pytest.importorskip("sentence_transformers")
     (folder / "modules.json").unlink()
-    with pytest.raises(CheckpointError, match=r"pass pooling='mean' .*pooling='cls' .*--pooling"):
+    with pytest.warns(PoolingWarning, match=r"pass pooling='mean' .*pooling='cls' .*--pooling") as caught:
+        loaded = sentenc.load(folder, backend=backend)
+    assert caught[0].filename == __file__
+    assert loaded.pooling() == "mean"
+    with pytest.raises(CheckpointError, match="pass pooling='mean'"), pooling_required():
         sentenc.load(folder, backend=backend)
+    with pytest.raises(CheckpointError, match="pass pooling='mean'"):
+        sentenc.align(str(folder), queries=["a cat"])
+    with pooling_required():
+        assert sentenc.load(folder, pooling="cls").pooling() == "cls"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        (
+            "config.json",
+            {"architectures": ["BertForSequenceClassification"]},
+            "a classifier of texts or a cross-encoder .*BertForSeq",
+        ),
+        ("config.json", {"architectures": ["RobertaForTokenClassification"]}, "a tagger of tokens"),
+        (
+            "config_sentence_transformers.json",
+            {"model_type": "CrossEncoder"},
+            r"a cross-encoder \(reranker\)",
+        ),
+        ("config_sentence_transformers.json", {"model_type": "SparseEncoder"}, "a sparse encoder"),
+    ],
+)
+@pytest.mark.parametrize("options", [{}, {"pooling": "mean"}, {"backend": "torch"}])
+def test_a_model_of_another_kind_is_refused(folder, name, content, kind, options):
+    if name == "config.json":
+        (folder / "modules.json").unlink()
+    else:
+        (folder / name).write_text("{}", encoding="utf-8")
+    change(folder / name, **content)
+    with pytest.raises(CheckpointError, match=f"contains {kind}.*expected an encoder of sentences"):
+        sentenc.load(folder, **options)
+
+
+def test_a_sentence_encoder_may_begin_with_a_classifier(folder):
+    # The weights of the classifier are left out, as sentence-transformers does.
+    change(folder / "config.json", architectures=["BertForSequenceClassification"])
+    np.testing.assert_array_equal(sentenc.load(folder).encode(TEXTS), make_bert().encode(TEXTS))
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])

@@ -237,3 +237,12 @@ def test_damaged_and_unknown_files_are_named(tmp_path, suffix):
         read_vector_file(tmp_path / "v.npy")
     with pytest.raises(FileNotFoundError):
         read_vector_file(tmp_path / f"missing{suffix}")
+
+
+def test_a_single_array_is_no_archive(tmp_path):
+    with open(tmp_path / "v.npz", "wb") as file:
+        np.save(file, VECTORS)
+    with pytest.raises(
+        TextFileError, match=r"v\.npz is no \.npz archive, expected one as np\.savez writes it"
+    ):
+        read_vector_file(tmp_path / "v.npz")

@@ -1,6 +1,7 @@
 """Tests of the division of texts into passages."""
 
 import itertools
+import warnings
 from functools import cache
 from typing import Any
 
@@ -124,6 +125,22 @@ class TestCheckChunking:
         assert check_chunking("auto", None, bert) == Chunking(tokens=bert.max_tokens, overlap=16)
         assert check_chunking(100, None, bert) == Chunking(tokens=100, overlap=12)
         assert check_chunking(0, None, None) is None
+
+    def test_the_document_prompt_has_room(self) -> None:
+        bert = load("tinybert4-en")
+        prompted = sentenc.load(
+            "tinybert4-en", document_prompt="title: none | text: ", query_prompt="a " * 50
+        )
+        n_prompt = int(bert.count_tokens("title: none | text: ")[0]) - 2
+        longest = bert.max_tokens - n_prompt
+        assert n_prompt > 3
+        assert check_chunking("auto", 0, prompted) == Chunking(tokens=longest, overlap=0)
+        with pytest.raises(ValueError, match=f"chunk_tokens is {longest + 1}, expected .* to {longest}"):
+            check_chunking(longest + 1, None, prompted)
+        index = sentenc.Index(prompted)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # nothing is cut
+            index.add(["the river flows to the sea. " * 60], chunk_tokens="auto")
 
     @pytest.mark.parametrize(
         ("tokens", "overlap", "error", "message"),

@@ -64,8 +64,21 @@ def test_an_older_index_without_a_space_is_matched_by_its_fingerprint(tmp_path):
     assert Index.open(tmp_path / "index", make_bert()).encoder is not None
     # A model that was fitted into the space of the older one.
     Index.open(tmp_path / "index", in_space(make_cse(widths=()), built.fingerprint()))
+    # Older versions took the fingerprint for the space.
+    edit(tmp_path / "index", lambda content: content["encoder"].update(space=built.fingerprint()))
+    assert Index.open(tmp_path / "index", make_bert()).encoder is not None
     with pytest.raises(IndexMismatchError, match=f"of space {built.fingerprint()}"):
         Index.open(tmp_path / "index", make_bert(normalize=False))
+
+
+@pytest.mark.parametrize("options", [{"max_tokens": 20}, {"compute": "int8"}])
+def test_another_length_or_type_of_matrices_is_no_other_space(tmp_path, options):
+    make_bert().save(tmp_path / "model")
+    index = Index(str(tmp_path / "model"))
+    index.add(TEXTS)
+    index.save(tmp_path / "index")
+    opened = Index.open(tmp_path / "index", sentenc.load(tmp_path / "model", **options))
+    np.testing.assert_allclose(scores(opened), scores(index), rtol=0, atol=0.05)
 
 
 def test_another_prompt_is_no_other_space(tmp_path):

@@ -18,8 +18,9 @@ from sentenc.encoders.bert.config import LINEAR, BertConfig, Compute, Pooling
 from sentenc.encoders.bert.onnx_runtime import open_session, opening
 from sentenc.encoders.bert.quantization import dequantized, quantized
 from sentenc.encoders.bert.tokenizer_files import CLS, PAD, SEP, bert_tokenizer
-from sentenc.encoders.fingerprints import digest, prompted_fingerprint
+from sentenc.encoders.fingerprints import model_digest, prompted_fingerprint
 from sentenc.encoders.golden import golden_vectors
+from sentenc.encoders.roles import stated_space
 from sentenc.encoders.transformer import TransformerEncoder
 from sentenc.encoders.weights import Weights, check_weights, dense_weight
 from sentenc.errors import CheckpointError
@@ -47,8 +48,7 @@ class BertEncoder(TransformerEncoder):
         weights: Every weight of ``config.shapes()``, float16 or float32. A matrix may be int8 and then
             comes with its scales (rows,), named ``<name>.scale``.
         tokenizer: A tokenizer that keeps unknown words, or the content of a ``tokenizer.json``. The encoder
-            adds the special tokens around a text. Special tokens within a text, such as "[SEP]" or "[MASK]",
-            have their own ids, as in transformers.
+            adds [CLS] and [SEP]. Special tokens within a text have their own ids, as in transformers.
         compute: The type in which matrices are multiplied: ``"float32"``, or ``"int8"`` (the vectors differ
             by about a hundredth).
         threads: The number of batches that are computed at a time. By default all cores that the process
@@ -95,7 +95,7 @@ class BertEncoder(TransformerEncoder):
         self._pad, self._cls, self._sep = (vocabulary[token] for token in (PAD, CLS, SEP))
         self._special_ids = tokenizer.special_ids
         self._session: Any = None
-        self._fingerprint: str | None = None
+        self._digests: dict[str, str] = {}
         # A session with a run in progress at the moment of a fork may have locked its memory. So a child opens
         # its own.
         after_fork(self, BertEncoder._forget_session)
@@ -165,13 +165,21 @@ class BertEncoder(TransformerEncoder):
         return prompted_fingerprint(self._unprompted_fingerprint(), self.prompts)
 
     def _unprompted_fingerprint(self) -> str:
-        if self._fingerprint is None:
+        return self._digest(self._settings())
+
+    @property
+    def space(self) -> str:
+        """The identifier of the space of the vectors; see :attr:`Encoder.space`."""
+        limits = {"compute": "float32", "max_tokens": self.config.max_position_embeddings}
+        return stated_space(self.metadata) or self._digest(self._settings() | limits)
+
+    def _digest(self, values: dict[str, Any]) -> str:
+        settings = json.dumps(values, sort_keys=True)
+        if settings not in self._digests:
             spec = json.dumps(json.loads(self.tokenizer.spec), sort_keys=True)
-            parts = [json.dumps(self._settings(), sort_keys=True).encode(), spec.encode()]
-            for name in sorted(self.config.shapes()):
-                parts += [name.encode(), np.ascontiguousarray(self.weight(name)).tobytes()]
-            self._fingerprint = digest(parts)
-        return self._fingerprint
+            weights = ((name, self.weight(name)) for name in sorted(self.config.shapes()))
+            self._digests[settings] = model_digest(settings, spec, weights)
+        return self._digests[settings]
 
     def weight(self, name: str) -> npt.NDArray[np.float32]:
         """Returns a weight of ``config.shapes()`` in float32."""
@@ -255,14 +263,10 @@ class BertEncoder(TransformerEncoder):
         candidate = self.with_compute(compute)
         candidate._session = open_session(model)
         description = {
-            "inputs": ["input_ids", "attention_mask"],
-            "output": _OUTPUT,
-            "dim": self.dim,
-            "max_tokens": self.max_tokens,
-            "pooling": self.config.pooling,
-            "normalize": self.normalize,
+            "inputs": ["input_ids", "attention_mask"], "output": _OUTPUT, "dim": self.dim,
+            "max_tokens": self.max_tokens, "pooling": self.config.pooling, "normalize": self.normalize,
             "compute": compute,
-        }
+        }  # fmt: skip
         return export_model(
             model, Path(path), reference=self.with_compute("float32"), candidate=candidate,
             description=description, texts=texts, score=score,
@@ -373,8 +377,7 @@ class BertEncoder(TransformerEncoder):
                 encode_batch(part)
             return
         with ThreadPoolExecutor(min(self.threads, len(batches))) as pool:
-            for _ in pool.map(encode_batch, batches):
-                pass  # raises the exception of a thread, if there is one
+            list(pool.map(encode_batch, batches))  # raises the exception of a thread, if there is one
 
     def _open_session(self) -> Any:
         # The runtime is imported, and the graph is built, when the first text is encoded.
@@ -393,4 +396,5 @@ class BertEncoder(TransformerEncoder):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The session cannot be pickled; the copy opens its own.
-        return partial(BertEncoder, **self._options()), (self.config, self._weights, self.tokenizer)
+        make = partial(BertEncoder, **self._options())
+        return make, (self.config, self._weights, self.tokenizer), {"loaded_as": self.loaded_as}

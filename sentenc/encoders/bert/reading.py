@@ -77,7 +77,10 @@ def is_transformer_folder(folder: Path) -> bool:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(config, dict) and "hidden_size" in config and "format_version" not in config
+    if not isinstance(config, dict) or "format_version" in config:
+        return False
+    # A DistilBERT has another name for its size, and a published TinyBERT has no model_type.
+    return "hidden_size" in config or "model_type" in config
 
 
 def is_plain_bert_folder(folder: Path) -> bool:
@@ -193,11 +196,11 @@ def _read_modules(folder: Path, pooling: Pooling | None, modules: list[dict[str,
 
 
 def pooling_missing(folder: Path) -> str:
-    """Returns the message of the error of a folder that states no pooling."""
+    """Returns the message of the warning or error of a folder that states no pooling."""
     return (
-        f"{folder} contains a BERT without {MODULES}, which would state its pooling: pass pooling='mean' for "
-        "the mean of all hidden states or pooling='cls' for the one of [CLS], whichever the model was trained "
-        "with (on a command line --pooling)"
+        f"{folder} contains a transformer without {MODULES}, which would state its pooling: pass pooling='mean' "
+        "for the mean of all hidden states, which is the default, or pooling='cls' for the one of [CLS], "
+        "whichever the model was trained with (on a command line --pooling)"
     )
 
 

@@ -14,6 +14,7 @@ from sentenc.encoders.cse.config import CSEConfig
 from sentenc.encoders.cse.tables import ROWS, fold_tables, quantized_rows
 from sentenc.encoders.fingerprints import digest, prompted_fingerprint
 from sentenc.encoders.golden import golden_vectors
+from sentenc.encoders.roles import stated_space
 from sentenc.encoders.slices import TEXTS_PER_BLOCK, encode_in_slices
 from sentenc.encoders.weights import Weights, check_weights, dense_weight
 from sentenc.errors import CheckpointError
@@ -136,7 +137,15 @@ class CSE(Encoder):
         return prompted_fingerprint(self._unprompted_fingerprint(), self.prompts)
 
     def _unprompted_fingerprint(self) -> str:
-        parts = [json.dumps(self._settings(), sort_keys=True).encode(), self.tokenizer.spec.encode()]
+        return self._digest(self._settings())
+
+    @property
+    def space(self) -> str:
+        """The identifier of the space of the vectors; see :attr:`Encoder.space`."""
+        return stated_space(self.metadata) or self._digest(self._settings() | {"max_tokens": None})
+
+    def _digest(self, settings: dict[str, Any]) -> str:
+        parts = [json.dumps(settings, sort_keys=True).encode(), self.tokenizer.spec.encode()]
         for name in sorted(self._weights):
             value = self._weights[name]
             parts += [f"{name} {value.dtype} {value.shape}".encode(), np.ascontiguousarray(value).tobytes()]
@@ -242,7 +251,8 @@ class CSE(Encoder):
             "metadata": self.metadata,
             "card": self.card,
         }
-        return partial(CSE, **options), (self.config, self._weights, self.tokenizer)
+        make = partial(CSE, **options)
+        return make, (self.config, self._weights, self.tokenizer), {"loaded_as": self.loaded_as}
 
 
 def _checked_tables(config: CSEConfig, weights: Weights, tables: str) -> tuple[WordTable, NgramTable]:

@@ -14,6 +14,7 @@ from sentenc.encoders.cse.config import CSEConfig
 from sentenc.encoders.cse.tables import fold_tables
 from sentenc.encoders.fingerprints import digest, prompted_fingerprint
 from sentenc.encoders.golden import golden_vectors
+from sentenc.encoders.roles import stated_space
 from sentenc.encoders.slices import TEXTS_PER_BLOCK, encode_in_slices
 from sentenc.encoders.static.config import StaticConfig
 from sentenc.encoders.static.pooling import pool_counts, pool_rows, scale_to_unit, without
@@ -136,7 +137,15 @@ class StaticEncoder(Encoder):
         return prompted_fingerprint(self._unprompted_fingerprint(), self.prompts)
 
     def _unprompted_fingerprint(self) -> str:
-        parts = [json.dumps(self.config.to_dict(), sort_keys=True).encode(), self.tokenizer.spec.encode()]
+        return self._digest(self.config.to_dict())
+
+    @property
+    def space(self) -> str:
+        """The identifier of the space of the vectors; see :attr:`Encoder.space`."""
+        return stated_space(self.metadata) or self._digest(self.config.to_dict() | {"max_tokens": None})
+
+    def _digest(self, settings: dict[str, Any]) -> str:
+        parts = [json.dumps(settings, sort_keys=True).encode(), self.tokenizer.spec.encode()]
         for name in sorted(self._weights):
             value = self._weights[name]
             parts += [f"{name} {value.dtype} {value.shape}".encode(), np.ascontiguousarray(value).tobytes()]
@@ -247,4 +256,5 @@ class StaticEncoder(Encoder):
 
     def __reduce__(self) -> tuple[Any, ...]:
         options: dict[str, Any] = {"threads": self.threads, "metadata": self.metadata, "card": self.card}
-        return partial(StaticEncoder, **options), (self.config, self._weights, self.tokenizer)
+        make = partial(StaticEncoder, **options)
+        return make, (self.config, self._weights, self.tokenizer), {"loaded_as": self.loaded_as}

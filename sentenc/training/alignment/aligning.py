@@ -11,7 +11,7 @@ from sentenc.encoders.base import Encoder
 from sentenc.encoders.comparison import unit_rows
 from sentenc.encoders.cse.encoder import CSE
 from sentenc.encoders.endpoint import EndpointEncoder
-from sentenc.registry import load
+from sentenc.registry import load, pooling_required
 from sentenc.retrieval.words import hybrid_alpha, word_settings
 from sentenc.training.alignment.card import alignment_card
 from sentenc.training.alignment.low_rank import fitting_targets
@@ -107,7 +107,8 @@ def align(
     if endpoint is not None or model is not None or teacher is None:
         teacher = _at_endpoint(teacher, endpoint, model, api_key_env)
     if not isinstance(teacher, Encoder):
-        teacher = load(teacher)
+        with pooling_required():
+            teacher = load(teacher)
     if dim is not None:
         check_integer("dim", dim, at_most=teacher.similarity_dim)
     judged = None if data is None else read_judged(Path(data))
@@ -200,7 +201,7 @@ def _report(
         collection, _ = vectors(judged.documents, "document", "vectors of documents")
         asked = _encoded(encoder, judged.queries.texts)
         scores, alpha = judged_scores(judged, asked, expected, collection, language)
-    n_queries = texts.n_queries * len(rows) // len(texts.training)
+    n_queries = int(texts.are_queries[rows].sum())
     return AlignmentReport(
         dim=encoder.dim, n_queries=n_queries, n_sentences=len(rows) - n_queries, n_vectors=0,
         n_held_out=len(texts.held_out), n_documents=len(documents),

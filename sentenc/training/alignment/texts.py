@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from sentenc.retrieval.chunking import split_sentences
 from sentenc.texts import as_text_list
@@ -25,15 +26,20 @@ class AlignmentTexts:
         training: The texts to fit on, in random order.
         held_out: The texts kept out of training.
         documents: The documents of the collection that the report compares with.
-        n_queries: The number of training texts that are queries.
+        are_queries: Which of the training texts are queries, the others being sentences of the collection.
         n_documents: The number of documents of the whole collection.
     """
 
     training: list[str]
     held_out: list[str]
     documents: list[str]
-    n_queries: int
+    are_queries: npt.NDArray[np.bool_]
     n_documents: int
+
+    @property
+    def n_queries(self) -> int:
+        """The number of training texts that are queries."""
+        return int(self.are_queries.sum())
 
     @property
     def n_sentences(self) -> int:
@@ -51,7 +57,7 @@ def choose_texts(
     """Chooses the texts of an alignment.
 
     Queries come first, because the model is for queries. Sentences of the collection contain its words, and
-    are all that there is without queries. The texts kept out are queries if there are any.
+    are all that there is without queries. The texts kept out are queries if there are enough of them.
 
     Args:
         queries: Queries, or texts like them.
@@ -84,16 +90,18 @@ def choose_texts(
             f"there are {len(asked)} queries and {len(sentences)} sentences of the collection, expected at "
             f"least {_FEWEST_TEXTS} texts"
         )
-    source = asked or sentences
+    # A few queries are worth more in training than as all that the report is about.
+    source = asked if len(asked) >= min(_HELD_OUT_PART, len(sentences)) else sentences
     n_held_out = max(1, min(settings.held_out, len(source) // _HELD_OUT_PART))
     held_out = source[:n_held_out]
     del source[:n_held_out]
     training = asked + sentences
+    order = rng.permutation(len(training))
     return AlignmentTexts(
-        training=[training[i] for i in rng.permutation(len(training))],
+        training=[training[i] for i in order],
         held_out=held_out,
         documents=_sample(documents, settings.max_documents, rng),
-        n_queries=len(asked),
+        are_queries=order < len(asked),
         n_documents=len(documents),
     )
 

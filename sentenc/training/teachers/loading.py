@@ -9,7 +9,7 @@ from sentenc.encoders.base import Encoder
 from sentenc.encoders.bert.config import Pooling
 from sentenc.encoders.bert.reading import is_plain_bert_folder
 from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
-from sentenc.registry import load, resolve_model
+from sentenc.registry import load, pooling_required, resolve_model
 from sentenc.training.teachers.base import Teacher
 from sentenc.training.teachers.ensemble import TeacherEnsemble
 
@@ -44,7 +44,8 @@ def _load_on_device(model: str, device: torch.device, pooling: Pooling | None) -
     # On a CPU, ONNX Runtime computes a BERT twice as fast as PyTorch. Only PyTorch computes on a GPU.
     on_gpu = device.type == "cuda" and not is_checkpoint(folder)
     pooling = pooling if is_plain_bert_folder(folder) else None
-    encoder = load(model, backend="torch" if on_gpu else None, pooling=pooling)
+    with pooling_required():
+        encoder = load(model, backend="torch" if on_gpu else None, pooling=pooling)
     if isinstance(encoder, SentenceTransformerEncoder):
         encoder.model.to(device)
     return encoder
