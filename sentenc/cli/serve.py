@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import sentenc
+from sentenc.cli.model_options import load_model, pooling_option
+from sentenc.encoders.bert.reading import is_plain_bert_folder
+from sentenc.registry import resolve_model
 from sentenc.serving.config import ServerConfig
 
 if TYPE_CHECKING:
@@ -96,11 +99,13 @@ if TYPE_CHECKING:
 @click.option(
     "--threads", type=click.IntRange(min=1), help="Number of encoding threads; all cores by default."
 )
+@pooling_option
 def serve_command(
     models: tuple[str, ...],
     indexes: tuple[str, ...],
     classifiers: tuple[str, ...],
     threads: int | None,
+    pooling: str | None,
     **options: Any,
 ) -> None:
     """Serve models, indexes and classifiers over HTTP.
@@ -119,7 +124,7 @@ def serve_command(
     config = ServerConfig(**options)
     log_to_stderr(config.log_json)
     with bind(config) as listener:
-        encoders = _load_models(models, threads)
+        encoders = _load_models(models, threads, pooling)
         opened = _open_indexes(indexes, encoders, threads)
         app = create_app(encoders, opened, config, classifiers=_load_classifiers(classifiers, threads))
         if config.api_key is None and not _is_loopback(config.host):
@@ -136,12 +141,13 @@ def serve_command(
         )
 
 
-def _load_models(models: Iterable[str], threads: int | None) -> "dict[str, Encoder]":
-    return {name: _load_model(model, threads) for name, model in _named(models, "models", "MODEL")}
-
-
-def _load_model(model: str, threads: int | None, **options: Any) -> "Encoder":
-    return sentenc.load(model, threads=threads, **options)
+def _load_models(models: Iterable[str], threads: int | None, pooling: str | None) -> "dict[str, Encoder]":
+    encoders: dict[str, Encoder] = {}
+    for name, model in _named(models, "models", "MODEL"):
+        # The other models state their pooling.
+        is_plain = pooling is not None and is_plain_bert_folder(resolve_model(model))
+        encoders[name] = load_model(model, pooling if is_plain else None, threads=threads)
+    return encoders
 
 
 def _open_indexes(
@@ -160,7 +166,7 @@ def _open_indexes(
         manifest = read_manifest(Path(folder).expanduser())
         if (manifest.query_encoder or {}).get("model") is not None:
             # Its encoder of queries is loaded, and that of its items when the first exact query comes.
-            opened[name] = Index.open(folder)
+            opened[name] = Index.open(folder, threads=threads)
             continue
         built_by = manifest.encoder or {}
         encoder = known.get(built_by.get("fingerprint", ""))
@@ -172,7 +178,7 @@ def _open_indexes(
                 raise click.UsageError(
                     f"{folder} does not name the model that built it: pass that MODEL too, to encode queries"
                 )
-            encoder = _load_model(built_by["model"], threads, **built_by.get("options", {}))
+            encoder = sentenc.load(built_by["model"], threads=threads, **built_by.get("options", {}))
             known[encoder.fingerprint()] = encoder
         opened[name] = Index.open(folder, encoder)
     return opened

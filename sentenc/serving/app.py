@@ -15,6 +15,7 @@ from sentenc.serving.metrics import Metrics
 from sentenc.serving.middleware import RequestMiddleware
 from sentenc.serving.routes.classify import ClassifyRoutes
 from sentenc.serving.routes.embeddings import EmbeddingRoutes
+from sentenc.serving.routes.openapi import ApiDescription
 from sentenc.serving.routes.page import PageFiles
 from sentenc.serving.routes.search import SearchRoutes
 
@@ -100,6 +101,7 @@ def _endpoints(lifecycle: Lifecycle, config: ServerConfig) -> "dict[str, ASGIApp
     search = SearchRoutes(catalog, config.max_inputs)
     classify = ClassifyRoutes(catalog, config.max_inputs)
     page = PageFiles()
+    described = ApiDescription(config.api_key is not None)
     # The first match counts, so the busiest paths come first.
     return {
         "/v1/embeddings": Endpoint(post=embeddings.embeddings, **limits),
@@ -115,6 +117,8 @@ def _endpoints(lifecycle: Lifecycle, config: ServerConfig) -> "dict[str, ASGIApp
         "/classifiers": Endpoint(get=classify.classifiers),
         "/v1/models": Endpoint(get=embeddings.models),
         "/v1/models/{name:path}": _ModelEndpoint(embeddings),
+        "/openapi.json": Endpoint(get=described.content),
+        "/docs": Endpoint(get=described.page, content_type="text/html; charset=utf-8"),
         "/": page,
         "/page/{name:path}": page,
     }

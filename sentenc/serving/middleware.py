@@ -18,6 +18,7 @@ _logger = logging.getLogger("sentenc.serving")
 _PROBES = ("/health", "/ready")
 # These do no work: they do not count as in flight, and draining does not wait for them.
 _MONITORING = (*_PROBES, "/metrics")
+_DESCRIPTIONS = ("/openapi.json", "/docs")
 _LABELED_PATHS = (
     "/v1/embeddings",
     "/v1/models",
@@ -27,6 +28,7 @@ _LABELED_PATHS = (
     "/similarity",
     "/indexes",
     "/metrics",
+    *_DESCRIPTIONS,
     "/",
     *_PROBES,
 )
@@ -110,7 +112,7 @@ _UNAUTHORIZED = ApiError(
 
 
 def _is_public(path: str) -> bool:
-    return path == "/" or path in _PROBES or path.startswith("/page/")
+    return path == "/" or path in (*_PROBES, *_DESCRIPTIONS) or path.startswith("/page/")
 
 
 def _label(path: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 import sentenc.serving
 from sentenc.cli import cli
 from tests.serving.conftest import SENTENCES
-from tests.support.models import make_cse
+from tests.support.models import make_bert, make_cse
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +109,27 @@ def test_cors_origins(models, monkeypatch):
     serve(models / "tiny", "--port", 0)
     serve(models / "tiny", "--port", 0, "--cors-origin", origins[0], "--cors-origin", origins[1])
     assert [list(config.cors_origins) for config in configs] == [[], origins]
+
+
+def test_threads_and_pooling(models, monkeypatch, tmp_path):
+    served = {}
+    monkeypatch.setattr(
+        "sentenc.serving.serve", lambda app, *_, **__: served.update(vars(app.state.sentenc.catalog))
+    )
+    monkeypatch.setattr("gc.freeze", lambda: None)
+    make_bert(pooling="cls").save(tmp_path / "bert")
+    (tmp_path / "bert" / "modules.json").unlink()
+    index = sentenc.Index(str(models / "tiny"))
+    index.add(SENTENCES)
+    index.set_query_encoder(str(models / "tiny"))
+    index.save(tmp_path / "index")
+    serve(
+        models / "tiny", tmp_path / "bert", "--index", tmp_path / "index", "--threads", 1, "--pooling", "cls",
+        "--port", 0,
+    )  # fmt: skip
+    assert served["models"]["bert"].encoder.pooling() == "cls"
+    index = served["indexes"]["index"].index
+    assert [index._state.encoders.encoder_of_queries(speed).threads for speed in ("fast", "exact")] == [1, 1]
 
 
 @pytest.mark.parametrize("threads", [[], ["--threads", 1]])

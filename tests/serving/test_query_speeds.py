@@ -111,6 +111,12 @@ def test_an_unknown_speed_is_refused(client_of, folders, tiny):
     for fields in ({"query": QUERY, "queries": "fast"}, {"query": QUERY, "queries": "slow"}):
         error = refusal(client.post("/search", json=fields), 400)
         assert "expected exact" in error["message"]
+    for fields, param in ((("query", "queries"), "queries"), (("query", "speed"), "speed")):
+        error = refusal(client.post("/search", json=dict(zip(fields, (QUERY, "slow"), strict=True))), 400)
+        assert error["param"] == param
+        assert error["message"].startswith(f"{param} is 'slow', expected ")
+    error = refusal(client.get("/search", params={"q": QUERY, "queries": "slow"}), 400)
+    assert error["param"] == "queries"
     error = refusal(client.post("/search", json={"queries": "exact"}), 400)
     assert error["param"] == "queries"
 

@@ -47,9 +47,8 @@ class SearchRoutes:
         Raises:
             ApiError: A field is wrong (400, 422), or the index is unknown (404).
         """
-        if fields.get("query") is not None and isinstance(fields.get("queries"), str):
-            fields = {**fields, "queries": None, "speed": fields["queries"]}
-        if (fields.get("query") is None) == (fields.get("queries") is None):
+        has_speed = fields.get("query") is not None and isinstance(fields.get("queries"), str)
+        if not has_speed and (fields.get("query") is None) == (fields.get("queries") is None):
             got = "neither" if fields.get("query") is None else "both"
             raise ApiError(400, f"got {got} of query and queries, expected one of the two", param="query")
         name = "query" if fields.get("query") is not None else "queries"
@@ -69,7 +68,7 @@ class SearchRoutes:
         converted: dict[str, Any] = {
             name: fields.get(name) for name in ("q", "index", "mode", "where", "rerank")
         }
-        converted["speed"] = fields.get("queries", fields.get("speed"))
+        converted |= {name: fields[name] for name in ("queries", "speed") if name in fields}
         if "alpha" in fields:
             converted["alpha"] = _as_number(fields["alpha"])
         for name in ("k", "candidates"):
@@ -147,7 +146,9 @@ def _mode(fields: dict[str, Any], index: ServedIndex) -> "Mode":
 
 
 def _speed(fields: dict[str, Any], index: ServedIndex) -> "Speed":
-    chosen = choice(fields, "speed", index.speeds)
+    # A single query has its speed in the field "queries".
+    name = "queries" if isinstance(fields.get("queries"), str) else "speed"
+    chosen = choice(fields, name, index.speeds)
     return next((speed for speed in index.speeds if speed == chosen), index.speeds[0])
 
 
