@@ -18,7 +18,16 @@ def _importable(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["downstream", "encode_speed", "index_memory", "index_speed", "retrieval", "server_load"]
+    "name",
+    [
+        "downstream",
+        "encode_speed",
+        "index_memory",
+        "index_speed",
+        "retrieval",
+        "server_load",
+        "static_models",
+    ],
 )
 def test_a_benchmark_can_be_imported(name):
     __import__(name)

@@ -129,7 +129,9 @@ class StaticEncoder(Encoder):
             block = items[begin : begin + TEXTS_PER_BLOCK]
             cut = self._cut(block)
             found = self.tokenizer.encode(cut, self.max_tokens)[2]
-            counts[begin : begin + len(block)] = self._with_cut(found, block, cut)
+            counts[begin : begin + len(block)] = (
+                self._with_cut(found, block, cut) if cut is not block else found
+            )
         return counts
 
     def fingerprint(self) -> str:
@@ -202,14 +204,15 @@ class StaticEncoder(Encoder):
             self._clear_unknown(cut, out, counts)
         if self.config.normalize:
             scale_to_unit(out)
-        counts[:] = self._with_cut(counts, texts, cut)
+        if cut is not texts:
+            counts[:] = self._with_cut(counts, texts, cut)
 
     def _encode_by_ids(
         self, texts: list[str], out: npt.NDArray[np.float32], counts: npt.NDArray[np.int64]
     ) -> None:
         ids, ends, counts[:] = self.tokenizer.encode(texts, self.max_tokens)
         unknown = self.tokenizer.unknown_id
-        if unknown is not None:
+        if unknown is not None and (ids == unknown).any():
             known_ids, known_ends = without(ids, ends, unknown)
             if self.config.unknown == "row":
                 # A text has its unknown tokens only beside known ones.
@@ -242,15 +245,16 @@ class StaticEncoder(Encoder):
                 out[i] = 0.0
 
     def _cut(self, texts: list[str]) -> list[str]:
+        # Returns the texts themselves if none is cut.
         most = self.config.max_characters
-        return texts if most is None else [text if len(text) <= most else text[:most] for text in texts]
+        if most is None or max(map(len, texts), default=0) <= most:
+            return texts
+        return [text if len(text) <= most else text[:most] for text in texts]
 
     def _with_cut(
         self, counts: npt.NDArray[np.int64], texts: list[str], cut: list[str]
     ) -> npt.NDArray[np.int64]:
         # The counts of texts that were cut by their characters show that they were cut.
-        if texts is cut:
-            return counts
         was_cut = np.fromiter((a is not b for a, b in zip(texts, cut, strict=True)), np.bool_, len(texts))
         return np.where(was_cut, np.maximum(counts, self.max_tokens + 1), counts)
 

@@ -27,10 +27,17 @@ def pool_rows(
         pooling: ``"mean"``, ``"mean_sqrt_len"`` or ``"max"``.
         out: Overwritten.
     """
+    most = max(1, _NUMBERS // out.shape[1])
+    if len(ends) == 1:
+        # For one text, finding the texts of each length takes longer than the sum.
+        n = len(ids)
+        out[0] = _pooled(weights, ids, np.zeros(1, np.int64), n, pooling, most)[0] if n else 0.0
+        if n and pooling != "max":
+            out /= np.float32(n if pooling == "mean" else np.sqrt(n))
+        return
     lengths = np.diff(ends, prepend=0)
     starts = ends - lengths
     out[:] = 0.0
-    most = max(1, _NUMBERS // out.shape[1])
     for length in np.unique(lengths[lengths > 0]).tolist():
         texts = np.flatnonzero(lengths == length)
         at_a_time = max(1, most // length)
@@ -94,5 +101,5 @@ def without(
 
 def scale_to_unit(vectors: npt.NDArray[np.float32]) -> None:
     """Scales vectors (n, d) to unit length in place; zero vectors stay zero."""
-    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
-    vectors /= np.where(norms > 0, norms, 1.0)[:, None].astype(np.float32)
+    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    vectors /= np.where(norms > 0, norms, np.float32(1.0))[:, None]
