@@ -92,6 +92,8 @@ def test_a_role_uses_its_prompt(encoder, prompted):
         prompted.for_role("passage")
     queries = with_prompts(encoder, {"query": "the word: "})
     assert np.array_equal(queries.encode_document(TEXTS), queries.encode(TEXTS))
+    # A model with prompts that states none for a role has an empty one, as in sentence-transformers.
+    np.testing.assert_allclose(queries.encode(TEXTS, prompt_name="document"), queries.encode(TEXTS), **CLOSE)
 
 
 def test_the_roles_take_the_options_of_encode(encoder, prompted):

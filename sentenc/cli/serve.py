@@ -11,6 +11,7 @@ import click
 import sentenc
 from sentenc.cli.model_options import load_model, pooling_option
 from sentenc.encoders.bert.reading import is_plain_bert_folder
+from sentenc.errors import ModelNotFoundError
 from sentenc.registry import resolve_model
 from sentenc.serving.config import ServerConfig
 
@@ -178,7 +179,13 @@ def _open_indexes(
                 raise click.UsageError(
                     f"{folder} does not name the model that built it: pass that MODEL too, to encode queries"
                 )
-            encoder = sentenc.load(built_by["model"], threads=threads, **built_by.get("options", {}))
+            try:
+                encoder = sentenc.load(built_by["model"], threads=threads, **built_by.get("options", {}))
+            except ModelNotFoundError as error:
+                raise click.UsageError(
+                    f"{folder} needs the model {built_by['model']}, which cannot be found; if it was moved, pass "
+                    f"it as a MODEL. {error}"
+                ) from error
             known[encoder.fingerprint()] = encoder
         opened[name] = Index.open(folder, encoder)
     return opened

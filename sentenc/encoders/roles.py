@@ -52,9 +52,13 @@ def stated_space(metadata: Mapping[str, Any]) -> str | None:
 def prompt_of(prompts: Mapping[str, str], name: str) -> str:
     """Returns the prompt of a name.
 
+    A model with prompts that states none for a role has an empty one, as in sentence-transformers.
+
     Raises:
         ValueError: There is none of this name.
     """
+    if prompts and name in ROLES:
+        return prompts.get(name, "")
     if not isinstance(name, str) or name not in prompts:
         expected = " or ".join(map(repr, prompts)) or "None, because the model has no prompts"
         raise ValueError(f"prompt_name is {name!r}, expected {expected}")

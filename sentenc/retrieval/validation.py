@@ -12,7 +12,7 @@ import numpy.typing as npt
 from sentenc.encoders.base import Encoder
 from sentenc.encoders.lazy import EncoderSource
 from sentenc.encoders.roles import stated_space
-from sentenc.errors import IndexMismatchError
+from sentenc.errors import IndexMismatchError, ModelNotFoundError
 from sentenc.retrieval.manifest import Manifest
 from sentenc.retrieval.quantization import FloatArray
 from sentenc.texts import as_text_list
@@ -182,7 +182,7 @@ def matching_encoder(
     if encoder is None and (built is None or built["model"] is None):
         return None
     if encoder is None and built is not None:
-        name, loaded = load_encoder(built["model"], built.get("options"), threads)
+        name, loaded = _load_stored(folder, built, threads, "Index.open(folder, encoder=...), --model")
     else:
         name, loaded = load_encoder(encoder, threads=threads)
     if loaded is None:
@@ -194,6 +194,18 @@ def matching_encoder(
             f"{folder} has vectors of {manifest.dim} dimensions, but those of the encoder have {loaded.dim}"
         )
     return loaded
+
+
+def _load_stored(
+    folder: Path, described: Mapping[str, Any], threads: int | None, way_out: str
+) -> tuple[str | None, Encoder | None]:
+    try:
+        return load_encoder(described["model"], described.get("options"), threads)
+    except ModelNotFoundError as error:
+        raise ModelNotFoundError(
+            f"{folder} needs the model {described['model']}, which cannot be found; if it was moved, pass its new "
+            f"place ({way_out}). {error}"
+        ) from error
 
 
 def shares_space(encoder: Encoder, described: Mapping[str, Any], dim: int) -> bool:
@@ -281,7 +293,7 @@ def query_encoder(folder: Path, described: dict[str, Any], dim: int, threads: in
     Raises:
         IndexMismatchError: It has another space than the index, or fewer dimensions.
     """
-    _, loaded = load_encoder(described["model"], described.get("options"), threads)
+    _, loaded = _load_stored(folder, described, threads, "set_query_encoder()")
     if loaded is None:
         raise IndexMismatchError(f"{folder} has an encoder of queries without a name")
     if not shares_space(loaded, described, loaded.dim) or loaded.dim < dim:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import sentenc
-from sentenc import Index, IndexMismatchError
+from sentenc import Index, IndexMismatchError, ModelNotFoundError
 from sentenc.retrieval.rerank_vectors import RerankVectors
 from tests.support.models import make_bert, make_cse
 from tests.support.pairs import in_space, with_prompts
@@ -79,6 +79,18 @@ def test_another_length_or_type_of_matrices_is_no_other_space(tmp_path, options)
     index.save(tmp_path / "index")
     opened = Index.open(tmp_path / "index", sentenc.load(tmp_path / "model", **options))
     np.testing.assert_allclose(scores(opened), scores(index), rtol=0, atol=0.05)
+
+
+def test_a_model_that_was_moved_is_named_with_the_way_out(tmp_path):
+    make_bert().save(tmp_path / "model")
+    index = Index(str(tmp_path / "model"))
+    index.add(TEXTS)
+    index.save(tmp_path / "index")
+    (tmp_path / "model").rename(tmp_path / "moved")
+    message = r"index needs the model \S+/model, which cannot be found; if it was moved, pass .*--model"
+    with pytest.raises(ModelNotFoundError, match=message):
+        Index.open(tmp_path / "index")
+    assert scores(Index.open(tmp_path / "index", tmp_path / "moved")) == scores(index)
 
 
 def test_another_prompt_is_no_other_space(tmp_path):
