@@ -5,7 +5,8 @@ import gzip
 import io
 import lzma
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -82,6 +83,14 @@ def decompressed(path: str, file: Any) -> Any:
                 f"{path} is {kind}, expected text, plain or compressed by gzip, bzip2, xz or Zstandard: {way_out}"
             )
     return file
+
+
+@contextmanager
+def open_binary(path: str) -> Iterator[Any]:
+    """Opens a file for reading bytes, decompressed if it is compressed. The errors are those of ``decompressed``."""
+    with open(path, "rb") as file:
+        content = decompressed(path, file)
+        yield content if content is file else io.BufferedReader(content)
 
 
 def decompressed_head(head: bytes) -> tuple[bytes, int]:

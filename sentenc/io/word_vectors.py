@@ -1,7 +1,5 @@
 """Reads files of word vectors: word2vec, GloVe, fastText and gensim."""
 
-import gzip
-import lzma
 import os
 from array import array
 from collections.abc import Callable
@@ -13,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.errors import MissingExtraError, TextFileError
+from sentenc.io.compression import DECOMPRESSION_ERRORS, open_binary
 from sentenc.io.text import open_text
 
-_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
 # Suffixes of gensim's own files; any other file is read as word2vec, GloVe or fastText.
 _GENSIM = (".kv", ".model", ".wv")
 # The number with which a binary model of fastText begins.
@@ -65,7 +63,7 @@ def load_word_vectors(path: str | os.PathLike[str], limit: int | None = None) ->
         path: A word2vec file (text or binary), a GloVe file (text, with or without a first line with the
             two sizes), a binary model of fastText, whose words alone are read, or a file of gensim (``.kv``,
             ``.model``, ``.wv``). Files of gensim are pickles, which can run code, so load only files that you
-            trust. word2vec and GloVe files may be compressed by gzip or xz.
+            trust. word2vec and GloVe files may be compressed as texts may.
         limit: Read at most this number of words. The most frequent words come first in most files.
 
     Returns:
@@ -82,15 +80,17 @@ def load_word_vectors(path: str | os.PathLike[str], limit: int | None = None) ->
         raise ValueError(f"limit is {limit}, expected 1 or more")
     if path.suffix in _GENSIM:
         return _read_gensim(path, limit, _load_saved)
-    opener = _OPENERS.get(path.suffix, open)
     try:
-        with opener(path, "rb") as file:
+        with open_binary(str(path)) as file:
             header = file.readline(_HEAD_BYTES)
             binary = any(byte in _CONTROL_CHARACTERS for byte in header + file.read(_HEAD_BYTES))
         if header.startswith(_FASTTEXT):
             return _read_gensim(path, limit, _load_fasttext)
-        words, matrix = _read_binary(path, opener, header, limit) if binary else _read_text(path, limit)
-    except (EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
+        words, matrix = _read_binary(path, header, limit) if binary else _read_text(path, limit)
+    except DECOMPRESSION_ERRORS as error:
+        # Errors of the operating system have a number, and those of damaged data have none.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise TextFileError(f"{path}: {error}") from error
     if not words:
         raise TextFileError(f"{path} has no word vectors, expected lines with a word and numbers")
@@ -138,9 +138,7 @@ def _read_text(path: Path, limit: int | None) -> tuple[list[str], npt.NDArray[np
     return list(words), np.frombuffer(values, np.float32).reshape(len(words), dim)
 
 
-def _read_binary(
-    path: Path, opener: Callable[..., Any], header: bytes, limit: int | None
-) -> tuple[list[str], npt.NDArray[np.float32]]:
+def _read_binary(path: Path, header: bytes, limit: int | None) -> tuple[list[str], npt.NDArray[np.float32]]:
     sizes = header.split()
     if len(sizes) != 2 or not all(size.isdigit() for size in sizes):
         raise TextFileError(
@@ -149,7 +147,7 @@ def _read_binary(
     total, dim = map(int, sizes)
     words: dict[str, None] = {}
     values = array("f")
-    with opener(path, "rb") as file:
+    with open_binary(str(path)) as file:
         file.readline()
         for number in range(1, total + 1):
             word = bytearray()

@@ -1,5 +1,6 @@
 """Word vectors: file formats, damaged files, and reproducible training with gensim."""
 
+import bz2
 import gzip
 import lzma
 import struct
@@ -39,7 +40,8 @@ def same(loaded: WordVectors, n: int = 4) -> None:
 
 
 @pytest.mark.parametrize(
-    ("suffix", "opener"), [(".txt", open), (".txt.gz", gzip.open), (".vec.xz", lzma.open)]
+    ("suffix", "opener"),
+    [(".txt", open), (".txt.gz", gzip.open), (".vec.xz", lzma.open), (".txt.bz2", bz2.open)],
 )
 @pytest.mark.parametrize("header", [[], ["4 3"]])
 def test_text(tmp_path, suffix, opener, header):
@@ -52,7 +54,9 @@ def test_text(tmp_path, suffix, opener, header):
     assert load_word_vectors(path).counts is None
 
 
-@pytest.mark.parametrize(("suffix", "opener"), [(".bin", open), (".bin.gz", gzip.open)])
+@pytest.mark.parametrize(
+    ("suffix", "opener"), [(".bin", open), (".bin.gz", gzip.open), (".bin.bz2", bz2.open)]
+)
 @pytest.mark.parametrize("newline", [b"\n", b""])
 def test_binary(tmp_path, suffix, opener, newline):
     # Words in this format cannot contain a space.
