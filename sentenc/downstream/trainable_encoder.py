@@ -14,6 +14,7 @@ from sentenc.encoders.bert.config import Pooling
 from sentenc.encoders.bert.encoder import BertEncoder
 from sentenc.encoders.cse.encoder import CSE
 from sentenc.encoders.cse.tables import ROWS, quantized_rows
+from sentenc.encoders.static.encoder import StaticEncoder
 from sentenc.encoders.transformer import TransformerEncoder, has_known_tokens
 from sentenc.errors import MissingExtraError
 
@@ -231,6 +232,10 @@ def make_trainable(
         generator = torch.Generator().manual_seed(seed)
         return TrainableCSE(
             encoder, texts, init=init, generator=generator, dropout=dropout, word_dropout=word_dropout
+        )
+    if isinstance(encoder, StaticEncoder):
+        raise ValueError(
+            "a static model cannot be fine-tuned, expected a CSE or a BERT: use sentenc.convert first"
         )
     return TrainableBert(encoder, init=init, seed=seed)
 

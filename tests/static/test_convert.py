@@ -75,3 +75,21 @@ def test_other_models_are_refused_with_the_reason():
         sentenc.convert(make_cse())
     with pytest.raises(ValueError, match="rows is 'int4'"):
         sentenc.convert(make_static(), rows="int4")
+
+
+def test_training_names_the_conversion(tmp_path):
+    pytest.importorskip("torch")
+    from sentenc.downstream.trainable_encoder import make_trainable
+    from sentenc.training.config.pretraining import StudentConfig
+    from sentenc.training.initialization.build_cse import _load_model
+
+    static = make_static()
+    static.save(tmp_path / "static")
+    with pytest.raises(
+        ValueError, match=r"a static model, expected a CSE: .* sentenc convert .*static -o FOLDER"
+    ):
+        _load_model(StudentConfig(kind="cse", init=str(tmp_path / "static")))
+    with pytest.raises(
+        ValueError, match=r"cannot be fine-tuned, expected a CSE or a BERT: use sentenc\.convert"
+    ):
+        make_trainable(static, ["dog"], init="weights", rng=np.random.default_rng(0))

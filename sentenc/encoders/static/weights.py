@@ -33,10 +33,10 @@ def read_tensor_file(path: Path) -> dict[str, npt.NDArray[Any]]:
         CheckpointError: It is damaged.
     """
     from safetensors import SafetensorError
-    from safetensors.numpy import load
+    from safetensors.numpy import load_file
 
     try:
-        return load(path.read_bytes())
+        return load_file(path)
     except (SafetensorError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} cannot be read as weights: {error}") from error
 

@@ -11,6 +11,7 @@ import torch
 
 from sentenc.encoders.cse.config import CSEConfig
 from sentenc.encoders.cse.encoder import CSE
+from sentenc.encoders.static.encoder import StaticEncoder
 from sentenc.errors import CheckpointError
 from sentenc.io.atomic import replacing_file
 from sentenc.io.word_vectors import load_word_vectors
@@ -192,6 +193,11 @@ def _load_model(settings: StudentConfig) -> CSE:
         raise ValueError(
             f"student.init is the model {settings.init!r}, which has its own configuration and tokenizer: "
             f"remove preset, tokenizer and every key of config but {', '.join(changeable)} from [student]"
+        )
+    if isinstance(encoder, StaticEncoder):
+        raise ValueError(
+            f"student.init is {settings.init!r}, a static model, expected a CSE: convert it first, by "
+            f"sentenc convert {settings.init} -o FOLDER"
         )
     if not isinstance(encoder, CSE):
         raise ValueError(f"student.init is {type(encoder).__name__}, expected a CSE model for kind 'cse'")
