@@ -1,6 +1,5 @@
 """Uploads models to the Hugging Face Hub."""
 
-import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -8,9 +7,7 @@ from typing import Any
 from sentenc.checkpoint import CARD
 from sentenc.encoders.base import Encoder
 from sentenc.errors import HubError, MissingExtraError
-from sentenc.integrations.model_card import hub_card
-
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+from sentenc.integrations.model_card import HUB_ID, hub_card
 
 # An older model in the repository would be read by these files, also if the new one has none of them.
 _OLDER_FILES = [
@@ -35,7 +32,7 @@ def push(
     Returns:
         The address of the commit or of the pull request.
     """
-    if not isinstance(repo_id, str) or not _REPOSITORY.fullmatch(repo_id):
+    if not isinstance(repo_id, str) or not HUB_ID.fullmatch(repo_id):
         raise ValueError(f"repo_id is {repo_id!r}, expected owner/name")
     try:
         from huggingface_hub import HfApi

@@ -1,5 +1,6 @@
 """An embedding and a vector store of LlamaIndex."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,9 +67,8 @@ class SentencEmbedding(BaseEmbedding):  # type: ignore[misc, unused-ignore]
         **options: Any,
     ) -> None:
         embedder = Embedder(model, truncate_dim=truncate_dim, normalize_embeddings=normalize_embeddings)
-        super().__init__(
-            **{"model_name": embedder.name} | options, embed_batch_size=embed_batch_size
-        )  # fmt: skip
+        options = {"model_name": embedder.name, "embed_batch_size": embed_batch_size} | options
+        super().__init__(**options)
         self._embedder = embedder
 
     @classmethod
@@ -81,7 +81,7 @@ class SentencEmbedding(BaseEmbedding):  # type: ignore[misc, unused-ignore]
         return vector
 
     async def _aget_query_embedding(self, query: str) -> list[float]:
-        return self._get_query_embedding(query)
+        return await asyncio.to_thread(self._get_query_embedding, query)
 
     def _get_text_embedding(self, text: str) -> list[float]:
         return self._get_text_embeddings([text])[0]

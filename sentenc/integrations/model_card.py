@@ -10,7 +10,8 @@ from sentenc.encoders.bert.encoder import BertEncoder
 from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
 from sentenc.errors import MissingExtraError
 
-_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+#: The form of an id of the Hub, "owner/name".
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _STS_TASK = ("semantic-similarity", "Semantic similarity")
 _CLASSIFICATION_TASK = ("text-classification", "Text classification")
 _SPEARMAN = ("spearman_cosine", "Spearman correlation of the cosine, times 100")
@@ -97,7 +98,7 @@ def _ids(value: Any) -> list[str]:
         text for text in (value if isinstance(value, list | tuple) else [value]) if isinstance(text, str)
     ]
     words = [word.strip(",;()") for text in texts for word in text.split()]
-    ids = [word for word in words if _ID.fullmatch(word) and not Path(word.partition("/")[0]).exists()]
+    ids = [word for word in words if HUB_ID.fullmatch(word) and not Path(word.partition("/")[0]).exists()]
     return list(dict.fromkeys(ids))
 
 
