@@ -16,7 +16,7 @@ from tests.support.static import dense, normalize, static_embedding, tokenizer_a
 
 TEXTS = [
     "a man is playing the guitar", "someone plays an instrument!", "dog", "Crème, NAÏVE ☃ straße", "",
-    "the [UNK] dog[SEP]cat [PAD]", "東京 is new", "with an unwordable word for you",
+    "the [UNK] dog[SEP]cat [PAD] <new>dog", "東京 is new", "with an unwordable word for you",
 ]  # fmt: skip
 CLOSE = {"rtol": 0, "atol": 1e-5}
 ADDED = (("[UNK]", 1), ("[SEP]", 3))
@@ -47,6 +47,8 @@ def save_modules(modules, folder):
 def test_vectors_are_those_of_model2vec(tmp_path):
     cases = [
         (wordpiece_spec(), {"added": ADDED}),
+        # Only tokenizers has tokens outside of the vocabulary.
+        (wordpiece_spec(), {"added": [("<new>", len(json.loads(wordpiece_spec())["model"]["vocab"]))]}),
         (wordpiece_spec(), {"normalize": True, "weights": True}),
         (wordpiece_spec(), {"dtype": "int8", "normalize": True}),
         (wordpiece_spec(), {"dtype": "int8", "clusters": 20}),

@@ -39,10 +39,6 @@ def static_as_cse(
             f"{source} has the pooling {config.pooling}, expected the mean, which a CSE computes"
         )
     skip = config.unknown == "skip" or tokenizer.unknown_id is None
-    if tokenizer.size > tokenizer.tokenizer.vocab_size:
-        raise NotStaticError(
-            f"{source} has added tokens with ids of their own, expected all ids in the vocabulary of the tokenizer"
-        )
     shape = CSEConfig(
         vocab_size=config.vocab_size, embedding_dim=config.embedding_dim, widths=(),
         max_tokens=config.max_tokens, unknown="skip" if skip else "row",

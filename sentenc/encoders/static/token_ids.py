@@ -1,7 +1,6 @@
 """Splits texts into the ids of tokens: natively, by the package ``tokenizers``, or at white space."""
 
 import json
-import re
 import string
 from typing import Any, Protocol
 
@@ -76,20 +75,14 @@ class NativeTokenIds:
             raise NotStaticError(str(error)) from error
         self.tokenizer = tokenizer
         self.unknown_id = tokenizer.unknown_id
-        self._added = _added_tokens(spec)
-        self.size = max(tokenizer.vocab_size, *(index + 1 for index in self._added.values()), 1)
-        # The longest of several tokens at one place counts.
-        longest_first = sorted(self._added, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if self._added else None
+        self.size = tokenizer.vocab_size
+        self._added = _added_tokens(spec, tokenizer.vocabulary)
+        self._around_added = tokenizer.with_special_tokens(self._added)
 
     def encode(self, texts: list[str], max_tokens: int) -> Encoded:
         """Splits texts, as every :class:`TokenIds`."""
-        special = set(self.with_added_tokens(texts))
-        if not special:
-            ids, ends, counts = self.tokenizer.encode(texts, max_tokens)
-            return ids.astype(np.int64), ends, counts
-        parts = [self._split(text) if i in special else self._plain(text) for i, text in enumerate(texts)]
-        return _joined(parts, max_tokens)
+        ids, ends, counts = self._around_added.encode(texts, max_tokens)
+        return ids.astype(np.int64), ends, counts
 
     @property
     def has_added_tokens(self) -> bool:
@@ -97,8 +90,8 @@ class NativeTokenIds:
         return bool(self._added)
 
     def vocabulary(self) -> dict[str, int]:
-        """Returns the id of every token, added ones included."""
-        return self.tokenizer.vocabulary | self._added
+        """Returns the id of every token."""
+        return self.tokenizer.vocabulary
 
     def with_added_tokens(self, texts: list[str]) -> list[int]:
         """Returns the positions of the texts that contain the name of an added token."""
@@ -108,33 +101,23 @@ class NativeTokenIds:
         names = [name for name in self._added if name in joined]
         return [i for i, text in enumerate(texts) if any(name in text for name in names)] if names else []
 
-    def _plain(self, text: str) -> Ids:
-        return self.tokenizer.encode([text])[0].astype(np.int64)
-
-    def _split(self, text: str) -> Ids:
-        assert self._pattern is not None
-        parts, end = [], 0
-        for match in self._pattern.finditer(text):
-            parts += [self._plain(text[end : match.start()]), np.array([self._added[match[0]]])]
-            end = match.end()
-        return np.concatenate([*parts, self._plain(text[end:])])
-
     def __reduce__(self) -> tuple[Any, ...]:
         return NativeTokenIds, (self.spec,)
 
 
-def _added_tokens(spec: str) -> dict[str, int]:
-    # The ids of added tokens that are found in a text before it is normalized, by name.
-    added = {}
+def _added_tokens(spec: str, vocabulary: dict[str, int]) -> list[str]:
+    # The added tokens, which are found in a text before it is normalized.
+    added = []
     for token in json.loads(spec).get("added_tokens") or []:
-        if not isinstance(token, dict) or not isinstance(token.get("content"), str) or not token["content"]:
+        name = token.get("content") if isinstance(token, dict) else None
+        if not isinstance(name, str) or not name:
             raise CheckpointError(f"tokenizer.json has the added token {token!r}, expected its content")
-        if token.get("normalized") or token.get("single_word") or type(token.get("id")) is not int:
+        if token.get("normalized") or token.get("single_word") or vocabulary.get(name) != token.get("id"):
             raise NotStaticError(
-                f"tokenizer.json has the added token {token['content']!r}, which is normalized or a single word, "
-                "expected one that is found as it is"
+                f"tokenizer.json has the added token {name!r}, which is normalized, a single word or not in the "
+                "vocabulary, expected one of the vocabulary that is found as it is"
             )
-        added[token["content"]] = token["id"]
+        added.append(name)
     return added
 
 
