@@ -40,6 +40,7 @@ _BYTES_OF_SAMPLE = 1 << 20
 # The likelier separators of CSV come first.
 _SEPARATORS = ",;\t|"
 _QUOTED = re.compile('"[^"]*"')
+_STATED_SEPARATOR = re.compile(r'sep=[^\w\s"\']\r?\n?|sep=\t\r?\n?', re.IGNORECASE)
 
 
 class Table(NamedTuple):
@@ -228,7 +229,7 @@ def _separated(lines: _Lines, n_columns: int | None) -> tuple[str, _Lines]:
     # Returns the separator of CSV and all lines. Blank lines may precede the header.
     before: list[tuple[int, str | Malformed]] = []
     for number, line in lines:
-        if isinstance(line, str) and line.lower().startswith("sep=") and len(line.strip("\r\n")) == 5:
+        if isinstance(line, str) and _STATED_SEPARATOR.fullmatch(line):
             return line[4], chain(before, [(number, "\n")], lines)
         before.append((number, line))
         if isinstance(line, Malformed):

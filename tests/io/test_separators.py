@@ -42,6 +42,12 @@ def test_separators_in_quotes_are_not_counted(tmp_path):
     assert list(read_records(path)) == [Record("one", None, {"a, b, c, d": "two"}, path, 2)]
 
 
+@pytest.mark.parametrize("name", ["sep=a", "sep=", "sep=comma"])
+def test_other_names_state_no_separator(tmp_path, name):
+    path = written(tmp_path, "a.csv", f"{name}\none\n")
+    assert [record.text for record in read_records(path)] == ["one"]
+
+
 def test_a_single_column_of_csv_keeps_its_semicolons(tmp_path):
     path = written(tmp_path, "a.csv", "text\none; two | three\n")
     assert [record.text for record in read_records(path)] == ["one; two | three"]
