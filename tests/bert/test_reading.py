@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 import sentenc
 from sentenc import BertEncoder, SentenceTransformerEncoder
 from sentenc.encoders.bert.reading import read_bert_folder
-from sentenc.errors import NotBertError
+from sentenc.errors import NotBertError, PoolingWarning
 from tests.support.models import dense_weights, make_bert, wordpiece_spec
 
 TEXTS = [
@@ -283,12 +283,14 @@ def test_another_model_is_loaded_by_sentence_transformers(folder):
     pools_by("max")(folder)
     change(folder / "1_Pooling" / "config.json", pooling_mode=..., pooling_mode_max_tokens=True)
     assert isinstance(sentenc.load(folder), SentenceTransformerEncoder)
-    # Without modules, sentence-transformers would assume mean pooling.
+    # Without modules, the mean is assumed, with a warning.
     (folder / "modules.json").unlink()
     transformers = pytest.importorskip("transformers")
     sizes = {"hidden_size": 24, "embedding_size": 24, "intermediate_size": 48, "max_position_embeddings": 64}
     config = transformers.ElectraConfig(vocab_size=244, num_hidden_layers=1, num_attention_heads=4, **sizes)
     transformers.ElectraModel(config).save_pretrained(folder)
     with pytest.raises(NotBertError, match="model_type 'electra'"):
-        sentenc.load(folder)
+        sentenc.load(folder, backend="onnx", pooling="mean")
+    with pytest.warns(PoolingWarning, match="pass pooling='mean'"):
+        assert sentenc.load(folder).model[1].pooling_mode == "mean"
     assert sentenc.load(folder, pooling="cls").model[1].pooling_mode == "cls"
