@@ -17,8 +17,8 @@ ROUTER = "router_config.json"
 _OWN = "sentence_transformers."
 _MODULE = f"{_OWN}models."
 Modules = list[dict[str, Any]]
-# Since this version, sentence-transformers multiplies the rows of a StaticEmbedding by factors of the tokens.
-_VERSION = "6.2"
+#: Since this version, sentence-transformers multiplies the rows of a StaticEmbedding by factors of the tokens.
+FACTORS_VERSION = "6.2"
 
 
 def write_router(folder: Path, documents: Encoder, queries: CSE) -> None:
@@ -84,7 +84,7 @@ def _write_dense(folder: Path, matrix: npt.NDArray[np.float32]) -> None:
 
 def _settings(documents: Encoder, queries: Encoder) -> dict[str, Any]:
     return {
-        "requirements": {"sentence-transformers": f">={_VERSION}"},
+        "requirements": {"sentence-transformers": f">={FACTORS_VERSION}"},
         "default_prompt_name": None,
         "prompts": {
             "query": queries.prompts.get("query", ""),

@@ -10,7 +10,7 @@ from sentenc.encoders.bert.reading import METADATA, MODULES, PROMPTS
 from sentenc.encoders.bert.tokenizer_files import write_json
 from sentenc.encoders.inner_folder import ENCODER_FOLDER, ENCODER_MODULE
 from sentenc.encoders.roles import ROLES
-from sentenc.encoders.router import write_static_modules
+from sentenc.encoders.router import FACTORS_VERSION, write_static_modules
 from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
 from sentenc.encoders.static_embedding import has_static_form
 from sentenc.errors import CheckpointError
@@ -29,11 +29,16 @@ def write_folder(encoder: Encoder, folder: str | os.PathLike[str]) -> bool:
         return True
     kind = "a folder of sentence-transformers"
     with replacing_folder(Path(folder), MODULES, CheckpointError, kind) as staging:
-        is_static = has_static_form(encoder)
-        modules = (
-            write_static_modules(staging, encoder) if has_static_form(encoder) else [("", ENCODER_MODULE)]
-        )
-        if not is_static:
+        stated = settings(encoder)
+        if has_static_form(encoder):
+            modules = write_static_modules(staging, encoder)
+            if encoder.stored_weight("embeddings")[1] is not None:
+                # Older versions do not know the factors of int8 rows.
+                stated["requirements"] = {"sentence-transformers": f">={FACTORS_VERSION}"}
+            if rest := {key: value for key, value in encoder.metadata.items() if key != "prompts"}:
+                write_json(staging / METADATA, rest)
+        else:
+            modules = [("", ENCODER_MODULE)]
             encoder.save(staging / ENCODER_FOLDER)
             write_json(staging / "config.json", {"truncate_dim": None})
         entries = [
@@ -41,12 +46,10 @@ def write_folder(encoder: Encoder, folder: str | os.PathLike[str]) -> bool:
             for i, (path, module) in enumerate(modules)
         ]
         write_json(staging / MODULES, entries)
-        write_json(staging / PROMPTS, settings(encoder))
-        if is_static and (rest := {k: v for k, v in encoder.metadata.items() if k != "prompts"}):
-            write_json(staging / METADATA, rest)
+        write_json(staging / PROMPTS, stated)
         if card := getattr(encoder, "card", None):
             (staging / "README.md").write_text(card, encoding="utf-8")
-    return is_static
+    return modules[0][1] != ENCODER_MODULE
 
 
 def settings(encoder: Encoder) -> dict[str, Any]:

@@ -122,6 +122,8 @@ def test_words_alone_are_a_stock_static_embedding(tmp_path, shape):
     assert encoder.save_sentence_transformers(tmp_path / "model")
     modules = json.loads((tmp_path / "model" / "modules.json").read_text())
     assert all(module["type"].startswith("sentence_transformers.models.") for module in modules)
+    stated = json.loads((tmp_path / "model" / "config_sentence_transformers.json").read_text())
+    assert ("requirements" in stated) == ("tables" in shape)
     model = stock(tmp_path / "model")
     for vectors, own in (
         (model.encode(TEXTS), encoder.encode(TEXTS)),
