@@ -185,6 +185,9 @@ class Sentences:
         def __new__(cls, texts, **_):
             return {"input_ids": [[1] for _ in texts]}
 
+    def __getitem__(self, place):
+        return self
+
     def encode(self, texts, **_):
         if "slow" in texts:
             self.started.set()
