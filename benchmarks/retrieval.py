@@ -1,11 +1,11 @@
 """Measures the quality of search: BM25, vectors, hybrids of both, and reranking, for several encoders.
 
-    python benchmarks/retrieval.py --data FOLDER [FOLDER ...] [--models cse-en,tinybert4-en] [--weights]
+    python benchmarks/retrieval.py --data FOLDER [FOLDER ...] [--models cse-en,tinybert4-en,pair-en] [--weights]
 
 Each FOLDER has BEIR's layout: ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/SPLIT.tsv``. The rankings are those of
 ``sentenc.Index.search``, and the metrics those of ``sentenc.metrics``. BM25 is that of ``Index``; the row of bm25s is
-Lucene's, with the stop words of bm25s and the same stemmer. A hybrid row uses the weight in the model's metadata, or
-the default.
+Lucene's, with the stop words of bm25s and the same stemmer. Documents and queries are encoded in their roles: with the
+prompts of a model, and by the two encoders of a pair. A hybrid row uses the weight in the model's metadata, or the default.
 
 With ``--weights``, the hybrid is also measured with all weights of the vectors in steps of 0.1, and drawn. The
 weight of a model is the smallest whose mean over the data sets is at most 0.1 below the best, which leaves a margin
@@ -13,11 +13,12 @@ toward BM25. It must be chosen on development sets: leave the option out for a t
 """
 
 import argparse
+import json
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import machine
 import numpy as np
@@ -48,6 +49,13 @@ MARGIN = 0.1
 Encode = Callable[[list[str]], np.ndarray]
 
 
+class Functions(NamedTuple):
+    """The functions that encode documents and queries."""
+
+    documents: Encode
+    queries: Encode
+
+
 class DataSet:
     """The documents and judged queries of a folder."""
 
@@ -57,13 +65,15 @@ class DataSet:
         self.queries: Queries = read_queries([folder / QUERIES, judgments_file(folder)], "utf-8", None)
         self.judgments = dict(zip(self.queries.ids, self.queries.grades, strict=True))
 
-    def indexed(self, encode: Encode | None) -> tuple[Index, np.ndarray]:
+    def indexed(self, encode: Functions | None) -> tuple[Index, np.ndarray]:
         """Returns an index of the documents and the vectors of the queries; zero vectors without an encoder."""
         documents, queries = list(self.documents.texts), list(self.queries.texts)
-        vectors = np.zeros((len(documents), 1)) if encode is None else encode(documents)
+        vectors = np.zeros((len(documents), 1)) if encode is None else encode.documents(documents)
         index = Index(dim=vectors.shape[1], language="en")
         index.add(documents, vectors=vectors, ids=list(self.documents.ids))
-        return index, np.zeros((len(queries), 1)) if encode is None else np.asarray(encode(queries))
+        if encode is None:
+            return index, np.zeros((len(queries), 1))
+        return index, np.asarray(encode.queries(queries))
 
     def scores(
         self, index: Index, vectors: np.ndarray | None, k: int = DEPTH, **options: Any
@@ -79,25 +89,28 @@ class DataSet:
         return {name: round(100 * float(np.mean(values[name])), 2) for name in ("nDCG@10", "recall@100")}
 
 
-def encoders(arguments: argparse.Namespace) -> dict[str, tuple[Encode, float]]:
-    """Returns the encode function of each system and its weight in hybrids."""
-    systems: dict[str, tuple[Encode, float]] = {}
+def encoders(arguments: argparse.Namespace) -> dict[str, tuple[Functions, float]]:
+    """Returns the encode functions of each system and its weight in hybrids."""
+    systems: dict[str, tuple[Functions, float]] = {}
     loaded: dict[str, Any] = {Path(name).name: load(name) for name in arguments.models.split(",") if name}
     if "minilm" in arguments.baselines:
         loaded["all-MiniLM-L6-v2"] = minilm()
     for name, encoder in loaded.items():
         systems[name] = quiet(encoder), word_settings("en", encoder)["alpha"]
     if "model2vec" in arguments.baselines:
-        systems["model2vec of all-MiniLM-L6-v2"] = (
-            model2vec(arguments.model2vec),
-            word_settings("en", None)["alpha"],
-        )
+        encode = model2vec(arguments.model2vec)
+        alpha = word_settings("en", None)["alpha"]
+        systems["model2vec of all-MiniLM-L6-v2"] = Functions(encode, encode), alpha
     return systems
 
 
-def quiet(encoder: Encoder) -> Encode:
-    """Returns an encoder as a function that cuts long documents silently, as the other systems do."""
-    return lambda texts: encoder.encode(texts, truncate_dim=encoder.similarity_dim, on_overflow="ignore")
+def quiet(encoder: Encoder) -> Functions:
+    """Returns functions that cut long documents silently, as the other systems do."""
+    options: Any = {"truncate_dim": encoder.similarity_dim, "on_overflow": "ignore"}
+    return Functions(
+        lambda texts: encoder.encode_document(texts, **options),
+        lambda texts: encoder.encode_query(texts, **options),
+    )
 
 
 def chosen_weight(curve: dict[float, float]) -> float:
@@ -106,7 +119,7 @@ def chosen_weight(curve: dict[float, float]) -> float:
     return min(weight for weight, mean in curve.items() if mean >= best - MARGIN - 1e-9)
 
 
-def measured(encode: Encode, alpha: float, data: list[DataSet], with_weights: bool) -> dict[str, Any]:
+def measured(encode: Functions, alpha: float, data: list[DataSet], with_weights: bool) -> dict[str, Any]:
     """Returns the scores of an encoder on every data set, and the curve of its weights."""
     rows: dict[str, dict[str, Any]] = {"vector": {}, "hybrid": {}}
     curves: dict[str, list[float]] = {}
@@ -208,15 +221,16 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders in BEIR's layout")
-    parser.add_argument(
-        "--models", default="cse-en,cse-en-tiny,tinybert4-en", help="names or folders of models"
-    )
+    parser.add_argument("--models", default="cse-en,tinybert4-en,pair-en", help="names or folders of models")
     parser.add_argument("--baselines", default="minilm,model2vec")
     parser.add_argument(
         "--model2vec", type=Path, help="folder of a distilled model; by default one is distilled"
     )
     parser.add_argument(
         "--weights", action="store_true", help="measure all weights; on development sets alone"
+    )
+    parser.add_argument(
+        "--keep", action="store_true", help="keep the results of systems that are not measured again"
     )
     parser.add_argument("--output", default="retrieval", help="name of the result")
     arguments = parser.parse_args()
@@ -229,6 +243,9 @@ def main() -> None:
     for name, (encode, alpha) in encoders(arguments).items():
         print(name, flush=True)
         systems[name] = measured(encode, alpha, data, arguments.weights)
+    if arguments.keep:
+        earlier = json.loads((machine.RESULTS / f"{arguments.output}.json").read_text(encoding="utf-8"))
+        systems |= {name: own for name, own in earlier["systems"].items() if name not in systems}
     rerankings = {
         f"{name}, hybrid, {CANDIDATES} candidates reranked by {RERANKER}": reranked(name, RERANKER, data)
         for name in ("cse-en",)

@@ -38,7 +38,7 @@ _RECORDS_TO_TIME, _SECONDS_TO_ANNOUNCE = 16, 20.0
     help="Folder of the index.",
 )
 @click.option(
-    "-m", "--model", default="cse-en", show_default=True, help="Name, folder or Hub id of the encoder."
+    "-m", "--model", default="pair-en", show_default=True, help="Name, folder or Hub id of the encoder."
 )
 @model_options
 @record_options

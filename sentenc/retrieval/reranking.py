@@ -2,8 +2,8 @@
 
 An encoder orders by ``alpha * z(similarity) + (1 - alpha) * z(BM25)``. Both z-scores are relative to the candidates
 of the query, and alpha is the weight of the encoder in hybrid search. The similarity of a candidate is that of its
-best passage, because an encoder cuts long texts. With tinybert4-en at alpha 0.5, this raises the mean nDCG@10 of
-three development sets from 71.3 (the similarity of the beginning of a text) to 72.5. BM25 alone has 68.2.
+best passage, because an encoder cuts long texts. With tinybert4-en for the 100 best candidates of cse-en, the mean
+nDCG@10 of three development sets is 73.6 instead of 70.5. BM25 alone has 69.9.
 """
 
 import os

@@ -20,6 +20,11 @@ SENTENCE = "The quick brown fox jumps over the lazy dog near the river bank."
 load = cache(sentenc.load)
 
 
+@cache
+def short_bert() -> Encoder:
+    return sentenc.load("tinybert4-en", max_tokens=128)
+
+
 @pytest.fixture(params=["cse-en", "tinybert4-en"])
 def encoder(request: pytest.FixtureRequest) -> Encoder:
     return load(request.param)
@@ -121,15 +126,16 @@ class TestPassageSpans:
 class TestCheckChunking:
     def test_defaults_follow_the_encoder(self) -> None:
         assert check_chunking("auto", None, load("cse-en")) == Chunking(tokens=256, overlap=32)
-        bert = load("tinybert4-en")
+        assert check_chunking("auto", None, load("tinybert4-en")) == Chunking(tokens=256, overlap=32)
+        bert = short_bert()
         assert check_chunking("auto", None, bert) == Chunking(tokens=bert.max_tokens, overlap=16)
         assert check_chunking(100, None, bert) == Chunking(tokens=100, overlap=12)
         assert check_chunking(0, None, None) is None
 
     def test_the_document_prompt_has_room(self) -> None:
-        bert = load("tinybert4-en")
+        bert = short_bert()
         prompted = sentenc.load(
-            "tinybert4-en", document_prompt="title: none | text: ", query_prompt="a " * 50
+            "tinybert4-en", document_prompt="title: none | text: ", query_prompt="a " * 50, max_tokens=128
         )
         n_prompt = int(bert.count_tokens("title: none | text: ")[0]) - 2
         longest = bert.max_tokens - n_prompt
@@ -159,7 +165,7 @@ class TestCheckChunking:
     )
     def test_bad_values(self, tokens: Any, overlap: Any, error: type[Exception], message: str) -> None:
         with pytest.raises(error, match=message):
-            check_chunking(tokens, overlap, load("tinybert4-en"))
+            check_chunking(tokens, overlap, short_bert())
 
     def test_without_an_encoder(self) -> None:
         with pytest.raises(ValueError, match="the index has no encoder"):
