@@ -6,7 +6,7 @@ BIN := .venv/bin
 .PHONY: test check format docs benchmark clean kernels wheels sanitize fuzz test-processors test-integrations
 
 test: .venv/ready kernels
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --ignore tests/integrations
 
 check: .venv/ready kernels
 	$(BIN)/ruff check .
