@@ -12,9 +12,10 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
+
+from tests.support.http_server import QuietHandler, running
 
 KEY = "sk-of-the-tests"
 
@@ -25,7 +26,7 @@ class Refusal(Exception):
     def __init__(self, status: int, message: str = "", code: str | None = None, **headers: str) -> None:
         super().__init__(message)
         self.status, self.code = status, code
-        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.headers = headers
 
 
 def word_vectors(dim: int) -> Callable[[list[str]], np.ndarray]:
@@ -102,9 +103,9 @@ def stand_in_server(encode: Callable[[list[str]], np.ndarray]) -> Iterator[Stand
     """Runs a stand-in server in a thread; its ``url`` ends in /v1."""
     stand_in = StandIn(encode)
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
+            body = self.body()
             try:
                 if self.path.partition("?")[0] != "/v1/embeddings":
                     raise Refusal(404, f"no such path: {self.path}")
@@ -112,26 +113,11 @@ def stand_in_server(encode: Callable[[list[str]], np.ndarray]) -> Iterator[Stand
             except Refusal as refusal:
                 error = {"error": {"message": str(refusal), "code": refusal.code}}
                 answer, status, more = error, refusal.status, refusal.headers
-            content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-            self.send_response(status)
-            for name, value in {**more, "Content-Length": str(len(content))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content)
+            self.answer(status, answer if isinstance(answer, bytes) else json.dumps(answer).encode(), **more)
 
-        def log_message(self, *_args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        stand_in.url = f"http://127.0.0.1:{server.server_port}/v1"
+    with running(Handler) as url:
+        stand_in.url = f"{url}/v1"
         yield stand_in
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def loopback_only(connect: Callable[..., object]) -> Callable[..., object]:
