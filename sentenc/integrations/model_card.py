@@ -42,7 +42,7 @@ def hub_card(
 
     Args:
         encoder: The model. Its metadata may have ``license``, ``language``, ``base_model`` or ``teacher``,
-            ``datasets`` or ``sources``, and ``scores``.
+            ``datasets`` and ``scores``. ``datasets`` are ids of the Hub.
         repo_id: The repository, ``"owner/name"``.
         written: The card that the model has, Markdown.
         given: Values of the front matter, such as ``license``, ``language``, ``base_model`` and ``datasets``.
@@ -83,7 +83,7 @@ def _from_metadata(encoder: Encoder, name: str) -> dict[str, Any]:
         "pipeline_tag": "sentence-similarity",
         "tags": tags,
         "base_model": _ids(metadata.get("base_model") or metadata.get("teacher")),
-        "datasets": _ids(metadata.get("datasets") or metadata.get("sources")),
+        "datasets": _ids(metadata.get("datasets")),
         "metrics": sorted({result.metric_type for result in results}),
         "model_name": name,
         "eval_results": results,

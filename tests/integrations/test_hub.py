@@ -126,7 +126,8 @@ def test_ids_come_from_the_metadata(monkeypatch, tmp_path):
     encoder = make_cse()
     encoder.metadata = {
         "teacher": "org/base-v2 and models/mine, weights 0.3 and 0.7",
-        "sources": {"a": "me/texts (MIT)", "b": "Tatoeba (CC BY 2.0)", "c": "me/texts"},
+        "datasets": ["me/texts", "Tatoeba (CC BY 2.0)", "me/texts"],
+        "sources": {"a": "us/texts (MIT)"},
         "scores": {"STS12": 70.5, "mine": 3, "MR": "unknown"},
     }
     data = ModelCard(hub_card(encoder, "me/mine")).data
