@@ -90,7 +90,7 @@ class Encoder(Sharing, ABC):
     def _encode_prompted_block(
         self, texts: list[str], prompt: str, batch_size: int, out: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.int64]:
-        """Does the same with a prompt before each text. The prompt gives no vector to a text without one."""
+        """Does the same with a prompt before each text. A text without known tokens has the zero vector all the same."""
         counts = self._encode_block([prompt + text for text in texts], batch_size, out)
         out[~self._have_known_tokens(texts)] = 0.0
         return counts

@@ -33,12 +33,12 @@ def refuse_other_models(folder: Path) -> None:
     if kind is None and not (folder / "modules.json").exists():
         architectures = _read(folder / "config.json").get("architectures")
         names = [str(name) for name in architectures] if isinstance(architectures, list) else []
-        found = ((name, text) for name in names for end, text in _HEADS.items() if name.endswith(end))
-        kind = next((f"{text}, {name}" for name, text in found), None)
+        matches = ((name, text) for name in names for end, text in _HEADS.items() if name.endswith(end))
+        kind = next((f"{text}, {name}" for name, text in matches), None)
     if kind is not None:
         raise CheckpointError(
             f"{folder} contains {kind}, expected an encoder of sentences: a model that was trained to score or "
-            "classify texts gives no vectors that can be compared"
+            "classify texts has no vectors that can be compared"
         )
 
 

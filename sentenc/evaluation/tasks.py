@@ -27,7 +27,7 @@ from sentenc.evaluation.readers import (
 from sentenc.io.compression import without_compression
 from sentenc.validation import check_choice
 
-# Kinds of a user's own file that its columns do not tell from classification.
+# Kinds of a user's own file that have the same columns as classification.
 FileKind = Literal["clustering", "pair-classification"]
 FILE_KINDS: tuple[FileKind, ...] = ("clustering", "pair-classification")
 

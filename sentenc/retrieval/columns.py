@@ -175,9 +175,9 @@ def _value_at(value: Any, path: str) -> Any:
         return value[path]
     dot = path.find(".")
     while dot >= 0:
-        found = _value_at(value.get(path[:dot]), path[dot + 1 :])
-        if found is not _ABSENT:
-            return found
+        inner = _value_at(value.get(path[:dot]), path[dot + 1 :])
+        if inner is not _ABSENT:
+            return inner
         dot = path.find(".", dot + 1)
     return _ABSENT
 

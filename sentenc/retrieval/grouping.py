@@ -29,8 +29,8 @@ def best_passages(snapshot: Snapshot, k: int, rank: Callable[[int], Ranked]) -> 
     while True:
         ranked = rank(n)
         places = [_best_of_each(snapshot, rows[rows >= 0]) for rows in ranked.rows]
-        found = (ranked.rows >= 0).sum(axis=1)
-        if all(len(own) >= k or count < n for own, count in zip(places, found.tolist(), strict=True)):
+        counts = (ranked.rows >= 0).sum(axis=1)
+        if all(len(own) >= k or count < n for own, count in zip(places, counts.tolist(), strict=True)):
             return _only(ranked, [own[:k] for own in places])
         n *= _GROWTH
 

@@ -1,4 +1,4 @@
-"""Tells when an index has outgrown the encoder of queries that was set for it."""
+"""Detects that an index has outgrown the encoder of queries that was set for it."""
 
 from collections.abc import Sequence
 from typing import Any

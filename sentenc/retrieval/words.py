@@ -59,7 +59,7 @@ def opened_analyzer(folder: Path, settings: dict[str, Any] | None) -> Analyzer |
     if stemmer is not None and stemmer != stemmer_version():
         warnings.warn(
             f"{folder} was built with PyStemmer {stemmer}, but {stemmer_version()} is installed: a few words may "
-            "not be found. Index.index_words() and save() mend this",
+            "not be found. call Index.index_words() and save() to index the words again",
             stacklevel=3,
         )
     return Analyzer(settings["language"])

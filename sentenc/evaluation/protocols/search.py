@@ -138,8 +138,8 @@ def lexical_scores(documents: Sequence[str], queries: Sequence[str], analyzer: A
     def scores(block: slice) -> Vectors:
         rows = np.full((len(queries[block]), len(documents)), -np.inf, np.float32)
         for row, text in zip(rows, queries[block], strict=True):
-            found = bm25.scores(analyzer.terms(text))
-            row[found.rows] = found.scores
+            scored = bm25.scores(analyzer.terms(text))
+            row[scored.rows] = scored.scores
         return rows
 
     return scores

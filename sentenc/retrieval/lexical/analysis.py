@@ -135,7 +135,7 @@ def check_language(language: Any) -> str:
 
 
 def stemmer_version() -> str:
-    """Returns the version of the stemmers; others may give a few words other terms."""
+    """Returns the version of the stemmers; another version may derive other terms from a few words."""
     import Stemmer
 
     return str(Stemmer.version())
