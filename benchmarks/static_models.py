@@ -127,8 +127,8 @@ def _gensim(keyed) -> Encode:
     zero = np.zeros(keyed.vector_size, np.float32)
 
     def encode(texts: list[str]) -> np.ndarray:
-        found = [[word for word in split(text.lower()) if word in keyed] for text in texts]
-        return np.array([keyed.get_mean_vector(w, pre_normalize=False) if w else zero for w in found])
+        known = [[word for word in split(text.lower()) if word in keyed] for text in texts]
+        return np.array([keyed.get_mean_vector(w, pre_normalize=False) if w else zero for w in known])
 
     return encode
 

@@ -39,11 +39,12 @@ def main() -> None:
     faults = []
     for target in options.targets or native.WHEEL_PLATFORMS:
         wheel = build_wheel(target, options.output)
-        found = list(wheel_faults(wheel, target))
+        own_faults = list(wheel_faults(wheel, target))
         print(
-            f"{wheel.name}: {wheel.stat().st_size / 1e6:.1f} MB, {'; '.join(found) or 'checked'}", flush=True
+            f"{wheel.name}: {wheel.stat().st_size / 1e6:.1f} MB, {'; '.join(own_faults) or 'checked'}",
+            flush=True,
         )
-        faults += found
+        faults += own_faults
     if faults:
         raise SystemExit("the wheels have faults")
 
