@@ -1,4 +1,4 @@
-"""Two functions that run together give both results, or the error of either."""
+"""Two functions run together: both results are returned, or the error of either is raised."""
 
 import threading
 

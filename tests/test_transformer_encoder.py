@@ -1,4 +1,4 @@
-"""The interface of transformer encoders: the same model in three forms gives the same tokens and vectors."""
+"""The interface of transformer encoders: the same model in three forms has the same tokens and vectors."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Checks of single values: what they accept, and the facts in their messages."""
+"""Checks of single values: the values that they accept, and the facts in their messages."""
 
 import math
 

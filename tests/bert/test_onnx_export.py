@@ -27,7 +27,7 @@ def cosines(a, b):
 
 
 def pairs_file(path, encoder):
-    # Scores that the encoder itself would give.
+    # Scores of the encoder itself.
     left, right = zip(*itertools.combinations([*TEXTS, *WORDS[:8]], 2), strict=True)
     a, b = encoder.encode(left, on_overflow="ignore"), encoder.encode(right, on_overflow="ignore")
     rows = zip(cosines(a, b), left, right, strict=True)

@@ -1,4 +1,4 @@
-"""Folders of other libraries: what is read, and the errors for the rest."""
+"""Folders of other libraries: those that can be read, and the errors for the others."""
 
 import json
 import shutil

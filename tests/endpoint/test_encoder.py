@@ -1,4 +1,4 @@
-"""An encoder at an OpenAI-compatible endpoint: what it sends, and what it does not pay twice."""
+"""An encoder at an OpenAI-compatible endpoint: its requests, and the answers that it reuses."""
 
 import numpy as np
 import pytest

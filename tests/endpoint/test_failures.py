@@ -1,4 +1,4 @@
-"""Failures of an embedding endpoint: what is tried again, what is an error, and what the error says."""
+"""Failures of an embedding endpoint: retries, errors and their messages."""
 
 import pickle
 import socket

@@ -168,9 +168,9 @@ class TestWords:
         for scores, hits in zip(
             modes[mode](everything), index.search(asked, 60, mode=mode, **alpha), strict=True
         ):
-            found = int((scores > -np.inf).sum())
-            assert len(hits) == found
-            own = np.sort(scores)[::-1][:found]
+            n_scored = int((scores > -np.inf).sum())
+            assert len(hits) == n_scored
+            own = np.sort(scores)[::-1][:n_scored]
             np.testing.assert_allclose([hit.score for hit in hits], own, rtol=1e-4, atol=1e-5)
             by_name = dict(zip(names, scores.tolist(), strict=True))
             np.testing.assert_allclose([by_name[hit.id] for hit in hits], own, rtol=1e-4, atol=1e-5)

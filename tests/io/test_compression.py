@@ -1,4 +1,4 @@
-"""Compressed files: all kinds give the same records, and other kinds of files are refused by name."""
+"""Compressed files: all kinds contain the same records, and other kinds of files are refused by name."""
 
 import bz2
 import gzip

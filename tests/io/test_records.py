@@ -1,4 +1,4 @@
-"""Readers of records: all formats give the same records, and errors name the file and line."""
+"""Readers of records: all formats contain the same records, and errors name the file and line."""
 
 import csv
 import datetime

@@ -1,4 +1,4 @@
-"""The separators of CSV: found in the header, stated by a first line, or given by the number of columns."""
+"""The separator of a CSV file: taken from the header, from a first line that states it, or from the number of columns."""
 
 import csv
 import io

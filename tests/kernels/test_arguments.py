@@ -1,4 +1,4 @@
-"""Any argument that Python can pass gives a result or an error."""
+"""Every function returns a result or an error for any argument that Python can pass."""
 
 import itertools
 from contextlib import nullcontext

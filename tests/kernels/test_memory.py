@@ -1,4 +1,4 @@
-"""Too little memory gives a MemoryError."""
+"""Too little memory raises MemoryError."""
 
 import subprocess
 import sys

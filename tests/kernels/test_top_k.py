@@ -37,10 +37,10 @@ def test_the_best_are_those_of_a_sort(rows, k, cuts):
             add_block(block, start, left_out[start:end], best_scores, best_rows, counts)
         for q in range(2):
             expected = reference.top_k(values[q], left_out, k)
-            found = best_rows[q, : counts[q]]
-            assert sorted(found.tolist()) == sorted(expected)
+            best = best_rows[q, : counts[q]]
+            assert sorted(best.tolist()) == sorted(expected)
             assert (best_rows[q, counts[q] :] == -1).all()
-            np.testing.assert_array_equal(best_scores[q, : counts[q]], values[q][found])
+            np.testing.assert_array_equal(best_scores[q, : counts[q]], values[q][best])
 
 
 @pytest.mark.parametrize("row", [[nan, nan, 1, 2], [nan, 1, nan, 2], [1, nan, 2, nan], [1, 2, nan, nan]])

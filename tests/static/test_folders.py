@@ -182,9 +182,9 @@ def test_word_embeddings_have_the_vectors_of_their_library(tmp_path, monkeypatch
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     for pooling, vectors in zip(poolings, expected, strict=True):
         encoder = sentenc.load(tmp_path / pooling)
-        found = encoder.encode(texts, on_overflow="ignore")
-        np.testing.assert_allclose(found[:-1], vectors, **CLOSE)
-        assert not found[-1].any()
+        encoded = encoder.encode(texts, on_overflow="ignore")
+        np.testing.assert_allclose(encoded[:-1], vectors, **CLOSE)
+        assert not encoded[-1].any()
         assert encoder.max_tokens == 6
 
 
