@@ -1,33 +1,25 @@
 """The CSE sentence encoder, an n-gram CNN that computes by table look-up, without torch."""
 
-import json
-import os
-from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.checkpoint import Checkpoint, write_checkpoint
-from sentenc.encoders.base import Encoder
+from sentenc.checkpoint import Checkpoint
 from sentenc.encoders.cse.config import CSEConfig
 from sentenc.encoders.cse.tables import ROWS, fold_tables, quantized_rows
-from sentenc.encoders.fingerprints import digest, prompted_fingerprint
-from sentenc.encoders.golden import golden_vectors
-from sentenc.encoders.roles import stated_space
-from sentenc.encoders.slices import TEXTS_PER_BLOCK, encode_in_slices
+from sentenc.encoders.table_encoder import TableEncoder
 from sentenc.encoders.weights import Weights, check_weights, dense_weight
 from sentenc.errors import CheckpointError
 from sentenc.kernels.encode import CSEKernel, NgramTable, WordTable
-from sentenc.texts import as_text_list
-from sentenc.threads import run_together, usable_cores
+from sentenc.threads import run_together
 from sentenc.tokenization.tokenizer import Tokenizer
-from sentenc.validation import check_choice, check_integer
+from sentenc.validation import check_choice
 
 Tables = Literal["int8", "float32"]
 
 
-class CSE(Encoder):
+class CSE(TableEncoder):
     """The n-gram CNN sentence encoder of Jiao, Wang and Feng (COLING 2018), computed by table look-up.
 
     A token's embedding has no context. Its part in every filter is therefore a row of a table that is
@@ -51,6 +43,10 @@ class CSE(Encoder):
         ValueError: An option is out of range, or the tokenizer treats unknown words in another way than
             ``config``.
     """
+
+    kind = "cse"
+    config: CSEConfig
+    tokenizer: Tokenizer
 
     def __init__(
         self,
@@ -76,14 +72,10 @@ class CSE(Encoder):
                 f"expected {config.unknown == 'skip'} for unknown={config.unknown!r}"
             )
         words, ngrams = _folded or _checked_tables(config, weights, tables)
+        super().__init__(weights, tokenizer, threads, metadata, card)
         self.config = config
         self._dim = config.dim
-        self.tokenizer = tokenizer
         self.tables: Tables = tables
-        self.threads = usable_cores() if threads is None else check_integer("threads", threads)
-        self.metadata: dict[str, Any] = metadata or {}
-        self.card = card
-        self._weights = dict(weights)
         self._bias = dense_weight(self._weights, "bias") if config.bias else None
         self._kernel = CSEKernel(tokenizer.native, words, ngrams, config.dim)
 
@@ -124,46 +116,6 @@ class CSE(Encoder):
     def max_tokens(self) -> int:
         """The number of tokens of a text that are used. No special tokens are added."""
         return self.config.max_tokens
-
-    def count_tokens(self, texts: Any) -> npt.NDArray[np.int64]:
-        """Counts the tokens of each text, without unknown words if they are skipped: shape (n,), int64."""
-        items = [texts] if isinstance(texts, str) else as_text_list(texts)
-        starts = range(0, len(items), TEXTS_PER_BLOCK)
-        counts = [self.tokenizer.encode(items[i : i + TEXTS_PER_BLOCK])[2] for i in starts]
-        return np.concatenate(counts) if counts else np.zeros(0, np.int64)
-
-    def fingerprint(self) -> str:
-        """Returns a short hash of configuration, tokenizer and weights, as they are stored, and of prompts."""
-        return prompted_fingerprint(self._unprompted_fingerprint(), self.prompts)
-
-    def _unprompted_fingerprint(self) -> str:
-        return self._digest(self._settings())
-
-    @property
-    def space(self) -> str:
-        """The identifier of the space of the vectors; see :attr:`Encoder.space`."""
-        return stated_space(self.metadata) or self._digest(self._settings() | {"max_tokens": None})
-
-    def _digest(self, settings: dict[str, Any]) -> str:
-        parts = [json.dumps(settings, sort_keys=True).encode(), self.tokenizer.spec.encode()]
-        for name in sorted(self._weights):
-            value = self._weights[name]
-            parts += [f"{name} {value.dtype} {value.shape}".encode(), np.ascontiguousarray(value).tobytes()]
-        return digest(parts)
-
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes a model folder with golden vectors. It is replaced completely or not at all.
-
-        Raises:
-            CheckpointError: ``folder`` exists and is not a model folder.
-        """
-        write_checkpoint(
-            folder,
-            Checkpoint(
-                kind="cse", config=self._settings(), tensors=self._weights, tokenizer=self.tokenizer.spec,
-                golden=golden_vectors(self), metadata=self.metadata, card=self.card,
-            ),
-        )  # fmt: skip
 
     def weight(self, name: str) -> npt.NDArray[np.float32]:
         """Returns a weight of ``config.shapes()`` in float32."""
@@ -210,16 +162,11 @@ class CSE(Encoder):
     def _settings(self) -> dict[str, Any]:
         return self.config.to_dict() | {"tables": self.tables}
 
-    def _block_size(self, batch_size: int) -> int:
-        # Texts are neither padded nor dependent on their neighbors, so small batches would only cost time.
-        return max(batch_size, TEXTS_PER_BLOCK)
+    def _options(self) -> dict[str, Any]:
+        return {"tables": self.tables, **super()._options()}
 
-    def _encode_block(
-        self, texts: list[str], batch_size: int, out: npt.NDArray[np.float32]
-    ) -> npt.NDArray[np.int64]:
-        counts = np.empty(len(texts), np.int64)
-        encode_in_slices(texts, out, counts, self._encode_slice, self.threads)
-        return counts
+    def _count_slice(self, texts: list[str]) -> npt.NDArray[np.int64]:
+        return self.tokenizer.encode(texts)[2]
 
     def _encode_slice(
         self, texts: list[str], out: npt.NDArray[np.float32], counts: npt.NDArray[np.int64]
@@ -242,17 +189,6 @@ class CSE(Encoder):
             return
         n_tokens = np.minimum(counts, self.config.max_tokens)[:, None].astype(np.float32)
         words += np.where(n_tokens > 0, bias / np.maximum(n_tokens, 1), 0)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # The folded tables are several times as large as the weights, and quickly made again.
-        options: dict[str, Any] = {
-            "tables": self.tables,
-            "threads": self.threads,
-            "metadata": self.metadata,
-            "card": self.card,
-        }
-        make = partial(CSE, **options)
-        return make, (self.config, self._weights, self.tokenizer), {"loaded_as": self.loaded_as}
 
 
 def _checked_tables(config: CSEConfig, weights: Weights, tables: str) -> tuple[WordTable, NgramTable]:

@@ -1,37 +1,25 @@
 """The encoder of static models of other libraries."""
 
-import json
-import os
-from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.checkpoint import Checkpoint, write_checkpoint
-from sentenc.encoders.base import Encoder
+from sentenc.checkpoint import Checkpoint
 from sentenc.encoders.cse.config import CSEConfig
 from sentenc.encoders.cse.tables import fold_tables
-from sentenc.encoders.fingerprints import digest, prompted_fingerprint
-from sentenc.encoders.golden import golden_vectors
-from sentenc.encoders.roles import stated_space
-from sentenc.encoders.slices import TEXTS_PER_BLOCK, encode_in_slices
 from sentenc.encoders.static.config import StaticConfig
 from sentenc.encoders.static.pooling import pool_counts, pool_rows, scale_to_unit, without
 from sentenc.encoders.static.token_ids import NativeTokenIds, TokenIds, make_token_ids
+from sentenc.encoders.table_encoder import TableEncoder
 from sentenc.encoders.weights import Weights, check_weights
 from sentenc.errors import CheckpointError
 from sentenc.kernels.encode import CSEKernel
-from sentenc.texts import as_text_list
-from sentenc.threads import usable_cores
-from sentenc.validation import check_integer
 
 KIND = "static"
-# The largest block of vectors, 256 MB of float32, which only bags of words reach.
-_NUMBERS_PER_BLOCK = 1 << 26
 
 
-class StaticEncoder(Encoder):
+class StaticEncoder(TableEncoder):
     """A static model of model2vec, sentence-transformers, wordllama, gensim or a file of word vectors.
 
     The vector of a text is the mean of the rows of its tokens (or another pooling), as in the library of the
@@ -56,6 +44,10 @@ class StaticEncoder(Encoder):
         ValueError: ``threads`` is out of range.
     """
 
+    kind = KIND
+    config: StaticConfig
+    tokenizer: TokenIds
+
     def __init__(
         self,
         config: StaticConfig,
@@ -72,12 +64,8 @@ class StaticEncoder(Encoder):
                 f"tokenizer.json has ids up to {tokenizer.size - 1}, expected ids below the number of rows, "
                 f"{config.vocab_size}"
             )
+        super().__init__(weights, tokenizer, threads, metadata, card)
         self.config = config
-        self.tokenizer = tokenizer
-        self.threads = usable_cores() if threads is None else check_integer("threads", threads)
-        self.metadata: dict[str, Any] = metadata or {}
-        self.card = card
-        self._weights = dict(weights)
         self._kernel: CSEKernel | None = None
         self._native = tokenizer if isinstance(tokenizer, NativeTokenIds) else None
         if self._native is not None and config.pooling == "mean":
@@ -121,52 +109,6 @@ class StaticEncoder(Encoder):
         """Whether the name of an added token of a native tokenizer is this token within a text."""
         return self._native is not None and self._native.has_added_tokens
 
-    def count_tokens(self, texts: Any) -> npt.NDArray[np.int64]:
-        """Counts the tokens of each text, unknown ones included: shape (n,), int64."""
-        items = [texts] if isinstance(texts, str) else as_text_list(texts)
-        counts = np.zeros(len(items), np.int64)
-        for begin in range(0, len(items), TEXTS_PER_BLOCK):
-            block = items[begin : begin + TEXTS_PER_BLOCK]
-            cut = self._cut(block)
-            found = self.tokenizer.encode(cut, self.max_tokens)[2]
-            counts[begin : begin + len(block)] = (
-                self._with_cut(found, block, cut) if cut is not block else found
-            )
-        return counts
-
-    def fingerprint(self) -> str:
-        """Returns a short hash of configuration, tokenizer, weights and prompts."""
-        return prompted_fingerprint(self._unprompted_fingerprint(), self.prompts)
-
-    def _unprompted_fingerprint(self) -> str:
-        return self._digest(self.config.to_dict())
-
-    @property
-    def space(self) -> str:
-        """The identifier of the space of the vectors; see :attr:`Encoder.space`."""
-        return stated_space(self.metadata) or self._digest(self.config.to_dict() | {"max_tokens": None})
-
-    def _digest(self, settings: dict[str, Any]) -> str:
-        parts = [json.dumps(settings, sort_keys=True).encode(), self.tokenizer.spec.encode()]
-        for name in sorted(self._weights):
-            value = self._weights[name]
-            parts += [f"{name} {value.dtype} {value.shape}".encode(), np.ascontiguousarray(value).tobytes()]
-        return digest(parts)
-
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Writes a model folder with golden vectors. It is replaced completely or not at all.
-
-        Raises:
-            CheckpointError: ``folder`` exists and is not a model folder.
-        """
-        write_checkpoint(
-            folder,
-            Checkpoint(
-                kind=KIND, config=self.config.to_dict(), tensors=self._weights, tokenizer=self.tokenizer.spec,
-                golden=golden_vectors(self), metadata=self.metadata, card=self.card,
-            ),
-        )  # fmt: skip
-
     def _make_kernel(self, tokenizer: NativeTokenIds) -> CSEKernel:
         config = CSEConfig(vocab_size=self.config.vocab_size, embedding_dim=self.dim, widths=())
         tables = str(self._weights["embeddings"].dtype)
@@ -179,16 +121,10 @@ class StaticEncoder(Encoder):
         self._weights["embeddings"] = words.rows
         return CSEKernel(tokenizer.tokenizer.native, words, ngrams, self.dim)
 
-    def _block_size(self, batch_size: int) -> int:
-        # Texts do not depend on their neighbors, so small batches would only cost time.
-        return max(batch_size, min(TEXTS_PER_BLOCK, max(1, _NUMBERS_PER_BLOCK // self.dim)))
-
-    def _encode_block(
-        self, texts: list[str], batch_size: int, out: npt.NDArray[np.float32]
-    ) -> npt.NDArray[np.int64]:
-        counts = np.empty(len(texts), np.int64)
-        encode_in_slices(texts, out, counts, self._encode_slice, self.threads)
-        return counts
+    def _count_slice(self, texts: list[str]) -> npt.NDArray[np.int64]:
+        cut = self._cut(texts)
+        counts = self.tokenizer.encode(cut, self.max_tokens)[2]
+        return counts if cut is texts else self._with_cut(counts, texts, cut)
 
     def _encode_slice(
         self, texts: list[str], out: npt.NDArray[np.float32], counts: npt.NDArray[np.int64]
@@ -257,8 +193,3 @@ class StaticEncoder(Encoder):
         # The counts of texts that were cut by their characters show that they were cut.
         was_cut = np.fromiter((a is not b for a, b in zip(texts, cut, strict=True)), np.bool_, len(texts))
         return np.where(was_cut, np.maximum(counts, self.max_tokens + 1), counts)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        options: dict[str, Any] = {"threads": self.threads, "metadata": self.metadata, "card": self.card}
-        make = partial(StaticEncoder, **options)
-        return make, (self.config, self._weights, self.tokenizer), {"loaded_as": self.loaded_as}
