@@ -7,6 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sentenc.arrow_texts import ArrowTexts, is_arrow
+
+Texts = list[str] | ArrowTexts
+
 # A dict iterates over its keys and a set in any order; bytes iterate over numbers.
 _REFUSED = (bytes, bytearray, memoryview, Mapping, Set)
 
@@ -14,8 +18,8 @@ _REFUSED = (bytes, bytearray, memoryview, Mapping, Set)
 def as_text_list(texts: Any) -> list[str]:
     """Returns texts as a list of str.
 
-    Lists, tuples, one-dimensional string arrays, pandas Series, dataset columns and generators are read by
-    iteration.
+    Lists, tuples, one-dimensional string arrays, Arrow arrays, pandas Series, dataset columns and generators are read
+    by iteration.
 
     Raises:
         TypeError: ``texts`` is a str, a dict, a set, bytes or no iterable, or an item is not a str. The message
@@ -33,12 +37,29 @@ def as_text_list(texts: Any) -> list[str]:
     return [str.__str__(item) for item in items]
 
 
+def as_texts(texts: Any) -> Texts:
+    """Returns the texts of an Arrow array as they are, and other texts as a list of str.
+
+    Raises:
+        TypeError: As for :func:`as_text_list`. The message has the index of the first null of an Arrow array.
+    """
+    if type(texts) is list or not is_arrow(texts):
+        return texts if isinstance(texts, ArrowTexts) else as_text_list(texts)
+    items = ArrowTexts(texts)
+    valid = items.is_valid()
+    if not valid.all():
+        check_text(None, int(valid.argmin()))
+    return items
+
+
 def iterate_texts(texts: Any) -> Iterator[Any]:
     """Returns an iterator over the items of ``texts``.
 
     Raises:
         TypeError: ``texts`` cannot be a sequence of texts. Its items are not checked.
     """
+    if isinstance(texts, ArrowTexts) or is_arrow(texts):
+        return (texts if isinstance(texts, ArrowTexts) else ArrowTexts(texts)).or_none()
     if isinstance(texts, _REFUSED) or not isinstance(texts, Iterable):
         raise TypeError(f"texts is {describe(texts)}, expected a str or an ordered collection of str")
     # A matrix iterates over its rows, and a DataFrame over the names of its columns.

@@ -10,6 +10,13 @@ import pytest
 from sentenc import EndpointEncoder
 from tests.support.embeddings_server import KEY, loopback_only, stand_in_server
 from tests.support.models import make_cse
+from tests.test_arrow import (  # noqa: F401
+    test_every_encoder_encodes_tables,
+    test_every_encoder_refuses_nulls_outside_of_tables,
+    test_float16,
+    test_int8_is_within_half_a_step,
+    test_small_tables,
+)
 from tests.test_encoder_contract import (  # noqa: F401
     test_a_megabyte_of_text,
     test_all_unknown_is_zero,

@@ -18,7 +18,7 @@ PACKAGE = Path(sentenc.__file__).parent
 # The floors from the bottom to the top. A module may import its own unit and every floor below, but no other
 # unit on its own floor. The empty name is the package itself: ``import sentenc``.
 FLOORS = [
-    ["errors", "_version", "forking"],
+    ["errors", "_version", "forking", "arrow_texts"],
     ["validation", "threads", "texts", "metrics", "figures", "collections", "installed"],
     ["io", "kernels", "splits", "solvers"],
     ["tokenization", "checkpoint"],

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.encoders.comparison import are_texts, as_vectors, unit_rows
+from sentenc.encoders.arrow_tables import ArrowTables
+from sentenc.encoders.comparison import sentence_vectors
 from sentenc.encoders.encode_options import Finish, OnOverflow, Overflow, Vectors, output_array
 from sentenc.encoders.roles import ROLES, Role, prompt_of, stated_prompts, stated_space
 from sentenc.encoders.sharing import Sharing
 from sentenc.io.progress import progress_bar
-from sentenc.texts import as_text_list, check_text, iterate_texts
+from sentenc.texts import Texts, as_texts, check_text, iterate_texts
 from sentenc.validation import check_choice
 
 _BATCH_SIZE = 64
@@ -23,7 +24,7 @@ _BATCH_SIZE = 64
 _BATCHES_PER_BLOCK = 32
 
 
-class Encoder(Sharing, ABC):
+class Encoder(ArrowTables, Sharing, ABC):
     """Turns texts into vectors. Subclasses compute them; this class keeps the contract.
 
     A text always has the same vector, for any batch size, order, neighbors and number of threads (to 1e-5
@@ -40,6 +41,8 @@ class Encoder(Sharing, ABC):
 
     metadata: Mapping[str, Any] = MappingProxyType({})
     loaded_as: tuple[str, Mapping[str, Any]] | None = None
+    # Whether ``_encode_block`` takes ArrowTexts, too.
+    _reads_utf8: bool = False
 
     # Subclasses implement these -----------------------------------------------------------------
 
@@ -146,7 +149,7 @@ class Encoder(Sharing, ABC):
         ``truncate_dim=encoder.similarity_dim`` to get the sentence vectors alone.
 
         Args:
-            texts: A str, or any ordered collection or iterable of n str.
+            texts: A str, or any ordered collection or iterable of n str, such as an Arrow array.
             batch_size: The number of texts that go through the model together. It changes the speed, never
                 the vectors.
             normalize_embeddings: Scale every vector to unit length (zero vectors stay zero).
@@ -171,7 +174,7 @@ class Encoder(Sharing, ABC):
         """
         finish = Finish(self.dim, batch_size, normalize_embeddings, truncate_dim, dtype, on_overflow)
         single = isinstance(texts, str)
-        items = [texts] if single else as_text_list(texts)
+        items = [texts] if single else as_texts(texts)
         # One text has a vector of shape (dim,), and a list of one text has vectors of shape (1, dim).
         shape = (finish.dim,) if single else (len(items), finish.dim)
         out = output_array(out, shape, finish.dtype)
@@ -265,7 +268,7 @@ class Encoder(Sharing, ABC):
         """
         prompt = None if prompt_name is None else prompt_of(self.prompts, prompt_name)
         finish = Finish(self.dim, _BATCH_SIZE, normalize_embeddings, truncate_dim, "float32", "ignore")
-        items = as_text_list(texts)
+        items = as_texts(texts)
         vectors = np.empty((len(items), finish.dim), np.float32)
         return vectors, self._encode_all(items, _BATCH_SIZE, finish, vectors, prompt)
 
@@ -320,7 +323,7 @@ class Encoder(Sharing, ABC):
             ValueError: Vectors have more than ``dim`` columns, or ``a`` and ``b`` differ in the number of
                 columns that are left to compare.
         """
-        left, right = self._unit_vectors(a, "a"), self._unit_vectors(b, "b")
+        left, right = sentence_vectors(self, a, "a"), sentence_vectors(self, b, "b")
         if left.shape[1] != right.shape[1]:
             raise ValueError(
                 f"a has {left.shape[1]} dimensions to compare and b has {right.shape[1]}, expected the same"
@@ -333,17 +336,9 @@ class Encoder(Sharing, ABC):
         # The encoder of a role may have features for classifiers, which the whole leaves out.
         return self.dim if truncate_dim is None and encoder is not self else truncate_dim
 
-    def _unit_vectors(self, texts_or_vectors: Any, name: str) -> npt.NDArray[np.float32]:
-        # The sentence vectors (n, similarity_dim) of texts or vectors, at unit length.
-        if not are_texts(texts_or_vectors):
-            vectors = as_vectors(texts_or_vectors, name, self.dim)
-            return unit_rows(vectors[..., : self.similarity_dim], name)
-        texts = [texts_or_vectors] if isinstance(texts_or_vectors, str) else texts_or_vectors
-        return unit_rows(self.encode(texts, truncate_dim=self.similarity_dim), name)
-
     def _encode_all(
         self,
-        items: list[str],
+        items: Texts,
         batch_size: int,
         finish: Finish,
         out: Vectors,
@@ -363,15 +358,17 @@ class Encoder(Sharing, ABC):
         return counts
 
     def _encode_part(
-        self, items: list[str], batch_size: int, finish: Finish, out: Vectors, prompt: str | None
+        self, items: Texts, batch_size: int, finish: Finish, out: Vectors, prompt: str | None
     ) -> npt.NDArray[np.int64]:
         # Does the same for texts of one block.
+        reads_items = isinstance(items, list) or (self._reads_utf8 and prompt is None)
+        texts: Any = items if reads_items else list(items)
         is_raw = finish.is_raw and out.flags.c_contiguous
         raw = np.asarray(out) if is_raw else np.empty((len(items), self.dim), np.float32)
         if prompt is None:
-            counts = self._encode_block(items, batch_size, raw)
+            counts = self._encode_block(texts, batch_size, raw)
         else:
-            counts = self._encode_prompted_block(items, prompt, batch_size, raw)
+            counts = self._encode_prompted_block(texts, prompt, batch_size, raw)
         if not is_raw:
             finish(raw, out)
         return counts

@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sentenc.arrow_texts import is_arrow, is_text_type
 from sentenc.texts import describe
 
 
 def are_texts(value: Any) -> bool:
     """Returns whether a value is a text or a collection of texts, not vectors."""
     # One str among the items is enough: encode() reports the index of an item that is not text.
-    if isinstance(value, str):
+    if isinstance(value, str) or (is_arrow(value) and is_text_type(value.type)):
         return True
     # Items of a matrix are rows, and those of a DataFrame are the names of its columns.
     if getattr(value, "ndim", 1) != 1 or not isinstance(value, Collection):
@@ -53,3 +54,17 @@ def unit_rows(vectors: npt.ArrayLike, name: str) -> npt.NDArray[np.float32]:
         raise ValueError(f"{name} has {rows.ndim} axes, expected shape (n, dim) or (dim,)")
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     return (rows / np.where(norms == 0, np.float32(1), norms)).astype(np.float32)
+
+
+def sentence_vectors(encoder: Any, texts_or_vectors: Any, name: str) -> npt.NDArray[np.float32]:
+    """Returns the sentence vectors, (n, similarity_dim), of texts or vectors at unit length.
+
+    Raises:
+        TypeError: They are neither texts nor vectors of numbers.
+        ValueError: The vectors have another shape; the message begins with ``name``.
+    """
+    if not are_texts(texts_or_vectors):
+        vectors = as_vectors(texts_or_vectors, name, encoder.dim)
+        return unit_rows(vectors[..., : encoder.similarity_dim], name)
+    texts = [texts_or_vectors] if isinstance(texts_or_vectors, str) else texts_or_vectors
+    return unit_rows(encoder.encode(texts, truncate_dim=encoder.similarity_dim), name)

@@ -54,6 +54,60 @@ class Finish:
         else:
             out[...] = vectors
 
+    def new_vectors(self, n: int) -> Any:
+        """Returns an array for the finished vectors of n texts, (n, dim)."""
+        return np.empty((n, self.dim), self.dtype)
+
+
+class Int8Vectors:
+    """Vectors in int8 with a scale for each: a vector is ``embeddings[i] * scales[i]``.
+
+    Attributes:
+        embeddings: (n, dim) int8.
+        scales: (n,) float32.
+    """
+
+    def __init__(self, embeddings: npt.NDArray[np.int8], scales: npt.NDArray[np.float32]) -> None:
+        self.embeddings = embeddings
+        self.scales = scales
+
+    def __getitem__(self, rows: Any) -> "Int8Vectors":
+        return Int8Vectors(self.embeddings[rows], self.scales[rows])
+
+
+class Int8Finish(Finish):
+    """The steps after pooling for :class:`Int8Vectors`: truncate, normalize, quantize."""
+
+    def __init__(
+        self,
+        dim: int,
+        batch_size: int,
+        normalize: bool,
+        truncate_dim: int | None,
+        dtype: npt.DTypeLike,
+        on_overflow: str,
+    ) -> None:
+        super().__init__(dim, batch_size, normalize, truncate_dim, dtype, on_overflow)
+        self.is_raw = False
+
+    def __call__(self, raw: npt.NDArray[np.float32], out: Any) -> None:
+        """Writes the finished vectors of ``raw`` (n, model dim) into ``out``, and overwrites ``raw``."""
+        vectors = raw[:, : self.dim]
+        if self.normalize:
+            super().__call__(raw, vectors)
+        peaks = np.maximum(vectors.max(axis=1, initial=0), -vectors.min(axis=1, initial=0))
+        np.divide(peaks, 127, out=out.scales)
+        steps = np.where(out.scales > 0, out.scales, 1)
+        np.divide(vectors, steps[:, None], out=vectors)
+        np.rint(vectors, out=vectors)
+        # The smallest scales are rounded, so a quotient may be beyond 127.
+        np.clip(vectors, -127, 127, out=vectors)
+        out.embeddings[...] = vectors
+
+    def new_vectors(self, n: int) -> Any:
+        """Returns arrays for the finished vectors of n texts."""
+        return Int8Vectors(np.empty((n, self.dim), np.int8), np.empty(n, np.float32))
+
 
 class Overflow:
     """Counts the texts that are too long, in order to report them once."""

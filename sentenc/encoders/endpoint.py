@@ -21,7 +21,7 @@ from sentenc.encoders.fingerprints import digest
 from sentenc.encoders.roles import ROLES, Role, prompt_of
 from sentenc.errors import CheckpointError, EndpointError
 from sentenc.io.progress import progress_bar
-from sentenc.texts import as_text_list, replace_lone_surrogates
+from sentenc.texts import Texts, as_text_list, replace_lone_surrogates
 from sentenc.validation import check_choice, check_integer, check_number
 
 # An estimate of the tokens of a subword vocabulary: up to six letters or digits of ASCII, or another character.
@@ -200,7 +200,7 @@ class EndpointEncoder(Encoder):
 
     def _encode_all(
         self,
-        items: list[str],
+        items: Texts,
         batch_size: int,
         finish: Finish,
         out: Vectors,

@@ -129,6 +129,10 @@ class PairEncoder(Encoder):
         return MappingProxyType(self.halves[DOCUMENTS].described["prompts"])
 
     @property
+    def _reads_utf8(self) -> bool:  # type: ignore[override]
+        return self.documents._reads_utf8
+
+    @property
     def space(self) -> str:
         """The identifier of the space of both encoders."""
         return self._space

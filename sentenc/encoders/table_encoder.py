@@ -17,13 +17,13 @@ from sentenc.encoders.fingerprints import digest, prompted_fingerprint
 from sentenc.encoders.golden import golden_vectors
 from sentenc.encoders.roles import stated_space
 from sentenc.encoders.weights import Weights
-from sentenc.texts import as_text_list
+from sentenc.texts import Texts, as_texts
 from sentenc.threads import usable_cores
 from sentenc.validation import check_integer
 
 Counts = npt.NDArray[np.int64]
 
-# list[str] that a thread encodes at a time. Fewer than twice as many are not worth a second thread.
+# Texts that a thread encodes at a time. Fewer than twice as many are not worth a second thread.
 _TEXTS_PER_SLICE = 512
 _TEXTS_PER_BLOCK = 16 * _TEXTS_PER_SLICE
 # The largest block of vectors, 256 MB of float32, which only bags of words reach.
@@ -44,7 +44,7 @@ class _Config(Protocol):
 class TableEncoder(Encoder):
     """An encoder whose vectors are sums of rows of tables, one row or more for each token.
 
-    list[str] are neither padded nor dependent on their neighbors. They are encoded in slices, in several threads,
+    Texts are neither padded nor dependent on their neighbors. They are encoded in slices, in several threads,
     whose number does not change a vector.
 
     Args:
@@ -62,6 +62,7 @@ class TableEncoder(Encoder):
     kind: ClassVar[str]
     config: _Config
     tokenizer: _Tokenizer
+    _reads_utf8 = True
 
     def __init__(
         self,
@@ -79,11 +80,11 @@ class TableEncoder(Encoder):
         self._digests: dict[str, str] = {}
 
     @abstractmethod
-    def _encode_slice(self, texts: list[str], out: npt.NDArray[np.float32], counts: Counts) -> None:
+    def _encode_slice(self, texts: Texts, out: npt.NDArray[np.float32], counts: Counts) -> None:
         """Writes the raw vectors (n, dim) and the token counts (n,) of n texts. It does not hold the GIL."""
 
     @abstractmethod
-    def _count_slice(self, texts: list[str]) -> Counts:
+    def _count_slice(self, texts: Texts) -> Counts:
         """Returns the token counts of n texts before any cut: (n,)."""
 
     def count_tokens(self, texts: Any) -> npt.NDArray[np.int64]:
@@ -91,7 +92,7 @@ class TableEncoder(Encoder):
 
         Unknown words count, unless the tokenizer leaves them out.
         """
-        items = [texts] if isinstance(texts, str) else as_text_list(texts)
+        items = [texts] if isinstance(texts, str) else as_texts(texts)
         counts = np.zeros(len(items), np.int64)
         for start in range(0, len(items), _TEXTS_PER_BLOCK):
             part = slice(start, start + _TEXTS_PER_BLOCK)
@@ -145,10 +146,10 @@ class TableEncoder(Encoder):
         return self._digests[stated]
 
     def _block_size(self, batch_size: int) -> int:
-        # list[str] do not depend on their neighbors, so small batches would only cost time.
+        # Texts do not depend on their neighbors, so small batches would only cost time.
         return max(batch_size, min(_TEXTS_PER_BLOCK, max(1, _NUMBERS_PER_BLOCK // self.dim)))
 
-    def _encode_block(self, texts: list[str], batch_size: int, out: npt.NDArray[np.float32]) -> Counts:
+    def _encode_block(self, texts: Texts, batch_size: int, out: npt.NDArray[np.float32]) -> Counts:
         counts = np.empty(len(texts), np.int64)
         if self.threads == 1 or len(texts) < 2 * _TEXTS_PER_SLICE:
             self._encode_slice(texts, out, counts)
@@ -157,7 +158,7 @@ class TableEncoder(Encoder):
         return counts
 
     def _encode_part(
-        self, items: list[str], batch_size: int, finish: Finish, out: Vectors, prompt: str | None
+        self, items: Texts, batch_size: int, finish: Finish, out: Vectors, prompt: str | None
     ) -> Counts:
         if prompt is not None or len(items) <= _TEXTS_PER_SLICE or (finish.is_raw and out.flags.c_contiguous):
             return super()._encode_part(items, batch_size, finish, out, prompt)

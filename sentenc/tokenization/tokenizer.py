@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from sentenc.errors import CheckpointError
 from sentenc.kernels.vocabulary import Vocabulary
-from sentenc.texts import offsets_of
+from sentenc.texts import Texts, offsets_of
 from sentenc.tokenization.specification import read_specification
 from sentenc.tokenization.unicode_fold import FoldTable
 from sentenc.tokenization.unicode_rules import UnicodeRules
@@ -96,8 +96,11 @@ class Tokenizer:
         """The id of every token."""
         return dict(self._vocabulary)
 
-    def bytes_and_offsets(self, texts: list[str]) -> tuple[bytes, npt.NDArray[np.int64]]:
+    def bytes_and_offsets(self, texts: Texts) -> tuple[bytes, npt.NDArray[np.int64]]:
         """Returns the folded bytes of all texts, and where each text begins and ends in them, (n + 1,)."""
+        if not isinstance(texts, list):
+            data, offsets = texts.utf8()
+            return (data, offsets) if data.isascii() else self._fold.fold_utf8(data, offsets)
         joined = "".join(texts)
         if joined.isascii():
             # The offsets of one text take half the time this way.
@@ -106,7 +109,7 @@ class Tokenizer:
         return self._fold(texts)
 
     def encode(
-        self, texts: list[str], max_tokens: int = 2**31 - 1
+        self, texts: Texts, max_tokens: int = 2**31 - 1
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Tokenizes n texts.
 
@@ -115,7 +118,7 @@ class Tokenizer:
             of tokens of each text before the cut to ``max_tokens``, (n,).
         """
         if self._special is not None and self._special.search("".join(texts)):
-            return self._encode_around_special_tokens(self._special, texts, max_tokens)
+            return self._encode_around_special_tokens(self._special, list(texts), max_tokens)
         return self.native.tokenize(*self.bytes_and_offsets(texts), max_tokens)
 
     def _encode_around_special_tokens(

@@ -8,6 +8,7 @@ spaces.
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -42,10 +43,13 @@ class FoldTable:
 
     def __call__(self, texts: list[str]) -> tuple[bytes, npt.NDArray[np.int64]]:
         """Folds texts, and returns the bytes and where each text begins and ends in them, (n + 1,)."""
+        return self.fold_utf8(*_utf8(texts))
+
+    def fold_utf8(self, data: bytes, offsets: npt.NDArray[np.int64]) -> tuple[bytes, npt.NDArray[np.int64]]:
+        """Folds texts that are UTF-8 already, ``data[offsets[i]:offsets[i + 1]]``."""
         pages = self._pages or FoldPages(
             np.full(_PAGES, -1, np.int32), np.empty(0, np.int64), np.empty(0, np.int8), b""
         )
-        data, offsets = _utf8(texts)
         allow_special = False
         while True:
             status, page, folded, ends = fold(pages, data, offsets, allow_special)
@@ -55,11 +59,14 @@ class FoldTable:
                 # ever. If two threads add pages at a time, one page is lost, and is added when it is needed.
                 self._pages = pages
             elif status == SPECIAL:
-                normal = [t if t.isascii() else self._normalize(replace_lone_surrogates(t)) for t in texts]
-                data, offsets = _utf8(normal)
+                data, offsets = _utf8([self._normalized(data[a:b]) for a, b in pairwise(offsets.tolist())])
                 allow_special = True
             else:
                 return folded, ends
+
+    def _normalized(self, data: bytes) -> str:
+        text = data.decode("utf-8", "surrogatepass")
+        return text if text.isascii() else self._normalize(replace_lone_surrogates(text))
 
     def _with_page(self, pages: FoldPages, page: int) -> FoldPages:
         entries = [self._entry(point) for point in range(page * _PAGE, (page + 1) * _PAGE)]

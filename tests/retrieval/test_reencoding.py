@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sentenc import Index, IndexMismatchError, TruncationWarning
-from sentenc.encoders.base import unit_rows
+from sentenc.encoders.comparison import unit_rows
 from sentenc.retrieval import reencoding
 from tests.retrieval.conftest import LINES, TEXTS, run
 from tests.support.models import make_bert, make_cse

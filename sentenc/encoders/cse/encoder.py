@@ -12,6 +12,7 @@ from sentenc.encoders.table_encoder import TableEncoder
 from sentenc.encoders.weights import Weights, check_weights, dense_weight
 from sentenc.errors import CheckpointError
 from sentenc.kernels.encode import CSEKernel, NgramTable, WordTable
+from sentenc.texts import Texts
 from sentenc.threads import run_together
 from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.validation import check_choice
@@ -165,11 +166,11 @@ class CSE(TableEncoder):
     def _options(self) -> dict[str, Any]:
         return {"tables": self.tables, **super()._options()}
 
-    def _count_slice(self, texts: list[str]) -> npt.NDArray[np.int64]:
+    def _count_slice(self, texts: Texts) -> npt.NDArray[np.int64]:
         return self.tokenizer.encode(texts)[2]
 
     def _encode_slice(
-        self, texts: list[str], out: npt.NDArray[np.float32], counts: npt.NDArray[np.int64]
+        self, texts: Texts, out: npt.NDArray[np.float32], counts: npt.NDArray[np.int64]
     ) -> None:
         data, offsets = self.tokenizer.bytes_and_offsets(texts)
         self._kernel.encode(data, offsets, self.config.max_tokens, out, counts)

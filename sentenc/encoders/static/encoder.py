@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sentenc.arrow_texts import ArrowTexts
 from sentenc.checkpoint import Checkpoint
 from sentenc.encoders.cse.config import CSEConfig
 from sentenc.encoders.cse.tables import fold_tables
@@ -15,6 +16,7 @@ from sentenc.encoders.table_encoder import TableEncoder
 from sentenc.encoders.weights import Weights, check_weights
 from sentenc.errors import CheckpointError
 from sentenc.kernels.encode import CSEKernel
+from sentenc.texts import Texts
 
 KIND = "static"
 
@@ -121,27 +123,42 @@ class StaticEncoder(TableEncoder):
         self._weights["embeddings"] = words.rows
         return CSEKernel(tokenizer.tokenizer.native, words, ngrams, self.dim)
 
-    def _count_slice(self, texts: list[str]) -> npt.NDArray[np.int64]:
-        cut = self._cut(texts)
+    def _count_slice(self, texts: Texts) -> npt.NDArray[np.int64]:
+        items = list(texts)
+        cut = self._cut(items)
         counts = self.tokenizer.encode(cut, self.max_tokens)[2]
-        return counts if cut is texts else self._with_cut(counts, texts, cut)
+        return counts if cut is items else self._with_cut(counts, items, cut)
 
     def _encode_slice(
-        self, texts: list[str], out: npt.NDArray[np.float32], counts: npt.NDArray[np.int64]
+        self, texts: Texts, out: npt.NDArray[np.float32], counts: npt.NDArray[np.int64]
     ) -> None:
-        cut = self._cut(texts)
+        if isinstance(texts, ArrowTexts) and self._needs_strings(texts):
+            texts = texts.to_list()
+        cut = self._cut(texts) if isinstance(texts, list) else texts
         if self._kernel is None or self._native is None:
-            self._encode_by_ids(cut, out, counts)
+            self._encode_by_ids(list(cut), out, counts)
         else:
             data, offsets = self._native.tokenizer.bytes_and_offsets(cut)
             self._kernel.encode(data, offsets, self.max_tokens, out, counts)
-            for i in self._native.with_added_tokens(cut):
-                self._encode_by_ids(cut[i : i + 1], out[i : i + 1], counts[i : i + 1])
+            if isinstance(cut, list):
+                for i in self._native.with_added_tokens(cut):
+                    self._encode_by_ids(cut[i : i + 1], out[i : i + 1], counts[i : i + 1])
             self._clear_unknown(cut, out, counts)
         if self.config.normalize:
             scale_to_unit(out)
-        if cut is not texts:
+        if isinstance(texts, list) and isinstance(cut, list) and cut is not texts:
             counts[:] = self._with_cut(counts, texts, cut)
+
+    def _needs_strings(self, texts: ArrowTexts) -> bool:
+        # Whether the bytes of the texts are not enough, because a text is cut or contains an added token.
+        if self._kernel is None or self._native is None:
+            return True
+        data, offsets = texts.utf8()
+        most = self.config.max_characters
+        # A character has one byte or more.
+        if most is not None and int(np.diff(offsets).max(initial=0)) > most:
+            return True
+        return self._native.may_have_added_tokens(data)
 
     def _encode_by_ids(
         self, texts: list[str], out: npt.NDArray[np.float32], counts: npt.NDArray[np.int64]
@@ -163,7 +180,7 @@ class StaticEncoder(TableEncoder):
             pool_counts(self._weights["weights"], ids, ends, self.config.pooling == "count", out)
 
     def _clear_unknown(
-        self, texts: list[str], out: npt.NDArray[np.float32], counts: npt.NDArray[np.int64]
+        self, texts: Texts, out: npt.NDArray[np.float32], counts: npt.NDArray[np.int64]
     ) -> None:
         # A text of unknown words alone has the zero vector. The kernel has given it the row of the unknown token.
         unknown = self.tokenizer.unknown_id
@@ -176,7 +193,7 @@ class StaticEncoder(TableEncoder):
         # Rounding grows with the number of summands. The few texts that come close are looked at again.
         close = np.abs(out[:, place] - row[place]) <= (1e-5 + 1e-7 * counts) * np.abs(row[place])
         for i in np.flatnonzero(close & (counts > 0)).tolist():
-            ids = self.tokenizer.encode(texts[i : i + 1], self.max_tokens)[0]
+            ids = self.tokenizer.encode(list(texts[i : i + 1]), self.max_tokens)[0]
             if (ids == unknown).all():
                 out[i] = 0.0
 

@@ -93,6 +93,10 @@ class NativeTokenIds:
         """Returns the id of every token."""
         return self.tokenizer.vocabulary
 
+    def may_have_added_tokens(self, data: bytes) -> bool:
+        """Returns whether the joined UTF-8 bytes of texts contain the name of an added token."""
+        return any(name.encode() in data for name in self._added)
+
     def with_added_tokens(self, texts: list[str]) -> list[int]:
         """Returns the positions of the texts that contain the name of an added token."""
         if not self._added:
