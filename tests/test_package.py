@@ -13,7 +13,7 @@ from sentenc import MissingExtraError
 
 HEAVY = [
     "numpy", "torch", "onnxruntime", "transformers", "sentence_transformers", "tokenizers", "sklearn",
-    "huggingface_hub", "langchain_core", "llama_index", "haystack", "chromadb", "lancedb", "bertopic", "keybert", "mteb",
+    "huggingface_hub", "langchain_core", "llama_index", "haystack", "chromadb", "lancedb", "psycopg", "bertopic", "keybert", "mteb",
 ]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from sentenc.retrieval.quantization import FloatArray
 from sentenc.retrieval.validation import are_numbers, check_vectors, stored_part
 from sentenc.texts import as_text_list
 
-_MAX_FLOAT16 = 65504.0
+MAX_FLOAT16 = 65504.0
 _NO_ENCODER = "the index has no encoder: pass vectors, or open it with Index.open(folder, encoder=...)"
 
 
@@ -97,7 +97,7 @@ def item_vectors(
         vectors = source.encoder.encode_document(texts, truncate_dim=manifest.dim)
     else:
         vectors = stored_part(vectors, source, manifest.dim)
-    limit = _MAX_FLOAT16 if manifest.store == "float16" else math.inf
+    limit = MAX_FLOAT16 if manifest.store == "float16" else math.inf
     matrix = check_vectors("vectors", vectors, manifest.dim, _has_unit_vectors(manifest), limit)
     if texts is not None and len(texts) != len(matrix):
         raise ValueError(f"{len(texts)} texts for {len(matrix)} vectors, expected one each")

@@ -67,14 +67,18 @@ def compile_filter(where: Any) -> Condition:
 
 
 @dataclass(frozen=True)
-class _All:
+class AllOf:
+    """All of several conditions."""
+
     parts: Sequence[Condition]
 
     def paths(self) -> Iterator[str]:
+        """Yields the fields whose columns it needs."""
         for part in self.parts:
             yield from part.paths()
 
     def mask(self, columns: Columns, n: int) -> Mask:
+        """Returns whether each of n rows meets the condition, (n,) bool."""
         result = np.ones(n, np.bool_)
         for part in self.parts:
             result &= part.mask(columns, n)
@@ -82,8 +86,11 @@ class _All:
 
 
 @dataclass(frozen=True)
-class _Any(_All):
+class AnyOf(AllOf):
+    """At least one of several conditions."""
+
     def mask(self, columns: Columns, n: int) -> Mask:
+        """Returns whether each of n rows meets the condition, (n,) bool."""
         result = np.zeros(n, np.bool_)
         for part in self.parts:
             result |= part.mask(columns, n)
@@ -91,28 +98,42 @@ class _Any(_All):
 
 
 @dataclass(frozen=True)
-class _Not:
+class Negation:
+    """The opposite of a condition."""
+
     part: Condition
 
     def paths(self) -> Iterator[str]:
+        """Yields the fields whose columns it needs."""
         return self.part.paths()
 
     def mask(self, columns: Columns, n: int) -> Mask:
+        """Returns whether each of n rows meets the condition, (n,) bool."""
         return ~self.part.mask(columns, n)
 
 
 @dataclass(frozen=True)
-class _Field:
-    # One value of the row must pass all tests, and the row must have none of the values ``without``.
+class FieldCondition:
+    """A condition on the values of a field.
+
+    Attributes:
+        path: The field.
+        tests: Operators and operands; one value of the row must pass all of them.
+        without: Values of which the row must have none.
+        exists: Whether the row must have the field; None if it may.
+    """
+
     path: str
     tests: Sequence[tuple[str, Any]]
     without: Sequence[Scalar]
     exists: bool | None
 
     def paths(self) -> Iterator[str]:
+        """Yields the fields whose columns it needs."""
         yield self.path
 
     def mask(self, columns: Columns, n: int) -> Mask:
+        """Returns whether each of n rows meets the condition, (n,) bool."""
         column = columns[self.path]
         result = np.ones(n, np.bool_)
         if self.tests:
@@ -157,21 +178,21 @@ def _filter(where: Any, place: str, depth: int) -> Condition:
             if isinstance(value, str | bytes | Mapping) or not isinstance(value, Sequence):
                 raise TypeError(f"{here} is {describe(value)}, expected a list of filters")
             inner = [_filter(part, f"{here}[{i}]", depth + 1) for i, part in enumerate(value)]
-            parts.append(_All(inner) if name == "and" else _Any(inner))
+            parts.append(AllOf(inner) if name == "and" else AnyOf(inner))
         elif name == "not":
-            parts.append(_Not(_filter(value, here, depth + 1)))
+            parts.append(Negation(_filter(value, here, depth + 1)))
         else:
             parts.append(_field(key, value, here))
-    return parts[0] if len(parts) == 1 else _All(parts)
+    return parts[0] if len(parts) == 1 else AllOf(parts)
 
 
-def _field(path: str, condition: Any, place: str) -> _Field:
+def _field(path: str, condition: Any, place: str) -> FieldCondition:
     if not isinstance(condition, Mapping):
         if isinstance(condition, list | tuple | set | frozenset | np.ndarray):
             raise TypeError(
                 f'{place} is {describe(condition)}, expected a value or a dict of operators: {{"in": [...]}}'
             )
-        return _Field(path, [("eq", _scalar(condition, place))], [], None)
+        return FieldCondition(path, [("eq", _scalar(condition, place))], [], None)
     if not condition:
         raise ValueError(f"{place} is an empty dict, expected one of the operators {', '.join(OPERATORS)}")
     tests: list[tuple[str, Any]] = []
@@ -196,7 +217,7 @@ def _field(path: str, condition: Any, place: str) -> _Field:
             without.append(_scalar(value, here))
         else:
             tests.append((operator, (_comparable if operator in _ORDERS else _scalar)(value, here)))
-    return _Field(path, tests, without, exists)
+    return FieldCondition(path, tests, without, exists)
 
 
 def _scalars(values: Any, place: str) -> list[Scalar]:

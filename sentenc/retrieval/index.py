@@ -23,6 +23,8 @@ from sentenc.retrieval.adding import (
     stored_items,
 )
 from sentenc.retrieval.ann import KINDS
+from sentenc.retrieval.arrow import Columns, read_table
+from sentenc.retrieval.from_arrow import items_of_table, table_encoder
 from sentenc.retrieval.index_encoders import IndexEncoders, opened_encoders
 from sentenc.retrieval.index_maintenance import IndexMaintenance
 from sentenc.retrieval.index_reader import IndexState
@@ -146,6 +148,69 @@ class Index(IndexMaintenance):
         encoders = opened_encoders(path, manifest, encoder, force, threads)
         index._state = IndexState(snapshot, manifest, encoders, opened_analyzer(path, manifest.words))
         index._folder = path
+        return index
+
+    @classmethod
+    def from_arrow(
+        cls,
+        table: Any,
+        encoder: Encoder | str | os.PathLike[str] | Literal[False] | None = None,
+        *,
+        dim: int | None = None,
+        metric: Metric | None = None,
+        kind: str = "auto",
+        store: str = "float32",
+        words: bool = True,
+        language: str | None = None,
+        id: str = "id",
+        text: str = "text",
+        embedding: str = "embedding",
+        payload: str = "payload",
+        force: bool = False,
+    ) -> "Index":
+        """Creates an index of the rows of an Arrow table with vectors, which are not computed again.
+
+        The table is that of :meth:`to_arrow`, of ``Encoder.encode_table``, or any other with a column of vectors.
+
+        Args:
+            table: A ``pyarrow.Table`` or ``RecordBatch``.
+            encoder: Encodes queries and later items; by default the model that the schema states. False for none.
+            dim: Number of leading components that are stored; by default all, or the encoder's
+                ``similarity_dim`` if the table has all of its components.
+            metric: As for the class; by default that of the schema, or else ``"cosine"``.
+            kind: As for the class.
+            store: As for the class.
+            words: As for the class.
+            language: As for the class; by default that of the schema.
+            id: Name of the column of ids. A table without it has consecutive ids.
+            text: Name of the column of texts. A table without it has vectors alone.
+            embedding: Name of the column of vectors: lists of numbers.
+            payload: Name of the column of payloads, strings of JSON or structs. In a table without it, all other
+                columns are fields of the payload.
+            force: Accept an encoder of another space than that of the schema.
+
+        Raises:
+            IndexMismatchError: The encoder has another space than the vectors of the table.
+            TypeError: A column has the wrong type.
+            ValueError: A column is missing, or a vector is null, not finite or of another length.
+        """
+        items = read_table(table, Columns(id, text, embedding, payload))
+        loaded, described = table_encoder(items, encoder, force)
+        width = items.vectors.shape[1]
+        if dim is None:
+            dim = loaded.similarity_dim if loaded is not None and width == loaded.dim else width
+        stated = items.described.get("metric", "cosine")
+        settings: dict[str, Any] = {"metric": stated if metric is None else metric, "kind": kind}
+        language = items.described.get("language") if language is None else language
+        index = cls(loaded, dim=dim, store=store, words=words, language=language, **settings)
+        manifest = index._manifest
+        manifest.encoder = manifest.encoder if described is None else described
+        if manifest.words is not None and "hybrid_alpha" in items.described:
+            manifest.words["alpha"] = float(items.described["hybrid_alpha"])
+        new = items_of_table(items, manifest)
+        index._append(
+            new, None if items.ids is None else check_ids(items.ids, len(new)), items.payloads
+        )  # fmt: skip
         return index
 
     def add(

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from sentenc.encoders.base import Encoder
 from sentenc.encoders.lazy import LazyEncoder
 from sentenc.io.text_vectors import TextVectors
+from sentenc.retrieval.arrow import arrow_table
 from sentenc.retrieval.encoding import read_queries
 from sentenc.retrieval.filters import compile_filter
 from sentenc.retrieval.index_encoders import IndexEncoders, Speed
@@ -22,6 +23,7 @@ from sentenc.retrieval.reranking import DEFAULT_CANDIDATES, Rerank, Rerankers
 from sentenc.retrieval.searching import SearchOptions, describe_filter, search
 from sentenc.retrieval.snapshot import Snapshot
 from sentenc.retrieval.text_vectors import stored_text_vectors
+from sentenc.retrieval.validation import check_choice
 
 Mode = Literal["hybrid", "vector", "lexical"]
 
@@ -214,6 +216,28 @@ class IndexReader:
         """
         state = self._state
         return stored_text_vectors(state.snapshot, state.manifest, str(self._folder or "the index"))
+
+    def to_arrow(self, *, payloads: Literal["json", "struct"] = "json") -> Any:
+        """Returns the items with their stored vectors as a ``pyarrow.Table``, in the order in which they were added.
+
+        The columns are ``id`` (int64 or string), ``text``, ``payload`` and ``embedding``, a ``fixed_size_list`` of
+        float32. Ids of both types become strings of JSON. The metadata of the schema have the ``model``, the
+        ``fingerprint`` and the ``space`` of the vectors, and the ``metric``. :meth:`from_arrow` reads the table.
+
+        If a text is divided into passages, the table has one row for each passage, and more columns;
+        :mod:`sentenc.retrieval.arrow` describes them. The vectors of a reranker and of an ANN index are left out.
+
+        Args:
+            payloads: ``"json"`` for strings of JSON; ``"struct"`` for a struct whose fields other programs can
+                filter by. In a struct, every payload has all fields, and those that it lacks are null.
+
+        Raises:
+            MissingExtraError: pyarrow is not installed.
+            ValueError: A text has a lone surrogate, or the payloads are no struct.
+        """
+        check_choice("payloads", payloads, ("json", "struct"))
+        state = self._state
+        return arrow_table(state.snapshot, state.manifest, payloads == "struct")
 
     def info(self) -> dict[str, Any]:
         """Returns the number of items, the settings, the ANN index with its recall, and the size on disk."""

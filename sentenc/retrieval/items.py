@@ -118,9 +118,7 @@ def pack_items(
     encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
     lines = []
     for i, (name, text, payload) in enumerate(zip(ids, texts, payloads, strict=True)):
-        if payload is not None and not isinstance(payload, dict):
-            raise TypeError(f"payloads[{i}] is {describe(payload)}, expected a dict or None")
-        _check_keys(payload, f"payloads[{i}]")
+        check_payload(payload, i)
         try:
             # Python texts may contain lone surrogates, which UTF-8 does not allow.
             lines.append(f"{encode([name, text, payload])}\n".encode("utf-8", "surrogatepass"))
@@ -129,6 +127,13 @@ def pack_items(
     offsets = np.zeros(len(lines) + 1, np.int64)
     np.cumsum(np.fromiter(map(len, lines), np.int64, len(lines)), out=offsets[1:])
     return b"".join(lines), offsets
+
+
+def check_payload(payload: Any, i: int) -> None:
+    """Raises TypeError unless a payload is a dict with str as keys, or None; the message has its index ``i``."""
+    if payload is not None and not isinstance(payload, dict):
+        raise TypeError(f"payloads[{i}] is {describe(payload)}, expected a dict or None")
+    _check_keys(payload, f"payloads[{i}]")
 
 
 def _check_keys(value: Any, place: str) -> None:

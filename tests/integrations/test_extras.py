@@ -19,6 +19,7 @@ ADAPTERS = {
     "langchain": ("langchain_core", "langchain"),
     "llama_index": ("llama_index", "llama-index"),
     "mteb": ("mteb", "mteb"),
+    "pgvector": ("psycopg", "pgvector"),
     "sentence_transformers": ("sentence_transformers", "sentence-transformers"),
 }
 PROJECT = Path(sentenc.__file__).parents[1] / "pyproject.toml"
@@ -41,7 +42,7 @@ def test_extras_and_the_versions_that_are_tested():
     constraints = PROJECT.with_name("constraints.txt").read_text(encoding="utf-8")
     pinned = dict(line.split("==") for line in constraints.splitlines() if "==" in line)
     page = (PROJECT.parent / "docs" / "guides" / "integrations.md").read_text(encoding="utf-8")
-    for library in ("langchain-core", "llama-index-core", "haystack-ai", "chromadb"):
+    for library in ("langchain-core", "llama-index-core", "haystack-ai", "chromadb", "psycopg"):
         assert f"{library} {pinned[library]}" in page
     for library in ("scikit-learn", "sentence-transformers", "lancedb", "bertopic", "keybert", "mteb"):
         assert f"| {pinned[library]} |" in page
