@@ -7,11 +7,8 @@ not list, such as those of a killed writer, and the next commit removes them.
 
 import hashlib
 import json
-import os
 import re
 import shutil
-import weakref
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +17,9 @@ from typing import Any
 import numpy.typing as npt
 
 from sentenc.errors import IndexFormatError, IndexLockedError
-from sentenc.forking import after_fork
 from sentenc.io.atomic import replacing_file, sync_file, sync_folder
 from sentenc.io.disk_full import naming_full_disk, save_array
+from sentenc.io.locks import FileLock
 
 FORMAT_VERSION = 3
 MANIFEST, LOCK = "index.json", "lock"
@@ -208,11 +205,8 @@ def sync_tree(folder: Path) -> None:
     sync_folder(folder)
 
 
-class WriteLock:
+class WriteLock(FileLock):
     """A lock on an index folder for its only writer; the system releases it when the process ends.
-
-    Attributes:
-        release: Call it to unlock the folder.
 
     Args:
         folder: The index folder.
@@ -223,24 +217,15 @@ class WriteLock:
     """
 
     def __init__(self, folder: Path, manifest: Manifest | None = None) -> None:
-        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-        # The file is closed at the latest when the lock object is garbage-collected.
-        self.release = weakref.finalize(self, _unlock, handle, os.getpid())
-        # A forked child closes its copy of the file, because the copy would keep the lock of a killed parent.
-        after_fork(self, WriteLock._close_copy)
         try:
-            _lock(handle)
-        except OSError as error:
-            self.release()
+            super().__init__(folder / LOCK)
+        except BlockingIOError as error:
             raise IndexLockedError(
                 f"{folder} is being written to by another process or object: try again later"
             ) from error
         # A damaged index can be replaced, so its manifest is not read then.
         if manifest is not None:
             self._check(folder, manifest)
-
-    def _close_copy(self) -> None:
-        self.release()
 
     def _check(self, folder: Path, manifest: Manifest) -> None:
         try:
@@ -255,29 +240,3 @@ class WriteLock:
                 f"{folder} was written to since it was opened (commit {current.generation}, expected "
                 f"{manifest.generation}): open it again"
             )
-
-
-def _unlock(handle: int, owner: int) -> None:
-    # A forked child has a copy of the file, which the lock belongs to as well. So the owner unlocks explicitly,
-    # and the child only closes its copy.
-    if os.getpid() == owner:
-        _release(handle)
-    os.close(handle)
-
-
-def _lock_functions() -> tuple[Callable[[int], None], Callable[[int], None]]:
-    # Returns a function that locks an open file or raises OSError, and one that unlocks it.
-    try:
-        import fcntl
-    except ImportError:
-        import msvcrt
-
-        # Closing the file unlocks it.
-        return lambda handle: msvcrt.locking(handle, msvcrt.LK_NBLCK, 1), lambda _: None  # type: ignore[attr-defined]
-    return (
-        lambda handle: fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB),
-        lambda handle: fcntl.flock(handle, fcntl.LOCK_UN),
-    )
-
-
-_lock, _release = _lock_functions()
