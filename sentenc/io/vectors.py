@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from sentenc.errors import MissingExtraError
 from sentenc.io.atomic import replacing_file
+from sentenc.io.parquet_writing import open_writer
 
 Block = tuple[list[str], npt.NDArray[Any]]
 Metadata = dict[str, str]
@@ -92,13 +93,12 @@ def _write_jsonl(path: Path, blocks: Iterator[Block], dim: int, dtype: str, meta
 def _write_parquet(path: Path, blocks: Iterator[Block], dim: int, dtype: str, metadata: Metadata) -> int:
     try:
         import pyarrow as pa
-        import pyarrow.parquet as pq
     except ImportError as error:
         raise MissingExtraError("parquet", "pyarrow", "writing Parquet") from error
     kind = pa.list_(pa.from_numpy_dtype(np.dtype(dtype)), dim)
     schema = pa.schema([("text", pa.string()), ("embedding", kind)], metadata=metadata)
     rows = 0
-    with pq.ParquetWriter(path, schema) as writer:
+    with open_writer(path, schema, ("embedding",)) as writer:
         for texts, vectors in blocks:
             column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), dim)
             writer.write_table(pa.table([pa.array(texts, pa.string()), column], schema=schema))
