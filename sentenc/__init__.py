@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         QueueFullError,
         SentencError,
         ServerError,
+        ShardError,
         StoppedError,
         TextFileError,
         TextTooLongError,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from sentenc.registry import available_models, load, pair
     from sentenc.retrieval.index import Index
     from sentenc.retrieval.items import Hit, Item
+    from sentenc.shards import encode_files
     from sentenc.training.alignment import Alignment, AlignmentReport, AlignmentSettings, align, align_vectors
     from sentenc.verification import verify
 
@@ -98,6 +100,7 @@ _HOME = {
     "SentencePairRegressor": "sentenc.downstream",
     "SentenceTransformerEncoder": "sentenc.encoders.sentence_transformer",
     "ServerError": "sentenc.errors",
+    "ShardError": "sentenc.errors",
     "StaticEncoder": "sentenc.encoders.static.encoder",
     "StoppedError": "sentenc.errors",
     "Task": "sentenc.evaluation",
@@ -108,6 +111,7 @@ _HOME = {
     "align_vectors": "sentenc.training.alignment",
     "available_models": "sentenc.registry",
     "convert": "sentenc.conversion",
+    "encode_files": "sentenc.shards",
     "evaluate": "sentenc.evaluation",
     "load": "sentenc.registry",
     "pair": "sentenc.registry",
@@ -154,6 +158,7 @@ __all__ = [
     "SentencePairRegressor",
     "SentenceTransformerEncoder",
     "ServerError",
+    "ShardError",
     "StaticEncoder",
     "StoppedError",
     "Task",
@@ -165,6 +170,7 @@ __all__ = [
     "align_vectors",
     "available_models",
     "convert",
+    "encode_files",
     "evaluate",
     "load",
     "pair",

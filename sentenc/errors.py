@@ -23,6 +23,7 @@ raise the built-in ``TypeError`` and ``ValueError``. A second, built-in base cla
     - ServerError
         - QueueFullError
         - StoppedError
+    - ShardError
     - TextTooLongError (ValueError)
 
 The warnings are ``DataMismatchWarning``, ``NotConvergedWarning``, ``PoolingWarning`` and ``TruncationWarning``.
@@ -50,6 +51,7 @@ __all__ = [
     "QueueFullError",
     "SentencError",
     "ServerError",
+    "ShardError",
     "StoppedError",
     "TextFileError",
     "TextTooLongError",
@@ -200,6 +202,22 @@ class StoppedError(ServerError):
     """The server has stopped and accepts no more requests."""
 
 
+class ShardError(SentencError):
+    """Files cannot be encoded into a folder, or some of them could not be read or encoded.
+
+    Args:
+        message: The reason.
+        failures: The reason of each file that failed, by its path.
+    """
+
+    def __init__(self, message: str, failures: dict[str, str] | None = None) -> None:
+        super().__init__(message, failures or {})
+        self.failures: dict[str, str] = failures or {}
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class TextTooLongError(SentencError, ValueError):
     """A text has more tokens than the encoder uses, and ``on_overflow`` is ``"error"``."""
 
@@ -217,4 +235,4 @@ class PoolingWarning(UserWarning):
 
 
 class TruncationWarning(UserWarning):
-    """Texts were cut to the encoder's ``max_tokens``; issued once per call, with the number of texts."""
+    """Texts were cut to the encoder's ``max_tokens``; issued once a call, with the number of texts."""

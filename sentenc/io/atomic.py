@@ -10,17 +10,26 @@ from pathlib import Path
 
 from sentenc.io.disk_full import naming_full_disk
 
+#: The end of the names of temporary files. They begin with a dot.
+TEMPORARY = ".tmp"
+
 
 @contextmanager
-def replacing_file(path: Path) -> Iterator[Path]:
-    """Yields a temporary file in the folder of ``path``, which replaces ``path`` unless the block raises."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+def replacing_file(path: Path, *, sync: bool = True) -> Iterator[Path]:
+    """Yields a temporary file in the folder of ``path``, which replaces ``path`` unless the block raises.
+
+    Args:
+        path: The file.
+        sync: Flush the content to disk first (fsync). Without it, a loss of power may leave a damaged file.
+    """
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
         with naming_full_disk(path, temporary):
             yield temporary
-            sync_file(temporary)
+            if sync:
+                sync_file(temporary)
         # Only their owner can read files of mkstemp. This file gets the permissions of any new file.
         umask = os.umask(0)
         os.umask(umask)

@@ -39,6 +39,11 @@ def naming_full_disk(path: Path, temporary: Path | None = None) -> Iterator[None
         raise OSError(number, os.strerror(number), str(path)) from error
 
 
+def is_full_disk(error: BaseException) -> bool:
+    """Returns whether an error states that the disk or quota is full, or the file is too large."""
+    return _full_disk_number(error) is not None
+
+
 def save_array(file: IO[bytes], array: npt.NDArray[Any]) -> None:
     """Writes an array in the format ``.npy``.
 

@@ -6,7 +6,8 @@ from sentenc.errors import TextFileError
 from sentenc.io.compression import without_compression
 
 FORMATS = ("text", "csv", "tsv", "jsonl", "parquet")
-_SUFFIXES = {
+#: The format of a file by its suffix, before that of a compression.
+SUFFIXES = {
     ".csv": "csv",
     ".tsv": "tsv",
     ".tab": "tsv",
@@ -29,4 +30,4 @@ def file_format(path: str) -> str:
             f"{path} is JSON, expected JSON lines: one object a line, in a file named .jsonl "
             "(or with --format jsonl, where a command has this option)"
         )
-    return _SUFFIXES.get(suffix, "text")
+    return SUFFIXES.get(suffix, "text")

@@ -43,7 +43,7 @@ def open_parquet(
         schema = file.schema_arrow
         readable = [field.name for field in schema if not _is_binary(arrow.types, field.type)]
         columns = checked_columns(path, readable, fields)
-        texts = tuple(name for name in columns if _is_text(arrow.types, schema.field(name).type))
+        texts = tuple(name for name in columns if is_text(arrow.types, schema.field(name).type))
         yield columns, texts, _rows(path, arrow, file, columns, texts, on_bytes)
 
 
@@ -80,7 +80,7 @@ def open_vector_columns(
         schema = file.schema_arrow
         text_name, vector_name = names(schema.names)
         for name, is_kind, expected in (
-            (text_name, _is_text, "strings"),
+            (text_name, is_text, "strings"),
             (vector_name, _is_vector, "lists of numbers"),
         ):
             kind = schema.field(name).type
@@ -212,7 +212,8 @@ def _microseconds(pa: Any, batch: Any) -> Any:
     return table
 
 
-def _is_text(types: Any, kind: Any) -> bool:
+def is_text(types: Any, kind: Any) -> bool:
+    """Returns whether a type of Arrow is one of strings; ``types`` is the module ``pyarrow.types``."""
     if types.is_dictionary(kind):
         kind = kind.value_type
     is_view = getattr(types, "is_string_view", lambda _: False)

@@ -24,13 +24,24 @@ def progress_bar(total: int | None, label: str, show: bool) -> Iterator[Bar]:
 
     Nothing is drawn if standard error is not a terminal, so that logs and pipes stay clean.
     """
-    if not show or not sys.stderr.isatty():
+    if not show or not is_drawn():
         yield _NoBar()
         return
     import click
 
     with click.progressbar(length=total or 0, label=label, file=sys.stderr, show_pos=True) as bar:
         yield bar
+
+
+def is_drawn() -> bool:
+    """Returns whether bars are drawn: whether standard error is a terminal."""
+    return sys.stderr.isatty()
+
+
+def resize(bar: Bar, n_steps: int) -> None:
+    """Adds a number of steps, which may be negative, to the total of a bar, if it is drawn."""
+    if hasattr(bar, "length"):
+        bar.length += n_steps
 
 
 def relabel(bar: Bar, label: str) -> None:

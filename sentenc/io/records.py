@@ -18,8 +18,8 @@ TEXT_FIELDS = ("text", "sentence", "content", "body", "passage", "abstract", "ti
 # Decides whether a row without a text is left out, from its file, line and field, and whether it has no text at
 # all (True) or a blank one.
 OnEmpty = Callable[[str, bool], bool]
-# Enough for a long text, and an end to what an unclosed quote takes in.
-_CHARACTERS_PER_FIELD = 1 << 24
+#: Enough for a long text, and an end to what an unclosed quote takes in.
+CHARACTERS_PER_FIELD = 1 << 24
 
 
 class Record(NamedTuple):
@@ -114,7 +114,7 @@ def open_records(
     Fields of CSV may have 16 million characters. The limit of the ``csv`` module is raised to that for the
     whole process.
     """
-    csv.field_size_limit(_CHARACTERS_PER_FIELD)
+    csv.field_size_limit(CHARACTERS_PER_FIELD)
     size = None if "-" in files else sum(os.path.getsize(file) for file in files)
     with progress_bar(size, label, not quiet and size is not None) as bar:
         yield read_records(
@@ -200,11 +200,24 @@ def _choose_fields(
             raise TextFileError(f"{place} has no field {name!r}, only {listed(names)}")
     if text_field is not None:
         return _Fields(text_field, id_field)
-    candidates = [name for name in strings if name != id_field]
+    return _Fields(likely_text_field(place, [name for name in strings if name != id_field], names), id_field)
+
+
+def likely_text_field(place: str, candidates: Sequence[str], names: Sequence[str]) -> str:
+    """Returns the first of ``TEXT_FIELDS`` among the fields of strings, in any case, or the only field of strings.
+
+    Args:
+        place: The file, and the line if there is one, for the message.
+        candidates: The fields of strings.
+        names: All fields, for the message.
+
+    Raises:
+        TextFileError: There is none.
+    """
     spellings = {name.lower(): name for name in reversed(candidates)}
     likely = [spellings[name] for name in TEXT_FIELDS if name in spellings]
     if likely or len(candidates) == 1:
-        return _Fields((likely or candidates)[0], id_field)
+        return (likely or candidates)[0]
     raise TextFileError(
         f"{place}: which field is the text? It has {listed(names)}: name one (text_field, --text-field)"
     )

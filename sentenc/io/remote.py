@@ -1,0 +1,40 @@
+"""Paths of object stores and other remote file systems, by the package fsspec."""
+
+import os
+from importlib import import_module
+from typing import Any
+
+from sentenc.errors import MissingExtraError
+
+# The packages of the extra that fsspec imports for a protocol.
+_PACKAGES = ("s3fs", "huggingface_hub")
+
+
+def is_remote(path: str | os.PathLike[str]) -> bool:
+    """Returns whether a path is an address such as ``s3://bucket/name``."""
+    return "://" in os.fspath(path)
+
+
+def remote_file_system(path: str) -> tuple[Any, str]:
+    """Returns the file system of an address, and the path in it.
+
+    Credentials and endpoints come from the environment, or from the configuration files of fsspec and of the
+    provider.
+
+    Raises:
+        MissingExtraError: fsspec, or its package for the protocol, is not installed.
+        ValueError: The protocol is unknown, or needs a package that is not one of the extra.
+    """
+    try:
+        core = import_module("fsspec.core")
+    except ImportError as error:
+        raise MissingExtraError("remote", "fsspec", f"reading and writing {path}") from error
+    try:
+        file_system, inside = core.url_to_fs(path)
+    except ImportError as error:
+        # The message of fsspec names the package: "Install s3fs to access S3".
+        for package in _PACKAGES:
+            if package in str(error):
+                raise MissingExtraError("remote", package, f"reading and writing {path}") from error
+        raise ValueError(f"{path}: {error}") from error
+    return file_system, inside

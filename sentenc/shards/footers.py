@@ -1,0 +1,50 @@
+"""The entry in the footer of an encoded file: its source, model and options."""
+
+import json
+from typing import Any, NamedTuple
+
+from sentenc.shards.sources import Source, open_source
+
+_KEY = b"sentenc.shard"
+
+
+class Footer(NamedTuple):
+    """The footer of a Parquet file: its rows, and the source and description that it states, if it is one of ours."""
+
+    rows: int
+    source: Source
+    described: dict[str, Any] | None
+
+
+def entry(source: Source, described: dict[str, Any]) -> dict[bytes, bytes]:
+    """Returns the metadata of a file of vectors."""
+    return {_KEY: json.dumps({"source": source._asdict(), **described}).encode()}
+
+
+def read_footer(path: str) -> Footer | None:
+    """Reads the footer of a file, or returns None if it is not Parquet, or is damaged."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with open_source(path) as file:
+        try:
+            metadata = pq.read_metadata(file)
+        except pa.ArrowException:
+            return None
+        except OSError as error:
+            # Arrow raises plain ones of a damaged file. Others are those of a connection or of permissions.
+            if type(error) is not OSError or error.errno is not None:
+                raise
+            return None
+    unknown = Source("", 0, "")
+    try:
+        stated = json.loads((metadata.metadata or {})[_KEY])
+        return Footer(metadata.num_rows, Source(**stated.pop("source")), stated)
+    except (ValueError, KeyError, TypeError):
+        return Footer(metadata.num_rows, unknown, None)
+
+
+def count_rows(path: str) -> int:
+    """Returns the number of rows of a Parquet file, or 0 if it is damaged."""
+    footer = read_footer(path)
+    return 0 if footer is None else footer.rows

@@ -1,0 +1,173 @@
+"""The files to encode: from names, folders and patterns, on this machine or on an object store."""
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sentenc.errors import ShardError
+from sentenc.io.compression import without_compression
+from sentenc.io.formats import SUFFIXES
+from sentenc.io.remote import is_remote, remote_file_system
+
+# Text is read from a file with any suffix, but from a folder only if it has this one.
+_TEXT = ".txt"
+_IN_NAMES = "*?["
+# Properties of a remote file that change with its content, the best first, as the file systems of fsspec name them.
+_VERSIONS = (
+    "ETag",
+    "etag",
+    "md5Hash",
+    "content_md5",
+    "blob_id",
+    "LastModified",
+    "last_modified",
+    "updated",
+    "mtime",
+    "created",
+)
+
+
+class Source(NamedTuple):
+    """A file to encode.
+
+    Attributes:
+        path: Its path, absolute, or its address.
+        size: Its number of bytes.
+        version: Another value that changes with the content: the time of the last change, or an entity tag.
+    """
+
+    path: str
+    size: int
+    version: str
+
+    @property
+    def target(self) -> str:
+        """The name of the file that is written for it."""
+        name = without_compression(os.path.basename(self.path.rstrip("/")))
+        stem, suffix = os.path.splitext(name)
+        return (stem if suffix.lower() in (*SUFFIXES, _TEXT) else name) + ".parquet"
+
+
+def list_sources(inputs: Iterable[str | os.PathLike[str]], output: str | os.PathLike[str]) -> list[Source]:
+    """Returns the files that are meant by names, folders, patterns (``*``, ``?``, ``[...]``) and addresses.
+
+    Of a folder, the files in it and below it are taken that have the suffix of a table or of text. Names that begin
+    with a dot or an underscore are left out, as readers of Parquet do.
+
+    Args:
+        inputs: The names.
+        output: The folder of the output. Its files are left out if it is in a folder of ``inputs``.
+
+    Raises:
+        ShardError: A folder or pattern has no file, a file is meant twice, or two files would have the same name
+            in the output.
+        OSError: A file does not exist.
+    """
+    sources: list[Source] = []
+    below = _below(output)
+    for value in inputs:
+        path = os.fspath(value)
+        if path == "-":
+            raise ShardError("standard input (-) has no name for its output, expected files")
+        known = _remote_sources(path) if is_remote(path) else _local_sources(path)
+        if not known:
+            raise ShardError(
+                f"{path} contains no file to encode: expected .parquet, .csv, .tsv, .jsonl or .txt"
+            )
+        new = [source for source in known if not source.path.startswith(below)]
+        if not new:
+            raise ShardError(f"{path} is in the output {output}: choose another folder")
+        sources += new
+    _check_names(sources)
+    return sources
+
+
+@contextmanager
+def open_source(path: str) -> Iterator[Any]:
+    """Opens a file to read bytes at any position. Of a remote file, only these bytes are transferred."""
+    if not is_remote(path):
+        with open(path, "rb") as file:
+            yield file
+        return
+    file_system, inside = remote_file_system(path)
+    with file_system.open(inside, "rb", cache_type="none") as file:
+        yield file
+
+
+def local_copy(path: str, folder: Path) -> str:
+    """Returns the path of a file on this machine: of the file itself, or of a copy of a remote one in ``folder``."""
+    if not is_remote(path):
+        return path
+    file_system, inside = remote_file_system(path)
+    copy = str(folder / os.path.basename(inside))
+    file_system.get_file(inside, copy)
+    return copy
+
+
+def _below(folder: str | os.PathLike[str]) -> str:
+    # The beginning of the paths in a folder.
+    path = os.fspath(folder)
+    return path.rstrip("/") + "/" if is_remote(path) else os.path.join(os.path.abspath(path), "")
+
+
+def _local_sources(path: str) -> list[Source]:
+    if os.path.isdir(path):
+        inside = sorted(file for file in Path(path).rglob("*") if file.is_file())
+        files = [str(file) for file in inside if _is_data(file.relative_to(path).parts)]
+    elif not os.path.exists(path) and any(character in path for character in _IN_NAMES):
+        files = sorted(file for file in glob.glob(path, recursive=True) if os.path.isfile(file))
+    else:
+        files = [path]
+    return [_local_source(os.path.abspath(file)) for file in files]
+
+
+def _local_source(path: str) -> Source:
+    status = os.stat(path)
+    return Source(path, status.st_size, str(status.st_mtime_ns))
+
+
+def _remote_sources(path: str) -> list[Source]:
+    file_system, inside = remote_file_system(path)
+    # What an earlier call of this process has listed may have changed.
+    file_system.invalidate_cache()
+    if any(character in inside for character in _IN_NAMES):
+        known = file_system.glob(inside, detail=True)
+    elif (info := file_system.info(inside))["type"] == "file":
+        known = {inside: info}
+    else:
+        root = inside.rstrip("/") + "/"
+        below = file_system.find(inside, detail=True)
+        known = {name: info for name, info in below.items() if _is_data(name.removeprefix(root).split("/"))}
+    return [
+        Source(file_system.unstrip_protocol(name), int(info["size"]), version_of(info))
+        for name, info in sorted(known.items())
+        if info["type"] == "file"
+    ]
+
+
+def version_of(info: dict[str, Any]) -> str:
+    """Returns a value that changes with the content of a remote file, or an empty one if none is known."""
+    return next((str(info[key]) for key in _VERSIONS if info.get(key)), "")
+
+
+def _is_data(parts: Sequence[str]) -> bool:
+    suffix = os.path.splitext(without_compression(parts[-1].lower()))[1]
+    return suffix in (*SUFFIXES, _TEXT) and not any(part.startswith((".", "_")) for part in parts)
+
+
+def _check_names(sources: list[Source]) -> None:
+    by_name: dict[str, str] = {}
+    for source in sources:
+        # Some file systems do not distinguish upper and lower case.
+        other = by_name.get(source.target.lower())
+        if other == source.path:
+            raise ShardError(f"{source.path} is passed twice, expected each file once")
+        if other is not None:
+            raise ShardError(
+                f"{other} and {source.path} would both be written to {source.target}: encode them into two "
+                "folders, or rename one"
+            )
+        by_name[source.target.lower()] = source.path
