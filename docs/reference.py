@@ -17,17 +17,17 @@ TYPES = {str: "string", int: "integer", float: "number", bool: "true or false", 
 
 
 def with_tables(page: str) -> str:
-    """The page with its tables written anew."""
+    """Returns the page with new tables."""
     return TABLE.sub(lambda match: f"{match[1]}\n{key_table(match[2])}\n\n", page)
 
 
 def without_roles(text: str) -> str:
-    """The text with Sphinx roles as Markdown code."""
+    """Returns the text with Sphinx roles as Markdown code."""
     return ROLE.sub(lambda m: f"`{m[2].split('.')[-1] if m[1] else m[2]}`", text)
 
 
 def key_table(path: str) -> str:
-    """A Markdown table of the fields of a configuration class, or of the arguments of another class."""
+    """Returns a Markdown table of the fields of a configuration class, or of the arguments of another class."""
     module, name = path.rsplit(".", 1)
     cls = getattr(import_module(module), name)
     lines = ["| Key | Type | Default | Meaning |", "|---|---|---|---|"]
@@ -77,7 +77,7 @@ def type_words(hint: Any) -> str:
 
 
 def documented(cls: type) -> dict[str, str]:
-    """The meaning of each attribute or argument, from the docstring's section."""
+    """Returns the meaning of each attribute or argument, from the docstring's section."""
     meanings: dict[str, str] = {}
     name, inside = None, False
     for line in (inspect.getdoc(cls) or "").splitlines():

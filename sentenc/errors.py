@@ -235,4 +235,4 @@ class PoolingWarning(UserWarning):
 
 
 class TruncationWarning(UserWarning):
-    """Texts were cut to the encoder's ``max_tokens``; issued once a call, with the number of texts."""
+    """Texts were cut to the encoder's ``max_tokens``; issued once per call, with the number of texts."""

@@ -174,7 +174,7 @@ def reencode_command(
     """Replace all vectors of INDEX by those of another model, or of a new version of its model.
 
     They are computed from the texts in INDEX. Ids, payloads, passages and words do not change, and an ANN index
-    is built anew. INDEX keeps its old vectors until all new ones are written. Run the same command again to
+    is rebuilt. INDEX keeps its old vectors until all new ones are written. Run the same command again to
     resume after an interruption.
     """
     from sentenc.cli.index_build import note_model, summary

@@ -53,7 +53,7 @@ Search = Callable[..., Any]
 @click.option(
     "--rerank",
     metavar="MODEL",
-    help="Order the best candidates anew by the vectors of another model, such as tinybert4-en.",
+    help="Reorder the best candidates by the vectors of another model, such as tinybert4-en.",
 )
 @click.option(
     "--candidates",

@@ -250,7 +250,7 @@ def _sequence(y: Any, what: str) -> Any:
 
 
 def _as_one_dimensional(y: Any) -> Any:
-    # As in scikit-learn, the rows of an array or data frame (n, 1) are single values, and a warning says so.
+    # As in scikit-learn, the rows of an array or data frame (n, 1) are single values, and a warning reports it.
     if getattr(y, "ndim", 1) != 2 or hasattr(y, "toarray") or y.shape[1] != 1:
         return y
     from sklearn.exceptions import DataConversionWarning

@@ -155,7 +155,7 @@ class Encoder(ArrowTables, Sharing, ABC):
             normalize_embeddings: Scale every vector to unit length (zero vectors stay zero).
             truncate_dim: Keep the first ``truncate_dim`` components.
             dtype: ``"float32"``, ``"float16"`` or ``"float64"``.
-            on_overflow: What happens if texts have more than ``max_tokens`` tokens: ``"warn"`` once a call,
+            on_overflow: What happens if texts have more than ``max_tokens`` tokens: ``"warn"`` once per call,
                 ``"error"`` before any text is encoded, or ``"ignore"``.
             out: The array to write into, of shape (n, dim) and of type ``dtype``. It may be a ``np.memmap``.
             show_progress_bar: Draw a progress bar on standard error.

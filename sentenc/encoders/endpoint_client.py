@@ -285,7 +285,7 @@ def embeddings_url(url: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"url is {url!r}, expected one such as 'https://api.openai.com/v1'")
     if "@" in parts.netloc:
-        # Messages contain the URL, so it must not contain what is secret.
+        # Messages contain the URL, so it must not contain a secret.
         raise ValueError("url contains a user or password, expected the key in an environment variable")
     path = parts.path.rstrip("/")
     if not path.endswith("/embeddings"):

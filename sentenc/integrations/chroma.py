@@ -3,7 +3,7 @@
 from typing import Any, Self
 
 from sentenc.errors import MissingExtraError
-from sentenc.integrations.embedder import Embedder, Model
+from sentenc.integrations.embedder import EmbeddingAdapter
 
 try:
     from chromadb.api.types import EmbeddingFunction
@@ -13,29 +13,12 @@ except ImportError as error:
 
 
 @register_embedding_function  # type: ignore[misc, unused-ignore]
-class SentencEmbeddingFunction(EmbeddingFunction):  # type: ignore[misc, unused-ignore]
-    """Embeds the documents and queries of a Chroma collection.
+class SentencEmbeddingFunction(EmbeddingAdapter, EmbeddingFunction):  # type: ignore[misc, unused-ignore]
+    """Embeds the documents and queries of a Chroma collection, with the arguments of :class:`EmbeddingAdapter`.
 
     Chroma stores its name and arguments with the collection. Import this module before you open the collection
     again, so that Chroma finds the function.
-
-    Args:
-        model: An encoder, or an argument of :func:`sentenc.load`. Chroma can store only the latter.
-        truncate_dim: The number of components of a vector. By default those that a similarity compares.
-        normalize_embeddings: Scale every vector to unit length.
-        batch_size: The number of texts that go through the model together.
     """
-
-    def __init__(
-        self,
-        model: Model = "cse-en",
-        truncate_dim: int | None = None,
-        normalize_embeddings: bool = False,
-        batch_size: int = 64,
-    ) -> None:
-        self.embedder = Embedder(
-            model, truncate_dim=truncate_dim, normalize_embeddings=normalize_embeddings, batch_size=batch_size
-        )
 
     def __call__(self, input: Any) -> Any:
         """Returns the vectors of n documents: n arrays (dim,)."""
@@ -60,7 +43,7 @@ class SentencEmbeddingFunction(EmbeddingFunction):  # type: ignore[misc, unused-
         Raises:
             ValueError: The encoder was passed as an object.
         """
-        return dict(self.embedder.config())
+        return self.embedder.config()
 
     @classmethod
     def build_from_config(cls, config: dict[str, Any]) -> Self:

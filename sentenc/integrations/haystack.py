@@ -1,15 +1,15 @@
 """Embedders, an index writer and a retriever of Haystack."""
 
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any
 
 from sentenc.errors import MissingExtraError
-from sentenc.integrations.embedder import Embedder, Model
-from sentenc.integrations.index_items import upsert
+from sentenc.integrations.embedder import EmbeddingAdapter, Model
+from sentenc.integrations.index_items import all_or_none, upsert
 from sentenc.retrieval.index import Index
 
 try:
-    from haystack import Document, component, default_from_dict, default_to_dict
+    from haystack import Document, component, default_to_dict
 except ImportError as error:
     raise MissingExtraError("haystack", "haystack-ai", "an adapter of Haystack") from error
 
@@ -19,31 +19,13 @@ _OPERATORS = {
 
 
 @component  # type: ignore[untyped-decorator, unused-ignore]
-class SentencTextEmbedder:
-    """Embeds a query for a retriever of Haystack.
-
-    Args:
-        model: An encoder, or an argument of :func:`sentenc.load`. A pipeline can be saved only with the latter.
-        truncate_dim: The number of components of a vector. By default those that a similarity compares.
-        normalize_embeddings: Scale every vector to unit length.
-        batch_size: The number of texts that go through the model together.
-    """
-
-    def __init__(
-        self,
-        model: Model = "cse-en",
-        truncate_dim: int | None = None,
-        normalize_embeddings: bool = False,
-        batch_size: int = 64,
-    ) -> None:
-        self.embedder = Embedder(
-            model, truncate_dim=truncate_dim, normalize_embeddings=normalize_embeddings, batch_size=batch_size
-        )
+class SentencTextEmbedder(EmbeddingAdapter):
+    """Embeds a query for a retriever of Haystack, with the arguments of :class:`EmbeddingAdapter`."""
 
     @component.output_types(embedding=list[float])  # type: ignore[untyped-decorator, unused-ignore]
     def run(self, text: str) -> dict[str, Any]:
         """Returns ``{"embedding": numbers}`` of a query."""
-        return {"embedding": self.embedder.queries([text])[0].tolist()}
+        return {"embedding": self.embedder.query_numbers(text)}
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the component as JSON values.
@@ -54,22 +36,14 @@ class SentencTextEmbedder:
         values: dict[str, Any] = default_to_dict(self, **self.embedder.config())
         return values
 
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Builds the component from the values of :meth:`to_dict`."""
-        instance: Self = default_from_dict(cls, data)
-        return instance
-
 
 @component  # type: ignore[untyped-decorator, unused-ignore]
-class SentencDocumentEmbedder:
+class SentencDocumentEmbedder(EmbeddingAdapter):
     """Embeds documents for a document store of Haystack.
 
+    It has the arguments of :class:`EmbeddingAdapter` and the following.
+
     Args:
-        model: An encoder, or an argument of :func:`sentenc.load`. A pipeline can be saved only with the latter.
-        truncate_dim: The number of components of a vector. By default those that a similarity compares.
-        normalize_embeddings: Scale every vector to unit length.
-        batch_size: The number of texts that go through the model together.
         meta_fields_to_embed: Names of metadata that are put before the text.
         embedding_separator: The text between metadata and text.
         progress_bar: Draw a progress bar on standard error.
@@ -85,9 +59,8 @@ class SentencDocumentEmbedder:
         embedding_separator: str = "\n",
         progress_bar: bool = False,
     ) -> None:
-        self.embedder = Embedder(
-            model, truncate_dim=truncate_dim, normalize_embeddings=normalize_embeddings, batch_size=batch_size
-        )
+        # The decorator makes another class of this one, so that super() does not know it.
+        EmbeddingAdapter.__init__(self, model, truncate_dim, normalize_embeddings, batch_size)
         self.meta_fields_to_embed = meta_fields_to_embed or []
         self.embedding_separator = embedding_separator
         self.progress_bar = progress_bar
@@ -96,7 +69,7 @@ class SentencDocumentEmbedder:
     def run(self, documents: list[Document]) -> dict[str, Any]:
         """Returns ``{"documents": documents}``, copies with their embeddings."""
         texts = [self._text(document) for document in documents]
-        vectors = self.embedder.documents(texts, show_progress_bar=self.progress_bar).tolist()
+        vectors = self.embedder.document_numbers(texts, show_progress_bar=self.progress_bar)
         pairs = zip(documents, vectors, strict=True)
         return {"documents": [replace(document, embedding=vector) for document, vector in pairs]}
 
@@ -114,12 +87,6 @@ class SentencDocumentEmbedder:
             progress_bar=self.progress_bar,
         )
         return values
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Builds the component from the values of :meth:`to_dict`."""
-        instance: Self = default_from_dict(cls, data)
-        return instance
 
     def _text(self, document: Document) -> str:
         fields = [document.meta.get(name) for name in self.meta_fields_to_embed]
@@ -151,15 +118,12 @@ class SentencIndexWriter:
         Raises:
             ValueError: Some documents have an embedding and others none, or an id occurs twice.
         """
-        missing = [document.embedding is None for document in documents]
-        if any(missing) and not all(missing):
-            raise ValueError("some documents have an embedding and others none, expected all or none")
         upsert(
             self.index,
             [document.id for document in documents],
             [document.content or "" for document in documents],
             [document.meta for document in documents],
-            [document.embedding for document in documents] if documents and not missing[0] else None,
+            all_or_none([document.embedding for document in documents]),
         )
         if self.index.folder is not None if self.save is None else self.save:
             self.index.save()
@@ -173,12 +137,6 @@ class SentencIndexWriter:
         """
         values: dict[str, Any] = default_to_dict(self, index=_folder_of(self.index), save=self.save)
         return values
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Builds the component from the values of :meth:`to_dict`."""
-        instance: Self = default_from_dict(cls, data)
-        return instance
 
 
 @component  # type: ignore[untyped-decorator, unused-ignore]
@@ -231,12 +189,6 @@ class SentencRetriever:
             self, index=_folder_of(self.index), filters=self.filters, top_k=self.top_k, mode=self.mode
         )
         return values
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Builds the component from the values of :meth:`to_dict`."""
-        instance: Self = default_from_dict(cls, data)
-        return instance
 
 
 def where_of(filters: dict[str, Any]) -> dict[str, Any]:

@@ -43,8 +43,20 @@ def upsert(
             )
 
 
+def all_or_none(vectors: Sequence[Any]) -> Sequence[Any] | None:
+    """Returns the vectors of items, or None if no item has a vector.
+
+    Raises:
+        ValueError: Some items have a vector and others have None.
+    """
+    missing = sum(vector is None for vector in vectors)
+    if 0 < missing < len(vectors):
+        raise ValueError(f"{missing} of {len(vectors)} items have no embedding, expected all or none")
+    return None if missing else vectors
+
+
 def stored_ids(index: Index, ids: Sequence[str]) -> list[Id]:
-    """Returns the ids that the index contains. The string of an integer also stands for this integer."""
+    """Returns the ids that the index contains. The string of an integer also matches this integer."""
     stored: list[Id] = []
     for name in ids:
         if name in index:

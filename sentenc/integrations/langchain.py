@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from sentenc.errors import MissingExtraError
-from sentenc.integrations.embedder import Embedder, Model
+from sentenc.integrations.embedder import EmbeddingAdapter, Model
 from sentenc.integrations.index_items import stored_ids, upsert
 from sentenc.retrieval.index import Index
 from sentenc.retrieval.items import Hit, Item, Payload
@@ -22,37 +22,19 @@ except ImportError as error:
     raise MissingExtraError("langchain", "langchain-core", "an adapter of LangChain") from error
 
 
-class SentencEmbeddings(Embeddings):  # type: ignore[misc, unused-ignore]
+class SentencEmbeddings(EmbeddingAdapter, Embeddings):  # type: ignore[misc, unused-ignore]
     """Embeds texts for LangChain, queries and documents each with the prompts of their role.
 
-    Args:
-        model: An encoder, or an argument of :func:`sentenc.load`.
-        truncate_dim: The number of components of a vector. By default those that a similarity compares.
-        normalize_embeddings: Scale every vector to unit length.
-        batch_size: The number of texts that go through the model together.
+    It has the arguments of :class:`EmbeddingAdapter`.
     """
-
-    def __init__(
-        self,
-        model: Model = "cse-en",
-        *,
-        truncate_dim: int | None = None,
-        normalize_embeddings: bool = False,
-        batch_size: int = 64,
-    ) -> None:
-        self.embedder = Embedder(
-            model, truncate_dim=truncate_dim, normalize_embeddings=normalize_embeddings, batch_size=batch_size
-        )
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """Returns the vectors of n documents, each with ``dim`` numbers."""
-        vectors: list[list[float]] = self.embedder.documents(texts).tolist()
-        return vectors
+        return self.embedder.document_numbers(texts)
 
     def embed_query(self, text: str) -> list[float]:
         """Returns the vector of a query, with ``dim`` numbers."""
-        vector: list[float] = self.embedder.queries([text])[0].tolist()
-        return vector
+        return self.embedder.query_numbers(text)
 
 
 class SentencVectorStore(VectorStore):  # type: ignore[misc, unused-ignore]

@@ -8,7 +8,7 @@ import numpy as np
 
 from sentenc.errors import MissingExtraError
 from sentenc.integrations.embedder import Embedder, Model
-from sentenc.integrations.index_items import items_with, stored_ids, upsert
+from sentenc.integrations.index_items import all_or_none, items_with, stored_ids, upsert
 from sentenc.retrieval.index import Index
 from sentenc.retrieval.items import Hit
 
@@ -77,8 +77,7 @@ class SentencEmbedding(BaseEmbedding):  # type: ignore[misc, unused-ignore]
         return "SentencEmbedding"
 
     def _get_query_embedding(self, query: str) -> list[float]:
-        vector: list[float] = self._embedder.queries([query])[0].tolist()
-        return vector
+        return self._embedder.query_numbers(query)
 
     async def _aget_query_embedding(self, query: str) -> list[float]:
         return await asyncio.to_thread(self._get_query_embedding, query)
@@ -87,8 +86,7 @@ class SentencEmbedding(BaseEmbedding):  # type: ignore[misc, unused-ignore]
         return self._get_text_embeddings([text])[0]
 
     def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        vectors: list[list[float]] = self._embedder.documents(texts).tolist()
-        return vectors
+        return self._embedder.document_numbers(texts)
 
 
 class SentencVectorStore(BasePydanticVectorStore):  # type: ignore[misc, unused-ignore]
@@ -122,15 +120,12 @@ class SentencVectorStore(BasePydanticVectorStore):  # type: ignore[misc, unused-
         """Adds nodes, and replaces those whose id the index contains. Returns their ids."""
         if not nodes:
             return []
-        missing = [node.embedding is None for node in nodes]
-        if any(missing) and not all(missing):
-            raise ValueError("some nodes have an embedding and others none, expected all or none")
         ids = [node.node_id for node in nodes]
         payloads = [
             {**node_to_metadata_dict(node, remove_text=True), _NODE_ID: node.node_id} for node in nodes
         ]
         texts = [node.get_content(metadata_mode=MetadataMode.NONE) for node in nodes]
-        vectors = None if missing[0] else [node.embedding for node in nodes]
+        vectors = all_or_none([node.embedding for node in nodes])
         upsert(self._index, ids, texts, payloads, vectors)
         return ids
 

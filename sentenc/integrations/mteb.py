@@ -4,7 +4,7 @@ from typing import Any
 
 from sentenc.encoders.encode_options import Vectors
 from sentenc.errors import MissingExtraError
-from sentenc.integrations.embedder import Embedder, Model
+from sentenc.integrations.embedder import Embedder, EmbeddingAdapter, Model
 
 try:
     from mteb.models import ModelMeta
@@ -14,7 +14,7 @@ except ImportError as error:
     raise MissingExtraError("mteb", "mteb", "an adapter of MTEB") from error
 
 
-class SentencModel(AbsEncoder):  # type: ignore[misc, unused-ignore]
+class SentencModel(EmbeddingAdapter, AbsEncoder):  # type: ignore[misc, unused-ignore]
     """A model for ``mteb.evaluate``.
 
     Queries and documents of a task are encoded as such. Other texts have the prompt whose name is the task or its
@@ -23,23 +23,11 @@ class SentencModel(AbsEncoder):  # type: ignore[misc, unused-ignore]
     Args:
         model: An encoder, or an argument of :func:`sentenc.load`.
         name: The name of the model in results, ``"owner/name"``. By default ``"sentenc/"`` and the model's name.
-        truncate_dim: The number of components of a vector. By default those that a similarity compares.
-        normalize_embeddings: Scale every vector to unit length.
-        batch_size: The number of texts that go through the model together.
+        **options: The other arguments of :class:`EmbeddingAdapter`.
     """
 
-    def __init__(
-        self,
-        model: Model = "cse-en",
-        name: str | None = None,
-        *,
-        truncate_dim: int | None = None,
-        normalize_embeddings: bool = False,
-        batch_size: int = 64,
-    ) -> None:
-        self.embedder = Embedder(
-            model, truncate_dim=truncate_dim, normalize_embeddings=normalize_embeddings, batch_size=batch_size
-        )
+    def __init__(self, model: Model = "cse-en", name: str | None = None, **options: Any) -> None:
+        super().__init__(model, **options)
         self.model = self.embedder.encoder
         self.model_prompts = dict(self.model.prompts)
         self.mteb_model_meta = _meta(self.embedder, name)

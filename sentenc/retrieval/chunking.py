@@ -2,7 +2,7 @@
 
 The tokens are those that the encoder counts. A passage ends where a sentence or a paragraph does, if there is
 such a place in its second half, and between two words otherwise. Consecutive passages share a few words, so
-that what is said across a boundary is complete in one of them.
+that a statement across a boundary is complete in one of them.
 """
 
 import re

@@ -17,7 +17,7 @@ from sentenc.retrieval.words import with_words, word_settings
 
 
 class IndexMaintenance(IndexReader):
-    """The part of :class:`~sentenc.Index` that compacts it and computes its ANN index, words and vectors anew."""
+    """The part of :class:`~sentenc.Index` that compacts it and recomputes its ANN index, words and vectors."""
 
     _lock: threading.RLock
     _write_lock: WriteLock | None
@@ -90,7 +90,7 @@ class IndexMaintenance(IndexReader):
         """Replaces all vectors by those of another encoder, which becomes that of the index.
 
         The vectors are computed from the stored texts. Ids, payloads, passages, words, and the vectors of a
-        reranker do not change; an ANN index is built anew. An encoder of queries is removed if it is of another
+        reranker do not change; an ANN index is rebuilt. An encoder of queries is removed if it is of another
         space. Nothing in the folder changes before the next :meth:`save`, which writes all items: until then,
         every reader has the old vectors.
 

@@ -164,10 +164,10 @@ class IndexReader:
             alpha: Weight of the vectors in hybrid search, 0 to 1; by default that of the encoder of the
                 queries.
             vectors: The vectors of texts (n, dim), if they have been computed already.
-            rerank: Orders the candidates of the search anew. An encoder, or an argument of
+            rerank: Reorders the candidates of the search. An encoder, or an argument of
                 :func:`sentenc.load`, orders by the weighted sum of its similarities and BM25; a function
                 ``(query, texts) -> scores``, such as a cross-encoder, by its scores.
-            candidates: Number of items that are ordered anew; at least k.
+            candidates: Number of items that are reordered; at least k.
             where: A filter on payloads; :mod:`sentenc.retrieval.filters` describes its fields and operators.
                 If k items match, k are returned. The first filter on a field reads all payloads once.
 

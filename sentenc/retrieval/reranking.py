@@ -1,4 +1,4 @@
-"""Reranking: the candidates of a search are ordered anew by another encoder, or by a function.
+"""Reranking: the candidates of a search are reordered by another encoder, or by a function.
 
 An encoder orders by ``alpha * z(similarity) + (1 - alpha) * z(BM25)``. Both z-scores are relative to the candidates
 of the query, and alpha is the weight of the encoder in hybrid search. The similarity of a candidate is that of its

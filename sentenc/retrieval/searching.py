@@ -34,7 +34,7 @@ class SearchOptions:
         mode: ``"hybrid"``, ``"vector"`` or ``"lexical"``; None chooses one.
         alpha: Weight of the vectors in hybrid search, 0 to 1; None takes that of the index.
         condition: The condition that every hit meets; None for no filter.
-        reranker: Orders the candidates anew; None for no reranking.
+        reranker: Reorders the candidates; None for no reranking.
         candidates: Number of candidates per query.
     """
 

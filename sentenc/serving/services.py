@@ -159,7 +159,7 @@ class SearchSettings(NamedTuple):
         mode: ``"hybrid"``, ``"vector"`` or ``"lexical"``.
         alpha: Weight of the vectors in a hybrid search; None for that of the index.
         where: A filter in JSON, or None.
-        reranker: The served model that orders the candidates anew, or None.
+        reranker: The served model that reorders the candidates, or None.
         candidates: Number of candidates per query.
         speed: Whether queries are encoded by the ``"fast"`` or the ``"exact"`` encoder; None for the default.
     """

@@ -78,9 +78,9 @@ def test_a_pipeline_with_an_index(encoder, documents):
     assert len(index) == 3
     pipeline = Pipeline()
     pipeline.add_component("retrieve", retriever)
-    found = pipeline.run({"retrieve": {"query": "stock"}})["retrieve"]["documents"]
-    assert [document.id for document in found] == [hit.id for hit in index.search("stock", k=2)]
-    assert (found[0].id, found[0].content, found[0].meta) == ("s", TEXTS[1], {"year": 2021})
+    retrieved = pipeline.run({"retrieve": {"query": "stock"}})["retrieve"]["documents"]
+    assert [document.id for document in retrieved] == [hit.id for hit in index.search("stock", k=2)]
+    assert (retrieved[0].id, retrieved[0].content, retrieved[0].meta) == ("s", TEXTS[1], {"year": 2021})
     late = {"field": "meta.year", "operator": ">", "value": 2020}
     assert {d.id for d in retriever.run("guitar", filters=late, top_k=3)["documents"]} == {"s", "d"}
     embedded = SentencDocumentEmbedder(encoder).run(documents)["documents"]

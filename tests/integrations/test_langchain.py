@@ -66,8 +66,8 @@ def test_relevance_scores_are_cosines(store, encoder):
     cosines = encoder.similarity(TEXTS[0], [document.page_content for document, _ in scored])[0]
     np.testing.assert_allclose([score for _, score in scored], np.clip(cosines, 0, 1), atol=1e-5)
     options = {"search_type": "similarity_score_threshold", "search_kwargs": {"score_threshold": 0.99}}
-    found = store.as_retriever(**options).invoke(TEXTS[0])
-    assert [document.id for document in found] == ["g"]
+    retrieved = store.as_retriever(**options).invoke(TEXTS[0])
+    assert [document.id for document in retrieved] == ["g"]
 
 
 def test_retrievers(store):

@@ -105,8 +105,8 @@ def test_nodes_of_a_document_are_deleted(encoder):
     documents = [Document(doc_id="one", text="a man. " * 30), Document(doc_id="two", text="the dog")]
     parts = SentenceSplitter(chunk_size=30, chunk_overlap=0).get_nodes_from_documents(documents)
     store.add(parts)
-    found = store.query(VectorStoreQuery(query_str="dog", doc_ids=["two"]))
-    assert [node.text for node in found.nodes] == ["the dog"]
+    result = store.query(VectorStoreQuery(query_str="dog", doc_ids=["two"]))
+    assert [node.text for node in result.nodes] == ["the dog"]
     store.delete("one")
     assert [node.text for node in store.get_nodes()] == ["the dog"]
 

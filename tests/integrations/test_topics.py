@@ -31,8 +31,8 @@ def test_bertopic():
     )
     topics, _ = model.fit_transform(TEXTS)
     assert len(set(topics)) == 2
-    found, _ = model.find_topics("a football match", top_n=1)
-    assert found[0] == topics[5]
+    nearest, _ = model.find_topics("a football match", top_n=1)
+    assert nearest[0] == topics[5]
 
 
 def test_keybert():

@@ -246,7 +246,7 @@ class BertEncoder(TransformerEncoder):
             path: The file to write.
             compute: The type in which the file multiplies matrices.
             texts: Texts on which its vectors are compared with those of float32. A few by default.
-            score: Scores an encoder, x 100, and higher is better: the correlation with an STS set, say. It
+            score: Scores an encoder, x 100, and higher is better: such as the correlation with an STS set. It
                 is called with both encoders.
 
         Returns:

@@ -84,7 +84,7 @@ class Postings:
         return slice(int(self.starts[place]), int(self.starts[place + 1]))
 
     def only(self, rows: npt.NDArray[np.int64]) -> "Postings":
-        """Returns the postings of some rows, in rising order; they are numbered anew."""
+        """Returns the postings of some rows, in rising order; they are renumbered."""
         numbers = np.full(len(self), -1, np.int32)
         numbers[rows] = np.arange(len(rows), dtype=np.int32)
         new_rows = numbers[self.rows]

@@ -41,8 +41,8 @@ _SEARCH = {
     "mode": _MODE,
     "alpha": _number("The weight of the vectors in a hybrid search, 0 to 1.", "number"),
     "where": {"description": "A filter on payloads: an object, an expression like \"year>=2000\", or a list."},
-    "rerank": _text("Name of a served model that orders the best candidates anew."),
-    "candidates": _number("The number of candidates to order anew."),
+    "rerank": _text("Name of a served model that reorders the best candidates."),
+    "candidates": _number("The number of candidates to reorder."),
     "speed": _text("The encoder of a list of queries.", "fast", "exact"),
 }  # fmt: skip
 _SIMILARITY = {"texts": _LIST, "model": _text("Name of a served model; by default the first.")}

@@ -45,7 +45,7 @@ def align_vectors(
     """Fits a table of word vectors to texts and their vectors, so that queries can be compared with them.
 
     The encoder of the vectors is not needed. The quality depends on how much queries differ from these texts:
-    with the teacher at hand, :func:`align` is better.
+    if the teacher is available, :func:`align` is better.
 
     Args:
         source: An index or its folder, a Parquet or .npz file with texts and vectors, or what

@@ -135,7 +135,7 @@ class Trainer:
             stop_at: Save the state and return after this step. The schedule does not change.
 
         Returns:
-            The result of the run. The student then has its best or its last weights, as ``config.keep`` says.
+            The result of the run. The student then has its best or its last weights, as ``config.keep`` states.
 
         Raises:
             KeyboardInterrupt: SIGINT or SIGTERM arrived; the state has been saved.

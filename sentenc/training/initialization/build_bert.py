@@ -52,7 +52,7 @@ def build_bert_student(
 
     Args:
         run: The configuration of the run.
-        texts: Returns an iterator over the texts to count tokens in and to fit weights on, anew at each call.
+        texts: Returns an iterator over the texts to count tokens in and to fit weights on; a new one at each call.
         load_teacher: Returns the teacher. It is called only if the student is initialized from it.
         cache: A folder that caches an initialization from a teacher.
     """

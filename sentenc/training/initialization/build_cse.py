@@ -46,7 +46,7 @@ def build_cse_student(
 
     Args:
         run: The configuration of the run.
-        texts: Returns an iterator over the texts in which tokens are counted, anew at each call.
+        texts: Returns an iterator over the texts in which tokens are counted; a new one at each call.
         load_teacher: Returns the teacher. It is called only if the initialization needs the teacher.
         cache: A ``.npz`` file that caches an initialization from a teacher.
     """

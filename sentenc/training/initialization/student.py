@@ -24,7 +24,7 @@ def initialize_student(
 
     Args:
         run: The configuration of the run.
-        texts: Returns an iterator over the texts in which tokens are counted, anew at each call.
+        texts: Returns an iterator over the texts in which tokens are counted; a new one at each call.
         load_teacher: Returns the teacher. It is called only if the initialization needs the teacher.
         corpus_fingerprint: The fingerprint of the corpus that ``texts`` reads.
 

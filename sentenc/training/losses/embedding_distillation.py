@@ -50,7 +50,7 @@ def embedding_distillation_loss(
 def principal_axes(teacher: Tensor, dim: int) -> Tensor:
     """Computes the ``dim`` orthonormal directions in which vectors have the most energy, largest first.
 
-    The vectors are not centered, because the directions shall preserve dot products.
+    The vectors are not centered, because the directions are to preserve dot products.
 
     Args:
         teacher: (n, t) float vectors.

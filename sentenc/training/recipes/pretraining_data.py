@@ -101,7 +101,7 @@ def build_teacher(
         config: The run.
         data: Its corpora.
         device: The device that the teacher computes on.
-        fill: First compute the embeddings that the cache lacks, as the section ``[teacher]`` says.
+        fill: First compute the embeddings that the cache lacks, with the settings of the section ``[teacher]``.
         show_progress_bar: Draw a bar on standard error.
 
     Raises:

@@ -123,7 +123,7 @@ class JointVectors:
 
 
 def origin(caches: Sequence[EmbeddingCache]) -> str:
-    """Returns the model and pooling that computed the vectors in a teacher's caches; "" if no cache says it.
+    """Returns the model and pooling that computed the vectors in a teacher's caches; "" if no cache states it.
 
     Raises:
         CacheError: The caches name different ones.
