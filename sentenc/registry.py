@@ -13,6 +13,7 @@ from sentenc.checkpoint import PAIR, Checkpoint, is_checkpoint, read_checkpoint
 from sentenc.encoders.inner_folder import inner_folder
 from sentenc.encoders.roles import with_prompts
 from sentenc.errors import CheckpointError, ModelNotFoundError, NotBertError, PoolingWarning
+from sentenc.threads import Threads, stated_threads
 from sentenc.validation import check_choice, check_integer
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def available_models() -> list[str]:
 def load(
     model: str | os.PathLike[str],
     *,
-    threads: int | None = None,
+    threads: Threads | None = None,
     compute: "Compute | None" = None,
     backend: Backend | None = None,
     pooling: "Pooling | None" = None,
@@ -49,8 +50,10 @@ def load(
             the Hugging Face Hub (``"owner/name"``). A folder is one of sentenc, Hugging Face,
             sentence-transformers or model2vec. A file is one of word2vec, GloVe, fastText, gensim or wordllama.
             Only an id opens a connection; with ``HF_HUB_OFFLINE=1`` in the environment, it is read from the cache.
-        threads: The number of threads that encode. By default all cores that the process may use. It has no
-            effect on ``backend="torch"``, because PyTorch has one number for the whole process.
+        threads: The number of threads that encode. By default (``"auto"``) all cores that the process may use,
+            by its CPU affinity and its container's CPU quota, or the number in the environment variable
+            ``SENTENC_THREADS``. It has no effect on ``backend="torch"``, because PyTorch has one number for the
+            whole process.
         compute: The type in which a BERT multiplies matrices: ``"float32"`` or ``"int8"``. By default the one
             with which its folder was saved, or else float32.
         backend: How a folder of another library is loaded. ``"onnx"``: it must be a BERT with mean or cls
@@ -73,9 +76,10 @@ def load(
             cross-encoder, a classifier or a sparse encoder.
         MissingExtraError: The model needs an extra that is not installed.
         TypeError: ``threads`` or ``max_tokens`` is no integer, or a prompt is no str.
-        ValueError: An option is out of range, or the model does not support it.
+        ValueError: An option or ``SENTENC_THREADS`` is out of range, or the model does not support an option.
     """
     _check_options(compute, backend, pooling)
+    threads = stated_threads(threads)
     prompts = _checked_prompts(query=query_prompt, document=document_prompt)
     folder = inner_folder(resolve_model(model, revision))
     if not is_checkpoint(folder):

@@ -1,15 +1,22 @@
-"""Threads whose number does not change a result."""
+"""Threads whose number does not change a result, and the number of them that a process should use."""
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from sentenc.errors import MissingExtraError
+from sentenc.validation import check_integer
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
+# A number of threads, or "auto" for that of :func:`usable_cores`.
+Threads = int | Literal["auto"]
+
+_VARIABLE = "SENTENC_THREADS"
 _First = TypeVar("_First")
 _Second = TypeVar("_Second")
 
@@ -74,7 +81,109 @@ def run_together(first: Callable[[], _First], second: Callable[[], _Second]) -> 
     return results[0], other
 
 
+class CoreLimit(NamedTuple):
+    """The number of threads that a process should use, and the reason for it.
+
+    Attributes:
+        number: The number, 1 or more.
+        reason: The setting that determines the number, for a reader.
+    """
+
+    number: int
+    reason: str
+
+
 def usable_cores() -> int:
-    """Returns the number of cores that this process may use."""
-    # A container may restrict a process to fewer cores than the machine has. Only Linux reports it.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Returns the number of cores that this process may use; see :func:`core_limit`."""
+    return core_limit().number
+
+
+def core_limit(root: str | os.PathLike[str] = "/") -> CoreLimit:
+    """Returns the number of cores that this process may use, and its reason.
+
+    It is the number in the environment variable ``SENTENC_THREADS``, if that is set. Otherwise it is the smallest of
+    the number of cores of the machine, of the process's CPU affinity, and of the CPU quota of its cgroup and of every
+    parent of it, rounded up. A container of Docker or Kubernetes has its CPU limit as a quota.
+
+    Args:
+        root: The folder with the folders ``proc`` and ``sys`` of Linux.
+
+    Raises:
+        ValueError: ``SENTENC_THREADS`` is no integer of 1 or more.
+    """
+    stated = os.environ.get(_VARIABLE, "").strip()
+    if stated:
+        if not (stated.isascii() and stated.isdigit() and int(stated)):
+            raise ValueError(f"{_VARIABLE} is {stated!r}, expected an integer >= 1")
+        return CoreLimit(int(stated), f"the environment variable {_VARIABLE}")
+    of_machine = os.cpu_count() or 1
+    # Only Linux reports the cores to which a process is restricted.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else of_machine
+    quota, file = min(_quotas(Path(root)), default=(math.inf, ""))
+    if quota <= cores - 1:
+        return CoreLimit(max(math.ceil(quota), 1), f"a CPU quota of {quota:g} cores in {file}")
+    if cores < of_machine:
+        return CoreLimit(cores, f"a CPU affinity of {cores} of {of_machine} cores")
+    return CoreLimit(cores, "all cores of the machine")
+
+
+def thread_count(threads: Threads | None) -> int:
+    """Returns a checked number of threads; that of :func:`usable_cores` for ``"auto"`` and None.
+
+    Raises:
+        TypeError: ``threads`` is neither an integer nor a str.
+        ValueError: ``threads`` is below 1, or another str.
+    """
+    if threads is None or threads == "auto":
+        return usable_cores()
+    if isinstance(threads, str):
+        raise ValueError(f"threads is {threads!r}, expected an integer >= 1 or 'auto'")
+    return check_integer("threads", threads)
+
+
+def stated_threads(threads: Threads | None) -> int | None:
+    """Returns a checked number of threads, or None for ``"auto"``, which is the same as None.
+
+    Raises:
+        TypeError: ``threads`` is neither an integer nor a str.
+        ValueError: ``threads`` is below 1, or another str.
+    """
+    return None if threads is None or threads == "auto" else thread_count(threads)
+
+
+def _quotas(root: Path) -> Iterator[tuple[float, str]]:
+    # Yields each CPU quota of the process, in cores, and its file.
+    try:
+        content = (root / "proc/self/cgroup").read_bytes().decode("utf-8", "surrogateescape")
+    except OSError:
+        return
+    mounts = root / "sys/fs/cgroup"
+    for line in content.splitlines():
+        controllers, _, path = line.partition(":")[2].partition(":")
+        if not controllers:
+            # The second is the place where version 2 has no controllers, unless its user moved them there.
+            for mount in (mounts, mounts / "unified"):
+                for folder in _with_parents(mount, path):
+                    yield from _read_quota(folder / "cpu.max")
+        elif "cpu" in controllers.split(","):
+            for mount in (mounts / "cpu", mounts / "cpu,cpuacct"):
+                for folder in _with_parents(mount, path):
+                    yield from _read_quota(folder / "cpu.cfs_quota_us", folder / "cpu.cfs_period_us")
+
+
+def _with_parents(mount: Path, path: str) -> Iterator[Path]:
+    # In a container, the path may be that of the host, of which only the root exists here. A path outside of the
+    # container's own root begins with "..".
+    parts = [part for part in path.split("/") if part]
+    for n in range(0 if ".." in parts else len(parts), -1, -1):
+        yield mount.joinpath(*parts[:n])
+
+
+def _read_quota(*files: Path) -> Iterator[tuple[float, str]]:
+    # Microseconds of CPU time, and the period in which they may be used. There is no limit if the quota is "max" or -1.
+    try:
+        quota, period = map(int, " ".join(file.read_text("ascii") for file in files).split())
+    except (OSError, ValueError):
+        return
+    if quota > 0 and period > 0:
+        yield quota / period, str(files[0])

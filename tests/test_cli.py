@@ -16,7 +16,7 @@ import pytest
 
 import sentenc
 from sentenc.kernels.library import available_simd_levels, simd_level
-from sentenc.threads import usable_cores
+from sentenc.threads import core_limit
 from tests.support.models import make_cse
 
 LINES = ["a man is playing the guitar", "", "dog cat", "crème 東京"]
@@ -208,10 +208,11 @@ def test_info_of_the_system():
     assert content["versions"]["numpy"] == np.__version__
     assert content["simd"] == simd_level()
     assert content["simd"] in content["available_simd"]
-    assert content["threads"] == usable_cores()
+    assert (content["threads"], content["threads_by"]) == core_limit()
     assert sorted(content["models"]) == sentenc.available_models()
     out, _ = run("info", "--system")
     assert f"simd: {simd_level()}" in out.splitlines()
+    assert f"threads_by: {core_limit().reason}" in out.splitlines()
     assert f"  numpy: {np.__version__}" in out.splitlines()
     for arguments in ((), ("cse-en", "--system")):
         out, err = run("info", *arguments, code=2)

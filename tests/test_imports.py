@@ -19,8 +19,8 @@ PACKAGE = Path(sentenc.__file__).parent
 # unit on its own floor. The empty name is the package itself: ``import sentenc``.
 FLOORS = [
     ["errors", "_version", "forking", "arrow_texts"],
-    ["validation", "threads", "texts", "metrics", "figures", "collections", "installed"],
-    ["io", "kernels", "splits", "solvers"],
+    ["validation", "texts", "metrics", "figures", "collections", "installed"],
+    ["io", "kernels", "splits", "solvers", "threads"],
     ["tokenization", "checkpoint"],
     ["encoders"],
     ["registry", "embedding_cache"],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentenc.cli.model_options import load_model, model_options
+from sentenc.cli.model_options import THREADS, load_model, model_options
 from sentenc.cli.record_files import files_in_folders, record_options
 from sentenc.io.records import open_records
 
@@ -52,7 +52,7 @@ _OF_TEACHERS = ("endpoint_model", "dim", "cache", "max_minutes", "pooling", "que
               help="Time limit for the teacher's vectors of queries; texts without one are left out.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of samples and of the order of texts.")
 @model_options
-@click.option("--threads", type=click.IntRange(min=1), help="Number of threads of the teacher.")
+@click.option("--threads", type=THREADS, help="Number of threads of the teacher.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only the report: no progress bars, no summary.")
 def align_command(
     source: str | None,

@@ -15,6 +15,7 @@ import click
 import numpy as np
 
 from sentenc.cli.label_columns import choose_columns
+from sentenc.cli.model_options import THREADS
 from sentenc.errors import TextFileError
 from sentenc.io.atomic import replacing_file
 from sentenc.io.disk_full import naming_full_disk
@@ -22,6 +23,7 @@ from sentenc.io.formats import FORMATS
 from sentenc.io.labeled import Columns, column_names, texts_of
 from sentenc.io.records import Record, open_records, record_blocks
 from sentenc.io.tables import tsv_line
+from sentenc.threads import Threads, thread_count
 
 # Limits of the records that are in memory at a time: their number, and their characters.
 _RECORDS_PER_BLOCK, _CHARACTERS_PER_BLOCK = 2048, 1 << 24
@@ -52,7 +54,7 @@ _SUFFIXES = (".csv", ".tsv", ".jsonl")
 )
 @click.option("--proba", is_flag=True, help="Add the probability of every label.")
 @click.option("--labels-separator", default=";", show_default=True, help="Separator of several labels.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads for encoding; all cores by default.")
+@click.option("--threads", type=THREADS, help="Threads for encoding; all cores by default.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 def classify_command(
     model: str, files: tuple[str, ...], output: Path | None, quiet: bool, **options: Any
@@ -97,14 +99,14 @@ def classify_command(
         )
 
 
-def load_fitted(folder: str, threads: int | None) -> Any:
+def load_fitted(folder: str, threads: Threads | None) -> Any:
     """Loads the estimator in a folder, and sets the number of threads of its encoder."""
     from sentenc import downstream
 
     estimator = downstream.load(folder)
     # Encoders on torch share its global thread settings, which are left alone.
     if threads is not None and hasattr(estimator.encoder_, "threads"):
-        estimator.encoder_.threads = threads
+        estimator.encoder_.threads = thread_count(threads)
     return estimator
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from sentenc.cli.model_options import load_model, model_options
+from sentenc.cli.model_options import THREADS, load_model, model_options
 from sentenc.cli.record_files import record_options
 from sentenc.encoders.base import Encoder
 from sentenc.encoders.bert.config import Compute
@@ -22,6 +22,7 @@ from sentenc.io.records import open_records
 from sentenc.io.remote import is_remote
 from sentenc.io.text import open_text
 from sentenc.io.vectors import known_suffixes, write_vectors
+from sentenc.threads import Threads
 
 _TEXTS_PER_BLOCK = 8192
 _SEPARATORS = tuple(filter(None, ("/", os.sep, os.altsep)))
@@ -64,7 +65,7 @@ _SEPARATORS = tuple(filter(None, ("/", os.sep, os.altsep)))
 )
 @click.option(
     "--threads",
-    type=click.IntRange(min=1),
+    type=THREADS,
     help="Number of encoding threads; by default all cores, or one in each of several processes.",
 )
 @click.option(
@@ -86,7 +87,7 @@ def encode_command(
     model: str,
     pooling: str | None,
     query_prompt: str | None,
-    threads: int | None,
+    threads: Threads | None,
     compute: Compute | None,
     processes: int | None,
     columns: str | None,
@@ -112,7 +113,7 @@ def encode_command(
         from sentenc.cli.encode_folder import encode_folder
 
         count = processes or 1
-        encoder = load(threads=1 if threads is None and count > 1 else threads)
+        encoder = load(threads=1 if threads in (None, "auto") and count > 1 else threads)
         _check_prompt(encoder, options["role"], options["prompt_name"])
         encode_folder(encoder, model, files, output, count, quiet, columns=columns, column=column, **options)
         return

@@ -11,7 +11,7 @@ import click
 
 from sentenc import __version__
 from sentenc.cli.label_columns import choose_columns
-from sentenc.cli.model_options import load_model, pooling_option
+from sentenc.cli.model_options import THREADS, load_model, pooling_option
 from sentenc.errors import CheckpointError
 from sentenc.io.atomic import replacing_folder
 from sentenc.io.formats import FORMATS
@@ -133,7 +133,7 @@ def _strength(ctx: click.Context, param: click.Parameter, value: str) -> float |
     show_default=True,
     help="Seed of the test split and of the training.",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="Threads for encoding; all cores by default.")
+@click.option("--threads", type=THREADS, help="Threads for encoding; all cores by default.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing classifier.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only the report: no progress bar, no summary.")
 def fit_command(data: tuple[str, ...], output: Path, quiet: bool, **options: Any) -> None:

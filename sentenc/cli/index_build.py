@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sentenc.cli.model_options import load_model, model_options, optional_model
+from sentenc.cli.model_options import THREADS, load_model, model_options, optional_model
 from sentenc.cli.passage_options import chunking_arguments, passage_options
 from sentenc.cli.record_files import EmptyRows, files_in_folders, id_option, record_options, skip_empty_option
 from sentenc.errors import TextFileError
 from sentenc.io.records import open_records, record_blocks
+from sentenc.threads import Threads
 
 if TYPE_CHECKING:
     from sentenc.encoders.base import Encoder
@@ -75,9 +76,7 @@ _RECORDS_TO_TIME, _SECONDS_TO_ANNOUNCE = 16, 20.0
     "--language",
     help="Code of the language of the texts (en, de, ...), for the stemmer; by default that of the encoder.",
 )
-@click.option(
-    "--threads", type=click.IntRange(min=1), help="Number of encoding threads; by default all cores."
-)
+@click.option("--threads", type=THREADS, help="Number of encoding threads; by default all cores.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing index.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 def build_command(
@@ -94,7 +93,7 @@ def build_command(
     chunk_tokens: int | None,
     overlap: int | None,
     rerank_store: str | None,
-    threads: int | None,
+    threads: Threads | None,
     overwrite: bool,
     quiet: bool,
     skip_empty: bool,

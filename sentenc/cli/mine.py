@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from sentenc.cli.model_options import load_model, pooling_option
+from sentenc.cli.model_options import THREADS, load_model, pooling_option
 from sentenc.cli.record_files import EmptyRows, record_options, skip_empty_option
 from sentenc.io.records import open_records
 from sentenc.io.tables import tsv_line
 from sentenc.texts import replace_lone_surrogates
+from sentenc.threads import Threads
 
 if TYPE_CHECKING:
     from sentenc.retrieval.mining import MinedPairs
@@ -53,9 +54,7 @@ OutputRows = Iterable[dict[str, Any]]
 @pooling_option
 @record_options
 @skip_empty_option
-@click.option(
-    "--threads", type=click.IntRange(min=1), help="Number of encoding threads; by default all cores."
-)
+@click.option("--threads", type=THREADS, help="Number of encoding threads; by default all cores.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bars and no summary.")
 def mine_command(
     file: str,
@@ -65,7 +64,7 @@ def mine_command(
     output: Path | None,
     top: int,
     groups: bool,
-    threads: int | None,
+    threads: Threads | None,
     quiet: bool,
     skip_empty: bool,
     **reading: Any,

@@ -9,6 +9,26 @@ import sentenc
 
 if TYPE_CHECKING:
     from sentenc.encoders.base import Encoder
+    from sentenc.threads import Threads
+
+
+class _ThreadsType(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    # The value of --threads: an integer of 1 or more, or "auto".
+
+    name = "threads"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Threads":
+        if value == "auto":
+            return "auto"
+        if str(value).isdecimal() and int(value):
+            return int(value)
+        self.fail(f"{value!r} is neither an integer of 1 or more nor 'auto'", param, ctx)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return "[N|auto]"
+
+
+THREADS = _ThreadsType()
 
 
 def pooling_option(command: Callable[..., Any]) -> Callable[..., Any]:

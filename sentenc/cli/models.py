@@ -13,7 +13,7 @@ from sentenc.checkpoint import PAIR, is_checkpoint, read_checkpoint
 from sentenc.errors import CheckpointError
 from sentenc.installed import installed_versions
 from sentenc.registry import resolve_model
-from sentenc.threads import usable_cores
+from sentenc.threads import core_limit
 
 _PACKAGES = ("numpy", "safetensors", "onnxruntime", "tokenizers", "torch", "sentence-transformers")
 
@@ -33,8 +33,8 @@ def models_command() -> None:
 def info_command(model: str | None, system: bool, as_json: bool) -> None:
     """Describe a model: dimensions, size, configuration, sources and scores.
 
-    With --system: versions, platform, the instruction set (SIMD) that the kernels use, threads, and the folder
-    of the shipped models.
+    With --system: versions, platform, the instruction set (SIMD) that the kernels use, the number of threads
+    and the setting that determines it, and the folder of the shipped models.
     """
     if (model is None) != system:
         raise click.UsageError("expected either MODEL or --system")
@@ -58,6 +58,7 @@ def _shown(value: Any) -> str:
 def _system() -> dict[str, Any]:
     from sentenc.kernels.library import available_simd_levels, simd_level
 
+    limit = core_limit()
     return {
         "sentenc": sentenc.__version__,
         "folder": str(Path(sentenc.__file__).parent),
@@ -65,7 +66,8 @@ def _system() -> dict[str, Any]:
         "platform": platform.platform(),
         "simd": simd_level(),
         "available_simd": available_simd_levels(),
-        "threads": usable_cores(),
+        "threads": limit.number,
+        "threads_by": limit.reason,
         "models": {name: str(resolve_model(name)) for name in sentenc.available_models()},
     }
 

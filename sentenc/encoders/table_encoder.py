@@ -18,8 +18,7 @@ from sentenc.encoders.golden import golden_vectors
 from sentenc.encoders.roles import stated_space
 from sentenc.encoders.weights import Weights
 from sentenc.texts import Texts, as_texts
-from sentenc.threads import usable_cores
-from sentenc.validation import check_integer
+from sentenc.threads import Threads, thread_count
 
 Counts = npt.NDArray[np.int64]
 
@@ -50,12 +49,12 @@ class TableEncoder(Encoder):
     Args:
         weights: The weights by name.
         tokenizer: The tokenizer.
-        threads: The number of threads that encode. By default all cores that the process may use.
+        threads: The number of threads that encode. By default (``"auto"``) all cores that the process may use.
         metadata: Name, sources and scores of the model.
         card: The model card, Markdown.
 
     Raises:
-        TypeError: ``threads`` is no integer.
+        TypeError: ``threads`` is neither an integer nor ``"auto"``.
         ValueError: ``threads`` is out of range.
     """
 
@@ -68,12 +67,12 @@ class TableEncoder(Encoder):
         self,
         weights: Weights,
         tokenizer: _Tokenizer,
-        threads: int | None,
+        threads: Threads | None,
         metadata: dict[str, Any] | None,
         card: str | None,
     ) -> None:
         self.tokenizer = tokenizer
-        self.threads = usable_cores() if threads is None else check_integer("threads", threads)
+        self.threads = thread_count(threads)
         self.metadata: dict[str, Any] = metadata or {}
         self.card = card
         self._weights = dict(weights)

@@ -43,6 +43,7 @@ from sentenc.retrieval.validation import (
     stored_dim,
 )
 from sentenc.retrieval.words import opened_analyzer, word_settings
+from sentenc.threads import Threads, stated_threads
 
 Metric = Literal["cosine", "dot"]
 
@@ -125,7 +126,7 @@ class Index(IndexMaintenance):
         encoder: Encoder | str | os.PathLike[str] | Literal[False] | None = None,
         *,
         force: bool = False,
-        threads: int | None = None,
+        threads: Threads | None = None,
     ) -> "Index":
         """Opens the index in a folder, memory-mapped; later commits of other writers do not change it.
 
@@ -135,7 +136,7 @@ class Index(IndexMaintenance):
                 name. If the index has an encoder of queries, both are loaded when they are first used. An encoder
                 that is passed encodes the queries too. False for none, if no text will be encoded.
             force: Accept an encoder whose space differs from that of the encoder that built the index.
-            threads: The number of threads of encoders that are loaded by a name; by default all cores.
+            threads: The number of threads of encoders that are loaded by a name; by default (``"auto"``) all cores.
 
         Raises:
             IndexFormatError: The folder is not an index, or is damaged.
@@ -145,7 +146,7 @@ class Index(IndexMaintenance):
         manifest, snapshot = persistence.read(path)
         settings: dict[str, Any] = {"metric": manifest.metric, "kind": manifest.kind, "store": manifest.store}
         index = cls(dim=manifest.dim, **settings)
-        encoders = opened_encoders(path, manifest, encoder, force, threads)
+        encoders = opened_encoders(path, manifest, encoder, force, stated_threads(threads))
         index._state = IndexState(snapshot, manifest, encoders, opened_analyzer(path, manifest.words))
         index._folder = path
         return index

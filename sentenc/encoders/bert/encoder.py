@@ -27,9 +27,9 @@ from sentenc.errors import CheckpointError
 from sentenc.forking import after_fork
 from sentenc.io.atomic import replacing_folder
 from sentenc.texts import as_text_list
-from sentenc.threads import usable_cores
+from sentenc.threads import Threads, thread_count
 from sentenc.tokenization.tokenizer import Tokenizer
-from sentenc.validation import check_choice, check_integer
+from sentenc.validation import check_choice
 
 KIND = "tinybert"
 _OUTPUT = "sentence_embedding"
@@ -51,7 +51,7 @@ class BertEncoder(TransformerEncoder):
             adds [CLS] and [SEP]. Special tokens within a text have their own ids, as in transformers.
         compute: The type in which matrices are multiplied: ``"float32"``, or ``"int8"`` (the vectors differ
             by about a hundredth).
-        threads: The number of batches that are computed at a time. By default all cores that the process
+        threads: The number of batches that are computed at a time. By default (``"auto"``) all cores that the process
             may use.
         metadata: Name, sources and scores, and ``prompts`` and ``space`` if there are any, stored in the
             model folder.
@@ -60,7 +60,7 @@ class BertEncoder(TransformerEncoder):
     Raises:
         CheckpointError: A weight is missing, unexpected, misshapen or not finite, or a special token is
             not in the vocabulary.
-        TypeError: ``threads`` is no integer.
+        TypeError: ``threads`` is neither an integer nor ``"auto"``.
         ValueError: An option is out of range, or the tokenizer leaves unknown words out.
     """
 
@@ -71,7 +71,7 @@ class BertEncoder(TransformerEncoder):
         tokenizer: Tokenizer | str,
         *,
         compute: Compute = "float32",
-        threads: int | None = None,
+        threads: Threads | None = None,
         metadata: dict[str, Any] | None = None,
         card: str | None = None,
     ) -> None:
@@ -87,7 +87,7 @@ class BertEncoder(TransformerEncoder):
         self.config = config
         self.tokenizer = tokenizer
         self.compute: Compute = compute
-        self.threads = usable_cores() if threads is None else check_integer("threads", threads)
+        self.threads = thread_count(threads)
         self.metadata: dict[str, Any] = metadata or {}
         self.card = card
         self._weights = dict(weights)

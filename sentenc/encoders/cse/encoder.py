@@ -13,7 +13,7 @@ from sentenc.encoders.weights import Weights, check_weights, dense_weight
 from sentenc.errors import CheckpointError
 from sentenc.kernels.encode import CSEKernel, NgramTable, WordTable
 from sentenc.texts import Texts
-from sentenc.threads import run_together
+from sentenc.threads import Threads, run_together
 from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.validation import check_choice
 
@@ -33,14 +33,14 @@ class CSE(TableEncoder):
         tokenizer: A tokenizer whose ids are below ``config.vocab_size``.
         tables: ``"int8"`` (a scale per token and per filter; small and fast), or ``"float32"`` (equal to the
             dense form to 1e-5).
-        threads: The number of threads that encode. By default all cores that the process may use.
+        threads: The number of threads that encode. By default (``"auto"``) all cores that the process may use.
         metadata: Name, sources and scores, and ``prompts`` and ``space`` if there are any, stored in the
             model folder.
         card: The model card, Markdown.
 
     Raises:
         CheckpointError: A weight is missing, unexpected, misshapen or not finite.
-        TypeError: ``threads`` is no integer.
+        TypeError: ``threads`` is neither an integer nor ``"auto"``.
         ValueError: An option is out of range, or the tokenizer treats unknown words in another way than
             ``config``.
     """
@@ -56,7 +56,7 @@ class CSE(TableEncoder):
         tokenizer: Tokenizer,
         *,
         tables: Tables = "int8",
-        threads: int | None = None,
+        threads: Threads | None = None,
         metadata: dict[str, Any] | None = None,
         card: str | None = None,
         _folded: tuple[WordTable, NgramTable] | None = None,  # the tables, if they are made already

@@ -17,6 +17,7 @@ from sentenc.encoders.weights import Weights, check_weights
 from sentenc.errors import CheckpointError
 from sentenc.kernels.encode import CSEKernel
 from sentenc.texts import Texts
+from sentenc.threads import Threads
 
 KIND = "static"
 
@@ -35,14 +36,14 @@ class StaticEncoder(TableEncoder):
         weights: ``embeddings``, (V, d) float32, or int8 with the factor of each row, ``embeddings.scale``, (V,)
             float32; of a bag of words, ``weights``, (V,) float32.
         tokenizer: The tokenizer of ``config.splitting``, whose ids are below ``config.vocab_size``.
-        threads: The number of threads that encode. By default all cores that the process may use. The package
+        threads: The number of threads that encode. By default (``"auto"``) all cores that the process may use. The package
             ``tokenizers`` has its own number.
         metadata: As for :class:`~sentenc.CSE`.
         card: As for :class:`~sentenc.CSE`.
 
     Raises:
         CheckpointError: A weight is missing, unexpected, misshapen or not finite.
-        TypeError: ``threads`` is no integer.
+        TypeError: ``threads`` is neither an integer nor ``"auto"``.
         ValueError: ``threads`` is out of range.
     """
 
@@ -56,7 +57,7 @@ class StaticEncoder(TableEncoder):
         weights: Weights,
         tokenizer: TokenIds,
         *,
-        threads: int | None = None,
+        threads: Threads | None = None,
         metadata: dict[str, Any] | None = None,
         card: str | None = None,
     ) -> None:
