@@ -3,17 +3,19 @@
 import gc
 import ipaddress
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 import sentenc
-from sentenc.cli.model_options import load_model, pooling_option
+from sentenc.cli.model_options import THREADS, load_model, pooling_option
 from sentenc.encoders.bert.reading import is_plain_bert_folder
 from sentenc.errors import ModelNotFoundError
 from sentenc.registry import resolve_model
 from sentenc.serving.config import ServerConfig
+from sentenc.threads import Threads, usable_cores
 
 if TYPE_CHECKING:
     from sentenc.encoders.base import Encoder
@@ -95,17 +97,27 @@ if TYPE_CHECKING:
     type=click.FloatRange(0),
     help="Seconds to finish requests after a stop signal.",
 )
+@click.option(
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Number of processes that answer, behind one port; they share the memory of the models.",
+)
 @click.option("--truncate", is_flag=True, help="Cut texts that are too long instead of refusing them.")
 @click.option("--log-json", is_flag=True, help="Log one JSON object per line.")
 @click.option(
-    "--threads", type=click.IntRange(min=1), help="Number of encoding threads; all cores by default."
+    "--threads",
+    type=THREADS,
+    help="Number of encoding threads of each worker; by default all cores, divided by the number of workers.",
 )
 @pooling_option
 def serve_command(
     models: tuple[str, ...],
     indexes: tuple[str, ...],
     classifiers: tuple[str, ...],
-    threads: int | None,
+    workers: int,
+    threads: Threads | None,
     pooling: str | None,
     **options: Any,
 ) -> None:
@@ -115,34 +127,42 @@ def serve_command(
     classifiers are served. NAME=MODEL and NAME=FOLDER set the name that clients use.
 
     The server answers /v1/embeddings like OpenAI, with vectors of unit length, /search and /similarity,
-    /classify, and a search page at /. It stops cleanly at Ctrl-C or SIGTERM.
+    /classify, and a search page at /. It stops cleanly at Ctrl-C or SIGTERM. With --workers, it replaces
+    processes that end unexpectedly.
     """
     if not models and not indexes and not classifiers:
         raise click.UsageError("nothing to serve: pass at least one MODEL, --index or --classifier")
-    from sentenc.serving import bind, create_app, serve
+    from sentenc.serving import bind, create_app, serve, serve_workers
     from sentenc.serving.logs import log_to_stderr
+    from sentenc.serving.workers import check_workers
 
+    check_workers(workers)
+    if workers > 1 and threads in (None, "auto"):
+        threads = max(usable_cores() // workers, 1)
     config = ServerConfig(**options)
     log_to_stderr(config.log_json)
     with bind(config) as listener:
         encoders = _load_models(models, threads, pooling)
         opened = _open_indexes(indexes, encoders, threads)
-        app = create_app(encoders, opened, config, classifiers=_load_classifiers(classifiers, threads))
+        loaded = _load_classifiers(classifiers, threads)
+        make_app = partial(create_app, encoders, opened, config, classifiers=loaded)
         if config.api_key is None and not _is_loopback(config.host):
             click.echo(
                 f"warning: other machines can reach {config.host}, and there is no --api-key", err=True
             )
         # Loaded objects live until the end: scanning them in every garbage collection would hold up requests.
         gc.freeze()
-        serve(
-            app,
-            config,
-            listener=listener,
-            on_listening=lambda url: click.echo(f"sentenc is listening on {url} (Ctrl-C stops it)"),
-        )
+        if workers > 1:
+            serve_workers(make_app, workers, config, listener=listener, on_listening=_announce)
+        else:
+            serve(make_app(), config, listener=listener, on_listening=_announce)
 
 
-def _load_models(models: Iterable[str], threads: int | None, pooling: str | None) -> "dict[str, Encoder]":
+def _announce(url: str) -> None:
+    click.echo(f"sentenc is listening on {url} (Ctrl-C stops it)")
+
+
+def _load_models(models: Iterable[str], threads: Threads | None, pooling: str | None) -> "dict[str, Encoder]":
     encoders: dict[str, Encoder] = {}
     for name, model in _named(models, "models", "MODEL"):
         # The other models state their pooling.
@@ -152,7 +172,7 @@ def _load_models(models: Iterable[str], threads: int | None, pooling: str | None
 
 
 def _open_indexes(
-    folders: Iterable[str], encoders: "dict[str, Encoder]", threads: int | None
+    folders: Iterable[str], encoders: "dict[str, Encoder]", threads: Threads | None
 ) -> "dict[str, Index]":
     """Opens indexes, each with its encoder or one of its space; loads it if ``encoders`` lacks both."""
     if not folders:
@@ -191,7 +211,7 @@ def _open_indexes(
     return opened
 
 
-def _load_classifiers(folders: Iterable[str], threads: int | None) -> dict[str, Any]:
+def _load_classifiers(folders: Iterable[str], threads: Threads | None) -> dict[str, Any]:
     if not folders:
         return {}
     from sentenc.cli.classify import load_fitted

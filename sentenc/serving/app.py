@@ -11,7 +11,7 @@ from sentenc.serving.catalog import Catalog
 from sentenc.serving.config import ServerConfig
 from sentenc.serving.endpoint import Endpoint, send_error
 from sentenc.serving.lifecycle import Lifecycle
-from sentenc.serving.metrics import Metrics
+from sentenc.serving.metrics import CONTENT_TYPE, Metrics
 from sentenc.serving.middleware import RequestMiddleware
 from sentenc.serving.routes.classify import ClassifyRoutes
 from sentenc.serving.routes.embeddings import EmbeddingRoutes
@@ -60,6 +60,8 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         lifecycle.start()
+        if lifecycle.is_replacement:
+            await lifecycle.warmed()
         yield
         lifecycle.stop()
 
@@ -110,9 +112,7 @@ def _endpoints(lifecycle: Lifecycle, config: ServerConfig) -> "dict[str, ASGIApp
         "/similarity": Endpoint(post=search.similarity, **limits),
         "/health": Endpoint(get=lifecycle.health),
         "/ready": Endpoint(get=lifecycle.ready),
-        "/metrics": Endpoint(
-            get=lifecycle.exposition, content_type="text/plain; version=0.0.4; charset=utf-8"
-        ),
+        "/metrics": Endpoint(get=lifecycle.exposition, content_type=CONTENT_TYPE),
         "/indexes": Endpoint(get=search.indexes),
         "/classifiers": Endpoint(get=classify.classifiers),
         "/v1/models": Endpoint(get=embeddings.models),

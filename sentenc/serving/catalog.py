@@ -1,5 +1,6 @@
 """The models, indexes and classifiers of a server, looked up by the names that clients use."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +16,8 @@ from sentenc.serving.services import ServedClassifier, ServedIndex, ServedModel
 if TYPE_CHECKING:
     from sentenc.retrieval import Index
     from sentenc.retrieval.index_encoders import Speed
+
+_logger = logging.getLogger("sentenc.serving")
 
 _Service = TypeVar("_Service", ServedModel, ServedIndex, ServedClassifier)
 
@@ -96,6 +99,15 @@ class Catalog:
             ApiError: No classifier of that name is served (404), or the name is not a str (400).
         """
         return _look_up(self.classifiers, name, "classifier", "model")
+
+    def load(self) -> None:
+        """Loads all encoders, those for exact queries too. The processes that are forked later share their memory."""
+        for model in (*self.models.values(), *self._exact_models):
+            try:
+                model.load()
+            except Exception:
+                # The requests that use it will report the error to their clients.
+                _logger.exception("the encoder of %s cannot be loaded", model.name)
 
     def start(self) -> None:
         """Starts all threads."""

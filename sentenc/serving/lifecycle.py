@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from sentenc.serving.api_errors import ApiError
 from sentenc.serving.catalog import Catalog
@@ -10,6 +11,9 @@ from sentenc.serving.services import SearchSettings
 
 _logger = logging.getLogger("sentenc.serving")
 
+# Gauges of other processes are at most this old.
+_GAUGES_SECONDS = 0.25
+
 
 class Lifecycle:
     """Starts, drains and stops a server, and answers its probes.
@@ -17,6 +21,8 @@ class Lifecycle:
     Attributes:
         in_flight: Requests that are being answered, not counting probes and reads of ``/metrics``.
         draining: No more requests are taken; those in flight are finished.
+        is_replacement: Other processes answer meanwhile, so the server takes no connections before it is ready.
+        on_ready: Called when the server is ready.
     """
 
     def __init__(self, catalog: Catalog, metrics: Metrics) -> None:
@@ -24,21 +30,32 @@ class Lifecycle:
         self.in_flight = 0
         self.draining = False
         self.started = False
+        self.is_replacement = False
+        self.on_ready: Callable[[], object] | None = None
         self._warm = False
         self._warming: asyncio.Task[None] | None = None
-        metrics.in_flight.watch((), lambda: self.in_flight)
+        self._publishing: asyncio.Task[None] | None = None
+        metrics.watch_in_flight(lambda: self.in_flight)
 
     def start(self) -> None:
         """Starts all threads, and uses what is served once, because the first use is slow."""
         self.started = True
         self.catalog.start()
         self._warming = asyncio.get_running_loop().create_task(self._warm_up())
+        if self.metrics.is_shared:
+            self._publishing = asyncio.get_running_loop().create_task(self._publish_gauges())
+
+    async def warmed(self) -> None:
+        """Waits until the server is ready."""
+        if self._warming is not None:
+            await asyncio.shield(self._warming)
 
     def stop(self) -> None:
         """Ends all threads; jobs that still wait fail."""
         self.draining = True
-        if self._warming is not None:
-            self._warming.cancel()
+        for task in (self._warming, self._publishing):
+            if task is not None:
+                task.cancel()
         self.catalog.stop()
 
     async def ready(self, fields: dict[str, str]) -> bytes:
@@ -77,3 +94,11 @@ class Lifecycle:
             # The requests that use it will report the error to their clients.
             _logger.exception("the first use of a model, index or classifier failed")
         self._warm = True
+        if self.on_ready is not None:
+            self.on_ready()
+
+    async def _publish_gauges(self) -> None:
+        # The other processes of the server read the gauges from files.
+        while True:
+            self.metrics.refresh()
+            await asyncio.sleep(_GAUGES_SECONDS)

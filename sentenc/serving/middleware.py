@@ -2,6 +2,7 @@
 
 import hmac
 import logging
+import os
 import time
 from itertools import count
 from typing import TYPE_CHECKING
@@ -42,7 +43,8 @@ class RequestMiddleware:
         self._app, self._lifecycle = app, lifecycle
         self._key = None if api_key is None else api_key.encode()
         self._numbers = count(1)
-        self._run = f"{time.time_ns() // 1_000_000:x}"
+        # Several processes of one server may begin within a millisecond.
+        self._run = f"{time.time_ns() // 1_000_000:x}-{os.getpid():x}"
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Passes a request to the application, or refuses it."""
@@ -79,9 +81,7 @@ class RequestMiddleware:
         finally:
             self._lifecycle.in_flight -= works
             label = _label(path)
-            metrics = self._lifecycle.metrics
-            metrics.requests.add((label, str(status)))
-            metrics.seconds.observe((label,), time.perf_counter() - started)
+            self._lifecycle.metrics.count_request(label, status, time.perf_counter() - started)
 
     async def _pass(self, path: str, scope: "Scope", receive: "Receive", send: "Send") -> None:
         if not self._lifecycle.started:

@@ -3,6 +3,7 @@
 import errno
 import importlib.util
 import logging
+import os
 import signal
 import socket
 import time
@@ -87,11 +88,33 @@ def serve(
         OSError: The address cannot be bound.
     """
     config = config or ServerConfig()
-    server = _draining_server(app, config.grace)
+    server = _draining_server(app, config.grace, None)
     listener = listener or bind(config)
     if on_listening is not None:
         url = address(listener, config.host)
         server.on_started = lambda: on_listening(url)
+    _run(server, listener)
+
+
+def serve_in_worker(app: "Starlette", config: ServerConfig, listener: socket.socket, supervisor: int) -> None:
+    """Runs an application until the first signal, or until the process ``supervisor`` does not exist any more.
+
+    Further signals change nothing: a terminal or a service manager sends one to every process of the server, and the
+    supervisor sends another one.
+    """
+    _run(_draining_server(app, config.grace, supervisor), listener)
+
+
+def import_server(app: "Starlette") -> None:
+    """Imports what a worker needs to run an application, so that forked workers share it.
+
+    Raises:
+        MissingExtraError: The extra ``serve`` is not installed.
+    """
+    _draining_server(app, 0, None).config.load()
+
+
+def _run(server: Any, listener: socket.socket) -> None:
     with ExitStack() as stack:
         sockets = [stack.enter_context(listener)]
         if importlib.util.find_spec("uvloop") is not None:
@@ -99,7 +122,7 @@ def serve(
         server.run(sockets=sockets)
 
 
-def _draining_server(app: "Starlette", grace: float) -> Any:
+def _draining_server(app: "Starlette", grace: float, supervisor: int | None) -> Any:
     """Creates a server that finishes the requests in flight before it ends; uvicorn's own ends at a signal."""
     try:
         import uvicorn
@@ -124,10 +147,12 @@ def _draining_server(app: "Starlette", grace: float) -> Any:
                 _logger.info(
                     "%s: finishing %d requests in flight", signal.Signals(sig).name, lifecycle.in_flight
                 )
-            else:
+            elif supervisor is None:
                 self.should_exit = self.force_exit = True
 
         async def on_tick(self, counter: int) -> bool:
+            if supervisor is not None and self._deadline is None and os.getppid() != supervisor:
+                self.handle_exit(signal.SIGTERM, None)
             if self._deadline is not None and (lifecycle.in_flight == 0 or time.monotonic() > self._deadline):
                 self.should_exit = True
             return await super().on_tick(counter)

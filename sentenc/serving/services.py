@@ -13,10 +13,10 @@ from sentenc.encoders.base import Encoder
 from sentenc.encoders.encode_options import Vectors
 from sentenc.encoders.lazy import LazyEncoder
 from sentenc.encoders.pair import PairEncoder
-from sentenc.encoders.roles import Role
+from sentenc.encoders.roles import ROLES, Role
 from sentenc.errors import QueueFullError, StoppedError
 from sentenc.serving.api_errors import ApiError, overloaded, stopping
-from sentenc.serving.batcher import Job, MicroBatcher, Observe
+from sentenc.serving.batcher import Job, MicroBatcher
 from sentenc.serving.config import ServerConfig
 from sentenc.serving.metrics import Metrics
 
@@ -45,9 +45,9 @@ class ServedModel:
             self._run,
             budget=config.max_batch_tokens,
             max_queue=config.max_queue,
-            observe=_observer(metrics, "encode", name),
+            observe=metrics.batch_observer("encode", name),
         )
-        metrics.queue.watch(("encode", name), lambda: self._batcher.waiting)
+        metrics.watch_queue("encode", name, lambda: self._batcher.waiting)
 
     @property
     def encoder(self) -> Encoder:
@@ -95,9 +95,13 @@ class ServedModel:
                 code="context_length_exceeded",
             )
         tokens = int(np.minimum(encoded.counts, max_tokens).sum())
-        self._metrics.texts.add((self.name,), len(texts))
-        self._metrics.tokens.add((self.name,), tokens)
+        self._metrics.count_texts(self.name, len(texts), tokens)
         return encoded.vectors, tokens
+
+    def load(self) -> None:
+        """Loads the encoder, and that of each role. No text is encoded."""
+        for role in ROLES:
+            self._for_role(role)
 
     def start(self) -> None:
         """Starts the thread."""
@@ -204,10 +208,10 @@ class ServedIndex:
             self._run,
             budget=_QUERIES_PER_ROUND,
             max_queue=config.max_queue,
-            observe=_observer(metrics, "search", name),
+            observe=metrics.batch_observer("search", name),
         )
-        metrics.queue.watch(("search", name), lambda: self._batcher.waiting)
-        metrics.index_items.watch((name,), lambda: len(index))
+        metrics.watch_queue("search", name, lambda: self._batcher.waiting)
+        metrics.watch_index(name, lambda: len(index))
 
     async def search(
         self, queries: list[str], vectors: Vectors | None, how: "SearchSettings"
@@ -354,13 +358,3 @@ async def _process(batcher: MicroBatcher, job: Job) -> None:
         raise overloaded(error.seconds) from None
     except StoppedError:
         raise stopping() from None
-
-
-def _observer(metrics: Metrics, queue: str, name: str) -> Observe:
-    labels = (queue, name)
-
-    def observe(jobs: int, items: int) -> None:
-        metrics.batch_requests.observe(labels, jobs)
-        metrics.batch_items.observe(labels, items)
-
-    return observe

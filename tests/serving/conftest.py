@@ -10,6 +10,7 @@ from tests.support.models import make_cse
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
+pytest.importorskip("prometheus_client")
 httpx = pytest.importorskip("httpx")
 
 SENTENCES = [
@@ -40,6 +41,17 @@ def wait_until(condition):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def samples_of(exposition):
+    """Returns the values of metrics in Prometheus' text format, by their names and sets of labels."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(exposition)
+        for sample in family.samples
+    }
 
 
 def wait_until_ready(client):

@@ -11,7 +11,7 @@ pytest.importorskip("sklearn")
 
 from sentenc import SentenceClassifier, SentencePairClassifier, SentencePairRegressor
 from sentenc.serving import create_app
-from tests.serving.conftest import SENTENCES, wait_until, wait_until_ready
+from tests.serving.conftest import SENTENCES, samples_of, wait_until, wait_until_ready
 from tests.serving.test_embeddings import refusal
 from tests.support.doubles import Gated
 from tests.support.labeled import labeled, scored_pairs
@@ -185,8 +185,8 @@ def test_requests_are_encoded_together(client_of, fitted):
     assert encoder.entered.wait(60)
     for thread in threads[1:]:
         thread.start()
-    waiting = 'sentenc_queue_requests{queue="encode",name="gated"} 4'
-    wait_until(lambda: waiting in client.get("/metrics").text)
+    waiting = "sentenc_queue_requests", frozenset({("queue", "encode"), ("name", "gated")})
+    wait_until(lambda: samples_of(client.get("/metrics").text)[waiting] == 4)
     encoder.open.set()
     for thread in threads:
         thread.join()

@@ -7,8 +7,7 @@ import sys
 
 import pytest
 
-from sentenc import Index
-from tests.serving.conftest import SENTENCES, wait_until_ready
+from tests.serving.conftest import wait_until_ready
 from tests.serving.test_embeddings import ask, refusal
 from tests.support.doubles import Gated
 
@@ -31,52 +30,6 @@ def test_draining_refuses_work_and_answers_probes(client):
     assert refusal(answer, 503)["code"] == "stopping"
     assert answer.headers["connection"] == "close"
     assert answer.headers["retry-after"] == "1"
-
-
-def test_metrics(client_of, tiny):
-    index = Index(tiny)
-    index.add(SENTENCES)
-    client = client_of({"tiny": tiny}, {'odd"name': index})
-    wait_until_ready(client)
-    before = samples(client)
-    ask(client, input=SENTENCES)
-    ask(client, input="")
-    client.get("/search?q=man")
-    client.get("/nowhere")
-    client.get("/elsewhere")
-    after = samples(client)
-
-    def gained(name):
-        return after.get(name, 0) - before.get(name, 0)
-
-    tokens = int(tiny.count_tokens([*SENTENCES, "man"]).sum())
-    assert gained('sentenc_requests_total{route="/v1/embeddings",status="200"}') == 1
-    assert gained('sentenc_requests_total{route="/v1/embeddings",status="400"}') == 1
-    assert gained('sentenc_requests_total{route="/search",status="200"}') == 1
-    assert gained('sentenc_requests_total{route="other",status="404"}') == 2
-    assert gained('sentenc_request_seconds_count{route="/v1/embeddings"}') == 2
-    assert gained('sentenc_request_seconds_bucket{route="/v1/embeddings",le="+Inf"}') == 2
-    assert gained('sentenc_tokens_total{model="tiny"}') == tokens
-    assert gained('sentenc_texts_total{model="tiny"}') == len(SENTENCES) + 1
-    assert gained('sentenc_batch_requests_count{queue="encode",name="tiny"}') == 2
-    assert gained('sentenc_batch_items_sum{queue="encode",name="tiny"}') == len(SENTENCES) + 1
-    assert gained('sentenc_batch_items_count{queue="search",name="odd\\"name"}') == 1
-    assert after['sentenc_index_items{index="odd\\"name"}'] == len(SENTENCES)
-    assert after['sentenc_queue_requests{queue="encode",name="tiny"}'] == 0
-    assert after["sentenc_requests_in_flight"] == 0
-
-
-def samples(client):
-    answer = client.get("/metrics")
-    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-    values = {}
-    for line in answer.text.splitlines():
-        if line.startswith("#"):
-            assert re.fullmatch(r"# (HELP \w+ .+|TYPE \w+ (counter|gauge|histogram))", line)
-            continue
-        name, value = re.fullmatch(r'(\w+(?:\{(?:\w+="(?:[^"\\]|\\.)*",?)*\})?) (\S+)', line).groups()
-        values[name] = float(value)
-    return values
 
 
 def test_page_files(client):

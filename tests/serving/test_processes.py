@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import sentenc
-from tests.serving.conftest import SENTENCES, wait_until
+from tests.serving.conftest import SENTENCES, samples_of, wait_until
 from tests.serving.test_embeddings import vectors
 from tests.support.models import make_cse
 from tests.support.processes import COMMAND, ended, running
@@ -59,9 +59,12 @@ def post(url, timeout=60, **fields):
     return httpx.post(f"{url}/v1/embeddings", json={"model": "tiny", **fields}, timeout=timeout, verify=False)
 
 
+def metric(url, name, /, **labels):
+    return samples_of(get(f"{url}/metrics").text)[name, frozenset(labels.items())]
+
+
 def in_flight(url):
-    lines = get(f"{url}/metrics").text.splitlines()
-    return next(float(line.split()[1]) for line in lines if line.startswith("sentenc_requests_in_flight "))
+    return metric(url, "sentenc_requests_in_flight")
 
 
 def test_the_openai_client(server, models):
@@ -215,8 +218,7 @@ def test_overload(tmp_path):
         wait_until(
             lambda: (
                 in_flight(process.url) == 1
-                and 'sentenc_queue_requests{queue="encode",name="tiny"} 0'
-                in get(f"{process.url}/metrics").text
+                and metric(process.url, "sentenc_queue_requests", queue="encode", name="tiny") == 0
             )
         )
         rest = {f"cat {i}": pool.submit(post, process.url, input=f"cat {i}") for i in range(many - 1)}
