@@ -1,11 +1,11 @@
 """Measures ``sentenc serve cse-en`` under load from a second process: throughput, latency and errors.
 
-    python benchmarks/server_load.py [--requests 100000]
+    python benchmarks/server_load.py [--requests 100000] [--workers 1,2]
 
 Clients keep their connections and send the next request when the previous one is answered (a closed loop).
 Every response is compared, byte by byte, with the vectors that an encoder in the client's process computes
 for the same texts. No two texts of the load have the same vector, so that a response to the wrong client is
-detected.
+detected. With several workers, CPU time is that of all processes of the server.
 """
 
 import argparse
@@ -202,9 +202,10 @@ def client(options: dict) -> None:
 
 
 class Server:
-    """A process of ``sentenc serve cse-en``, and the seconds that its start took."""
+    """The processes of ``sentenc serve cse-en``, and the seconds that their start took."""
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, workers: int = 1) -> None:
+        self.workers = workers
         started = time.perf_counter()
         command = [
             sys.executable,
@@ -214,6 +215,8 @@ class Server:
             MODEL,
             "--port",
             "0",
+            "--workers",
+            str(workers),
             *options,
         ]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -234,13 +237,25 @@ class Server:
             except urllib.error.HTTPError:
                 time.sleep(0.005)
 
+    def pids(self) -> list[int]:
+        pid = self.process.pid
+        return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+
     def cpu_seconds(self) -> float:
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        seconds = 0.0
+        for pid in self.pids():
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            seconds += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return seconds
 
     def peak_megabytes(self) -> float:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
+
+    def megabytes(self) -> float:
+        """Returns the memory of all processes; pages that several of them share count once."""
+        rollups = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in self.pids()]
+        return sum(int(re.search(r"^Pss:\s+(\d+)", rollup, re.M)[1]) for rollup in rollups) / 1024
 
     def load(self, runs: list[tuple[int, int]], **options) -> list[dict]:
         """Drives the load from a process of its own, and adds the server's CPU time to its results."""
@@ -253,7 +268,7 @@ class Server:
             before = self.cpu_seconds()
             for line in process.stdout:
                 now = self.cpu_seconds()
-                result = json.loads(line)
+                result = {"workers": self.workers, **json.loads(line)}
                 result["server_cpu_us_per_request"] = (now - before) / result["requests"] * 1e6
                 before = now
                 results.append(result)
@@ -269,7 +284,7 @@ class Server:
 
 def show(result: dict) -> None:
     print(
-        f"{result['concurrency']:>4} clients: {result['requests_per_second']:8.0f} requests/s, "
+        f"{result['workers']} workers, {result['concurrency']:>4} clients: {result['requests_per_second']:8.0f} requests/s, "
         f"{result['texts_per_second']:8.0f} texts/s, p50 {result.get('p50_ms', 0):7.2f} ms, "
         f"p99 {result.get('p99_ms', 0):7.2f} ms, {result['statuses']}, "
         f"lost {result['lost']}, wrong {result['wrong']}",
@@ -283,12 +298,40 @@ def start_times() -> dict:
     return {"seconds_to_listen": server.seconds_to_listen, "seconds_to_ready": server.seconds_to_ready}
 
 
+def part_of(requests: int) -> int:
+    return max(requests // 5, 100)
+
+
+def measure(content: dict, workers: int, requests: int) -> int:
+    """Adds the results with a number of workers; returns the server's exit code after SIGTERM."""
+    server = Server(workers=workers)
+    part = part_of(requests)
+    runs = [(max(part // 4, 100) if level == 1 else part, level) for level in CONCURRENCY]
+    print("one text per request")
+    content["one_text"] += server.load(runs, mixed=False)
+    print("32 texts per request")
+    many = [(max(count // 20, 100), level) for count, level in runs]
+    content["32_texts"] += server.load(many, mixed=False, size=32)
+    print("1 to 16 texts per request, some with fewer dimensions")
+    content["mixed"] += server.load([(requests, 64)], mixed=True)
+    content["memory"].append({"workers": workers, "megabytes": server.megabytes()})
+    if workers == 1:
+        content["peak_megabytes"] = server.peak_megabytes()
+    return server.stop()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         "--requests", type=int, default=100_000, help="number of requests of the long, mixed run"
+    )
+    parser.add_argument(
+        "--workers", default="1", help="numbers of worker processes, separated by commas (default: 1)"
+    )
+    parser.add_argument(
+        "--output", default="server_load", help="name of the result, or an absolute path without .json"
     )
     parser.add_argument("--client", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -298,25 +341,17 @@ def main() -> None:
     content = machine.circumstances()
     for package in ("starlette", "uvicorn", "uvloop", "httptools"):
         content["versions"][package] = importlib.metadata.version(package)
-    part = max(options.requests // 5, 100)
+    counts = [int(number) for number in options.workers.split(",")]
     content["start"] = [start_times() for _ in range(5)]
-    server = Server()
-    runs = [(max(part // 4, 100) if level == 1 else part, level) for level in CONCURRENCY]
-    print("one text per request")
-    content["one_text"] = server.load(runs, mixed=False)
-    print("32 texts per request")
-    content["32_texts"] = server.load(
-        [(max(count // 20, 100), level) for count, level in runs], mixed=False, size=32
-    )
-    print("1 to 16 texts per request, some with fewer dimensions")
-    content["mixed"] = server.load([(options.requests, 64)], mixed=True)
-    content["peak_megabytes"] = server.peak_megabytes()
-    content["exit_code_after_sigterm"] = server.stop()
+    content |= {"one_text": [], "32_texts": [], "mixed": [], "memory": []}
+    exit_codes = [measure(content, workers, options.requests) for workers in counts]
+    content["exit_code_after_sigterm"] = max(map(abs, exit_codes))
     server = Server("--max-queue", "8")
     print("overload: a queue of 8")
+    part = part_of(options.requests)
     content["overload"] = {"max_queue": 8, "runs": server.load([(part, 64), (part, 256)], mixed=True)}
     content["overload"]["exit_code_after_sigterm"] = server.stop()
-    print(machine.write("server_load", content))
+    print(machine.write(options.output, content))
 
 
 if __name__ == "__main__":

@@ -77,6 +77,8 @@ def index_speed(data: Any) -> str:
 def server_load(data: Any) -> str:
     rows = [
         [
+            # Results of earlier versions have one worker.
+            single.get("workers", 1),
             single["concurrency"],
             f"{single['requests_per_second']:,.0f}",
             f"{single['p50_ms']:.1f}",
@@ -86,7 +88,8 @@ def server_load(data: Any) -> str:
         for single, many in zip(data["one_text"], data["32_texts"], strict=True)
     ]
     return table(
-        ["clients", "requests/s, one text each", "p50, ms", "p99, ms", "texts/s, 32 a request"], rows
+        ["workers", "clients", "requests/s, one text each", "p50, ms", "p99, ms", "texts/s, 32 a request"],
+        rows,
     )
 
 

@@ -40,7 +40,7 @@ def worker_threads(
         MissingExtraError: scikit-learn, which brings threadpoolctl, is not installed.
     """
     try:
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unused-ignore]
+        from threadpoolctl import threadpool_limits
     except ImportError as error:
         raise MissingExtraError(extra, "scikit-learn", feature) from error
     from concurrent.futures import ThreadPoolExecutor
@@ -149,6 +149,19 @@ def stated_threads(threads: Threads | None) -> int | None:
         ValueError: ``threads`` is below 1, or another str.
     """
     return None if threads is None or threads == "auto" else thread_count(threads)
+
+
+def limit_blas(threads: int) -> None:
+    """Limits BLAS, by which NumPy multiplies matrices, to some threads in this process and those that it forks.
+
+    By default BLAS has a thread for every core of the machine, whatever the quota of a container is, and these threads
+    wait for each other in busy loops. Nothing happens if the package threadpoolctl is not installed.
+    """
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        return
+    threadpool_limits(threads, user_api="blas")
 
 
 def _quotas(root: Path) -> Iterator[tuple[float, str]]:

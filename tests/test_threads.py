@@ -1,6 +1,8 @@
 """Functions that run together, and the number of threads that a process uses."""
 
 import os
+import subprocess
+import sys
 import threading
 from functools import partial
 
@@ -197,6 +199,32 @@ def test_the_option_of_commands(tmp_path, value, fails):
     else:
         cli.main(arguments, standalone_mode=False)
     assert (tmp_path / "v.npy").exists() != fails
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no fork, or another BLAS")
+def test_limit_of_blas():
+    """It holds in other threads and in forked processes, and does nothing without threadpoolctl."""
+    pytest.importorskip("threadpoolctl")
+    code = (
+        "import numpy, os, sys, threading\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "from threadpoolctl import threadpool_info\n"
+        "from sentenc.threads import limit_blas\n"
+        "def counts(): return [one['num_threads'] for one in threadpool_info() if one['user_api'] == 'blas']\n"
+        "before = counts()\n"
+        "limit_blas(3)\n"
+        "numpy.ones((64, 64)) @ numpy.ones((64, 64))\n"
+        "with ThreadPoolExecutor(1) as pool: print(len(before) > 0, {*counts(), *pool.submit(counts).result()})\n"
+        "if not os.fork(): print({*counts()}, flush=True); os._exit(0)\n"
+        "os.wait()\n"
+        "sys.modules['threadpoolctl'] = None\n"
+        "limit_blas(1)\n"
+        "print({*counts()})\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-u", "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert result.stdout.splitlines() == ["True {3}", "{3}", "{3}"]
 
 
 def test_every_command_has_the_same_option():

@@ -15,7 +15,7 @@ from sentenc.encoders.bert.reading import is_plain_bert_folder
 from sentenc.errors import ModelNotFoundError
 from sentenc.registry import resolve_model
 from sentenc.serving.config import ServerConfig
-from sentenc.threads import Threads, usable_cores
+from sentenc.threads import Threads, limit_blas, usable_cores
 
 if TYPE_CHECKING:
     from sentenc.encoders.base import Encoder
@@ -137,8 +137,9 @@ def serve_command(
     from sentenc.serving.workers import check_workers
 
     check_workers(workers)
-    if workers > 1 and threads in (None, "auto"):
+    if threads is None or threads == "auto":
         threads = max(usable_cores() // workers, 1)
+    limit_blas(threads)
     config = ServerConfig(**options)
     log_to_stderr(config.log_json)
     with bind(config) as listener:

@@ -8,6 +8,7 @@ import socket
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -185,7 +186,10 @@ class _Supervisor:
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             supervisor = os.getpid()
-            pid = os.fork()
+            with warnings.catch_warnings():
+                # Python 3.12 and later also warn of the threads of libraries. Those of NumPy allow forks.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                pid = os.fork()
             if pid == 0:
                 self._work(slot, writer, supervisor)
         finally:

@@ -28,6 +28,7 @@ def models(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _no_log(monkeypatch):
     monkeypatch.setattr("sentenc.serving.logs.log_to_stderr", lambda as_json: None)
+    monkeypatch.setattr("sentenc.cli.serve.limit_blas", lambda threads: None)
 
 
 def serve(*arguments):

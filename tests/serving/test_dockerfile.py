@@ -94,6 +94,7 @@ def test_the_server_starts_as_in_the_image(monkeypatch):
     monkeypatch.setattr("sentenc.serving.serve", lambda app, config, **_: configs.append((app, config)))
     monkeypatch.setattr("sentenc.serving.bind", lambda config: nullcontext())
     monkeypatch.setattr("sentenc.serving.logs.log_to_stderr", lambda as_json: None)
+    monkeypatch.setattr("sentenc.cli.serve.limit_blas", lambda threads: None)
     monkeypatch.setattr("gc.freeze", lambda: None)
     cli.main(arguments, standalone_mode=False)
     app, config = configs[0]

@@ -287,12 +287,14 @@ def test_without_fork(monkeypatch, tmp_path):
     ],
 )
 def test_threads_of_a_worker(monkeypatch, options, expected):
-    served = []
+    served, of_blas = [], []
+    monkeypatch.setattr("sentenc.cli.serve.limit_blas", of_blas.append)
     monkeypatch.setattr("sentenc.serving.serve_workers", lambda make, *_, **__: served.append(make()))
     monkeypatch.setattr("sentenc.serving.logs.log_to_stderr", lambda as_json: None)
     monkeypatch.setattr("gc.freeze", lambda: None)
     cli.main(["serve", "cse-en-tiny", "--port", "0", *options], standalone_mode=False)
     assert served[0].state.sentenc.catalog.model("cse-en-tiny").encoder.threads == expected
+    assert of_blas == [expected]
 
 
 def test_number_of_workers():
