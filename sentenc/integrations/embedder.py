@@ -11,13 +11,7 @@ Model = str | os.PathLike[str] | Encoder
 
 
 class Embedder:
-    """An encoder with fixed options.
-
-    Args:
-        model: An encoder, or an argument of :func:`sentenc.load`.
-        truncate_dim: The number of components of a vector. By default those that a similarity compares.
-        normalize_embeddings: Scale every vector to unit length.
-        batch_size: The number of texts that go through the model together.
+    """An encoder with fixed options, which are those of :class:`EmbeddingAdapter`.
 
     Raises:
         ValueError: An option is out of range.

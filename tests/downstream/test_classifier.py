@@ -7,8 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.support.models import make_cse
-
 pytest.importorskip("sklearn")
 
 from sklearn.exceptions import NotFittedError
@@ -19,11 +17,6 @@ from tests.support.labeled import labeled
 
 TEXTS, LABELS = map(list, zip(*labeled(), strict=True))
 NUMBERS = {"music": 30, "market": 10, "pets": 20}
-
-
-@pytest.fixture(scope="module")
-def encoder():
-    return make_cse("int8").compressed()
 
 
 @pytest.fixture(scope="module")

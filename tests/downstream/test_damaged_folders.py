@@ -1,12 +1,9 @@
 """Folders of estimators that are incomplete, damaged or of another kind."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-from tests.support.models import make_cse
 
 pytest.importorskip("sklearn")
 
@@ -19,23 +16,6 @@ TEXTS, LABELS = map(list, zip(*labeled(), strict=True))
 ROWS = scored_pairs()
 PAIRS = [(left, right) for left, right, _ in ROWS]
 SCORES = [score for *_, score in ROWS]
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def encoder():
-    return make_cse("int8").compressed()
-
-
-@pytest.fixture(scope="module")
-def classifier(encoder):
-    return SentenceClassifier(encoder, random_state=0, C=np.float64(8)).fit(TEXTS, LABELS)
-
-
-@pytest.fixture
-def folder(classifier, tmp_path):
-    classifier.save(tmp_path / "saved")
-    return tmp_path / "saved"
 
 
 def change(folder, **values):

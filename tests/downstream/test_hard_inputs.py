@@ -8,7 +8,6 @@ import pytest
 from scipy import sparse
 
 from tests.support.models import WORDS as KNOWN
-from tests.support.models import make_cse
 
 pytest.importorskip("sklearn")
 
@@ -17,11 +16,6 @@ from tests.support.labeled import labeled, scored_pairs
 
 TEXTS, LABELS = map(list, zip(*labeled(), strict=True))
 PAIRS = [(left, right) for left, right, _ in scored_pairs()]
-
-
-@pytest.fixture(scope="module")
-def encoder():
-    return make_cse("int8").compressed()
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.support.models import make_cse
-
 pytest.importorskip("sklearn")
 
 from sklearn.exceptions import NotFittedError
@@ -19,11 +17,6 @@ ROWS = scored_pairs(120)
 PAIRS = [(left, right) for left, right, _ in ROWS]
 SCORES = np.array([score for *_, score in ROWS], float)
 SAME = ["same" if score >= 2 else "other" for score in SCORES]
-
-
-@pytest.fixture(scope="module")
-def encoder():
-    return make_cse("int8").compressed()
 
 
 @pytest.fixture(scope="module")

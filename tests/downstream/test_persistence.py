@@ -26,22 +26,6 @@ SCORES = [score for *_, score in ROWS]
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def encoder():
-    return make_cse("int8").compressed()
-
-
-@pytest.fixture(scope="module")
-def classifier(encoder):
-    return SentenceClassifier(encoder, random_state=0, C=np.float64(8)).fit(TEXTS, LABELS)
-
-
-@pytest.fixture
-def folder(classifier, tmp_path):
-    classifier.save(tmp_path / "saved")
-    return tmp_path / "saved"
-
-
 def sets():
     return [{label, "long"} if len(text) > 25 else {label} for text, label in zip(TEXTS, LABELS, strict=True)]
 

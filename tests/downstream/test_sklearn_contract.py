@@ -147,11 +147,6 @@ def test_checks_that_need_no_data(kind):
         check_estimator(estimator, on_skip=None)
 
 
-@pytest.fixture(scope="module")
-def encoder():
-    return make_cse("int8").compressed()
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_settings_are_kept_as_given(kind, encoder):
     estimator = kind(encoder, C=2.0, patience=7)
