@@ -4,9 +4,9 @@
     python benchmarks/mteb_benchmarks.py --benchmark NanoBEIR
     python benchmarks/mteb_benchmarks.py --tasks STSBenchmark NanoSCIDOCSRetrieval
 
-By default it runs MTEB(eng, v2) and NanoBEIR. MTEB keeps the result of every task in the folder OUTPUT, so that a run that was
-stopped continues. The report has the main score of every task, times 100, and the mean of each type of task.
-Needs the extra "mteb".
+By default it runs MTEB(eng, v2) and NanoBEIR. MTEB keeps the result of every task in the folder OUTPUT, so
+that a run that was stopped continues. The report has the main score of every task, times 100, and the mean of
+each type of task. Needs the extra "mteb".
 """
 
 import argparse

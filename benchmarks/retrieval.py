@@ -2,10 +2,11 @@
 
     python benchmarks/retrieval.py --data FOLDER [FOLDER ...] [--models cse-en,tinybert4-en,pair-en] [--weights]
 
-Each FOLDER has BEIR's layout: ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/SPLIT.tsv``. The rankings are those of
-``sentenc.Index.search``, and the metrics those of ``sentenc.metrics``. BM25 is that of ``Index``; the row of bm25s is
-Lucene's, with the stop words of bm25s and the same stemmer. Documents and queries are encoded in their roles: with the
-prompts of a model, and by the two encoders of a pair. A hybrid row uses the weight in the model's metadata, or the default.
+Each FOLDER has BEIR's layout: ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/SPLIT.tsv``. The rankings are
+those of ``sentenc.Index.search``, and the metrics those of ``sentenc.metrics``. BM25 is that of ``Index``;
+the row of bm25s is Lucene's, with the stop words of bm25s and the same stemmer. Documents and queries are
+encoded in their roles: with the prompts of a model, and by the two encoders of a pair. A hybrid row uses the
+weight in the model's metadata, or the default.
 
 With ``--weights``, the hybrid is also measured with all weights of the vectors in steps of 0.1, and drawn. The
 weight of a model is the smallest whose mean over the data sets is at most 0.1 below the best, which leaves a margin

@@ -2,10 +2,10 @@
 
     python benchmarks/startup.py [--rounds 11]
 
-Every measurement is a process of its own that imports a library, loads a model and encodes one sentence. In several rounds the
-systems take turns, and medians are reported. The first round is not counted: it reads the files of all systems
-into the memory of the operating system, and writes Python's bytecode where it is missing. The model of
-model2vec has the vocabulary and the embeddings of cse-en, in a local folder.
+Every measurement is a process of its own that imports a library, loads a model and encodes one sentence. In
+several rounds the systems take turns, and medians are reported. The first round is not counted: it reads the
+files of all systems into the memory of the operating system, and writes Python's bytecode where it is
+missing. The model of model2vec has the vocabulary and the embeddings of cse-en, in a local folder.
 """
 
 import argparse

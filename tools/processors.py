@@ -1,10 +1,10 @@
 """Compares the results of the native library on emulated processors with those of this machine.
 
-``make test-processors`` compiles the fuzz targets for each processor, runs them with the user emulation of QEMU on the
-same random inputs, and compares what they print. The processors are aarch64 with NEON, s390x (big-endian, and without
-explicit vectors), and x86-64 without AVX2, with AVX2, and with AVX2 but without LZCNT. valgrind emulates x86-64 with AVX2
-and stops at a read of memory that was never written. Processors for which an emulator or the package ziglang is missing
-are skipped.
+``make test-processors`` compiles the fuzz targets for each processor, runs them with the user emulation of
+QEMU on the same random inputs, and compares what they print. The processors are aarch64 with NEON, s390x
+(big-endian, and without explicit vectors), and x86-64 without AVX2, with AVX2, and with AVX2 but without
+LZCNT. valgrind emulates x86-64 with AVX2 and stops at a read of memory that was never written. Processors for
+which an emulator or the package ziglang is missing are skipped.
 """
 
 import argparse

@@ -1,9 +1,10 @@
 """The folder of a pair: a folder for each encoder, or the name of a shipped model in its place.
 
 ``config.json`` has the kind "pair" and, for each half, its fingerprint, ``max_tokens`` and prompts, so that a
-half is loaded only if it is used. The folders ``documents`` and ``queries`` are model folders as their encoders save them.
-Instead of a folder, a half can have the name of a shipped model (``model``); its fingerprint must be the stored one.
-sentence-transformers reads ``modules.json``, ``router_config.json``, ``documents`` and ``queries/static``.
+half is loaded only if it is used. The folders ``documents`` and ``queries`` are model folders as their
+encoders save them. Instead of a folder, a half can have the name of a shipped model (``model``); its
+fingerprint must be the stored one. sentence-transformers reads ``modules.json``, ``router_config.json``,
+``documents`` and ``queries/static``.
 """
 
 import os

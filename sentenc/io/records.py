@@ -57,7 +57,8 @@ def read_records(
     """Reads files one after another, one record at a time.
 
     A file is text (one record per line), CSV, TSV, JSON lines or Parquet; all but Parquet may be compressed
-    by gzip, bzip2, xz or Zstandard, or come from standard input. :mod:`sentenc.io.tables` states the rules of these formats.
+    by gzip, bzip2, xz or Zstandard, or come from standard input. :mod:`sentenc.io.tables` states the rules of
+    these formats.
 
     Fields other than text and id become the payload. JSON values do not change, dates and times become ISO
     strings, durations become seconds, and decimals become strings. Null, NaN, infinity, binary data and the

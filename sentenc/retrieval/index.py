@@ -57,8 +57,9 @@ class Index(IndexMaintenance):
     >>> index.search("Someone plays an instrument.", k=1)[0].id
     0
 
-    Texts are found by their vectors and, with BM25, by their words. Scores are exact with any kind of index, because the candidates of an ANN index are compared by their
-    stored vectors. Any number of threads may search, also while one of them writes.
+    A search compares texts with the query by their vectors and, with BM25, by their words. Scores are exact with
+    any kind of index, because the candidates of an ANN index are compared by their stored vectors. Any number of
+    threads may search, also while one of them writes.
 
     Args:
         encoder: Encodes texts: an :class:`~sentenc.Encoder` or an argument of :func:`sentenc.load`.

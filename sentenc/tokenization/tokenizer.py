@@ -35,8 +35,8 @@ class Tokenizer:
             ``BertNormalizer``, ``Lowercase`` or none, pre-tokenizer ``BertPreTokenizer`` or
             ``WhitespaceSplit``.
         skip_unknown: Whether unknown words are left out. Otherwise they have the id of the unknown token.
-        special_tokens: Tokens that are found in a text as they are written, before it is split into words, as
-            ``tokenizers`` finds special tokens. Those that are not in the vocabulary have no effect.
+        special_tokens: Tokens that are matched in a text as they are written, before it is split into words, as
+            ``tokenizers`` matches special tokens. Those that are not in the vocabulary have no effect.
 
     Attributes:
         special_tokens: Those of them that are in the vocabulary, or None if none were passed.
@@ -143,7 +143,7 @@ class Tokenizer:
         self.special_tokens = (
             None if tokens is None else tuple(token for token in tokens if token in self._vocabulary)
         )
-        # The longest of several tokens that begin at one place is found.
+        # Of several tokens that begin at one place, the longest matches.
         longest_first = sorted(filter(None, self.special_tokens or ()), key=len, reverse=True)
         pattern = "|".join(map(re.escape, longest_first))
         self._special = re.compile(f"({pattern})") if pattern else None

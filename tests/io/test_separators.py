@@ -1,4 +1,4 @@
-"""The separator of a CSV file: taken from the header, from a first line that states it, or from the number of columns."""
+"""The separator of a CSV file: that of the header, of a first line that states it, or of the most columns."""
 
 import csv
 import io

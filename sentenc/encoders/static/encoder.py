@@ -169,7 +169,7 @@ class StaticEncoder(TableEncoder):
         if unknown is not None and (ids == unknown).any():
             known_ids, known_ends = without(ids, ends, unknown)
             if self.config.unknown == "row":
-                # A text has its unknown tokens only beside known ones.
+                # A text has its unknown tokens only together with known ones.
                 has_known = np.diff(known_ends, prepend=0) > 0
                 ids = ids[np.repeat(has_known, np.diff(ends, prepend=0))]
                 ends = np.cumsum(np.where(has_known, np.diff(ends, prepend=0), 0))

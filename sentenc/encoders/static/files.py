@@ -16,7 +16,7 @@ _UNKNOWN = "<unk>"
 
 
 def load_static_file(path: Path, *, threads: int | None = None) -> StaticEncoder:
-    """Loads a file of word vectors, or a ``.safetensors`` file of wordllama beside its tokenizer.
+    """Loads a file of word vectors, or a ``.safetensors`` file of wordllama next to its tokenizer.
 
     Raises:
         TextFileError: The word vectors are damaged.

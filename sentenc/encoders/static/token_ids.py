@@ -62,7 +62,7 @@ class NativeTokenIds:
         spec: The content of a ``tokenizer.json``.
 
     Raises:
-        NotStaticError: The tokenizer is of another kind, or has added tokens that are found otherwise.
+        NotStaticError: The tokenizer is of another kind, or has added tokens that are matched in another way.
     """
 
     def __init__(self, spec: str) -> None:
@@ -110,7 +110,7 @@ class NativeTokenIds:
 
 
 def _added_tokens(spec: str, vocabulary: dict[str, int]) -> list[str]:
-    # The added tokens, which are found in a text before it is normalized.
+    # The added tokens, which are matched in a text before it is normalized.
     added = []
     for token in json.loads(spec).get("added_tokens") or []:
         name = token.get("content") if isinstance(token, dict) else None
@@ -119,7 +119,7 @@ def _added_tokens(spec: str, vocabulary: dict[str, int]) -> list[str]:
         if token.get("normalized") or token.get("single_word") or vocabulary.get(name) != token.get("id"):
             raise NotStaticError(
                 f"tokenizer.json has the added token {name!r}, which is normalized, a single word or not in the "
-                "vocabulary, expected one of the vocabulary that is found as it is"
+                "vocabulary, expected one of the vocabulary that is matched as it is"
             )
         added.append(name)
     return added

@@ -35,7 +35,7 @@ from sentenc.retrieval.words import word_settings
 from sentenc.texts import describe
 
 Model = Encoder | str | os.PathLike[str]
-# The part of the rows that is written before the statistics are computed anew.
+# The part of the rows that is written before the statistics are computed again.
 _ANALYZED_PART = 0.1
 
 

@@ -276,7 +276,7 @@ def _run(command: Sequence[str]) -> None:
 
 
 def main() -> None:
-    """Compiles the library with the options of the command line, by default next to the Python modules of the kernels."""
+    """Compiles the library as the options state, by default next to the Python modules of the kernels."""
     parser = argparse.ArgumentParser(description="Compiles the native library of sentenc.")
     parser.add_argument("--target", choices=WHEEL_PLATFORMS, help="a platform with wheels; needs ziglang")
     parser.add_argument("--sanitize", default="", help="for example address,undefined")

@@ -39,7 +39,7 @@ struct sentenc_vocabulary {
     int32_t splits_words;
     int32_t unknown;
     int32_t single[2][256]; /* the ids of tokens of one byte, at the start and inside of a word */
-    /* Bit n tells whether a token of n bytes begins with two bytes of this bucket (bit 31: of 31 or more). */
+    /* Bit n is set if a token of n bytes begins with two bytes of this bucket (bit 31: of 31 or more). */
     uint32_t lengths[2][LENGTH_BUCKETS];
     uint8_t classes[256];
     uint8_t lower[256];

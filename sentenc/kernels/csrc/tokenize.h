@@ -50,7 +50,7 @@ static inline int32_t find(const sentenc_vocabulary *v, const uint8_t *bytes, in
 
 /* Returns the id of the longest token with which `bytes` begins, and its length. */
 static int32_t find_longest(const sentenc_vocabulary *v, const uint8_t *bytes, int64_t length, int continues,
-                            int64_t *found) {
+                            int64_t *id_length) {
     int64_t end = length < v->longest ? length : v->longest;
     uint32_t lengths = length > 1 ? v->lengths[continues][length_bucket(bytes)] : 0;
     for (; end > 1; end--) {
@@ -59,11 +59,11 @@ static int32_t find_longest(const sentenc_vocabulary *v, const uint8_t *bytes, i
         if (end < length && (bytes[end] & 0xC0) == 0x80) continue;
         int32_t id = find(v, bytes, end, continues);
         if (id >= 0) {
-            *found = end;
+            *id_length = end;
             return id;
         }
     }
-    *found = 1;
+    *id_length = 1;
     return length > 1 && (bytes[1] & 0xC0) == 0x80 ? -1 : v->single[continues][bytes[0]];
 }
 
@@ -79,11 +79,11 @@ static void split_word(const sentenc_vocabulary *v, const uint8_t *word, int64_t
     int64_t first = list->n, start = 0;
     if (v->splits_words && !is_too_long(v, word, length)) {
         while (start < length) {
-            int64_t found;
-            int32_t id = find_longest(v, word + start, length - start, start > 0, &found);
+            int64_t id_length;
+            int32_t id = find_longest(v, word + start, length - start, start > 0, &id_length);
             if (id < 0) break;
             append(list, id);
-            start += found;
+            start += id_length;
         }
     }
     if (start < length) {

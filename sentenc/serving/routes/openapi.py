@@ -22,7 +22,7 @@ def _number(description: str, kind: str = "integer") -> dict[str, Any]:
     return {"type": kind, "description": description}
 
 
-_MODE = _text("How items are found; by default the first that the index has.", "hybrid", "vector", "lexical")
+_MODE = _text("The mode; by default the first that the index has.", "hybrid", "vector", "lexical")
 _EMBEDDINGS = {
     "model": _text("Name of a served model."),
     "input": {**_TEXTS, "description": "One text, or a list of texts. Token ids are refused."},

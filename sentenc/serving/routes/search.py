@@ -40,7 +40,7 @@ class SearchRoutes:
 
         ``mode`` is ``"hybrid"``, ``"vector"`` or ``"lexical"``, and ``alpha`` the weight of the vectors in a hybrid
         search; see :meth:`sentenc.Index.search`. With ``rerank``, the name of a served model, this model orders the
-        best ``candidates`` anew. ``queries`` is ``"fast"`` or ``"exact"``; with a list of queries, this field is
+        best ``candidates`` again. ``queries`` is ``"fast"`` or ``"exact"``; with a list of queries, this field is
         ``speed``. With ``where``, only items whose payloads meet this filter are results. If no item of the index
         does, ``note`` has the likely reason.
 

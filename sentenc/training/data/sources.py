@@ -37,8 +37,8 @@ class Source:
     The suffix of a file determines its format: .tsv, .csv, .jsonl, .parquet, and plain text for any other.
     Plain text has one text a line. TSV has no quotes, and a header only if ``fields`` are set. CSV has a
     header. JSON lines, Parquet and data sets have named fields. All formats but Parquet may be compressed by
-    gzip, bzip2, xz or Zstandard. The files of a source are read one after another; make each file a source of its own to mix
-    large files.
+    gzip, bzip2, xz or Zstandard. The files of a source are read one after another; make each file a source of
+    its own to mix large files.
 
     Attributes:
         files: Paths or globs. The matches of a glob are sorted, and ``**`` matches nested folders.
