@@ -9,6 +9,11 @@ from sentenc.errors import MissingExtraError
 # The packages of the extra that fsspec imports for a protocol.
 _PACKAGES = ("s3fs", "huggingface_hub")
 
+# Properties that change with the content of a file, the best first, as the file systems of fsspec name them.
+_VERSIONS = (
+    "ETag", "etag", "md5Hash", "content_md5", "blob_id", "LastModified", "last_modified", "updated", "mtime", "created",
+)  # fmt: skip
+
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
     """Returns whether a path is an address such as ``s3://bucket/name``."""
@@ -38,3 +43,12 @@ def remote_file_system(path: str) -> tuple[Any, str]:
                 raise MissingExtraError("remote", package, f"reading and writing {path}") from error
         raise ValueError(f"{path}: {error}") from error
     return file_system, inside
+
+
+def remote_version(info: dict[str, Any]) -> str:
+    """Returns a value that changes with the content of a file, or an empty one if its file system states none.
+
+    Args:
+        info: The description of the file by its file system.
+    """
+    return next((str(info[key]) for key in _VERSIONS if info.get(key)), "")

@@ -65,7 +65,9 @@ class Job:
 
     def _write(self, path: Any, source: Source, opened: Any, on_rows: Callable[[int], None]) -> int:
         schema = self.encode(opened.schema.empty_table(), opened.text).schema
-        schema = schema.with_metadata({**(schema.metadata or {}), **entry(source, self.described)})
+        schema = schema.with_metadata(
+            {**(schema.metadata or {}), **entry(source, opened.text, self.described)}
+        )
         vectors = [name for name in schema.names if name == self.options.column]
         done = 0
         with open_writer(path, schema, vectors) as writer:

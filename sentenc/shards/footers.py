@@ -16,9 +16,9 @@ class Footer(NamedTuple):
     described: dict[str, Any] | None
 
 
-def entry(source: Source, described: dict[str, Any]) -> dict[bytes, bytes]:
-    """Returns the metadata of a file of vectors."""
-    return {_KEY: json.dumps({"source": source._asdict(), **described}).encode()}
+def entry(source: Source, text: str, described: dict[str, Any]) -> dict[bytes, bytes]:
+    """Returns the metadata of a file of vectors: its source, its column of texts, and the model and options."""
+    return {_KEY: json.dumps({"source": source._asdict(), "text": text, **described}).encode()}
 
 
 def read_footer(path: str) -> Footer | None:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import NamedTuple, TypeVar
 
-from sentenc.errors import ShardError, TruncationWarning
+from sentenc.errors import SentencError, ShardError, TruncationWarning
 from sentenc.io.formats import file_format
 from sentenc.io.progress import Bar, is_drawn, progress_bar, resize
 from sentenc.io.remote import is_remote
@@ -48,7 +48,7 @@ def run(job: Job, sources: Sequence[Source], processes: int, show_progress_bar: 
     """
     with job.folder.locked():
         manifest = Manifest(job.folder, job.described)
-        left, whole = _left(manifest, sources)
+        left, whole = _left(job, manifest, sources)
         manifest.add(whole)
         manifest.write()
         try:
@@ -59,9 +59,16 @@ def run(job: Job, sources: Sequence[Source], processes: int, show_progress_bar: 
     return EncodingReport(len(sources), rows, len(whole), job.described["dim"])
 
 
-def _left(manifest: Manifest, sources: Sequence[Source]) -> tuple[list[Source], list[Shard]]:
+def _uses_store(job: Job, sources: Sequence[Source]) -> bool:
+    """Returns whether the output or a source is on an object store."""
+    return any(map(is_remote, (job.folder.path_of(""), *(source.path for source in sources))))
+
+
+def _left(job: Job, manifest: Manifest, sources: Sequence[Source]) -> tuple[list[Source], list[Shard]]:
     left, whole, reasons = [], [], []
-    for source, state in zip(sources, _each(manifest.state_of, sources), strict=True):
+    for source, state in zip(
+        sources, _each(manifest.state_of, sources, _uses_store(job, sources)), strict=True
+    ):
         if isinstance(state, Shard):
             whole.append(state)
             continue
@@ -80,6 +87,7 @@ class _Run:
 
     def __init__(self, job: Job, sources: list[Source], manifest: Manifest, n_files: int) -> None:
         self._job, self._sources, self._manifest, self._n_files = job, sources, manifest, n_files
+        self._uses_store = _uses_store(job, sources)
         self._counted = [0] * len(sources)
         self._expected: list[int] = []
         self._messages: list[str] = []
@@ -90,7 +98,9 @@ class _Run:
         """Encodes the files, and returns the number of their rows."""
         draws = show_progress_bar and is_drawn() and bool(self._sources)
         self._expected = (
-            [round(rows) for rows in _each(_expected_rows, self._sources)] if draws else self._counted[:]
+            [round(rows) for rows in _each(self._expected_rows, self._sources, self._uses_store)]
+            if draws
+            else self._counted[:]
         )
         rows, is_full = 0, False
         with (
@@ -114,6 +124,16 @@ class _Run:
         self._report(is_full)
         return rows
 
+    def _expected_rows(self, source: Source) -> float:
+        try:
+            if (self._job.options.format or file_format(source.path)) == "parquet":
+                return count_rows(source.path)
+            # Of a remote file, the beginning would have to be transferred.
+            return 0 if is_remote(source.path) else estimate_rows(source.path)
+        except (SentencError, OSError):
+            # The file fails when its turn comes.
+            return 0
+
     def _events(self, processes: int, bar: Bar) -> Generator[Done | Failed, None, None]:
         def on_progress(task: int, rows: int) -> None:
             self._progress(bar, task, rows)
@@ -122,8 +142,7 @@ class _Run:
         if processes <= 1:
             return run_here(self._job, self._sources, on_progress)
         # The connections of an object store belong to threads, and would not work in a forked process.
-        paths = [self._job.folder.path_of(""), *(source.path for source in self._sources)]
-        may_fork = not any(map(is_remote, paths))
+        may_fork = not self._uses_store
         return run_in_processes(self._job, self._sources, processes, on_progress, may_fork=may_fork)
 
     def _progress(self, bar: Bar, task: int, rows: int) -> None:
@@ -151,15 +170,8 @@ class _Run:
         )
 
 
-def _expected_rows(source: Source) -> float:
-    if file_format(source.path) == "parquet":
-        return count_rows(source.path)
-    # Of a remote file, the beginning would have to be transferred.
-    return 0 if is_remote(source.path) else estimate_rows(source.path)
-
-
-def _each(function: Callable[[Source], R], sources: Sequence[Source]) -> Iterable[R]:
-    if not any(is_remote(source.path) for source in sources):
+def _each(function: Callable[[Source], R], sources: Sequence[Source], with_requests: bool) -> Iterable[R]:
+    if not with_requests:
         return map(function, sources)
     with ThreadPoolExecutor(_REQUESTS) as pool:
         return list(pool.map(function, sources))

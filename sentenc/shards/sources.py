@@ -10,24 +10,11 @@ from typing import Any, NamedTuple
 from sentenc.errors import ShardError
 from sentenc.io.compression import without_compression
 from sentenc.io.formats import SUFFIXES
-from sentenc.io.remote import is_remote, remote_file_system
+from sentenc.io.remote import is_remote, remote_file_system, remote_version
 
 # Text is read from a file with any suffix, but from a folder only if it has this one.
 _TEXT = ".txt"
 _IN_NAMES = "*?["
-# Properties of a remote file that change with its content, the best first, as the file systems of fsspec name them.
-_VERSIONS = (
-    "ETag",
-    "etag",
-    "md5Hash",
-    "content_md5",
-    "blob_id",
-    "LastModified",
-    "last_modified",
-    "updated",
-    "mtime",
-    "created",
-)
 
 
 class Source(NamedTuple):
@@ -142,15 +129,10 @@ def _remote_sources(path: str) -> list[Source]:
         below = file_system.find(inside, detail=True)
         known = {name: info for name, info in below.items() if _is_data(name.removeprefix(root).split("/"))}
     return [
-        Source(file_system.unstrip_protocol(name), int(info["size"]), version_of(info))
+        Source(file_system.unstrip_protocol(name), int(info["size"]), remote_version(info))
         for name, info in sorted(known.items())
         if info["type"] == "file"
     ]
-
-
-def version_of(info: dict[str, Any]) -> str:
-    """Returns a value that changes with the content of a remote file, or an empty one if none is known."""
-    return next((str(info[key]) for key in _VERSIONS if info.get(key)), "")
 
 
 def _is_data(parts: Sequence[str]) -> bool:

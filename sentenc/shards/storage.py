@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ from sentenc.io.locks import FileLock
 from sentenc.io.remote import is_remote, remote_file_system
 
 _LOCK = ".sentenc.lock"
+# The names that replacing_file and tempfile make. Other hidden files may be those of others.
+_COPY = ".copy."
+_TEMPORARIES = re.compile(r"\.(copy|_manifest\.json|.+\.parquet)\.[a-z0-9_]+" + re.escape(TEMPORARY))
 
 
 class Folder(Protocol):
@@ -85,7 +89,7 @@ class LocalFolder:
     @contextmanager
     def temporary(self) -> Iterator[Path]:
         """Yields a new folder in the folder, and removes it."""
-        with tempfile.TemporaryDirectory(prefix=".", suffix=TEMPORARY, dir=self._path) as name:
+        with tempfile.TemporaryDirectory(prefix=_COPY, suffix=TEMPORARY, dir=self._path) as name:
             yield Path(name)
 
     @contextmanager
@@ -109,7 +113,7 @@ class LocalFolder:
 
     def _remove_temporaries(self) -> None:
         for entry in list(os.scandir(self._path)):
-            if entry.name.startswith(".") and entry.name.endswith(TEMPORARY):
+            if _TEMPORARIES.fullmatch(entry.name):
                 _remove(entry)
 
 

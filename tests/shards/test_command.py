@@ -105,10 +105,11 @@ class Terminal(io.StringIO):
 @pytest.mark.parametrize("processes", [1, 2])
 def test_the_progress_bar_counts_rows(inputs, texts, encoder, tmp_path, monkeypatch, processes):
     (inputs / "bad.parquet").write_bytes(b"nothing")
+    (inputs / "damaged.csv.gz").write_bytes(b"\x1f\x8b nothing")
     encode_files(inputs / "part-0.parquet", tmp_path / "out", model=encoder)
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    with pytest.raises(ShardError):
+    with pytest.raises(ShardError, match="2 of 6"):
         encode_files(
             [inputs, texts], tmp_path / "out", model=encoder, processes=processes, show_progress_bar=True
         )
@@ -116,5 +117,6 @@ def test_the_progress_bar_counts_rows(inputs, texts, encoder, tmp_path, monkeypa
     assert "83/83" in terminal.getvalue()
     terminal.truncate(0)
     (inputs / "bad.parquet").unlink()
+    (inputs / "damaged.csv.gz").unlink()
     encode_files([inputs, texts], tmp_path / "out", model=encoder, show_progress_bar=True)
     assert "0/0" not in terminal.getvalue()

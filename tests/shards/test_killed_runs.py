@@ -29,11 +29,20 @@ def many(tmp_path_factory):
 
 
 class Command:
-    """A run of the command with two processes."""
+    """A run of the command, by default with two processes."""
 
-    def __init__(self, inputs, out, model):
+    def __init__(self, inputs, out, model, processes=2):
         path = os.pathsep.join([str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])])
-        arguments = ["encode", f"{inputs}/*.parquet", "-o", f"{out}/", "-m", model, "--processes", "2"]
+        arguments = [
+            "encode",
+            f"{inputs}/*.parquet",
+            "-o",
+            f"{out}/",
+            "-m",
+            model,
+            "--processes",
+            str(processes),
+        ]
         self._out = out
         self.process = subprocess.Popen(
             [*COMMAND, *arguments], env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE, text=True,
@@ -112,6 +121,17 @@ def test_a_run_that_is_killed_several_times(many, tmp_path, model, encoder):
     check_all(many, out, encoder)
 
 
+def test_a_single_process_leaves_a_temporary_file_that_the_next_run_removes(many, tmp_path, model, encoder):
+    out = tmp_path / "out"
+    command = Command(many, out, model, processes=1)
+    command.wait_for(lambda: shards(out) and any("parquet" in name for name in temporaries(out)))
+    command.process.kill()
+    command.ended()
+    assert len(shards(out)) < FILES
+    assert Command(many, out, model, processes=1).ended()[0] == 0
+    check_all(many, out, encoder)
+
+
 def test_a_new_run_while_workers_of_a_killed_one_end(many, tmp_path, model, encoder):
     out = tmp_path / "out"
     command = Command(many, out, model)
@@ -138,17 +158,17 @@ def test_a_worker_that_is_killed_is_replaced(many, tmp_path, model, encoder):
     check_all(many, out, encoder)
 
 
-@pytest.mark.parametrize("to_all", [True, False])
-def test_ctrl_c_ends_all_processes(many, tmp_path, model, encoder, to_all):
+@pytest.mark.parametrize(("processes", "to_all"), [(2, True), (2, False), (1, False)])
+def test_ctrl_c_ends_all_processes(many, tmp_path, model, encoder, processes, to_all):
     out = tmp_path / "out"
-    command = Command(many, out, model)
-    command.wait_for(lambda: len(command.workers()) == 2)
+    command = Command(many, out, model, processes)
+    command.wait_for(lambda: len(command.workers()) == 2 or (processes == 1 and shards(out)))
     workers = command.workers()
     # A terminal sends the signal to all processes of the command.
     (os.killpg if to_all else os.kill)(command.process.pid, signal.SIGINT)
     code, errors = command.ended()
     assert (code, "interrupted" in errors) == (130, True), errors
-    assert workers
+    assert len(workers) == (processes if processes > 1 else 0)
     assert not any(map(is_running, workers))
     assert temporaries(out) == []
     assert Command(many, out, model).ended()[0] == 0
