@@ -18,7 +18,7 @@ format: .venv/ready
 	$(BIN)/ruff format .
 
 # Runs the tests of sentenc.integrations with all libraries that it adapts to, in an environment of its own.
-INTEGRATIONS := sentence-transformers,downstream,hub,parquet,remote,langchain,llama-index,haystack,chroma,lancedb,pgvector,bertopic,keybert,mteb
+INTEGRATIONS := datasets,sentence-transformers,downstream,hub,parquet,remote,langchain,llama-index,haystack,chroma,lancedb,pgvector,bertopic,keybert,mteb
 test-integrations: .venv-integrations/ready kernels
 	OMP_NUM_THREADS=1 .venv-integrations/bin/python -m pytest tests/integrations -n 2 --dist loadfile
 

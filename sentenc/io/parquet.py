@@ -2,7 +2,6 @@
 
 import math
 import numbers
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from sentenc.errors import MissingExtraError, TextFileError
 from sentenc.io.columns import checked_columns
+from sentenc.io.files import file_size, open_file
 
 # Rows that are Python objects at one time.
 _ROWS_PER_BATCH = 4096
@@ -38,7 +38,7 @@ def open_parquet(
     if path == "-":
         raise TextFileError("Parquet cannot be read from standard input: its index is at its end")
     arrow = _arrow()
-    with open(path, "rb") as source:
+    with open_file(path) as source:
         file = _open(arrow, path, source)
         schema = file.schema_arrow
         readable = [field.name for field in schema if not _is_binary(arrow.types, field.type)]
@@ -50,19 +50,21 @@ def open_parquet(
 def count_rows(path: str) -> int:
     """Returns the number of rows of a Parquet file, from its metadata."""
     arrow = _arrow()
-    with open(path, "rb") as source:
+    with open_file(path) as source:
         return int(_open(arrow, path, source).metadata.num_rows)
 
 
 @contextmanager
 def open_vector_columns(
-    path: str, names: Callable[[Sequence[str]], tuple[str, str]], batch_rows: Callable[[int], int]
+    path: str,
+    names: Callable[[Sequence[str], dict[str, str]], tuple[str, str]],
+    batch_rows: Callable[[int], int],
 ) -> Iterator[tuple[dict[str, str], VectorBlocks]]:
     """Opens a column of texts and one of vectors, whose numbers never become Python objects.
 
     Args:
         path: A Parquet file.
-        names: Returns the names of the two columns from those of the file.
+        names: Returns the names of the two columns, from those of the file and the metadata of its schema.
         batch_rows: Returns the number of rows to read at a time from the dimension of the vectors.
 
     Yields:
@@ -75,10 +77,12 @@ def open_vector_columns(
         TextFileError: The file is not Parquet, is damaged, or the columns have other types.
     """
     arrow = _arrow()
-    with open(path, "rb") as source:
+    with open_file(path) as source:
         file = _open(arrow, path, source)
         schema = file.schema_arrow
-        text_name, vector_name = names(schema.names)
+        pairs = (schema.metadata or {}).items()
+        described = {key.decode("utf-8", "replace"): value.decode("utf-8", "replace") for key, value in pairs}
+        text_name, vector_name = names(schema.names, described)
         for name, is_kind, expected in (
             (text_name, is_text, "strings"),
             (vector_name, _is_vector, "lists of numbers"),
@@ -86,8 +90,6 @@ def open_vector_columns(
             kind = schema.field(name).type
             if not is_kind(arrow.types, kind):
                 raise TextFileError(f"{path}: the column {name!r} has the type {kind}, expected {expected}")
-        pairs = (schema.metadata or {}).items()
-        described = {key.decode("utf-8", "replace"): value.decode("utf-8", "replace") for key, value in pairs}
         yield described, _vector_blocks(path, arrow, file, text_name, vector_name, batch_rows)
 
 
@@ -131,7 +133,7 @@ def _open(arrow: Any, path: str, source: Any) -> Any:
 def _rows(
     path: str, arrow: Any, file: Any, columns: tuple[str, ...], texts: tuple[str, ...], on_bytes: Any
 ) -> Rows:
-    size, n_rows = os.path.getsize(path), file.metadata.num_rows
+    size, n_rows = 0 if on_bytes is None else file_size(path), file.metadata.num_rows
     reported = done = 0
     batches = file.iter_batches(_ROWS_PER_BATCH, columns=list(columns))
     while True:

@@ -14,7 +14,6 @@ All parts of the library that read tables use the rows of this reader. Its rules
 
 import csv
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from typing import Any, NamedTuple
 from sentenc.errors import TextFileError
 from sentenc.io.columns import checked_columns, json_kind, listed
 from sentenc.io.compression import DECOMPRESSION_ERRORS, decompressed_head
+from sentenc.io.files import file_size, open_file
 from sentenc.io.formats import FORMATS, file_format
 from sentenc.io.parquet import count_rows, open_parquet
 from sentenc.io.text import MOST_BYTES_PER_LINE, Malformed, OnBytes, open_lines
@@ -151,8 +151,8 @@ def estimate_rows(path: str) -> float:
     """
     if file_format(path) == "parquet":
         return float(count_rows(path))
-    size = os.path.getsize(path)
-    with open(path, "rb") as file:
+    size = file_size(path)
+    with open_file(path) as file:
         head = file.read(_BYTES_OF_SAMPLE)
     try:
         content, n_bytes = decompressed_head(head)

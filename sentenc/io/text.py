@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from sentenc.errors import TextFileError
 from sentenc.io.compression import DECOMPRESSION_ERRORS, decompressed
+from sentenc.io.files import open_file
 
 OnBytes = Callable[[int], None]
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -39,7 +40,7 @@ def open_lines(
     order mark is removed, and compressed content (gzip, bzip2, xz, Zstandard) is decompressed.
 
     Args:
-        path: A file; ``-`` is standard input.
+        path: A file or its address; ``-`` is standard input.
         encoding: Encoding of the text, one in which a line ends with the byte 10.
         max_line_bytes: A longer line is malformed, and is skipped without being read into memory.
         on_bytes: Called from time to time with the number of bytes (as stored on disk) since the last call.
@@ -51,7 +52,7 @@ def open_lines(
         MissingExtraError: The file is compressed by Zstandard, and pyarrow is not installed.
         OSError: The file cannot be opened.
     """
-    raw: BinaryIO = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115 (not always closed)
+    raw: BinaryIO = sys.stdin.buffer if path == "-" else open_file(path)
     try:
         buffered: Any = raw if hasattr(raw, "peek") else io.BufferedReader(raw)
         content = decompressed(path, buffered)

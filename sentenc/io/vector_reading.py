@@ -1,9 +1,10 @@
 """Reads texts with their vectors from Parquet, ``.npz`` and JSON lines files."""
 
+import json
 import os
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from sentenc.errors import TextFileError
 from sentenc.io.columns import json_kind, listed
 from sentenc.io.parquet import VectorBlocks, open_vector_columns
+from sentenc.io.records import TEXT_FIELDS
 from sentenc.io.tables import open_columns, open_table
 from sentenc.io.text import Malformed
 from sentenc.io.text_vectors import Floats, Spool, TextVectors, checked_dim, rows_per_block, select_rows
@@ -20,6 +22,8 @@ from sentenc.io.text_vectors import Floats, Spool, TextVectors, checked_dim, row
 # Names of the two columns, if the caller passes none.
 _TEXT_NAMES = ("text", "texts")
 _VECTOR_NAMES = ("embedding", "embeddings", "vector", "vectors")
+# The entry of a file's metadata with the options of ``sentenc encode``.
+_OPTIONS = "sentenc.shard"
 _ROWS_PER_BLOCK = 1024
 # The bytes of the header of a member of a zip file, and where it has the lengths of what follows.
 _ZIP_HEADER, _ZIP_LENGTHS = 30, slice(26, 30)
@@ -50,12 +54,92 @@ def read_vector_file(
     if suffix == ".npz":
         return _read_npz(name, *fields)
     if suffix in (".parquet", ".pq"):
-        return _read_parquet(name, *fields)
+        return _read_parquet(name, [name], *fields)
     if suffix in (".jsonl", ".ndjson"):
         return _read_jsonl(name, *fields)
     raise ValueError(
         f"{name} ends in {suffix!r}, expected .parquet, .npz or .jsonl, or the folder of an index"
     )
+
+
+def read_vector_folder(
+    folder: str | os.PathLike[str], *, text_field: str | None = None, vector_field: str | None = None
+) -> TextVectors:
+    """Reads texts and vectors from the Parquet files of a folder; see :func:`read_vector_file`.
+
+    Raises:
+        TextFileError: The folder has no such file, or the files have different dimensions or encoders. The other
+            errors are those of :func:`read_vector_file`.
+    """
+    name = os.fspath(folder)
+    files = sorted(str(path) for path in Path(name).glob("*.parquet"))
+    if not files:
+        raise TextFileError(f"{name} has no .parquet file, expected files with texts and vectors")
+    return _read_parquet(name, files, text_field, vector_field)
+
+
+@contextmanager
+def open_text_vectors(
+    path: str, text_field: str | None = None, vector_field: str | None = None
+) -> Iterator[tuple[dict[str, str], VectorBlocks]]:
+    """Opens the texts and vectors of a Parquet file; see :func:`~sentenc.io.parquet.open_vector_columns`.
+
+    Args:
+        path: The file or its address.
+        text_field: The column of texts; by default the one that the file states, or "text" or "texts".
+        vector_field: The column of vectors; by default the one that the file states, or "embedding",
+            "embeddings", "vector" or "vectors".
+
+    Raises:
+        TextFileError: The file has no such column, or is damaged.
+        MissingExtraError: pyarrow is not installed.
+    """
+
+    def names(columns: Sequence[str], described: dict[str, str]) -> tuple[str, str]:
+        return _vector_columns(path, columns, described, text_field, vector_field)
+
+    with open_vector_columns(path, names, rows_per_block) as opened:
+        yield opened
+
+
+def _vector_columns(
+    path: str,
+    names: Sequence[str],
+    described: dict[str, str],
+    text_field: str | None,
+    vector_field: str | None,
+) -> tuple[str, str]:
+    options = _options(described)
+    if options and text_field is None:
+        text_field = options.get("text")
+        if text_field is None:
+            # The rule by which the command has chosen the column.
+            spellings = {name.lower(): name for name in reversed(names)}
+            text_field = next((spellings[name] for name in TEXT_FIELDS if name in spellings), None)
+    return (
+        _name(path, names, text_field, _TEXT_NAMES, "column"),
+        _name(path, names, vector_field or options.get("column"), _VECTOR_NAMES, "column"),
+    )
+
+
+def stated_encoder(described: dict[str, str]) -> str:
+    """Returns the fingerprint of the encoder that a file states, and the prompt that it put before the texts.
+
+    Returns:
+        "FINGERPRINT" or "FINGERPRINT PROMPT"; "unstated" in the place of a fingerprint that is not stated.
+    """
+    options = _options(described)
+    prompt = options.get("role") or options.get("prompt_name")
+    return " ".join([described.get("fingerprint", "unstated"), *([str(prompt)] if prompt else [])])
+
+
+def _options(described: dict[str, str]) -> dict[str, Any]:
+    # The options of ``sentenc encode`` that wrote the file.
+    try:
+        options = json.loads(described.get(_OPTIONS, "{}")).get("options", {})
+    except (ValueError, AttributeError):
+        return {}
+    return options if isinstance(options, dict) else {}
 
 
 def _name(path: str, names: Sequence[str], field: str | None, defaults: Sequence[str], unit: str) -> str:
@@ -67,19 +151,27 @@ def _name(path: str, names: Sequence[str], field: str | None, defaults: Sequence
     raise TextFileError(f"{path} has no {unit} {expected}, only {listed(names)}")
 
 
-def _read_parquet(path: str, text_field: str | None, vector_field: str | None) -> TextVectors:
-    def names(columns: Sequence[str]) -> tuple[str, str]:
-        return (
-            _name(path, columns, text_field, _TEXT_NAMES, "column"),
-            _name(path, columns, vector_field, _VECTOR_NAMES, "column"),
-        )
-
-    with closing(Spool(path)) as spool:
-        with open_vector_columns(path, names, rows_per_block) as (described, blocks):
-            for first, texts, vectors, n_without in blocks:
-                spool.counts.add("no vector", n_without)
-                spool.add(texts, vectors, f"row {first}")
-        return spool.finished(described)
+def _read_parquet(
+    source: str, paths: Sequence[str], text_field: str | None, vector_field: str | None
+) -> TextVectors:
+    encoders: dict[str, str] = {}
+    first_described: dict[str, str] = {}
+    with closing(Spool(source)) as spool:
+        for path in paths:
+            with open_text_vectors(path, text_field, vector_field) as (described, blocks):
+                encoders.setdefault(stated_encoder(described), path)
+                if len(encoders) > 1:
+                    (one, first), (other, second) = encoders.items()
+                    raise TextFileError(
+                        f"{first} contains vectors of an encoder with the fingerprint {one}, and {second} those "
+                        f"of one with {other}, expected one encoder"
+                    )
+                first_described = first_described or described
+                for row, texts, vectors, n_without in blocks:
+                    spool.counts.add("no vector", n_without)
+                    place = f"row {row}" if path == source else f"{os.path.basename(path)}, row {row}"
+                    spool.add(texts, vectors, place)
+        return spool.finished(first_described)
 
 
 def _read_jsonl(path: str, text_field: str | None, vector_field: str | None) -> TextVectors:

@@ -186,16 +186,56 @@ class Table:
         return Table({name: self.columns[name] for name in names})
 
 
+class Stream:
+    """The part of the interface of a streamed data set that is used. Each list of rows is a shard."""
+
+    def __init__(self, shards, names=None, split=None, is_broken=False):
+        self.shards, self.names, self.is_broken = shards, names, is_broken
+        self.column_names = names if split is None else None
+        self.num_shards = len(shards)
+        self.info = types.SimpleNamespace(splits={} if split is None else split)
+
+    def _with(self, shards=None, names=None):
+        stream = Stream(shards or self.shards, names or self.names, self.info.splits, self.is_broken)
+        return stream
+
+    def __iter__(self):
+        return iter([dict.fromkeys(self.names, "x")])
+
+    def select_columns(self, names):
+        return self._with(names=names)
+
+    def with_format(self, format):
+        assert format == "arrow"
+        return self
+
+    def shard(self, num_shards, index):
+        assert num_shards == self.num_shards
+        return self._with(shards=[self.shards[index]])
+
+    def iter(self, batch_size):
+        pa = pytest.importorskip("pyarrow")
+        for shard in self.shards:
+            for start in range(0, len(shard), batch_size):
+                if self.is_broken and start:
+                    raise TimeoutError("the Hub does not answer")
+                yield pa.table({name: shard[start : start + batch_size] for name in self.names})
+
+
 @pytest.fixture
 def hub(monkeypatch):
     """Replaces the package ``datasets``; returns the list of the data sets that were loaded."""
     requested = []
     rows = {"text": [f"row {i}" for i in range(3000)], "n": list(range(3000)), "other": ["x", None] * 1500}
 
-    def load_dataset(name, configuration, *, split):
-        requested.append((name, configuration, split))
+    def load_dataset(name, configuration, *, split, streaming=False, revision=None):
+        requested.append((name, configuration, split, *([revision] if revision else [])))
         if name == "missing":
             raise FileNotFoundError("not on the Hub")
+        if streaming:
+            shards = [rows["text"][start : start + 1200] for start in range(0, 3000, 1200)]
+            sizes = {"train": types.SimpleNamespace(num_examples=3000)} if name == "sized" else {}
+            return Stream(shards, ["text"], sizes, is_broken=name == "broken")
         return Table(rows)
 
     def load_from_disk(folder):
@@ -234,6 +274,48 @@ def test_saved_data_sets(hub, tmp_path):
     assert hub == [str(tmp_path)]
     with pytest.raises(CorpusError, match="has no split 'test', only 'train'"):
         in_order(f"hf:{tmp_path}", split="test")
+
+
+def test_streamed_data_sets(hub):
+    corpus, examples = in_order("hf:a/texts:en", streaming=True, revision="v1")
+    assert hub == [("a/texts", "en", "train", "v1")]
+    assert sorted(examples) == sorted((f"row {i}",) for i in range(3000))
+    assert corpus.report()[0].lines == 3000
+    # The shards are read one after another, in another order in each epoch.
+    orders = {tuple(text for (text,) in corpus.epoch(0, epoch) if text in ("row 0", "row 1200", "row 2400"))
+              for epoch in range(20)}  # fmt: skip
+    assert len(orders) == 6
+    assert list(corpus.epoch(0, 7)) == list(in_order("hf:a/texts:en", streaming=True)[0].epoch(0, 7))
+    assert in_order("hf:a", streaming=True, limit=2)[1] == [("row 0",), ("row 1",)]
+    # Reading it as a stream is another corpus, and a data set that is not streamed keeps its fingerprint.
+    assert corpus.fingerprint() != in_order("hf:a")[0].fingerprint()
+    assert corpus.estimate() is None
+    assert in_order("hf:sized", streaming=True)[0].estimate() == 3000
+    with pytest.raises(CorpusError, match=r"hf:a, split train.*'other'.*'text'"):
+        in_order("hf:a", fields=("other",), streaming=True)
+    with pytest.raises(CorpusError, match=r"hf:broken.*shard 1 of 3, after row 1024: TimeoutError: the Hub"):
+        in_order("hf:broken", streaming=True, limit=2000)
+
+
+def test_streams_of_unknown_size_need_weights(hub):
+    stream = Source(files=["hf:a"], form="sentences", streaming=True)
+    with pytest.raises(CorpusError, match="hf:a does not state its size: set a weight"):
+        next(Corpus([stream, stream]).epoch(0, 0))
+    weighted = Source(files=["hf:a"], form="sentences", streaming=True, weight=1.0)
+    assert len(list(Corpus([weighted, weighted]).epoch(0, 0))) == 3000
+    limited = Source(files=["hf:a"], form="sentences", streaming=True, limit=10)
+    corpus = Corpus([limited, Source(files=["hf:sized"], form="sentences", streaming=True)])
+    assert corpus.estimate() == 3010
+
+
+def test_options_of_data_sets_are_refused_for_files(tmp_path, hub):
+    path = written(tmp_path, "a.txt", "x")
+    for option in ({"streaming": True}, {"revision": "main"}):
+        with pytest.raises(ValueError, match=rf"{next(iter(option))} is .*a\.txt.*belongs to a data set"):
+            Source(files=[path], form="sentences", **option)
+        written(tmp_path, "saved/state.json", "{}")
+        with pytest.raises(CorpusError, match=rf"save_to_disk.*remove {next(iter(option))}"):
+            in_order(f"hf:{tmp_path}/saved", **option)
 
 
 def test_data_sets_need_an_extra(monkeypatch):

@@ -7,6 +7,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from sentenc.io.remote import is_remote
+
 T = TypeVar("T")
 # Values of the key ``init`` that are not paths.
 _INIT_KEYWORDS = ("teacher", "random")
@@ -67,6 +69,11 @@ def resolve_paths(
 def path_in(folder: Path, name: str) -> str:
     """Returns a path relative to a folder. Absolute paths, and "~" for the home directory, do not change."""
     return str(folder / Path(name).expanduser())
+
+
+def path_or_address_in(folder: Path, name: str) -> str:
+    """Returns a path relative to a folder, or an address such as ``s3://bucket/name`` unchanged."""
+    return name if is_remote(name) else path_in(folder, name)
 
 
 def require_table(value: Any, name: str) -> dict[str, Any]:

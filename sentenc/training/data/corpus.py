@@ -13,7 +13,8 @@ from sentenc.errors import CorpusError
 from sentenc.io.text import Malformed
 from sentenc.training.data.deduplication import DedupSet
 from sentenc.training.data.examples import Example
-from sentenc.training.data.sources import COLUMNS, Reader, Row, Source, open_source, settings_of
+from sentenc.training.data.rows import Reader, Row
+from sentenc.training.data.sources import COLUMNS, Source, open_source, settings_of
 
 __all__ = ["Corpus", "Source", "SourceReport"]
 
@@ -116,7 +117,7 @@ class Corpus:
         self._shuffle_buffer = shuffle_buffer
         self._max_malformed = max_malformed
         self._readers = [open_source(source) for source in self.sources]
-        self._estimates: list[float] | None = None
+        self._estimates: list[float | None] | None = None
         self._reports = [SourceReport(reader.name) for reader in self._readers]
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Example]:
@@ -139,9 +140,16 @@ class Corpus:
         """Returns the counts of each source in the last epoch that was begun, as far as it has been read."""
         return tuple(self._reports)
 
-    def estimate(self) -> int:
-        """Estimates the number of examples in an epoch before the filters, for a progress bar."""
-        return max(1, round(sum(self._sizes())))
+    def estimate(self) -> int | None:
+        """Estimates the number of examples in an epoch before the filters, for a progress bar.
+
+        Returns:
+            The number; None if a streamed data set does not state its size.
+        """
+        sizes = self._sizes()
+        if None in sizes:
+            return None
+        return max(1, round(sum(size or 0.0 for size in sizes)))
 
     def fingerprint(self) -> str:
         """Returns a hash (hex) of what determines the examples: settings, and sizes and both ends of files.
@@ -161,18 +169,26 @@ class Corpus:
         }
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
-    def _sizes(self) -> list[float]:
+    def _sizes(self) -> list[float | None]:
         if self._estimates is None:
             self._estimates = [
-                min(reader.estimate(), source.limit or float("inf"))
-                for source, reader in zip(self.sources, self._readers, strict=True)
+                source.limit if size is None else min(size, source.limit or size)
+                for source, size in zip(
+                    self.sources, (reader.estimate() for reader in self._readers), strict=True
+                )
             ]
         return self._estimates
 
     def _weights(self) -> list[float]:
         weights = [source.weight for source in self.sources if source.weight is not None]
+        if weights:
+            return weights
+        sizes = self._sizes()
+        for reader, size in zip(self._readers, sizes, strict=True):
+            if size is None:
+                raise CorpusError(f"{reader.name} does not state its size: set a weight for every source")
         # An empty file needs a weight too: a draw must discover that it has ended.
-        return weights or [max(size, 1.0) for size in self._sizes()]
+        return [max(size or 0.0, 1.0) for size in sizes]
 
     def _epoch(self, rng: np.random.Generator) -> Iterator[Example]:
         order_rng, draw_rng, shuffle_rng = rng.spawn(3)

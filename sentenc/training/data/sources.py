@@ -1,19 +1,18 @@
-"""Corpus sources: text files and Hugging Face data sets."""
+"""Corpus sources: text files, local or in an object store, and Hugging Face data sets."""
 
-import glob
-import hashlib
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib import import_module
-from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
-from sentenc.errors import CorpusError, MissingExtraError, TextFileError
+from sentenc.errors import CorpusError, TextFileError
+from sentenc.io.files import file_identity, file_size, matching_files
 from sentenc.io.formats import file_format
+from sentenc.io.remote import is_remote
 from sentenc.io.tables import estimate_rows, open_columns
 from sentenc.io.text import Malformed, open_lines
+from sentenc.training.data.data_sets import DataSet, StreamedDataSet
+from sentenc.training.data.rows import Reader, Row, checked_row, default_fields
 
 Form = Literal["sentences", "ordered", "pairs", "triplets"]
 # Number of texts in a row of a file; a pair of the form "ordered" consists of two consecutive rows.
@@ -21,13 +20,12 @@ N_TEXTS: dict[str, int] = {"sentences": 1, "ordered": 1, "pairs": 2, "triplets":
 # Number of texts in an example.
 COLUMNS: dict[str, int] = {"sentences": 1, "ordered": 2, "pairs": 2, "triplets": 3}
 _DATASET = "hf:"
-_ROWS_PER_SLICE = 1024
-_MIB = 1 << 20
+# Settings that came later. Corpora without them keep their fingerprints.
+_LATER_SETTINGS: dict[str, Any] = {"streaming": False, "revision": None}
+# The remote files of a source that its number of rows is estimated from.
+_MOST_ESTIMATES = 16
 # A longer line is no text to train on.
-_MOST_BYTES_PER_LINE = _MIB
-
-# The texts of a row, stripped; () if the row is blank.
-Row = tuple[str, ...] | Malformed
+_MOST_BYTES_PER_LINE = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +39,11 @@ class Source:
     its own to mix large files.
 
     Attributes:
-        files: Paths or globs. The matches of a glob are sorted, and ``**`` matches nested folders.
+        files: Paths or globs. The matches of a glob are sorted, and ``**`` matches nested folders. Addresses of
+            fsspec, such as ``s3://BUCKET/FOLDER/*.parquet``, are read as streams (extra ``remote``).
             Alternatively one data set: ``hf:NAME`` for a data set of the Hugging Face Hub, ``hf:NAME:CONFIG``
-            for one of its configurations, or ``hf:FOLDER`` for a folder that ``save_to_disk`` wrote.
+            for one of its configurations, or ``hf:FOLDER`` for a folder of data files, or one that
+            ``save_to_disk`` wrote.
         form: The texts in a row. "sentences": one text. "pairs": two texts with a similar meaning. "triplets":
             a pair, and a third text that is a hard negative of the first. "ordered": one text of a document.
             Two adjacent texts of a document form an example; a blank line or the end of a file ends it.
@@ -53,6 +53,9 @@ class Source:
         repeat: Start the source again when it ends, until every other source has ended too.
         fields: Names of the columns with the texts; by default "text", or "text1", "text2" and "text3".
         split: Name of the split of a data set.
+        streaming: Read a data set as a stream, in the place of downloading it first. Its files then change their
+            order from epoch to epoch.
+        revision: The version of a data set on the Hub: a commit, a tag or a branch.
 
     Raises:
         TypeError: ``files`` or ``fields`` is not a list of strings.
@@ -66,6 +69,8 @@ class Source:
     repeat: bool = False
     fields: tuple[str, ...] = ()
     split: str = "train"
+    streaming: bool = False
+    revision: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("files", "fields"):
@@ -84,29 +89,19 @@ class Source:
         n_texts = N_TEXTS[self.form]
         if self.fields and len(set(self.fields)) != n_texts:
             raise ValueError(f"fields is {list(self.fields)}, expected {n_texts} different for {self.form}")
-        if len(self.files) > 1 and any(name.startswith(_DATASET) for name in self.files):
+        if len(self.files) > 1 and any(map(is_data_set, self.files)):
             raise ValueError(f"files is {list(self.files)}, expected a data set ({_DATASET}...) to be alone")
+        for key, default in _LATER_SETTINGS.items():
+            if getattr(self, key) != default and not is_data_set(self.files[0]):
+                raise ValueError(
+                    f"{key} is {getattr(self, key)!r}, but files is {list(self.files)}: it belongs to a data set "
+                    f"({_DATASET}...)"
+                )
 
 
-class Reader(Protocol):
-    """The rows of a source, in parts. The end of a part also ends a document.
-
-    Attributes:
-        name: Name of the source in reports.
-        parts: Names of the parts.
-    """
-
-    name: str
-    parts: tuple[str, ...]
-
-    def rows(self, part: str) -> Iterator[tuple[int, Row]]:
-        """Yields the rows of a part with their numbers, from 1."""
-
-    def estimate(self) -> float:
-        """Estimates the number of rows."""
-
-    def identity(self) -> list[Any]:
-        """Returns JSON values that change if the content changes."""
+def is_data_set(name: str) -> bool:
+    """Returns whether an entry of ``files`` names a Hugging Face data set; ``hf://`` begins the URL of a file."""
+    return name.startswith(_DATASET) and not name.startswith(f"{_DATASET}//")
 
 
 def open_source(source: Source) -> Reader:
@@ -117,16 +112,24 @@ def open_source(source: Source) -> Reader:
             source, or the data set cannot be loaded or lacks the split or the fields.
         MissingExtraError: The source is a data set, and ``datasets`` is not installed.
     """
-    return _Dataset(source) if source.files[0].startswith(_DATASET) else _Files(source)
+    if not is_data_set(source.files[0]):
+        return _Files(source)
+    fields = source.fields or default_fields(N_TEXTS[source.form])
+    name = source.files[0].removeprefix(_DATASET)
+    if source.streaming:
+        return StreamedDataSet(name, source.split, fields, source.revision)
+    return DataSet(name, source.split, fields, source.revision)
 
 
 class _Files:
     def __init__(self, source: Source) -> None:
         # A dict keeps the order of the files. A file that two globs match is read once.
-        self.parts = tuple(dict.fromkeys(path for name in source.files for path in _matches(name)))
+        with _corpus_errors():
+            self.parts = tuple(dict.fromkeys(path for name in source.files for path in matching_files(name)))
         self.name = ", ".join(source.files)
         self._n_texts = N_TEXTS[source.form]
         self._fields = source.fields
+        self._identity: list[Any] | None = None
         for path in self.parts:
             with _corpus_errors():
                 kind = file_format(path)
@@ -146,7 +149,7 @@ class _Files:
         has_header = kind != "tsv" or bool(self._fields)
         columns = [f"column {i}" for i in range(1, self._n_texts + 1)]
         if has_header:
-            columns = list(self._fields or _default_fields(self._n_texts))
+            columns = list(self._fields or default_fields(self._n_texts))
         names = None if has_header else columns
         # Of a TSV without a header, sentences are the first column.
         is_first = self._n_texts == 1
@@ -167,54 +170,32 @@ class _Files:
                 else:
                     yield number, checked_row(row, columns)
 
-    def estimate(self) -> float:
+    def estimate(self) -> float | None:
         with _corpus_errors():
-            return sum(map(estimate_rows, self.parts))
+            # Each estimate of a remote file is a request.
+            step = -(-len(self.parts) // _MOST_ESTIMATES) if any(map(is_remote, self.parts)) else 1
+            if step == 1:
+                return sum(map(estimate_rows, self.parts))
+            sample = self.parts[::step]
+            share = sum(map(file_size, sample)) / max(1, sum(map(file_size, self.parts)))
+            return sum(map(estimate_rows, sample)) / max(share, 1e-9)
 
     def identity(self) -> list[Any]:
         # Without the folders: a corpus that was moved is the same corpus.
-        return [[os.path.basename(path), os.path.getsize(path), _ends(path)] for path in self.parts]
-
-
-class _Dataset:
-    def __init__(self, source: Source) -> None:
-        self.name = source.files[0]
-        self.parts: tuple[str, ...] = (f"{self.name}, split {source.split}",)
-        self._fields = source.fields or _default_fields(N_TEXTS[source.form])
-        self._data: Any = _load_dataset(self.name.removeprefix(_DATASET), source.split)
-        for name in self._fields:
-            if name not in self._data.column_names:
-                raise CorpusError(
-                    f"{self.parts[0]} has no column {name!r}, its columns are "
-                    f"{', '.join(map(repr, self._data.column_names))}"
-                )
-        self._data = self._data.select_columns(list(self._fields))
-
-    def rows(self, part: str) -> Iterator[tuple[int, Row]]:
-        return self._rows(0, len(self._data))
-
-    def estimate(self) -> float:
-        return float(len(self._data))
-
-    def identity(self) -> list[Any]:
-        n_rows = len(self._data)
-        digest = hashlib.sha256()
-        for begin in (0, max(0, n_rows - _ROWS_PER_SLICE)):
-            for number, row in self._rows(begin, min(n_rows, begin + _ROWS_PER_SLICE)):
-                digest.update(repr((number, row)).encode())
-        return [[n_rows, digest.hexdigest()]]
-
-    def _rows(self, begin: int, end: int) -> Iterator[tuple[int, Row]]:
-        # In slices, because reading a memory-mapped table row by row is slow.
-        for start in range(begin, end, _ROWS_PER_SLICE):
-            batch = self._data[start : min(start + _ROWS_PER_SLICE, end)]
-            for number, values in enumerate(zip(*map(batch.get, self._fields), strict=True), start + 1):
-                yield number, checked_row(values, self._fields)
+        if self._identity is None:
+            with _corpus_errors():
+                self._identity = [file_identity(path) for path in self.parts]
+        return self._identity
 
 
 def settings_of(source: Source) -> dict[str, Any]:
     """Returns the settings of a source that determine its examples, as JSON values, except for its files."""
-    return {key: value for key, value in asdict(source).items() if key != "files"}
+    settings = {key: value for key, value in asdict(source).items() if key != "files"}
+    return {
+        key: value
+        for key, value in settings.items()
+        if key not in _LATER_SETTINGS or value != _LATER_SETTINGS[key]
+    }
 
 
 @contextmanager
@@ -233,79 +214,3 @@ def _text_rows(path: str) -> Iterator[tuple[int, Row]]:
             else:
                 text = line.strip()
                 yield number, (text,) if text else ()
-
-
-def checked_row(values: Sequence[Any], names: Sequence[str]) -> Row:
-    """Returns the texts of a row, stripped; malformed if one is not a string, or the third one is empty."""
-    try:
-        # One check of all values: escapes of JSON may be lone surrogates, which are not UTF-8.
-        joined = "".join(values)
-        if not joined.isascii():
-            joined.encode()
-    except (TypeError, UnicodeEncodeError):
-        return _first_malformed(values, names)
-    texts = tuple([value.strip() for value in values])
-    if len(texts) == 3 and not texts[2]:
-        return Malformed(f"{names[2]} is empty, expected the text of a negative")
-    return texts
-
-
-def _first_malformed(values: Sequence[Any], names: Sequence[str]) -> Malformed:
-    for name, value in zip(names, values, strict=True):
-        if not isinstance(value, str):
-            return Malformed(f"{name} is {type(value).__name__}, expected a string")
-        if any("\ud800" <= character <= "\udfff" for character in value):
-            return Malformed(f"{name} is not UTF-8")
-    raise ValueError(f"no value of {list(names)} is malformed")
-
-
-def _default_fields(n_texts: int) -> tuple[str, ...]:
-    return ("text",) if n_texts == 1 else tuple(f"text{i}" for i in range(1, n_texts + 1))
-
-
-def _matches(name: str) -> list[str]:
-    path = os.path.expanduser(name)
-    if os.path.isdir(path):
-        raise CorpusError(f"{name} is a folder, expected a file or a glob such as {os.path.join(name, '*')}")
-    if os.path.exists(path):
-        return [path]
-    if not glob.has_magic(path):
-        raise CorpusError(f"{name}: no such file")
-    matches = sorted(match for match in glob.glob(path, recursive=True) if os.path.isfile(match))
-    if not matches:
-        raise CorpusError(f"{name}: no file matches")
-    return matches
-
-
-def _ends(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        digest.update(file.read(_MIB))
-        file.seek(max(0, os.path.getsize(path) - _MIB))
-        digest.update(file.read(_MIB))
-    return digest.hexdigest()
-
-
-def _load_dataset(name: str, split: str) -> Any:
-    try:
-        datasets: Any = import_module("datasets")
-    except ImportError as error:
-        raise MissingExtraError("datasets", "datasets", f"reading {_DATASET}{name}") from error
-    folder = Path(name).expanduser()
-    try:
-        if (folder / "state.json").exists() or (folder / "dataset_dict.json").exists():
-            dataset: Any = datasets.load_from_disk(str(folder))
-            if isinstance(dataset, datasets.DatasetDict):
-                if split not in dataset:
-                    raise CorpusError(
-                        f"{_DATASET}{name} has no split {split!r}, only {', '.join(map(repr, dataset))}"
-                    )
-                dataset = dataset[split]
-        else:
-            hub_name, _, configuration = name.partition(":")
-            dataset = datasets.load_dataset(hub_name, configuration or None, split=split)
-    except (OSError, ValueError, KeyError) as error:
-        if isinstance(error, CorpusError):
-            raise
-        raise CorpusError(f"{_DATASET}{name}, split {split}: {error}") from error
-    return dataset

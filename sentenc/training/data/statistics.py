@@ -43,12 +43,16 @@ class CorpusStatistics:
         n_used: Number of examples in the epoch that are used; None if they were not counted.
         used_texts: Texts of column 0 of the first examples that are used.
         reports: Counts of what each source contained, up to the end of the pass.
+        n_read: Number of examples of the pass.
+        n_selected: Number of these that are used.
     """
 
     folder: Path
     n_used: int | None
     used_texts: list[str]
     reports: tuple[SourceReport, ...]
+    n_read: int = 0
+    n_selected: int = 0
 
     def texts(self, n: int | None = None) -> Iterator[str]:
         """Yields the first texts of the epoch, all columns of its examples in turn, used or not.
@@ -91,20 +95,17 @@ def corpus_statistics(
     if path.exists():
         stored = _read(path)
         if stored["identity"] == identity:
-            return CorpusStatistics(folder, stored["n_used"], stored["used_texts"], stored["reports"])
+            return CorpusStatistics(folder, **{key: stored[key] for key in stored if key != "identity"})
     with replacing_folder(folder, _STATISTICS, CacheError, "a folder of corpus statistics") as staging:
-        n_used, used_texts = _write_sample(
+        n_read, n_selected, used_texts = _write_sample(
             corpus, seed, staging / _TEXTS, request, example_filter, show_progress_bar
         )
-        reports = corpus.report()
-        content = {
-            "identity": identity,
-            "n_used": n_used,
-            "used_texts": used_texts,
-            "reports": [asdict(report) for report in reports],
-        }
+        n_used = n_selected if request.count else None
+        statistics = CorpusStatistics(folder, n_used, used_texts, corpus.report(), n_read, n_selected)
+        content = {"identity": identity} | asdict(statistics)
+        del content["folder"]
         (staging / _STATISTICS).write_text(json.dumps(content), encoding="utf-8")
-    return CorpusStatistics(folder, n_used, used_texts, reports)
+    return statistics
 
 
 def _write_sample(
@@ -114,9 +115,9 @@ def _write_sample(
     request: StatisticsRequest,
     example_filter: ExampleFilter | None,
     show_progress_bar: bool,
-) -> tuple[int | None, list[str]]:
-    # Writes the sample to the path; returns the number of used examples and the sample of their texts.
-    n_texts = n_used = 0
+) -> tuple[int, int, list[str]]:
+    # Writes the sample to the path; returns the numbers of all and of used examples, and texts of the used ones.
+    n_texts = n_read = n_selected = 0
     used_texts: list[str] = []
     examples = corpus.epoch(seed, 0)
     total = corpus.estimate() if request.count else None
@@ -128,16 +129,17 @@ def _write_sample(
             texts = [text for example in block for text in example][: request.n_texts - n_texts]
             file.writelines(f"{json.dumps(text)}\n" for text in texts)
             n_texts += len(texts)
+            n_read += len(block)
             if example_filter is not None:
                 block = [block[i] for i in np.flatnonzero(example_filter(block))]
-            n_used += len(block)
+            n_selected += len(block)
             if len(used_texts) < request.n_used_texts:
                 used_texts += [example[0] for example in block]
             bar.update(len(block))
             samples_are_full = n_texts == request.n_texts and len(used_texts) >= request.n_used_texts
             if samples_are_full and not request.count:
                 break
-    return (n_used if request.count else None), used_texts
+    return n_read, n_selected, used_texts
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Caches a teacher's unit vectors, the slow part of embedding distillation."""
 
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable
+from operator import length_hint
 from pathlib import Path
 
 from sentenc.embedding_cache import EmbeddingCache, EncodedTexts
@@ -37,7 +38,7 @@ def fill_teacher_cache(
     Args:
         cache: The teacher's cache.
         teacher: The teacher.
-        texts: Any number of texts. ``len(texts)``, if it is defined, may be an estimate: it sizes the bar.
+        texts: Any number of texts. Their length or ``__length_hint__``, if there is one, sizes the bar.
         max_minutes: Stop after the shard during which this time runs out. None for no limit.
         show_progress_bar: Draw a bar on standard error.
 
@@ -55,6 +56,6 @@ def fill_teacher_cache(
             return ((rows, unit_rows(vectors, "vectors")) for rows, vectors in parts)
         return teacher.encode(texts, normalize_embeddings=True, on_overflow="ignore")
 
-    total = len(texts) if isinstance(texts, Sized) else None
+    total = length_hint(texts) or None
     with progress_bar(total, "teacher vectors", show_progress_bar) as bar:
         return cache.fill(texts, encode, max_minutes=max_minutes, bar=bar, source="the teacher")
