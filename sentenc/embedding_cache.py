@@ -154,10 +154,7 @@ class EmbeddingCache:
             ValueError: The cache was opened without a fingerprint, or the encoder returned an array of
                 another shape or a value that is not finite.
         """
-        if self.folder is not None and self._fingerprint is None:
-            raise ValueError(
-                f"{self.folder} was opened for reading: pass the encoder's fingerprint to fill it"
-            )
+        self._check_writable()
         if isinstance(texts, str):
             raise TypeError("texts is str, expected an iterable of str")
         deadline = time.monotonic() + (np.inf if max_minutes is None else 60 * max_minutes)
@@ -176,6 +173,33 @@ class EmbeddingCache:
         if pending:
             self._add_shard(pending, encode, bar, source)
         return len(self) - size_before
+
+    def add(self, texts: list[str], vectors: npt.NDArray[Any], *, source: str = "the encoder") -> int:
+        """Stores the vectors (n, dim) of those of n texts that have none yet, as one shard.
+
+        Returns:
+            The number of vectors that were added. Of equal texts, the first one counts.
+
+        Raises:
+            ValueError: The cache was opened without a fingerprint, or the array has another shape or a value
+                that is not finite.
+        """
+        self._check_writable()
+        checked = _checked(vectors, texts, self.dim, source)
+        keys = _keys(texts)
+        unknown = np.flatnonzero(self._index.find(keys) < 0)
+        _, firsts = np.unique(keys[unknown], axis=0, return_index=True)
+        new = unknown[np.sort(firsts)]
+        if len(new):
+            self.dim = checked.shape[1]
+            self._store(keys[new].tobytes(), checked[new].astype(self._dtype))
+        return len(new)
+
+    def _check_writable(self) -> None:
+        if self.folder is not None and self._fingerprint is None:
+            raise ValueError(
+                f"{self.folder} was opened for reading: pass the encoder's fingerprint to fill it"
+            )
 
     def _add_shard(self, texts: dict[bytes, str], encode: EncodeTexts, bar: Bar | None, source: str) -> None:
         items = sorted(texts.items(), key=lambda item: len(item[1]))

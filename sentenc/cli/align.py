@@ -68,8 +68,8 @@ def align_command(
     encodes queries for an index of these documents. It is fitted to the vectors of TEACHER for queries and
     for sentences of the collection. The report is measured on texts that are kept out of training.
 
-    VECTORS is an index folder, or a .parquet or .npz file with texts and vectors. The model is then fitted to
-    these alone. This needs no teacher, but TEACHER and --queries give better queries.
+    VECTORS is an index folder, a .parquet or .npz file with texts and vectors, or a folder of such .parquet files.
+    The model is then fitted to these alone. This needs no teacher, but TEACHER and --queries give better queries.
 
     With --endpoint and --model, an OpenAI-compatible endpoint is the teacher. No text is sent to it twice,
     also if the command is stopped: all vectors are in the cache.
@@ -166,8 +166,11 @@ def _sent(teacher: "Encoder") -> str:
 
 
 def _has_vectors(source: str) -> bool:
-    # Whether the argument is an index or a file of vectors, and no model.
-    return Path(source).is_file() or (Path(source) / "index.json").is_file()
+    # Whether the argument is an index, a file of vectors or a folder of such files, and no model.
+    from sentenc.retrieval.vector_sources import is_vector_folder
+
+    path = Path(source)
+    return path.is_file() or (path / "index.json").is_file() or is_vector_folder(path)
 
 
 def _vectors(source: str, options: dict[str, Any]) -> Any:

@@ -57,14 +57,15 @@ def count_rows(path: str) -> int:
 @contextmanager
 def open_vector_columns(
     path: str,
-    names: Callable[[Sequence[str], dict[str, str]], tuple[str, str]],
+    names: Callable[[Sequence[str], Sequence[str], dict[str, str]], tuple[str, str]],
     batch_rows: Callable[[int], int],
 ) -> Iterator[tuple[dict[str, str], VectorBlocks]]:
     """Opens a column of texts and one of vectors, whose numbers never become Python objects.
 
     Args:
         path: A Parquet file.
-        names: Returns the names of the two columns, from those of the file and the metadata of its schema.
+        names: Returns the names of the two columns, from those of all columns, those of the columns of strings, and
+            the metadata of the schema.
         batch_rows: Returns the number of rows to read at a time from the dimension of the vectors.
 
     Yields:
@@ -82,7 +83,8 @@ def open_vector_columns(
         schema = file.schema_arrow
         pairs = (schema.metadata or {}).items()
         described = {key.decode("utf-8", "replace"): value.decode("utf-8", "replace") for key, value in pairs}
-        text_name, vector_name = names(schema.names, described)
+        strings = [field.name for field in schema if is_text(arrow.types, field.type)]
+        text_name, vector_name = names(schema.names, strings, described)
         for name, is_kind, expected in (
             (text_name, is_text, "strings"),
             (vector_name, _is_vector, "lists of numbers"),

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from sentenc.errors import TextFileError
 from sentenc.io.columns import json_kind, listed
 from sentenc.io.parquet import VectorBlocks, open_vector_columns
-from sentenc.io.records import TEXT_FIELDS
+from sentenc.io.records import likely_text_field
 from sentenc.io.tables import open_columns, open_table
 from sentenc.io.text import Malformed
 from sentenc.io.text_vectors import Floats, Spool, TextVectors, checked_dim, rows_per_block, select_rows
@@ -65,14 +65,14 @@ def read_vector_file(
 def read_vector_folder(
     folder: str | os.PathLike[str], *, text_field: str | None = None, vector_field: str | None = None
 ) -> TextVectors:
-    """Reads texts and vectors from the Parquet files of a folder; see :func:`read_vector_file`.
+    """Reads texts and vectors from the Parquet files in a folder and below it; see :func:`read_vector_file`.
 
     Raises:
         TextFileError: The folder has no such file, or the files have different dimensions or encoders. The other
             errors are those of :func:`read_vector_file`.
     """
     name = os.fspath(folder)
-    files = sorted(str(path) for path in Path(name).glob("*.parquet"))
+    files = sorted(str(path) for path in Path(name).rglob("*.parquet"))
     if not files:
         raise TextFileError(f"{name} has no .parquet file, expected files with texts and vectors")
     return _read_parquet(name, files, text_field, vector_field)
@@ -95,31 +95,20 @@ def open_text_vectors(
         MissingExtraError: pyarrow is not installed.
     """
 
-    def names(columns: Sequence[str], described: dict[str, str]) -> tuple[str, str]:
-        return _vector_columns(path, columns, described, text_field, vector_field)
+    def names(columns: Sequence[str], strings: Sequence[str], described: dict[str, str]) -> tuple[str, str]:
+        options = _options(described)
+        text = text_field or options.get("text")
+        if options and text is None:
+            # The command has chosen the column by this rule.
+            text = likely_text_field(path, strings, columns)
+        vectors = vector_field or options.get("column")
+        return (
+            _name(path, columns, text, _TEXT_NAMES, "column"),
+            _name(path, columns, vectors, _VECTOR_NAMES, "column"),
+        )
 
     with open_vector_columns(path, names, rows_per_block) as opened:
         yield opened
-
-
-def _vector_columns(
-    path: str,
-    names: Sequence[str],
-    described: dict[str, str],
-    text_field: str | None,
-    vector_field: str | None,
-) -> tuple[str, str]:
-    options = _options(described)
-    if options and text_field is None:
-        text_field = options.get("text")
-        if text_field is None:
-            # The rule by which the command has chosen the column.
-            spellings = {name.lower(): name for name in reversed(names)}
-            text_field = next((spellings[name] for name in TEXT_FIELDS if name in spellings), None)
-    return (
-        _name(path, names, text_field, _TEXT_NAMES, "column"),
-        _name(path, names, vector_field or options.get("column"), _VECTOR_NAMES, "column"),
-    )
 
 
 def stated_encoder(described: dict[str, str]) -> str:
@@ -169,7 +158,7 @@ def _read_parquet(
                 first_described = first_described or described
                 for row, texts, vectors, n_without in blocks:
                     spool.counts.add("no vector", n_without)
-                    place = f"row {row}" if path == source else f"{os.path.basename(path)}, row {row}"
+                    place = f"row {row}" if path == source else f"{os.path.relpath(path, source)}, row {row}"
                     spool.add(texts, vectors, place)
         return spool.finished(first_described)
 

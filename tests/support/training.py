@@ -52,10 +52,11 @@ def trainer(
     identity=None,
     processes=None,
     dropout=0.1,
+    initial_seed=3,
     **changes,
 ):
     """A trainer with dropout, distillation and mega-batches: all parts that have a state."""
-    generator = torch.Generator().manual_seed(3)
+    generator = torch.Generator().manual_seed(initial_seed)
     tokenizer = Tokenizer(wordpiece_spec())
     config = CSEConfig(vocab_size=tokenizer.vocab_size, embedding_dim=16, num_filters=4)
     sparse = changes.get("sparse_embeddings", False)

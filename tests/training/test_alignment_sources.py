@@ -12,6 +12,7 @@ import sentenc
 from sentenc import AlignmentSettings, EndpointEncoder, EndpointError, Index
 from sentenc.cli import cli
 from sentenc.encoders import endpoint_client
+from sentenc.errors import TextFileError
 from sentenc.retrieval.vector_sources import read_text_vectors
 from tests.support.embeddings_server import KEY, Refusal, loopback_only, stand_in_server, word_vectors
 from tests.support.models import WORDS, make_bert, make_cse
@@ -108,6 +109,30 @@ def test_files_of_vectors_are_aligned(tmp_path):
     result = sentenc.align_vectors(named, settings=SETTINGS)
     assert cosines(result.encoder, texts, vectors).mean() > 0.98
     assert result.encoder.space.startswith("vectors-")
+
+
+def test_a_folder_of_parquet_files_is_aligned_like_one_file(tmp_path):
+    model, texts = teacher(), sentences(200)
+    (tmp_path / "shards").mkdir()
+    for i in range(3):
+        write_parquet(tmp_path / f"shards/{i}.parquet", texts[i::3], model.encode(texts[i::3]))
+    ordered = [text for i in range(3) for text in texts[i::3]]
+    write_parquet(tmp_path / "one.parquet", ordered, model.encode(ordered))
+    whole, parts = (read_text_vectors(tmp_path / name) for name in ("one.parquet", "shards"))
+    assert parts.texts == whole.texts == ordered
+    np.testing.assert_array_equal(parts.vectors(range(200)), whole.vectors(range(200)))
+    run = CliRunner().invoke(
+        cli, ["align", str(tmp_path / "shards"), "-o", str(tmp_path / "fast"), "--rounds", "2"]
+    )
+    assert run.exit_code == 0, run.output
+    assert "180 documents with their vectors" in run.output
+    table = pa.table({"text": ["x"], "embedding": [[0.5] * 8]}, metadata={"fingerprint": "other"})
+    pq.write_table(table, tmp_path / "shards/3.parquet")
+    with pytest.raises(TextFileError, match=r"0\.parquet .*unstated.*3\.parquet .*other"):
+        read_text_vectors(tmp_path / "shards")
+    write_parquet(tmp_path / "shards/3.parquet", ["x"], np.ones((1, 9)))
+    with pytest.raises(TextFileError, match=r"shards, 3\.parquet, row 1: .*9 numbers, expected 8"):
+        read_text_vectors(tmp_path / "shards")
 
 
 def test_the_command_aligns_a_file_with_other_names_and_counts_what_is_left_out(tmp_path):

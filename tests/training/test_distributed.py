@@ -1,4 +1,5 @@
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -6,61 +7,134 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 from sentenc.training.engine.distributed import Processes, single_process
-from tests.support.training import assert_close_weights, score, trainer
+from tests.support.models import make_cse
+from tests.support.training import assert_close_weights, score, sentences, trainer
+from tests.support.two_processes import CASES
 
-SCRIPT = """
-import sys
-from pathlib import Path
+ROOT = Path(__file__).parents[2]
+ONE_GROUP = ["--standalone", "--nproc-per-node", "2"]
 
-sys.path.insert(0, {tests!r})
-import torch
-from tests.support.training import score, trainer, weights
-from sentenc.training.engine.distributed import process_group
 
-torch.set_num_threads(1)
-with process_group("cpu") as processes:
-    assert processes.count == 2
-    for name, changes in {cases!r}.items():
-        folder = Path({folder!r}) / name
-        trained = trainer(folder, evaluate=score, dropout=0.0, processes=processes, **changes)
-        trained.run(stop_at=5)
-        trained = trainer(folder, evaluate=score, dropout=0.0, processes=processes, **changes)
-        result = trained.run()
-        if processes.is_first:
-            torch.save(weights(trained), folder / "weights.pt")
-    kept = {{}}
-    for place in range(2):
-        text = str(processes.gather_objects(weights(trained))[place]["0.module.weights.embeddings"].sum())
-        kept[place] = text
-    assert kept[0] == kept[1], kept
-"""
-CASES = {
-    "dense": {"regularization": {"embeddings": 0.1}, "max_minutes": 60},
-    "sparse": {"sparse_embeddings": True, "accumulate": 2},
-}
+def torchrun(*arguments):
+    """Starts torchrun without waiting for its end."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", *map(str, arguments)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait(*started):
+    """Waits until all have ended, and checks that they succeeded."""
+    try:
+        errors = [process.communicate(timeout=240)[1] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert [process.returncode for process in started] == [0] * len(started), (
+        errors[0][-3000:] + errors[-1][-3000:]
+    )
 
 
 def test_two_processes_train_the_same_weights_as_one(tmp_path):
-    here = Path(__file__).parent
-    script = tmp_path / "train.py"
-    script.write_text(SCRIPT.format(tests=str(here.parent), cases=CASES, folder=str(tmp_path)))
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(here.parents[1])},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    wait(torchrun(*ONE_GROUP, "-m", "tests.support.two_processes", tmp_path))
+    # The process on the other machine has no state of its own, and has resumed from that of the first.
+    assert not (tmp_path / "elsewhere/state.pt").exists()
     for name, changes in CASES.items():
         single = trainer(tmp_path / f"{name}-one", evaluate=score, dropout=0.0, **changes)
         single.run()
         saved = torch.load(tmp_path / name / "weights.pt", weights_only=True)
         assert_close_weights(saved, single)
         assert len((tmp_path / name / "log.jsonl").read_text().splitlines()) == 6
+
+
+RUN = """
+output = "model"
+
+[student]
+init = "random"
+tokenizer = "teacher"
+dropout = 0.1
+config = { embedding_dim = 12, num_filters = 4 }
+
+[teacher]
+vectors = ["vectors.parquet"]
+
+[corpora.text]
+sources = [{ files = ["sentences.txt"], form = "sentences" }]
+
+[[losses]]
+kind = "embedding_distillation"
+corpus = "text"
+batch_size = 16
+
+[training]
+steps = 12
+warmup = 2
+device = "cpu"
+"""
+
+
+def machine(folder):
+    """The inputs of a run, which every machine has."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder.mkdir()
+    teacher, texts = make_cse(embedding_dim=16), sentences(1, 200)
+    teacher.save(folder / "teacher")
+    (folder / "run.toml").write_text(RUN)
+    (folder / "sentences.txt").write_text("\n".join(texts))
+    vectors = [list(map(float, row)) for row in teacher.encode(texts)]
+    pq.write_table(pa.table({"text": texts, "embedding": vectors}), folder / "vectors.parquet")
+    return folder
+
+
+TRAIN = ["-m", "sentenc", "train", "--quiet"]
+
+
+@pytest.fixture(scope="module")
+def expected_weights(tmp_path_factory):
+    """The weights of the model that one group of two processes trains."""
+    pytest.importorskip("pyarrow")
+    folder = machine(tmp_path_factory.mktemp("group") / "one")
+    wait(torchrun(*ONE_GROUP, *TRAIN, folder / "run.toml"))
+    return load_file(folder / "model/model.safetensors")
+
+
+@pytest.mark.parametrize("is_shared", [True, False], ids=["shared files", "no shared files"])
+def test_two_machines_train_the_same_model_as_one(tmp_path, expected_weights, is_shared):
+    first = machine(tmp_path / "first")
+    second = first if is_shared else machine(tmp_path / "second")
+    with socket.socket() as listening:
+        listening.bind(("localhost", 0))
+        port = listening.getsockname()[1]
+    wait(
+        *(
+            torchrun(
+                *("--nnodes", 2, "--node-rank", rank, "--nproc-per-node", 1),
+                *("--rdzv-endpoint", f"localhost:{port}"),
+                *(*TRAIN, folder / "run.toml"),
+            )
+            for rank, folder in enumerate((first, second))
+        )
+    )
+    actual = load_file(first / "model/model.safetensors")
+    assert expected_weights.keys() == actual.keys()
+    for name, value in expected_weights.items():
+        np.testing.assert_allclose(actual[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+    assert (first / "work/state.pt").exists()
+    if not is_shared:
+        # The other machine has vectors and statistics of its own, but neither state nor model.
+        names = {path.name.partition("-")[0] for path in (second / "work").iterdir()}
+        assert names == {"initialization", "statistics"}
+        assert list((second / "teacher-embeddings").glob("vectors-*.npy"))
+        assert not (second / "model").exists()
 
 
 def test_a_batch_is_shared_out_evenly_or_refused():

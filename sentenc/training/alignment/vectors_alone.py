@@ -48,8 +48,8 @@ def align_vectors(
     if the teacher is available, :func:`align` is better.
 
     Args:
-        source: An index or its folder, a Parquet or .npz file with texts and vectors, or what
-            :func:`~sentenc.retrieval.vector_sources.read_text_vectors` returned for one.
+        source: An index or its folder, a Parquet or .npz file with texts and vectors, a folder of such Parquet
+            files, or what :func:`~sentenc.retrieval.vector_sources.read_text_vectors` returned for one.
         space: The space of the vectors, the ``space`` of their encoder. By default it is the space or the
             fingerprint that the source states, or else a hash of the vectors.
         data: A folder in BEIR's layout with judged queries for the report. Its documents must be among the

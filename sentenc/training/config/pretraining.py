@@ -8,15 +8,21 @@ from typing import Any, Literal, TypeVar
 from sentenc.encoders.bert.config import Pooling
 from sentenc.training.config.evaluation import EvaluationConfig, parse_evaluation
 from sentenc.training.config.teacher import TeacherConfig, TeacherModel
-from sentenc.training.config.toml_schema import parse, parse_section, path_in, read_table, require_table
+from sentenc.training.config.toml_schema import (
+    parse,
+    parse_section,
+    path_in,
+    path_or_address_in,
+    read_table,
+    require_table,
+)
 from sentenc.training.config.trainer import TrainerConfig
 from sentenc.training.data.corpus import Corpus, Source
 from sentenc.training.data.examples import TextRole
-from sentenc.training.data.sources import COLUMNS
+from sentenc.training.data.sources import COLUMNS, is_data_set
 from sentenc.validation import check_integer, check_number
 
 T = TypeVar("T")
-_DATASET_PREFIX = "hf:"
 _TOP_KEYS = ("output", "work", "seed")
 _SECTIONS = ("student", "teacher", "corpora", "losses", "training", "evaluation")
 
@@ -225,6 +231,9 @@ def parse_run(table: dict[str, Any], folder: Path) -> RunConfig:
         # The default folder of the cache is relative to the run file, as one that is written in it.
         table_with_cache = {"cache": TeacherConfig.cache} | require_table(sections["teacher"], "teacher")
         table_with_cache["models"] = _teacher_models(table_with_cache.get("models", []), folder)
+        vectors = table_with_cache.get("vectors", [])
+        if isinstance(vectors, list) and all(isinstance(name, str) for name in vectors):
+            table_with_cache["vectors"] = [path_or_address_in(folder, name) for name in vectors]
         teacher = parse_section(
             TeacherConfig,
             table_with_cache,
@@ -271,7 +280,7 @@ def _corpus(table: dict[str, Any], name: str, folder: Path) -> CorpusConfig:
         files = source.get("files")
         if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
             raise TypeError(f"{place}.files is {files!r}, expected a list of paths")
-        paths = [file if file.startswith(_DATASET_PREFIX) else path_in(folder, file) for file in files]
+        paths = [file if is_data_set(file) else path_or_address_in(folder, file) for file in files]
         sources.append(parse(Source, source | {"files": paths}, place))
     return parse(CorpusConfig, table | {"sources": tuple(sources)}, name)
 

@@ -89,6 +89,10 @@ class TeacherConfig:
         precision: Type of the teachers' weights and activations, for BERTs: "float32" or "bf16". A CPU
             computes bf16 faster if it has AMX. By default float32 on a CPU and float16 on a GPU.
         cache: Folder of the cached embeddings.
+        vectors: Parquet files of texts and their embeddings, as ``sentenc encode`` writes them: paths, globs,
+            folders, or URLs such as ``s3://BUCKET/FOLDER``. They are copied into the cache, and no model is
+            needed to fill it. Texts without a vector are left out. With ``models``, their fingerprint must be
+            the one in the files.
         max_minutes: Stop filling the cache after this time and train on the texts that it then has. 0 takes
             the cache as it is, whichever teacher filled it. None fills it with all texts.
     """
@@ -100,6 +104,7 @@ class TeacherConfig:
     align_axes: bool = False
     precision: Literal["float32", "bf16"] | None = None
     cache: str = "teacher-embeddings"
+    vectors: tuple[str, ...] = ()
     max_minutes: float | None = None
 
     def __post_init__(self) -> None:
@@ -110,6 +115,11 @@ class TeacherConfig:
             raise ValueError("teacher.weights requires teacher.models")
         if self.models and not self.joint:
             normalized_weights(len(self.models), self.weights)
+        if self.vectors and self.max_minutes is not None:
+            raise ValueError(
+                f"teacher.max_minutes is {self.max_minutes} and teacher.vectors is {list(self.vectors)}: set only one "
+                "of them, because a model computes nothing if there are vectors"
+            )
         if self.joint:
             self._check_joint()
         elif self.dim is not None:
@@ -142,6 +152,11 @@ class TeacherConfig:
             raise ValueError("teacher.models has names and tables, expected only one of them")
         if self.weights:
             raise ValueError("teacher.weights is set: with tables, set the weight of each of teacher.models")
+        if self.vectors:
+            raise ValueError(
+                f"teacher.vectors is {list(self.vectors)}, which are those of one teacher, and teacher.models are "
+                "tables: use only one of them"
+            )
         names = [model.cache_name(role) for model in self.joint for role in _cached_roles(model)]
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:

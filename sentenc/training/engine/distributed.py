@@ -1,35 +1,47 @@
 """Training by several processes that torchrun starts: each encodes its shard of every batch."""
 
 import os
-from collections.abc import Iterable, Iterator
+import socket
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from sentenc.io.atomic import replacing_file
+
+T = TypeVar("T")
 # The other processes wait while the first one fills the teacher's cache.
 _TIMEOUT = timedelta(days=2)
 
 
 class Processes:
-    """The processes of a run, seen from one of them.
+    """The processes of a run, on one or several machines, seen from one of them.
 
     Args:
         rank: Number of this process, from 0.
         count: Number of processes.
         device: The device that this process computes on.
+        local_rank: Number of this process on its machine, from 0. None for a single machine.
     """
 
-    def __init__(self, rank: int, count: int, device: torch.device) -> None:
+    def __init__(self, rank: int, count: int, device: torch.device, local_rank: int | None = None) -> None:
         self.rank, self.count, self.device = rank, count, device
+        self.local_rank = rank if local_rank is None else local_rank
 
     @property
     def is_first(self) -> bool:
         """Whether this is the process that writes files and evaluates, rank 0."""
         return self.rank == 0
+
+    @property
+    def is_first_on_machine(self) -> bool:
+        """Whether this process has the local rank 0: it writes the files that its machine lacks."""
+        return self.local_rank == 0
 
     def shard(self, size: int) -> slice:
         """Returns the part of a batch of ``size`` examples that belongs to this process.
@@ -107,12 +119,85 @@ class Processes:
 
     @contextmanager
     def first_process_first(self) -> Iterator[None]:
-        """Runs the body in the first process before the others, which can then read the files it wrote."""
-        if not self.is_first:
+        """Runs the body in the first process, then in the first one of each other machine, then in the others.
+
+        Every process can therefore read the files that the first process wrote, or, on a machine that shares
+        no files with it, those that the first process of its own machine wrote.
+        """
+        turn = 0 if self.is_first else 1 if self.is_first_on_machine else 2
+        for _ in range(turn):
             self.barrier()
         yield
-        if self.is_first:
+        for _ in range(2 - turn):
             self.barrier()
+
+    def share_file(self, path: Path) -> None:
+        """Writes a file of the first process on the machines that lack it. Does nothing if there is no such file.
+
+        Raises:
+            ValueError: A machine has another file at this path.
+        """
+        if self.count == 1:
+            return
+        content = self.broadcast(path.read_bytes() if self.is_first and path.exists() else None)
+        if content is None:
+            return
+        is_other = False
+        if self.is_first_on_machine and not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing_file(path) as temporary:
+                temporary.write_bytes(content)
+        elif self.is_first_on_machine:
+            is_other = path.read_bytes() != content
+        hosts = [host for host, differs in self.gather_objects((socket.gethostname(), is_other)) if differs]
+        if hosts:
+            raise ValueError(
+                f"{path} on {', '.join(hosts)} differs from that of the first process, expected the same file: "
+                "delete it there"
+            )
+
+    def check_equal(self, values: dict[str, Any], differences: Callable[[Any, Any], list[str]]) -> None:
+        """Checks that all processes have the same values.
+
+        Args:
+            values: JSON values of this process.
+            differences: Lists the differences of the first process's values and those of another one.
+
+        Raises:
+            ValueError: They differ; the message names the process, its machine and the differences.
+        """
+        if self.count == 1:
+            return
+        gathered = self.gather_objects((socket.gethostname(), values))
+        (first_host, first), *others = gathered
+        for rank, (host, own) in enumerate(others, 1):
+            if changes := differences(first, own):
+                raise ValueError(
+                    f"process {rank} on {host} differs from process 0 on {first_host}: {'; '.join(changes)}. "
+                    "All processes need the same run file, corpora and teacher vectors: share their folders "
+                    "between the machines, or copy them"
+                )
+
+    def from_first(self, compute: Callable[[], T]) -> T:
+        """Returns in every process the value that a function returns in the first process.
+
+        Raises:
+            Exception: The function raised this exception in the first process.
+        """
+        if self.count == 1:
+            return compute()
+        value: Any = None
+        error: Exception | None = None
+        if self.is_first:
+            try:
+                value = compute()
+            except Exception as raised:
+                error = raised
+        value, error = self.broadcast((value, error))
+        if error is not None:
+            raise error
+        returned: T = value
+        return returned
 
     def broadcast(self, value: Any) -> Any:
         """Returns the first process's value in every process."""
@@ -163,7 +248,7 @@ def process_group(device: str = "auto") -> Iterator[Processes]:
         torch.cuda.set_device(chosen)
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=_TIMEOUT)
     try:
-        yield Processes(dist.get_rank(), dist.get_world_size(), chosen)
+        yield Processes(dist.get_rank(), dist.get_world_size(), chosen, local)
         # A process that leaves early closes connections that the others may still read from.
         dist.barrier()
     finally:

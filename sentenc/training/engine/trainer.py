@@ -14,7 +14,13 @@ from torch import Tensor, nn
 from sentenc.nn.attention import attend_in_float32
 from sentenc.nn.seeding import seeded
 from sentenc.training.config.trainer import TrainerConfig
-from sentenc.training.engine.checkpointing import load_state, random_state, save_state, set_random_state
+from sentenc.training.engine.checkpointing import (
+    differences,
+    load_state,
+    random_state,
+    save_state,
+    set_random_state,
+)
 from sentenc.training.engine.dev_score import DevScore
 from sentenc.training.engine.distributed import Processes, single_process
 from sentenc.training.engine.loss_terms import Batch, BatchStream, LossTerm, check_loss_terms
@@ -69,7 +75,7 @@ class Trainer:
             on the first process, in evaluation mode, with the output of :meth:`output_map`.
         processes: The processes that train together; by default this process only.
         identity: JSON values that identify the data and the model. A saved state with another identity or
-            ``config`` is refused.
+            ``config`` is refused, and so are processes that differ in them.
         show_progress_bar: Draw a bar on standard error.
 
     Raises:
@@ -96,6 +102,8 @@ class Trainer:
         self.loss_terms = tuple(loss_terms)
         self.config, self.folder, self.evaluate = config, folder, evaluate
         self.losses = nn.ModuleList([term.loss for term in loss_terms]).to(self.processes.device)
+        self._identity = {"training": asdict(config), "processes": self.processes.count} | (identity or {})
+        self._start_alike()
         groups = dict(student.groups())
         self.regularization = L2SP(groups, config.regularization)
         sparse = student.sparse_parameters()
@@ -115,7 +123,6 @@ class Trainer:
         self._evaluated = -1
         self._dev_text = ""
         self._window = LossWindow()
-        self._identity = {"training": asdict(config), "processes": self.processes.count} | (identity or {})
         self._log = RunLog(folder / LOG_FILE)
         self._shows_bar = show_progress_bar and self.processes.is_first
 
@@ -310,6 +317,12 @@ class Trainer:
             f"earlier state, if one was saved, is in {self.state_file}"
         )
 
+    def _start_alike(self) -> None:
+        # Machines may share no files, and their processors may compute other last digits of initial weights.
+        self.processes.check_equal(json.loads(json.dumps(self._identity)), differences)
+        if self.processes.count > 1:
+            self._load_weights(self.processes.from_first(self._weights))
+
     def _weights(self) -> dict[str, Any]:
         modules = {"student": self.student, "losses": self.losses}
         return {
@@ -340,12 +353,18 @@ class Trainer:
         }
         save_state(self.state_file, state, self._identity)
 
-    def _resume(self) -> None:
+    def _load_state(self) -> dict[str, Any] | None:
         if not self.state_file.exists():
+            return None
+        return load_state(self.state_file, self._identity, _FREE_SETTINGS)
+
+    def _resume(self) -> None:
+        # The other processes may be on machines that cannot read the file.
+        state = self.processes.from_first(self._load_state)
+        if state is None:
             if self.processes.is_first:
                 self._log.truncate(-1)
             return
-        state = load_state(self.state_file, self._identity, _FREE_SETTINGS)
         self._load_weights(state)
         self.regularization.load_state_dict(state["regularization"])
         self.optimizer.load_state(state["optimizer"])

@@ -89,7 +89,7 @@ def open_joint_caches(
 def fill_joint_caches(
     caches: Mapping[str, EmbeddingCache],
     parts: list[JointPart],
-    texts: Sequence[tuple[TextRole, Iterable[str], int]],
+    texts: Sequence[tuple[TextRole, Iterable[str], int | None]],
     max_minutes: float | None,
     show_progress_bar: bool,
 ) -> None:
@@ -101,12 +101,13 @@ def fill_joint_caches(
     Args:
         caches: See :func:`open_joint_caches`.
         parts: The teachers.
-        texts: The role, the texts, and the estimated number of texts of each corpus.
+        texts: The role, the texts, and the estimated number of texts (None if unknown) of each corpus.
         max_minutes: Stop after the round during which this time runs out. None for no limit.
         show_progress_bar: Draw a bar on standard error.
     """
     deadline = time.monotonic() + (np.inf if max_minutes is None else 60 * max_minutes)
-    total = sum(count for _, _, count in texts) * len(parts)
+    counts = [count for _, _, count in texts]
+    total = None if None in counts else sum(count or 0 for count in counts) * len(parts)
     streams = [(role, iter(stream)) for role, stream, _ in texts]
     with progress_bar(total, "teacher vectors", show_progress_bar) as bar:
         while streams:
@@ -173,7 +174,7 @@ def read_axes(space: JointSpace, path: Path, shape: tuple[int, int]) -> JointSpa
         )
     if not np.abs(axes.T @ axes - np.eye(shape[1])).max() < 1e-3:
         raise CacheError(f"teacher.axes is {path}, whose columns are not orthonormal")
-    described = _described(path)
+    described = description_file(path)
     if described.exists():
         try:
             stored = json.loads(described.read_text(encoding="utf-8"))
@@ -266,12 +267,13 @@ def write_axes(space: JointSpace, path: Path) -> None:
     if space.axes is None:
         raise ValueError("the space has no axes, expected the axes of a reduction")
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(_described(path), json.dumps(_description(space), indent=1) + "\n")
+    write_text(description_file(path), json.dumps(_description(space), indent=1) + "\n")
     with replacing_file(path) as temporary, open(temporary, "wb") as file:
         np.save(file, space.axes)
 
 
-def _described(path: Path) -> Path:
+def description_file(path: Path) -> Path:
+    """Returns the file next to that of axes, which describes the teachers."""
     return path.with_suffix(".json")
 
 

@@ -12,6 +12,7 @@ from sentenc.training.config.evaluation import ScoreConfig
 from sentenc.training.config.pretraining import RunConfig
 from sentenc.training.config.teacher import TeacherConfig, normalized_weights
 from sentenc.training.data.corpus import Corpus, SourceReport
+from sentenc.training.data.sources import is_data_set
 
 _PACKAGES = ("torch", "numpy", "tokenizers", "transformers", "sentence-transformers")
 
@@ -26,6 +27,7 @@ def model_card(
     corpora: Mapping[str, Corpus],
     reports: Mapping[str, Sequence[SourceReport]],
     teacher_texts: int | None,
+    with_embedding: Mapping[str, tuple[int, int]] | None = None,
 ) -> str:
     """Returns a model card in Markdown.
 
@@ -39,6 +41,7 @@ def model_card(
         corpora: The corpora by name.
         reports: The counts of each source, by corpus.
         teacher_texts: Number of texts with an embedding of the teacher; None without one.
+        with_embedding: How many examples have an embedding and how many were read, by corpus whose examples may lack one.
     """
     kind = {"cse": "An n-gram CNN sentence encoder (CSE)", "bert": "A BERT sentence encoder"}[
         run.student.kind
@@ -67,6 +70,9 @@ def model_card(
         lines += [f"Teacher: {_teachers(run.teacher)}{texts}.", ""]
     for corpus_name, corpus in corpora.items():
         lines += _corpus_lines(corpus_name, corpus, reports[corpus_name])
+        if with_embedding and corpus_name in with_embedding:
+            n_selected, n_read = with_embedding[corpus_name]
+            lines += [f"{n_selected:,} of {n_read:,} examples have an embedding of the teacher.", ""]
     lines += [
         "## Versions",
         "",
@@ -135,4 +141,4 @@ def package_versions() -> list[str]:
 
 def _base_name(path: str) -> str:
     # A published card must not contain the author's folders.
-    return path if path.startswith("hf:") else path.rstrip("/").rpartition("/")[2] or path
+    return path if is_data_set(path) else path.rstrip("/").rpartition("/")[2] or path

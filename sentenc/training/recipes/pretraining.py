@@ -24,14 +24,17 @@ from sentenc.training.initialization.student import initialize_student
 from sentenc.training.recipes.model_card import model_card
 from sentenc.training.recipes.pretraining_data import (
     TEXTS_FOR_ROTATION,
+    Filling,
     RunData,
     RunTeacher,
+    axes_files,
     build_data,
     build_statistics,
     build_teacher,
     in_joint_space,
     reduce_teacher,
     rotate_to_teacher,
+    selected_examples,
 )
 from sentenc.training.recipes.pretraining_losses import build_loss_terms
 from sentenc.training.students.base import EncoderStudent
@@ -76,13 +79,23 @@ def pretrain(
         # The first process fills the caches of embeddings, statistics and initial weights. The others read
         # them.
         with processes.first_process_first():
-            # A resumed run must train on the texts that it began with: it adds no embeddings.
-            fill = processes.is_first and not is_resumed
-            teacher = build_teacher(config, data, processes.device, fill=fill, show_progress_bar=bars)
+            teacher = build_teacher(
+                config, data, processes.device, fill=_filling(processes, is_resumed), show_progress_bar=bars
+            )
             statistics = build_statistics(config, data, teacher, show_progress_bar=bars)
+            if processes.is_first and bars:
+                for name, (n_selected, n_read) in selected_examples(teacher, statistics).items():
+                    print(
+                        f"corpus {name}: {n_selected:,} of {n_read:,} examples have a teacher vector",
+                        file=sys.stderr,
+                    )
             student = build_student(config, data, teacher, statistics)
-            teacher = reduce_teacher(config, teacher, statistics, student)
-            rotate_to_teacher(config, teacher, statistics, student)
+            if processes.is_first:
+                reduce_teacher(config, teacher, statistics, student)
+        for path in axes_files(config):
+            processes.share_file(path)
+        teacher = reduce_teacher(config, teacher, statistics, student)
+        rotate_to_teacher(config, teacher, statistics, student)
         trainer = build_trainer(config, data, teacher, statistics, student, processes, bars)
         result = trainer.run()
         if processes.is_first:
@@ -118,7 +131,7 @@ def open_work_folder(config: RunConfig, processes: Processes, *, resume: bool) -
     """Creates the work folder, and deletes its saved state unless the run resumes from it.
 
     Returns:
-        Whether there is a state to resume from.
+        Whether there is a state to resume from, on the machine of the first process.
 
     Raises:
         ValueError: A batch cannot be divided among the processes.
@@ -126,12 +139,18 @@ def open_work_folder(config: RunConfig, processes: Processes, *, resume: bool) -
     for loss in config.losses:
         processes.check_batch_size(loss.batch_size)
     state = Path(config.work) / STATE_FILE
-    if processes.is_first:
-        state.parent.mkdir(parents=True, exist_ok=True)
-        if not resume:
-            state.unlink(missing_ok=True)
-    processes.barrier()
-    return state.exists()
+    state.parent.mkdir(parents=True, exist_ok=True)
+    if processes.is_first and not resume:
+        state.unlink(missing_ok=True)
+    return processes.from_first(state.exists)
+
+
+def _filling(processes: Processes, is_resumed: bool) -> Filling:
+    # A resumed run must train on the texts that it began with: it adds no embeddings.
+    if is_resumed or not processes.is_first_on_machine:
+        return "nothing"
+    # Computing vectors is expensive, so that only one process does it. Every machine imports its own.
+    return "everything" if processes.is_first else "imports"
 
 
 def build_student(
@@ -261,6 +280,7 @@ def save_model(
         corpora=data.corpora,
         reports={name: _reports(corpus, statistics.get(name)) for name, corpus in data.corpora.items()},
         teacher_texts=teacher.n_texts,
+        with_embedding=selected_examples(teacher, statistics),
     )
     metadata: dict[str, Any] = {"name": output.name, "trained_by": command, "outcome": outcome}
     if teacher.space is not None and in_joint_space(config):

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Literal
 from urllib.parse import quote
 
 import numpy as np
@@ -26,6 +27,7 @@ from sentenc.training.recipes.dev_score import dev_score
 from sentenc.training.recipes.joint_teacher import (
     JointPart,
     compute_axes,
+    description_file,
     fill_joint_caches,
     joint_space,
     joint_vectors,
@@ -40,12 +42,15 @@ from sentenc.training.teachers.batched import batch_transformers
 from sentenc.training.teachers.ensemble import TeacherEnsemble
 from sentenc.training.teachers.joint import JointSpace, JointVectors, TeacherVectors
 from sentenc.training.teachers.loading import load_teacher
+from sentenc.training.teachers.parquet_vectors import import_vectors
 from sentenc.training.teachers.teacher_cache import fill_teacher_cache, open_teacher_cache
 
 # More texts would hardly change the frequencies of tokens, or the principal axes.
 _TEXTS_FOR_TOKEN_COUNTS = 1_000_000
 _TEXTS_FOR_LOSS_AXES = 20_000
 TEXTS_FOR_ROTATION = 2_000
+# What a process adds to the cache of the teacher's embeddings: "imports" are those of ``teacher.vectors``.
+Filling = Literal["everything", "imports", "nothing"]
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ class RunTeacher:
 
 
 def build_teacher(
-    config: RunConfig, data: RunData, device: torch.device, *, fill: bool, show_progress_bar: bool
+    config: RunConfig, data: RunData, device: torch.device, *, fill: Filling, show_progress_bar: bool
 ) -> RunTeacher:
     """Opens the cache of the teacher's embeddings.
 
@@ -101,7 +106,8 @@ def build_teacher(
         config: The run.
         data: Its corpora.
         device: The device that the teacher computes on.
-        fill: First compute the embeddings that the cache lacks, with the settings of the section ``[teacher]``.
+        fill: First add the embeddings that the cache lacks: "everything" with the settings of the section
+            ``[teacher]``, or only "imports" from files, or "nothing".
         show_progress_bar: Draw a bar on standard error.
 
     Raises:
@@ -113,11 +119,15 @@ def build_teacher(
     corpora = _corpora_with_embeddings(config)
     if config.teacher is None or not corpora:
         return RunTeacher(load, {}, {})
-    fill = fill and bool(settings.models) and settings.max_minutes != 0
+    if settings.vectors and fill != "nothing":
+        fingerprint = (lambda: load().fingerprint()) if settings.models else None
+        import_vectors(settings, fingerprint, show_progress_bar=show_progress_bar)
+    computes = bool(settings.models) and settings.max_minutes != 0 and not settings.vectors
+    computes = computes and fill == "everything"
     if settings.joint:
-        built = replace(_joint_teacher(config, data, device, fill, show_progress_bar), load=load)
+        built = replace(_joint_teacher(config, data, device, computes, show_progress_bar), load=load)
     else:
-        teacher = batch_transformers(load(), device, settings.precision) if fill else None
+        teacher = batch_transformers(load(), device, settings.precision) if computes else None
         embeddings = open_teacher_cache(settings.cache, teacher)
         if teacher is not None:
             for name in corpora:
@@ -126,10 +136,10 @@ def build_teacher(
         if not len(embeddings):
             raise ValueError(
                 f"teacher.cache is {settings.cache}, which contains no embeddings: "
-                f"{_remedy(settings, is_filled=fill)}"
+                f"{_remedy(settings, is_filled=computes)}"
             )
         built = RunTeacher(load, dict.fromkeys(corpora, embeddings), {}, len(embeddings))
-    if settings.models and settings.max_minutes is None:
+    if settings.models and settings.max_minutes is None and not settings.vectors:
         # Every text has an embedding: looking all of them up would only take time.
         return built
     return replace(built, filters={name: _filter(built.vectors[name]) for name in corpora})
@@ -146,11 +156,14 @@ def _loaded(config: RunConfig, device: torch.device) -> Teacher:
 
 
 def _remedy(settings: TeacherConfig, *, is_filled: bool) -> str:
-    if not settings.models:
-        return "set teacher.models to fill it"
+    if not settings.models and not settings.vectors:
+        return "set teacher.models or teacher.vectors to fill it"
     if is_filled or settings.max_minutes == 0:
         return "set a teacher.max_minutes above 0 to fill it"
-    return "start again (--fresh, or resume=False)"
+    return (
+        "start again (--fresh, or resume=False), or copy the folder from the machine of the first process, if "
+        "this is another one"
+    )
 
 
 def _filter(vectors: TeacherVectors) -> ExampleFilter:
@@ -211,7 +224,7 @@ def reduce_teacher(
         return teacher
     vectors = _vectors_by_role(config, teacher)
     total = next(iter(vectors.values())).dim
-    path = Path(settings.axes or Path(config.work) / "teacher-axes.npy")
+    path = axes_files(config)[0]
     if not path.exists():
         texts = _sample(config, teacher, statistics)
         axes = compute_axes(vectors, texts, settings.dim, student if settings.align_axes else None)
@@ -221,6 +234,15 @@ def reduce_teacher(
     return replace(
         teacher, space=space, vectors={name: reduced[role] for name, role in _roles(config, teacher).items()}
     )
+
+
+def axes_files(config: RunConfig) -> list[Path]:
+    """Returns the file of a joint teacher's axes and their description; empty for a teacher without a reduction."""
+    settings = config.teacher
+    if settings is None or settings.dim is None:
+        return []
+    path = Path(settings.axes or Path(config.work) / "teacher-axes.npy")
+    return [path, description_file(path)]
 
 
 def rotate_to_teacher(
@@ -260,13 +282,13 @@ def in_joint_space(config: RunConfig) -> bool:
 
 
 class _FirstColumn:
-    # The texts of column 0 of a corpus's first epoch. The length, which sizes a progress bar, is an estimate.
+    # The texts of column 0 of a corpus's first epoch, with an estimate of their number for a progress bar.
 
     def __init__(self, corpus: Corpus, seed: int) -> None:
         self._corpus, self._seed = corpus, seed
 
-    def __len__(self) -> int:
-        return self._corpus.estimate()
+    def __length_hint__(self) -> int:
+        return self._corpus.estimate() or 0
 
     def __iter__(self) -> Iterator[str]:
         return (example[0] for example in self._corpus.epoch(self._seed, 0))
@@ -312,6 +334,14 @@ def build_statistics(
         )
         for name, request in requests.items()
     }
+
+
+def selected_examples(
+    teacher: RunTeacher, statistics: Mapping[str, CorpusStatistics]
+) -> dict[str, tuple[int, int]]:
+    """Returns how many examples have an embedding, and how many were read, by corpus whose examples may lack one."""
+    chosen = {name: statistics[name] for name in teacher.filters if name in statistics}
+    return {name: (counts.n_selected, counts.n_read) for name, counts in chosen.items() if counts.n_read}
 
 
 def needs_axes(loss: LossConfig) -> bool:
