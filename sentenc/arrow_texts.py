@@ -89,12 +89,14 @@ class ArrowTexts:
         values = unified.chunk(0).dictionary
         empty = len(values)
         rows = np.concatenate([_indices(chunk, empty) for chunk in unified.chunks])
-        used, rows = np.unique(rows, return_inverse=True)
+        is_used = np.zeros(empty + 1, np.bool_)
+        is_used[rows] = True
+        used = np.flatnonzero(is_used)
         if len(used) == len(rows):
             return None
         # A null at the end is the text of rows that are null.
         values = pa.concat_arrays([values, pa.nulls(1, values.type)])
-        return ArrowTexts(values.take(pa.array(used))), rows.reshape(-1)
+        return ArrowTexts(values.take(pa.array(used))), np.cumsum(is_used)[rows] - 1
 
 
 def is_arrow(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -12,6 +13,8 @@ from sentenc.validation import check_choice, check_integer
 
 Vectors = npt.NDArray[Any]
 OnOverflow = Literal["warn", "error", "ignore"]
+# Returns a new array of a shape and a type.
+Empty = Callable[[tuple[int, ...], np.dtype[Any]], Vectors]
 
 _OVERFLOW_MODES = get_args(OnOverflow)
 _DTYPES = {"e": "float16", "f": "float32", "d": "float64"}  # by the codes of numpy
@@ -54,9 +57,9 @@ class Finish:
         else:
             out[...] = vectors
 
-    def new_vectors(self, n: int) -> Any:
-        """Returns an array for the finished vectors of n texts, (n, dim)."""
-        return np.empty((n, self.dim), self.dtype)
+    def new_vectors(self, n: int, empty: Empty = np.empty) -> Any:
+        """Returns an array for the finished vectors of n texts, (n, dim), which ``empty`` allocates."""
+        return empty((n, self.dim), self.dtype)
 
 
 class Int8Vectors:
@@ -104,9 +107,9 @@ class Int8Finish(Finish):
         np.clip(vectors, -127, 127, out=vectors)
         out.embeddings[...] = vectors
 
-    def new_vectors(self, n: int) -> Any:
-        """Returns arrays for the finished vectors of n texts."""
-        return Int8Vectors(np.empty((n, self.dim), np.int8), np.empty(n, np.float32))
+    def new_vectors(self, n: int, empty: Empty = np.empty) -> Any:
+        """Returns arrays for the finished vectors of n texts, which ``empty`` allocates."""
+        return Int8Vectors(empty((n, self.dim), np.dtype(np.int8)), empty((n,), _FLOAT32))
 
 
 class Overflow:

@@ -105,7 +105,7 @@ class TableEncoder(Encoder):
     @property
     def space(self) -> str:
         """The identifier of the space of the vectors; see :attr:`Encoder.space`."""
-        return stated_space(self.metadata) or self._digest(self._settings() | {"max_tokens": None})
+        return stated_space(self.metadata) or self._digest(max_tokens=None)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes a model folder with golden vectors. It is replaced completely or not at all.
@@ -128,21 +128,23 @@ class TableEncoder(Encoder):
         return {"threads": self.threads, "metadata": self.metadata, "card": self.card}
 
     def _unprompted_fingerprint(self) -> str:
-        return self._digest(self._settings())
+        return self._digest()
 
-    def _digest(self, settings: dict[str, Any]) -> str:
-        stated = json.dumps(settings, sort_keys=True)
-        # Every table of vectors states the fingerprint, and hashing the weights can take longer than encoding it.
-        if stated not in self._digests:
-            parts = [stated.encode(), self.tokenizer.spec.encode()]
+    def _digest(self, **changes: Any) -> str:
+        # Of the settings with changes, the tokenizer and the weights. Every table of vectors states it, and hashing
+        # the weights can take longer than encoding a table.
+        key = ",".join(changes)
+        if key not in self._digests:
+            settings = json.dumps(self._settings() | changes, sort_keys=True)
+            parts = [settings.encode(), self.tokenizer.spec.encode()]
             for name in sorted(self._weights):
                 value = self._weights[name]
                 parts += [
                     f"{name} {value.dtype} {value.shape}".encode(),
                     np.ascontiguousarray(value).tobytes(),
                 ]
-            self._digests[stated] = digest(parts)
-        return self._digests[stated]
+            self._digests[key] = digest(parts)
+        return self._digests[key]
 
     def _block_size(self, batch_size: int) -> int:
         # Texts do not depend on their neighbors, so small batches would only cost time.
