@@ -47,6 +47,7 @@ def _leaves(pa: Any, pq: Any, field: Any) -> list[str]:
     # Options are those of the columns of Parquet, of which a list or struct of Arrow has one or several.
     file = io.BytesIO()
     schema = pa.schema([field])
-    pq.write_table(schema.empty_table(), file)
+    # ``schema.empty_table()`` would import pandas, which takes half a second.
+    pq.write_table(pa.Table.from_batches([], schema), file)
     columns = pq.ParquetFile(file).schema
     return [columns.column(i).path for i in range(len(columns))]

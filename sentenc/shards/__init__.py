@@ -121,5 +121,5 @@ def encode_with(
     encoder.for_role(options.role or "document")
     # Raises the errors of options before any file is read.
     name = options.text or "text"
-    job.encode(pa.table({name: pa.array([], pa.string())}), name)
+    job.encode_empty(pa.schema([(name, pa.string())]), name)
     return run(job, list_sources(inputs, output), processes, show_progress_bar)

@@ -64,7 +64,7 @@ class Job:
         return Encoded(rows, texts, any(map(_is_truncation, messages)))
 
     def _write(self, path: Any, source: Source, opened: Any, on_rows: Callable[[int], None]) -> int:
-        schema = self.encode(opened.schema.empty_table(), opened.text).schema
+        schema = self.encode_empty(opened.schema, opened.text).schema
         schema = schema.with_metadata(
             {**(schema.metadata or {}), **entry(source, opened.text, self.described)}
         )
@@ -78,6 +78,13 @@ class Job:
                 on_rows(done)
             group.write()
         return done
+
+    def encode_empty(self, schema: Any, text: str) -> Any:
+        """Does the same with a table without rows, for its schema."""
+        import pyarrow as pa
+
+        # ``schema.empty_table()`` would import pandas, which takes half a second.
+        return self.encode(pa.Table.from_batches([], schema), text)
 
     def encode(self, table: Any, text: str) -> Any:
         """Returns a table with its vectors, and without the texts if they are not to be kept."""

@@ -1,6 +1,7 @@
 """The manifest of a folder of encoded files, and the check of the files that are there already."""
 
 import json
+import math
 import time
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -45,7 +46,8 @@ class Manifest:
         self._folder, self._described = folder, described
         self._names = folder.names()
         self._shards: dict[str, dict[str, Any]] = {}
-        self._written = 0.0
+        # Of the monotonic clock. The first write is not one of ``add``.
+        self._written = math.inf
         if MANIFEST in self._names:
             self._shards = self._read()
 
