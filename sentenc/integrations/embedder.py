@@ -86,7 +86,7 @@ class EmbeddingAdapter:
     Args:
         model: An encoder, or an argument of :func:`sentenc.load`. What another library writes to a file needs the
             latter.
-        truncate_dim: The number of components of a vector. By default those that a similarity compares.
+        truncate_dim: The number of leading components to keep. By default the encoder's ``similarity_dim``.
         normalize_embeddings: Scale every vector to unit length.
         batch_size: The number of texts that go through the model together.
 
@@ -114,7 +114,7 @@ class TopicAdapter(EmbeddingAdapter):
 
     Args:
         model: An encoder, or an argument of :func:`sentenc.load`.
-        truncate_dim: The number of components of a vector. By default those that a similarity compares.
+        truncate_dim: The number of leading components to keep. By default the encoder's ``similarity_dim``.
         batch_size: The number of texts that go through the model together.
     """
 

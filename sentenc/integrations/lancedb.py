@@ -20,7 +20,7 @@ class SentencEmbeddings(TextEmbeddingFunction):  # type: ignore[misc, unused-ign
 
     Attributes:
         name: An argument of :func:`sentenc.load`.
-        truncate_dim: The number of components of a vector. By default those that a similarity compares.
+        truncate_dim: The number of leading components to keep. By default the encoder's ``similarity_dim``.
         normalize_embeddings: Scale every vector to unit length.
         batch_size: The number of texts that go through the model together.
     """

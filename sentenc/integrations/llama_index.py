@@ -49,7 +49,7 @@ class SentencEmbedding(BaseEmbedding):  # type: ignore[misc, unused-ignore]
 
     Args:
         model: An encoder, or an argument of :func:`sentenc.load`.
-        truncate_dim: The number of components of a vector. By default those that a similarity compares.
+        truncate_dim: The number of leading components to keep. By default the encoder's ``similarity_dim``.
         normalize_embeddings: Scale every vector to unit length.
         embed_batch_size: The number of texts that LlamaIndex passes at a time.
         **options: Those of ``BaseEmbedding``.

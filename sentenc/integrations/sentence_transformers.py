@@ -34,7 +34,7 @@ class EncoderModule(InputModule):  # type: ignore[misc, unused-ignore]
 
     Args:
         encoder: The encoder.
-        truncate_dim: The number of components of the vectors; None for those that a similarity compares.
+        truncate_dim: The number of leading components to keep; None for the encoder's ``similarity_dim``.
 
     Raises:
         TypeError: ``truncate_dim`` is no integer.
