@@ -130,10 +130,19 @@ def _without_dictionary_of_views(array: Any) -> Any:
     if not pa.types.is_dictionary(array.type) or not _is_view(pa.types, array.type.value_type):
         return array
     chunks = [
-        pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary.cast(pa.large_string()))
+        pa.DictionaryArray.from_arrays(chunk.indices, _as_large(chunk.dictionary))
         for chunk in array.chunks
     ]
     return pa.chunked_array(chunks, pa.dictionary(array.type.index_type, pa.large_string()))
+
+
+def _as_large(array: Any) -> Any:
+    import pyarrow as pa
+
+    try:
+        return array.cast(pa.large_string())
+    except pa.ArrowNotImplementedError:  # views in pyarrow 16 and 17
+        return pa.array(array.to_pylist(), pa.large_string())
 
 
 def _is_valid(array: Any) -> npt.NDArray[np.bool_]:
@@ -160,7 +169,7 @@ def _utf8(array: Any) -> Utf8:
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if _is_view(pa.types, array.type) or pa.types.is_null(array.type):
-        array = array.cast(pa.large_string())
+        array = _as_large(array)
     offsets = _offsets(array, pa.types.is_large_string(array.type))
     if array.null_count:
         # The bytes of a null may be anything.

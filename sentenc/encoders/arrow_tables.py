@@ -143,8 +143,8 @@ def _taken(vectors: "Int8Vectors | npt.NDArray[Any]", rows: npt.NDArray[np.int64
 
 
 def _new_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    # Arrow's allocator uses the memory of the tables before again. New memory for a large array of numpy, which the
-    # system has to clear, takes half as long as encoding.
+    # Arrow's allocator uses the memory of the tables before again. For a large array, numpy asks the system for new
+    # memory, and clearing it can take half as long as encoding.
     import pyarrow as pa
 
     size = math.prod(shape)
