@@ -3,17 +3,11 @@
 import glob
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-from sentenc.errors import MissingExtraError, TextFileError
-from sentenc.io.remote import is_remote, remote_file_system
+from sentenc.errors import TextFileError
+from sentenc.io.remote import is_remote, remote_errors, remote_file_system, remote_version
 
-# Properties of a remote file that change with its content, the best first, as the file systems of fsspec name them.
-_VERSIONS = (
-    "ETag", "etag", "md5Hash", "content_md5", "blob_id", "LastModified", "last_modified", "updated", "mtime", "created",
-)  # fmt: skip
 _BYTES_PER_END = 1 << 20
 
 
@@ -27,7 +21,7 @@ def open_file(name: str) -> BinaryIO:
     """
     if not is_remote(name):
         return open(name, "rb")
-    with _remote_errors(name):
+    with remote_errors(name):
         file_system, inside = remote_file_system(name)
         file: BinaryIO = file_system.open(inside, "rb")
     return file
@@ -46,8 +40,8 @@ def file_identity(name: str) -> list[Any]:
     """
     if is_remote(name):
         info = _info(name)
-        version = next((str(info[key]) for key in _VERSIONS if info.get(key)), None)
-        if version is not None:
+        version = remote_version(info)
+        if version:
             return [base_name(name), int(info["size"]), version]
     return [base_name(name), file_size(name), _ends(name)]
 
@@ -61,7 +55,7 @@ def is_folder(name: str) -> bool:
     """Returns whether a path or address is that of a folder. The errors are those of :func:`open_file`."""
     if not is_remote(name):
         return os.path.isdir(os.path.expanduser(name))
-    with _remote_errors(name):
+    with remote_errors(name):
         file_system, inside = remote_file_system(name)
         return bool(file_system.isdir(inside))
 
@@ -89,7 +83,7 @@ def matching_files(name: str) -> list[str]:
 
 
 def _remote_matches(name: str, has_magic: bool) -> list[str]:
-    with _remote_errors(name):
+    with remote_errors(name):
         file_system, inside = remote_file_system(name)
         if not has_magic:
             return [name] if file_system.exists(inside) else []
@@ -100,21 +94,9 @@ def _remote_matches(name: str, has_magic: bool) -> list[str]:
 
 
 def _info(name: str) -> dict[str, Any]:
-    with _remote_errors(name):
+    with remote_errors(name):
         file_system, inside = remote_file_system(name)
         return dict(file_system.info(inside))
-
-
-@contextmanager
-def _remote_errors(name: str) -> Iterator[None]:
-    # Any exception is one of the file: those of the clients of stores have no common base class.
-    try:
-        yield
-    except MissingExtraError:
-        raise
-    except Exception as error:
-        reason = str(error).removeprefix(f"{name}: ")
-        raise TextFileError(f"{name}: {type(error).__name__}: {reason}") from error
 
 
 def _ends(name: str) -> str:

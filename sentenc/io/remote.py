@@ -1,10 +1,12 @@
 """Paths of object stores and other remote file systems, by the package fsspec."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from sentenc.errors import MissingExtraError
+from sentenc.errors import MissingExtraError, SentencError, TextFileError
 
 # The packages of the extra that fsspec imports for a protocol.
 _PACKAGES = ("s3fs", "huggingface_hub")
@@ -43,6 +45,21 @@ def remote_file_system(path: str) -> tuple[Any, str]:
                 raise MissingExtraError("remote", package, f"reading and writing {path}") from error
         raise ValueError(f"{path}: {error}") from error
     return file_system, inside
+
+
+@contextmanager
+def remote_errors(name: str, kind: type[SentencError] = TextFileError) -> Iterator[None]:
+    """Raises any exception of the block as one of a kind, with the address of the file.
+
+    The exceptions of the clients of stores have no common base class. A ``MissingExtraError`` stays as it is.
+    """
+    try:
+        yield
+    except MissingExtraError:
+        raise
+    except Exception as error:
+        reason = str(error).removeprefix(f"{name}: ")
+        raise kind(f"{name}: {type(error).__name__}: {reason}") from error
 
 
 def remote_version(info: dict[str, Any]) -> str:

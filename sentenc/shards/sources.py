@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 from sentenc.errors import ShardError
 from sentenc.io.compression import without_compression
 from sentenc.io.formats import SUFFIXES
-from sentenc.io.remote import is_remote, remote_file_system, remote_version
+from sentenc.io.remote import is_remote, remote_errors, remote_file_system, remote_version
 
 # Text is read from a file with any suffix, but from a folder only if it has this one.
 _TEXT = ".txt"
-_IN_NAMES = "*?["
 
 
 class Source(NamedTuple):
@@ -51,6 +50,7 @@ def list_sources(inputs: Iterable[str | os.PathLike[str]], output: str | os.Path
     Raises:
         ShardError: A folder or pattern has no file, a file is meant twice, or two files would have the same name
             in the output.
+        TextFileError: A remote file does not exist, or its store cannot be read.
         OSError: A file does not exist.
     """
     sources: list[Source] = []
@@ -79,8 +79,10 @@ def open_source(path: str) -> Iterator[Any]:
         with open(path, "rb") as file:
             yield file
         return
-    file_system, inside = remote_file_system(path)
-    with file_system.open(inside, "rb", cache_type="none") as file:
+    with remote_errors(path):
+        file_system, inside = remote_file_system(path)
+        remote = file_system.open(inside, "rb", cache_type="none")
+    with remote as file:
         yield file
 
 
@@ -88,23 +90,27 @@ def local_copy(path: str, folder: Path) -> str:
     """Returns the path of a file on this machine: of the file itself, or of a copy of a remote one in ``folder``."""
     if not is_remote(path):
         return path
-    file_system, inside = remote_file_system(path)
-    copy = str(folder / os.path.basename(inside))
-    file_system.get_file(inside, copy)
+    with remote_errors(path):
+        file_system, inside = remote_file_system(path)
+        copy = str(folder / os.path.basename(inside))
+        file_system.get_file(inside, copy)
     return copy
 
 
 def _below(folder: str | os.PathLike[str]) -> str:
     # The beginning of the paths in a folder.
     path = os.fspath(folder)
-    return path.rstrip("/") + "/" if is_remote(path) else os.path.join(os.path.abspath(path), "")
+    if is_remote(path):
+        return path.rstrip("/") + "/"
+    return os.path.join(os.path.abspath(os.path.expanduser(path)), "")
 
 
 def _local_sources(path: str) -> list[Source]:
+    path = os.path.expanduser(path)
     if os.path.isdir(path):
         inside = sorted(file for file in Path(path).rglob("*") if file.is_file())
         files = [str(file) for file in inside if _is_data(file.relative_to(path).parts)]
-    elif not os.path.exists(path) and any(character in path for character in _IN_NAMES):
+    elif not os.path.exists(path) and glob.has_magic(path):
         files = sorted(file for file in glob.glob(path, recursive=True) if os.path.isfile(file))
     else:
         files = [path]
@@ -117,10 +123,15 @@ def _local_source(path: str) -> Source:
 
 
 def _remote_sources(path: str) -> list[Source]:
-    file_system, inside = remote_file_system(path)
+    with remote_errors(path):
+        return _listed(*remote_file_system(path))
+
+
+def _listed(file_system: Any, inside: str) -> list[Source]:
     # What an earlier call of this process has listed may have changed.
     file_system.invalidate_cache()
-    if any(character in inside for character in _IN_NAMES):
+    # A "?" may begin the options of an address of HTTP.
+    if glob.has_magic(inside) and not inside.startswith(("http://", "https://")):
         known = file_system.glob(inside, detail=True)
     elif (info := file_system.info(inside))["type"] == "file":
         known = {inside: info}

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from sentenc.errors import ShardError
 from sentenc.io.atomic import TEMPORARY, replacing_file
 from sentenc.io.locks import FileLock
-from sentenc.io.remote import is_remote, remote_file_system
+from sentenc.io.remote import is_remote, remote_errors, remote_file_system
 
 _LOCK = ".sentenc.lock"
 # The names that replacing_file and tempfile make. Other hidden files may be those of others.
@@ -52,7 +52,7 @@ def open_folder(path: str | os.PathLike[str]) -> Folder:
     name = os.fspath(path)
     if is_remote(name):
         return RemoteFolder(name.rstrip("/"))
-    return LocalFolder(Path(name).absolute())
+    return LocalFolder(Path(name).expanduser().absolute())
 
 
 class LocalFolder:
@@ -128,12 +128,13 @@ class RemoteFolder:
 
     def names(self) -> set[str]:
         """Returns the names of the files in the folder."""
-        file_system, inside = remote_file_system(self._address)
-        file_system.invalidate_cache()
-        try:
-            return {name.rpartition("/")[2] for name in file_system.ls(inside, detail=False)}
-        except FileNotFoundError:
-            return set()
+        with remote_errors(self._address, ShardError):
+            file_system, inside = remote_file_system(self._address)
+            file_system.invalidate_cache()
+            try:
+                return {name.rpartition("/")[2] for name in file_system.ls(inside, detail=False)}
+            except FileNotFoundError:
+                return set()
 
     def path_of(self, name: str) -> str:
         """Returns the address of a file."""
@@ -146,14 +147,15 @@ class RemoteFolder:
             path = folder / name
             path.touch()
             yield path
-            file_system, inside = remote_file_system(self.path_of(name))
-            file_system.put_file(str(path), inside)
+            with remote_errors(self.path_of(name), ShardError):
+                file_system, inside = remote_file_system(self.path_of(name))
+                file_system.put_file(str(path), inside)
 
     def read(self, name: str) -> bytes:
         """Returns the content of a file."""
-        file_system, inside = remote_file_system(self.path_of(name))
-        content: bytes = file_system.cat_file(inside)
-        return content
+        with remote_errors(self.path_of(name), ShardError):
+            file_system, inside = remote_file_system(self.path_of(name))
+            return bytes(file_system.cat_file(inside))
 
     @contextmanager
     def temporary(self) -> Iterator[Path]:

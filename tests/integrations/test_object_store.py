@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 
+from sentenc import ShardError, TextFileError, encode_files
 from tests.support.models import make_cse
 from tests.support.processes import COMMAND, REPOSITORY
 
@@ -67,24 +68,16 @@ def shards(client):
     return {entry["Key"]: entry["LastModified"] for entry in objects if entry["Key"].endswith(".parquet")}
 
 
-def start(model):
-    arguments = [
-        "encode",
-        "s3://bucket/in/*.parquet",
-        "-o",
-        "s3://bucket/out",
-        "-m",
-        model,
-        "--processes",
-        "2",
-    ]
-    return subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.PIPE, text=True)
+def start(model, processes):
+    options = ["-o", "s3://bucket/out", "-m", str(model), "--processes", str(processes)]
+    command = [*COMMAND, "encode", "s3://bucket/in/*.parquet", *options]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
 def test_a_killed_run_continues(bucket, tmp_path):
     encoder = make_cse("int8")
     encoder.save(tmp_path / "model")
-    command = start(str(tmp_path / "model"))
+    command = start(tmp_path / "model", processes=2)
     end = time.monotonic() + SECONDS
     while not shards(bucket) and command.poll() is None and time.monotonic() < end:
         time.sleep(0.01)
@@ -96,7 +89,7 @@ def test_a_killed_run_continues(bucket, tmp_path):
     for key in before:
         content = bucket.get_object(Bucket="bucket", Key=key)["Body"].read()
         assert pq.ParquetFile(io.BytesIO(content)).metadata.num_rows == ROWS
-    command = start(str(tmp_path / "model"))
+    command = start(tmp_path / "model", processes=1)
     _, errors = command.communicate(timeout=SECONDS)
     assert command.returncode == 0, errors
     assert "were there" in errors
@@ -112,3 +105,11 @@ def test_a_killed_run_continues(bucket, tmp_path):
         np.testing.assert_array_equal(vectors.reshape(len(known), -1), encoder.encode(known))
     assert bucket.list_multipart_uploads(Bucket="bucket").get("Uploads", []) == []
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("sentenc-")] == []
+
+
+def test_a_store_that_refuses_is_named(bucket, tmp_path):
+    (tmp_path / "a.txt").write_text("dog\n")
+    with pytest.raises(TextFileError, match=r"s3://absent/in"):
+        encode_files("s3://absent/in", tmp_path / "out", model=make_cse())
+    with pytest.raises(ShardError, match=r"s3://absent/out"):
+        encode_files(tmp_path / "a.txt", "s3://absent/out", model=make_cse())

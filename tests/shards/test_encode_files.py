@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import sentenc
-from sentenc import ShardError, TruncationWarning
+from sentenc import ShardError, TextFileError, TruncationWarning
 from sentenc.shards import encode_files, encoding
 from sentenc.shards.manifest import MANIFEST
 from tests.shards.conftest import files_in, hidden_in, vectors_of, write_json, write_parquet
@@ -282,6 +282,6 @@ def test_an_object_store_appears_file_by_file(inputs, tmp_path, encoder, encoded
         np.testing.assert_array_equal(vectors_of(table), vectors_of(table, "again"))
     with pytest.raises(ShardError, match="no file"):
         encode_files("memory://bucket/in/*.txt", tmp_path / "out", model=encoder)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(TextFileError, match="FileNotFoundError"):
         encode_files("memory://bucket/none.parquet", tmp_path / "out", model=encoder)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("sentenc-")] == []
