@@ -90,9 +90,18 @@ def serve_workers(
     with ExitStack() as stack:
         listener = stack.enter_context(listener or bind(config))
         url = address(listener, config.host)
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sentenc-serve-"))
+        folder = stack.enter_context(_temporary_folder())
         supervisor = _Supervisor(make_app, workers, config, listener, folder)
         supervisor.run((lambda: on_listening(url)) if on_listening else (lambda: None))
+
+
+def _temporary_folder() -> "tempfile.TemporaryDirectory[str]":
+    try:
+        return tempfile.TemporaryDirectory(prefix="sentenc-serve-")
+    except OSError as error:
+        raise OSError(
+            f"several workers need a folder for temporary files, where they write their metrics: set TMPDIR to one ({error})"
+        ) from error
 
 
 @dataclass
@@ -118,6 +127,7 @@ class _Supervisor:
         folder: str,
     ) -> None:
         self._make_app, self._config, self._listener, self._folder = make_app, config, listener, folder
+        self._n_workers = n_workers
         self._workers: dict[int, _Worker] = {}
         # When the worker of each slot starts. A slot numbers its workers' files of metrics, which a replacement
         # continues, so that no count is lost and the files do not become more.
@@ -138,7 +148,7 @@ class _Supervisor:
                 while not self._signals and self._failure is None:
                     self._start_due()
                     self._wait(min([_CHECK_SECONDS, *(due - time.monotonic() for due in self._due.values())]))
-                    if not announced and not self._due and all(w.ready for w in self._workers.values()):
+                    if not announced and sum(w.ready for w in self._workers.values()) == self._n_workers:
                         announced = True
                         on_listening()
                 self._stop()

@@ -1,6 +1,7 @@
 """The metrics of a server, as Prometheus reads them."""
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -34,7 +35,8 @@ from sentenc.serving.metrics import Metrics, forget_process, share_metrics
 folder, number, counts = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
 if sys.argv[4] == "imported before":
     import prometheus_client
-share_metrics(folder, number)
+if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+    share_metrics(folder, number)
 metrics = Metrics()
 assert metrics.is_shared
 metrics.watch_in_flight(lambda: counts)
@@ -157,6 +159,16 @@ def test_several_processes_add_up(tmp_path, first):
     assert values["sentenc_texts_total", a] == 18
     assert values["sentenc_requests_in_flight", frozenset()] == 0
     assert len(list(tmp_path.glob("counter_*.db"))) == 2
+
+
+def test_variable_of_the_environment(tmp_path):
+    """Other servers that run the application in several processes set it, as for every program with the library."""
+    environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    for total in (3, 6):
+        command = [sys.executable, "-W", "error", "-c", SHARED, "unused", "0", "3", "not imported", "alive"]
+        result = subprocess.run(command, check=True, capture_output=True, timeout=120, env=environment)
+        values = samples_of(result.stdout.decode())
+        assert values["sentenc_requests_total", frozenset({("route", "/search"), ("status", "200")})] == total
 
 
 def scraped(client):

@@ -271,6 +271,13 @@ def test_errors_of_the_application_are_raised_before_a_fork(monkeypatch):
             serve_workers(lambda: pytest.fail("called"), wrong)
 
 
+def test_without_a_folder_for_metrics(monkeypatch, tiny, tmp_path):
+    monkeypatch.setattr(os, "fork", lambda: pytest.fail("forked"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+    with pytest.raises(OSError, match=r"metrics.*TMPDIR.*missing"):
+        serve_workers(lambda: create_app({"tiny": tiny}), 2, ServerConfig(port=0))
+
+
 def test_without_fork(monkeypatch, tmp_path):
     monkeypatch.delattr(os, "fork")
     with pytest.raises(sentenc.ServerError, match="workers is 2, expected 1"):
