@@ -32,7 +32,8 @@ def train_command(
     sentence encoder.
 
     Ctrl-C saves the state, and the same command resumes the run. To train a sentence encoder with several
-    processes, use torchrun: torchrun --standalone --nproc-per-node 2 -m sentenc train RUN.toml
+    processes, use torchrun: torchrun --standalone --nproc-per-node 2 -m sentenc train RUN.toml. On several
+    machines, the same command with --nnodes, --node-rank and --rdzv-endpoint starts the processes of each.
     """
     from sentenc.errors import MissingExtraError
     from sentenc.training.config.pretraining import load_run

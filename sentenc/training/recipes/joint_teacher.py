@@ -152,7 +152,8 @@ def joint_vectors(space: JointSpace, caches: Mapping[str, EmbeddingCache], role:
     for cache in chosen:
         if not len(cache):
             raise ValueError(
-                f"{cache.folder} contains no embeddings: set a teacher.max_minutes above 0 to fill it"
+                f"{cache.folder} contains no embeddings: set a teacher.max_minutes above 0 to fill it, or copy it "
+                "from the machine of the first process, if this is another one"
             )
     return JointVectors(space, chosen)
 
