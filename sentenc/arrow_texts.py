@@ -130,8 +130,7 @@ def _without_dictionary_of_views(array: Any) -> Any:
     if not pa.types.is_dictionary(array.type) or not _is_view(pa.types, array.type.value_type):
         return array
     chunks = [
-        pa.DictionaryArray.from_arrays(chunk.indices, _as_large(chunk.dictionary))
-        for chunk in array.chunks
+        pa.DictionaryArray.from_arrays(chunk.indices, _as_large(chunk.dictionary)) for chunk in array.chunks
     ]
     return pa.chunked_array(chunks, pa.dictionary(array.type.index_type, pa.large_string()))
 

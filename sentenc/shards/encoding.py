@@ -1,5 +1,6 @@
 """Encodes one file: reads it in tables, encodes them, and writes a Parquet file that appears when it is complete."""
 
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 # A row group is written when it has one of these sizes. It is in memory until then.
 _ROWS_PER_GROUP = 1 << 16
 _BYTES_PER_GROUP = 64 << 20
+# Progress is reported after each step.
+_ROWS_OF_FIRST_STEP = 1024
+_SECONDS_PER_STEP = 1.0
 
 
 class Encoded(NamedTuple):
@@ -72,7 +76,7 @@ class Job:
         done = 0
         with open_writer(path, schema, vectors) as writer:
             group = _RowGroup(writer, schema)
-            for table in opened.tables:
+            for table in _short_steps(opened.tables):
                 group.add(self.encode(table, opened.text))
                 done += len(table)
                 on_rows(done)
@@ -91,6 +95,23 @@ class Job:
         encoded = self.encoder.encode_table(table, text=text, **self.options.for_table())
         is_kept = self.options.columns is None or text in self.options.columns
         return encoded if is_kept else encoded.drop_columns([text])
+
+
+def _short_steps(tables: Iterator[Any]) -> Iterator[Any]:
+    """Divides tables so that each part is encoded in about a second, however slow the model is."""
+    rows = _ROWS_OF_FIRST_STEP
+    for table in tables:
+        start = 0
+        while start < len(table):
+            began = time.monotonic()
+            part = table.slice(start, rows)
+            yield part
+            start += len(part)
+            seconds = time.monotonic() - began
+            if seconds < _SECONDS_PER_STEP / 2:
+                rows *= 2
+            elif seconds > _SECONDS_PER_STEP * 2:
+                rows = max(_ROWS_OF_FIRST_STEP // 8, rows // 2)
 
 
 class _RowGroup:

@@ -285,3 +285,24 @@ def test_an_object_store_appears_file_by_file(inputs, tmp_path, encoder, encoded
     with pytest.raises(TextFileError, match="FileNotFoundError"):
         encode_files("memory://bucket/none.parquet", tmp_path / "out", model=encoder)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("sentenc-")] == []
+
+
+def test_slow_models_report_progress_in_short_steps(tmp_path, encoder, monkeypatch):
+    texts = [f"word {number}" for number in range(8000)]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet")
+    clock = iter(range(10**6))
+    monkeypatch.setattr(encoding.time, "monotonic", lambda: 3.0 * next(clock))
+    sizes = []
+    original = encoding.Job.encode
+
+    def sized(self, table, text):
+        sizes.append(len(table))
+        return original(self, table, text)
+
+    monkeypatch.setattr(encoding.Job, "encode", sized)
+    encode_files(tmp_path / "a.parquet", tmp_path / "out", model=encoder)
+    assert max(sizes) == 1024
+    assert set(sizes[5:-1]) == {128}
+    np.testing.assert_array_equal(
+        vectors_of(pq.read_table(tmp_path / "out" / "a.parquet")), encoder.encode(texts)
+    )
