@@ -93,6 +93,25 @@ def server_load(data: Any) -> str:
     )
 
 
+def vector_stores(data: Any) -> str:
+    parts = []
+    if "speed" in data:
+        names = ("insert s", "index s", "ms/query", "recall@10", "MB")
+        rows = [[name, *(row[key] for key in names)] for name, row in data["speed"]["stores"].items()]
+        header = ["store", "insert, s", "index, s", "ms a query", "recall@10", "MB on disk"]
+        parts.append(table(header, rows))
+    if "quality" in data:
+        sets = list(data["quality"])
+        systems = list(data["quality"][sets[0]])
+        rows = []
+        for system in systems:
+            values = [data["quality"][name][system]["nDCG@10"] for name in sets]
+            mean = sum(values) / len(values)
+            rows.append([system, *(f"{value:.2f}" for value in values), f"{mean:.2f}"])
+        parts.append(table(["hybrid search, nDCG@10", *sets, "mean"], rows))
+    return "\n".join(parts)
+
+
 def table(header: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
     """A Markdown table with a right-aligned column for each but the first."""
     cells = [[str(cell) for cell in row] for row in (header, *rows)]
@@ -106,6 +125,7 @@ TABLES: dict[str, Callable[[Any], str]] = {
     "encode_memory": encode_memory,
     "index_speed": index_speed,
     "server_load": server_load,
+    "vector_stores": vector_stores,
 }
 
 

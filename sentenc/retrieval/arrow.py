@@ -26,8 +26,8 @@ from sentenc.texts import describe
 
 _ROWS_PER_CHUNK = 65_536
 _PASSAGE_COLUMNS = ("passage", "start", "end", "document")
-#: The metadata of the schema that describe the encoder of the vectors.
-ENCODER_KEYS = ("model", "fingerprint", "space")
+#: The metadata of a column of vectors that an index stores: its metric.
+STORED_METRIC = "sentenc.metric"
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class TableItems:
         vectors: (m, d) float32.
         spans: The spans of the passages of each item; None if every item has one vector.
         described: The metadata of the schema.
+        stored_metric: The metric of the index that stored the vectors; None if they are not those of an index.
     """
 
     ids: list[Id] | None
@@ -66,6 +67,7 @@ class TableItems:
     vectors: FloatArray
     spans: list[list[Span]] | None
     described: dict[str, str]
+    stored_metric: str | None
 
 
 def arrow_table(snapshot: Snapshot, manifest: Manifest, structs: bool) -> Any:
@@ -96,8 +98,12 @@ def arrow_table(snapshot: Snapshot, manifest: Manifest, structs: bool) -> Any:
     kinds = {"text": pa.string(), "payload": pa.string(), "embedding": pa.list_(pa.float32(), manifest.dim)}
     kinds |= {"passage": pa.int32(), "start": pa.int64(), "end": pa.int64(), "document": pa.string()}
     arrays = [pa.chunked_array(parts, None if parts else kinds[name]) for name, parts in columns.items()]
-    table = pa.table([id_column, *arrays], names=["id", *columns])
-    return table.replace_schema_metadata(_described(manifest) | described)
+    fields = [pa.field(name, array.type) for name, array in zip(columns, arrays, strict=True)]
+    # Another program may replace the column, and keep the metadata of the schema.
+    stored = {STORED_METRIC: manifest.metric}
+    fields = [field.with_metadata(stored) if field.name == "embedding" else field for field in fields]
+    schema = pa.schema([pa.field("id", id_column.type), *fields], _described(manifest) | described)
+    return pa.table([id_column, *arrays], schema=schema)
 
 
 def read_table(table: Any, columns: Columns) -> TableItems:
@@ -115,8 +121,8 @@ def read_table(table: Any, columns: Columns) -> TableItems:
         name = getattr(columns, kind)
         if name not in names and (kind == "embedding" or name != getattr(defaults, kind)):
             raise ValueError(f"the table has no column {name!r}, only {', '.join(map(repr, names))}")
-    pairs = (table.schema.metadata or {}).items()
-    described = {key.decode("utf-8", "replace"): value.decode("utf-8", "replace") for key, value in pairs}
+    described = _text_metadata(table.schema)
+    stored_metric = _text_metadata(table.schema.field(columns.embedding)).get(STORED_METRIC)
     ids = _read_ids(table.column(columns.id), described) if columns.id in names else None
     texts = table.column(columns.text).to_pylist() if columns.text in names else None
     vectors = _read_vectors(table.column(columns.embedding), columns.embedding)
@@ -128,13 +134,14 @@ def read_table(table: Any, columns: Columns) -> TableItems:
     own = {columns.id, columns.text, columns.embedding, scale, *(_PASSAGE_COLUMNS if is_divided else ())}
     payloads = _read_payloads(table, columns.payload, [name for name in names if name not in own])
     if not is_divided:
-        return TableItems(ids, texts, payloads, vectors, None, described)
+        return TableItems(ids, texts, payloads, vectors, None, described, stored_metric)
     if ids is None:
         raise ValueError(
             f"the table has passages but no column {columns.id!r}, expected the ids of their items"
         )
     parts = [table.column(name).to_pylist() for name in _PASSAGE_COLUMNS]
-    return _joined(ids, payloads, vectors, parts, described)
+    joined = _joined(ids, payloads, vectors, parts)
+    return TableItems(*joined, described, stored_metric)
 
 
 def arrow() -> Any:
@@ -155,6 +162,12 @@ def described_encoder_of(described: Mapping[str, str]) -> dict[str, Any] | None:
     if "options" in described:
         encoder["options"] = json.loads(described["options"])
     return encoder
+
+
+def _text_metadata(described: Any) -> dict[str, str]:
+    # The metadata of a schema or a field.
+    pairs = (described.metadata or {}).items()
+    return {key.decode("utf-8", "replace"): value.decode("utf-8", "replace") for key, value in pairs}
 
 
 def _blocks(rows: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
@@ -287,8 +300,7 @@ def _joined(
     payloads: list[Payload],
     vectors: FloatArray,
     parts: list[list[Any]],
-    described: dict[str, str],
-) -> TableItems:
+) -> tuple[list[Id], list[str | None], list[Payload], FloatArray, list[list[Span]]]:
     # The items of passages, whose rows may have any order.
     numbers, starts, ends, documents = parts
     rows_of: dict[Id, list[int]] = {}
@@ -310,6 +322,4 @@ def _joined(
     for name, text, own in zip(rows_of, texts, spans, strict=True):
         if text is None and len(own) > 1:
             raise ValueError(f"the item {name!r} has {len(own)} passages but no document, expected its text")
-    return TableItems(
-        list(rows_of), texts, [payloads[row] for row in firsts], vectors[order], spans, described
-    )  # fmt: skip
+    return list(rows_of), texts, [payloads[row] for row in firsts], vectors[order], spans

@@ -69,7 +69,7 @@ def items_of_table(items: TableItems, manifest: Manifest) -> NewItems:
             f"the vectors of the table have {width} components, expected at least {manifest.dim}"
         )
     # The vectors of an index of this metric are stored as they are, so that searches remain equal.
-    is_stored = items.described.get("metric") == manifest.metric and width == manifest.dim
+    is_stored = items.stored_metric == manifest.metric and width == manifest.dim
     limit = MAX_FLOAT16 if manifest.store == "float16" else math.inf
     vectors = check_vectors(
         "vectors",

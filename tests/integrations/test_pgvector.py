@@ -523,6 +523,10 @@ def test_what_cannot_be_created_or_opened(connection, encoder):
     for options in ({"kind": "ivf"}, {"store": "int8"}, {"metric": "l2"}, {"id_type": "uuid"}, {"dim": 0}):
         with pytest.raises(ValueError, match=next(iter(options))):
             PgVectorIndex.create(connection, new_name(), encoder, **options)
+    with pytest.raises(ValueError, match=r"2001.*2000"):
+        PgVectorIndex.create(connection, new_name(), dim=2001, kind="hnsw")
+    with pytest.raises(ValueError, match="49 bytes"):
+        PgVectorIndex.create(connection, "x" * 50, encoder)
     with pytest.raises(ValueError, match="name"):
         PgVectorIndex.create(connection, "a.b.c", encoder)
     with pytest.raises(TypeError, match="connection is int"):
@@ -530,6 +534,18 @@ def test_what_cannot_be_created_or_opened(connection, encoder):
     connection.execute(f"UPDATE {METADATA_TABLE} SET settings = settings || '{{\"format_version\": 99}}' WHERE name = %s", [name])  # fmt: skip
     with pytest.raises(IndexFormatError, match="99"):
         PgVectorIndex.open(connection, name)
+
+
+@pytest.mark.parametrize(("store", "dim"), [("float32", 2000), ("float16", 4000)])
+def test_the_most_dimensions(connection, store, dim):
+    stored = PgVectorIndex.create(connection, "y" * 49, dim=dim, kind="hnsw", store=store)
+    vectors = np.random.default_rng(0).normal(size=(3, dim))
+    stored.add(["one", "two", "three"], vectors=vectors)
+    stored.optimize()
+    assert stored.search(vectors[1], k=1)[0].id == 1
+    names = connection.execute("SELECT count(*) FROM pg_indexes WHERE tablename = %s", ["y" * 49])
+    assert names.fetchone()[0] == 4
+    stored.drop()
 
 
 def test_names_are_quoted_and_schemas_are_used(connection, encoder):

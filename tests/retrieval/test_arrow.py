@@ -259,6 +259,18 @@ def test_int8_vectors_have_their_scales():
     assert [item.payload for item in index] == [{"n": 1}, {"n": 2}]
 
 
+def test_vectors_that_replaced_those_of_an_index_are_normalized(index, encoder):
+    # The metadata of the schema remain.
+    texts = index.to_arrow().select(["id", "text"])
+    encoded = encoder.encode_table(texts, truncate_dim=index.dim, role="document")
+    assert encoded.schema.metadata[b"metric"] == b"cosine"
+    new = Index.from_arrow(encoded, encoder)
+    assert results(new, "vector") == [
+        [(name, text, None, None, nearly(score)) for name, text, _, _, score in own]
+        for own in results(index, "vector")
+    ]
+
+
 def test_a_model_that_cannot_be_found_is_named():
     table = vector_table([[1, 2]]).replace_schema_metadata({"model": "CSE", "fingerprint": "f", "space": "s"})
     with pytest.raises(ModelNotFoundError, match=r"CSE.*encoder=False"):

@@ -11,7 +11,7 @@ from sentenc.encoders.base import Encoder
 from sentenc.encoders.lazy import LazyEncoder
 from sentenc.errors import IndexMismatchError
 from sentenc.integrations.pgvector.reader import PgVectorReader
-from sentenc.integrations.pgvector.rows import VECTOR_TYPES, Rows
+from sentenc.integrations.pgvector.rows import HNSW_DIMENSIONS, VECTOR_TYPES, Rows
 from sentenc.integrations.pgvector.table import Settings, Table, connected
 from sentenc.retrieval.arrow import Columns, TableItems, described_encoder_of, read_table
 from sentenc.retrieval.encoding import item_vectors
@@ -107,6 +107,10 @@ class PgVectorIndex(PgVectorReader):
         model, loaded = load_encoder(encoder)
         encoders = IndexEncoders.of(loaded)
         manifest = Manifest(stored_dim(loaded, dim), metric, kind, store)
+        if kind == "hnsw" and manifest.dim > HNSW_DIMENSIONS[store]:
+            raise ValueError(
+                f"dim is {manifest.dim}, expected at most {HNSW_DIMENSIONS[store]} for an HNSW index of {store}"
+            )
         manifest.encoder = None if loaded is None else described_encoder(model, loaded)
         if query_encoder is not None:
             query_model, queries = load_encoder(query_encoder)
@@ -164,9 +168,9 @@ class PgVectorIndex(PgVectorReader):
         self.close()
 
     def close(self) -> None:
-        """Closes the connection if it was opened from a connection string."""
-        if self._owned is not None:
-            self._owned.close()
+        """Closes the connection if it was opened from a connection string, as the end of the object does."""
+        if self._close is not None:
+            self._close()
 
     def add(
         self,
@@ -246,7 +250,7 @@ class PgVectorIndex(PgVectorReader):
         if items.spans is not None and len(items.spans) != len(items.vectors):
             raise ValueError(
                 "the table has several passages of an item, and every row of the index needs its own id: "
-                "docs/guides/vector-stores.md has the lines that make them"
+                'the page "Vector stores" of the documentation shows how to make them'
             )
         if not force:
             self._check_space(items)

@@ -1,5 +1,7 @@
 """The reading half of an index in PostgreSQL: search and look-up."""
 
+import os
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -24,7 +26,8 @@ class PgVectorReader:
     """The reading half of :class:`~sentenc.integrations.pgvector.PgVectorIndex`."""
 
     def __init__(self, table: Table, settings: Settings, encoders: IndexEncoders, owned: Any = None) -> None:
-        self._table, self._settings, self._encoders, self._owned = table, settings, encoders, owned
+        self._table, self._settings, self._encoders = table, settings, encoders
+        self._close = None if owned is None else weakref.finalize(self, _close, owned, os.getpid())
         self._analyzer = None if settings.words is None else Analyzer(settings.words["language"])
         self._manifest = Manifest(settings.dim, settings.metric, settings.kind, settings.store)
         self._statistics: Statistics | None = None
@@ -166,3 +169,9 @@ class PgVectorReader:
             row.lexical,
             query_terms=query_terms,
         )
+
+
+def _close(connection: Any, owner: int) -> None:
+    # A forked child has a copy of the socket, and closing it would end the session of the parent.
+    if os.getpid() == owner:
+        connection.close()

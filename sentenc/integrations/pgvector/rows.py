@@ -15,12 +15,16 @@ from sentenc.retrieval.quantization import FloatArray
 
 #: The number types of vectors: the type of pgvector, and that of its numbers in network order.
 VECTOR_TYPES = {"float32": ("vector", ">f4"), "float16": ("halfvec", ">f2")}
+#: The greatest number of dimensions that an HNSW index of pgvector takes.
+HNSW_DIMENSIONS = {"float32": 2000, "float16": 4000}
 # Limits of tsvector: bytes of a lexeme, bytes of all, positions of a lexeme, and the last position.
 _LEXEME_BYTES, _WORDS_BYTES, _OCCURRENCES, _LAST_POSITION = 2046, 1_000_000, 255, 16_383
 _HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 _TRAILER = struct.pack(">h", -1)
 _NULL = struct.pack(">i", -1)
-_BLOCK_BYTES = 1 << 20
+_ROWS_PER_BLOCK = 1024
+# Without and with the columns of words.
+_N_COLUMNS = struct.pack(">h", 4), struct.pack(">h", 6)
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +45,7 @@ class Rows:
 
 
 def copy_blocks(rows: Rows, store: str, analyzer: Analyzer | None) -> Iterator[bytes]:
-    """Yields rows as the input of ``COPY ... (FORMAT BINARY)``, about a megabyte at a time.
+    """Yields rows as the input of ``COPY ... (FORMAT BINARY)``, many at a time.
 
     The columns are ``id``, ``text``, ``payload`` and ``embedding``, and with an analyzer ``words`` and ``n_words``.
 
@@ -54,26 +58,25 @@ def copy_blocks(rows: Rows, store: str, analyzer: Analyzer | None) -> Iterator[b
         TypeError: A payload is not a JSON object; the message has its index.
         ValueError: A text or payload has a character that PostgreSQL cannot store; the message has its index.
     """
-    n_columns = struct.pack(">h", 4 if analyzer is None else 6)
     encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
-    block, size = [_HEADER], 0
-    embeddings, width = _vector_fields(rows.vectors, VECTOR_TYPES[store][1])
-    for i, (name, text, payload) in enumerate(zip(rows.ids, rows.texts, rows.payloads, strict=True)):
-        row = [n_columns, _id_field(name, i), _NULL if text is None else _field(_utf8(text, "texts", i))]
-        row.append(_NULL if payload is None else _field(b"\x01" + _payload(encode, payload, i)))
-        row.append(embeddings[i * width : (i + 1) * width])
-        if analyzer is not None:
-            if text is None:
-                row += (_NULL, _NULL)
-            else:
+    yield _HEADER
+    for begin in range(0, len(rows.ids), _ROWS_PER_BLOCK):
+        end = min(begin + _ROWS_PER_BLOCK, len(rows.ids))
+        embeddings, width = _vector_fields(rows.vectors[begin:end], VECTOR_TYPES[store][1])
+        block: list[bytes] = []
+        for i in range(begin, end):
+            text, payload = rows.texts[i], rows.payloads[i]
+            block += (_N_COLUMNS[analyzer is not None], _id_field(rows.ids[i], i))
+            block.append(_NULL if text is None else _field(_utf8(text, "texts", i)))
+            block.append(_NULL if payload is None else _field(b"\x01" + _payload(encode, payload, i)))
+            block.append(embeddings[(i - begin) * width : (i - begin + 1) * width])
+            if analyzer is not None and text is None:
+                block += (_NULL, _NULL)
+            elif analyzer is not None and text is not None:
                 terms = analyzer.terms(text)
-                row += (_field(_tsvector(terms)), struct.pack(">ii", 4, len(terms)))
-        block += row
-        size += sum(map(len, row))
-        if size > _BLOCK_BYTES:
-            yield b"".join(block)
-            block, size = [], 0
-    yield b"".join([*block, _TRAILER])
+                block += (_field(_tsvector(terms)), struct.pack(">ii", 4, len(terms)))
+        yield b"".join(block)
+    yield _TRAILER
 
 
 def vector_text(vector: FloatArray) -> str:

@@ -1,7 +1,8 @@
 """The SQL of searches: vectors, BM25 over the tsvector, and the fusion of both as in ``Index``.
 
 BM25 needs the number of times that a term occurs in a text. ``ts_rank_cd`` with weights of 1 is this number if the
-query is a single term, because every occurrence is then a cover of length 1. The number of texts and their mean length
+query is a single term, because every occurrence is then a cover of length 1. ``setweight`` and ``OFFSET 0`` make the server
+decompress a tsvector once, and not for every term. The number of texts and their mean length
 are those of the last analysis; the number of texts with a term is counted by each query.
 
 The hybrid score of a row is ``alpha * z(similarity) + (1 - alpha) * z(BM25)``, as in :mod:`sentenc.retrieval.fusion`.
@@ -33,9 +34,11 @@ nearest AS (
 )"""
 _SCORED = """
 matched AS MATERIALIZED (
-    SELECT id, added, ({allowed}) IS TRUE AS allowed, {distance} AS distance,
-        %(k1)s * (1 - %(b)s + %(b)s * n_words / %(mean_words)s) AS norm, {frequencies}
-    FROM {table} WHERE words @@ %(any_term)s::tsquery
+    SELECT id, added, allowed, distance, norm, {frequencies} FROM (
+        SELECT id, added, ({allowed}) IS TRUE AS allowed, {distance} AS distance,
+            %(k1)s * (1 - %(b)s + %(b)s * n_words / %(mean_words)s) AS norm, setweight(words, 'D') AS words
+        FROM {table} WHERE words @@ %(any_term)s::tsquery OFFSET 0
+    ) AS decompressed
 ),
 weights AS (SELECT {weights} FROM (SELECT {counts} FROM matched) AS counted),
 scored AS MATERIALIZED (SELECT id, added, allowed, distance, {bm25} AS bm25 FROM matched, weights)"""

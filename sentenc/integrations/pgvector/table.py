@@ -24,6 +24,8 @@ _COLUMNS = ("id", "text", "payload", "embedding")
 _WORD_COLUMNS = ("words", "n_words")
 # Iterative scans, which return k rows in spite of a filter, came with this version.
 _PGVECTOR = (0, 8)
+# PostgreSQL cuts names, also those of indexes, silently at 63 bytes.
+_NAME_BYTES = 63 - len("_embedding_idx")
 # A vector of at most this many bytes is stored in its row, where a search reads it sooner than from a TOAST table.
 _INLINE_BYTES = 6000
 # The number of rows from which the moments of the vectors are estimated.
@@ -63,7 +65,7 @@ class Statistics:
         n: Number of rows.
         n_texts: Number of rows with a text.
         mean_words: Mean number of terms of a text.
-        moments: Moments of the vectors.
+        moments: Moments of the vectors, or of a sample; empty if texts are not searched by words.
         version: Number of analyses.
     """
 
@@ -86,6 +88,10 @@ class Table:
         parts = name.split(".") if isinstance(name, str) else [name]
         if not 1 <= len(parts) <= 2 or not all(isinstance(part, str) and part for part in parts):
             raise ValueError(f"name is {name!r}, expected the name of a table, or SCHEMA.TABLE")
+        if len(parts[-1].encode("utf-8", "replace")) > _NAME_BYTES:
+            raise ValueError(
+                f"the name of the table {parts[-1]!r} is too long, expected at most {_NAME_BYTES} bytes"
+            )
         self.name, self._own_name = name, parts[-1]
         self._source = source
         self._lock = threading.RLock()
@@ -146,6 +152,10 @@ class Table:
                 ) from error
             if settings.dim * np.dtype(VECTOR_TYPES[settings.store][1]).itemsize <= _INLINE_BYTES:
                 cursor.execute(self.sql("ALTER TABLE {table} ALTER embedding SET STORAGE PLAIN"))
+            if settings.words is not None:
+                # BM25 reads the words of many rows, so they should be next to the rest of a row, not compressed.
+                cursor.execute(self.sql("ALTER TABLE {table} SET (toast_tuple_target = 4080)"))
+                cursor.execute(self.sql("ALTER TABLE {table} ALTER words SET STORAGE MAIN"))
             content = json.dumps({"format_version": FORMAT_VERSION, **asdict(settings)})
             cursor.execute(
                 self.sql(
@@ -289,12 +299,7 @@ class Table:
         with self.transaction() as cursor:
             cursor.execute(self.sql(f"SELECT count(*), {words} FROM {{table}}"))
             n, n_texts, mean_words = cursor.fetchone()
-            sample = ""
-            if n > _SAMPLED_ROWS:
-                sample = f"TABLESAMPLE BERNOULLI ({100 * _SAMPLED_ROWS / n:f}) REPEATABLE (1)"
-            cursor.execute(self.sql(f"SELECT embedding FROM {{table}} {sample}"), binary=True)
-            vectors = read_vectors([row[0] for row in cursor.fetchall()], settings.store, settings.dim)
-            moments = Moments.of(lambda block: vectors[block], len(vectors), settings.dim)
+            moments = self._moments(cursor, settings, n) if settings.words else Moments.empty(settings.dim)
             cursor.execute(
                 self.sql(
                     "UPDATE {metadata} SET n = %s, n_texts = %s, mean_words = %s, moments = %s, version = version + 1 "
@@ -305,6 +310,15 @@ class Table:
             version = cursor.fetchone()[0]
             cursor.execute(self.sql("ANALYZE {table}"))
         return Statistics(n, n_texts, mean_words, moments, version)
+
+    def _moments(self, cursor: Any, settings: Settings, n: int) -> Moments:
+        # Those of a sample, unless there are few rows.
+        sample = ""
+        if n > _SAMPLED_ROWS:
+            sample = f"TABLESAMPLE BERNOULLI ({100 * _SAMPLED_ROWS / n:f}) REPEATABLE (1)"
+        cursor.execute(self.sql(f"SELECT embedding FROM {{table}} {sample}"), binary=True)
+        vectors = read_vectors([row[0] for row in cursor.fetchall()], settings.store, settings.dim)
+        return Moments.of(lambda block: vectors[block], len(vectors), settings.dim)
 
     def statistics(self, cursor: Any, known: Statistics | None, dim: int) -> Statistics:
         """Returns the stored statistics; ``known`` if they have not changed since."""
