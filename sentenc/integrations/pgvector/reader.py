@@ -10,7 +10,9 @@ import numpy.typing as npt
 from sentenc.encoders.base import Encoder
 from sentenc.integrations.pgvector.filters import filter_sql
 from sentenc.integrations.pgvector.search import FUSED_CANDIDATES, Query, Row, run
-from sentenc.integrations.pgvector.table import Settings, Statistics, Table, read_payload
+from sentenc.integrations.pgvector.settings import Settings, Statistics
+from sentenc.integrations.pgvector.table import Table, read_payload
+from sentenc.retrieval.arrow import arrow_table_of
 from sentenc.retrieval.encoding import Queries, query_vectors, read_queries
 from sentenc.retrieval.filters import compile_filter
 from sentenc.retrieval.index_encoders import IndexEncoders, QueryEncoder
@@ -29,7 +31,10 @@ class PgVectorReader:
         self._table, self._settings, self._encoders = table, settings, encoders
         self._close = None if owned is None else weakref.finalize(self, _close, owned, os.getpid())
         self._analyzer = None if settings.words is None else Analyzer(settings.words["language"])
-        self._manifest = Manifest(settings.dim, settings.metric, settings.kind, settings.store)
+        self._manifest = Manifest(
+            settings.dim, settings.metric, settings.kind, settings.store,
+            encoder=settings.encoder, words=settings.words,
+        )  # fmt: skip
         self._statistics: Statistics | None = None
         #: The effort of an HNSW index, ``hnsw.ef_search`` of pgvector: at most 1,000.
         self.ef_search = FUSED_CANDIDATES
@@ -61,6 +66,14 @@ class PgVectorReader:
             if name not in items:
                 raise KeyError(f"no item has the id {name!r}")
         return [items[name] for name in names]
+
+    def to_arrow(self) -> Any:
+        """Returns the items with their vectors as a ``pyarrow.Table``, as :meth:`sentenc.Index.to_arrow` does.
+
+        Raises:
+            MissingExtraError: pyarrow is not installed.
+        """
+        return arrow_table_of(self._table.blocks(self._settings), self._manifest)
 
     def search(
         self,

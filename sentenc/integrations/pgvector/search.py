@@ -13,24 +13,28 @@ rows are those of the rows with a term together with the k nearest ones.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from psycopg import sql
 
 from sentenc.integrations.pgvector.rows import VECTOR_TYPES, lexeme, tsquery, vector_text
-from sentenc.integrations.pgvector.table import Settings, Statistics, Table
+from sentenc.integrations.pgvector.settings import Settings, Statistics
+from sentenc.integrations.pgvector.table import Table
 from sentenc.retrieval.lexical.bm25 import K1, B
 from sentenc.retrieval.quantization import FloatArray
 
 #: The least number of candidates of an HNSW index in a hybrid search.
 FUSED_CANDIDATES = 100
+# The time of a search by words is in proportion to the number of different terms.
+_MAX_TERMS = 64
 # pgvector accepts at most this hnsw.ef_search.
 _MAX_EF_SEARCH = 1000
 
 _NEAREST = """
 nearest AS (
     SELECT id, added, embedding <#> %(query)s::{vector} AS distance FROM {table} WHERE {allowed}
-    ORDER BY {order} LIMIT %(depth)s
+    ORDER BY {order} LIMIT {depth}
 )"""
 _SCORED = """
 matched AS MATERIALIZED (
@@ -62,7 +66,7 @@ candidates AS (
 ranked AS (
     SELECT id, added, -distance * %(vector_factor)s AS semantic, bm25 * factor AS lexical, factor * mean AS mean
     FROM candidates, factors
-    ORDER BY -distance * %(vector_factor)s + bm25 * factor DESC, added LIMIT %(k)s
+    ORDER BY -distance * %(vector_factor)s + bm25 * factor DESC, added LIMIT {k}
 )"""
 _ITEMS = "t.id, t.text, t.payload::text"
 
@@ -123,7 +127,8 @@ def run(cursor: Any, table: Table, settings: Settings, statistics: Statistics, q
 def _rows(cursor: Any, table: Table, settings: Settings, statistics: Statistics, query: Query) -> list[Row]:
     if query.terms is None:
         return _by_vector(cursor, table, settings, query)
-    terms = Counter(map(lexeme, query.terms))
+    distinct = set(islice(dict.fromkeys(query.terms), _MAX_TERMS))
+    terms = Counter(lexeme(term) for term in query.terms if term in distinct)
     if query.vector is None:
         return _by_words(cursor, table, settings, statistics, query, terms) if terms else []
     if not terms:
@@ -149,7 +154,7 @@ def _by_words(
     parts, parameters = _scored(settings, statistics, query, terms)
     text = (
         f"WITH {_SCORED}, ranked AS (SELECT id, added, bm25 FROM scored WHERE allowed ORDER BY bm25 DESC, added "
-        f"LIMIT %(k)s) SELECT {_ITEMS}, bm25 FROM ranked JOIN {{table}} AS t USING (id) "
+        f"LIMIT {{k}}) SELECT {_ITEMS}, bm25 FROM ranked JOIN {{table}} AS t USING (id) "
         "ORDER BY bm25 DESC, ranked.added"
     )
     cursor.execute(table.sql(text, **parts), query.parameters | parameters)
@@ -183,8 +188,10 @@ def _nearest(settings: Settings, query: Query, depth: int) -> tuple[dict[str, An
     parts = {
         "vector": sql.SQL(vector), "allowed": sql.SQL(query.condition),
         "order": sql.SQL(order if query.alpha > 0 else "added"),
+        # The planner must know the number of rows, also of a statement that is prepared.
+        "depth": sql.Literal(depth),
     }  # fmt: skip
-    return parts, {"query": vector_text(query.vector), "depth": depth}
+    return parts, {"query": vector_text(query.vector)}
 
 
 def _scored(
@@ -192,7 +199,7 @@ def _scored(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     frequencies, counts, weights, scores = [], [], [], []
     parameters: dict[str, Any] = {
-        "k": query.k, "k1": K1, "b": B, "mean_words": statistics.mean_words or 1.0,
+        "k1": K1, "b": B, "mean_words": statistics.mean_words or 1.0,
         "n_texts": float(statistics.n_texts), "any_term": tsquery(list(terms)),
     }  # fmt: skip
     for i, (term, repeats) in enumerate(terms.items()):
@@ -210,7 +217,7 @@ def _scored(
         "frequencies": ", ".join(frequencies), "counts": ", ".join(counts), "weights": ", ".join(weights),
         "bm25": " + ".join(scores), "distance": distance, "allowed": query.condition,
     }  # fmt: skip
-    return {name: sql.SQL(text) for name, text in parts.items()}, parameters
+    return {name: sql.SQL(text) for name, text in parts.items()} | {"k": sql.Literal(query.k)}, parameters
 
 
 def _vector_factor(statistics: Statistics, query: Query) -> tuple[float, float]:

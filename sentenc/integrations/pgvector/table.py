@@ -1,10 +1,11 @@
 """The table of an index in PostgreSQL, and the row of the metadata table that describes it."""
 
 import json
+import secrets
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ from psycopg.rows import tuple_row
 
 from sentenc.errors import IndexFormatError
 from sentenc.integrations.pgvector.rows import VECTOR_TYPES, Rows, copy_blocks, read_vectors
+from sentenc.integrations.pgvector.settings import Settings, Statistics
 from sentenc.retrieval.items import Id, Item, Payload
 from sentenc.retrieval.lexical.analysis import Analyzer
 from sentenc.retrieval.moments import Moments
+from sentenc.retrieval.quantization import FloatArray
 
 FORMAT_VERSION = 1
 METADATA_TABLE = "sentenc_indexes"
@@ -28,52 +31,9 @@ _PGVECTOR = (0, 8)
 _NAME_BYTES = 63 - len("_embedding_idx")
 # A vector of at most this many bytes is stored in its row, where a search reads it sooner than from a TOAST table.
 _INLINE_BYTES = 6000
+_ROWS_PER_FETCH = 4096
 # The number of rows from which the moments of the vectors are estimated.
 _SAMPLED_ROWS = 20_000
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The settings of an index, which its row of the metadata table contains.
-
-    Attributes:
-        dim: Number of dimensions of the vectors.
-        metric: ``"cosine"`` or ``"dot"``.
-        kind: ``"exact"`` or ``"hnsw"``.
-        store: Number type of the vectors.
-        id_type: ``"int"`` or ``"str"``.
-        encoder: As in :class:`~sentenc.retrieval.manifest.Manifest`.
-        query_encoder: The encoder of queries, if it is another one.
-        words: As in the manifest.
-    """
-
-    dim: int
-    metric: str
-    kind: str
-    store: str
-    id_type: str
-    encoder: dict[str, Any] | None
-    query_encoder: dict[str, Any] | None
-    words: dict[str, Any] | None
-
-
-@dataclass(frozen=True, eq=False)
-class Statistics:
-    """Statistics of a table, as of the last analysis.
-
-    Attributes:
-        n: Number of rows.
-        n_texts: Number of rows with a text.
-        mean_words: Mean number of terms of a text.
-        moments: Moments of the vectors, or of a sample; empty if texts are not searched by words.
-        version: Number of analyses.
-    """
-
-    n: int
-    n_texts: int
-    mean_words: float
-    moments: Moments
-    version: int
 
 
 class Table:
@@ -129,6 +89,8 @@ class Table:
             id_type = 'text COLLATE "C"'
         words = "" if settings.words is None else "words tsvector, n_words integer,"
         with self.transaction() as cursor:
+            # Two clients that create the same table at once are an error of PostgreSQL, in spite of IF NOT EXISTS.
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", [METADATA_TABLE])
             cursor.execute("CREATE EXTENSION IF NOT EXISTS vector")
             _check_version(cursor)
             cursor.execute(
@@ -275,6 +237,21 @@ class Table:
             )
             return {row[0]: Item(row[0], row[1], read_payload(row[2])) for row in cursor.fetchall()}
 
+    def blocks(
+        self, settings: Settings
+    ) -> Iterator[tuple[list[Id], list[str | None], list[str | None], FloatArray]]:
+        """Yields ids, texts, payloads in JSON and vectors of some rows each, in the order in which they were added."""
+        with (
+            self.transaction() as cursor,
+            cursor.connection.cursor("sentenc_rows", row_factory=tuple_row) as rows,
+        ):
+            rows.execute(
+                self.sql("SELECT id, text, payload::text, embedding FROM {table} ORDER BY added"), binary=True
+            )
+            while block := rows.fetchmany(_ROWS_PER_FETCH):
+                ids, texts, payloads, vectors = (list(column) for column in zip(*block, strict=True))
+                yield ids, texts, payloads, read_vectors(vectors, settings.store, settings.dim)
+
     def build(self, settings: Settings, m: int, ef_construction: int, memory: str | None) -> None:
         """Creates the indexes that are missing: of words, of payloads, and of vectors if the kind is HNSW."""
         kind = VECTOR_TYPES[settings.store][0]
@@ -300,14 +277,15 @@ class Table:
             cursor.execute(self.sql(f"SELECT count(*), {words} FROM {{table}}"))
             n, n_texts, mean_words = cursor.fetchone()
             moments = self._moments(cursor, settings, n) if settings.words else Moments.empty(settings.dim)
+            # A count would be the same again after a transaction was undone.
+            version = secrets.randbits(62)
             cursor.execute(
                 self.sql(
-                    "UPDATE {metadata} SET n = %s, n_texts = %s, mean_words = %s, moments = %s, version = version + 1 "
-                    "WHERE name = %s RETURNING version"
+                    "UPDATE {metadata} SET n = %s, n_texts = %s, mean_words = %s, moments = %s, version = %s "
+                    "WHERE name = %s"
                 ),
-                [n, n_texts, mean_words, moments.sums.astype("<f8").tobytes(), self._own_name],
+                [n, n_texts, mean_words, moments.sums.astype("<f8").tobytes(), version, self._own_name],
             )
-            version = cursor.fetchone()[0]
             cursor.execute(self.sql("ANALYZE {table}"))
         return Statistics(n, n_texts, mean_words, moments, version)
 
@@ -358,17 +336,6 @@ def typed_ids(ids: Sequence[Id], id_type: str) -> tuple[str, list[Id]]:
 def read_payload(text: str | None) -> Payload:
     """Returns a payload from its JSON."""
     return None if text is None else json.loads(text)
-
-
-def connected(source: Any) -> tuple[Any, bool]:
-    """Returns a connection or pool, and whether it was opened here from a connection string."""
-    if isinstance(source, str):
-        return psycopg.connect(source, autocommit=True), True
-    if not isinstance(source, psycopg.Connection) and not callable(getattr(source, "connection", None)):
-        raise TypeError(
-            f"connection is {type(source).__name__}, expected a connection string, a psycopg.Connection or a ConnectionPool"
-        )
-    return source, False
 
 
 def _check_version(cursor: Any) -> None:
