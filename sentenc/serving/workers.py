@@ -185,26 +185,33 @@ class _Supervisor:
         now = time.monotonic()
         for slot in [slot for slot, due in self._due.items() if due <= now]:
             del self._due[slot]
-            self._start(slot)
+            try:
+                self._start(slot)
+            except OSError as error:
+                # The system has no room for a process now, which the workers that run need not suffer from.
+                self._replace(slot, f"worker {slot}", f"an error of the system ({error})", False, 0)
 
     def _start(self, slot: int) -> None:
-        reader, writer = os.pipe()
         for stream in (sys.stdout, sys.stderr):
             # Otherwise the worker would write the content of the buffer again.
             stream.flush()
+        supervisor = os.getpid()
+        reader, writer = os.pipe()
         # A signal that arrives before the worker has its own handlers waits until then.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
-            supervisor = os.getpid()
             with warnings.catch_warnings():
                 # Python 3.12 and later also warn of the threads of libraries. Those of NumPy allow forks.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 pid = os.fork()
             if pid == 0:
                 self._work(slot, writer, supervisor)
+        except OSError:
+            os.close(reader)
+            raise
         finally:
+            os.close(writer)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        os.close(writer)
         worker = self._workers[slot] = _Worker(slot, pid, reader, time.monotonic())
         self._selector.register(reader, selectors.EVENT_READ, worker)
 
@@ -257,19 +264,26 @@ class _Supervisor:
         forget_process(self._folder, worker.slot)
         if self._signals or self._failure is not None:
             return
-        reason = _reason(status)
-        delay = self._restarts.delay(worker.ready, time.monotonic() - worker.started)
+        seconds = time.monotonic() - worker.started
+        self._replace(
+            worker.slot,
+            f"worker {worker.slot} (process {worker.pid})",
+            _reason(status),
+            worker.ready,
+            seconds,
+        )
+
+    def _replace(self, slot: int, name: str, reason: str, was_ready: bool, seconds: float) -> None:
+        """Notes when the next worker of a slot starts, or that there have been too many failures."""
+        delay = self._restarts.delay(was_ready, seconds)
         if delay is None:
             self._failure = (
                 f"{self._restarts.failed_starts} workers in a row ended before they were ready, the last one by "
                 f"{reason}: the log has their errors"
             )
             return
-        _logger.warning(
-            "worker %d (process %d) ended by %s; another one starts in %.1f s",
-            worker.slot, worker.pid, reason, delay,
-        )  # fmt: skip
-        self._due[worker.slot] = time.monotonic() + delay
+        _logger.warning("%s ended by %s; another one starts in %.1f s", name, reason, delay)
+        self._due[slot] = time.monotonic() + delay
 
     def _stop(self) -> None:
         """Lets all workers finish their requests; kills those that do not end, and all at another signal."""

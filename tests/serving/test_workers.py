@@ -1,5 +1,6 @@
 """A server of several processes behind one port."""
 
+import errno
 import json
 import os
 import signal
@@ -276,6 +277,19 @@ def test_without_a_folder_for_metrics(monkeypatch, tiny, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
     with pytest.raises(OSError, match=r"metrics.*TMPDIR.*missing"):
         serve_workers(lambda: create_app({"tiny": tiny}), 2, ServerConfig(port=0))
+
+
+@needs_proc
+def test_errors_of_fork_are_failed_starts(monkeypatch, tiny):
+    def fork():
+        raise BlockingIOError(errno.EAGAIN, "no more processes")
+
+    monkeypatch.setattr(os, "fork", fork)
+    monkeypatch.setattr("sentenc.serving.restarting._FIRST_DELAY", 0.001)
+    before = len(os.listdir("/proc/self/fd")), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(sentenc.ServerError, match=r"5 workers in a row.*no more processes"):
+        serve_workers(lambda: create_app({"tiny": tiny}), 2, ServerConfig(port=0))
+    assert (len(os.listdir("/proc/self/fd")), signal.getsignal(signal.SIGTERM)) == before
 
 
 def test_without_fork(monkeypatch, tmp_path):
