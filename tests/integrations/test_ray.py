@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("pyarrow")
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 import sentenc
 from sentenc.integrations.ray import EncodeBatch
@@ -108,24 +109,30 @@ def test_a_killed_driver_is_resumed(tmp_path, short_folder):
     with (tmp_path / "log.txt").open("wb") as log:
         driver = subprocess.Popen(command, env=ray_environment(), stdout=log, stderr=log)
     try:
-        written = wait_for_files(driver, output, checkpoint)
+        wait_for_blocks(driver, checkpoint)
     finally:
         kill_with_descendants(driver)
-    assert 0 < written < len(texts)
+    done = sum(pq.read_metadata(path).num_rows for path in committed_blocks(checkpoint))
+    assert 0 < done < len(texts)
+    before = set(output.iterdir())
     run_script(SCRIPT, *arguments, "0", short_folder, env=ray_environment())
-    table = read_rows(output)
-    assert_one_vector_a_row(table, texts, truncate_dim=32)
+    assert_one_vector_a_row(read_rows(output), texts, truncate_dim=32)
+    added = [path for path in output.iterdir() if path not in before]
+    assert sum(pq.read_metadata(path).num_rows for path in added) == len(texts) - done
 
 
-def wait_for_files(driver, output, checkpoint, seconds=120):
-    """Waits for some checkpoints and files of vectors; returns the number of their rows."""
+def committed_blocks(checkpoint):
+    """The files of the ids that are written. A file that is "pending" is renamed when its block is written."""
+    return [path for path in checkpoint.rglob("*.parquet") if ".pending." not in path.name]
+
+
+def wait_for_blocks(driver, checkpoint, seconds=300):
     for _ in range(seconds * 20):
         assert driver.poll() is None, "the driver has ended before it was killed"
-        files = [path for path in output.rglob("*.parquet")] if output.exists() else []
-        if len(files) >= 2 and checkpoint.exists() and len(list(checkpoint.rglob("*.parquet"))) >= 2:
-            return read_rows(output).num_rows
+        if len(committed_blocks(checkpoint)) >= 2:
+            return
         time.sleep(0.05)
-    raise AssertionError("no file was written")
+    raise AssertionError("no block was written")
 
 
 def kill_with_descendants(process):
