@@ -112,6 +112,19 @@ def vector_stores(data: Any) -> str:
     return "\n".join(parts)
 
 
+def scale(data: Any) -> str:
+    # The module imports this one.
+    import scale_report
+
+    return scale_report.table(data)
+
+
+def scale_projection(data: Any) -> str:
+    import scale_report
+
+    return scale_report.projection(data)
+
+
 def table(header: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
     """A Markdown table with a right-aligned column for each but the first."""
     cells = [[str(cell) for cell in row] for row in (header, *rows)]
@@ -126,12 +139,16 @@ TABLES: dict[str, Callable[[Any], str]] = {
     "index_speed": index_speed,
     "server_load": server_load,
     "vector_stores": vector_stores,
+    "scale": scale,
+    "scale_projection": scale_projection,
 }
+# Tables of the result of another name.
+SOURCES = {"scale_projection": "scale"}
 
 
 def render(name: str) -> str:
     """The Markdown of one result."""
-    return TABLES[name](json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")))
+    return TABLES[name](json.loads((RESULTS / f"{SOURCES.get(name, name)}.json").read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":
