@@ -1,6 +1,7 @@
 """Measures tables of word vectors that ``sentenc.align`` fits into the space of a teacher: quality and speed.
 
     python benchmarks/align.py TEACHER --queries FILE --data FOLDER [FOLDER ...] --cache FOLDER
+    python benchmarks/align.py --joint ENCODER=WEIGHT ENCODER=WEIGHT --dim 384 --passages FILE --queries FILE ...
     python benchmarks/align.py --latency --passages FILE --queries FILE
 
 The first form fits tables on growing numbers of texts, one text per line of FILE, and ranks the documents of
@@ -9,7 +10,11 @@ data sets that are in FILE are left out of training. Rows of several teachers ar
 results. With ``--collection`` it also fits one table to each collection alone, from its documents and their
 vectors.
 
-The second form measures a query on a hybrid index of 100,000 passages, encoded by a table and by the document
+With ``--joint`` the teacher is the joint space of several encoders, reduced to its principal axes on passages
+and queries of the training texts. Texts to learn from are encoded with ``--compute`` (int8 is fastest), and
+those of the data sets always in float32.
+
+The last form measures a query on a hybrid index of 100,000 passages, encoded by a table and by the document
 half, on one thread. The peer is sentence-transformers' StaticEmbedding with the same vocabulary and dimension.
 """
 
@@ -25,11 +30,14 @@ from typing import Any
 
 import machine
 import numpy as np
+from joint_space import joint_encoder
 from retrieval import DataSet
 
 import sentenc
 from sentenc.encoders.base import Encoder
+from sentenc.encoders.bert.reading import is_plain_bert_folder
 from sentenc.encoders.cse.encoder import CSE
+from sentenc.registry import resolve_model
 from sentenc.retrieval import Index
 from sentenc.retrieval.words import word_settings
 from sentenc.training.alignment import align_vectors
@@ -41,6 +49,8 @@ PASSAGES = 100_000
 # Sentences of the collections that are added to the texts, the default of AlignmentSettings.
 MORE = 20_000
 K = 10
+# Passages, and a tenth of the queries, that the axes of a joint space are computed from.
+FOR_AXES = 5_000
 
 
 def lines(path: Path, limit: int | None = None) -> list[str]:
@@ -79,11 +89,12 @@ def means(rows: dict[str, dict[str, float]]) -> dict[str, float]:
 
 def quality(options: argparse.Namespace) -> dict[str, Any]:
     """Returns the entry of one teacher."""
-    teacher = sentenc.load(options.teacher, pooling=options.pooling, query_prompt=options.query_prompt)
-    vectors = TeacherVectors(teacher, options.cache, show_progress_bar=True)
+    texts = list(dict.fromkeys(lines(options.queries)))
+    teacher, quick = teachers(options, texts)
+    vectors = TeacherVectors(teacher, options.cache / "float32", show_progress_bar=True)
     judged = {folder.name: Judged(folder, vectors) for folder in options.data}
     excluded = {text for own in judged.values() for text in own.part.queries.texts}
-    texts = [text for text in dict.fromkeys(lines(options.queries)) if text not in excluded]
+    texts = [text for text in texts if text not in excluded]
     alpha = word_settings("en", teacher)["alpha"]
     by_teacher = {
         name: {
@@ -98,7 +109,7 @@ def quality(options: argparse.Namespace) -> dict[str, Any]:
         "tables": {},
     }
     for size in options.sizes:
-        result = fitted(teacher, options.cache, queries=texts[:size], max_texts=size)
+        result = fitted(quick, options.cache, queries=texts[:size], max_texts=size)
         rows = {name: own.scores(result.encoder) for name, own in judged.items()}
         entry["tables"][str(size)] = {
             "texts": result.report.n_texts,
@@ -109,7 +120,7 @@ def quality(options: argparse.Namespace) -> dict[str, Any]:
         print(size, entry["tables"][str(size)], flush=True)
     if options.sentences:
         documents = [text for own in judged.values() for text in own.part.documents.texts]
-        result = fitted(teacher, options.cache, queries=texts, corpus=documents, max_texts=len(texts) + MORE)
+        result = fitted(quick, options.cache, queries=texts, corpus=documents, max_texts=len(texts) + MORE)
         rows = {name: own.scores(result.encoder) for name, own in judged.items()}
         entry["with sentences of the collections"] = {
             "texts": result.report.n_texts,
@@ -124,6 +135,34 @@ def quality(options: argparse.Namespace) -> dict[str, Any]:
             rows[name] = own.scores(alone.encoder) | {"seconds": round(alone.report.seconds, 1)}
         entry["from the collection alone"] = rows | {"mean": means(rows)}
     return entry
+
+
+def teachers(options: argparse.Namespace, texts: list[str]) -> tuple[Encoder, Encoder]:
+    """Returns the teacher in float32, and with the number type of ``--compute``."""
+
+    def encoder(name: str, compute: str | None) -> Encoder:
+        stated = {} if not is_plain_bert_folder(resolve_model(name)) else {
+            "pooling": options.pooling, "query_prompt": options.query_prompt,
+        }  # fmt: skip
+        return sentenc.load(name, compute=compute, **stated)
+
+    if not options.joint:
+        pair = encoder(options.teacher, "float32"), encoder(options.teacher, options.compute)
+        for one in pair:
+            one.metadata |= {"language": "en"} | ({"hybrid_alpha": options.alpha} if options.alpha else {})
+        return pair
+    names, weights = zip(*(part.rsplit("=", 1) for part in options.joint), strict=True)
+    shares = [float(weight) for weight in weights]
+    passages = lines(options.passages, FOR_AXES)
+    quick = joint_encoder(
+        [encoder(name, options.compute) for name in names], shares, options.cache / "parts",
+        options.dim, texts[: 10 * FOR_AXES], passages,
+    )  # fmt: skip
+    exact = joint_encoder(
+        [encoder(name, "float32") for name in names], shares, options.cache / "parts-float32",
+        options.dim, [], [], quick.axes,
+    )  # fmt: skip
+    return exact, quick
 
 
 def fitted(teacher: Encoder, cache: Path, **options: Any) -> Any:
@@ -246,6 +285,10 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="folder of the teacher's vectors")
     parser.add_argument("--pooling", choices=("cls", "mean"), help="for a folder that does not state it")
     parser.add_argument("--query-prompt", help="for a folder that does not state it")
+    parser.add_argument("--compute", help="number type of the texts to learn from: float32 or int8")
+    parser.add_argument("--alpha", type=float, help="weight of the teacher's vectors in hybrid search")
+    parser.add_argument("--joint", nargs="+", metavar="ENCODER=WEIGHT", help="parts of a joint space")
+    parser.add_argument("--dim", type=int, default=384, help="dimension of a joint space")
     parser.add_argument("--sizes", type=lambda text: [int(size) for size in text.split(",")], default=SIZES)
     parser.add_argument(
         "--sentences", action="store_true", help="fit to all texts and sentences of the collections as well"
@@ -262,7 +305,7 @@ def main() -> None:
     else:
         path = machine.RESULTS / "align.json"
         content = json.loads(path.read_text()) if path.exists() else {"teachers": {}}
-        name = options.name or Path(options.teacher).name
+        name = options.name or Path(options.teacher or "joint space").name
         teachers = content["teachers"] | {name: quality(options)}
         content = {**machine.circumstances(), "teachers": teachers}
         text = quality_table(content)
