@@ -43,7 +43,7 @@ from sentenc.retrieval.words import word_settings
 from sentenc.training.alignment import align_vectors
 from sentenc.training.alignment.teacher_vectors import TeacherVectors
 
-SIZES = (12_500, 25_000, 50_000, 100_000)
+SIZES = (12_500, 25_000, 50_000, 100_000, 300_000)
 ROUNDS = 7
 PASSAGES = 100_000
 # Sentences of the collections that are added to the texts, the default of AlignmentSettings.
@@ -289,7 +289,10 @@ def main() -> None:
     parser.add_argument("--alpha", type=float, help="weight of the teacher's vectors in hybrid search")
     parser.add_argument("--joint", nargs="+", metavar="ENCODER=WEIGHT", help="parts of a joint space")
     parser.add_argument("--dim", type=int, default=384, help="dimension of a joint space")
-    parser.add_argument("--sizes", type=lambda text: [int(size) for size in text.split(",")], default=SIZES)
+    parser.add_argument(
+        "--sizes", type=lambda text: [int(size) for size in text.split(",") if size], default=SIZES
+    )
+    parser.add_argument("--result", default="align", help="name of the file of results")
     parser.add_argument(
         "--sentences", action="store_true", help="fit to all texts and sentences of the collections as well"
     )
@@ -303,14 +306,15 @@ def main() -> None:
         text = latency_table(content)
         path = machine.write("align_latency", content)
     else:
-        path = machine.RESULTS / "align.json"
+        path = machine.RESULTS / f"{options.result}.json"
         content = json.loads(path.read_text()) if path.exists() else {"teachers": {}}
         name = options.name or Path(options.teacher or "joint space").name
         teachers = content["teachers"] | {name: quality(options)}
         content = {**machine.circumstances(), "teachers": teachers}
         text = quality_table(content)
-        path = machine.write("align", content)
-        plot(content, path.with_suffix(".png"))
+        path = machine.write(options.result, content)
+        if any(entry["tables"] for entry in teachers.values()):
+            plot(content, path.with_suffix(".png"))
     path.with_suffix(".md").write_text(text + "\n")
     print(text)
 
