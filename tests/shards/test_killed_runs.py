@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,8 @@ class Command:
         self.process = subprocess.Popen(
             [*COMMAND, *arguments], env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE, text=True,
             start_new_session=True,
+            # A shell that runs the tests in the background ignores the signal, which processes inherit.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
 
     def wait_for(self, condition):
