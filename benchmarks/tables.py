@@ -96,8 +96,17 @@ def server_load(data: Any) -> str:
 def vector_stores(data: Any) -> str:
     parts = []
     if "speed" in data:
-        names = ("insert s", "index s", "ms/query", "recall@10", "MB")
-        rows = [[name, *(row[key] for key in names)] for name, row in data["speed"]["stores"].items()]
+        rows = [
+            [
+                name,
+                f"{row['insert s']:.1f}",
+                "" if "exact" in name else f"{row['index s']:.1f}",
+                f"{row['ms/query']:.1f}",
+                f"{row['recall@10']:.3f}",
+                f"{row['MB']:.0f}",
+            ]
+            for name, row in data["speed"]["stores"].items()
+        ]
         header = ["store", "insert, s", "index, s", "ms a query", "recall@10", "MB on disk"]
         parts.append(table(header, rows))
     if "quality" in data:

@@ -128,7 +128,7 @@ class Lance(Store):
 
     def search(self, vector: np.ndarray) -> list[int]:
         query = self.table.search(vector, vector_column_name="embedding").distance_type("cosine").limit(K)
-        return query.select(["id", "text"]).to_arrow()["id"].to_pylist()
+        return query.select(["id", "text", "_distance"]).to_arrow()["id"].to_pylist()
 
 
 def measured(store: Store, table: Any, queries: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
