@@ -1,4 +1,4 @@
-"""What the tests of the engines share: files of texts, and the comparison of their vectors with those of encode."""
+"""Files of texts for the tests of engines, and the comparison of their vectors with those of encode."""
 
 import os
 import subprocess

@@ -59,7 +59,7 @@ def test_an_address_has_the_examples_of_the_local_file(tmp_path, suffix):
             assert list(remote.epoch(3, epoch)) == list(local.epoch(3, epoch))
         assert remote.estimate() == local.estimate()
         assert remote.report()[0].name == f"blocks://bucket/*.{suffix}"
-        # A resumed stream goes on at the same batch.
+        # A resumed stream continues at the same batch.
         stream = islice(batches(remote, 16, seed=3), 200)
         assert list(stream)[150:] == list(islice(batches(remote, 16, seed=3, start=150), 50))
 
