@@ -68,9 +68,8 @@ class EncodeBatch:
     def __call__(self, batch: Any) -> Any:
         """Returns the rows of a batch with their vectors, a ``pyarrow.Table``.
 
-            Raises:
-                TypeError: The batch is not Arrow, or the texts are not strings.
-        X
+        Raises:
+            TypeError: The batch is not Arrow, or the texts are not strings.
         """
         if not isinstance(batch, import_pyarrow().Table):
             raise TypeError(
