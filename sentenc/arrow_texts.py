@@ -162,7 +162,7 @@ def _indices(array: Any, null: int) -> npt.NDArray[np.int64]:
 
 
 def _utf8(array: Any) -> Utf8:
-    # Does the same for one array, which is a block: memory for a copy of it is no matter.
+    # Returns the bytes of one array. It is one block, so a copy of it takes little memory.
     import pyarrow as pa
 
     if pa.types.is_dictionary(array.type):

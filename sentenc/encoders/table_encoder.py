@@ -131,8 +131,8 @@ class TableEncoder(Encoder):
         return self._digest()
 
     def _digest(self, **changes: Any) -> str:
-        # Of the settings with changes, the tokenizer and the weights. Every table of vectors states it, and hashing
-        # the weights can take longer than encoding a table.
+        # The digest of the settings with changes, the tokenizer and the weights. It is stored in every table of
+        # vectors, and hashing the weights can take longer than encoding a table.
         key = ",".join(changes)
         if key not in self._digests:
             settings = json.dumps(self._settings() | changes, sort_keys=True)

@@ -108,7 +108,7 @@ def encode_with(
     processes: int,
     show_progress_bar: bool,
 ) -> EncodingReport:
-    """Does the same with an encoder, and the name of its model for the manifest."""
+    """Encodes files as :func:`encode_files` does, with a loaded encoder and the name of its model."""
     try:
         import pyarrow as pa
     except ImportError as error:
@@ -120,6 +120,6 @@ def encode_with(
     # Loads the encoder of a pair before processes are forked, which then share its memory.
     encoder.for_role(options.role or "document")
     # Raises the errors of options before any file is read.
-    name = options.text or "text"
+    name = options.text or f"{options.column}_text"
     job.encode_empty(pa.schema([(name, pa.string())]), name)
     return run(job, list_sources(inputs, output), processes, show_progress_bar)

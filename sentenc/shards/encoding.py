@@ -84,7 +84,7 @@ class Job:
         return done
 
     def encode_empty(self, schema: Any, text: str) -> Any:
-        """Does the same with a table without rows, for its schema."""
+        """Returns an encoded table without rows, which has the schema of the output."""
         import pyarrow as pa
 
         # ``schema.empty_table()`` would import pandas, which takes half a second.
@@ -109,7 +109,7 @@ def _short_steps(tables: Iterator[Any]) -> Iterator[Any]:
             start += len(part)
             seconds = time.monotonic() - began
             if seconds < _SECONDS_PER_STEP / 2:
-                rows *= 2
+                rows = min(2 * rows, _ROWS_PER_GROUP)
             elif seconds > _SECONDS_PER_STEP * 2:
                 rows = max(_ROWS_OF_FIRST_STEP // 8, rows // 2)
 
@@ -141,7 +141,7 @@ class _RowGroup:
 def _collected_warnings() -> Iterator[list[warnings.WarningMessage]]:
     # Every table would warn, in every process.
     with warnings.catch_warnings(record=True) as messages:
-        warnings.simplefilter("always")
+        warnings.simplefilter("always", TruncationWarning)
         yield messages
 
 

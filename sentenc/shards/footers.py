@@ -9,7 +9,7 @@ _KEY = b"sentenc.shard"
 
 
 class Footer(NamedTuple):
-    """The footer of a Parquet file: its rows, and the source and description that it states, if it is one of ours."""
+    """The footer of a Parquet file: its number of rows, and its source and description if sentenc wrote it."""
 
     rows: int
     source: Source
@@ -32,7 +32,7 @@ def read_footer(path: str) -> Footer | None:
         except pa.ArrowException:
             return None
         except OSError as error:
-            # Arrow raises plain ones of a damaged file. Others are those of a connection or of permissions.
+            # Arrow raises a plain OSError for a damaged file. Any other comes from a connection or from permissions.
             if type(error) is not OSError or error.errno is not None:
                 raise
             return None

@@ -46,7 +46,7 @@ class Manifest:
         self._folder, self._described = folder, described
         self._names = folder.names()
         self._shards: dict[str, dict[str, Any]] = {}
-        # Of the monotonic clock. The first write is not one of ``add``.
+        # The time of the last write, by the monotonic clock. Before the first call of ``write``, ``add`` writes nothing.
         self._written = math.inf
         if MANIFEST in self._names:
             self._shards = self._read()
@@ -77,12 +77,13 @@ class Manifest:
         return self._checked(path, footer, source, advice)
 
     def _checked(self, path: str, footer: Footer, source: Source, advice: str) -> "Shard | str":
-        if (footer.source.size, footer.source.version) == (source.size, source.version):
-            return Shard(footer.rows, source)
-        if footer.source.path != source.path:
+        is_same = (footer.source.size, footer.source.version) == (source.size, source.version)
+        if footer.source.path != source.path and not (is_same and _identifies(source.version)):
             raise ShardError(
                 f"{path} has the vectors of {footer.source.path}, expected {source.path}: {advice}"
             )
+        if is_same and source.version:
+            return Shard(footer.rows, source)
         return f"{source.path} has changed"
 
     def add(self, shards: Iterable[Shard]) -> None:
@@ -125,3 +126,9 @@ class Manifest:
                 "another folder"
             )
         return {name: shard for name, shard in shards.items() if name in self._names}
+
+
+def _identifies(version: str) -> bool:
+    # Whether hardly two files have it: an entity tag, or a time with a fraction of a second. Files from an archive have
+    # whole seconds, often the same for all.
+    return bool(version) and not (version.isdigit() and int(version) % 10**9 == 0)

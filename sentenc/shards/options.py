@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 VectorType = Literal["float32", "float16", "int8"]
 # Options that change neither a vector nor a column.
-_NOT_STORED = ("format", "batch_size", "on_overflow")
+_NOT_STORED = ("batch_size", "on_overflow")
 
 
 @dataclass(frozen=True)

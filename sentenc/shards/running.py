@@ -153,12 +153,12 @@ class _Run:
 
     def _report(self, is_full: bool) -> None:
         for message in dict.fromkeys(self._messages):
-            warnings.warn(message, stacklevel=5)
+            warnings.warn(message, stacklevel=6)
         if self._truncated:
             limit = self._job.encoder.max_tokens
             have = _count(self._truncated, "has", "have")
             message = f"{have} texts longer than max_tokens={limit}, whose rest was cut off: {_some(self._truncated)}"
-            warnings.warn(message, TruncationWarning, stacklevel=5)
+            warnings.warn(message, TruncationWarning, stacklevel=6)
         if not self._failures:
             return
         lines = [reason if path in reason else f"{path}: {reason}" for path, reason in self._failures.items()]

@@ -154,6 +154,11 @@ def _is_data(parts: Sequence[str]) -> bool:
 def _check_names(sources: list[Source]) -> None:
     by_name: dict[str, str] = {}
     for source in sources:
+        if source.target.startswith((".", "_")):
+            raise ShardError(
+                f"{source.path} would be written to {source.target}, which readers of a folder of Parquet leave out: "
+                "rename it"
+            )
         # Some file systems do not distinguish upper and lower case.
         other = by_name.get(source.target.lower())
         if other == source.path:

@@ -16,7 +16,7 @@ from sentenc.io.locks import FileLock
 from sentenc.io.remote import is_remote, remote_errors, remote_file_system
 
 _LOCK = ".sentenc.lock"
-# The names that replacing_file and tempfile make. Other hidden files may be those of others.
+# The names that replacing_file and tempfile make. Other hidden files may belong to other programs.
 _COPY = ".copy."
 _TEMPORARIES = re.compile(r"\.(copy|_manifest\.json|.+\.parquet)\.[a-z0-9_]+" + re.escape(TEMPORARY))
 

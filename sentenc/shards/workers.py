@@ -167,7 +167,8 @@ class _Pool:
         code = worker.process.exitcode
         if code >= 0:
             return f"ended with code {code}"
-        name = signal.Signals(-code).name
+        # Real-time signals have no names.
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
         return f"was ended by {name}" + (", perhaps for lack of memory" if name == "SIGKILL" else "")
 
     def end(self) -> None:

@@ -311,3 +311,41 @@ def test_slow_models_report_progress_in_short_steps(tmp_path, encoder, monkeypat
     np.testing.assert_array_equal(
         vectors_of(pq.read_table(tmp_path / "out" / "a.parquet")), encoder.encode(texts)
     )
+
+
+def test_one_file_of_many_rows(tmp_path, encoder):
+    # A table of 8,192 rows takes so little time that the steps would grow without a limit.
+    tables = [pa.table({"text": pa.nulls(8192, pa.string())})] * 70
+    with pq.ParquetWriter(tmp_path / "many.parquet", tables[0].schema) as writer:
+        for table in tables:
+            writer.write_table(table)
+    assert encode_files(tmp_path / "many.parquet", tmp_path / "out", model=encoder).rows == 70 * 8192
+
+
+def test_files_of_the_same_size_and_time_are_different_files(tmp_path, encoder):
+    for folder, text in (("x", "dog\n"), ("y", "man\n")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.txt").write_text(text)
+        os.utime(tmp_path / folder / "a.txt", (0, 0))
+    encode_files(tmp_path / "x", tmp_path / "out", model=encoder)
+    with pytest.raises(ShardError, match=r"x.a\.txt.*y.a\.txt"):
+        encode_files(tmp_path / "y", tmp_path / "out", model=encoder)
+
+
+def test_the_format_of_a_file_is_an_option_of_the_vectors(tmp_path, encoder):
+    (tmp_path / "a.csv").write_text("id,text\n1,dog\n")
+    encode_files(tmp_path / "a.csv", tmp_path / "out", model=encoder, format="text")
+    with pytest.raises(ShardError, match="format is None, expected 'text'"):
+        encode_files(tmp_path / "a.csv", tmp_path / "out", model=encoder)
+
+
+def test_names_that_readers_leave_out_are_refused(tmp_path, encoder):
+    (tmp_path / "_a.csv").write_text("text\ndog\n")
+    with pytest.raises(ShardError, match=r"_a\.parquet"):
+        encode_files(tmp_path / "_a.csv", tmp_path / "out", model=encoder)
+
+
+def test_the_new_column_may_be_called_text(tmp_path, encoder):
+    (tmp_path / "a.csv").write_text("sentence\ndog\n")
+    encode_files(tmp_path / "a.csv", tmp_path / "out", model=encoder, column="text")
+    assert pq.read_table(tmp_path / "out" / "a.parquet").column_names == ["sentence", "text"]

@@ -75,10 +75,6 @@ class _Writer:
         return "(" + " OR ".join(self._matches(keys) for keys in _readings(path)) + ")"
 
     def _matches(self, jsonpath: str) -> str:
-        if "\\u0000" in jsonpath:
-            raise ValueError(
-                "a string of the filter contains the character U+0000, which jsonb cannot contain"
-            )
         name = f"{self._prefix}{len(self.parameters)}"
         self.parameters[name] = jsonpath
         return f"{self._column} @? %({name})s::jsonpath"
@@ -88,7 +84,7 @@ def _readings(path: str) -> list[str]:
     # The jsonpaths of a field: a key that is the whole path first, then the shortest key from which it continues.
     if path.count(".") >= _MAX_KEYS:
         raise ValueError(f"the field {path!r} has {path.count('.') + 1} keys, expected at most {_MAX_KEYS}")
-    return ["$" + "".join(f".{json.dumps(key)}" for key in keys) for keys in _splits(path)]
+    return ["$" + "".join(f".{_literal(key)}" for key in keys) for keys in _splits(path)]
 
 
 def _splits(path: str) -> Iterator[tuple[str, ...]]:
@@ -107,6 +103,12 @@ def _test(operator: str, operand: Any) -> str:
 
 
 def _literal(value: Scalar) -> str:
+    if isinstance(value, str):
+        bad = next((c for c in value if c == "\0" or "\ud800" <= c <= "\udfff"), None)
+        if bad is not None:
+            raise ValueError(
+                f"a string of the filter contains the character U+{ord(bad):04X}, which jsonb cannot contain"
+            )
     return json.dumps(value)
 
 

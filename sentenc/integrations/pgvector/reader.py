@@ -119,8 +119,9 @@ class PgVectorReader:
         terms: list[list[str]] | None = None
         if chosen != "vector" and self._analyzer is not None:
             terms = [self._analyzer.terms(text) for text in read.texts or ()]
-        weight = self._alpha(encoder) if alpha is None and chosen == "hybrid" else alpha
-        weight = check_share("alpha", 1.0 if weight is None else weight)
+        weight = check_share("alpha", self._alpha(encoder) if alpha is None else alpha)
+        # A search in one way alone has no weight.
+        weight = weight if chosen == "hybrid" else 1.0
         hits = []
         with self._table.transaction() as cursor:
             statistics = self._statistics = self._table.statistics(cursor, self._statistics, self.dim)

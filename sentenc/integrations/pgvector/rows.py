@@ -102,11 +102,6 @@ def tsquery(terms: Sequence[str]) -> str:
     return " | ".join("'" + term.replace("\\", "\\\\").replace("'", "''") + "'" for term in terms)
 
 
-def check_storable(name: str, value: str, place: Any) -> None:
-    """Raises ValueError if a str cannot be stored in PostgreSQL."""
-    _utf8(value, name, place)
-
-
 def _vector_fields(vectors: FloatArray, kind: str) -> tuple[bytes, int]:
     # The fields of all vectors after one another, and the bytes of one.
     n, dim = vectors.shape

@@ -1,9 +1,11 @@
 """The SQL of searches: vectors, BM25 over the tsvector, and the fusion of both as in ``Index``.
 
 BM25 needs the number of times that a term occurs in a text. ``ts_rank_cd`` with weights of 1 is this number if the
-query is a single term, because every occurrence is then a cover of length 1. ``setweight`` and ``OFFSET 0`` make the server
-decompress a tsvector once, and not for every term. The number of texts and their mean length
-are those of the last analysis; the number of texts with a term is counted by each query.
+query is a single term, because every occurrence is then a cover of length 1. ``setweight`` and ``OFFSET 0`` make the
+server decompress a tsvector once, and not for every term. The number of texts and their mean length are those of the
+last analysis; the number of texts with a term is counted by each query.
+
+The names of the parameters begin with ``sentenc_``, so that a condition in SQL can have parameters of its own.
 
 The hybrid score of a row is ``alpha * z(similarity) + (1 - alpha) * z(BM25)``, as in :mod:`sentenc.retrieval.fusion`.
 A row without a term of the query can only be among the k best if it is among the k best by its vector. So the k best
@@ -33,15 +35,15 @@ _MAX_EF_SEARCH = 1000
 
 _NEAREST = """
 nearest AS (
-    SELECT id, added, embedding <#> %(query)s::{vector} AS distance FROM {table} WHERE {allowed}
+    SELECT id, added, embedding <#> %(sentenc_query)s::{vector} AS distance FROM {table} WHERE {allowed}
     ORDER BY {order} LIMIT {depth}
 )"""
 _SCORED = """
 matched AS MATERIALIZED (
     SELECT id, added, allowed, distance, norm, {frequencies} FROM (
         SELECT id, added, ({allowed}) IS TRUE AS allowed, {distance} AS distance,
-            %(k1)s * (1 - %(b)s + %(b)s * n_words / %(mean_words)s) AS norm, setweight(words, 'D') AS words
-        FROM {table} WHERE words @@ %(any_term)s::tsquery OFFSET 0
+            %(sentenc_k1)s * (1 - %(sentenc_b)s + %(sentenc_b)s * n_words / %(sentenc_mean_words)s) AS norm, setweight(words, 'D') AS words
+        FROM {table} WHERE words @@ %(sentenc_any_term)s::tsquery OFFSET 0
     ) AS decompressed
 ),
 weights AS (SELECT {weights} FROM (SELECT {counts} FROM matched) AS counted),
@@ -49,10 +51,10 @@ scored AS MATERIALIZED (SELECT id, added, allowed, distance, {bm25} AS bm25 FROM
 _FUSED = """
 spread AS (
     SELECT sum(bm25) / n AS mean, sqrt(greatest(sum(bm25 * bm25) / n - (sum(bm25) / n) ^ 2, 0)) AS std
-    FROM scored, (SELECT greatest(count(*), %(n)s)::float8 AS n FROM scored) AS counted GROUP BY n
+    FROM scored, (SELECT greatest(count(*), %(sentenc_n)s)::float8 AS n FROM scored) AS counted GROUP BY n
 ),
 factors AS (
-    SELECT coalesce(max(CASE WHEN std > 0 THEN %(words_weight)s / std ELSE 0 END), 0)::float8 AS factor,
+    SELECT coalesce(max(CASE WHEN std > 0 THEN %(sentenc_words_weight)s / std ELSE 0 END), 0)::float8 AS factor,
         coalesce(max(mean), 0) AS mean
     FROM spread
 ),
@@ -60,13 +62,13 @@ candidates AS (
     SELECT id, added, distance, bm25 FROM scored WHERE allowed
     UNION ALL
     SELECT id, added, distance, 0 FROM nearest
-    WHERE (%(has_vector)s OR NOT EXISTS (SELECT FROM scored))
+    WHERE (%(sentenc_has_vector)s OR NOT EXISTS (SELECT FROM scored))
         AND NOT EXISTS (SELECT FROM scored WHERE scored.id = nearest.id)
 ),
 ranked AS (
-    SELECT id, added, -distance * %(vector_factor)s AS semantic, bm25 * factor AS lexical, factor * mean AS mean
+    SELECT id, added, -distance * %(sentenc_vector_factor)s AS semantic, bm25 * factor AS lexical, factor * mean AS mean
     FROM candidates, factors
-    ORDER BY -distance * %(vector_factor)s + bm25 * factor DESC, added LIMIT {k}
+    ORDER BY -distance * %(sentenc_vector_factor)s + bm25 * factor DESC, added LIMIT {k}
 )"""
 _ITEMS = "t.id, t.text, t.payload::text"
 
@@ -141,7 +143,11 @@ def _by_vector(
 ) -> list[Row]:
     # With statistics, as the part of the score of a hybrid search in which no row has a term.
     parts, parameters = _nearest(settings, query, query.k)
-    text = f"WITH {_NEAREST} SELECT {_ITEMS}, -distance FROM nearest JOIN {{table}} AS t USING (id) ORDER BY distance, nearest.added"
+    by_distance = "distance, " if query.alpha > 0 else ""
+    text = (
+        f"WITH {_NEAREST} SELECT {_ITEMS}, -distance FROM nearest JOIN {{table}} AS t USING (id) "
+        f"ORDER BY {by_distance}nearest.added"
+    )
     cursor.execute(table.sql(text, **parts), query.parameters | parameters)
     factor, mean = (1.0, 0.0) if statistics is None else _vector_factor(statistics, query)
     lexical = None if statistics is None else 0.0
@@ -169,8 +175,8 @@ def _by_both(
     more_parts, more = _scored(settings, statistics, query, terms)
     factor, mean = _vector_factor(statistics, query)
     more |= {
-        "n": statistics.n, "words_weight": 1.0 - query.alpha, "vector_factor": factor,
-        "has_vector": bool(query.vector is not None and query.vector.any()),
+        "sentenc_n": statistics.n, "sentenc_words_weight": 1.0 - query.alpha, "sentenc_vector_factor": factor,
+        "sentenc_has_vector": bool(query.vector is not None and query.vector.any()),
     }  # fmt: skip
     text = (
         f"WITH {_NEAREST}, {_SCORED}, {_FUSED} SELECT {_ITEMS}, semantic, lexical - mean "
@@ -184,14 +190,14 @@ def _nearest(settings: Settings, query: Query, depth: int) -> tuple[dict[str, An
     assert query.vector is not None
     vector = f"{VECTOR_TYPES[settings.store][0]}({settings.dim})"
     # An HNSW index returns rows in the order of their distances alone. Without a weight, the age decides.
-    order = f"embedding <#> %(query)s::{vector}" + ("" if settings.kind == "hnsw" else ", added")
+    order = f"embedding <#> %(sentenc_query)s::{vector}" + ("" if settings.kind == "hnsw" else ", added")
     parts = {
         "vector": sql.SQL(vector), "allowed": sql.SQL(query.condition),
         "order": sql.SQL(order if query.alpha > 0 else "added"),
         # The planner must know the number of rows, also of a statement that is prepared.
         "depth": sql.Literal(depth),
     }  # fmt: skip
-    return parts, {"query": vector_text(query.vector)}
+    return parts, {"sentenc_query": vector_text(query.vector)}
 
 
 def _scored(
@@ -199,20 +205,22 @@ def _scored(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     frequencies, counts, weights, scores = [], [], [], []
     parameters: dict[str, Any] = {
-        "k1": K1, "b": B, "mean_words": statistics.mean_words or 1.0,
-        "n_texts": float(statistics.n_texts), "any_term": tsquery(list(terms)),
+        "sentenc_k1": K1, "sentenc_b": B, "sentenc_mean_words": statistics.mean_words or 1.0,
+        "sentenc_n_texts": float(statistics.n_texts), "sentenc_any_term": tsquery(list(terms)),
     }  # fmt: skip
     for i, (term, repeats) in enumerate(terms.items()):
-        parameters |= {f"term{i}": tsquery([term]), f"repeats{i}": float(repeats)}
-        frequencies.append(f"ts_rank_cd('{{1, 1, 1, 1}}', words, %(term{i})s::tsquery)::float8 AS tf{i}")
+        parameters |= {f"sentenc_term{i}": tsquery([term]), f"sentenc_repeats{i}": float(repeats)}
+        frequencies.append(
+            f"ts_rank_cd('{{1, 1, 1, 1}}', words, %(sentenc_term{i})s::tsquery)::float8 AS tf{i}"
+        )
         counts.append(f"count(*) FILTER (WHERE tf{i} > 0)::float8 AS df{i}")
         weights.append(
-            f"%(repeats{i})s * ln(1 + (greatest(%(n_texts)s - df{i}, 0) + 0.5) / (df{i} + 0.5)) AS weight{i}"
+            f"%(sentenc_repeats{i})s * ln(1 + (greatest(%(sentenc_n_texts)s - df{i}, 0) + 0.5) / (df{i} + 0.5)) AS weight{i}"
         )
         scores.append(f"weight{i} * tf{i} / (tf{i} + norm)")
     distance = "0"
     if query.vector is not None:
-        distance = f"embedding <#> %(query)s::{VECTOR_TYPES[settings.store][0]}({settings.dim})"
+        distance = f"embedding <#> %(sentenc_query)s::{VECTOR_TYPES[settings.store][0]}({settings.dim})"
     parts = {
         "frequencies": ", ".join(frequencies), "counts": ", ".join(counts), "weights": ", ".join(weights),
         "bm25": " + ".join(scores), "distance": distance, "allowed": query.condition,

@@ -80,7 +80,7 @@ def align(
             if there are none.
         data: A folder in BEIR's layout with judged queries, for the report. Its documents become the
             collection if ``corpus`` is empty. Its queries are not used for training.
-        endpoint: The base URL of an OpenAI-compatible endpoint, in the place of ``teacher``. Pass an
+        endpoint: The base URL of an OpenAI-compatible endpoint, instead of ``teacher``. Pass an
             :class:`~sentenc.EndpointEncoder` as the teacher for more options.
         model: The name of the model at the endpoint.
         api_key_env: The name of the environment variable with the key of the endpoint.

@@ -53,7 +53,7 @@ class Source:
         repeat: Start the source again when it ends, until every other source has ended too.
         fields: Names of the columns with the texts; by default "text", or "text1", "text2" and "text3".
         split: Name of the split of a data set.
-        streaming: Read a data set as a stream, in the place of downloading it first. Its files then change their
+        streaming: Read a data set as a stream instead of downloading it first. Its files then change their
             order from epoch to epoch.
         revision: The version of a data set on the Hub: a commit, a tag or a branch.
 

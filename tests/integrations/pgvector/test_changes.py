@@ -26,9 +26,8 @@ def test_searches_return_the_hits_of_an_index(connection, encoder, mode, metric)
     assert_same_hits(stored, index, k=4, mode=mode, where=where)
     stored.optimize()
     assert_same_hits(stored, index, k=4, mode=mode, where=where)
-    if mode == "hybrid":
-        for alpha in (0, 0.3, 1):
-            assert_same_hits(stored, index, k=4, alpha=alpha)
+    for alpha in (0, 0.3, 1):
+        assert_same_hits(stored, index, k=4, alpha=alpha, mode=mode)
 
 
 def test_changes_are_those_of_an_index(connection, encoder):

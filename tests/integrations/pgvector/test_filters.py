@@ -28,6 +28,11 @@ def test_conditions_in_sql(connection, encoder):
         assert [hit.id for hit in hits] == [
             hit.id for hit in index.search(QUERIES[0], mode=mode, where=where)
         ]
+    for mode in ("hybrid", "vector", "lexical"):
+        hits = stored.search(
+            "dog", mode=mode, where="n_words > %(n)s", parameters={"n": 99, "query": 1, "b": 2}
+        )
+        assert hits == []
     hits = stored.search("dog", where="text LIKE %(pattern)s AND id <> 2", parameters={"pattern": "%dog%"})
     assert [hit.id for hit in hits] == [3]
     with pytest.raises(ValueError, match="where"):
@@ -84,5 +89,10 @@ def test_strings_are_compared_by_code_points(filtered):
         assert own == expected
     with pytest.raises(ValueError, match=r"U\+0000"):
         filtered.search(np.ones(2), where={"s": "\0"})
+    with pytest.raises(ValueError, match=r"U\+D800"):
+        filtered.search(np.ones(2), where={"\ud800": 1})
+    # A backslash before u0000 is no escape.
+    own, expected = matching(filtered, Index(dim=2, words=False), [{"s": "\\u0000"}, {}], {"s": "\\u0000"})
+    assert own == expected == [0]
     with pytest.raises(ValueError, match="6 keys"):
         filtered.search(np.ones(2), where={"a.b.c.d.e.f": 1})
