@@ -29,21 +29,27 @@ def open_file(name: str) -> BinaryIO:
 
 def file_size(name: str) -> int:
     """Returns the number of bytes of a file. The errors are those of :func:`open_file`."""
-    return int(_info(name)["size"]) if is_remote(name) else os.path.getsize(name)
+    return _size(name, _info(name)) if is_remote(name) else os.path.getsize(name)
 
 
 def file_identity(name: str) -> list[Any]:
     """Returns JSON values that change with the content: base name, size, and a hash of both ends.
 
-    A remote file has the version that its file system states, in the place of the hash: this needs no reading.
+    A remote file has the version that its file system states, instead of the hash: this needs no reading.
     The errors are those of :func:`open_file`.
     """
     if is_remote(name):
         info = _info(name)
         version = remote_version(info)
         if version:
-            return [base_name(name), int(info["size"]), version]
+            return [base_name(name), _size(name, info), version]
     return [base_name(name), file_size(name), _ends(name)]
+
+
+def _size(name: str, info: dict[str, Any]) -> int:
+    if info.get("size") is None:
+        raise TextFileError(f"{name}: the server does not state the size of the file")
+    return int(info["size"])
 
 
 def base_name(name: str) -> str:
@@ -55,6 +61,9 @@ def is_folder(name: str) -> bool:
     """Returns whether a path or address is that of a folder. The errors are those of :func:`open_file`."""
     if not is_remote(name):
         return os.path.isdir(os.path.expanduser(name))
+    if name.startswith(("http://", "https://")):
+        # fsspec would download the file and look for links in it.
+        return name.endswith("/")
     with remote_errors(name):
         file_system, inside = remote_file_system(name)
         return bool(file_system.isdir(inside))

@@ -2,7 +2,9 @@
 
 # A worker that has lived for this long was no failure of the start, so the next one starts at once.
 _STABLE_SECONDS = 30.0
-_FIRST_DELAY, _LONGEST_DELAY = 0.5, 10.0
+_FIRST_DELAY = 0.5
+#: The longest delay in seconds.
+LONGEST_DELAY = 10.0
 _MOST_FAILED_STARTS = 5
 
 
@@ -11,7 +13,7 @@ class Restarts:
 
     Attributes:
         any: Whether a worker has ended.
-        failed_starts: Number of workers in a row that ended before any of them was ready.
+        failed_starts: Number of workers that ended before they were ready, since a worker was last ready.
     """
 
     def __init__(self) -> None:
@@ -39,4 +41,4 @@ class Restarts:
             self._ended_soon = 0
             return 0.0
         self._ended_soon += 1
-        return float(min(_FIRST_DELAY * 2 ** (self._ended_soon - 1), _LONGEST_DELAY))
+        return float(min(_FIRST_DELAY * 2 ** (self._ended_soon - 1), LONGEST_DELAY))

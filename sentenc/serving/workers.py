@@ -10,7 +10,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -18,7 +18,7 @@ from sentenc.errors import ServerError
 from sentenc.serving.config import ServerConfig
 from sentenc.serving.lifecycle import Lifecycle
 from sentenc.serving.metrics import forget_process, share_metrics
-from sentenc.serving.restarting import Restarts
+from sentenc.serving.restarting import LONGEST_DELAY, Restarts
 from sentenc.serving.server import address, bind, import_server, serve_in_worker
 from sentenc.validation import check_integer
 
@@ -188,13 +188,18 @@ class _Supervisor:
             try:
                 self._start(slot)
             except OSError as error:
-                # The system has no room for a process now, which the workers that run need not suffer from.
-                self._replace(slot, f"worker {slot}", f"an error of the system ({error})", False, 0)
+                if self._workers:
+                    # The system has no room for another process now. The workers that run continue.
+                    _logger.warning("worker %d cannot be started: %s", slot, error)
+                    self._due[slot] = time.monotonic() + LONGEST_DELAY
+                else:
+                    self._replace(slot, f"worker {slot}", f"an error of the system ({error})", False, 0)
 
     def _start(self, slot: int) -> None:
         for stream in (sys.stdout, sys.stderr):
-            # Otherwise the worker would write the content of the buffer again.
-            stream.flush()
+            # Otherwise the worker would write the content of the buffer again. A program may have closed a stream.
+            with suppress(OSError, AttributeError, ValueError):
+                stream.flush()
         supervisor = os.getpid()
         reader, writer = os.pipe()
         # A signal that arrives before the worker has its own handlers waits until then.

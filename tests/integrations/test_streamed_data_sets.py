@@ -87,3 +87,13 @@ def test_errors_name_the_data_set(folder):
         corpus(folder, fields=("body",))
     with pytest.raises(CorpusError, match=rf"{folder}, split test: .*test"):
         corpus(folder, split="test")
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_damaged_file_is_an_error_of_the_corpus(tmp_path, monkeypatch, streaming):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "part.jsonl").write_text('{"text": "a dog"}\n{"text": \n')
+    source = Source(files=[f"hf:{tmp_path / 'data'}"], form="sentences", streaming=streaming)
+    with pytest.raises(CorpusError, match="data"):
+        list(Corpus([source]).epoch(0, 0))

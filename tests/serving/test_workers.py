@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ import sentenc
 from sentenc.cli import cli
 from sentenc.serving import ServerConfig, create_app, serve_workers
 from sentenc.serving.restarting import Restarts
+from sentenc.serving.workers import _Supervisor
 from sentenc.threads import usable_cores
 from tests.serving.conftest import SENTENCES, wait_until
 from tests.serving.test_embeddings import vectors
@@ -290,6 +292,26 @@ def test_errors_of_fork_are_failed_starts(monkeypatch, tiny):
     with pytest.raises(sentenc.ServerError, match=r"5 workers in a row.*no more processes"):
         serve_workers(lambda: create_app({"tiny": tiny}), 2, ServerConfig(port=0))
     assert (len(os.listdir("/proc/self/fd")), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_workers_that_run_continue_if_another_cannot_be_started(monkeypatch, tmp_path):
+    supervisor = _Supervisor(lambda: None, 2, ServerConfig(), None, str(tmp_path))
+
+    def start(slot):
+        raise BlockingIOError(errno.EAGAIN, "no more processes")
+
+    monkeypatch.setattr(supervisor, "_start", start)
+    supervisor._workers[0] = object()
+    supervisor._due = {1: 0.0}
+    for _ in range(10):
+        supervisor._start_due()
+        assert supervisor._failure is None
+        assert supervisor._due[1] > time.monotonic()
+        supervisor._due[1] = 0.0
+    supervisor._workers.clear()
+    supervisor._selector.close()
+    for end in (supervisor._wake_reader, supervisor._wake_writer):
+        os.close(end)
 
 
 def test_without_fork(monkeypatch, tmp_path):

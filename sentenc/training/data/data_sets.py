@@ -159,7 +159,7 @@ def _load(name: str, split: str, revision: str | None, *, streaming: bool) -> An
             return _saved(datasets, name, folder, split)
         hub_name, _, configuration = name.partition(":")
         return datasets.load_dataset(hub_name, configuration or None, split=split, **options)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
         if isinstance(error, CorpusError):
             raise
         raise CorpusError(f"hf:{name}, split {split}: {error}") from error
