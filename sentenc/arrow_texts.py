@@ -145,11 +145,20 @@ def _as_large(array: Any) -> Any:
 
 
 def _is_valid(array: Any) -> npt.NDArray[np.bool_]:
-    valid: npt.NDArray[np.bool_] = array.is_valid().to_numpy(zero_copy_only=False)
+    # The value of a dictionary may be null, too.
     if hasattr(array, "dictionary") and array.dictionary.null_count:
-        # The value of a dictionary may be null, too.
-        valid = valid & array.dictionary_decode().is_valid().to_numpy(zero_copy_only=False)
-    return valid
+        array = array.dictionary_decode()
+    return _valid_bits(array)
+
+
+def _valid_bits(array: Any) -> npt.NDArray[np.bool_]:
+    # ``array.is_valid().to_numpy()`` would import pandas, which takes longer than thousands of texts.
+    if array.null_count in (0, len(array)):
+        return np.full(len(array), not array.null_count)
+    begin, end = array.offset // 8, (array.offset + len(array) + 7) // 8
+    octets = np.frombuffer(array.buffers()[0], np.uint8, end - begin, begin)
+    bits = np.unpackbits(octets, bitorder="little")[array.offset % 8 :][: len(array)]
+    return bits.view(np.bool_)
 
 
 def _indices(array: Any, null: int) -> npt.NDArray[np.int64]:
@@ -170,12 +179,10 @@ def _utf8(array: Any) -> Utf8:
     if _is_view(pa.types, array.type) or pa.types.is_null(array.type):
         array = _as_large(array)
     offsets = _offsets(array, pa.types.is_large_string(array.type))
-    if array.null_count:
-        # The bytes of a null may be anything.
-        is_null = array.is_null().to_numpy(zero_copy_only=False)
-        if np.diff(offsets)[is_null].any():
-            array = array.fill_null("")
-            offsets = _offsets(array, pa.types.is_large_string(array.type))
+    # The bytes of a null may be anything.
+    if array.null_count and np.diff(offsets)[~_valid_bits(array)].any():
+        array = array.fill_null("")
+        offsets = _offsets(array, pa.types.is_large_string(array.type))
     begin, end = int(offsets[0]), int(offsets[-1])
     data: bytes = array.buffers()[2][begin:end].to_pybytes() if end > begin else b""
     if not data.isascii():

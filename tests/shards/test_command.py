@@ -1,6 +1,7 @@
 """The command ``sentenc encode`` with a folder: when it is one, its options, messages and progress bar."""
 
 import io
+import subprocess
 import sys
 
 import click
@@ -120,3 +121,14 @@ def test_the_progress_bar_counts_rows(inputs, texts, encoder, tmp_path, monkeypa
     (inputs / "damaged.csv.gz").unlink()
     encode_files([inputs, texts], tmp_path / "out", model=encoder, show_progress_bar=True)
     assert "0/0" not in terminal.getvalue()
+
+
+def test_pandas_is_not_imported(inputs, model, tmp_path):
+    # Its import takes longer than thousands of texts, in every process.
+    code = (
+        "import sys\nfrom sentenc.shards import encode_files\n"
+        f"encode_files({str(inputs)!r}, {str(tmp_path / 'out')!r}, model={model!r})\n"
+        "print('pandas' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "False\n"
