@@ -245,6 +245,7 @@ def hub(monkeypatch):
     module = types.ModuleType("datasets")
     module.DatasetDict = type("DatasetDict", (dict,), {})
     module.load_dataset, module.load_from_disk = load_dataset, load_from_disk
+    module.exceptions = types.SimpleNamespace(DatasetsError=type("DatasetsError", (Exception,), {}))
     monkeypatch.setitem(sys.modules, "datasets", module)
     return requested
 
