@@ -37,6 +37,7 @@ import sentenc
 from sentenc.encoders.base import Encoder
 from sentenc.encoders.bert.reading import is_plain_bert_folder
 from sentenc.encoders.cse.encoder import CSE
+from sentenc.errors import NotBertError
 from sentenc.registry import resolve_model
 from sentenc.retrieval import Index
 from sentenc.retrieval.words import word_settings
@@ -144,7 +145,10 @@ def teachers(options: argparse.Namespace, texts: list[str]) -> tuple[Encoder, En
         stated = {} if not is_plain_bert_folder(resolve_model(name)) else {
             "pooling": options.pooling, "query_prompt": options.query_prompt,
         }  # fmt: skip
-        return sentenc.load(name, compute=compute, **stated)
+        try:
+            return sentenc.load(name, compute=compute, **stated)
+        except NotBertError:  # sentence-transformers runs it, in float32
+            return sentenc.load(name, **stated)
 
     if not options.joint:
         pair = encoder(options.teacher, "float32"), encoder(options.teacher, options.compute)

@@ -138,7 +138,7 @@ def _drivers(content: dict[str, Any]) -> str:
             if row["way"] in ("ray", "spark", "polars"):
                 lines.append(
                     f"- {NAMES[row['way']]} takes {marginal(row) / marginal(plain):.1f} times the CPU of one process, "
-                    f"and starts in {start_up(row):.0f} CPU seconds."
+                    f"and starts in {start_up(row):.1f} CPU seconds."
                 )
         size = plain["bytes"] / plain["rows"]
         full = GIGABIT / 8 * 1e9 / size * marginal(plain) / 1e6

@@ -249,13 +249,13 @@ def ts_rank_search(connection: Any, table: Any, alpha: float) -> Callable[[str, 
     connection.execute("CREATE INDEX ON plain USING gin (words)")
 
     def search(text: str, vector: np.ndarray) -> list[str]:
-        found = connection.execute(
+        ranked = connection.execute(
             "WITH q AS (SELECT replace(plainto_tsquery('english', %s)::text, '&', '|')::tsquery AS q) "
             "SELECT id, ts_rank(words, q, 1) FROM plain, q WHERE words @@ q",
             [text],
         ).fetchall()
         words = np.zeros(len(ids))
-        words[[places[name] for name, _ in found]] = [rank for _, rank in found]
+        words[[places[name] for name, _ in ranked]] = [rank for _, rank in ranked]
         similarity = vectors @ (vector / (np.linalg.norm(vector) or 1))
         score = alpha * (similarity - similarity.mean()) / (similarity.std() or 1)
         score += (1 - alpha) * (words - words.mean()) / (words.std() or 1)

@@ -45,3 +45,12 @@ def test_keys_of_run_files_are_those_of_the_classes(monkeypatch):
 
 def test_readme_is_short():
     assert len((ROOT / "README.md").read_bytes()) < 8_000
+
+
+def test_lines_of_prose_are_short():
+    pages = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")]
+    for page in [*pages, *(ROOT / "docs").rglob("*.md")]:
+        # Lines of code and of tables cannot be wrapped.
+        prose = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+        for line in prose.splitlines():
+            assert len(line) <= 130 or line.lstrip().startswith(("|", "!!!")), (page.name, line)

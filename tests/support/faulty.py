@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 
 import sentenc
-from sentenc import Encoder
+from tests.support.doubles import Wrapper
 
 
-class FaultyEncoder(Encoder):
+class FaultyEncoder(Wrapper):
     """Another encoder that kills its process at its n-th block, once for all processes that share a file.
 
     Args:
@@ -20,26 +20,9 @@ class FaultyEncoder(Encoder):
     """
 
     def __init__(self, model, killed, kill_at=0, seconds=0.0):
-        self.inner = sentenc.load(model, threads=1)
+        super().__init__(sentenc.load(model, threads=1))
         self.killed, self.kill_at, self.seconds = str(killed), kill_at, seconds
         self.blocks = 0
-
-    @property
-    def dim(self):
-        return self.inner.dim
-
-    @property
-    def max_tokens(self):
-        return self.inner.max_tokens
-
-    def count_tokens(self, texts):
-        return self.inner.count_tokens(texts)
-
-    def save(self, folder):
-        self.inner.save(folder)
-
-    def fingerprint(self):
-        return self.inner.fingerprint()
 
     def _encode_block(self, texts, batch_size, out):
         self.blocks += 1
@@ -47,4 +30,4 @@ class FaultyEncoder(Encoder):
         if self.blocks == self.kill_at and not Path(self.killed).exists():
             Path(self.killed).touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return self.inner._encode_block(texts, batch_size, out)
+        return super()._encode_block(texts, batch_size, out)

@@ -1,7 +1,7 @@
 """Hugging Face data sets as sources of a corpus: mapped into memory, or streamed."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -77,7 +77,7 @@ class StreamedDataSet:
         self._split, self._fields = split, tuple(fields)
         data = _load(name, split, revision, streaming=True)
         # A format without types, such as JSON lines, has no columns before its first row.
-        columns = data.column_names or list(next(_reading(self._place, 0, iter(data)), {}))
+        columns = data.column_names or list(next(_reading(self._place, data), {}))
         _check_columns(self._place, columns, self._fields)
         self._data: Any = data.select_columns(list(self._fields)).with_format("arrow")
         n = int(data.num_shards)
@@ -95,7 +95,7 @@ class StreamedDataSet:
             data = data.shard(num_shards=len(self.parts), index=self.parts.index(part))
         number = 0
         batches = data.iter(batch_size=_ROWS_PER_SLICE)
-        for table in _reading(part, 0, batches):
+        for table in _reading(part, batches):
             _check_columns(part, table.column_names, self._fields)
             for values in zip(*(table.column(name).to_pylist() for name in self._fields), strict=True):
                 number += 1
@@ -126,9 +126,9 @@ def _check_columns(place: str, columns: Sequence[str], fields: Sequence[str]) ->
             raise CorpusError(f"{place} has no column {name!r}, its columns are {listed(columns)}")
 
 
-def _reading(place: str, done: int, items: Iterator[Any]) -> Iterator[Any]:
+def _reading(place: str, items: Iterable[Any]) -> Iterator[Any]:
     # Any exception of the library is one of reading: those of its HTTP client have no common base class.
-    iterator = iter(items)
+    iterator, done = iter(items), 0
     while True:
         try:
             item = next(iterator)
