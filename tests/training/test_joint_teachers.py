@@ -289,6 +289,22 @@ def test_teachers_compute_in_half_precision_with_their_pooling(folder):
     assert (vectors * expected).sum(1).min() > 0.999
 
 
+def test_teachers_compute_in_int8(folder):
+    content = table("int8", cache="int8", axes="int8.npy", precision="int8")
+    content["teacher"]["models"] = [{"model": "bert", "pooling": "mean", "query_prompt": PROMPT}]
+    train(folder, content)
+    teacher = sentenc.load(folder / "bert", compute="int8")
+    stored = json.loads((folder / "int8/bert-query/cache.json").read_text())["fingerprint"]
+    assert stored == f"{teacher.fingerprint()} mean int8 {PROMPT}"
+    text = (folder / "queries.txt").read_text().split("\n")[:4]
+    expected = teacher.encode([PROMPT + line for line in text], normalize_embeddings=True)
+    vectors = EmbeddingCache(folder / "int8/bert-query", dtype="float16").lookup(text)
+    np.testing.assert_allclose(vectors, expected, atol=1e-3)
+    content["teacher"]["models"][0]["pooling"] = "cls"
+    with pytest.raises(ValueError, match=r"'cls'.*'int8'.*bert"):
+        train(folder, content | {"work": "work-int8-cls"})
+
+
 def test_a_student_takes_layers_and_pooling_from_a_plain_folder(folder):
     model, tokenizer = sentenc.load(folder / "bert").torch_model()
     model.save_pretrained(folder / "plain")

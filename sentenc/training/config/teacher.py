@@ -86,8 +86,10 @@ class TeacherConfig:
             it share a space. By default ``teacher-axes.npy`` in the work folder.
         align_axes: Rotate the axes, before they are written, so that the reduced vectors are closest to the
             vectors of the untrained student. The first components are then not the principal ones.
-        precision: Type of the teachers' weights and activations, for BERTs: "float32" or "bf16". A CPU
-            computes bf16 faster if it has AMX. By default float32 on a CPU and float16 on a GPU.
+        precision: Type in which the teachers multiply matrices, for BERTs. "bf16": a CPU is faster than in
+            float32 if it has AMX. "int8": ONNX Runtime computes on the CPU, two to four times faster than in
+            float32 if it has VNNI; the cosines to float32 are 0.99 and more. "float32": without rounding. By
+            default float32 on a CPU and float16 on a GPU.
         cache: Folder of the cached embeddings.
         vectors: Parquet files of texts and their embeddings, as ``sentenc encode`` writes them: paths, globs,
             folders, or URLs such as ``s3://BUCKET/FOLDER``. They are copied into the cache, and no model is
@@ -102,7 +104,7 @@ class TeacherConfig:
     dim: int | None = None
     axes: str | None = None
     align_axes: bool = False
-    precision: Literal["float32", "bf16"] | None = None
+    precision: Literal["float32", "bf16", "int8"] | None = None
     cache: str = "teacher-embeddings"
     vectors: tuple[str, ...] = ()
     max_minutes: float | None = None

@@ -38,10 +38,9 @@ from sentenc.training.recipes.joint_teacher import (
 )
 from sentenc.training.students.base import EncoderStudent
 from sentenc.training.teachers.base import Teacher
-from sentenc.training.teachers.batched import batch_transformers
 from sentenc.training.teachers.ensemble import TeacherEnsemble
 from sentenc.training.teachers.joint import JointSpace, JointVectors, TeacherVectors
-from sentenc.training.teachers.loading import load_teacher
+from sentenc.training.teachers.loading import load_encoding_teacher, load_teacher
 from sentenc.training.teachers.parquet_vectors import import_vectors
 from sentenc.training.teachers.teacher_cache import fill_teacher_cache, open_teacher_cache
 
@@ -127,7 +126,11 @@ def build_teacher(
     if settings.joint:
         built = replace(_joint_teacher(config, data, device, computes, show_progress_bar), load=load)
     else:
-        teacher = batch_transformers(load(), device, settings.precision) if computes else None
+        teacher = None
+        if computes:
+            teacher, _ = load_encoding_teacher(
+                settings.names, settings.model_weights, device, settings.precision
+            )
         embeddings = open_teacher_cache(settings.cache, teacher)
         if teacher is not None:
             for name in corpora:
@@ -187,9 +190,10 @@ def _joint_teacher(
     if fill:
         precision = settings.precision or ("float16" if device.type == "cuda" else "float32")
         for model in settings.joint:
-            encoder = load_teacher([model.model], device=device, pooling=model.pooling)
-            batched = batch_transformers(encoder, device, settings.precision, model.pooling)
-            parts.append(JointPart(model, encoder.fingerprint(), batched, precision))
+            teacher, fingerprint = load_encoding_teacher(
+                [model.model], device=device, precision=settings.precision, pooling=model.pooling
+            )
+            parts.append(JointPart(model, fingerprint, teacher, precision))
     caches = open_joint_caches(settings, distinct, parts)
     if fill:
         texts = [

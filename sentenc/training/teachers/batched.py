@@ -134,7 +134,7 @@ def batch_transformers(
     Raises:
         ValueError: ``pooling`` is given, and the teacher is not supported.
     """
-    if pooling is not None and _has_pooling(teacher, pooling):
+    if pooling is not None and has_pooling(teacher, pooling):
         pooling = None
     if device.type != "cuda" and precision in (None, "float32") and pooling is None:
         return teacher
@@ -152,7 +152,8 @@ def batch_transformers(
     return teacher
 
 
-def _has_pooling(teacher: Teacher, pooling: Pooling) -> bool:
+def has_pooling(teacher: Teacher, pooling: Pooling) -> bool:
+    """Whether a teacher is a transformer with this pooling."""
     try:
         return isinstance(teacher, TransformerEncoder) and teacher.pooling() == pooling
     except ValueError:

@@ -1,17 +1,21 @@
 """Loads the teachers of a run file."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 
 from sentenc.checkpoint import is_checkpoint
 from sentenc.encoders.base import Encoder
-from sentenc.encoders.bert.config import Pooling
+from sentenc.encoders.bert.config import Compute, Pooling
 from sentenc.encoders.bert.reading import is_plain_bert_folder
 from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
 from sentenc.registry import load, pooling_required, resolve_model
 from sentenc.training.teachers.base import Teacher
+from sentenc.training.teachers.batched import batch_transformers, has_pooling
 from sentenc.training.teachers.ensemble import TeacherEnsemble
+
+TeacherPrecision = Literal["float32", "bf16", "int8"]
 
 
 def load_teacher(
@@ -19,6 +23,7 @@ def load_teacher(
     weights: Sequence[float] = (),
     device: str | torch.device = "cpu",
     pooling: Pooling | None = None,
+    compute: Compute | None = None,
 ) -> Teacher:
     """Loads one teacher, or an ensemble of several.
 
@@ -28,6 +33,8 @@ def load_teacher(
         device: The device on which a PyTorch model computes. Models of sentenc and ONNX models always
             compute on the CPU.
         pooling: The pooling of folders that do not state it, see :func:`sentenc.load`.
+        compute: The type in which BERTs multiply matrices on the CPU, see :func:`sentenc.load`. A GPU is not used
+            if it is set.
 
     Raises:
         ValueError: ``models`` is empty, or the number of weights differs.
@@ -35,17 +42,52 @@ def load_teacher(
     """
     if not models:
         raise ValueError("no teacher configured: set teacher.models in the run file")
-    encoders = [_load_on_device(model, torch.device(device), pooling) for model in models]
+    encoders = [_load_on_device(model, torch.device(device), pooling, compute) for model in models]
     return TeacherEnsemble(encoders, weights) if len(encoders) > 1 or weights else encoders[0]
 
 
-def _load_on_device(model: str, device: torch.device, pooling: Pooling | None) -> Encoder:
+def load_encoding_teacher(
+    models: Sequence[str],
+    weights: Sequence[float] = (),
+    device: str | torch.device = "cpu",
+    precision: TeacherPrecision | None = None,
+    pooling: Pooling | None = None,
+) -> tuple[Teacher, str]:
+    """Loads a teacher that encodes many texts fast, and the fingerprint of its models.
+
+    Args:
+        models: See :func:`load_teacher`.
+        weights: See :func:`load_teacher`.
+        device: The device that computes. "int8" is computed by the CPU.
+        precision: Type in which BERTs multiply matrices; by default float16 on a GPU and float32 elsewhere.
+        pooling: See :func:`load_teacher`.
+
+    Raises:
+        ValueError: See :func:`load_teacher` and :func:`batch_transformers`; or a model cannot compute in int8.
+        SentencError: A model cannot be loaded.
+    """
+    if precision == "int8":
+        teacher = load_teacher(models, weights, "cpu", pooling, compute="int8")
+        if pooling is not None and not has_pooling(teacher, pooling):
+            raise ValueError(
+                f"pooling is {pooling!r} and precision is 'int8', but {models[0]} states another pooling: expected "
+                "the same pooling, or another precision"
+            )
+        return teacher, teacher.fingerprint()
+    teacher = load_teacher(models, weights, device, pooling)
+    batched = batch_transformers(teacher, torch.device(device), precision, pooling)
+    return batched, teacher.fingerprint()
+
+
+def _load_on_device(
+    model: str, device: torch.device, pooling: Pooling | None, compute: Compute | None
+) -> Encoder:
     folder = resolve_model(model)
     # On a CPU, ONNX Runtime computes a BERT twice as fast as PyTorch. Only PyTorch computes on a GPU.
-    on_gpu = device.type == "cuda" and not is_checkpoint(folder)
+    on_gpu = device.type == "cuda" and compute is None and not is_checkpoint(folder)
     pooling = pooling if is_plain_bert_folder(folder) else None
     with pooling_required():
-        encoder = load(model, backend="torch" if on_gpu else None, pooling=pooling)
+        encoder = load(model, backend="torch" if on_gpu else None, pooling=pooling, compute=compute)
     if isinstance(encoder, SentenceTransformerEncoder):
         encoder.model.to(device)
     return encoder
