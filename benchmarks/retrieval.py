@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import machine
 import numpy as np
+from teachers import add_options, teachers
 from transfer import minilm, model2vec
 
 from sentenc.encoders.base import Encoder
@@ -96,6 +97,7 @@ def encoders(arguments: argparse.Namespace) -> dict[str, tuple[Functions, float]
     loaded: dict[str, Any] = {Path(name).name: load(name) for name in arguments.models.split(",") if name}
     if "minilm" in arguments.baselines:
         loaded["all-MiniLM-L6-v2"] = minilm()
+    loaded |= teachers(arguments)
     for name, encoder in loaded.items():
         systems[name] = quiet(encoder), word_settings("en", encoder)["alpha"]
     if "model2vec" in arguments.baselines:
@@ -224,6 +226,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders in BEIR's layout")
     parser.add_argument("--models", default="cse-en,tinybert4-en,pair-en", help="names or folders of models")
     parser.add_argument("--baselines", default="minilm,model2vec")
+    add_options(parser)
     parser.add_argument(
         "--model2vec", type=Path, help="folder of a distilled model; by default one is distilled"
     )

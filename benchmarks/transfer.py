@@ -19,6 +19,7 @@ import machine
 import numpy as np
 from bag_of_words import NAME as BAG_OF_WORDS
 from bag_of_words import evaluate_bag_of_words
+from teachers import add_options, teachers
 
 from sentenc.evaluation import Results, evaluate, plot, to_markdown
 from sentenc.evaluation.harness import file_stem
@@ -85,6 +86,7 @@ def main() -> None:
     parser.add_argument(
         "--model2vec", type=Path, help="folder of a distilled model; by default one is distilled"
     )
+    add_options(parser)
     parser.add_argument("--probe", choices=["logistic", "senteval"], default="logistic")
     parser.add_argument("--cache", help="folder in which vectors are stored between runs")
     parser.add_argument("-o", "--output", type=Path, default=FOLDER)
@@ -121,6 +123,7 @@ def _encoders(arguments: argparse.Namespace, baselines: list[str]) -> list[tuple
             encoders.append((Path(model).name, load(model)))
     if "minilm" in baselines:
         encoders.append(("all-MiniLM-L6-v2", minilm()))
+    encoders += teachers(arguments).items()
     if "model2vec" in baselines:
         encoders.append(("model2vec of all-MiniLM-L6-v2", model2vec(arguments.model2vec)))
     if "random" in baselines:

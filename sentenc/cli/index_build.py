@@ -106,6 +106,7 @@ def build_command(
     records. Run the same command again to resume an interrupted build.
     """
     from sentenc.retrieval import Index
+    from sentenc.retrieval.ann import EXACT_ROWS, import_faiss
 
     started = time.perf_counter()
     settings: dict[str, Any] = {"metric": metric, "kind": kind, "store": store, "language": language}
@@ -129,6 +130,9 @@ def build_command(
             for number, block in enumerate(blocks(records)):
                 if not quiet and not number:
                     announce_duration(index, block, model)
+                # Not after all records were encoded.
+                if kind not in ("auto", "exact") or (kind == "auto" and done + len(block) > EXACT_ROWS):
+                    import_faiss()
                 add_records(index, block)
                 _save(index, output, plan, done + len(block), complete=False)
                 done += len(block)

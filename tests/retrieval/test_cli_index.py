@@ -67,6 +67,18 @@ def test_build_and_info(model, lines):
     assert build(lines, "-o", "quiet", "-q", model=model) == ("", "")
 
 
+def test_a_build_that_needs_faiss_fails_before_it_encodes(model, lines, monkeypatch):
+    from sentenc.retrieval import ann
+
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    _, err = build(lines, "-o", "ivf", "--kind", "ivf", model=model, code=1)
+    assert "faiss-cpu" in err
+    monkeypatch.setattr(ann, "EXACT_ROWS", 50)
+    _, err = build(lines, "-o", "auto", model=model, code=1)
+    assert "sentenc[retrieval]" in err
+    assert len(Index.open("auto")) == 30
+
+
 def test_a_long_encoding_is_announced(model, lines, monkeypatch):
     _, err = build(lines, "-o", "short", model=model)
     assert "needs about" not in err

@@ -45,5 +45,5 @@ def test_run_is_read(path):
 def test_the_joint_runs_have_one_space():
     teachers = [load_run(path).teacher for path in RUNS if "joint" in path.stem]
     assert len(teachers) == 3
-    for name in ("models", "joint", "dim", "axes", "cache"):
+    for name in ("models", "joint", "dim", "axes", "cache", "precision"):
         assert len({str(getattr(teacher, name)) for teacher in teachers}) == 1
