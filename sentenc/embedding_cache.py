@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.errors import CacheError, MissingVectorError
-from sentenc.io.atomic import replacing_file
+from sentenc.io.atomic import create_text, replacing_file
 from sentenc.io.disk_full import save_array
 from sentenc.io.progress import Bar
+from sentenc.key_index import KeyIndex
 
 # The vectors (n, dim) of n texts, or parts of them: positions of m texts and their vectors (m, dim).
 EncodedTexts = npt.NDArray[Any] | Iterator[tuple[Sequence[int], npt.NDArray[Any]]]
@@ -74,7 +75,7 @@ class EmbeddingCache:
         self._fingerprint = fingerprint
         self._dtype = np.dtype(dtype)
         self._on_damage = on_damage
-        self._index = _KeyIndex()
+        self._index = KeyIndex()
         self._shards: list[npt.NDArray[Any]] = []
         # The row at which each shard begins, and the number of all rows.
         self._bounds = [0]
@@ -153,6 +154,7 @@ class EmbeddingCache:
             TypeError: ``texts`` is a single str.
             ValueError: The cache was opened without a fingerprint, or the encoder returned an array of
                 another shape or a value that is not finite.
+            CacheError: Another encoder has begun to fill the folder since it was opened.
         """
         self._check_writable()
         if isinstance(texts, str):
@@ -183,6 +185,7 @@ class EmbeddingCache:
         Raises:
             ValueError: The cache was opened without a fingerprint, or the array has another shape or a value
                 that is not finite.
+            CacheError: Another encoder has begun to fill the folder since it was opened.
         """
         self._check_writable()
         checked = _checked(vectors, texts, self.dim, source)
@@ -196,10 +199,14 @@ class EmbeddingCache:
         return len(new)
 
     def _check_writable(self) -> None:
-        if self.folder is not None and self._fingerprint is None:
+        if self.folder is None:
+            return
+        if self._fingerprint is None:
             raise ValueError(
                 f"{self.folder} was opened for reading: pass the encoder's fingerprint to fill it"
             )
+        if (self.folder / _MANIFEST).exists():
+            self._check_manifest(self.folder / _MANIFEST, self._fingerprint)
 
     def _add_shard(self, texts: dict[bytes, str], encode: EncodeTexts, bar: Bar | None, source: str) -> None:
         items = sorted(texts.items(), key=lambda item: len(item[1]))
@@ -225,7 +232,7 @@ class EmbeddingCache:
         if self.folder is None:
             self._insert(keys, vectors)
             return
-        self._write_manifest(self.folder)
+        self._claim(self.folder)
         path = self.folder / f"vectors-{blake2b(keys.tobytes(), digest_size=_KEY_BYTES).hexdigest()}.npy"
         for target, array in ((_key_file(path), keys), (path, vectors)):
             with replacing_file(target) as temporary, open(temporary, "wb") as file:
@@ -264,12 +271,12 @@ class EmbeddingCache:
                 f"expected {fingerprint}. Choose another folder, or delete this one"
             )
 
-    def _write_manifest(self, folder: Path) -> None:
+    def _claim(self, folder: Path) -> None:
+        # Of several encoders that opened an empty folder, the first one to store vectors owns it.
         path = folder / _MANIFEST
         if not path.exists():
-            content = json.dumps({"fingerprint": self._fingerprint, "dim": self.dim})
-            with replacing_file(path) as temporary:
-                temporary.write_text(content + "\n", encoding="utf-8")
+            create_text(path, json.dumps({"fingerprint": self._fingerprint, "dim": self.dim}) + "\n")
+        self._check_manifest(path, str(self._fingerprint))
 
     def _read_shard(self, path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[Any]]:
         # Returns the keys (n, 16), and the vectors (n, dim) mapped into memory.
@@ -287,48 +294,6 @@ class EmbeddingCache:
             )
         self.dim = dim
         return keys, np.asarray(vectors)
-
-
-class _KeyIndex:
-    # Maps 16-byte keys to row numbers. Three sorted arrays take 24 bytes a key, where a dict takes over 150:
-    # a teacher's cache may have tens of millions of texts.
-
-    def __init__(self) -> None:
-        # The two halves of each key as numbers, sorted by the first, and the row of the key.
-        self._first = self._second = np.zeros(0, np.uint64)
-        self._rows = np.zeros(0, np.int64)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def add(self, keys: npt.NDArray[np.uint8], first_row: int) -> None:
-        # Merging takes one pass over the index. Sorting all of it after each shard would be too slow.
-        first, second = _halves(keys)
-        order = np.lexsort((second, first))
-        # Two processes that fill a cache at the same time may both store a text: its first row is enough.
-        repeated = np.zeros(len(order), bool)
-        repeated[1:] = (np.diff(first[order]) == 0) & (np.diff(second[order]) == 0)
-        order = order[~repeated & (self.find(keys[order]) < 0)]
-        places = np.searchsorted(self._first, first[order])
-        self._first = np.insert(self._first, places, first[order])
-        self._second = np.insert(self._second, places, second[order])
-        self._rows = np.insert(self._rows, places, first_row + order)
-
-    def find(self, keys: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-        # The row of each key, -1 if the key is not in the index.
-        first, second = _halves(keys)
-        places = np.searchsorted(self._first, first)
-        rows = np.full(len(keys), -1, np.int64)
-        searching = np.arange(len(keys))
-        # One round, unless keys share their first half: possible in theory, or among many billions.
-        while len(searching):
-            searching = searching[places[searching] < len(self._first)]
-            searching = searching[self._first[places[searching]] == first[searching]]
-            equal = self._second[places[searching]] == second[searching]
-            rows[searching[equal]] = self._rows[places[searching[equal]]]
-            searching = searching[~equal]
-            places[searching] += 1
-        return rows
 
 
 def _parts(result: EncodedTexts, n_texts: int) -> Iterator[tuple[Sequence[int], npt.NDArray[Any]]]:
@@ -378,11 +343,6 @@ def _keys(texts: Sequence[str]) -> npt.NDArray[np.uint8]:
 
 def _key_file(path: Path) -> Path:
     return path.with_name(path.name.replace("vectors", "keys"))
-
-
-def _halves(keys: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-    halves = np.ascontiguousarray(keys).view(np.uint64).reshape(-1, 2)
-    return halves[:, 0].copy(), halves[:, 1].copy()
 
 
 def _blocks(texts: Iterator[str], size: int) -> Iterator[list[str]]:

@@ -265,6 +265,43 @@ def test_two_writers_do_not_disturb_each_other(tmp_path):
     np.testing.assert_array_equal(reader.lookup(TEXTS)[:, 0], [len(text) for text in TEXTS])
 
 
+def test_only_one_of_two_encoders_fills_a_new_folder(tmp_path):
+    first, second = EmbeddingCache(tmp_path, "first"), EmbeddingCache(tmp_path, "second")
+    first.fill(TEXTS[:6], Counting())
+    encode = Counting()
+    with pytest.raises(CacheError, match=r"another encoder.* first, expected second"):
+        second.fill(TEXTS, encode)
+    with pytest.raises(CacheError, match=r"first, expected second"):
+        second.add(["more"], np.ones((1, 2)))
+    # Nothing was computed in vain, or stored.
+    assert (encode.encoded, len(second)) == ([], 0)
+    reader = EmbeddingCache(tmp_path, "first")
+    assert (len(reader), reader.stored_fingerprint()) == (6, "first")
+
+
+def test_an_encoder_that_is_overtaken_while_it_computes_stores_nothing(tmp_path):
+    second = EmbeddingCache(tmp_path, "second")
+
+    def overtaken(texts):
+        filled(tmp_path, TEXTS[:4], "first")
+        return Counting()(texts)
+
+    with pytest.raises(CacheError, match=r"first, expected second"):
+        second.fill(TEXTS[:2], overtaken)
+    assert len(EmbeddingCache(tmp_path, "first")) == 4
+
+
+def test_a_file_system_without_links_has_the_manifest_of_the_first_encoder(tmp_path, monkeypatch):
+    def link(_source, _target):
+        raise PermissionError("the file system has no links")
+
+    monkeypatch.setattr("os.link", link)
+    first, second = EmbeddingCache(tmp_path, "first"), EmbeddingCache(tmp_path, "second")
+    first.fill(TEXTS[:2], Counting())
+    with pytest.raises(CacheError, match=r"first, expected second"):
+        second.fill(TEXTS, Counting())
+
+
 def test_bad_vectors_are_refused_and_not_stored(tmp_path):
     cache = EmbeddingCache(tmp_path, "broken")
 

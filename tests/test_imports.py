@@ -19,7 +19,7 @@ PACKAGE = Path(sentenc.__file__).parent
 # unit on its own floor. The empty name is the package itself: ``import sentenc``.
 FLOORS = [
     ["errors", "_version", "forking", "arrow_texts"],
-    ["validation", "texts", "metrics", "figures", "collections", "installed"],
+    ["validation", "texts", "metrics", "figures", "collections", "installed", "key_index"],
     ["io", "kernels", "splits", "solvers", "threads"],
     ["tokenization", "checkpoint"],
     ["encoders"],

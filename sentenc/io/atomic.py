@@ -22,21 +22,55 @@ def replacing_file(path: Path, *, sync: bool = True) -> Iterator[Path]:
         path: The file.
         sync: Flush the content to disk first (fsync). Without it, a loss of power may leave a damaged file.
     """
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    with _temporary_file(path) as temporary:
         with naming_full_disk(path, temporary):
             yield temporary
             if sync:
                 sync_file(temporary)
-        # Only their owner can read files of mkstemp. This file gets the permissions of any new file.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        _open_to_others(temporary)
         temporary.replace(path)
+
+
+@contextmanager
+def _temporary_file(path: Path) -> Iterator[Path]:
+    # Yields an empty file in the folder of a path, which is deleted unless the block has moved it.
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _open_to_others(temporary: Path) -> None:
+    # Only their owner can read files of mkstemp. This file gets the permissions of any new file.
+    umask = os.umask(0)
+    os.umask(umask)
+    temporary.chmod(0o666 & ~umask)
+
+
+def create_text(path: Path, text: str) -> bool:
+    """Writes a UTF-8 text file with its whole content at once, unless there is a file at this path.
+
+    Returns:
+        Whether the file was written. Of several processes that write it at the same time, only one does.
+    """
+    with _temporary_file(path) as temporary:
+        with naming_full_disk(path, temporary):
+            temporary.write_text(text, encoding="utf-8", newline="\n")
+            sync_file(temporary)
+        _open_to_others(temporary)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        except (OSError, AttributeError):
+            # A file system or a system without hard links. Two processes may then both write.
+            if path.exists():
+                return False
+            temporary.replace(path)
+        return True
 
 
 def write_text(path: Path, text: str) -> None:
