@@ -1,12 +1,15 @@
 """The script that torchrun starts twice in the tests of distributed training: python -m ... FOLDER."""
 
+import shutil
 import sys
+import time
 from pathlib import Path
 
 import torch
 
+from sentenc.training.engine import trainer as trainer_module
 from sentenc.training.engine.distributed import Processes, process_group
-from tests.support.training import score, trainer, weights
+from tests.support.training import rows, score, trainer, weights
 
 CASES = {
     # As on one machine.
@@ -32,6 +35,43 @@ def train(processes: Processes, root: Path) -> None:
             torch.save(weights(trained), folder / "weights.pt")
         first, second = processes.gather_objects(weights(trained))
         assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def check_saving(processes: Processes, root: Path) -> None:
+    """Checks that no process returns before the state is written, and that one is written before an evaluation."""
+    folder, aside = root / "saving", root / "before-evaluation.pt"
+    original = trainer_module.save_state
+
+    def slow(*arguments):
+        time.sleep(0.5)
+        original(*arguments)
+
+    trainer_module.save_state = slow
+    trainer(folder, processes=processes).run(stop_at=2)
+    assert torch.load(folder / "state.pt", weights_only=True)["state"]["step"] == 2
+    trainer_module.save_state = original
+    processes.barrier()
+
+    def evaluate(encoder):
+        if trained.step == 6:
+            shutil.copyfile(folder / "state.pt", aside)
+        return score(encoder)
+
+    trained = trainer(folder, evaluate=evaluate, processes=processes)
+    trained.run()
+    expected, log = weights(trained), rows(folder)
+    processes.barrier()
+    # As if the first process had been killed after it wrote the row of the evaluation.
+    if processes.is_first:
+        state = torch.load(aside, weights_only=True)["state"]
+        assert (state["step"], state["evaluated"]) == (6, 0)
+        shutil.copyfile(aside, folder / "state.pt")
+    processes.barrier()
+    again = trainer(folder, evaluate=score, processes=processes)
+    again.run()
+    assert all(torch.equal(expected[name], value) for name, value in weights(again).items())
+    processes.barrier()
+    assert rows(folder) == log
 
 
 def check_exchange(processes: Processes, root: Path) -> None:
@@ -81,5 +121,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     with process_group("cpu") as group:
         assert group.count == 2
-        for test in (train, check_exchange, check_refusal):
+        for test in (train, check_saving, check_exchange, check_refusal):
             test(group, Path(sys.argv[1]))

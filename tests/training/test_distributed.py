@@ -1,3 +1,4 @@
+import json
 import os
 import socket
 import subprocess
@@ -143,6 +144,40 @@ def test_a_batch_is_shared_out_evenly_or_refused():
     np.testing.assert_array_equal(np.concatenate([np.arange(12)[shard] for shard in shards]), np.arange(12))
     with pytest.raises(ValueError, match=r"13.*3"):
         Processes(0, 3, device).shard(13)
+
+
+class SecondOfTwo(Processes):
+    """The second of two processes, whose first one always has the same values."""
+
+    def __init__(self):
+        super().__init__(1, 2, torch.device("cpu"))
+
+    def gather(self, vectors):
+        return torch.cat([vectors, vectors])
+
+    def average_gradients(self, parameters):
+        pass
+
+    def all_reduce_max(self, *values):
+        return list(values)
+
+    def gather_objects(self, value):
+        return [value, value]
+
+    def from_first(self, compute):
+        return compute()
+
+    def broadcast(self, value):
+        return value
+
+
+def test_the_process_that_fails_writes_the_texts(tmp_path):
+    broken = trainer(tmp_path, processes=SecondOfTwo())
+    broken.loss_terms[0].loss.register_forward_hook(lambda _module, _inputs, loss: loss * float("nan"))
+    with pytest.raises(FloatingPointError, match=r"failed-step-0-process-1\.json"):
+        broken.run()
+    failure = json.loads((tmp_path / "failed-step-0-process-1.json").read_text())
+    assert len(failure["examples"]["distill"][0]) == 8
 
 
 def test_an_unknown_device_is_refused():

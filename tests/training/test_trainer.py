@@ -65,6 +65,29 @@ def test_a_signal_saves_the_state_and_raises(tmp_path, number):
     assert_same(whole, resumed)
 
 
+def test_a_stop_before_an_evaluation_leaves_it_to_the_resumed_run(tmp_path):
+    whole = trainer(tmp_path / "whole", evaluate=score)
+    whole.run()
+    evaluated = []
+
+    def counted(encoder):
+        evaluated.append(stopped.step)
+        return score(encoder)
+
+    stopped = trainer(tmp_path / "parts", evaluate=counted)
+    # The update after step 5 is the last one before the evaluation at step 6.
+    stopped.loss_terms[0].loss.register_forward_hook(
+        lambda _module, _inputs, _loss: signal.raise_signal(signal.SIGTERM) if stopped.step == 5 else None
+    )
+    with pytest.raises(KeyboardInterrupt, match="stopped at step 6 of 14"):
+        stopped.run()
+    assert evaluated == [0]
+    resumed = trainer(tmp_path / "parts", evaluate=score)
+    resumed.run()
+    assert_same(whole, resumed)
+    assert rows(tmp_path / "parts") == rows(tmp_path / "whole")
+
+
 def test_training_lowers_the_loss_and_leaves_torchs_generator_alone(tmp_path):
     before = torch.get_rng_state()
     trainer(

@@ -97,3 +97,30 @@ def clip_gradients(parameters: Iterable[nn.Parameter], limit: float | None) -> f
     if limit is not None and norm > limit:
         torch._foreach_mul_(values, limit / norm)
     return norm
+
+
+def check_sparse(
+    config: TrainerConfig, groups: dict[str, list[nn.Parameter]], sparse: list[nn.Parameter]
+) -> None:
+    """Checks that the parameters with sparse gradients fit to the configuration.
+
+    Args:
+        config: The configuration.
+        groups: The parameters of each group.
+        sparse: The parameters with sparse gradients.
+
+    Raises:
+        ValueError: ``config`` and the student differ in them, or one of them is regularized.
+    """
+    if config.sparse_embeddings != bool(sparse):
+        raise ValueError(
+            f"sparse_embeddings is {config.sparse_embeddings}, but the student has {len(sparse)} parameters "
+            "with sparse gradients: pass the same setting to both"
+        )
+    is_sparse = {id(parameter) for parameter in sparse}
+    for group, strength in config.regularization.items():
+        if strength and any(id(parameter) in is_sparse for parameter in groups.get(group, ())):
+            raise ValueError(
+                f"regularization.{group} is {strength} with sparse_embeddings: use only one of them, because "
+                "the penalty has a gradient for every row"
+            )

@@ -4,8 +4,12 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic
 from types import FrameType
 
+# A scheduler may signal each process of a job, and torchrun then signals its workers again. A person who
+# presses Ctrl-C again has read the terminal in between.
+_SECONDS_BEFORE_SECOND = 2.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -19,15 +23,21 @@ class StopRequest:
     def __init__(self) -> None:
         self.is_made = False
 
-    def _receive(self, _number: int, _frame: FrameType | None) -> None:
-        if self.is_made:
+        self._since = 0.0
+
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        if not self.is_made:
+            self.is_made, self._since = True, monotonic()
+        elif number == signal.SIGINT and monotonic() - self._since > _SECONDS_BEFORE_SECOND:
             raise KeyboardInterrupt("interrupted twice")
-        self.is_made = True
 
 
 @contextmanager
 def catch_stop_signals() -> Iterator[StopRequest]:
-    """Records the first SIGINT or SIGTERM instead of interrupting; the second one interrupts.
+    """Records SIGINT and SIGTERM instead of interrupting.
+
+    A SIGINT more than two seconds after the first signal interrupts: a second Ctrl-C. Any other further signal is
+    ignored, because schedulers and torchrun send a process several ones.
 
     Only a main thread can handle signals: in any other thread the request is never made.
     """

@@ -24,7 +24,7 @@ from sentenc.training.engine.checkpointing import (
 from sentenc.training.engine.dev_score import DevScore
 from sentenc.training.engine.distributed import Processes, single_process
 from sentenc.training.engine.loss_terms import Batch, BatchStream, LossTerm, check_loss_terms
-from sentenc.training.engine.optimizer import Optimizer, clip_gradients
+from sentenc.training.engine.optimizer import Optimizer, check_sparse, clip_gradients
 from sentenc.training.engine.run_log import LossWindow, RunLog, TrainingBar, training_bar
 from sentenc.training.engine.signals import StopRequest, catch_stop_signals
 from sentenc.training.losses.base import StateLoss
@@ -107,7 +107,7 @@ class Trainer:
         groups = dict(student.groups())
         self.regularization = L2SP(groups, config.regularization)
         sparse = student.sparse_parameters()
-        _check_sparse(config, groups, sparse)
+        check_sparse(config, groups, sparse)
         if loss_parameters := list(self.losses.parameters()):
             groups["losses"] = loss_parameters
         self.parameters = [parameter for group in groups.values() for parameter in group]
@@ -178,20 +178,27 @@ class Trainer:
             # All processes must make the same decisions.
             self.seconds, stops = self.processes.all_reduce_max(own, float(request.is_made))
             progress = self._progress()
+            if stops:
+                # Without an evaluation, which may take longer than a scheduler waits before it kills. The
+                # resumed run evaluates first.
+                self._save()
+                raise KeyboardInterrupt(
+                    f"stopped at step {self.step} of {self.config.steps}; the state is in {self.folder}, "
+                    "and the same command resumes the run"
+                )
             if self._evaluated < self.step and (self._is_due() or progress >= 1):
+                if self.processes.count > 1 and self.evaluate is not None:
+                    # If another process fails, torchrun kills this one, even during an evaluation.
+                    self._save()
+                    saved = self.seconds
                 self._report()
             elif self._window.steps and self.step % self.config.log_every == 0:
                 self._write_row()
             if progress >= 1:
                 self._save()
                 return True
-            if stops or self.step == stop_at:
+            if self.step == stop_at:
                 self._save()
-                if stops:
-                    raise KeyboardInterrupt(
-                        f"stopped at step {self.step} of {self.config.steps}; the state is in {self.folder}, "
-                        "and the same command resumes the run"
-                    )
                 return False
             if self.seconds - saved > 60 * self.config.save_minutes:
                 self._save()
@@ -306,12 +313,13 @@ class Trainer:
         self._window = LossWindow(since=self.seconds)
 
     def _fail(self, what: str, used: dict[str, list[Batch]]) -> None:
-        path = self.folder / f"failed-step-{self.step}.json"
+        # Each process that fails writes a file: a loss may be finite in the first process.
+        process = f"-process-{self.processes.rank}" if self.processes.count > 1 else ""
+        path = self.folder / f"failed-step-{self.step}{process}.json"
         examples = {name: [batch.examples for batch in group] for name, group in used.items()}
-        if self.processes.is_first:
-            path.write_text(
-                json.dumps({"step": self.step, "what": what, "examples": examples}, indent=1), "utf-8"
-            )
+        path.write_text(
+            json.dumps({"step": self.step, "what": what, "examples": examples}, indent=1), "utf-8"
+        )
         raise FloatingPointError(
             f"{what} at step {self.step}, expected a finite number. The texts of the batch are in {path}. An "
             f"earlier state, if one was saved, is in {self.state_file}"
@@ -336,8 +344,10 @@ class Trainer:
 
     def _save(self) -> None:
         random = self.processes.gather_objects(random_state(self.processes.device))
-        if not self.processes.is_first:
-            return
+        # All processes wait until the file is written: torchrun kills the others when one has ended.
+        self.processes.from_first(lambda: self._write_state(random))
+
+    def _write_state(self, random: list[Any]) -> None:
         state = {
             "step": self.step,
             "seconds": self.seconds,
@@ -374,25 +384,10 @@ class Trainer:
         self.step, self.seconds, self._best = state["step"], state["seconds"], state["best"]
         self._evaluated, self._window = state["evaluated"], LossWindow(**state["window"])
         if self.processes.is_first:
-            self._log.truncate(self.step)
+            # A state that was saved before its step was reported writes the row of this step itself.
+            is_reported = not self._window.steps and (self._evaluated >= self.step or not self._is_due())
+            self._log.truncate(self.step if is_reported else self.step - 1)
 
 
 def _loss_parts(term: LossTerm) -> dict[str, float]:
     return {f"{term.name}.{name}": value for name, value in term.loss.parts.items()}
-
-
-def _check_sparse(
-    config: TrainerConfig, groups: dict[str, list[nn.Parameter]], sparse: list[nn.Parameter]
-) -> None:
-    if config.sparse_embeddings != bool(sparse):
-        raise ValueError(
-            f"sparse_embeddings is {config.sparse_embeddings}, but the student has {len(sparse)} parameters "
-            "with sparse gradients: pass the same setting to both"
-        )
-    is_sparse = {id(parameter) for parameter in sparse}
-    for group, strength in config.regularization.items():
-        if strength and any(id(parameter) in is_sparse for parameter in groups.get(group, ())):
-            raise ValueError(
-                f"regularization.{group} is {strength} with sparse_embeddings: use only one of them, because "
-                "the penalty has a gradient for every row"
-            )
