@@ -47,3 +47,33 @@ def test_the_joint_runs_have_one_space():
     assert len(teachers) == 3
     for name in ("models", "joint", "dim", "axes", "cache", "precision"):
         assert len({str(getattr(teacher, name)) for teacher in teachers}) == 1
+
+
+def test_runs_that_share_a_folder_of_embeddings_have_the_same_teachers():
+    teachers: dict[str, tuple] = {}
+    for path in RUNS:
+        if (teacher := load_run(path).teacher) is None:
+            continue
+        contents = {teacher.cache: (teacher.models, teacher.model_weights, teacher.precision)}
+        if teacher.joint:
+            # A folder for each teacher and prompt; weights are no part of it.
+            contents = {
+                f"{teacher.cache}/{model.cache_name(role)}": (
+                    model.model,
+                    model.pooling,
+                    model.prompt(role),
+                    teacher.precision,
+                )
+                for model in teacher.joint
+                for role in ("similarity", "query", "document")
+            }
+        for folder, content in contents.items():
+            assert teachers.setdefault(folder, content) == content, (path.stem, folder)
+    assert len(teachers) >= 5
+
+
+def test_the_model_of_an_earlier_stage_is_a_folder():
+    stages = {path.stem: load_run(path) for path in RUNS}
+    for name, first in (("cse-refine", "cse-distill"), ("tinybert-joint-finish", "tinybert-joint")):
+        # The folder does not exist here, and is no Hub id nevertheless.
+        assert stages[name].student.init == stages[first].output

@@ -1,8 +1,11 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from sentenc.errors import ModelNotFoundError
+from sentenc.registry import resolve_model
 from sentenc.training.config.pretraining import load_run
 from sentenc.training.config.trainer import TrainerConfig
 from sentenc.training.data.corpus import Source
@@ -117,6 +120,24 @@ def test_teachers_are_folders_or_names(run_file):
     ).teacher
     assert teacher is not None
     assert teacher.models == ("cse-en", str(folder / "large"), "owner/name")
+
+
+def test_a_missing_folder_is_no_hub_id(run_file, monkeypatch):
+    folder = run_file.parent
+    for value in ("./models/mine", "../models/mine"):
+        run = load_run(run_file, [f'student.init="{value}"', f'teacher.models=["{value}"]'])
+        assert run.teacher is not None
+        assert run.student.init == run.teacher.models[0] == str(folder / value)
+    monkeypatch.setenv("HOME", str(folder / "home"))
+    assert load_run(run_file, ['student.init="~/mine"']).student.init == str(folder / "home/mine")
+    # Relative to the folder of the command, a run file in it also has paths, and neither ids nor keywords.
+    monkeypatch.chdir(folder)
+    (folder / "teacher").mkdir()
+    here = Path(run_file.name)
+    assert load_run(here, ['student.init="./teacher"']).student.init not in ("teacher", "random")
+    missing = load_run(here, ['student.init="./models/mine"']).student.init
+    with pytest.raises(ModelNotFoundError, match="models/mine"):
+        resolve_model(missing)
 
 
 @pytest.mark.parametrize(

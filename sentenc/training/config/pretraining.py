@@ -35,8 +35,9 @@ class StudentConfig:
         kind: "cse" or "bert".
         init: Where the initial weights come from. "teacher": the teacher's vectors of single tokens, or
             layers of the teacher for a BERT (see :mod:`sentenc.training.initialization.bert_layers`).
-            "random": random weights. Anything else is a file of word vectors, a model folder, or the name of
-            a shipped model. A folder called "teacher" is written as "./teacher".
+            "random": random weights. Anything else is a file of word vectors, a model folder, the name of a
+            shipped model, or a Hub id. Begin a folder with "./", so that a missing one is not taken for a Hub
+            id. A folder called "teacher" is written as "./teacher".
         tokenizer: A ``tokenizer.json`` or a folder that contains one, for ``init`` "teacher" and "random".
             The default is the teacher's tokenizer.
         preset: "paper" for the CSE of the paper.

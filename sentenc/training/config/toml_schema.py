@@ -1,5 +1,6 @@
 """Parses the tables of a TOML file into dataclasses, with errors that name the key and the value."""
 
+import os
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, fields
@@ -12,6 +13,8 @@ from sentenc.io.remote import is_remote
 T = TypeVar("T")
 # Values of the key ``init`` that are not paths.
 _INIT_KEYWORDS = ("teacher", "random")
+# Beginnings of values that are paths even if nothing is there.
+_PATH_BEGINNINGS = ("./", "../", "~")
 # The items of lists and tables in messages.
 _PLURALS: dict[Any, str] = {int: "integers", float: "numbers", str: "strings"}
 
@@ -51,8 +54,8 @@ def resolve_paths(
         folder: The folder.
         path_keys: Keys whose value is a path.
         name_keys: Keys whose value may be a path or a name (such as a Hub id), or a list of these. A value is
-            a path only if the file or folder exists. The ``init`` "teacher" or "random" is never a path; a
-            folder of that name is written as "./teacher".
+            a path if the file or folder exists, or if it begins with "./", "../" or "~". The ``init``
+            "teacher" or "random" is never a path; a folder of that name is written as "./teacher".
     """
 
     def resolve(key: str, value: Any) -> Any:
@@ -60,7 +63,13 @@ def resolve_paths(
             return [resolve(key, item) for item in value]
         if not isinstance(value, str) or (key == "init" and value in _INIT_KEYWORDS):
             return value
-        return path_in(folder, value) if key in path_keys or (folder / value).exists() else value
+        if key in path_keys:
+            return path_in(folder, value)
+        if value.startswith(_PATH_BEGINNINGS):
+            # A path that is relative to the current folder keeps its "./": "models/mine" alone is a Hub id.
+            path = path_in(folder, value)
+            return path if Path(path).is_absolute() else os.path.join(".", path)
+        return path_in(folder, value) if (folder / value).exists() else value
 
     keys = {*path_keys, *name_keys}
     return {key: resolve(key, value) if key in keys else value for key, value in table.items()}
