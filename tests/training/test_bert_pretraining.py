@@ -11,6 +11,7 @@ pytest.importorskip("sentence_transformers")
 torch = pytest.importorskip("torch")
 
 import sentenc  # noqa: E402 (needs the extra)
+from sentenc.errors import CheckpointError  # noqa: E402
 from sentenc.training.config.pretraining import parse_run  # noqa: E402
 from sentenc.training.engine.dev_score import DevScore  # noqa: E402
 from sentenc.training.engine.run_log import read_log  # noqa: E402
@@ -113,6 +114,54 @@ def test_a_model_in_half_precision_is_trained_in_full_precision(folder):
     assert all(np.isfinite(row["loss"]) for row in read_log(model / "log.jsonl") if row.get("losses"))
 
 
+def test_a_folder_that_is_trained_further_has_no_random_weights(folder, capfd):
+    import transformers
+    from safetensors.numpy import load_file
+
+    transformers.AutoTokenizer.from_pretrained(folder / "teacher").save_pretrained(folder / "no-pooler")
+    model = transformers.BertModel.from_pretrained(folder / "teacher", add_pooling_layer=False)
+    model.save_pretrained(folder / "no-pooler")
+    content = table(init="no-pooler", layers=[])
+    content["training"] |= {"steps": 1, "learning_rate": 1e-9}
+    content["losses"] = content["losses"][:1]
+    capfd.readouterr()
+    trained_model = trained(folder, "no-pooler", content)
+    assert "pooler" not in "".join(capfd.readouterr())
+    before, after = (load_file(path / "model.safetensors") for path in (folder / "no-pooler", trained_model))
+    assert before.keys() == after.keys()
+    for name, value in before.items():
+        np.testing.assert_allclose(after[name], value, atol=1e-5)
+    # Other weights that are missing are no warning, but an error.
+    weights = model.state_dict()
+    dropped = weights.pop("encoder.layer.1.output.dense.weight")
+    assert dropped.ndim == 2
+    model.save_pretrained(folder / "no-pooler", state_dict=weights)
+    with pytest.raises(CheckpointError, match=r"no-pooler lacks 1 weights.*layer\.1\.output\.dense\.weight"):
+        trained(folder, "no-weights", content)
+
+
+def test_the_pooling_of_a_folder_is_that_of_the_student(folder):
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(folder / "teacher"), device="cpu")
+    model[1] = type(model[1])(24, pooling_mode="cls")
+    model.save(str(folder / "cls"))
+    sentenc.load(folder / "cls").save_compact(folder / "cls-own")
+    for name in ("cls", "cls-own"):
+        content = table(init=name, layers=[])
+        content["losses"] = content["losses"][:1]
+        content["training"] |= {"steps": 1, "learning_rate": 1e-9}
+        with pytest.raises(ValueError, match=r"student\.pooling is 'mean'.*'cls' pooling"):
+            trained(folder, f"pooling-{name}", content)
+        content["student"]["pooling"] = "cls"
+        again = sentenc.load(trained(folder, f"pooling-{name}", content))
+        vectors = [
+            encoder.encode("the dog runs", normalize_embeddings=True)
+            for encoder in (again, sentenc.load(folder / name))
+        ]
+        np.testing.assert_allclose(*vectors, atol=2e-3)
+
+
 def test_dropout_is_a_setting_of_any_start(folder, monkeypatch):
     seen = []
     run_to_the_end = Trainer.run
@@ -202,6 +251,15 @@ def test_a_student_of_smaller_width_learns_through_a_map(folder):
         ({"config": {"hidden_size": 16}}, "dimension is 16, expected 24"),
         ({"init": "teacher-folder", "vocabulary": 9, "layers": []}, r"student\.vocabulary is 9"),
         ({"kind": "cse"}, r"student\.layers is \[1\].*'bert'"),
+        (
+            {"init": "./teacher", "layers": [], "config": {"intermediate_size": 8}},
+            r"intermediate_size is set.*own",
+        ),
+        ({"init": "./teacher", "layers": [], "config": {"colour": 8}}, r"student\.config\.colour is set"),
+        (
+            {"init": "random", "tokenizer": "teacher", "layers": [], "config": {"colour": 8}},
+            r"unknown key student\.config\.colour",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(folder, student, message):

@@ -90,6 +90,9 @@ def test_changes_that_a_model_does_not_allow_are_refused(tmp_path, teacher):
     _, path = saved(tmp_path, combine="both")
     with pytest.raises(ValueError, match="has combine='both'"):
         made(tmp_path, teacher, init=path, config={"combine": "residual"})
+    (tmp_path / "words.txt").write_text("dog 1 0\npark 0 1\n")
+    with pytest.raises(ValueError, match=r"student\.tokenizer is '.*model'.*words\.txt.*remove it"):
+        made(tmp_path, init="words.txt", tokenizer="model")
     with pytest.raises(ValueError, match=r"student\.sentence_norm is 2\.0.*'cse'"):
         made(tmp_path, kind="bert", init="random", sentence_norm=2.0)
 

@@ -168,8 +168,17 @@ def test_the_weighted_mean_selects(tmp_path, search_folder, encoder):
 @pytest.mark.parametrize(
     ("section", "error", "message"),
     [
-        ({}, ValueError, "sts and scores, or neither"),
-        ({"sts": "a", "scores": [{"kind": "sts", "path": "b"}]}, ValueError, "sts and scores"),
+        ({}, ValueError, "neither sts nor scores"),
+        (
+            {"sts": "a", "scores": [{"kind": "sts", "path": "b"}]},
+            ValueError,
+            r"evaluation\.sts is '.*a', and evaluation\.scores has 1 entries",
+        ),
+        (
+            {"metric": "pearson", "scores": [{"kind": "sts", "path": "b"}]},
+            ValueError,
+            r"evaluation\.metric is 'pearson', but applies to evaluation\.sts only",
+        ),
         ({"scores": [{"kind": "sts"}]}, ValueError, r"scores\.0\.path is missing"),
         (
             {"scores": [{"kind": "st", "path": "b"}]},

@@ -21,6 +21,7 @@ from sentenc.training.recipes import pretraining as run_module  # noqa: E402
 from sentenc.training.recipes.pretraining import pretrain  # noqa: E402
 from sentenc.training.students.bert import BertStudent  # noqa: E402
 from sentenc.training.students.cse import CSEStudent  # noqa: E402
+from sentenc.training.teachers.loading import load_encoding_teacher  # noqa: E402
 
 PROMPT = "people hello "
 
@@ -253,6 +254,43 @@ def test_aligned_axes_start_near_the_student(folder):
     assert losses[True] < losses[False] - 0.1
 
 
+def test_axes_that_are_not_aligned_are_refused_where_they_must_be(folder, capsys):
+    def content(name, **teacher):
+        changed = table(f"order-{name}", axes="order.npy", **teacher)
+        return changed | {"training": changed["training"] | {"steps": 1}}
+
+    train(folder, content("plain"))
+    with pytest.raises(CacheError, match=r"align_axes is true.*order\.npy.*delete this one and order\.json"):
+        train(folder, content("aligned", align_axes=True))
+    for path in folder.glob("order.*"):
+        path.unlink()
+    pretrain(parse_run(content("aligned", align_axes=True), folder))
+    assert "using the axes" not in capsys.readouterr().err
+    axes = np.load(folder / "order.npy")
+    pretrain(parse_run(content("again", align_axes=True), folder))
+    # A run without align_axes reads them too, and every run reports that it does.
+    assert f"using the axes in {folder / 'order.npy'}" in capsys.readouterr().err
+    train(folder, content("plain-again"))
+    assert np.array_equal(np.load(folder / "order.npy"), axes)
+    # Earlier descriptions are a list of teachers, and do not state it.
+    description = json.loads((folder / "order.json").read_text())
+    (folder / "order.json").write_text(json.dumps(description["teachers"]))
+    train(folder, content("earlier", align_axes=True))
+
+
+def test_the_precision_of_a_cache_is_the_one_that_was_computed_in(folder):
+    teachers = {name: load_encoding_teacher([str(folder / name)], device="cpu") for name in ("bert", "cse")}
+    assert {loaded.precision for loaded in teachers.values()} == {"float32"}
+    for precision in ("float32", "bf16", "int8"):
+        assert load_encoding_teacher([str(folder / "bert")], precision=precision).precision == precision
+    # A CSE multiplies no matrices, and has no other precision.
+    assert load_encoding_teacher([str(folder / "cse")], precision="float32").precision == "float32"
+    for precision in ("bf16", "int8"):
+        with pytest.raises(ValueError, match=precision):
+            train(folder, table("precision", cache="precision", precision=precision))
+    assert not (folder / "precision").exists()
+
+
 def test_caches_are_used_as_they_are(folder):
     train(folder, table("filled", cache="foreign"))
     for path in (folder / "foreign").rglob("cache.json"):
@@ -263,7 +301,7 @@ def test_caches_are_used_as_they_are(folder):
     content = table("foreign", cache="foreign", max_minutes=0, axes="foreign.npy")
     content["corpora"]["text"]["sources"][0]["files"].append("new.txt")
     train(folder, content)
-    stored = json.loads((folder / "foreign.json").read_text())
+    stored = json.loads((folder / "foreign.json").read_text())["teachers"]
     assert [entry["origin"] for entry in stored] == ["bert cls", "seco cls"]
     # Texts that a cache lacks are left out, and nothing is added.
     assert not EmbeddingCache(folder / "foreign/bert", dtype="float16").has(added).any()
@@ -274,6 +312,7 @@ def test_caches_are_used_as_they_are(folder):
 
 def test_teachers_compute_in_half_precision_with_their_pooling(folder):
     content = table("half", cache="half", axes="half.npy", precision="bf16")
+    content["teacher"]["models"].pop()
     content["teacher"]["models"][0] |= {"pooling": "cls", "query_prompt": PROMPT}
     train(folder, content)
     for name, prompt in (("bert", ""), ("bert-query", PROMPT)):
@@ -374,7 +413,9 @@ def test_settings_that_do_not_fit_are_refused(folder, change, message):
         train(folder, content)
 
 
-@pytest.mark.parametrize("setting", [{"query_prompt": "q "}, {"pooling": "cls"}])
+@pytest.mark.parametrize(
+    "setting", [{"query_prompt": "q "}, {"pooling": "cls"}, {"max_tokens": 64}, {"normalize": True}]
+)
 def test_settings_of_a_bert_are_refused_for_a_cse(folder, setting):
     content = table("refused")
     content["student"] = {"kind": "cse", "init": "teacher", "config": {"embedding_dim": 24}} | setting

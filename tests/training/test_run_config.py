@@ -89,7 +89,8 @@ def test_paths_are_relative_to_the_run_file(run_file):
     )
     assert run.training == expected
     assert run.evaluation is not None
-    assert (run.evaluation.sts, run.evaluation.metric) == (str(folder / "dev.tsv"), "spearman")
+    assert (run.evaluation.sts, run.evaluation.metric) == (str(folder / "dev.tsv"), None)
+    assert [entry.chosen_metric for entry in run.evaluation.entries] == ["spearman"]
 
 
 def test_overrides_change_and_add_values(run_file):

@@ -172,9 +172,11 @@ def test_half_precision_on_a_cpu_changes_vectors_little(tmp_path):
     assert not vectors[2].any()
     assert cosines[[0, 1, 3, 4, 5]].min() > 0.999
     assert np.abs(vectors - expected).max() > 1e-5
-    # A teacher of another kind computes as it is.
-    ensemble = batch_transformers(TeacherEnsemble([make_cse(), exact]), torch.device("cpu"), "bf16")
-    assert [type(encoder).__name__ for encoder in ensemble.encoders] == ["CSE", "BatchedTeacher"]
+    # A teacher of another kind cannot compute in it.
+    for other in (make_cse(), TeacherEnsemble([exact, make_cse()])):
+        with pytest.raises(ValueError, match="'bf16' for CSE"):
+            batch_transformers(other, torch.device("cpu"), "bf16")
+        assert batch_transformers(other, torch.device("cpu"), "float32") is other
 
 
 # The cache

@@ -95,19 +95,30 @@ class EvaluationConfig:
             entries ``[[evaluation.scores]]`` instead.
         scores: The scores, whose weighted mean selects the weights.
         every: Steps between two evaluations.
-        metric: Correlation of the cosines with the scores in the file ``sts``, which is multiplied by 100.
+        metric: Correlation of the cosines with the scores in the file ``sts``, which is multiplied by 100:
+            "spearman", the default, or "pearson". Entries of ``scores`` have a metric of their own.
     """
 
     sts: str | None = None
     scores: tuple[ScoreConfig, ...] = ()
     every: int = 1000
-    metric: Literal["spearman", "pearson"] = "spearman"
+    metric: Literal["spearman", "pearson"] | None = None
 
     def __post_init__(self) -> None:
         """Checks the values."""
         check_integer("evaluation.every", self.every)
-        if (self.sts is None) == (not self.scores):
-            raise ValueError("evaluation has sts and scores, or neither of them: set one of them")
+        if self.sts is None and not self.scores:
+            raise ValueError("evaluation has neither sts nor scores: set one of them, or remove the section")
+        if self.sts is not None and self.scores:
+            raise ValueError(
+                f"evaluation.sts is {self.sts!r}, and evaluation.scores has {len(self.scores)} entries: set only "
+                "one of them"
+            )
+        if self.metric is not None and self.scores:
+            raise ValueError(
+                f"evaluation.metric is {self.metric!r}, but applies to evaluation.sts only: set the metric of an "
+                "entry of evaluation.scores"
+            )
         names = [entry.label for entry in self.scores]
         for number, name in enumerate(names):
             if name in names[:number]:

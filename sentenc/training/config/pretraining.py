@@ -45,7 +45,8 @@ class StudentConfig:
             initialized from a model has the fields of that model, with these exceptions: ``combine`` may
             change from "residual" to "both", ``average_dim`` may change from 0, and ``average_dim``,
             ``embedding_dim`` and ``num_filters`` may decrease (see
-            :mod:`sentenc.training.initialization.cse_pruning`).
+            :mod:`sentenc.training.initialization.cse_pruning`). A BERT that is initialized from a model has the
+            fields of that model, except ``hidden_dropout_prob`` and ``attention_probs_dropout_prob``.
         dropout: Fraction of embedding elements that are dropped during training. CSE only.
         word_dropout: Fraction of tokens that are dropped during training. CSE only.
         ngram_warmup: Fraction of the training that trains only the word path, without n-grams. CSE only, and
@@ -62,10 +63,12 @@ class StudentConfig:
         layers: The teacher's layers that a BERT with ``init = "teacher"`` consists of, numbered from 0. Its
             ``config`` may decrease ``intermediate_size`` and ``hidden_size``, and set
             ``hidden_dropout_prob`` and ``attention_probs_dropout_prob``.
-        max_tokens: Number of tokens after which a BERT truncates a text.
+        max_tokens: Number of tokens after which a BERT truncates a text. The number that a folder in ``init``
+            states is not used.
         normalize: Whether a BERT's vectors are scaled to unit length.
         query_prompt: Text before texts of the role "query", such as "query: ". BERT only.
-        pooling: Pooling of a BERT: the mean of its hidden states, or the one of [CLS].
+        pooling: Pooling of a BERT: the mean of its hidden states, or the one of [CLS]. A folder in ``init``
+            that states another one is refused.
     """
 
     kind: Literal["cse", "bert"] = "cse"

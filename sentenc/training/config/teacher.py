@@ -85,8 +85,10 @@ class TeacherConfig:
         axes: File (.npy) of the axes of the reduction: read if it exists, else written. Students that share
             it share a space. By default ``teacher-axes.npy`` in the work folder.
         align_axes: Rotate the axes, before they are written, so that the reduced vectors are closest to the
-            vectors of the untrained student. The first components are then not the principal ones.
-        precision: Type in which the teachers multiply matrices, for BERTs. "bf16": a CPU is faster than in
+            vectors of the untrained student. The first components are then not the principal ones. A file of
+            axes that were not rotated is refused.
+        precision: Type in which the teachers multiply matrices. "bf16" and "int8" require BERTs with mean or
+            cls pooling, and other teachers are refused. "bf16": a CPU is faster than in
             float32 if it has AMX. "int8": ONNX Runtime computes on the CPU, two to four times faster than in
             float32 if it has VNNI; the cosines to float32 are 0.99 and more. "float32": without rounding. By
             default float32 on a CPU and float16 on a GPU.

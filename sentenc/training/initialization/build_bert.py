@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.checkpoint import is_checkpoint
+from sentenc.encoders.bert.config import Pooling
+from sentenc.encoders.bert.encoder import BertEncoder
+from sentenc.encoders.bert.reading import stated_pooling
 from sentenc.encoders.bert.tokenizer_files import plain_spec
-from sentenc.encoders.transformer import TransformerEncoder
 from sentenc.errors import CheckpointError
 from sentenc.io.atomic import replacing_folder
 from sentenc.nn.seeding import seeded
@@ -26,6 +28,7 @@ from sentenc.training.initialization.bert_layers import (
     prune_bert,
 )
 from sentenc.training.students.bert import BertStudent
+from sentenc.training.students.bert_classifier import quiet_transformers
 from sentenc.training.teachers.base import Teacher
 from sentenc.training.teachers.ensemble import first_transformer
 
@@ -61,7 +64,7 @@ def build_bert_student(
     if settings.init == "teacher":
         model, tokenizer = _cached_initialization(settings, texts, load_teacher, cache)
     else:
-        model, tokenizer = _loaded(settings, run.seed)
+        model, tokenizer = _random(settings, run.seed) if settings.init == "random" else _loaded(settings)
     return BertStudent(
         model,
         tokenizer,
@@ -96,25 +99,62 @@ def _check(settings: StudentConfig, sparse: bool) -> None:
     for name in ("layers", "vocabulary"):
         if value := getattr(settings, name):
             raise ValueError(f'student.{name} is {value!r}, but applies to init = "teacher" only')
-    if settings.init == "random" and settings.tokenizer is None:
-        raise ValueError('student.tokenizer (a folder) is required when kind = "bert" and init = "random"')
+    if settings.init == "random":
+        if settings.tokenizer is None:
+            raise ValueError(
+                'student.tokenizer (a folder) is required when kind = "bert" and init = "random"'
+            )
+        return
+    others = sorted(set(settings.config) - set(_DROPOUTS))
+    if others:
+        raise ValueError(
+            f"student.config.{others[0]} is set, but student.init is the model {settings.init!r}, which has its "
+            f"own: set only {', '.join(_DROPOUTS)}"
+        )
 
 
-def _loaded(settings: StudentConfig, seed: int) -> tuple[Any, Any]:
-    from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
+def _random(settings: StudentConfig, seed: int) -> tuple[Any, Any]:
+    from transformers import AutoTokenizer, BertConfig, BertModel
 
-    if settings.init != "random" and is_checkpoint(resolve_model(settings.init)):
+    tokenizer = AutoTokenizer.from_pretrained(resolve_model(settings.tokenizer or ""), local_files_only=True)
+    known = BertConfig().to_dict()
+    for name in settings.config:
+        # BertConfig accepts any name.
+        if name not in known:
+            raise ValueError(
+                f"unknown key student.config.{name}, expected a field of transformers' BertConfig"
+            )
+    with seeded(seed):
+        config = BertConfig(**({"vocab_size": len(tokenizer)} | settings.config))
+        return BertModel(config, add_pooling_layer=False), tokenizer
+
+
+def _loaded(settings: StudentConfig) -> tuple[Any, Any]:
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    folder = resolve_model(settings.init)
+    if is_checkpoint(folder):
         return _from_checkpoint(settings)
+    _check_pooling(settings, stated_pooling(folder))
     tokenizer = AutoTokenizer.from_pretrained(
         resolve_model(settings.tokenizer or settings.init), local_files_only=True
     )
-    with seeded(seed):
-        if settings.init == "random":
-            config = BertConfig(**({"vocab_size": len(tokenizer)} | settings.config))
-            return BertModel(config, add_pooling_layer=False), tokenizer
-        model = AutoModel.from_pretrained(
-            resolve_model(settings.init), local_files_only=True, **settings.config
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    for name, value in settings.config.items():
+        if not hasattr(config, name):
+            raise ValueError(f"student.config.{name} is set, but {settings.init} is no BERT and lacks it")
+        setattr(config, name, value)
+    # The message about new weights is about the pooler, which is dropped. Others are checked here.
+    with quiet_transformers():
+        model, report = AutoModel.from_pretrained(
+            folder, config=config, local_files_only=True, output_loading_info=True
         )
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
+    if missing:
+        raise CheckpointError(f"{folder} lacks {len(missing)} weights, the first of them {missing[0]}")
+    # The sentence vectors are pooled from hidden states. The weights of a pooler would never be trained.
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
     # The weights are in the precision of their file, which may be too low for training.
     return model.float(), tokenizer
 
@@ -122,17 +162,24 @@ def _loaded(settings: StudentConfig, seed: int) -> tuple[Any, Any]:
 def _from_checkpoint(settings: StudentConfig) -> tuple[Any, Any]:
     # A model in sentenc's own format, dequantized.
     encoder = load(settings.init)
-    if not isinstance(encoder, TransformerEncoder):
+    if not isinstance(encoder, BertEncoder):
         raise ValueError(f"student.init is {type(encoder).__name__}, expected a BERT for kind 'bert'")
-    others = sorted(set(settings.config) - set(_DROPOUTS))
-    if others or settings.tokenizer:
-        name = f"config.{others[0]}" if others else "tokenizer"
+    if settings.tokenizer:
         raise ValueError(
-            f"student.{name} is set, but student.init is the model {settings.init!r}, which has its own: set "
-            f"only {', '.join(_DROPOUTS)}"
+            f"student.tokenizer is set, but student.init is the model {settings.init!r}, which has its own"
         )
+    _check_pooling(settings, encoder.config.pooling)
     model, tokenizer = encoder.torch_model()
     return _with_dropout(model, settings.config), tokenizer
+
+
+def _check_pooling(settings: StudentConfig, stated: Pooling | None) -> None:
+    # The weights were trained for one pooling. A folder that states none may have any.
+    if stated not in (None, settings.pooling):
+        raise ValueError(
+            f"student.pooling is {settings.pooling!r}, but student.init is {settings.init!r}, which has {stated!r} "
+            f'pooling: set student.pooling = "{stated}"'
+        )
 
 
 def _with_dropout(model: Any, changes: dict[str, Any]) -> Any:

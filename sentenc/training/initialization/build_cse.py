@@ -55,7 +55,9 @@ def build_cse_student(
         raise ValueError(f"student.layers is {list(settings.layers)}, but applies to kind 'bert' only")
     for name, value, default in (
         ("query_prompt", settings.query_prompt, ""),
-        ("pooling", settings.pooling, "mean"),
+        ("pooling", settings.pooling, StudentConfig.pooling),
+        ("max_tokens", settings.max_tokens, StudentConfig.max_tokens),
+        ("normalize", settings.normalize, False),
     ):
         if value != default:
             raise ValueError(f"student.{name} is {value!r}, but applies to kind 'bert' only")
@@ -163,6 +165,11 @@ def _tokenizer(settings: StudentConfig, teacher: str | None, skip_unknown: bool)
 
 
 def _from_word_vectors(settings: StudentConfig) -> tuple[CSEConfig, _Initial]:
+    if settings.tokenizer:
+        raise ValueError(
+            f"student.tokenizer is {settings.tokenizer!r}, but student.init is {settings.init!r}, a file of word "
+            "vectors, whose words are the tokens: remove it"
+        )
     vectors = load_word_vectors(settings.init, settings.vocabulary or None)
     dim = vectors.vectors.shape[1]
     config = _config(settings, {} if settings.preset else {"embedding_dim": dim})

@@ -158,11 +158,18 @@ def joint_vectors(space: JointSpace, caches: Mapping[str, EmbeddingCache], role:
     return JointVectors(space, chosen)
 
 
-def read_axes(space: JointSpace, path: Path, shape: tuple[int, int]) -> JointSpace:
+def read_axes(space: JointSpace, path: Path, shape: tuple[int, int], *, aligned: bool = False) -> JointSpace:
     """Returns the space reduced by the axes in a file.
 
+    Args:
+        space: The space without a reduction.
+        path: The file.
+        shape: The dimensions of all teachers together, and of the reduced vectors.
+        aligned: Whether the axes must have been aligned with an untrained student.
+
     Raises:
-        CacheError: The file is damaged, or its axes were computed for other teachers, weights or prompts.
+        CacheError: The file is damaged, or its axes were computed for other teachers, weights or prompts, or
+            are not aligned.
     """
     try:
         axes = np.load(path)
@@ -183,10 +190,18 @@ def read_axes(space: JointSpace, path: Path, shape: tuple[int, int]) -> JointSpa
             raise CacheError(
                 f"{described} is damaged, expected JSON ({error}): delete it and {path.name}"
             ) from error
-        if stored != _description(space):
+        # Earlier descriptions are the list of the teachers alone.
+        teachers = stored.get("teachers") if isinstance(stored, dict) else stored
+        remedy = f"choose another file, or delete this one and {described.name}"
+        if teachers != _description(space):
             raise CacheError(
-                f"teacher.axes is {path}, which was computed for the teachers {stored}, but the run has "
-                f"{_description(space)}: choose another file, or delete this one and {described.name}"
+                f"teacher.axes is {path}, which was computed for the teachers {teachers}, but the run has "
+                f"{_description(space)}: {remedy}"
+            )
+        if aligned and isinstance(stored, dict) and stored.get("aligned") is False:
+            raise CacheError(
+                f"teacher.align_axes is true, but teacher.axes is {path}, which a run without align_axes wrote: "
+                f"remove align_axes, {remedy}"
             )
     return replace(space, axes=axes)
 
@@ -263,18 +278,22 @@ def _pairs(
     return torch.from_numpy(np.concatenate(own)), torch.from_numpy(np.concatenate(targets))
 
 
-def write_axes(space: JointSpace, path: Path) -> None:
-    """Writes the axes of a space to a file, and a description of its teachers next to it."""
+def write_axes(space: JointSpace, path: Path, *, aligned: bool) -> None:
+    """Writes the axes of a space to a file, and a description of them next to it.
+
+    The description contains the teachers, and whether the axes were aligned with a student.
+    """
     if space.axes is None:
         raise ValueError("the space has no axes, expected the axes of a reduction")
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(description_file(path), json.dumps(_description(space), indent=1) + "\n")
+    description = {"aligned": aligned, "teachers": _description(space)}
+    write_text(description_file(path), json.dumps(description, indent=1) + "\n")
     with replacing_file(path) as temporary, open(temporary, "wb") as file:
         np.save(file, space.axes)
 
 
 def description_file(path: Path) -> Path:
-    """Returns the file next to that of axes, which describes the teachers."""
+    """Returns the file next to that of axes, which describes them."""
     return path.with_suffix(".json")
 
 

@@ -91,6 +91,8 @@ def pretrain(
                     )
             student = build_student(config, data, teacher, statistics)
             if processes.is_first:
+                if bars:
+                    _report_axes(config)
                 reduce_teacher(config, teacher, statistics, student)
         for path in axes_files(config):
             processes.share_file(path)
@@ -104,6 +106,13 @@ def pretrain(
         # No process ends while the first one still writes the model.
         processes.barrier()
     return Path(config.output)
+
+
+def _report_axes(config: RunConfig) -> None:
+    # Axes in a file replace those that the run would compute, so that its settings of them have no effect.
+    for path in axes_files(config)[:1]:
+        if path.exists():
+            print(f"using the axes in {path}", file=sys.stderr)
 
 
 def shapes_axes(config: RunConfig) -> bool:

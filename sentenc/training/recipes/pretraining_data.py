@@ -128,9 +128,9 @@ def build_teacher(
     else:
         teacher = None
         if computes:
-            teacher, _ = load_encoding_teacher(
+            teacher = load_encoding_teacher(
                 settings.names, settings.model_weights, device, settings.precision
-            )
+            ).teacher
         embeddings = open_teacher_cache(settings.cache, teacher)
         if teacher is not None:
             for name in corpora:
@@ -188,12 +188,11 @@ def _joint_teacher(
     distinct = list(dict.fromkeys(roles.values()))
     parts: list[JointPart] = []
     if fill:
-        precision = settings.precision or ("float16" if device.type == "cuda" else "float32")
         for model in settings.joint:
-            teacher, fingerprint = load_encoding_teacher(
+            loaded = load_encoding_teacher(
                 [model.model], device=device, precision=settings.precision, pooling=model.pooling
             )
-            parts.append(JointPart(model, fingerprint, teacher, precision))
+            parts.append(JointPart(model, loaded.fingerprint, loaded.teacher, loaded.precision))
     caches = open_joint_caches(settings, distinct, parts)
     if fill:
         texts = [
@@ -221,7 +220,7 @@ def reduce_teacher(
 
     Raises:
         ValueError: Dimensions do not fit, or there are no texts.
-        CacheError: The file is damaged, or was written for other teachers.
+        CacheError: The file is damaged, or was written for other teachers, or without ``teacher.align_axes``.
     """
     settings, space = config.teacher, teacher.space
     if settings is None or settings.dim is None or space is None:
@@ -232,8 +231,8 @@ def reduce_teacher(
     if not path.exists():
         texts = _sample(config, teacher, statistics)
         axes = compute_axes(vectors, texts, settings.dim, student if settings.align_axes else None)
-        write_axes(replace(space, axes=axes), path)
-    space = read_axes(space, path, (total, settings.dim))
+        write_axes(replace(space, axes=axes), path, aligned=settings.align_axes)
+    space = read_axes(space, path, (total, settings.dim), aligned=settings.align_axes)
     reduced = {role: JointVectors(space, v.caches) for role, v in vectors.items()}
     return replace(
         teacher, space=space, vectors={name: reduced[role] for name, role in _roles(config, teacher).items()}

@@ -27,6 +27,7 @@ _TOKENS_PER_BATCH = 65_536
 # The activations of more tokens do not fit into the caches of a CPU.
 _TOKENS_PER_CPU_BATCH = 4_096
 _DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+_NAMES = {torch.float32: "float32", torch.bfloat16: "bf16", torch.float16: "float16"}
 
 
 class BatchedTeacher:
@@ -76,6 +77,11 @@ class BatchedTeacher:
     def dim(self) -> int:
         """Length of the vectors."""
         return self._encoder.dim
+
+    @property
+    def precision(self) -> str:
+        """The type of weights and activations: "float32", "bf16" or "float16"."""
+        return _NAMES.get(self._dtype, str(self._dtype))
 
     def encode(
         self,
@@ -132,7 +138,7 @@ def batch_transformers(
         Runtime is faster there.
 
     Raises:
-        ValueError: ``pooling`` is given, and the teacher is not supported.
+        ValueError: ``pooling`` or "bf16" is given, and the teacher is not supported.
     """
     if pooling is not None and has_pooling(teacher, pooling):
         pooling = None
@@ -148,6 +154,11 @@ def batch_transformers(
         raise ValueError(
             f"pooling is {pooling!r} for {type(teacher).__name__}, expected a transformer with WordPiece "
             "tokens"
+        )
+    if precision == "bf16":
+        raise ValueError(
+            f"teacher.precision is 'bf16' for {type(teacher).__name__}, expected a transformer with WordPiece "
+            "tokens, and mean or cls pooling alone: leave teacher.precision out"
         )
     return teacher
 

@@ -1,7 +1,7 @@
 """Loads the teachers of a run file."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 
@@ -12,10 +12,25 @@ from sentenc.encoders.bert.reading import is_plain_bert_folder
 from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
 from sentenc.registry import load, pooling_required, resolve_model
 from sentenc.training.teachers.base import Teacher
-from sentenc.training.teachers.batched import batch_transformers, has_pooling
+from sentenc.training.teachers.batched import BatchedTeacher, batch_transformers, has_pooling
 from sentenc.training.teachers.ensemble import TeacherEnsemble
 
 TeacherPrecision = Literal["float32", "bf16", "int8"]
+
+
+class EncodingTeacher(NamedTuple):
+    """A teacher that encodes many texts fast.
+
+    Attributes:
+        teacher: The teacher.
+        fingerprint: The fingerprint of its models.
+        precision: The type in which it computes: "float32", "bf16", "float16" or "int8". Of an ensemble, the
+            one of the first teacher.
+    """
+
+    teacher: Teacher
+    fingerprint: str
+    precision: str
 
 
 def load_teacher(
@@ -52,8 +67,8 @@ def load_encoding_teacher(
     device: str | torch.device = "cpu",
     precision: TeacherPrecision | None = None,
     pooling: Pooling | None = None,
-) -> tuple[Teacher, str]:
-    """Loads a teacher that encodes many texts fast, and the fingerprint of its models.
+) -> EncodingTeacher:
+    """Loads a teacher that encodes many texts fast.
 
     Args:
         models: See :func:`load_teacher`.
@@ -63,7 +78,8 @@ def load_encoding_teacher(
         pooling: See :func:`load_teacher`.
 
     Raises:
-        ValueError: See :func:`load_teacher` and :func:`batch_transformers`; or a model cannot compute in int8.
+        ValueError: See :func:`load_teacher` and :func:`batch_transformers`; or a model cannot compute in int8
+            or bf16.
         SentencError: A model cannot be loaded.
     """
     if precision == "int8":
@@ -73,10 +89,13 @@ def load_encoding_teacher(
                 f"pooling is {pooling!r} and precision is 'int8', but {models[0]} states another pooling: expected "
                 "the same pooling, or another precision"
             )
-        return teacher, teacher.fingerprint()
+        return EncodingTeacher(teacher, teacher.fingerprint(), "int8")
     teacher = load_teacher(models, weights, device, pooling)
     batched = batch_transformers(teacher, torch.device(device), precision, pooling)
-    return batched, teacher.fingerprint()
+    first = batched.encoders[0] if isinstance(batched, TeacherEnsemble) else batched
+    # Teachers that are not converted compute in float32 on every device.
+    computed = first.precision if isinstance(first, BatchedTeacher) else "float32"
+    return EncodingTeacher(batched, teacher.fingerprint(), computed)
 
 
 def _load_on_device(
