@@ -20,7 +20,8 @@ if TYPE_CHECKING:
               help="Replace the value of a key, e.g. --set training.steps=500 or "
               "--set 'student.init=\"random\"'. The value is in TOML syntax. May be repeated.")  # fmt: skip
 @click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True),
-              help="End the training within this time. The schedule is compressed accordingly.")  # fmt: skip
+              help="End the training within this time, and compress the schedule accordingly. The preparations "
+              "of a sentence encoder, such as the vectors of the teacher, come before it.")  # fmt: skip
 @click.option("--fresh", is_flag=True, help="Start again from the beginning, even if there is a saved state.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress bars and no summary.")
 def train_command(

@@ -77,3 +77,15 @@ def test_the_model_of_an_earlier_stage_is_a_folder():
     for name, first in (("cse-refine", "cse-distill"), ("tinybert-joint-finish", "tinybert-joint")):
         # The folder does not exist here, and is no Hub id nevertheless.
         assert stages[name].student.init == stages[first].output
+
+
+def test_every_file_of_a_corpus_has_one_kind_of_text():
+    kinds = ("sentences", "queries", "passages")
+    for path in RUNS:
+        for corpus in load_run(path).corpora.values():
+            patterns = [
+                Path(file).relative_to(path.parent) for source in corpus.sources for file in source.files
+            ]
+            for pattern in patterns:
+                matched = {kind for kind in kinds if Path(f"corpus/{kind}-1.txt.gz").match(str(pattern))}
+                assert len(matched) == (pattern.parent.name == "corpus"), (path.stem, pattern)
