@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 _FILES = click.Path(exists=True, path_type=str)
 # Options without a meaning for vectors that are already there.
-_OF_TEACHERS = ("endpoint_model", "dim", "cache", "max_minutes", "pooling", "query_prompt", "threads")
+_OF_TEACHERS = (
+    "endpoint_model", "api_key_env", "dim", "cache", "max_minutes", "pooling", "query_prompt", "threads",
+)  # fmt: skip
 
 
 @click.command("align")
@@ -28,8 +30,8 @@ _OF_TEACHERS = ("endpoint_model", "dim", "cache", "max_minutes", "pooling", "que
               help="Base URL of an OpenAI-compatible endpoint, in the place of TEACHER, such as "
               "https://api.openai.com/v1.")  # fmt: skip
 @click.option("--model", "endpoint_model", metavar="NAME", help="Name of the model at the endpoint.")
-@click.option("--api-key-env", default="OPENAI_API_KEY", show_default=True, metavar="VARIABLE",
-              help="Environment variable with the key of the endpoint.")  # fmt: skip
+@click.option("--api-key-env", metavar="VARIABLE",
+              help="Environment variable with the key of the endpoint; by default OPENAI_API_KEY.")  # fmt: skip
 @click.option("--queries", multiple=True, type=_FILES, callback=files_in_folders, metavar="FILE",
               help="File or folder of queries, or of texts like them. May be repeated.")  # fmt: skip
 @click.option("--corpus", multiple=True, type=_FILES, callback=files_in_folders, metavar="FILE",
@@ -137,7 +139,9 @@ def _check_output(output: Path) -> None:
 def _teacher(source: str | None, options: dict[str, Any]) -> "Encoder":
     import sentenc
 
-    url, model = options["endpoint"], options["endpoint_model"]
+    url, model, variable = options["endpoint"], options["endpoint_model"], options["api_key_env"]
+    if url is None and variable is not None:
+        raise click.UsageError(f"--api-key-env is {variable!r}, but applies to --endpoint only")
     if source is not None and url is None and model is None:
         from sentenc.registry import pooling_required
 
@@ -150,7 +154,8 @@ def _teacher(source: str | None, options: dict[str, Any]) -> "Encoder":
             raise click.UsageError(f"--{name} is for a folder, and an endpoint computes the vectors itself")
     prompt = options["query_prompt"]
     try:
-        return sentenc.EndpointEncoder(url, model, api_key_env=options["api_key_env"], query_prompt=prompt)
+        variable = "OPENAI_API_KEY" if variable is None else variable
+        return sentenc.EndpointEncoder(url, model, api_key_env=variable, query_prompt=prompt)
     except ValueError as error:
         raise click.UsageError(f"--endpoint: {error}") from error
 

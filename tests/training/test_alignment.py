@@ -141,14 +141,15 @@ def test_queries_leave_room_for_sentences_of_the_collection():
     settings = AlignmentSettings(max_texts=100, max_sentences=30)
     texts = choose_texts(sentences(300), sentences(200, seed=5), settings)
     # The texts kept out are queries.
-    assert (texts.n_queries, texts.n_sentences) == (63, 30)
+    assert (texts.are_queries.sum(), (~texts.are_queries).sum()) == (63, 30)
+    assert len(texts.are_queries) == len(texts.training)
 
 
 @pytest.mark.parametrize(("n_queries", "numbers"), [(300, (45, 50)), (20, (18, 80))])
 def test_many_sentences_leave_at_least_half_of_the_texts_to_queries(n_queries, numbers):
     settings = AlignmentSettings(max_texts=100)
     texts = choose_texts(sentences(n_queries), sentences(200, seed=5), settings)
-    assert (texts.n_queries, texts.n_sentences) == numbers
+    assert (texts.are_queries.sum(), (~texts.are_queries).sum()) == numbers
 
 
 def test_too_few_texts_are_an_error():

@@ -264,6 +264,8 @@ def test_contradicting_sources_are_errors(tmp_path):
         ([str(tmp_path / "v.parquet"), "--endpoint", "http://h/v1"], "--endpoint is a teacher, and"),
         ([str(tmp_path / "v.parquet"), "--model", "m"], "--model applies to a teacher, and"),
         ([str(tmp_path / "v.parquet"), "--threads", "2"], "--threads applies to a teacher, and"),
+        ([str(tmp_path / "v.parquet"), "--api-key-env", "K"], "--api-key-env applies to a teacher, and"),
+        (["cse-en", "--api-key-env", "K"], "--api-key-env is 'K', but applies to --endpoint only"),
         (["cse-en", "--vector-field", "v"], "--vector-field applies to VECTORS"),
     ):
         run = CliRunner().invoke(cli, ["align", *arguments, *output])

@@ -58,7 +58,7 @@ def test_settings_are_checked(tmp_path):
         ([sentences], {"shuffle_buffer": 0}, "shuffle_buffer is 0"),
         ([sentences], {"max_malformed": 1.5}, "max_malformed is 1.5"),
         ([sentences, pairs], {}, r"sentences has 1, pairs has 2"),
-        ([sentences, Source(**good, weight=1.0)], {}, "some sources have a weight and some have none"),
+        ([sentences, Source(**good, weight=1.0)], {}, r"sources\.0 .* has no weight, and 1 of 2"),
     ]:
         with pytest.raises(ValueError, match=message):
             Corpus(sources, **options)

@@ -291,6 +291,24 @@ def test_the_precision_of_a_cache_is_the_one_that_was_computed_in(folder):
     assert not (folder / "precision").exists()
 
 
+def test_caches_of_other_texts_are_named(folder):
+    train(folder, table("few", cache="few", axes="few.npy"))
+    content = table("no-texts", cache="few", max_minutes=0, axes="no-texts.npy")
+    for number, corpus in enumerate(content["corpora"].values()):
+        (folder / f"unknown-{number}.txt").write_text("\n".join(lines(70 + number, 60)))
+        corpus["sources"][0]["files"] = [f"unknown-{number}.txt"]
+    with pytest.raises(
+        ValueError, match=r"few/bert \(\d+ texts\).*few/second-query \(120 texts\).*max_minutes"
+    ):
+        train(folder, content)
+    for name in ("dim", "axes"):
+        del content["teacher"][name]
+    for loss in content["losses"]:
+        loss["space"] = "aligned"
+    with pytest.raises(ValueError, match=r"corpus text has no text .*few \(\d+ texts\).*max_minutes"):
+        train(folder, content)
+
+
 def test_caches_are_used_as_they_are(folder):
     train(folder, table("filled", cache="foreign"))
     for path in (folder / "foreign").rglob("cache.json"):
@@ -312,19 +330,20 @@ def test_caches_are_used_as_they_are(folder):
 
 def test_teachers_compute_in_half_precision_with_their_pooling(folder):
     content = table("half", cache="half", axes="half.npy", precision="bf16")
-    content["teacher"]["models"].pop()
-    content["teacher"]["models"][0] |= {"pooling": "cls", "query_prompt": PROMPT}
+    model, tokenizer = sentenc.load(folder / "bert").torch_model()
+    for part in (model, tokenizer):
+        part.save_pretrained(folder / "open")
+    content["teacher"]["models"] = [{"model": "open", "pooling": "cls", "query_prompt": PROMPT}]
     train(folder, content)
-    for name, prompt in (("bert", ""), ("bert-query", PROMPT)):
+    for name, prompt in (("open", ""), ("open-query", PROMPT)):
         stored = json.loads((folder / "half" / name / "cache.json").read_text())["fingerprint"]
-        fingerprint = sentenc.load(folder / "bert").fingerprint()
+        fingerprint = sentenc.load(folder / "open", pooling="cls").fingerprint()
         assert stored == f"{fingerprint} cls bf16{' ' + prompt if prompt else ''}"
     text = (folder / "queries.txt").read_text().split("\n")[:4]
-    model, tokenizer = sentenc.load(folder / "bert").torch_model()
     inputs = tokenizer([PROMPT + line for line in text], return_tensors="pt", padding=True)
     with torch.no_grad():
         expected = unit_rows(model(**inputs).last_hidden_state[:, 0].numpy(), "vectors")
-    vectors = EmbeddingCache(folder / "half/bert-query", dtype="float16").lookup(text)
+    vectors = EmbeddingCache(folder / "half/open-query", dtype="float16").lookup(text)
     assert (vectors * expected).sum(1).min() > 0.999
 
 
@@ -340,7 +359,7 @@ def test_teachers_compute_in_int8(folder):
     vectors = EmbeddingCache(folder / "int8/bert-query", dtype="float16").lookup(text)
     np.testing.assert_allclose(vectors, expected, atol=1e-3)
     content["teacher"]["models"][0]["pooling"] = "cls"
-    with pytest.raises(ValueError, match=r"'cls'.*'int8'.*bert"):
+    with pytest.raises(ValueError, match=r"pooling is 'cls', but .*bert"):
         train(folder, content | {"work": "work-int8-cls"})
 
 

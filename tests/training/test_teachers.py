@@ -12,7 +12,7 @@ from sentenc.training.initialization.cse import average_from_teacher, token_vect
 from sentenc.training.teachers import batched
 from sentenc.training.teachers.batched import BatchedTeacher, batch_transformers
 from sentenc.training.teachers.ensemble import TeacherEnsemble
-from sentenc.training.teachers.loading import load_teacher
+from sentenc.training.teachers.loading import load_encoding_teacher, load_teacher
 from sentenc.training.teachers.sanity_check import check_teacher
 from sentenc.training.teachers.teacher_cache import fill_teacher_cache, open_teacher_cache
 from tests.support.models import make_cse, make_sentence_transformer
@@ -109,9 +109,9 @@ def test_on_a_gpu_the_transformers_of_an_ensemble_are_batched(tmp_path, pair, mo
 class Batched(BatchedTeacher):
     """A batched teacher that records its device and computes on the CPU."""
 
-    def __init__(self, encoder, device, dtype, pooling):
+    def __init__(self, encoder, device, dtype):
         assert dtype == torch.float16
-        super().__init__(encoder, torch.device("cpu"), torch.float32, pooling)
+        super().__init__(encoder, torch.device("cpu"), torch.float32)
         self.device = device
 
 
@@ -145,21 +145,26 @@ def test_transformers_with_another_pooling_are_not_batched(tmp_path, pair):
         assert not BatchedTeacher.supports(encoder)
     with pytest.raises(ValueError, match="WordPiece tokens and pooling alone"):
         BatchedTeacher(SentenceTransformerEncoder(first), torch.device("cpu"))
-    with pytest.raises(ValueError, match="pooling is 'cls' for CSE"):
-        batch_transformers(pair[0], torch.device("cpu"), pooling="cls")
 
 
-def test_a_pooling_replaces_that_of_the_folder(tmp_path):
+def test_a_pooling_is_that_of_folders_that_state_none(tmp_path):
     model = make_sentence_transformer(tmp_path)
+    model.save(str(tmp_path / "mean"))
     first = SentenceTransformer(modules=[model[0], Pooling(24, pooling_mode="cls")], device="cpu")
-    encoder = SentenceTransformerEncoder(model)
-    teacher = batch_transformers(encoder, torch.device("cpu"), pooling="cls")
-    vectors = teacher.encode(TEXTS)
-    np.testing.assert_allclose(vectors, SentenceTransformerEncoder(first).encode(TEXTS), atol=1e-5)
-    assert not vectors[2].any()
-    assert np.abs(vectors - encoder.encode(TEXTS))[[0, 1]].max() > 0.1
-    means = BatchedTeacher(encoder, torch.device("cpu"), torch.float32)
-    assert teacher.fingerprint() != means.fingerprint()
+    model[0].auto_model.save_pretrained(tmp_path / "plain")
+    model.tokenizer.save_pretrained(tmp_path / "plain")
+    make_cse().save(tmp_path / "cse")
+    expected = SentenceTransformerEncoder(first).encode(TEXTS)
+    for precision in (None, "bf16"):
+        teacher = load_encoding_teacher([str(tmp_path / "plain")], precision=precision, pooling="cls").teacher
+        vectors = teacher.encode(TEXTS)
+        assert not vectors[2].any()
+        np.testing.assert_allclose(vectors, expected, atol=1e-4 if precision is None else 0.1)
+    # The initialization of a student reads the same teacher, so a contradiction is refused there too.
+    for name in ("mean", "cse"):
+        with pytest.raises(ValueError, match=rf"pooling is 'cls'.*{name}"):
+            load_teacher([str(tmp_path / name)], pooling="cls")
+    assert load_teacher([str(tmp_path / "mean")], pooling="mean").dim == 24
 
 
 def test_half_precision_on_a_cpu_changes_vectors_little(tmp_path):

@@ -27,24 +27,12 @@ class AlignmentTexts:
         held_out: The texts kept out of training.
         documents: The documents of the collection that the report compares with.
         are_queries: Which of the training texts are queries, the others being sentences of the collection.
-        n_documents: The number of documents of the whole collection.
     """
 
     training: list[str]
     held_out: list[str]
     documents: list[str]
     are_queries: npt.NDArray[np.bool_]
-    n_documents: int
-
-    @property
-    def n_queries(self) -> int:
-        """The number of training texts that are queries."""
-        return int(self.are_queries.sum())
-
-    @property
-    def n_sentences(self) -> int:
-        """The number of training texts that are sentences of the collection."""
-        return len(self.training) - self.n_queries
 
 
 def choose_texts(
@@ -102,7 +90,6 @@ def choose_texts(
         held_out=held_out,
         documents=_sample(documents, settings.max_documents, rng),
         are_queries=order < len(asked),
-        n_documents=len(documents),
     )
 
 

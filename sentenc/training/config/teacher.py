@@ -32,7 +32,7 @@ class TeacherModel:
         model: Argument of :func:`sentenc.load`.
         name: Name of the folders of its embeddings; by default the last component of ``model``.
         weight: Weight of the teacher in the joint cosine, relative to the other teachers.
-        pooling: Pooling of a folder that does not state it.
+        pooling: Pooling of a folder that does not state it. A folder that states another one is refused.
         query_prompt: Text before texts of the role "query".
         document_prompt: Text before texts of the role "document".
     """

@@ -110,7 +110,11 @@ class Corpus:
             )
         weighted = [source.weight is not None for source in self.sources]
         if any(weighted) and not all(weighted):
-            raise ValueError("some sources have a weight and some have none, expected all or none")
+            first = weighted.index(False)
+            raise ValueError(
+                f"sources.{first} ({', '.join(self.sources[first].files)}) has no weight, and {sum(weighted)} of "
+                f"{len(weighted)} sources have one: set it for all sources or for none"
+            )
         self.columns: int = next(iter(forms.values()))
         self._min_words, self._max_words = min_words, max_words
         self._deduplicate = deduplicate

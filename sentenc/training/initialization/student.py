@@ -33,7 +33,10 @@ def initialize_student(
         CheckpointError: The model or tokenizer to initialize from cannot be read.
         ModelNotFoundError: No model has this name.
     """
-    teacher = run.teacher and [run.teacher.names, run.teacher.model_weights]
+    teacher = None
+    if run.teacher is not None:
+        poolings = [model.pooling for model in run.teacher.joint]
+        teacher = [run.teacher.names, run.teacher.model_weights, poolings]
     identity = json.dumps([asdict(run.student), teacher, corpus_fingerprint], sort_keys=True)
     cache = Path(run.work) / f"initialization-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
     if run.student.kind == "bert":

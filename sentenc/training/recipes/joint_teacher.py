@@ -227,7 +227,12 @@ def compute_axes(
         ValueError: There are no texts, or the student or the teachers have another dimension.
     """
     if not any(sample for _, sample in texts):
-        raise ValueError("teacher.cache has no embedding of any text of the corpora")
+        caches = {cache.folder: len(cache) for role in vectors.values() for cache in role.caches}
+        listed = ", ".join(f"{folder} ({count:,} texts)" for folder, count in caches.items())
+        raise ValueError(
+            f"the corpora have no text with an embedding in each of {listed}: set a teacher.max_minutes above 0 to "
+            "fill them, or choose the teacher.cache of these corpora"
+        )
     sample = [torch.from_numpy(vectors[role].lookup(some)) for role, some in texts if some]
     axes = principal_axes(torch.cat(sample), dim)
     if student is not None:

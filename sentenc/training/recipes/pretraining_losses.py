@@ -44,7 +44,15 @@ def build_loss_terms(
         prompts = tuple(student.prompt(role) for role in config.corpora[settings.corpus].column_roles)
         axes = None
         if embeddings is not None and needs_axes(settings):
-            axes = _axes(settings, statistics[settings.corpus].used_texts, embeddings, student, prompts[0])
+            texts = statistics[settings.corpus].used_texts
+            if not texts:
+                folder = config.teacher and config.teacher.cache
+                raise ValueError(
+                    f"corpus {settings.corpus} has no text with an embedding in teacher.cache, {folder} "
+                    f"({len(embeddings):,} texts): set a teacher.max_minutes above 0 to fill it, or choose the cache "
+                    "of this corpus"
+                )
+            axes = _axes(settings, texts, embeddings, student, prompts[0])
         loss = make_loss(
             settings.kind,
             settings.options,
@@ -87,8 +95,6 @@ def _axes(
     prompt: str,
 ) -> torch.Tensor:
     # The teacher's axes (t, dim) that the student's components are compared with.
-    if not texts:
-        raise ValueError(f"teacher.cache has no embedding of any text of corpus {settings.corpus}")
     targets = torch.from_numpy(embeddings.lookup(texts))
     if settings.options["space"] == "principal":
         return principal_axes(targets, student.loss_dim)

@@ -38,40 +38,34 @@ class BatchedTeacher:
         device: The device that computes.
         dtype: The type of weights and activations. A CPU computes bfloat16 faster than float32 only if it has
             instructions for it, such as AMX; float16 is slower.
-        pooling: "cls" or "mean", which replaces the encoder's own pooling. By default the encoder's own,
-            which must be one of them.
 
     Raises:
         ValueError: The model is not supported.
     """
 
     def __init__(
-        self,
-        encoder: TransformerEncoder,
-        device: torch.device,
-        dtype: torch.dtype = torch.float16,
-        pooling: Pooling | None = None,
+        self, encoder: TransformerEncoder, device: torch.device, dtype: torch.dtype = torch.float16
     ) -> None:
-        tokenizer = _wordpiece_tokenizer(encoder, pooling)
+        tokenizer = _wordpiece_tokenizer(encoder)
         if tokenizer is None:
             raise ValueError(
                 f"{getattr(encoder, 'name', type(encoder).__name__)} is not a transformer with WordPiece "
                 "tokens and pooling alone"
             )
-        self._encoder, self._device, self._dtype, self._pooling = encoder, device, dtype, pooling
+        self._encoder, self._device, self._dtype = encoder, device, dtype
         self._tokens_per_batch = _TOKENS_PER_CPU_BATCH if device.type == "cpu" else _TOKENS_PER_BATCH
         self._tokenizer = tokenizer
         model, transformers_tokenizer = encoder.torch_model()
         self._cls_id, self._sep_id = transformers_tokenizer.cls_token_id, transformers_tokenizer.sep_token_id
         self._max_tokens = min(encoder.max_tokens, int(model.config.max_position_embeddings))
         self._module = BertSentenceModule(
-            copy.deepcopy(model).to(device, dtype).eval(), pooling=pooling or encoder.pooling()
+            copy.deepcopy(model).to(device, dtype).eval(), pooling=encoder.pooling()
         )
 
     @staticmethod
-    def supports(encoder: Teacher, pooling: Pooling | None = None) -> bool:
-        """Returns whether the teacher is a transformer with WordPiece tokens, and by default its own pooling."""
-        return isinstance(encoder, TransformerEncoder) and _wordpiece_tokenizer(encoder, pooling) is not None
+    def supports(encoder: Teacher) -> bool:
+        """Returns whether the teacher is a transformer with WordPiece tokens, and mean or cls pooling alone."""
+        return isinstance(encoder, TransformerEncoder) and _wordpiece_tokenizer(encoder) is not None
 
     @property
     def dim(self) -> int:
@@ -112,18 +106,12 @@ class BatchedTeacher:
         return unit_rows(vectors, "vectors") if normalize_embeddings else vectors
 
     def fingerprint(self) -> str:
-        """Returns a short hash of the encoder's fingerprint, the type of the weights, and a set pooling."""
-        pooling = "" if self._pooling is None else f" {self._pooling}"
-        return digest([f"{self._encoder.fingerprint()} {self._dtype}{pooling}".encode()])
+        """Returns a short hash of the encoder's fingerprint and the type of the weights."""
+        return digest([f"{self._encoder.fingerprint()} {self._dtype}".encode()])
 
 
-def batch_transformers(
-    teacher: Teacher,
-    device: torch.device,
-    precision: Precision | None = None,
-    pooling: Pooling | None = None,
-) -> Teacher:
-    """Returns the teacher as a :class:`BatchedTeacher`, if its precision, its pooling or the device need one.
+def batch_transformers(teacher: Teacher, device: torch.device, precision: Precision | None = None) -> Teacher:
+    """Returns the teacher as a :class:`BatchedTeacher`, if its precision or the device need one.
 
     The teachers of an ensemble are converted one by one.
 
@@ -131,30 +119,22 @@ def batch_transformers(
         teacher: The teacher.
         device: The device that computes.
         precision: Type of weights and activations; by default float16 on a GPU and float32 elsewhere.
-        pooling: See :class:`BatchedTeacher`.
 
     Returns:
-        The teacher itself if it is not supported, or computes in float32 on a CPU with its own pooling: ONNX
-        Runtime is faster there.
+        The teacher itself if it is not supported, or computes in float32 on a CPU: ONNX Runtime is faster
+        there.
 
     Raises:
-        ValueError: ``pooling`` or "bf16" is given, and the teacher is not supported.
+        ValueError: "bf16" is given, and the teacher is not supported.
     """
-    if pooling is not None and has_pooling(teacher, pooling):
-        pooling = None
-    if device.type != "cuda" and precision in (None, "float32") and pooling is None:
+    if device.type != "cuda" and precision in (None, "float32"):
         return teacher
     if isinstance(teacher, TeacherEnsemble):
-        converted = [batch_transformers(encoder, device, precision, pooling) for encoder in teacher.encoders]
+        converted = [batch_transformers(encoder, device, precision) for encoder in teacher.encoders]
         return TeacherEnsemble(converted, teacher.weights)
-    if isinstance(teacher, TransformerEncoder) and BatchedTeacher.supports(teacher, pooling):
+    if isinstance(teacher, TransformerEncoder) and BatchedTeacher.supports(teacher):
         default = torch.float16 if device.type == "cuda" else torch.float32
-        return BatchedTeacher(teacher, device, _DTYPES[precision] if precision else default, pooling)
-    if pooling is not None:
-        raise ValueError(
-            f"pooling is {pooling!r} for {type(teacher).__name__}, expected a transformer with WordPiece "
-            "tokens"
-        )
+        return BatchedTeacher(teacher, device, _DTYPES[precision] if precision else default)
     if precision == "bf16":
         raise ValueError(
             f"teacher.precision is 'bf16' for {type(teacher).__name__}, expected a transformer with WordPiece "
@@ -171,11 +151,10 @@ def has_pooling(teacher: Teacher, pooling: Pooling) -> bool:
         return False
 
 
-def _wordpiece_tokenizer(encoder: TransformerEncoder, pooling: Pooling | None) -> Tokenizer | None:
-    # The tokenizer of a transformer with mean or cls pooling, or with any if another is set; else None.
+def _wordpiece_tokenizer(encoder: TransformerEncoder) -> Tokenizer | None:
+    # The tokenizer of a transformer with mean or cls pooling; else None.
     try:
-        if pooling is None:
-            encoder.pooling()
+        encoder.pooling()
         tokenizer = encoder.torch_model()[1]
     except ValueError:
         return None

@@ -47,12 +47,12 @@ def load_teacher(
         weights: The weight of each model, see :class:`TeacherEnsemble`.
         device: The device on which a PyTorch model computes. Models of sentenc and ONNX models always
             compute on the CPU.
-        pooling: The pooling of folders that do not state it, see :func:`sentenc.load`.
+        pooling: The pooling of the models, for folders that do not state it; see :func:`sentenc.load`.
         compute: The type in which BERTs multiply matrices on the CPU, see :func:`sentenc.load`. A GPU is not used
             if it is set.
 
     Raises:
-        ValueError: ``models`` is empty, or the number of weights differs.
+        ValueError: ``models`` is empty, the number of weights differs, or a model has another pooling.
         SentencError: A model cannot be loaded; see :func:`sentenc.load`.
     """
     if not models:
@@ -84,14 +84,9 @@ def load_encoding_teacher(
     """
     if precision == "int8":
         teacher = load_teacher(models, weights, "cpu", pooling, compute="int8")
-        if pooling is not None and not has_pooling(teacher, pooling):
-            raise ValueError(
-                f"pooling is {pooling!r} and precision is 'int8', but {models[0]} states another pooling: expected "
-                "the same pooling, or another precision"
-            )
         return EncodingTeacher(teacher, teacher.fingerprint(), "int8")
     teacher = load_teacher(models, weights, device, pooling)
-    batched = batch_transformers(teacher, torch.device(device), precision, pooling)
+    batched = batch_transformers(teacher, torch.device(device), precision)
     first = batched.encoders[0] if isinstance(batched, TeacherEnsemble) else batched
     # Teachers that are not converted compute in float32 on every device.
     computed = first.precision if isinstance(first, BatchedTeacher) else "float32"
@@ -104,9 +99,14 @@ def _load_on_device(
     folder = resolve_model(model)
     # On a CPU, ONNX Runtime computes a BERT twice as fast as PyTorch. Only PyTorch computes on a GPU.
     on_gpu = device.type == "cuda" and compute is None and not is_checkpoint(folder)
-    pooling = pooling if is_plain_bert_folder(folder) else None
+    stated = pooling if is_plain_bert_folder(folder) else None
     with pooling_required():
-        encoder = load(model, backend="torch" if on_gpu else None, pooling=pooling, compute=compute)
+        encoder = load(model, backend="torch" if on_gpu else None, pooling=stated, compute=compute)
+    if pooling not in (None, stated) and not has_pooling(encoder, pooling):
+        raise ValueError(
+            f"teacher.models.pooling is {pooling!r}, but {model} does not have this pooling alone, and is no folder "
+            "that leaves its pooling open: leave it out"
+        )
     if isinstance(encoder, SentenceTransformerEncoder):
         encoder.model.to(device)
     return encoder
