@@ -13,6 +13,7 @@ from sentenc.checkpoint import PAIR, Checkpoint, is_checkpoint, read_checkpoint
 from sentenc.encoders.inner_folder import inner_folder
 from sentenc.encoders.roles import with_prompts
 from sentenc.errors import CheckpointError, ModelNotFoundError, NotBertError, PoolingWarning
+from sentenc.texts import describe
 from sentenc.threads import Threads, stated_threads
 from sentenc.validation import check_choice, check_integer
 
@@ -75,7 +76,8 @@ def load(
         CheckpointError: The folder is damaged, of a kind that this version does not support, or contains a
             cross-encoder, a classifier or a sparse encoder.
         MissingExtraError: The model needs an extra that is not installed.
-        TypeError: ``threads`` or ``max_tokens`` is no integer, or a prompt is no str.
+        TypeError: ``model`` is neither a str nor a path, ``threads`` or ``max_tokens`` is no integer, or a
+            prompt is no str.
         ValueError: An option or ``SENTENC_THREADS`` is out of range, or the model does not support an option.
     """
     _check_options(compute, backend, pooling)
@@ -92,12 +94,12 @@ def load(
     else:
         checkpoint = _with_options(read_checkpoint(folder), pooling, max_tokens, prompts)
         encoder = load_checkpoint(checkpoint, threads=threads, compute=compute)
-    if prompts or pooling is not None or max_tokens is not None or revision is not None:
-        options = {
-            "pooling": pooling, "query_prompt": query_prompt, "document_prompt": document_prompt,
-            "max_tokens": max_tokens, "compute": compute, "backend": backend, "revision": revision,
-        }  # fmt: skip
-        encoder.loaded_as = _loaded_as(model, options)
+    options = {
+        "pooling": pooling, "query_prompt": query_prompt, "document_prompt": document_prompt,
+        "max_tokens": max_tokens, "compute": compute, "backend": backend, "revision": revision,
+    }  # fmt: skip
+    stated = {option: value for option, value in options.items() if value is not None}
+    encoder.loaded_as = _absolute(model), stated
     return encoder
 
 
@@ -234,11 +236,12 @@ def _checked_prompts(**prompts: str | None) -> dict[str, str]:
     return stated
 
 
-def _loaded_as(model: str | os.PathLike[str], options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    path = Path(model).expanduser()
-    # From another working folder, a folder can be loaded only by its absolute path.
-    name = str(path.absolute()) if path.is_dir() else os.fspath(model)
-    return name, {option: value for option, value in options.items() if value is not None}
+def _absolute(model: str | os.PathLike[str]) -> str:
+    name, path = os.fspath(model), Path(model).expanduser()
+    if os.sep not in name and is_checkpoint(_SHIPPED / name):
+        return name
+    # From another working folder, a folder or file can be loaded only by its absolute path.
+    return str(path.absolute()) if path.exists() else name
 
 
 def _with_options(
@@ -361,11 +364,14 @@ def resolve_model(model: str | os.PathLike[str], revision: str | None = None) ->
     Raises:
         ModelNotFoundError: There is no model of this name.
         MissingExtraError: A download needs the extra ``hub``.
+        TypeError: ``model`` is neither a str nor a path.
         ValueError: A revision was passed for another model than one of the Hub.
     """
-    name = os.fspath(model)
-    if not isinstance(name, str) or not name:
-        raise ModelNotFoundError(f"model is {model!r}, expected a name, a folder or a Hub id")
+    name = os.fspath(model) if isinstance(model, str | os.PathLike) else None
+    if not isinstance(name, str):
+        raise TypeError(f"model is {describe(model)}, expected a name, a folder or a Hub id")
+    if not name:
+        raise ModelNotFoundError("model is '', expected a name, a folder or a Hub id")
     folder = Path(name).expanduser()
     if os.sep not in name and is_checkpoint(_SHIPPED / name):
         folder = _SHIPPED / name

@@ -60,7 +60,7 @@ def test_a_model_of_the_hub(hub, revision):
     np.testing.assert_array_equal(encoder.encode("a dog"), make_bert().encode("a dog"))
     options = {"revision": revision, "allow_patterns": NEEDED}
     assert hub.calls == [("info", "me/tiny", revision), ("download", "me/tiny", options)]
-    assert encoder.loaded_as == (None if revision is None else ("me/tiny", {"revision": revision}))
+    assert encoder.loaded_as == ("me/tiny", {} if revision is None else {"revision": revision})
 
 
 def test_offline_only_the_cache_is_read(hub):

@@ -191,7 +191,7 @@ def reencode_command(
     of_queries = info["query encoder"]
     opened.reencode(encoder, show_progress_bar=not quiet)
     if of_queries is not None:
-        _renew_query_encoder(opened, of_queries["model"])
+        _renew_query_encoder(opened, of_queries)
     _renew_reranker(opened)
     note_model(opened, model)
     opened.save()
@@ -223,11 +223,12 @@ def set_query_encoder_command(index: Path, model: str | None, remove: bool) -> N
 index_group.add_command(build_command)
 
 
-def _renew_query_encoder(index: "Index", model: str | None) -> None:
+def _renew_query_encoder(index: "Index", described: dict[str, Any]) -> None:
     """Sets the encoder of queries again, if its model was replaced and is of the new space."""
+    model = described["model"]
     if index.info()["query encoder"] is None and model is not None:
         try:
-            index.set_query_encoder(model)
+            index.set_query_encoder(sentenc.load(model, **described.get("options", {})))
         except (ModelNotFoundError, ValueError) as error:
             click.echo(f"the encoder of queries, {model}, is removed: {error}", err=True)
 
@@ -238,11 +239,11 @@ def _renew_reranker(index: "Index") -> None:
     if stored is None or stored["model"] is None:
         return
     try:
-        encoder = sentenc.load(stored["model"])
+        encoder = sentenc.load(stored["model"], **stored.get("options", {}))
     except ModelNotFoundError:
         return
     if encoder.fingerprint() != stored["fingerprint"]:
-        index.add_reranker(stored["model"])
+        index.add_reranker(encoder)
 
 
 def _add(index: "Index", block: list["Record"], update: bool) -> int:

@@ -103,9 +103,10 @@ def search_command(
 
     where = _filter(expressions)
     opened = Index.open(index, optional_model(model, pooling, query_prompt), force=force)
-    if not opened.query_speeds and mode != "lexical":
+    if mode != "lexical" and not opened.query_speeds and opened.info()["fingerprint"] is not None:
         raise click.ClickException(
-            f"{index} was built by an encoder without a name: pass the encoder with --model"
+            f"{index} was built by an encoder without a name: pass the encoder with --model, or search by words "
+            "alone with --mode lexical"
         )
     options: dict[str, Any] = {
         "mode": mode, "alpha": alpha, "queries": speed, "rerank": rerank, "candidates": candidates,

@@ -36,7 +36,8 @@ class Encoder(ArrowTables, Sharing, ABC):
 
     Attributes:
         metadata: Name, sources and scores of the model, and its ``prompts`` and ``space`` if it states them.
-        loaded_as: The name or folder, and the options that change vectors, of :func:`sentenc.load`, or None.
+        loaded_as: The name, Hub id or absolute path, and the options that change vectors, by which
+            :func:`sentenc.load` loads this encoder; None if it was made in another way.
     """
 
     metadata: Mapping[str, Any] = MappingProxyType({})

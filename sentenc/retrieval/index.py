@@ -205,6 +205,8 @@ class Index(IndexMaintenance):
         settings: dict[str, Any] = {"metric": stated if metric is None else metric, "kind": kind}
         language = items.described.get("language") if language is None else language
         index = cls(loaded, dim=dim, store=store, words=words, language=language, **settings)
+        if loaded is None and encoder is None and described is not None:
+            index._state = index._state._replace(encoders=IndexEncoders(unnamed=True))
         manifest = index._manifest
         manifest.encoder = manifest.encoder if described is None else described
         if manifest.words is not None and "hybrid_alpha" in items.described:

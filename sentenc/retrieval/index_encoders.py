@@ -1,7 +1,7 @@
 """The encoders of an index: that of its items, and a faster one for its queries."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -11,6 +11,7 @@ from sentenc.encoders.lazy import LazyEncoder, Loaded
 from sentenc.encoders.pair import PairEncoder
 from sentenc.encoders.pair_folder import DOCUMENTS, QUERIES
 from sentenc.errors import IndexMismatchError
+from sentenc.retrieval.encoding import Queries
 from sentenc.retrieval.manifest import Manifest
 from sentenc.retrieval.validation import check_choice, matching_encoder, query_encoder
 from sentenc.retrieval.words import hybrid_alpha, stored_alpha
@@ -54,10 +55,13 @@ class IndexEncoders:
         items: The encoder of items; None for an index of vectors alone. If it is a pair, its halves encode the
             queries.
         queries: Another encoder for queries, or None.
+        unnamed: Whether the items were encoded by an encoder that cannot be loaded, because it has no name, and
+            that was not passed.
     """
 
     items: LazyEncoder | None = None
     queries: LazyEncoder | None = None
+    unnamed: bool = False
 
     @classmethod
     def of(cls, encoder: Encoder | None) -> "IndexEncoders":
@@ -106,6 +110,15 @@ class IndexEncoders:
             return QueryEncoder(pair.halves[DOCUMENTS], "exact", pair.halves[DOCUMENTS])
         return QueryEncoder(self.items, "exact")
 
+    def check_mode(self, mode: str | None, queries: Queries) -> None:
+        """Raises ValueError if a search would silently be one by words alone, because the encoder is missing."""
+        is_missing = self.unnamed and self.queries is None and self.items is None
+        if is_missing and mode is None and queries.vectors is None:
+            raise ValueError(
+                "the encoder of the index has no name, so it was not loaded: open the index with "
+                "Index.open(folder, encoder=...), or search by words alone with mode='lexical'"
+            )
+
     def encoder_of_queries(self, speed: Speed) -> Encoder:
         """Returns the encoder of fast or exact queries; raises ValueError if there is none."""
         chosen = self.for_queries(speed)
@@ -142,10 +155,11 @@ def opened_encoders(
         return IndexEncoders()
     described = manifest.query_encoder
     if encoder is not None or described is None or described["model"] is None:
-        return IndexEncoders.of(matching_encoder(folder, manifest, encoder, force, threads))
+        encoders = IndexEncoders.of(matching_encoder(folder, manifest, encoder, force, threads))
+        return replace(encoders, unnamed=encoders.items is None and manifest.encoder is not None)
     queries = LazyEncoder(partial(query_encoder, folder, described, manifest.dim, threads))
     if manifest.encoder is None or manifest.encoder["model"] is None:
-        return IndexEncoders(None, queries)
+        return IndexEncoders(None, queries, unnamed=manifest.encoder is not None)
     return IndexEncoders(LazyEncoder(partial(_item_encoder, folder, manifest, force, threads)), queries)
 
 

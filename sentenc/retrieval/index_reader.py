@@ -160,7 +160,8 @@ class IndexReader:
                 pair, and ``"exact"`` with the encoder of the items. By default fast if possible.
             mode: ``"hybrid"`` ranks by the weighted sum of the z-scores of vectors and words, ``"vector"`` by the
                 vectors alone, ``"lexical"`` by BM25 alone. By default hybrid for texts if the index has texts,
-                lexical for them if it has no encoder, and vector otherwise.
+                lexical for them if it has no encoder, and vector otherwise. If the index was opened without its
+                encoder, because that has no name, texts need a mode or ``vectors``.
             alpha: Weight of the vectors in hybrid search, 0 to 1; by default that of the encoder of the
                 queries.
             vectors: The vectors of texts (n, dim), if they have been computed already.
@@ -177,8 +178,8 @@ class IndexReader:
 
         Raises:
             ValueError: A vector is not finite or has another length, k is below 1, alpha is out of range, the
-                mode needs texts or words that are missing, texts have no encoder, there is no such encoder of
-                queries, or the filter has an unknown operator.
+                mode needs texts or words that are missing, texts have no encoder, the encoder of the index has no
+                name and was not passed, there is no such encoder of queries, or the filter has an unknown operator.
             TypeError: A query is neither text nor a vector, or a part of the filter has the wrong type.
         """
         condition = None if where is None else compile_filter(where)
@@ -188,6 +189,7 @@ class IndexReader:
         snapshot, manifest, encoders, analyzer = self._state
         encoder = encoders.for_queries(queries)
         read = read_queries(query, vectors, encoder, manifest.dim)
+        encoders.check_mode(mode, read)
         hits = search(snapshot, manifest, read, options, encoder, analyzer)
         return hits[0] if read.single else hits
 

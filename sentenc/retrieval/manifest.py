@@ -65,9 +65,11 @@ class Manifest:
             and the weight of the vectors in hybrid search; None if texts are not searched by words.
         moments: Name of the file of the moments of the vectors; None if texts are not searched by words.
         chunking: ``{"tokens", "overlap"}`` of the passages of added texts; None if they are not divided.
-        reranker: ``{"model": name or None, "fingerprint": hash}`` of the stored vectors of a reranker, or None.
+        reranker: ``{"model": name or None, "fingerprint": hash}`` of the stored vectors of a reranker, and its
+            ``"options"`` if there are any; or None.
         query_encoder: ``{"model": name or None, "fingerprint": hash, "space": identifier}`` of the encoder of
-            queries, and the number of ``"items"`` when it was set; None if the encoder of the items encodes them.
+            queries, its ``"options"`` if there are any, and the number of ``"items"`` when it was set; None if the
+            encoder of the items encodes them.
     """
 
     dim: int

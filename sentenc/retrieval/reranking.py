@@ -7,7 +7,7 @@ nDCG@10 of three development sets is 73.6 instead of 70.5. BM25 alone has 69.9.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ from sentenc.retrieval.fusion import Ranked
 from sentenc.retrieval.quantization import FloatArray
 from sentenc.retrieval.rerank_vectors import RerankVectors
 from sentenc.retrieval.snapshot import Snapshot
-from sentenc.retrieval.validation import load_encoder
+from sentenc.retrieval.validation import load_encoder, stated_options
 from sentenc.retrieval.words import hybrid_alpha
 from sentenc.texts import describe
 
@@ -94,7 +94,8 @@ class EncoderReranker:
 
     def __init__(self, encoder: Encoder, model: str | None) -> None:
         self.encoder = encoder
-        self.described = {"model": model, "fingerprint": encoder.fingerprint()}
+        self.described: dict[str, Any] = {"model": model, "fingerprint": encoder.fingerprint()}
+        self.described |= stated_options(model, encoder)
         self._alpha = hybrid_alpha(encoder)
 
     def scores(self, snapshot: Snapshot, queries: list[str], rows: list[Rows]) -> list[FloatArray]:
@@ -156,11 +157,15 @@ class Rerankers:
             return reranker
         name = os.fspath(encoder)
         if name not in self._by_name:
-            model, loaded = load_encoder(name)
-            if loaded is None:
-                raise TypeError("rerank is None, expected an Encoder, a name or a folder")
-            self._by_name[name] = EncoderReranker(loaded, model)
+            self._by_name[name] = self._load(name, None)
         return self._by_name[name]
+
+    @staticmethod
+    def _load(name: str, options: Mapping[str, Any] | None) -> EncoderReranker:
+        model, loaded = load_encoder(name, options)
+        if loaded is None:
+            raise TypeError("rerank is None, expected an Encoder, a name or a folder")
+        return EncoderReranker(loaded, model)
 
     def store(self, reranker: EncoderReranker | None) -> None:
         """Sets the reranker whose vectors are stored."""
@@ -179,7 +184,7 @@ class Rerankers:
                 raise ValueError(
                     "the vectors of a reranker without a name are stored: pass it to add_reranker() first"
                 )
-            reranker = self.of_encoder(described["model"])
+            reranker = self._load(described["model"], described.get("options"))
             if reranker.described["fingerprint"] != described["fingerprint"]:
                 raise ValueError(
                     f"the reranker {described['model']} has changed since its vectors were stored: "

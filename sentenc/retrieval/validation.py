@@ -123,10 +123,8 @@ def load_encoder(
         raise TypeError(f"encoder is {type(encoder).__name__}, expected an Encoder, a name or a folder")
     from sentenc.registry import load
 
-    name = os.fspath(encoder)
-    loaded = load(name, threads=threads, **(options or {}))
-    # From another working folder, a folder can be loaded only by its absolute path.
-    return str(Path(name).expanduser().absolute()) if Path(name).expanduser().is_dir() else name, loaded
+    loaded = load(encoder, threads=threads, **(options or {}))
+    return _name_of(loaded), loaded
 
 
 def described_encoder(model: str | None, encoder: Encoder) -> dict[str, Any]:
@@ -139,9 +137,14 @@ def described_encoder(model: str | None, encoder: Encoder) -> dict[str, Any]:
     described: dict[str, Any] = {
         "model": model, "fingerprint": encoder.fingerprint(), "space": encoder.space,
     }  # fmt: skip
-    if encoder.loaded_as is not None and encoder.loaded_as[0] == model:
-        described["options"] = dict(encoder.loaded_as[1])
-    return described
+    return described | stated_options(model, encoder)
+
+
+def stated_options(model: str | None, encoder: Encoder) -> dict[str, dict[str, Any]]:
+    """Returns ``{"options": options}`` of :func:`sentenc.load`, or an empty dict if it was called without any."""
+    if encoder.loaded_as is None or encoder.loaded_as[0] != model or not encoder.loaded_as[1]:
+        return {}
+    return {"options": dict(encoder.loaded_as[1])}
 
 
 def stored_dim(encoder: Encoder | None, dim: int | None) -> int:
@@ -306,11 +309,15 @@ def query_encoder(folder: Path, described: dict[str, Any], dim: int, threads: in
 
 
 def _name_of(encoder: Encoder | None) -> str | None:
-    if encoder is not None and encoder.loaded_as is not None:
+    if encoder is None:
+        return None
+    if encoder.loaded_as is not None:
         return encoder.loaded_as[0]
-    # The metadata of a shipped model contain its name. The fingerprint shows whether it was changed.
-    from sentenc.registry import available_models
+    from sentenc.registry import available_models, load
 
-    metadata = getattr(encoder, "metadata", None)
-    name = metadata.get("name") if isinstance(metadata, dict) else None
-    return name if name in available_models() else None
+    metadata = encoder.metadata if isinstance(encoder.metadata, Mapping) else {}
+    name = metadata.get("name")
+    if name not in available_models():
+        return None
+    # A model that was fitted to other texts may still have the name of the shipped model.
+    return name if load(name).fingerprint() == encoder.fingerprint() else None

@@ -7,12 +7,13 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from sentenc.cli import cli
 from sentenc.cli.search import _cut, _lines
 from sentenc.retrieval import Hit, Index
-from tests.retrieval.conftest import LINES, build, run
+from tests.retrieval.conftest import LINES, TEXTS, build, run
 from tests.support.models import make_cse
 
 pytestmark = pytest.mark.usefixtures("folder_of_its_own")
@@ -296,3 +297,23 @@ def test_an_interrupted_build_with_passages_is_resumed(model, lines, monkeypatch
     _, error = build(lines, "-o", "index", "--chunk", model=model)
     assert "resuming after 60 records" in error
     assert len(Index.open("index", encoder=False)) == 100
+
+
+def test_an_index_without_an_encoder_is_searched_by_words():
+    index = Index(dim=2)
+    index.add(TEXTS, vectors=np.eye(4, 2))
+    index.save("index")
+    out, _ = run("search", "index", "guitar", "--json")
+    assert [hit["id"] for hit in json.loads(out)["results"]] == [hit.id for hit in index.search("guitar")]
+    _, err = run("search", "index", "guitar", "--mode", "vector", code=1)
+    assert "no encoder" in err
+
+
+def test_an_encoder_without_a_name_is_asked_for():
+    index = Index(make_cse())
+    index.add(TEXTS)
+    index.save("index")
+    _, err = run("search", "index", "guitar", code=1)
+    assert "--model" in err and "--mode lexical" in err
+    out, _ = run("search", "index", "guitar", "--mode", "lexical")
+    assert TEXTS[0] in out

@@ -1,12 +1,15 @@
 """Indexes and encoders of one space, prompts in an index, and how an index loads its encoder again."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import sentenc
 from sentenc import Index, IndexMismatchError, ModelNotFoundError
+from sentenc.checkpoint import read_checkpoint
+from sentenc.registry import load_checkpoint, resolve_model
 from sentenc.retrieval.rerank_vectors import RerankVectors
 from tests.support.models import make_bert, make_cse
 from tests.support.pairs import in_space, with_prompts
@@ -133,4 +136,76 @@ def test_an_index_loads_its_encoder_with_the_options_that_built_it(tmp_path, mon
     assert (opened.encoder.max_tokens, opened.encoder.config.pooling) == (20, "cls")
     assert scores(opened) == scores(index)
     assert make_bert().loaded_as is None
-    assert sentenc.load("cse-en-tiny").loaded_as is None
+
+
+def test_an_encoder_remembers_how_it_was_loaded(tmp_path, monkeypatch):
+    make_bert().save(tmp_path / "bert")
+    (tmp_path / "words.txt").write_text("dog 1 2\ncat 2 1\n")
+    monkeypatch.chdir(tmp_path)
+    assert sentenc.load("bert").loaded_as == (str(tmp_path / "bert"), {})
+    assert sentenc.load(Path("words.txt")).loaded_as == (str(tmp_path / "words.txt"), {})
+    assert sentenc.load("bert", compute="int8").loaded_as[1] == {"compute": "int8"}
+    assert sentenc.load("bert", max_tokens=9).with_compute("int8").loaded_as == (
+        str(tmp_path / "bert"), {"max_tokens": 9, "compute": "int8"},
+    )  # fmt: skip
+    # A folder of this name is not the shipped model, which has priority.
+    (tmp_path / "cse-en-tiny").mkdir()
+    assert sentenc.load("cse-en-tiny").loaded_as == ("cse-en-tiny", {})
+
+
+@pytest.mark.parametrize("name", ["mine", "cse-en-tiny"])
+def test_an_index_of_a_loaded_folder_opens_with_its_encoder(name, tmp_path, monkeypatch):
+    # The name in the metadata of a model may be that of a shipped one, from which it was made.
+    model = make_cse()
+    model.metadata = {**model.metadata, "name": name}
+    model.save(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    index = Index(sentenc.load("model"))
+    index.add(TEXTS)
+    index.save("index")
+    monkeypatch.chdir("/")
+    opened = Index.open(tmp_path / "index")
+    assert opened.info()["encoder"] == str(tmp_path / "model")
+    assert opened.encoder.fingerprint() == model.fingerprint()
+    assert scores(opened) == scores(index)
+
+
+def test_a_shipped_name_is_stated_for_the_shipped_model_alone():
+    shipped = load_checkpoint(read_checkpoint(resolve_model("cse-en-tiny")))
+    assert shipped.loaded_as is None
+    assert Index(shipped).info()["encoder"] == "cse-en-tiny"
+    changed = make_cse()
+    changed.metadata = {**changed.metadata, "name": "cse-en-tiny"}
+    assert Index(changed).info()["encoder"] is None
+
+
+def test_a_reopened_index_encodes_with_the_same_compute(tmp_path):
+    make_bert().save(tmp_path / "bert")
+    index = Index(sentenc.load(tmp_path / "bert", compute="int8"))
+    index.add_reranker(sentenc.load(tmp_path / "bert", compute="int8"))
+    index.add(TEXTS)
+    index.save(tmp_path / "index")
+    opened = Index.open(tmp_path / "index")
+    assert opened.encoder.compute == "int8"
+    # The stored reranker is loaded for new texts, and must be the one of the stored vectors.
+    opened.add(["a new text"])
+    assert len(opened) == len(TEXTS) + 1
+
+
+def test_texts_need_the_encoder_of_an_index_even_if_it_has_no_name(tmp_path):
+    index = Index(make_cse())
+    index.add(TEXTS)
+    index.save(tmp_path / "index")
+    from_table = Index.from_arrow(index.to_arrow())
+    for opened in (Index.open(tmp_path / "index"), from_table):
+        for query in (QUERY, [QUERY]):
+            with pytest.raises(ValueError, match=r"no name.*encoder=.*mode='lexical'"):
+                opened.search(query)
+        assert opened.search(QUERY, mode="lexical")
+        assert opened.search(QUERY, vectors=make_cse().encode(QUERY))
+        assert opened.search(make_cse().encode(QUERY))
+        opened.set_query_encoder(make_cse())
+        assert opened.search(QUERY)
+    without = Index.open(tmp_path / "index", encoder=False)
+    assert [hit.semantic for hit in without.search("dog")] == [None] * len(without.search("dog"))
+    assert scores(Index.open(tmp_path / "index", make_cse())) == scores(index)

@@ -188,7 +188,10 @@ class BertEncoder(TransformerEncoder):
     def with_compute(self, compute: Compute, *, threads: int | None = None) -> "BertEncoder":
         """Returns the same model, with matrices multiplied in float32 or int8."""
         options = self._options() | {"compute": compute, "threads": threads or self.threads}
-        return BertEncoder(self.config, self._weights, self.tokenizer, **options)
+        changed = BertEncoder(self.config, self._weights, self.tokenizer, **options)
+        if self.loaded_as is not None:
+            changed.loaded_as = self.loaded_as[0], {**self.loaded_as[1], "compute": compute}
+        return changed
 
     def compressed(self) -> "BertEncoder":
         """Returns the same model with its matrices in int8, one scale per row: a quarter of the size."""

@@ -78,7 +78,7 @@ def opened_encoders(
         else LazyEncoder(partial(_stored, described, settings.dim, name, force))
         for described in (settings.encoder, settings.query_encoder)
     )
-    return IndexEncoders(items, queries)
+    return IndexEncoders(items, queries, unnamed=items is None and settings.encoder is not None)
 
 
 def _checked(

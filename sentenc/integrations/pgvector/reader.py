@@ -114,6 +114,7 @@ class PgVectorReader:
         condition, values = self._condition(where, parameters)
         encoder = self._encoders.for_queries(None)
         read = read_queries(query, vectors, encoder, self.dim)
+        self._encoders.check_mode(mode, read)
         chosen = self._mode(read, mode, encoder)
         matrix = None if chosen == "lexical" else query_vectors(read, encoder, self._manifest)
         terms: list[list[str]] | None = None
