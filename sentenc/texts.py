@@ -84,6 +84,11 @@ def describe(value: Any) -> str:
     return name
 
 
+def has_surrogate(text: str) -> bool:
+    """Returns whether a text has a surrogate, which UTF-8 cannot represent."""
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def replace_lone_surrogates(text: str) -> str:
     """Replaces surrogates without a partner by U+FFFD, because UTF-8 cannot represent them."""
     if text.isascii():

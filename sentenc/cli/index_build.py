@@ -112,7 +112,11 @@ def build_command(
     settings: dict[str, Any] = {"metric": metric, "kind": kind, "store": store, "language": language}
     options = {"model": model, **settings, **reading}
     settings |= chunking_arguments(chunk, chunk_tokens, overlap)
-    encoder = optional_model(model, pooling, query_prompt) or model
+    encoder: Encoder | str
+    if threads is None:
+        encoder = optional_model(model, pooling, query_prompt) or model
+    else:
+        encoder = load_model(model, pooling, query_prompt, threads=threads)
     new = Index(encoder, **settings, rerank_store=rerank_store)
     options["skip_empty"] = skip_empty
     info = new.info()
@@ -120,8 +124,6 @@ def build_command(
     options |= {key: info[key] for key in ("chunking", "reranker") if info[key] is not None}
     plan = {"sources": [_source(file) for file in files], "options": options}
     index, done = _begin(new, output, encoder, plan, overwrite)
-    if threads is not None:
-        index.encoder = load_model(model, pooling, query_prompt, threads=threads)
     empty = EmptyRows(skip_empty)
     try:
         with open_records(files, "indexing", quiet, on_empty=empty, **reading) as records:

@@ -122,8 +122,15 @@ def new_segment(
         manifest: Settings of the index.
         analyzer: Analyzer of the texts, or None.
         reranker: The encoder whose vectors are stored, or None.
+
+    Raises:
+        ValueError: There are not enough integers of 64 bits left for the ids.
     """
     first = manifest.next_id
+    if ids is None and first + len(new) > 2**63:
+        raise ValueError(
+            f"the next id is {first}, and {len(new)} items need one each, expected at most {2**63 - 1}: pass ids"
+        )
     names = list(range(first, first + len(new))) if ids is None else ids
     texts = new.texts or [None] * len(new)
     segment = Segment.create(

@@ -17,12 +17,13 @@ import numpy.typing as npt
 
 from sentenc.errors import MissingExtraError
 from sentenc.io.parquet import json_value
+from sentenc.retrieval.arrow_metadata import schema_metadata
 from sentenc.retrieval.chunking import Span
 from sentenc.retrieval.items import Id, Item, Payload
 from sentenc.retrieval.manifest import Manifest
 from sentenc.retrieval.quantization import FloatArray
 from sentenc.retrieval.snapshot import Snapshot
-from sentenc.texts import describe
+from sentenc.texts import describe, has_surrogate
 
 _ROWS_PER_CHUNK = 65_536
 _PASSAGE_COLUMNS = ("passage", "start", "end", "document")
@@ -132,6 +133,9 @@ def read_table(table: Any, columns: Columns) -> TableItems:
         name = getattr(columns, kind)
         if name not in names and (kind == "embedding" or name != getattr(defaults, kind)):
             raise ValueError(f"the table has no column {name!r}, only {', '.join(map(repr, names))}")
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"the table has {names.count(name)} columns {name!r}, expected different names")
     described = _text_metadata(table.schema)
     stored_metric = _text_metadata(table.schema.field(columns.embedding)).get(STORED_METRIC)
     ids = _read_ids(table.column(columns.id), described) if columns.id in names else None
@@ -163,18 +167,6 @@ def arrow() -> Any:
         raise MissingExtraError("parquet", "pyarrow", "an Arrow table of an index") from error
 
 
-def described_encoder_of(described: Mapping[str, str]) -> dict[str, Any] | None:
-    """Returns what a schema states about the encoder of its vectors, as a manifest does; None if it is too little."""
-    if "fingerprint" not in described:
-        return None
-    encoder: dict[str, Any] = {"model": described.get("model"), "fingerprint": described["fingerprint"]}
-    if "space" in described:
-        encoder["space"] = described["space"]
-    if "options" in described:
-        encoder["options"] = json.loads(described["options"])
-    return encoder
-
-
 def _table(pa: Any, ids: list[Id], columns: dict[str, list[Any]], manifest: Manifest) -> Any:
     id_column, described = _id_column(pa, ids)
     kinds = {"text": pa.string(), "payload": pa.string(), "embedding": pa.list_(pa.float32(), manifest.dim)}
@@ -184,7 +176,7 @@ def _table(pa: Any, ids: list[Id], columns: dict[str, list[Any]], manifest: Mani
     # Another program may replace the column, and keep the metadata of the schema.
     stored = {STORED_METRIC: manifest.metric}
     fields = [field.with_metadata(stored) if field.name == "embedding" else field for field in fields]
-    schema = pa.schema([pa.field("id", id_column.type), *fields], _described(manifest) | described)
+    schema = pa.schema([pa.field("id", id_column.type), *fields], schema_metadata(manifest) | described)
     return pa.table([id_column, *arrays], schema=schema)
 
 
@@ -232,7 +224,7 @@ def _strings(pa: Any, texts: Sequence[str | None], items: Sequence[Item]) -> Any
         return pa.array(texts, pa.string())
     except UnicodeEncodeError as error:
         for text, item in zip(texts, items, strict=True):
-            if text is not None and any("\ud800" <= character <= "\udfff" for character in text):
+            if text is not None and has_surrogate(text):
                 raise ValueError(
                     f"the text of the item {item.id!r} has a lone surrogate, which Arrow cannot store"
                 ) from error
@@ -244,11 +236,21 @@ def _json(payload: Payload) -> str | None:
     return None if payload is None else json.dumps(payload, separators=(",", ":"))
 
 
+def _raw(payload: Payload) -> str:
+    return json.dumps(payload, ensure_ascii=False)
+
+
 def _structs(pa: Any, payloads: list[Payload]) -> Any:
     if not any(payloads):
         raise ValueError("no item has a payload with a field, expected one: pass payloads='json'")
     try:
         return pa.array(payloads)
+    except UnicodeEncodeError as error:
+        number = next(i for i, payload in enumerate(payloads) if has_surrogate(_raw(payload)))
+        raise ValueError(
+            f"the payload {payloads[number]!r} has a lone surrogate, which a struct of Arrow cannot store: pass "
+            "payloads='json'"
+        ) from error
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
         raise ValueError(
             f"the payloads are no struct of Arrow, because a field has values of several types: {error}. "
@@ -261,19 +263,12 @@ def _id_column(pa: Any, ids: list[Id]) -> tuple[Any, dict[str, str]]:
     if kinds == {int, str}:
         # As JSON, 17 and "17" remain different.
         return pa.array([json.dumps(name) for name in ids], pa.string()), {"ids": "json"}
-    return pa.array(ids, pa.string() if kinds == {str} else pa.int64()), {}
-
-
-def _described(manifest: Manifest) -> dict[str, str]:
-    described: dict[str, str] = {"metric": manifest.metric}
-    for key, value in (manifest.encoder or {}).items():
-        if value is not None:
-            described[key] = value if isinstance(value, str) else json.dumps(value)
-    if manifest.words is not None:
-        described |= {"language": manifest.words["language"], "hybrid_alpha": str(manifest.words["alpha"])}
-    if manifest.chunking is not None:
-        described["chunking"] = json.dumps(manifest.chunking)
-    return described
+    if kinds == {str}:
+        for name in ids:
+            if has_surrogate(str(name)):
+                raise ValueError(f"the id {name!r} has a lone surrogate, which Arrow cannot store")
+        return pa.array(ids, pa.string()), {}
+    return pa.array(ids, pa.int64()), {}
 
 
 def _read_ids(column: Any, described: Mapping[str, str]) -> list[Id]:

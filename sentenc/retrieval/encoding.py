@@ -4,13 +4,12 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.lazy import EncoderSource
 from sentenc.retrieval.manifest import Manifest
 from sentenc.retrieval.quantization import FloatArray
-from sentenc.retrieval.validation import are_numbers, check_vectors, stored_part
+from sentenc.retrieval.validation import are_numbers, as_array, check_vectors, stored_part
 from sentenc.texts import as_text_list
 
 MAX_FLOAT16 = 65504.0
@@ -52,14 +51,14 @@ def read_queries(
     if are_numbers(queries):
         if vectors is not None:
             raise ValueError("queries are vectors: pass texts together with vectors")
-        matrix = stored_part(np.asarray(queries), source, dim)
+        matrix = stored_part(as_array("queries", queries, dim), source, dim)
         single = matrix.ndim == 1
         return Queries(matrix[None] if single else matrix, None, single)
     single = isinstance(queries, str)
     texts = [queries] if single else as_text_list(queries)
     if vectors is None:
         return Queries(None, texts, single)
-    matrix = stored_part(np.asarray(vectors), source, dim)
+    matrix = stored_part(as_array("vectors", vectors, dim), source, dim)
     matrix = matrix[None] if single and matrix.ndim == 1 else matrix
     if len(matrix) != len(texts):
         raise ValueError(f"{len(matrix)} vectors for {len(texts)} queries, expected one each")
@@ -96,7 +95,7 @@ def item_vectors(
             raise ValueError(_NO_ENCODER)
         vectors = source.encoder.encode_document(texts, truncate_dim=manifest.dim)
     else:
-        vectors = stored_part(vectors, source, manifest.dim)
+        vectors = stored_part(as_array("vectors", vectors, manifest.dim), source, manifest.dim)
     limit = MAX_FLOAT16 if manifest.store == "float16" else math.inf
     matrix = check_vectors("vectors", vectors, manifest.dim, _has_unit_vectors(manifest), limit)
     if texts is not None and len(texts) != len(matrix):

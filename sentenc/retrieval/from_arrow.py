@@ -1,6 +1,5 @@
 """The encoder and the items of an Arrow table, as an index stores them."""
 
-import json
 import math
 import os
 from typing import Any, Literal
@@ -8,8 +7,8 @@ from typing import Any, Literal
 from sentenc.encoders.base import Encoder
 from sentenc.errors import IndexMismatchError, ModelNotFoundError
 from sentenc.retrieval.adding import NewItems
-from sentenc.retrieval.arrow import TableItems, described_encoder_of
-from sentenc.retrieval.chunking import Chunking
+from sentenc.retrieval.arrow import TableItems
+from sentenc.retrieval.arrow_metadata import described_chunking, described_encoder_of
 from sentenc.retrieval.encoding import MAX_FLOAT16
 from sentenc.retrieval.manifest import Manifest
 from sentenc.retrieval.validation import check_vectors, load_encoder, shares_space
@@ -61,7 +60,8 @@ def items_of_table(items: TableItems, manifest: Manifest) -> NewItems:
     """Returns the items of a table as an index adds them, with the leading components of their vectors.
 
     Raises:
-        ValueError: A vector is not finite, exceeds the range of the store, or has too few components.
+        ValueError: A vector is not finite, exceeds the range of the store, or has too few components; or the
+            schema has a wrong ``chunking``.
     """
     width = items.vectors.shape[1]
     if width < manifest.dim:
@@ -84,5 +84,4 @@ def items_of_table(items: TableItems, manifest: Manifest) -> NewItems:
             raise TypeError(f"texts[{i}] is {type(text).__name__}, expected str")
     if texts is not None and all(text is None for text in texts):
         texts = None
-    chunking = Chunking(**json.loads(items.described["chunking"])) if "chunking" in items.described else None
-    return NewItems(vectors, texts, items.spans, chunking)
+    return NewItems(vectors, texts, items.spans, described_chunking(items.described))

@@ -77,7 +77,7 @@ def by_both(
     """Ranks rows by the sum of both z-scores.
 
     If no row contains a term of a query, its rows are ranked by the vectors alone. If its vector is zero, only rows
-    that contain a term are returned.
+    that contain a term are returned, and none if there are none.
 
     Args:
         snapshot: The rows, with words and moments.
@@ -98,11 +98,10 @@ def by_both(
     scores, rows = snapshot.search(scaled, k, kind, store, allowed=allowed, added=added)
     left_out = None
     for i in np.flatnonzero(~vectors.any(axis=1)):
-        if len(words[i].rows):
-            left_out = snapshot.left_out(allowed) if left_out is None else left_out
-            best = added[i].best(rows.shape[1], left_out)
-            scores[i], rows[i] = -np.inf, -1
-            scores[i, : len(best.rows)], rows[i, : len(best.rows)] = best.scores, best.rows
+        left_out = snapshot.left_out(allowed) if left_out is None else left_out
+        best = added[i].best(rows.shape[1], left_out)
+        scores[i], rows[i] = -np.inf, -1
+        scores[i, : len(best.rows)], rows[i, : len(best.rows)] = best.scores, best.rows
     lexical = (
         np.stack([own.at(own_rows) for own, own_rows in zip(added, rows, strict=True)]) if added else scores
     )

@@ -4,7 +4,6 @@ import os
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -24,13 +23,14 @@ from sentenc.retrieval.adding import (
 )
 from sentenc.retrieval.ann import KINDS
 from sentenc.retrieval.arrow import Columns, read_table
+from sentenc.retrieval.arrow_metadata import described_alpha, described_next_id
 from sentenc.retrieval.from_arrow import items_of_table, table_encoder
 from sentenc.retrieval.index_encoders import IndexEncoders, opened_encoders
 from sentenc.retrieval.index_maintenance import IndexMaintenance
 from sentenc.retrieval.index_reader import IndexState
 from sentenc.retrieval.items import Id, Payload, check_ids
 from sentenc.retrieval.lexical.analysis import Analyzer
-from sentenc.retrieval.manifest import MANIFEST, Manifest
+from sentenc.retrieval.manifest import MANIFEST, METRICS, Manifest
 from sentenc.retrieval.quantization import STORES
 from sentenc.retrieval.reranking import Rerankers
 from sentenc.retrieval.snapshot import Snapshot
@@ -39,6 +39,7 @@ from sentenc.retrieval.validation import (
     check_column,
     check_texts,
     described_encoder,
+    folder_path,
     load_encoder,
     stored_dim,
 )
@@ -98,7 +99,7 @@ class Index(IndexMaintenance):
         overlap: int | None = None,
         rerank_store: Encoder | str | os.PathLike[str] | None = None,
     ) -> None:
-        check_choice("metric", metric, ("cosine", "dot"))
+        check_choice("metric", metric, METRICS)
         check_choice("kind", kind, KINDS)
         check_choice("store", store, STORES)
         model, encoder = load_encoder(encoder)
@@ -143,7 +144,7 @@ class Index(IndexMaintenance):
             IndexFormatError: The folder is not an index, or is damaged.
             IndexMismatchError: An encoder of another space built the index.
         """
-        path = Path(folder).expanduser().resolve()
+        path = folder_path(folder)
         manifest, snapshot = persistence.read(path)
         settings: dict[str, Any] = {"metric": manifest.metric, "kind": manifest.kind, "store": manifest.store}
         index = cls(dim=manifest.dim, **settings)
@@ -194,7 +195,8 @@ class Index(IndexMaintenance):
         Raises:
             IndexMismatchError: The encoder has another space than the vectors of the table.
             TypeError: A column has the wrong type.
-            ValueError: A column is missing, or a vector is null, not finite or of another length.
+            ValueError: A column is missing or occurs twice, a vector is null, not finite or of another length, or
+                the metadata of the schema are damaged.
         """
         items = read_table(table, Columns(id, text, embedding, payload))
         loaded, described = table_encoder(items, encoder, force)
@@ -209,12 +211,14 @@ class Index(IndexMaintenance):
             index._state = index._state._replace(encoders=IndexEncoders(unnamed=True))
         manifest = index._manifest
         manifest.encoder = manifest.encoder if described is None else described
-        if manifest.words is not None and "hybrid_alpha" in items.described:
-            manifest.words["alpha"] = float(items.described["hybrid_alpha"])
+        alpha = described_alpha(items.described)
+        if manifest.words is not None and alpha is not None:
+            manifest.words["alpha"] = alpha
         new = items_of_table(items, manifest)
-        index._append(
-            new, None if items.ids is None else check_ids(items.ids, len(new)), items.payloads
-        )  # fmt: skip
+        ids = None if items.ids is None else check_ids(items.ids, len(new))
+        index._append(new, ids, items.payloads)
+        # The ids of deleted items are not assigned again.
+        manifest.next_id = max(manifest.next_id, described_next_id(items.described))
         return index
 
     def add(
@@ -246,14 +250,15 @@ class Index(IndexMaintenance):
 
         Raises:
             TypeError: An item is not text, or an id or payload has the wrong type; the message has its index.
-            ValueError: A vector is not finite or has another length, or the index already contains an id.
+            ValueError: A vector is not finite or has another length, the index already contains an id, or there
+                are no consecutive ids of 64 bits left.
         """
         with self._lock:
             new = read_items(
                 check_texts(texts), vectors, self._state.encoders.items, self._manifest, chunk_tokens, overlap
             )
             n = len(new)
-            names = None if ids is None else check_ids(ids, n)
+            names = None if ids is None else check_ids(ids, n, ordered=True)
             if names is not None:
                 self._snapshot.check_new(names)
             self._append(new, names, check_column("payloads", payloads, n))
@@ -274,7 +279,7 @@ class Index(IndexMaintenance):
             KeyError: The index does not contain an id.
         """
         with self._lock:
-            names = check_ids(ids)
+            names = check_ids(ids, ordered=True)
             rows = self._snapshot.known(names)
             new_texts = check_texts(texts)
             if not names:
@@ -314,7 +319,7 @@ class Index(IndexMaintenance):
             IndexLockedError: Another writer is writing to the index.
         """
         with self._lock:
-            path = self._folder if folder is None else Path(folder).expanduser().resolve()
+            path = self._folder if folder is None else folder_path(folder)
             if path is None:
                 raise ValueError("the index has no folder yet: call save(folder)")
             if path == self._folder and (path / MANIFEST).exists():

@@ -44,16 +44,21 @@ class IndexMaintenance(IndexReader):
                     self.close()
 
     def index_words(self, language: str | None = None) -> None:
-        """Indexes the texts by their words, for an index without them or with those of another language.
+        """Indexes the texts by their words: of an index without them, in another language or with other stemmers.
 
         All stored texts are read, and the next :meth:`save` writes all items. Their postings are in memory until
         then: some 400 bytes for a text of 100 words.
 
         Args:
-            language: As for the class.
+            language: As for the class; by default that of the index, if it has words. Its weight of the vectors in
+                hybrid search does not change either.
         """
         with self._lock:
-            settings = word_settings(language, self.encoder)
+            stored = self._manifest.words
+            if stored is None:
+                settings = word_settings(language, self.encoder)
+            else:
+                settings = word_settings(language or stored["language"], None) | {"alpha": stored["alpha"]}
             analyzer = Analyzer(settings["language"])
             self._begin_write()
             snapshot = with_words(self._snapshot, analyzer)

@@ -1,7 +1,6 @@
 """The methods of an index that change nothing: search, look-up, and its description."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -18,7 +17,7 @@ from sentenc.retrieval.index_encoders import IndexEncoders, Speed
 from sentenc.retrieval.info import index_info
 from sentenc.retrieval.items import Id, Item, check_ids
 from sentenc.retrieval.lexical.analysis import Analyzer
-from sentenc.retrieval.manifest import Manifest, check_hashes, read_manifest
+from sentenc.retrieval.manifest import Manifest, verify
 from sentenc.retrieval.reranking import DEFAULT_CANDIDATES, Rerank, Rerankers
 from sentenc.retrieval.searching import SearchOptions, describe_filter, search
 from sentenc.retrieval.snapshot import Snapshot
@@ -52,11 +51,6 @@ class IndexReader:
         """The encoder of items, and of queries if there is no other; None for an index of vectors alone."""
         items = self._state.encoders.items
         return None if items is None else items.encoder
-
-    @encoder.setter
-    def encoder(self, encoder: Encoder | None) -> None:
-        encoders = replace(self._state.encoders, items=IndexEncoders.of(encoder).items)
-        self._state = self._state._replace(encoders=encoders)
 
     @property
     def query_encoder(self) -> Encoder | None:
@@ -224,7 +218,8 @@ class IndexReader:
 
         The columns are ``id`` (int64 or string), ``text``, ``payload`` and ``embedding``, a ``fixed_size_list`` of
         float32. Ids of both types become strings of JSON. The metadata of the schema have the ``model``, the
-        ``fingerprint`` and the ``space`` of the vectors, and the ``metric``. :meth:`from_arrow` reads the table.
+        ``fingerprint`` and the ``space`` of the vectors, the ``metric``, and the ``next_id`` that is assigned.
+        :meth:`from_arrow` reads the table.
 
         If a text is divided into passages, the table has one row for each passage, and more columns;
         :mod:`sentenc.retrieval.arrow` describes them. The vectors of a reranker and of an ANN index are left out.
@@ -235,7 +230,7 @@ class IndexReader:
 
         Raises:
             MissingExtraError: pyarrow is not installed.
-            ValueError: A text has a lone surrogate, or the payloads are no struct.
+            ValueError: A text or an id has a lone surrogate, or the payloads are no struct.
         """
         check_choice("payloads", payloads, ("json", "struct"))
         state = self._state
@@ -246,7 +241,12 @@ class IndexReader:
         return index_info(self._snapshot, self._manifest, self._folder)
 
     def verify(self) -> None:
-        """Checks the size and SHA-256 of every file; raises IndexFormatError if a file has changed."""
+        """Checks the size and SHA-256 of every file of the latest commit.
+
+        Raises:
+            IndexFormatError: A file has changed or cannot be read.
+            ValueError: The index has no folder yet.
+        """
         if self._folder is None:
             raise ValueError("the index has no folder yet: save it first")
-        check_hashes(self._folder, read_manifest(self._folder))
+        verify(self._folder)

@@ -122,18 +122,33 @@ def pack_items(
         try:
             # Python texts may contain lone surrogates, which UTF-8 does not allow.
             lines.append(f"{encode([name, text, payload])}\n".encode("utf-8", "surrogatepass"))
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"payloads[{i}] is not JSON: {error}") from error
+        except (TypeError, ValueError, RecursionError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"payloads[{i}] is not JSON: {error}") from error
     offsets = np.zeros(len(lines) + 1, np.int64)
     np.cumsum(np.fromiter(map(len, lines), np.int64, len(lines)), out=offsets[1:])
     return b"".join(lines), offsets
 
 
 def check_payload(payload: Any, i: int) -> None:
-    """Raises TypeError unless a payload is a dict with str as keys, or None; the message has its index ``i``."""
+    """Checks that a payload is None or a dict whose keys are str, also within.
+
+    Args:
+        payload: The payload.
+        i: Its index, for messages.
+
+    Raises:
+        TypeError: It is something else.
+        ValueError: It contains itself, or is nested too deeply for JSON.
+    """
     if payload is not None and not isinstance(payload, dict):
         raise TypeError(f"payloads[{i}] is {describe(payload)}, expected a dict or None")
-    _check_keys(payload, f"payloads[{i}]")
+    try:
+        _check_keys(payload, f"payloads[{i}]")
+    except RecursionError as error:
+        raise ValueError(
+            f"payloads[{i}] contains itself or is nested too deeply, expected a JSON object"
+        ) from error
 
 
 def _check_keys(value: Any, place: str) -> None:
@@ -155,15 +170,22 @@ def unpack_item(data: Any, start: int, end: int) -> Item:
     return Item(name, text, payload)
 
 
-def check_ids(ids: Any, count: int | None = None) -> list[Id]:
+def check_ids(ids: Any, count: int | None = None, *, ordered: bool = False) -> list[Id]:
     """Returns the ids as a list of int and str.
 
+    Args:
+        ids: The ids.
+        count: Their number; None accepts any.
+        ordered: Whether they belong to texts or vectors of the same order, which those of a set do not.
+
     Raises:
-        TypeError: ``ids`` is not a collection, or an id is neither int nor str.
+        TypeError: ``ids`` is not a collection, or a set that must be ordered, or an id is neither int nor str.
         ValueError: The number of ids is not ``count``, an id occurs twice, or an int has more than 64 bits.
     """
     if isinstance(ids, str | bytes | Mapping) or not isinstance(ids, Iterable):
         raise TypeError(f"ids is {describe(ids)}, expected a list of int or str")
+    if ordered and isinstance(ids, set | frozenset):
+        raise TypeError(f"ids is {describe(ids)}, which has no order, expected a list of int or str")
     names: list[Id] = []
     for i, name in enumerate(ids):
         if isinstance(name, str):

@@ -20,8 +20,10 @@ from sentenc.errors import IndexFormatError, IndexLockedError
 from sentenc.io.atomic import replacing_file, sync_file, sync_folder
 from sentenc.io.disk_full import naming_full_disk, save_array
 from sentenc.io.locks import FileLock
+from sentenc.retrieval.manifest_checks import KEYS_ADDED, check_content
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = max(KEYS_ADDED)
+METRICS = ("cosine", "dot")
 MANIFEST, LOCK = "index.json", "lock"
 #: The first part of the name of a folder of vectors that are being computed.
 REENCODING = "reencode-"
@@ -29,17 +31,6 @@ REENCODING = "reencode-"
 _INDEX_FILES = re.compile(
     r"index\.json|lock|(segment|structure|calibration|deleted|moments|reencode)-.*|\.index\.json\..*\.tmp"
 )
-_KEYS = {
-    "format_version", "sentenc_version", "generation", "dim", "metric", "kind", "store", "encoder", "next_id",
-    "segments", "deleted", "calibration", "structure", "files", "notes", "words", "moments",
-    "chunking", "reranker", "query_encoder",
-}  # fmt: skip
-# Version 1, of the releases without lexical search, is read as an index of vectors alone.
-_KEYS_ADDED = {
-    1: {"words", "moments", "chunking", "reranker", "query_encoder"},
-    2: {"query_encoder"},
-    FORMAT_VERSION: set(),
-}
 
 
 @dataclass
@@ -107,13 +98,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise IndexFormatError(f"{folder} is not an index: {MANIFEST} cannot be read ({error})") from error
     except ValueError as error:
         raise IndexFormatError(f"{path} is not JSON: {error}") from error
-    version = content.get("format_version") if isinstance(content, dict) else None
-    if version not in _KEYS_ADDED:
-        raise IndexFormatError(f"{path} has format_version {version}, expected at most {FORMAT_VERSION}")
-    keys = _KEYS - _KEYS_ADDED[version]
-    if set(content) != keys:
-        missing, unexpected = sorted(keys - set(content)), sorted(set(content) - keys)
-        raise IndexFormatError(f"{path} has missing keys {missing} and unexpected keys {unexpected}")
+    check_content(content, str(path))
     del content["format_version"], content["sentenc_version"]
     return Manifest(**content)
 
@@ -124,8 +109,18 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
     content = {"format_version": FORMAT_VERSION, "sentenc_version": __version__, **vars(manifest)}
     with replacing_file(folder / MANIFEST) as temporary:
-        temporary.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        # Characters other than ASCII are escaped: UTF-8 does not have lone surrogates.
+        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     sync_folder(folder)
+
+
+def check_notes(notes: Any) -> None:
+    """Raises TypeError or ValueError unless the notes of an index are JSON; the message has the reason."""
+    try:
+        json.dumps(notes, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"notes is not JSON: {error}") from error
 
 
 def is_index(folder: Path) -> bool:
@@ -166,11 +161,28 @@ def check_sizes(folder: Path, manifest: Manifest) -> None:
             )
 
 
+def verify(folder: Path) -> None:
+    """Checks the files of the latest commit; raises IndexFormatError if one of them has changed."""
+    while True:
+        manifest = read_manifest(folder)
+        try:
+            check_hashes(folder, manifest)
+            return
+        except IndexFormatError:
+            # A writer may have committed meanwhile, and deleted the old files. The new commit is then checked.
+            if read_manifest(folder) == manifest:
+                raise
+
+
 def check_hashes(folder: Path, manifest: Manifest) -> None:
     """Raises IndexFormatError if a file does not have the size and SHA-256 that the manifest states."""
     check_sizes(folder, manifest)
     for name, entry in manifest.files.items():
-        if describe_files(folder, name)[name]["sha256"] != entry["sha256"]:
+        try:
+            digest = describe_files(folder, name)[name]["sha256"]
+        except OSError as error:
+            raise IndexFormatError(f"{folder / name} cannot be read: {error}") from error
+        if digest != entry["sha256"]:
             raise IndexFormatError(
                 f"{folder / name} does not have the sha256 that {MANIFEST} states: it is damaged or changed"
             )

@@ -10,11 +10,13 @@ import numpy as np
 
 from sentenc.errors import IndexFormatError
 from sentenc.io.atomic import replacing_folder, sync_folder
-from sentenc.retrieval.ann import AnnIndex
+from sentenc.retrieval.ann import KINDS, AnnIndex
 from sentenc.retrieval.manifest import (
     MANIFEST,
+    METRICS,
     Manifest,
     WriteLock,
+    check_notes,
     check_sizes,
     describe_files,
     is_index,
@@ -25,7 +27,7 @@ from sentenc.retrieval.manifest import (
     write_manifest,
 )
 from sentenc.retrieval.moments import Moments
-from sentenc.retrieval.quantization import FloatArray, Quantizer, fit_quantizer, load_quantizer, plain
+from sentenc.retrieval.quantization import STORES, FloatArray, Quantizer, fit_quantizer, load_quantizer, plain
 from sentenc.retrieval.segments import Segment, merged
 from sentenc.retrieval.snapshot import Snapshot
 
@@ -85,6 +87,12 @@ def create(folder: Path, manifest: Manifest, snapshot: Snapshot) -> tuple[Manife
 
 
 def _open(folder: Path, manifest: Manifest) -> Snapshot:
+    place = folder / MANIFEST
+    for key, choices in (("metric", METRICS), ("kind", KINDS), ("store", STORES)):
+        if getattr(manifest, key) not in choices:
+            raise IndexFormatError(
+                f"{place}: {key} is {getattr(manifest, key)!r}, expected one of {', '.join(choices)}"
+            )
     calibration = None if manifest.calibration is None else np.load(folder / manifest.calibration)
     quantizer = load_quantizer(manifest.store, manifest.dim, calibration)
     files: dict[str, set[str]] = {}
@@ -95,6 +103,18 @@ def _open(folder: Path, manifest: Manifest) -> Snapshot:
         Segment.read(folder / entry["name"], quantizer, entry["first_id"], files[entry["name"]])
         for entry in manifest.segments
     )
+    zero = np.zeros((1, quantizer.dim), np.float32)
+    codes = quantizer.transform(zero) if quantizer.dim == manifest.dim else zero[:, :0]
+    for entry, segment in zip(manifest.segments, segments, strict=True):
+        if (segment.codes.shape[1:], segment.codes.dtype) != (codes.shape[1:], codes.dtype):
+            raise IndexFormatError(
+                f"{place}: dim is {manifest.dim} and store {manifest.store!r}, but {entry['name']} has codes of "
+                f"shape {segment.codes.shape} and type {segment.codes.dtype}"
+            )
+        if len(segment) != entry["rows"]:
+            raise IndexFormatError(
+                f"{place}: rows of {entry['name']} is {entry['rows']}, expected {len(segment)}"
+            )
     total = sum(map(len, segments))
     deleted = np.zeros(total, np.bool_)
     if manifest.deleted is not None:
@@ -103,11 +123,21 @@ def _open(folder: Path, manifest: Manifest) -> Snapshot:
     if manifest.structure is not None:
         ann = AnnIndex.read(folder / manifest.structure["name"], manifest.structure)
     moments = None if manifest.moments is None else Moments(np.load(folder / manifest.moments))
+    if moments is not None and moments.sums.shape != (manifest.dim + 1,) * 2:
+        raise IndexFormatError(
+            f"{place}: dim is {manifest.dim}, but {manifest.moments} has the shape {moments.sums.shape}"
+        )
     return Snapshot(segments, deleted, ann, moments, (manifest.reranker or {}).get("fingerprint"))
 
 
 def commit(folder: Path, manifest: Manifest, snapshot: Snapshot) -> tuple[Manifest, Snapshot]:
-    """Commits changes to the folder of the saved segments of ``snapshot``; the caller holds the lock."""
+    """Commits changes to the folder of the saved segments of ``snapshot``; the caller holds the lock.
+
+    Raises:
+        TypeError: The notes contain something that JSON does not have.
+        ValueError: The notes contain NaN or infinity, or themselves.
+    """
+    check_notes(manifest.notes)
     # An earlier commit may have failed after it had replaced the manifest.
     generation = max(manifest.generation, _generation(folder)) + 1
     quantizer = _quantizer(manifest, snapshot)

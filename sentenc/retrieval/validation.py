@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from sentenc.encoders.roles import stated_space
 from sentenc.errors import IndexMismatchError, ModelNotFoundError
 from sentenc.retrieval.manifest import Manifest
 from sentenc.retrieval.quantization import FloatArray
-from sentenc.texts import as_text_list
+from sentenc.texts import as_text_list, describe
 
 
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
@@ -59,6 +59,16 @@ def are_numbers(queries: Any) -> bool:
     return isinstance(first, numbers)
 
 
+def as_array(name: str, vectors: Any, dim: int) -> npt.NDArray[Any]:
+    """Returns vectors as an array of any shape; raises ValueError if lists in them have different lengths."""
+    try:
+        return np.asarray(vectors)
+    except ValueError as error:
+        raise ValueError(
+            f"{name} contains lists of different lengths, expected vectors of {dim} numbers each"
+        ) from error
+
+
 def check_vectors(
     name: str, vectors: npt.ArrayLike, dim: int, unit: bool, limit: float = math.inf
 ) -> FloatArray:
@@ -93,13 +103,21 @@ def check_vectors(
     return values
 
 
-def check_column(name: str, values: Sequence[Any] | None, count: int) -> Sequence[Any]:
-    """Returns ``values``, or ``count`` times None; raises ValueError if there are not ``count`` values."""
+def check_column(name: str, values: Any, count: int) -> list[Any]:
+    """Returns ``values`` as a list, or ``count`` times None.
+
+    Raises:
+        TypeError: ``values`` is no ordered collection.
+        ValueError: There are not ``count`` values.
+    """
     if values is None:
         return [None] * count
-    if len(values) != count:
-        raise ValueError(f"{len(values)} {name} for {count} items, expected one each")
-    return values
+    if isinstance(values, str | bytes | Mapping | set | frozenset) or not isinstance(values, Iterable):
+        raise TypeError(f"{name} is {describe(values)}, expected a list of {count}")
+    items = list(values)
+    if len(items) != count:
+        raise ValueError(f"{len(items)} {name} for {count} items, expected one each")
+    return items
 
 
 def load_encoder(
@@ -145,6 +163,13 @@ def stated_options(model: str | None, encoder: Encoder) -> dict[str, dict[str, A
     if encoder.loaded_as is None or encoder.loaded_as[0] != model or not encoder.loaded_as[1]:
         return {}
     return {"options": dict(encoder.loaded_as[1])}
+
+
+def folder_path(folder: Any) -> Path:
+    """Returns the absolute path of the folder of an index; raises TypeError if it is neither a str nor a path."""
+    if not isinstance(folder, str | os.PathLike):
+        raise TypeError(f"folder is {describe(folder)}, expected a str or a path")
+    return Path(folder).expanduser().resolve()
 
 
 def stored_dim(encoder: Encoder | None, dim: int | None) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sentenc.encoders.base import Encoder
+from sentenc.errors import IndexFormatError
 from sentenc.retrieval.lexical.analysis import (
     UNDETERMINED,
     Analyzer,
@@ -14,6 +15,7 @@ from sentenc.retrieval.lexical.analysis import (
     has_stemmer,
     stemmer_version,
 )
+from sentenc.retrieval.manifest import MANIFEST
 from sentenc.retrieval.snapshot import Snapshot
 
 #: The weight of the vectors for encoders whose metadata have none.
@@ -52,17 +54,24 @@ def stored_alpha(settings: dict[str, Any] | None) -> float:
 
 
 def opened_analyzer(folder: Path, settings: dict[str, Any] | None) -> Analyzer | None:
-    """Returns the analyzer of an index folder; warns if other stemmers than the installed ones built it."""
+    """Returns the analyzer of an index folder; warns if other stemmers than the installed ones built it.
+
+    Raises:
+        IndexFormatError: The language is no code of ISO 639.
+    """
     if settings is None:
         return None
     stemmer = settings["stemmer"]
     if stemmer is not None and stemmer != stemmer_version():
         warnings.warn(
             f"{folder} was built with PyStemmer {stemmer}, but {stemmer_version()} is installed: a few words may "
-            "not be found. call Index.index_words() and save() to index the words again",
+            "not be found. Call Index.index_words() and save() to index the words again",
             stacklevel=3,
         )
-    return Analyzer(settings["language"])
+    try:
+        return Analyzer(settings["language"])
+    except ValueError as error:
+        raise IndexFormatError(f"{folder / MANIFEST}: words.{error}") from error
 
 
 def with_words(snapshot: Snapshot, analyzer: Analyzer) -> Snapshot:

@@ -1,6 +1,7 @@
 """Arrow tables of an index, and indexes of Arrow tables."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -316,3 +317,57 @@ def test_any_items_survive_a_round_trip(rows, offset):
     # A slice begins within the buffers of its table.
     part = Index.from_arrow(table.slice(offset))
     assert list(part) == list(index)[offset:]
+
+
+def test_a_round_trip_keeps_the_next_id():
+    index = Index(dim=2)
+    index.add(vectors=np.eye(2))
+    index.delete([1])
+    again = Index.from_arrow(index.to_arrow())
+    assert again.add(vectors=np.eye(1, 2)) == index.add(vectors=np.eye(1, 2)) == [2]
+    # Rows without ids are numbered from 0.
+    without = Index.from_arrow(index.to_arrow().drop_columns(["id"]))
+    assert [item.id for item in without] == [0, 1]
+
+
+def test_surrogates_are_named_by_the_place(encoder):
+    for name in ("\ud800", "a\udfff"):
+        index = Index(dim=2)
+        index.add(vectors=np.eye(2), ids=["é", name])
+        with pytest.raises(ValueError, match=r"the id '.*ud.*surrogate"):
+            index.to_arrow()
+    index = Index(dim=2)
+    index.add(vectors=np.eye(2), ids=["\ud800", 1], payloads=[{"a": "é"}, {"a": "\ud800"}])
+    again = Index.from_arrow(index.to_arrow())
+    assert [item.to_dict() for item in again] == [item.to_dict() for item in index]
+    with pytest.raises(ValueError, match=r"payload .*'a'.*surrogate.*payloads='json'"):
+        index.to_arrow(payloads="struct")
+
+
+def test_columns_have_different_names():
+    table = pa.table([pa.array([0]), pa.array(["a"]), pa.array(["b"])], names=["id", "text", "text"])
+    table = table.append_column("embedding", pa.array([[1.0, 2.0]]))
+    with pytest.raises(ValueError, match="2 columns 'text'"):
+        Index.from_arrow(table)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("options", "{"),
+        ("options", "[]"),
+        ("chunking", "5"),
+        ("chunking", '{"tokens": 5}'),
+        ("chunking", '{"tokens": "5", "overlap": 1}'),
+        ("hybrid_alpha", "much"),
+        ("hybrid_alpha", "nan"),
+        ("next_id", "-1"),
+        ("metric", "l2"),
+        ("language", "English"),
+    ],
+)
+def test_damaged_metadata_of_a_schema_are_named(index, key, value):
+    table = index.to_arrow()
+    table = table.replace_schema_metadata({**table.schema.metadata, key.encode(): value.encode()})
+    with pytest.raises(ValueError, match=rf"{key}.* {re.escape(repr(value))}, expected"):
+        Index.from_arrow(table)

@@ -314,6 +314,7 @@ def test_an_encoder_without_a_name_is_asked_for():
     index.add(TEXTS)
     index.save("index")
     _, err = run("search", "index", "guitar", code=1)
-    assert "--model" in err and "--mode lexical" in err
+    assert "--model" in err
+    assert "--mode lexical" in err
     out, _ = run("search", "index", "guitar", "--mode", "lexical")
     assert TEXTS[0] in out

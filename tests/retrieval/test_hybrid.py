@@ -243,3 +243,28 @@ def test_hits_are_pickled_with_their_words():
     copy = pickle.loads(pickle.dumps(hit))
     assert copy == hit
     assert copy.words == hit.words == ("dogs",)
+
+
+def test_a_query_without_vector_and_words_has_no_hits():
+    for options in ({}, {"chunk_tokens": 16}):
+        index = Index(make_cse(), language="en", **options)
+        index.add(["the dog runs in the park " * 9, "a cat", "stock market"])
+        assert index.search("") == index.search(" ", where={"no": "field"}) == []
+        assert index.search("", rerank=make_cse()) == []
+        assert index.search("xyzzy", vectors=np.zeros(index.dim)) == []
+        assert [len(hits) for hits in index.search(["", "cat", " "])] == [0, 3, 0]
+
+
+def test_words_are_indexed_again_with_the_settings_of_the_index(tmp_path):
+    index = Index(make_cse(), language="de")
+    index.add(["die Hunde laufen im Park", "eine Katze"])
+    index._manifest.words["alpha"] = 0.7
+    index.save(tmp_path / "index")
+    before = [hit.to_dict() for hit in index.search("Hund")]
+    assert before[0]["words"] == ["Hunde"]
+    opened = Index.open(tmp_path / "index", make_cse())
+    opened.index_words()
+    assert opened.info()["words"] == index.info()["words"]
+    assert [hit.to_dict() for hit in opened.search("Hund")] == before
+    opened.index_words("en")
+    assert (opened.info()["words"]["language"], opened.info()["words"]["alpha"]) == ("en", 0.7)

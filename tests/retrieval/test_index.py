@@ -78,7 +78,8 @@ def test_there_are_no_more_hits_than_items(encoder):
 def test_a_text_without_a_word_scores_zero(encoder):
     index = Index(encoder)
     index.add(["", "dog"])
-    assert [hit.score for hit in index.search("", k=2)] == [0.0, 0.0]
+    assert [hit.score for hit in index.search("", k=2, mode="vector")] == [0.0, 0.0]
+    assert index.search("", k=2) == []
     assert {hit.id: hit.score for hit in index.search("dog", k=2, mode="vector")}[0] == 0.0
 
 

@@ -13,8 +13,8 @@ import time
 import numpy as np
 import pytest
 
-from sentenc import Index, IndexLockedError
-from sentenc.retrieval import persistence
+from sentenc import Index, IndexFormatError, IndexLockedError
+from sentenc.retrieval import manifest, persistence
 from tests.retrieval.test_index import assert_same, clustered
 from tests.retrieval.test_index_folder import vectors_index
 
@@ -182,3 +182,27 @@ def test_kill_loses_nothing_committed(tmp_path, patience):
     listed = set(json.loads((folder / "index.json").read_text(encoding="utf-8"))["files"])
     on_disk = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
     assert on_disk == listed | {"index.json", "lock"}
+
+
+def test_a_check_and_a_commit_at_the_same_time(tmp_path, monkeypatch):
+    index = vectors_index(50)
+    index.save(tmp_path / "index")
+    reader, describe = Index.open(tmp_path / "index"), manifest.describe_files
+
+    def commit_first(*arguments):
+        # The commit writes one segment instead of the one that is being read.
+        monkeypatch.setattr(manifest, "describe_files", describe)
+        index.add(vectors=clustered(40, seed=1))
+        index.save()
+        return describe(*arguments)
+
+    monkeypatch.setattr(manifest, "describe_files", commit_first)
+    reader.verify()
+    assert manifest.describe_files is describe
+
+    def unreadable(folder, name):
+        raise PermissionError(13, "Permission denied", name)
+
+    monkeypatch.setattr(manifest, "describe_files", unreadable)
+    with pytest.raises(IndexFormatError, match=r"segment-.*Permission denied"):
+        reader.verify()

@@ -281,3 +281,79 @@ def test_a_bad_manifest_is_named(tmp_path):
         Index.open(tmp_path)
     with pytest.raises(IndexFormatError, match=r"no folder .*absent"):
         Index.open(tmp_path / "absent")
+
+
+def changed(content, place, value):
+    """Returns a copy of nested objects and lists with another value at a place; KeyError removes it."""
+    content = json.loads(json.dumps(content))
+    inner = content
+    for key in place[:-1]:
+        inner = inner[key]
+    if value is KeyError:
+        del inner[place[-1]]
+    else:
+        inner[place[-1]] = value
+    return content
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (["format_version"], [1], "format_version"),
+        (["format_version"], True, "format_version"),
+        (["dim"], 4, "dim is 4"),
+        (["dim"], "3", "dim is str, expected int"),
+        (["dim"], 0, "dim is 0"),
+        (["metric"], "l2", "metric is 'l2'"),
+        (["kind"], "tree", "kind is 'tree'"),
+        (["store"], "int4", "store is 'int4'"),
+        (["store"], "float16", "float16"),
+        (["generation"], None, "generation is NoneType"),
+        (["next_id"], 1.5, "next_id is float"),
+        (["notes"], [], "notes is list"),
+        (["segments"], None, "segments is NoneType"),
+        (["segments", 0], "a", r"segments\[0\] is str"),
+        (["segments", 0, "name"], KeyError, r"segments\[0\] has no key 'name'"),
+        (["segments", 0, "name"], "other", r"segments\[0\] is 'other'"),
+        (["segments", 0, "rows"], 9, "rows of segment-.* is 9"),
+        (["segments", 0, "first_id"], "0", r"segments\[0\].first_id is str"),
+        (["files"], {}, r"segments\[0\] is 'segment-"),
+        (["files"], [], "files is list"),
+        (["files", "segment-000001-0000/vectors.npy", "bytes"], KeyError, r"vectors.npy'\] has no key 'bytes'"),
+        (["encoder", "fingerprint"], KeyError, "encoder has no key 'fingerprint'"),
+        (["encoder", "model"], 5, "encoder.model is int"),
+        (["encoder", "options"], [], "encoder.options is list"),
+        (["words", "stemmer"], KeyError, "words has no key 'stemmer'"),
+        (["words", "language"], "English", "words.language is 'English'"),
+        (["words", "alpha"], "0.4", "words.alpha is str"),
+        (["moments"], "absent.npy", "moments is 'absent.npy'"),
+        (["structure"], {}, "structure has no key 'name'"),
+        (["chunking"], {"tokens": 5}, "chunking has no key 'overlap'"),
+        (["query_encoder"], {"model": None}, "query_encoder has no key"),
+    ],
+)  # fmt: skip
+def test_a_damaged_value_of_a_manifest_is_named(tmp_path, place, value, message):
+    index = Index(dim=3, language="en")
+    index.add(["a", "b"], vectors=np.eye(2, 3))
+    index._manifest.encoder = {"model": None, "fingerprint": "f", "space": "s", "options": {}}
+    index.save(tmp_path / "index")
+    path = tmp_path / "index" / "index.json"
+    path.write_text(json.dumps(changed(json.loads(path.read_text()), place, value)))
+    with pytest.raises(IndexFormatError, match=f"index.json.*{message}"):
+        Index.open(tmp_path / "index")
+
+
+def test_notes_are_json(tmp_path):
+    index = vectors_index(3)
+    index.notes["text"] = "\udc80 \u00e9"
+    index.save(tmp_path / "index")
+    assert Index.open(tmp_path / "index").notes == index.notes
+    cyclic = {}
+    cyclic["a"] = cyclic
+    for value, kind in ((float("nan"), ValueError), ({1, 2}, TypeError), (cyclic, ValueError)):
+        index.notes["n"] = value
+        with pytest.raises(kind, match="notes is not JSON"):
+            index.save()
+        assert "n" not in Index.open(tmp_path / "index").notes
+    del index.notes["n"]
+    index.save()

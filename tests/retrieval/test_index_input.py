@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import sentenc
 from sentenc import Index, IndexMismatchError
 from tests.retrieval.test_index import clustered
 from tests.support.models import make_cse
@@ -196,3 +197,71 @@ def test_only_the_leading_components_are_stored():
     assert shorter.search("dog", 1)[0].score == pytest.approx(1)
     with pytest.raises(ValueError, match="expected"):
         index.search(np.zeros(30, np.float32))
+
+
+def test_ids_of_texts_have_an_order():
+    index = Index(dim=2)
+    for ids in ({1, 2}, frozenset([1, 2])):
+        with pytest.raises(TypeError, match=r"ids is (frozen)?set.*no order"):
+            index.add(vectors=np.eye(2), ids=ids)
+    assert index.add(vectors=np.eye(2), ids=dict.fromkeys([2, 1]).keys()) == [2, 1]
+    with pytest.raises(TypeError, match="ids is set"):
+        index.update({1, 2}, ["a", "b"], vectors=np.eye(2))
+    assert index.delete({1, 2}) == 2
+
+
+def test_payloads_are_any_ordered_collection():
+    index = Index(dim=2)
+    for payloads in ("ab", {"a": 1}, {1, 2}, 5):
+        with pytest.raises(TypeError, match=f"payloads is {type(payloads).__name__}"):
+            index.add(vectors=np.eye(2), payloads=payloads)
+    index.add(vectors=np.eye(2), payloads=({"n": i} for i in range(2)))
+    index.update([0, 1], payloads=({"n": i} for i in (5, 6)))
+    assert [item.payload for item in index] == [{"n": 5}, {"n": 6}]
+
+
+def test_automatic_ids_have_64_bits():
+    index = Index(dim=2)
+    index.add(vectors=np.eye(1, 2), ids=[2**63 - 2])
+    before = index.info()
+    with pytest.raises(ValueError, match=rf"the next id is {2**63 - 1}, .*pass ids"):
+        index.add(vectors=np.eye(2))
+    assert index.info() == before
+    assert index.add(vectors=np.eye(1, 2)) == [2**63 - 1]
+    with pytest.raises(ValueError, match=rf"the next id is {2**63}"):
+        index.add(vectors=np.eye(1, 2))
+    assert index.add(vectors=np.eye(1, 2), ids=["a"]) == ["a"]
+    assert index.get([2**63 - 1])[0].id == 2**63 - 1
+
+
+def test_queries_and_vectors_have_one_length(encoder):
+    for index in (Index(dim=2), Index(encoder)):
+        for wrong in ([[1, 2], [3]], [[1.0], []]):
+            with pytest.raises(ValueError, match=rf"queries .*different lengths.* {index.dim} numbers"):
+                index.search(wrong)
+            with pytest.raises(ValueError, match=r"vectors .*different lengths"):
+                index.add(vectors=wrong)
+            with pytest.raises(ValueError, match=r"vectors .*different lengths"):
+                index.search(["a", "b"], vectors=wrong)
+
+
+def test_a_payload_that_contains_itself_is_named():
+    index = Index(dim=2)
+    payload = {}
+    payload["a"] = [payload]
+    with pytest.raises(ValueError, match=r"payloads\[1\] contains itself"):
+        index.add(vectors=np.eye(2), payloads=[None, payload])
+    assert len(index) == 0
+
+
+@pytest.mark.parametrize("folder", [None, 5, b"index"])
+def test_a_folder_is_a_str_or_a_path(folder):
+    with pytest.raises(TypeError, match=rf"folder is {type(folder).__name__}"):
+        Index.open(folder)
+    with pytest.raises(TypeError, match=rf"model is {type(folder).__name__}"):
+        sentenc.load(folder)
+
+
+def test_a_folder_to_save_to_is_a_str_or_a_path():
+    with pytest.raises(TypeError, match="folder is int"):
+        Index(dim=2).save(5)

@@ -13,7 +13,8 @@ from sentenc.integrations.pgvector.reader import PgVectorReader
 from sentenc.integrations.pgvector.rows import HNSW_DIMENSIONS, VECTOR_TYPES, Rows
 from sentenc.integrations.pgvector.settings import Settings
 from sentenc.integrations.pgvector.table import Table
-from sentenc.retrieval.arrow import Columns, TableItems, described_encoder_of, read_table
+from sentenc.retrieval.arrow import Columns, TableItems, read_table
+from sentenc.retrieval.arrow_metadata import described_encoder_of
 from sentenc.retrieval.encoding import item_vectors
 from sentenc.retrieval.index_encoders import IndexEncoders
 from sentenc.retrieval.items import Id, Payload, check_ids
@@ -293,7 +294,7 @@ class PgVectorIndex(PgVectorReader):
         n, id_type = len(vectors), self._settings.id_type
         if ids is None and (id_type == "str" or replace):
             raise ValueError("ids is None, expected one for each item")
-        names = None if ids is None else check_ids(ids, n)
+        names = None if ids is None else check_ids(ids, n, ordered=True)
         for i, name in enumerate(names or ()):
             if isinstance(name, str) != (id_type == "str"):
                 raise TypeError(

@@ -62,8 +62,7 @@ candidates AS (
     SELECT id, added, distance, bm25 FROM scored WHERE allowed
     UNION ALL
     SELECT id, added, distance, 0 FROM nearest
-    WHERE (%(sentenc_has_vector)s OR NOT EXISTS (SELECT FROM scored))
-        AND NOT EXISTS (SELECT FROM scored WHERE scored.id = nearest.id)
+    WHERE %(sentenc_has_vector)s AND NOT EXISTS (SELECT FROM scored WHERE scored.id = nearest.id)
 ),
 ranked AS (
     SELECT id, added, -distance * %(sentenc_vector_factor)s AS semantic, bm25 * factor AS lexical, factor * mean AS mean
@@ -134,7 +133,7 @@ def _rows(cursor: Any, table: Table, settings: Settings, statistics: Statistics,
     if query.vector is None:
         return _by_words(cursor, table, settings, statistics, query, terms) if terms else []
     if not terms:
-        return _by_vector(cursor, table, settings, query, statistics)
+        return _by_vector(cursor, table, settings, query, statistics) if query.vector.any() else []
     return _by_both(cursor, table, settings, statistics, query, terms)
 
 

@@ -178,3 +178,17 @@ def test_names_are_quoted_and_schemas_are_used(connection, encoder):
     with pytest.raises(IndexFormatError):
         PgVectorIndex.open(connection, name)
     PgVectorIndex.create(connection, name, encoder).drop()
+
+
+def test_texts_need_the_encoder_even_if_it_has_no_name(connection, encoder):
+    name = new_name()
+    PgVectorIndex.create(connection, name, encoder).add(["dog", "cat"])
+    opened = PgVectorIndex.open(connection, name)
+    with pytest.raises(ValueError, match=r"no name.*mode='lexical'"):
+        opened.search("dog")
+    assert opened.search("dog", mode="lexical")[0].text == "dog"
+    assert opened.search("dog", vectors=encoder.encode("dog"))[0].text == "dog"
+    without = PgVectorIndex.open(connection, name, encoder=False)
+    assert without.search("dog")[0].semantic is None
+    with pytest.raises(TypeError, match="ids is set"):
+        without.add(["a"], ids={5}, vectors=encoder.encode(["a"]))

@@ -39,6 +39,9 @@ def test_hybrid_search_with_a_zero_vector(connection, encoder):
     for query in QUERIES:
         hits = [each.search(query, vectors=zero, k=20, mode="hybrid") for each in (stored, index)]
         assert [hit.id for hit in hits[0]] == [hit.id for hit in hits[1]]
+    for query in ("", "zzz unknown"):
+        assert stored.search(query, vectors=zero, mode="hybrid") == []
+    assert stored.search("") == []
 
 
 def test_an_hnsw_index_is_used_and_returns_k_rows_in_spite_of_a_filter(connection, encoder):
