@@ -192,7 +192,9 @@ def _load_pair(checkpoint: Checkpoint, threads: int | None, compute: "Compute | 
             )
         # From another working folder, a relative path would be another folder.
         load_half = partial(_load_half, str(folder.absolute()), described, threads, compute)
-        halves[name] = Half(load_half, described, described["model"])
+        # PyTorch computes in its own type.
+        is_changed = compute is not None and described["backend"] != "torch"
+        halves[name] = Half(load_half, described, described["model"], is_changed=is_changed)
     return PairEncoder.from_checkpoint(checkpoint, halves)
 
 

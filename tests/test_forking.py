@@ -9,12 +9,14 @@ import threading
 import traceback
 import warnings
 import weakref
+from functools import partial
 
 import numpy as np
 import pytest
 
 import sentenc
 from sentenc.encoders.bert import onnx_runtime
+from sentenc.encoders.lazy import LazyEncoder
 from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
 from sentenc.errors import IndexLockedError
 from sentenc.forking import after_fork, cached_value, lock_before_fork
@@ -109,6 +111,31 @@ def test_objects_are_restored_in_the_child_only_and_not_kept_alive():
     owners.clear()
     gc.collect()
     assert reference() is None
+
+
+def test_a_child_loads_an_encoder_that_a_thread_of_the_parent_loads():
+    encoder = make_bert()
+    loading, released = threading.Event(), threading.Event()
+    source = LazyEncoder(partial(_load_slowly, encoder, os.getpid(), loading, released))
+    thread = threading.Thread(target=lambda: source.encoder)
+    thread.start()
+    assert loading.wait(SECONDS)
+
+    def check():
+        assert source.encoder is encoder
+
+    in_child(check)
+    assert not source.is_loaded
+    released.set()
+    thread.join()
+    assert source.encoder is encoder
+
+
+def _load_slowly(encoder, parent, loading, released):
+    if os.getpid() == parent:
+        loading.set()
+        assert released.wait(SECONDS)
+    return encoder
 
 
 def test_a_cached_value_is_computed_once_and_has_no_lock():

@@ -147,8 +147,11 @@ class PairEncoder(Encoder):
         return self.documents.count_tokens(texts)
 
     def fingerprint(self) -> str:
-        """Returns a short hash of the fingerprints of both encoders."""
-        names = [self.halves[name].described["fingerprint"] for name in (DOCUMENTS, QUERIES)]
+        """Returns a short hash of the fingerprints of both encoders.
+
+        Encoders that were loaded with another ``compute`` than the stored one have other fingerprints.
+        """
+        names = [self.halves[name].fingerprint for name in (DOCUMENTS, QUERIES)]
         return digest([name.encode() for name in (*names, str(self._dim))])
 
     def save(self, folder: str | os.PathLike[str], *, references: bool = False) -> None:
@@ -161,7 +164,7 @@ class PairEncoder(Encoder):
             folder: The folder to write.
             references: Write the name and fingerprint of an encoder that is a shipped model, and no copy of it. The
                 folder then needs a version of sentenc that ships this model, and sentence-transformers cannot load
-                it.
+                it. A shipped model with another ``compute`` is copied.
 
         Raises:
             CheckpointError: ``folder`` exists and is not a model folder.

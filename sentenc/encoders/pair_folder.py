@@ -38,12 +38,19 @@ class Half(LazyEncoder):
         load: Loads the encoder. It can be pickled.
         described: ``fingerprint``, ``max_tokens`` and ``prompts`` of the encoder.
         shipped: The name of the shipped model that the encoder is, or None.
+        is_changed: Whether ``load`` applies an option that can change the described fingerprint.
     """
 
     def __init__(
-        self, load: Callable[[], Encoder], described: Mapping[str, Any], shipped: str | None = None
+        self,
+        load: Callable[[], Encoder],
+        described: Mapping[str, Any],
+        shipped: str | None = None,
+        *,
+        is_changed: bool = False,
     ) -> None:
         super().__init__(load)
+        self._is_changed = is_changed
         self.described = {key: described[key] for key in _DESCRIBED}
         self.shipped = shipped
 
@@ -56,6 +63,11 @@ class Half(LazyEncoder):
             "prompts": dict(encoder.prompts),
         }
         return cls(Loaded(encoder), described, shipped)
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the encoder. The encoder is loaded if an option can have changed it."""
+        return self.encoder.fingerprint() if self._is_changed else str(self.described["fingerprint"])
 
 
 def write_pair(
@@ -72,13 +84,16 @@ def write_pair(
     with replacing_folder(Path(folder), CONFIG, CheckpointError, "a model folder") as staging:
         described: dict[str, Any] = {}
         for name, half in halves.items():
-            is_reference = references and half.shipped is not None
+            # The name of a shipped model cannot state the options with which it was loaded.
+            is_shipped = half.shipped is not None and half.fingerprint == half.described["fingerprint"]
+            is_reference = references and is_shipped
             if not is_reference:
                 half.encoder.save(staging / name)
             described[name] = {
                 "model": half.shipped if is_reference else None,
                 **({"name": None, "backend": None} if is_reference else _wrapping(half.encoder)),
                 **half.described,
+                "fingerprint": half.fingerprint,
             }
         documents, queries = halves[DOCUMENTS].encoder, halves[QUERIES].encoder
         # sentence-transformers would not cut the vectors of documents.

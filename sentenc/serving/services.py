@@ -40,6 +40,7 @@ class ServedModel:
         self.name, self._source = name, source
         self._truncate, self._metrics = config.truncate, metrics
         self._by_role: dict[Role | None, tuple[Encoder, str | None]] = {}
+        self._loading: dict[Role | None, asyncio.Task[tuple[Encoder, str | None]]] = {}
         self._batcher = MicroBatcher(
             f"encode {name}",
             self._run,
@@ -116,9 +117,19 @@ class ServedModel:
             if self._source.is_loaded and not isinstance(self.encoder, PairEncoder):
                 self._by_role[role] = self._for_role(role)
             else:
-                # The first use loads the encoder, or that of a role, which would hold up the event loop.
-                self._by_role[role] = await asyncio.to_thread(self._for_role, role)
+                self._by_role[role] = await self._load_role(role)
         return self._by_role[role][0]
+
+    async def _load_role(self, role: Role | None) -> tuple[Encoder, str | None]:
+        """Loads an encoder in a thread, because it would hold up the event loop; one thread for all requests."""
+        task = self._loading.get(role)
+        if task is None or task.get_loop() is not asyncio.get_running_loop():
+            task = asyncio.create_task(asyncio.to_thread(self._for_role, role))
+            self._loading[role] = task
+            # A failed load is repeated by the next request.
+            task.add_done_callback(lambda _: self._loading.pop(role, None))
+        # A client that disconnects must not cancel the load of the others.
+        return await asyncio.shield(task)
 
     def _for_role(self, role: Role | None) -> tuple[Encoder, str | None]:
         return (self.encoder, None) if role is None else self.encoder.for_role(role)

@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import sentenc
 from sentenc import CheckpointError, PairEncoder
 from sentenc.checkpoint import read_checkpoint
 from sentenc.cli import cli
+from sentenc.encoders.lazy import LazyEncoder
 from tests.support.models import make_bert, make_cse
 from tests.support.pairs import in_space, make_pair, with_prompts
 
@@ -104,6 +107,40 @@ def test_an_encoder_is_loaded_when_it_is_used(saved):
     assert loaded_halves(twin) == ["documents"]
 
 
+def test_threads_load_an_encoder_once():
+    loads = []
+
+    def load():
+        loads.append(threading.get_ident())
+        started.wait(30)
+        return make_cse()
+
+    started = threading.Event()
+    source = LazyEncoder(load)
+    with ThreadPoolExecutor(8) as pool:
+        encoders = [pool.submit(lambda: source.encoder) for _ in range(8)]
+        assert not source.is_loaded
+        started.set()
+        assert len({id(each.result()) for each in encoders}) == 1
+    assert len(loads) == 1
+    assert source.is_loaded
+
+
+def test_a_load_that_fails_is_repeated():
+    outcomes = [OSError("gone"), make_cse()]
+
+    def load():
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, OSError):
+            raise outcome
+        return outcome
+
+    source = LazyEncoder(load)
+    with pytest.raises(OSError, match="gone"):
+        _ = source.encoder
+    assert source.encoder.dim == 24
+
+
 def test_a_folder_has_both_encoders(pair, saved):
     twin = sentenc.load(saved, threads=1)
     assert twin.fingerprint() == pair.fingerprint()
@@ -139,6 +176,29 @@ def test_any_two_encoders_are_a_pair(make, tmp_path):
     assert sentenc.verify(tmp_path / "pair").texts == 8
     assert sentenc.load(tmp_path / "pair", compute="float32").documents.compute == "float32"
     assert sentenc.load(tmp_path / "pair").documents.compute == "int8"
+
+
+@pytest.mark.parametrize(("stored", "other"), [("int8", "float32"), ("float32", "int8")])
+def test_the_fingerprint_depends_on_compute(stored, other, tmp_path):
+    documents = in_space(make_bert(stored))
+    PairEncoder(documents, in_space(make_cse(widths=()))).save(tmp_path / "pair")
+    plain = sentenc.load(tmp_path / "pair")
+    same, changed = (sentenc.load(tmp_path / "pair", compute=compute) for compute in (stored, other))
+    assert plain.fingerprint() == same.fingerprint() != changed.fingerprint()
+    assert loaded_halves(plain) == []
+    assert plain.space == changed.space
+    assert changed.fingerprint() == PairEncoder(documents.with_compute(other), plain.queries).fingerprint()
+    changed.save(tmp_path / "changed")
+    assert sentenc.load(tmp_path / "changed").fingerprint() == changed.fingerprint()
+    np.testing.assert_array_equal(sentenc.load(tmp_path / "changed").encode(TEXTS), changed.encode(TEXTS))
+    assert sentenc.verify(tmp_path / "changed").texts == 8
+
+
+def test_a_shipped_model_with_another_compute_is_not_referred_to(tmp_path):
+    pair = sentenc.load("pair-en", compute="float32")
+    pair.save(tmp_path / "float32", references=True)
+    assert (tmp_path / "float32" / "documents").exists()
+    assert sentenc.load(tmp_path / "float32").documents.compute == "float32"
 
 
 def test_a_shipped_model_may_be_referred_to(tmp_path):

@@ -1,5 +1,8 @@
 """Fast and exact queries over HTTP, and when each encoder is loaded."""
 
+import asyncio
+import threading
+
 import numpy as np
 import pytest
 from click import UsageError
@@ -7,6 +10,10 @@ from click import UsageError
 import sentenc
 from sentenc import Index
 from sentenc.cli.serve import _open_indexes
+from sentenc.encoders.lazy import LazyEncoder
+from sentenc.serving import ServerConfig
+from sentenc.serving.metrics import Metrics
+from sentenc.serving.services import ServedModel
 from tests.serving.conftest import SENTENCES, wait_until_ready
 from tests.serving.test_embeddings import refusal
 from tests.support.models import make_bert, make_cse
@@ -141,3 +148,52 @@ def test_an_index_is_served_by_any_encoder_of_its_space(tmp_path):
     assert opened["index"].encoder is fast
     with pytest.raises(UsageError, match="does not name the model that built it"):
         _open_indexes([str(tmp_path / "index")], {"other": other}, None)
+
+
+def test_concurrent_first_requests_load_an_encoder_in_one_thread():
+    threads, may_end = [], threading.Event()
+
+    def load():
+        threads.append(threading.get_ident())
+        assert may_end.wait(30)
+        return encoder
+
+    encoder = make_cse()
+    served = ServedModel("tiny", LazyEncoder(load), ServerConfig(), Metrics())
+    uses = []
+    served._for_role = lambda role, own=served._for_role: uses.append(role) or own(role)
+
+    async def requests():
+        waiting = [asyncio.create_task(served.encode([QUERY], "input")) for _ in range(8)]
+        await asyncio.sleep(0)
+        # A client that disconnects does not end the load for the others.
+        waiting.pop().cancel()
+        await asyncio.sleep(0)
+        may_end.set()
+        return await asyncio.gather(*waiting)
+
+    answers = asyncio.run(requests())
+    served.stop()
+    assert (len(threads), uses) == (1, [None])
+    for vectors, _ in answers:
+        np.testing.assert_array_equal(vectors, encoder.encode([QUERY]))
+
+
+def test_a_load_that_fails_is_repeated_by_the_next_request():
+    outcomes = [OSError("gone"), make_cse()]
+
+    def load():
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, OSError):
+            raise outcome
+        return outcome
+
+    served = ServedModel("tiny", LazyEncoder(load), ServerConfig(), Metrics())
+
+    async def requests():
+        with pytest.raises(OSError, match="gone"):
+            await served.encode([QUERY], "input")
+        return await served.encode([QUERY], "input")
+
+    assert asyncio.run(requests())[0].shape == (1, 24)
+    served.stop()
