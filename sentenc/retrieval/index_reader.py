@@ -18,13 +18,12 @@ from sentenc.retrieval.info import index_info
 from sentenc.retrieval.items import Id, Item, check_ids
 from sentenc.retrieval.lexical.analysis import Analyzer
 from sentenc.retrieval.manifest import Manifest, verify
+from sentenc.retrieval.modes import MODES, Mode, default_mode
 from sentenc.retrieval.reranking import DEFAULT_CANDIDATES, Rerank, Rerankers
 from sentenc.retrieval.searching import SearchOptions, describe_filter, search
 from sentenc.retrieval.snapshot import Snapshot
 from sentenc.retrieval.text_vectors import stored_text_vectors
 from sentenc.retrieval.validation import check_choice
-
-Mode = Literal["hybrid", "vector", "lexical"]
 
 
 class IndexState(NamedTuple):
@@ -63,6 +62,15 @@ class IndexReader:
     def query_speeds(self) -> list[Speed]:
         """The speeds of queries: ``"fast"``, ``"exact"``, both or neither; the default is the first."""
         return self._state.encoders.speeds()
+
+    @property
+    def modes(self) -> list[Mode]:
+        """The modes of a search for texts that have vectors or an encoder; the default is the first."""
+        state = self._state
+        if state.analyzer is None:
+            return ["vector"]
+        default = default_mode(texts=True, words=state.snapshot.moments is not None, vectors=True)
+        return list(dict.fromkeys([default, *MODES]))
 
     def query_source(self, speed: Speed) -> LazyEncoder:
         """Returns the encoder of fast or exact queries, which is loaded when it is first used.

@@ -17,12 +17,11 @@ from sentenc.retrieval.index_encoders import QueryEncoder
 from sentenc.retrieval.items import Hit, QueryTerms
 from sentenc.retrieval.lexical.analysis import Analyzer
 from sentenc.retrieval.manifest import Manifest
+from sentenc.retrieval.modes import MODES, default_mode
 from sentenc.retrieval.reranking import DEFAULT_CANDIDATES, Reranker, reranked
 from sentenc.retrieval.snapshot import Snapshot
 from sentenc.retrieval.validation import check_choice, check_positive, check_share
 from sentenc.retrieval.words import stored_alpha
-
-MODES = ("hybrid", "vector", "lexical")
 
 
 @dataclass(frozen=True)
@@ -106,9 +105,11 @@ def _mode(
     analyzer: Analyzer | None,
 ) -> str:
     if mode is None:
-        if queries.texts is None or analyzer is None or snapshot.moments is None:
-            return "vector"
-        return "lexical" if encoder is None and queries.vectors is None else "hybrid"
+        return default_mode(
+            texts=queries.texts is not None,
+            words=analyzer is not None and snapshot.moments is not None,
+            vectors=encoder is not None or queries.vectors is not None,
+        )
     if mode != "vector":
         if queries.texts is None:
             raise ValueError(f"mode is {mode!r}, which needs texts: pass str, or use mode 'vector'")

@@ -23,7 +23,7 @@ from sentenc.serving.metrics import Metrics
 if TYPE_CHECKING:
     from sentenc.retrieval import Hit, Index
     from sentenc.retrieval.index_encoders import Speed
-    from sentenc.retrieval.index_reader import Mode
+    from sentenc.retrieval.modes import Mode
 
 # Bytes of UTF-8 per WordPiece token of English text, for estimates before a text is tokenized.
 _BYTES_PER_TOKEN = 4
@@ -210,10 +210,6 @@ class ServedIndex:
         self.name, self.index, self.models = name, index, dict(models)
         self.speeds: list[Speed] = list(self.models)
         self.model = self.models[self.speeds[0]]
-        # The first is the default.
-        self.modes: list[Mode] = (
-            ["vector"] if index.info()["words"] is None else ["hybrid", "vector", "lexical"]
-        )
         self._batcher = MicroBatcher(
             f"search {name}",
             self._run,
@@ -223,6 +219,11 @@ class ServedIndex:
         )
         metrics.watch_queue("search", name, lambda: self._batcher.waiting)
         metrics.watch_index(name, lambda: len(index))
+
+    @property
+    def modes(self) -> "list[Mode]":
+        """The modes of a search; the default is the first."""
+        return self.index.modes
 
     async def search(
         self, queries: list[str], vectors: Vectors | None, how: "SearchSettings"

@@ -308,15 +308,17 @@ class PgVectorIndex(PgVectorReader):
         names = list(self._table.new_ids(n)) if names is None else names
         rows = Rows(names, [None] * n if texts is None else texts, checked, vectors)
         self._table.write(rows, self._settings.store, self._analyzer, replace)
-        self._wrote(n)
+        self._wrote(n, texts is not None)
         return names
 
-    def _wrote(self, n: int) -> None:
+    def _wrote(self, n: int, has_texts: bool = False) -> None:
         # The statistics of a table change slowly once it is large.
         self._written += n
         with self._table.transaction() as cursor:
             known = self._statistics = self._table.statistics(cursor, self._statistics, self.dim)
-        if self._written > _ANALYZED_PART * known.n:
+        # The first texts change the default mode of a search.
+        is_first = has_texts and self._settings.words is not None and not known.n_texts
+        if is_first or self._written > _ANALYZED_PART * known.n:
             self.analyze()
 
     def _check_space(self, items: TableItems) -> None:

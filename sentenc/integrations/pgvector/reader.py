@@ -19,7 +19,7 @@ from sentenc.retrieval.index_encoders import IndexEncoders, QueryEncoder
 from sentenc.retrieval.items import Hit, Id, Item, QueryTerms, check_ids
 from sentenc.retrieval.lexical.analysis import Analyzer
 from sentenc.retrieval.manifest import Manifest
-from sentenc.retrieval.searching import MODES
+from sentenc.retrieval.modes import MODES, default_mode
 from sentenc.retrieval.validation import check_choice, check_positive, check_share
 from sentenc.retrieval.words import stored_alpha
 
@@ -155,9 +155,11 @@ class PgVectorReader:
 
     def _mode(self, queries: Queries, mode: str | None, encoder: QueryEncoder | None) -> str:
         if mode is None:
-            if queries.texts is None or self._analyzer is None:
-                return "vector"
-            return "lexical" if encoder is None and queries.vectors is None else "hybrid"
+            return default_mode(
+                texts=queries.texts is not None,
+                words=queries.texts is not None and self._has_words(),
+                vectors=encoder is not None or queries.vectors is not None,
+            )
         check_choice("mode", mode, MODES)
         if mode != "vector":
             if queries.texts is None:
@@ -165,6 +167,14 @@ class PgVectorReader:
             if self._analyzer is None:
                 raise ValueError(f"mode is {mode!r}, but the index was created with words=False")
         return mode
+
+    def _has_words(self) -> bool:
+        if self._analyzer is None:
+            return False
+        if self._statistics is None or not self._statistics.n_texts:
+            with self._table.transaction() as cursor:
+                self._statistics = self._table.statistics(cursor, self._statistics, self.dim)
+        return self._statistics.n_texts > 0
 
     def _alpha(self, encoder: QueryEncoder | None) -> float:
         words = self._settings.words

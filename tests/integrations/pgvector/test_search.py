@@ -33,6 +33,19 @@ def test_vectors_alone(connection):
     assert stored.search(np.zeros((0, 5), np.float32)) == []
 
 
+def test_vectors_alone_are_the_default_until_there_is_a_text(connection, encoder):
+    stored = PgVectorIndex.create(connection, new_name(), encoder, language="en")
+    index = Index(encoder, language="en")
+    vectors = encoder.encode(["a dog", "a cat", "the stock market"] * 20)
+    for each in (stored, index):
+        each.add(vectors=vectors)
+        (hit, *_) = each.search("a dog")
+        assert (hit.score, hit.lexical) == (pytest.approx(1, abs=1e-5), None)
+        each.add(["a dog in the park"])
+        (hit, *_) = each.search("a dog")
+        assert hit.lexical is not None
+
+
 def test_hybrid_search_with_a_zero_vector(connection, encoder):
     stored, index = both(connection, encoder)
     zero = np.zeros(stored.dim)
