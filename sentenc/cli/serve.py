@@ -2,6 +2,7 @@
 
 import gc
 import ipaddress
+import os
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,9 @@ from sentenc.threads import Threads, limit_blas, usable_cores
 if TYPE_CHECKING:
     from sentenc.encoders.base import Encoder
     from sentenc.retrieval import Index
+
+
+_KEY_VARIABLE = "SENTENC_API_KEY"
 
 
 @click.command("serve")
@@ -44,7 +48,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--api-key",
-    envvar="SENTENC_API_KEY",
+    envvar=_KEY_VARIABLE,
     show_envvar=True,
     help="Key that clients must send as a bearer token.",
 )
@@ -132,6 +136,7 @@ def serve_command(
     """
     if not models and not indexes and not classifiers:
         raise click.UsageError("nothing to serve: pass at least one MODEL, --index or --classifier")
+    _check_key_variable(options["api_key"])
     from sentenc.serving import bind, create_app, serve, serve_workers
     from sentenc.serving.logs import log_to_stderr
     from sentenc.serving.workers import check_workers
@@ -159,16 +164,31 @@ def serve_command(
             serve(make_app(), config, listener=listener, on_listening=_announce)
 
 
+def _check_key_variable(api_key: str | None) -> None:
+    # Click takes an empty variable for one that is not set, which would start a server without a key.
+    value = os.environ.get(_KEY_VARIABLE)
+    if value is not None and not value.strip() and api_key in (None, value):
+        raise click.UsageError(
+            f"{_KEY_VARIABLE} is empty, expected a key: unset the variable for a server without one"
+        )
+
+
 def _announce(url: str) -> None:
     click.echo(f"sentenc is listening on {url} (Ctrl-C stops it)")
 
 
 def _load_models(models: Iterable[str], threads: Threads | None, pooling: str | None) -> "dict[str, Encoder]":
     encoders: dict[str, Encoder] = {}
+    is_used = pooling is None
     for name, model in _named(models, "models", "MODEL"):
         # The other models state their pooling.
         is_plain = pooling is not None and is_plain_bert_folder(resolve_model(model))
+        is_used = is_used or is_plain
         encoders[name] = load_model(model, pooling if is_plain else None, threads=threads)
+    if not is_used:
+        raise click.UsageError(
+            f"--pooling is {pooling}, expected it only with a MODEL that is a transformer whose folder states none"
+        )
     return encoders
 
 

@@ -45,6 +45,7 @@ def create_app(
 
     Raises:
         MissingExtraError: The extra ``serve`` is not installed.
+        TypeError: A name is no str, or what it names is no encoder, index or fitted estimator.
         ValueError: There is nothing to serve, an index has no encoder, or names collide.
     """
     try:

@@ -80,7 +80,8 @@ class MicroBatcher:
         self._running = 0
         self._seconds_per_job = 0.0
         self._stopped = False
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._name = name
+        self._thread = self._new_thread()
 
     @property
     def waiting(self) -> int:
@@ -88,7 +89,16 @@ class MicroBatcher:
         return max(self._submitted - self._ended - self._running, 0)
 
     def start(self) -> None:
-        """Starts the thread, unless it runs already."""
+        """Starts the thread, unless it runs already. After :meth:`stop`, another thread starts.
+
+        A stopped thread that still runs its last round is waited for.
+        """
+        if self._stopped:
+            if self._thread.is_alive():
+                self._thread.join()
+            self._arrivals = SimpleQueue()
+            self._thread = self._new_thread()
+            self._stopped = False
         if self._thread.ident is None:
             self._thread.start()
 
@@ -118,6 +128,9 @@ class MicroBatcher:
         self._arrivals.put(job)
         await job.future
         return job
+
+    def _new_thread(self) -> threading.Thread:
+        return threading.Thread(target=self._work, name=self._name, daemon=True)
 
     # In the thread ----------------------------------------------------------------------------------
 

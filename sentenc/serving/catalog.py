@@ -12,6 +12,7 @@ from sentenc.serving.api_errors import ApiError, shown
 from sentenc.serving.config import ServerConfig
 from sentenc.serving.metrics import Metrics
 from sentenc.serving.services import ServedClassifier, ServedIndex, ServedModel
+from sentenc.texts import describe
 
 if TYPE_CHECKING:
     from sentenc.retrieval import Index
@@ -36,6 +37,7 @@ class Catalog:
             encoder with the same fingerprint is already served.
 
     Raises:
+        TypeError: A name is no str, or what it names is no encoder, index or fitted estimator.
         ValueError: There is nothing to serve, an index has no encoder, or names collide.
     """
 
@@ -47,8 +49,9 @@ class Catalog:
         metrics: Metrics,
         classifiers: Mapping[str, Any] | None = None,
     ) -> None:
-        named = dict(encoders)
         classifiers = classifiers or {}
+        _check_services(encoders, indexes, classifiers)
+        named = dict(encoders)
         index_models = {name: _model_of_index(name, index, named) for name, index in indexes.items()}
         classifier_models = {
             name: _model_of_classifier(name, estimator.encoder_, named)
@@ -80,25 +83,25 @@ class Catalog:
         Raises:
             ApiError: No model of that name is served (404), or the name is missing or not a str (400).
         """
-        if name is None and not default:
-            raise ApiError(400, f"model is missing, expected one of {', '.join(self.models)}", param="model")
-        return _look_up(self.models, name, "model", param)
+        return _look_up(self.models, name, "model", param, default=default)
 
     def index(self, name: Any) -> ServedIndex:
-        """Returns the index of a request; the first one if the name is None.
+        """Returns the index of a request; the only one if the name is None.
 
         Raises:
-            ApiError: No index of that name is served (404), or the name is not a str (400).
+            ApiError: No index of that name is served (404), the name is not a str, or it is None and there are
+                several indexes (400).
         """
-        return _look_up(self.indexes, name, "index", "index")
+        return _look_up(self.indexes, name, "index", "index", default=len(self.indexes) < 2)
 
     def classifier(self, name: Any) -> ServedClassifier:
-        """Returns the classifier of a request; the first one if the name is None.
+        """Returns the classifier of a request; the only one if the name is None.
 
         Raises:
-            ApiError: No classifier of that name is served (404), or the name is not a str (400).
+            ApiError: No classifier of that name is served (404), the name is not a str, or it is None and there
+                are several classifiers (400).
         """
-        return _look_up(self.classifiers, name, "classifier", "model")
+        return _look_up(self.classifiers, name, "classifier", "model", default=len(self.classifiers) < 2)
 
     def load(self) -> None:
         """Loads all encoders, those for exact queries too. The processes that are forked later share their memory."""
@@ -136,11 +139,34 @@ class Catalog:
         yield from self.indexes.values()
 
 
-def _look_up(services: dict[str, _Service], name: Any, kind: str, param: str) -> _Service:
+def _check_services(encoders: Any, indexes: Any, classifiers: Any) -> None:
+    for kind, services in (("encoders", encoders), ("indexes", indexes), ("classifiers", classifiers)):
+        if not isinstance(services, Mapping):
+            raise TypeError(f"{kind} is {describe(services)}, expected a mapping from names")
+        for name in services:
+            if not isinstance(name, str):
+                raise TypeError(f"{kind} has the name {name!r}, expected a str")
+    for name, encoder in encoders.items():
+        if not isinstance(encoder, Encoder):
+            raise TypeError(f"encoders[{name!r}] is {describe(encoder)}, expected an Encoder")
+    for name, estimator in classifiers.items():
+        if not isinstance(getattr(estimator, "encoder_", None), Encoder):
+            raise TypeError(f"classifiers[{name!r}] is {describe(estimator)}, expected a fitted estimator")
+    if indexes:
+        from sentenc.retrieval import Index
+
+        for name, index in indexes.items():
+            if not isinstance(index, Index):
+                raise TypeError(f"indexes[{name!r}] is {describe(index)}, expected an Index")
+
+
+def _look_up(services: dict[str, _Service], name: Any, kind: str, param: str, *, default: bool) -> _Service:
     code = f"{param}_not_found"
     if not services:
         raise ApiError(404, f"no {kind} is served here", param=param, code=code)
     if name is None:
+        if not default:
+            raise ApiError(400, f"{param} is missing, expected one of {', '.join(services)}", param=param)
         return next(iter(services.values()))
     if not isinstance(name, str):
         raise ApiError(400, f"{param} is {shown(name)}, expected a str", param=param)

@@ -15,7 +15,8 @@ class ServerConfig:
     Attributes:
         host: Address to listen on; the default can be reached from this machine only.
         port: Port to listen on; 0 takes a free one.
-        api_key: The key that clients must send as ``Authorization: Bearer KEY``; None admits all clients.
+        api_key: The key that clients must send as ``Authorization: Bearer KEY``; None admits all clients. White
+            space at its ends, such as the last line break of a file, is no part of it.
         cors_origins: Origins whose pages may read the answers in a browser, such as ``http://localhost:3000``;
             ``*`` admits the pages of all origins. By default only the server's own page may.
         max_batch_tokens: Tokens that are encoded together, estimated at four bytes each.
@@ -28,6 +29,7 @@ class ServerConfig:
         log_json: Log one JSON object per line.
 
     Raises:
+        TypeError: The key or the host is no str, or a number of seconds is no number.
         ValueError: A value is out of range.
     """
 
@@ -49,14 +51,17 @@ class ServerConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} is {value!r}, expected an integer of 1 or more")
-        if not isinstance(self.port, int) or not 0 <= self.port <= 65_535:
+        if not isinstance(self.port, int) or isinstance(self.port, bool) or not 0 <= self.port <= 65_535:
             raise ValueError(f"port is {self.port!r}, expected an integer from 0 to 65535")
+        for name in ("timeout", "grace"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or isinstance(value, bool):
+                raise TypeError(f"{name} is {value!r}, expected a number of seconds")
         if not self.timeout > 0:
             raise ValueError(f"timeout is {self.timeout!r}, expected seconds above 0")
         if not self.grace >= 0:
             raise ValueError(f"grace is {self.grace!r}, expected seconds, 0 or more")
-        if self.api_key is not None and not self.api_key.strip():
-            raise ValueError("api_key is empty, expected a key, or None for a server without one")
+        self._check_key()
         if isinstance(self.cors_origins, str):
             raise ValueError(f"cors_origins is {self.cors_origins!r}, expected a list of origins")
         for origin in self.cors_origins:
@@ -65,5 +70,17 @@ class ServerConfig:
                     f"cors_origins contains {origin!r}, expected '*' or SCHEME://HOST[:PORT] in lower case, "
                     "such as http://localhost:3000, without a path"
                 )
+        if not isinstance(self.host, str):
+            raise TypeError(f"host is {self.host!r}, expected a str")
         if not self.host:
             raise ValueError("host is empty, expected an address such as 127.0.0.1")
+
+    def _check_key(self) -> None:
+        if self.api_key is None:
+            return
+        # The value of a key must not be in a message.
+        if not isinstance(self.api_key, str):
+            raise TypeError(f"api_key is {type(self.api_key).__name__}, expected a str or None")
+        if not self.api_key.strip():
+            raise ValueError("api_key is empty, expected a key, or None for a server without one")
+        object.__setattr__(self, "api_key", self.api_key.strip())

@@ -1,10 +1,24 @@
 """Reads and checks the fields of a request."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sentenc.serving.api_errors import ApiError, shown
 from sentenc.texts import replace_lone_surrogates
+
+
+def check_fields(fields: dict[str, Any], known: Collection[str]) -> None:
+    """Checks that a request has known fields only; a mistyped filter must not return unfiltered results.
+
+    Raises:
+        ApiError: A field is unknown (400).
+    """
+    for name in fields:
+        if name not in known:
+            raise ApiError(
+                400, f"there is no field {shown(name)}, expected one of {', '.join(known)}", param=name,
+                code="unknown_field",
+            )  # fmt: skip
 
 
 def texts(fields: dict[str, Any], name: str, max_inputs: int) -> list[str]:

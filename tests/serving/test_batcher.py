@@ -263,3 +263,33 @@ async def test_too_long_text_is_refused_wherever_it_is_in_a_large_request(tiny):
     _, tokens = await served.encode(texts[:70], "input")
     await asyncio.to_thread(served.stop)
     assert f'sentenc_tokens_total{{model="tiny"}} {tokens}'.encode() in metrics.exposition()
+
+
+@pytest.mark.anyio
+async def test_a_stopped_batcher_can_be_started_again(make_doubler):
+    d = make_doubler()
+    d.gate.set()
+    for number in (1, 2, 3):
+        d.batcher.start()
+        assert await d.submit(number) == [2 * number]
+        await asyncio.to_thread(d.batcher.stop)
+        with pytest.raises(StoppedError):
+            await d.submit(number)
+    assert d.batcher.waiting == 0
+
+
+@pytest.mark.anyio
+async def test_a_new_start_waits_for_the_last_round(make_doubler):
+    d = make_doubler()
+    last = await d.hold()
+    waiting = d.submit(5)
+    await asyncio.sleep(0)
+    await asyncio.to_thread(d.batcher.stop, 0)
+    starting = asyncio.create_task(asyncio.to_thread(d.batcher.start))
+    d.gate.set()
+    await starting
+    assert await last == [2]
+    with pytest.raises(StoppedError):
+        await waiting
+    assert await d.submit(7) == [14]
+    assert d.rounds == [[1], [7]]

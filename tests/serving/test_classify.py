@@ -60,14 +60,14 @@ def test_one_text_and_many(client, fitted):
         assert list(result["probabilities"].values()) == sorted(
             result["probabilities"].values(), reverse=True
         )
-    # The first classifier is the default, and a single text counts as a list of one.
-    (first,) = ask(client, texts=SENTENCES[0])["results"]
+    # A single text counts as a list of one.
+    (first,) = ask(client, model="topics", texts=SENTENCES[0])["results"]
     assert first["label"] == answer["results"][0]["label"]
     assert first["probabilities"] == pytest.approx(answer["results"][0]["probabilities"], abs=1e-6)
 
 
 def test_top_k(client, fitted):
-    (result,) = ask(client, texts="dog", top_k=1)["results"]
+    (result,) = ask(client, model="topics", texts="dog", top_k=1)["results"]
     assert result["probabilities"] == {result["label"]: result["probability"]}
 
 
@@ -131,11 +131,13 @@ def test_classifiers_are_described(client, fitted):
         ({"model": "pairs", "pairs": [["a", "b"], ["a", 1]]}, 400, "pairs[1] is int (1)"),
         ({"model": "pairs", "pairs": [["a", "b"], ["a", "man " * 70]]}, 400, "pairs[1] has 70 tokens"),
         ({"model": "pairs", "pairs": [["a", "b"]] * 11}, 422, "pairs has 22 texts, expected at most 20"),
+        ({"texts": "a", "k": 3}, 400, "no field 'k', expected one of model, texts, pairs, top_k"),
+        ({"texts": "a", "model": None}, 400, "model is missing, expected one of topics, odd"),
     ],
 )
 def test_wrong_fields_are_refused(client_of, tiny, fitted, fields, status, words):
     client = client_of({"tiny": tiny}, classifiers=fitted, max_inputs=20)
-    assert words in refusal(client.post("/classify", json=fields), status)["message"]
+    assert words in refusal(client.post("/classify", json={"model": "topics", **fields}), status)["message"]
 
 
 def test_server_without_classifiers(client_of, tiny):
@@ -160,7 +162,7 @@ def test_key_and_metrics(client_of, tiny, fitted):
     client = client_of({"tiny": tiny}, classifiers=fitted, api_key="sesame")
     refusal(client.post("/classify", json={"texts": "a"}), 401)
     key = {"authorization": "Bearer sesame"}
-    assert client.post("/classify", json={"texts": "a"}, headers=key).status_code == 200
+    assert client.post("/classify", json={"texts": "a", "model": "topics"}, headers=key).status_code == 200
     assert (
         'sentenc_requests_total{route="/classify",status="200"} 1' in client.get("/metrics", headers=key).text
     )
@@ -177,7 +179,9 @@ def test_requests_are_encoded_together(client_of, fitted):
     answers = {}
     threads = [
         threading.Thread(
-            target=lambda text=text: answers.update({text: ask(client, texts=text)["results"][0]})
+            target=lambda text=text: answers.update(
+                {text: ask(client, model="topics", texts=text)["results"][0]}
+            )
         )
         for text in texts
     ]

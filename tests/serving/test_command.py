@@ -72,6 +72,8 @@ def test_port_without_permission(monkeypatch):
         (["--index", "texts", "--index", "texts"], click.UsageError, "indexes.*'texts'"),
         (["--classifier", "tiny"], sentenc.CheckpointError, "classifier"),
         (["--index", "tiny"], sentenc.IndexFormatError, "tiny"),
+        (["tiny", "--pooling", "cls"], click.UsageError, "--pooling is cls"),
+        (["--index", "texts", "--pooling", "cls"], click.UsageError, "--pooling is cls"),
         (["--index", "bare"], click.UsageError, "bare.*MODEL"),
         (["tiny", "--api-key", " "], ValueError, "api_key is empty"),
         (["tiny", "--cors-origin", "localhost:3000"], ValueError, "cors_origins.*'localhost:3000'"),
@@ -83,6 +85,22 @@ def test_wrong_arguments(models, monkeypatch, arguments, error, words):
     monkeypatch.chdir(models)
     with pytest.raises(error, match=words):
         serve(*arguments, *([] if "--port" in arguments else ["--port", "0"]))
+
+
+@pytest.mark.parametrize("value", ["", " ", "\n"])
+def test_a_blank_variable_of_the_key_does_not_start_an_open_server(models, monkeypatch, value):
+    configs = []
+    monkeypatch.setattr("sentenc.serving.serve", lambda app, config, **_: configs.append(config))
+    monkeypatch.setattr("gc.freeze", lambda: None)
+    monkeypatch.setenv("SENTENC_API_KEY", value)
+    with pytest.raises(click.UsageError, match="SENTENC_API_KEY is empty"):
+        serve(models / "tiny", "--port", 0)
+    serve(models / "tiny", "--port", 0, "--api-key", "stated")
+    monkeypatch.setenv("SENTENC_API_KEY", "from a file\n")
+    serve(models / "tiny", "--port", 0)
+    monkeypatch.delenv("SENTENC_API_KEY")
+    serve(models / "tiny", "--port", 0)
+    assert [config.api_key for config in configs] == ["stated", "from a file", None]
 
 
 def test_index_alone_brings_the_model_that_built_it(models, monkeypatch):

@@ -158,7 +158,7 @@ def test_command_serves_the_page(stop):
         assert address, "the command printed no address"
         page = ask(address)
         assert "<title>sentenc</title>" in page
-        answer = json.loads(ask(f"{address}search?q=elephants+are+hunted+illegally&k=3"))
+        answer = json.loads(ask(f"{address}search?q=elephants+are+hunted+illegally&k=3&index=factbook"))
         assert answer["index"] == "factbook"
         assert answer["results"][0]["payload"]["country"] == "Tanzania"
         process.send_signal(stop)

@@ -169,6 +169,29 @@ def test_config_out_of_range(option):
         ServerConfig(**option)
 
 
+@pytest.mark.parametrize(
+    ("option", "error", "words"),
+    [
+        ({"timeout": "x"}, TypeError, "timeout is 'x', expected a number"),
+        ({"grace": True}, TypeError, "grace is True, expected a number"),
+        ({"port": True}, ValueError, "port is True, expected an integer"),
+        ({"api_key": 5}, TypeError, "api_key is int, expected a str"),
+        ({"host": None}, TypeError, "host is None, expected a str"),
+    ],
+)
+def test_config_of_other_types(option, error, words):
+    from sentenc.serving import ServerConfig
+
+    with pytest.raises(error, match=words):
+        ServerConfig(**option)
+
+
+def test_white_space_around_a_key_is_no_part_of_it(client_of, tiny):
+    client = client_of({"tiny": tiny}, api_key=" secret\n")
+    for key, status in (("secret", 200), ("secret ", 200), ("secre", 401), ("", 401)):
+        assert client.get("/v1/models", headers={"authorization": f"Bearer {key}"}).status_code == status
+
+
 def test_failure_of_the_encoder_is_only_logged(client_of, tiny, caplog):
     client = client_of({"tiny": Gated(tiny)})
     with caplog.at_level(logging.ERROR, "sentenc.serving"):

@@ -47,6 +47,8 @@ def test_every_field_is_read(client, path):
         assert answer.status_code == 200, answer.text
         for choice in field.get("enum", []):
             assert "expected" not in client.post(path, json={**needed, name: choice}).text or name == "speed"
+        unknown = client.post(path, json={**needed, "other": 1})
+        assert unknown.status_code == (200 if path == "/v1/embeddings" else 400)
         wrong = client.post(path, json={**needed, name: {"a": {"b": 1}}})
         assert (wrong.status_code == 200) == (name == "user"), name
     for name in schema["required"]:

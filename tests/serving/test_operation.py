@@ -5,11 +5,18 @@ import logging
 import re
 import sys
 
+import numpy as np
 import pytest
 
-from tests.serving.conftest import wait_until_ready
+from sentenc import Index
+from sentenc.serving import create_app, lifecycle
+from tests.serving.conftest import wait_until, wait_until_ready
 from tests.serving.test_embeddings import ask, refusal
-from tests.support.doubles import Gated
+from tests.support.doubles import Gated, Wrapper
+from tests.support.models import make_cse
+
+pytest.importorskip("starlette")
+from starlette.testclient import TestClient
 
 
 def test_server_is_ready_after_every_model_was_used(client_of, tiny):
@@ -20,6 +27,47 @@ def test_server_is_ready_after_every_model_was_used(client_of, tiny):
     assert client.get("/health").json() == {"status": "alive"}
     encoder.open.set()
     wait_until_ready(client)
+
+
+def test_server_with_a_model_that_fails_is_not_ready_and_tries_again(client_of, tiny, monkeypatch, caplog):
+    monkeypatch.setattr(lifecycle, "_RETRY_SECONDS", 0)
+    broken, good = Broken(tiny), Gated(make_cse("int8"))
+    index = Index(good)
+    index.add(vectors=np.ones((1, good.dim)))
+    client = client_of({"broken": broken, "good": good}, {"texts": index})
+    wait_until(lambda: refusal(client.get("/ready"), 503)["code"] == "not_usable")
+    message = refusal(client.get("/ready"), 503)["message"]
+    assert "failed at their first use: model broken;" in message
+    assert "the first use of model broken failed" in caplog.text
+    # The first failure does not end the first uses of the others, and other models answer.
+    assert ["ready"] in good.batches
+    answer = client.post("/v1/embeddings", json={"model": "good", "input": "a man"})
+    assert answer.status_code == 200
+    broken.is_broken = False
+    wait_until_ready(client)
+
+
+class Broken(Wrapper):
+    """Another encoder that cannot encode until it is repaired."""
+
+    is_broken = True
+
+    def _encode_block(self, texts, batch_size, out):
+        if self.is_broken:
+            raise OSError("no such file")
+        return super()._encode_block(texts, batch_size, out)
+
+
+def test_an_application_runs_again_after_its_end(tiny):
+    index = Index(tiny)
+    index.add(["a man", "a dog"])
+    app = create_app({"tiny": tiny}, {"texts": index})
+    for _ in range(3):
+        with TestClient(app) as client:
+            wait_until_ready(client)
+            assert ask(client, input="a man").status_code == 200
+            assert len(client.get("/search?q=man").json()["results"]) == 2
+        assert app.state.sentenc.draining
 
 
 def test_draining_refuses_work_and_answers_probes(client):

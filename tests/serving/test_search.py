@@ -46,7 +46,7 @@ def assert_same_hits(results, expected):
 
 
 def test_one_query(client, index):
-    answer = client.post("/search", json={"query": "a man plays the guitar", "k": 3}).json()
+    answer = client.post("/search", json={"query": "a man plays the guitar", "k": 3, "index": "main"}).json()
     assert set(answer["results"][0]) == {"score", "id", "text", "payload", "semantic", "lexical", "words"}
     assert_same_hits(answer["results"], as_dicts(index.search("a man plays the guitar", 3)))
     assert (answer["index"], answer["model"], answer["mode"]) == ("main", "tiny", "hybrid")
@@ -58,27 +58,28 @@ def test_by_url(client, index, dots):
     answer = client.get("/search", params={"q": "crème 東京 & more", "k": "2", "index": "dots"}).json()
     assert_same_hits(answer["results"], as_dicts(dots.search("crème 東京 & more", 2)))
     assert answer["model"] == "words"
-    assert len(client.get("/search?q=man").json()["results"]) == len(SENTENCES)
-    answer = client.get("/search?q=man&mode=hybrid&alpha=0.9").json()
+    assert len(client.get("/search?q=man&index=main").json()["results"]) == len(SENTENCES)
+    answer = client.get("/search?q=man&mode=hybrid&alpha=0.9&index=main").json()
     assert_same_hits(answer["results"], as_dicts(index.search("man", alpha=0.9)))
-    assert client.get("/search?q=man&mode=vector").json()["results"][0]["lexical"] is None
+    assert client.get("/search?q=man&mode=vector&index=main").json()["results"][0]["lexical"] is None
 
 
 def test_reranking(client, index, word_path):
     expected = index.search("a man plays", 3, rerank=word_path, candidates=4)
-    answer = client.post("/search", json={"query": "a man plays", "k": 3, "rerank": "words", "candidates": 4})
+    fields = {"query": "a man plays", "k": 3, "rerank": "words", "candidates": 4, "index": "main"}
+    answer = client.post("/search", json=fields)
     assert [hit["id"] for hit in answer.json()["results"]] == [hit.id for hit in expected]
     assert [hit["rerank"] for hit in answer.json()["results"]] == pytest.approx(
         [hit.rerank for hit in expected]
     )
-    by_url = client.get("/search?q=a man plays&k=3&rerank=words&candidates=4").json()
+    by_url = client.get("/search?q=a man plays&k=3&rerank=words&candidates=4&index=main").json()
     assert [hit["id"] for hit in by_url["results"]] == [hit.id for hit in expected]
     for fields, status, message in [
         ({"rerank": "other"}, 404, "there is no model 'other' here, expected one of tiny, words"),
         ({"rerank": 3}, 400, "rerank is int (3), expected a str"),
         ({"rerank": "words", "candidates": 0}, 422, "candidates is int (0), expected 1 to 1000"),
     ]:
-        answer = client.post("/search", json={"query": "a", **fields})
+        answer = client.post("/search", json={"query": "a", "index": "main", **fields})
         assert answer.status_code == status
         assert message in answer.json()["error"]["message"]
 
@@ -110,6 +111,18 @@ def test_many_queries(client, dots, mode):
         assert_same_hits(results, as_dicts(expected))
 
 
+def test_an_index_of_vectors_alone_is_searched_by_them_as_in_python(client_of, tiny):
+    index = Index(tiny)
+    index.add(vectors=tiny.encode(SENTENCES))
+    client = client_of({"tiny": tiny}, {"vectors": index})
+    answer = client.post("/search", json={"query": "a man"}).json()
+    assert answer["mode"] == "vector"
+    assert_same_hits(answer["results"], as_dicts(index.search("a man")))
+    assert client.get("/indexes").json()["indexes"][0]["modes"] == ["vector", "hybrid", "lexical"]
+    index.add(["a man"])
+    assert client.post("/search", json={"query": "a man"}).json()["mode"] == "hybrid"
+
+
 def test_an_index_without_words_is_searched_by_its_vectors(client_of, tiny):
     index = Index(tiny, words=False)
     index.add(vectors=tiny.encode(SENTENCES))
@@ -135,22 +148,26 @@ def test_an_index_without_words_is_searched_by_its_vectors(client_of, tiny):
     ],
 )
 def test_filtered_query(client, where, ids):
-    answer = client.post("/search", json={"query": "a man", "where": where}).json()
+    answer = client.post("/search", json={"query": "a man", "where": where, "index": "main"}).json()
     assert sorted(hit["id"] for hit in answer["results"]) == ids
     assert "note" not in answer
 
 
 def test_filter_by_url(client):
-    answer = client.get("/search", params=[("q", "a man"), ("where", "n>=2"), ("where", "n<4")]).json()
+    answer = client.get(
+        "/search", params=[("q", "a man"), ("index", "main"), ("where", "n>=2"), ("where", "n<4")]
+    ).json()
     assert sorted(hit["id"] for hit in answer["results"]) == [2, 3]
-    answer = client.get("/search", params={"q": "a man", "where": '{"n": {"in": [5, 9]}}'}).json()
+    answer = client.get(
+        "/search", params={"q": "a man", "index": "main", "where": '{"n": {"in": [5, 9]}}'}
+    ).json()
     assert [hit["id"] for hit in answer["results"]] == [5]
 
 
 def test_queries_with_different_filters_at_once(client, index):
-    answers = client.post("/search", json={"queries": SENTENCES[:2], "where": "n>3", "k": 1}).json()[
-        "results"
-    ]
+    answers = client.post(
+        "/search", json={"queries": SENTENCES[:2], "where": "n>3", "k": 1, "index": "main"}
+    ).json()["results"]
     assert [[hit["id"] for hit in hits] for hits in answers] == [
         [hit.id for hit in hits]
         for hits in index.search(SENTENCES[:2], 1, where={"n": {"gt": 3}}, mode="vector")
@@ -158,7 +175,9 @@ def test_queries_with_different_filters_at_once(client, index):
 
 
 def test_the_answer_explains_a_filter_that_no_item_meets(client):
-    answer = client.post("/search", json={"query": "a man", "where": ['n="1"', "m=2"]}).json()
+    answer = client.post(
+        "/search", json={"query": "a man", "where": ['n="1"', "m=2"], "index": "main"}
+    ).json()
     assert answer["results"] == []
     assert answer["note"] == "no item meets the filter: n is a number in 5 items; no item has a field m"
 
@@ -197,10 +216,19 @@ def test_answer_of_many_hits_is_complete(client_of, tiny):
         ({"query": "a", "where": {"n": {"above": 1}}}, 400, "where: where['n'] has the operator 'above'"),
         ({"query": "a", "where": [{}, {"n": [1]}]}, 400, "where[1]: where['n'] is list, expected a value"),
         ({"queries": ["a"] * 101, "k": 1000}, 422, "expected at most 100000 items"),
+        (
+            {"query": "a", "filter": {"n": 1}},
+            400,
+            "no field 'filter', expected one of query, queries, index, k",
+        ),
+        ({"q": "a"}, 400, "no field 'q', expected one of query, "),
+        ({"query": "a", "index": None}, 400, "index is missing, expected one of main, dots"),
     ],
 )
 def test_wrong_fields_are_refused(client, fields, status, words):
-    assert words in refusal(client.post("/search", json=fields), status)["message"]
+    error = refusal(client.post("/search", json={"index": "main", **fields}), status)
+    assert words in error["message"]
+    assert error["param"] is not None
 
 
 @pytest.mark.parametrize(
@@ -215,10 +243,18 @@ def test_wrong_fields_are_refused(client, fields, status, words):
         ("q=a&k=0", 422, "expected 1 to 1000"),
         ("q=a&k=" + "9" * 5000, 400, "expected an integer"),
         ("&".join(["q=a"] * 200), 400, "query string"),
+        ("q=a&filter=n=1", 400, "no field 'filter', expected one of q, queries, index"),
+        ("query=a", 400, "no field 'query', expected one of q, "),
     ],
 )
 def test_wrong_query_strings_are_refused(client, query, status, words):
-    assert words in refusal(client.get(f"/search?{query}"), status)["message"]
+    assert words in refusal(client.get(f"/search?index=main&{query}"), status)["message"]
+
+
+def test_one_of_several_indexes_must_be_named(client):
+    error = refusal(client.get("/search?q=a"), 400)
+    assert error["message"] == "index is missing, expected one of main, dots"
+    assert error["param"] == "index"
 
 
 def test_indexes(client):
@@ -260,6 +296,9 @@ def test_similarity(client, tiny, word_path):
 
 
 def test_wrong_fields_of_similarity_are_refused(client):
+    unknown = refusal(client.post("/similarity", json={"texts": ["a"], "dimensions": 3}), 400)
+    assert unknown["message"] == "there is no field 'dimensions', expected one of texts, model"
+    assert (unknown["param"], unknown["code"]) == ("dimensions", "unknown_field")
     assert "str" in refusal(client.post("/similarity", json={"texts": "a"}), 400)["message"]
     assert "256" in refusal(client.post("/similarity", json={"texts": ["a"] * 257}), 422)["message"]
     assert (
@@ -301,3 +340,22 @@ def test_nothing_to_serve():
         create_app({}, {})
     with pytest.raises(ValueError, match=r"'bare'.*no encoder"):
         create_app({}, {"bare": Index(dim=3)})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (lambda tiny: ({"m": "cse-en"},), r"encoders\['m'\] is str, expected an Encoder"),
+        (lambda tiny: ({1: tiny},), "encoders has the name 1, expected a str"),
+        (lambda tiny: (tiny,), "encoders is CSE, expected a mapping"),
+        (lambda tiny: ({"m": tiny}, {"i": "folder"}), r"indexes\['i'\] is str, expected an Index"),
+        (lambda tiny: ({"m": tiny}, {2: Index(tiny)}), "indexes has the name 2, expected a str"),
+    ],
+)
+def test_services_of_other_types(tiny, arguments, words):
+    from sentenc.serving import create_app
+
+    with pytest.raises(TypeError, match=words):
+        create_app(*arguments(tiny))
+    with pytest.raises(TypeError, match=r"classifiers\['c'\] is CSE, expected a fitted estimator"):
+        create_app({"m": tiny}, classifiers={"c": tiny})

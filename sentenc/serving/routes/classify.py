@@ -5,12 +5,14 @@ from typing import Any
 
 from sentenc.serving.api_errors import ApiError
 from sentenc.serving.catalog import Catalog
-from sentenc.serving.validation import integer, pairs, texts
+from sentenc.serving.routes.openapi import fields_of
+from sentenc.serving.validation import check_fields, integer, pairs, texts
 
 MAX_TOP_K = 1000
 # Maximum number of probabilities in one answer.
 MAX_PROBABILITIES = 100_000
 _DEFAULT_TOP_K = 5
+_FIELDS = fields_of("post", "/classify")
 
 
 class ClassifyRoutes:
@@ -25,6 +27,7 @@ class ClassifyRoutes:
         Raises:
             ApiError: A field is wrong (400, 422), or the classifier is unknown (404).
         """
+        check_fields(fields, _FIELDS)
         classifier = self._catalog.classifier(fields.get("model"))
         other = "pairs" if classifier.takes == "texts" else "texts"
         if fields.get(other) is not None:

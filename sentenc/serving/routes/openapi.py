@@ -71,17 +71,27 @@ _ROUTES: tuple[tuple[str, str, str, dict[str, Any], tuple[str, ...]], ...] = (
     ("get", "/metrics", "Metrics in the format of Prometheus", {}, ()),
 )  # fmt: skip
 _STATUSES = {
-    "400": "A field is wrong.",
+    "400": "A field is wrong or unknown, or a text is too long.",
     "401": "The API key is missing or wrong.",
     "404": "There is no such model, index or classifier.",
     "413": "The body is too large.",
     "415": "The body is not JSON, or it is compressed.",
-    "422": "A field is out of range, or a text is too long.",
+    "422": "A field is out of range, there are too many texts, or a candidate of a reranker has no text.",
     "429": "The queue is full; Retry-After has the seconds to wait.",
-    "503": "The server is starting or stopping.",
+    "503": "The server is starting or stopping, or (only /ready) something that it serves cannot be used.",
     "504": "The request took too long.",
 }
 _PUBLIC = ("/health", "/ready")
+
+
+def fields_of(method: str, path: str) -> tuple[str, ...]:
+    """Returns the names of the fields of a route.
+
+    Args:
+        method: ``"get"`` or ``"post"``.
+        path: The path of the route.
+    """
+    return next(tuple(fields) for verb, route, _, fields, _ in _ROUTES if (verb, route) == (method, path))
 
 
 class ApiDescription:

@@ -10,19 +10,22 @@ import numpy as np
 from sentenc.serving.api_errors import ApiError, shown
 from sentenc.serving.catalog import Catalog
 from sentenc.serving.responses import json_rows
+from sentenc.serving.routes.openapi import fields_of
 from sentenc.serving.services import SearchSettings, ServedIndex
-from sentenc.serving.validation import choice, integer, number, payload_filter, texts
+from sentenc.serving.validation import check_fields, choice, integer, number, payload_filter, texts
 
 if TYPE_CHECKING:
     from sentenc.retrieval import Hit
     from sentenc.retrieval.index_encoders import Speed
-    from sentenc.retrieval.index_reader import Mode
+    from sentenc.retrieval.modes import Mode
 
 MAX_K = 1000
 # Maximum number of hits in one answer, over all its queries.
 MAX_HITS = 100_000
 # Maximum number of texts whose similarities are computed in one request: the answer grows with their square.
 MAX_COMPARED = 256
+_SEARCH, _SEARCH_BY_URL = fields_of("post", "/search"), fields_of("get", "/search")
+_SIMILARITY = fields_of("post", "/similarity")
 _DEFAULT_K, DEFAULT_CANDIDATES = 10, 100
 # Above this number of hits or texts, formatting the answer would hold up the event loop.
 _HITS_IN_LOOP = 500
@@ -47,6 +50,7 @@ class SearchRoutes:
         Raises:
             ApiError: A field is wrong (400, 422), or the index is unknown (404).
         """
+        check_fields(fields, _SEARCH)
         has_speed = fields.get("query") is not None and isinstance(fields.get("queries"), str)
         if not has_speed and (fields.get("query") is None) == (fields.get("queries") is None):
             got = "neither" if fields.get("query") is None else "both"
@@ -63,6 +67,7 @@ class SearchRoutes:
         Raises:
             ApiError: A field is wrong (400, 422), or the index is unknown (404).
         """
+        check_fields(fields, _SEARCH_BY_URL)
         if "q" not in fields:
             raise ApiError(400, "q is missing, expected /search?q=TEXT", param="q")
         converted: dict[str, Any] = {
@@ -88,6 +93,7 @@ class SearchRoutes:
         Raises:
             ApiError: A field is wrong (400, 422), or the model is unknown (404).
         """
+        check_fields(fields, _SIMILARITY)
         model = self._catalog.model(fields.get("model"), default=True)
         if isinstance(fields.get("texts"), str):
             raise ApiError(400, "texts is a str, expected a list of str", param="texts")
@@ -140,9 +146,10 @@ class SearchRoutes:
 
 
 def _mode(fields: dict[str, Any], index: ServedIndex) -> "Mode":
-    reason = "" if len(index.modes) > 1 else f": {index.name} has no words, which index_words() adds"
-    chosen = choice(fields, "mode", index.modes, reason)
-    return next((mode for mode in index.modes if mode == chosen), index.modes[0])
+    modes = index.modes
+    reason = "" if len(modes) > 1 else f": {index.name} has no words, which index_words() adds"
+    chosen = choice(fields, "mode", modes, reason)
+    return next((mode for mode in modes if mode == chosen), modes[0])
 
 
 def _speed(fields: dict[str, Any], index: ServedIndex) -> "Speed":
