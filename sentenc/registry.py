@@ -255,7 +255,12 @@ def _with_options(
         return checkpoint
     checkpoint = replace(checkpoint, metadata=with_prompts(checkpoint.metadata, prompts))
     if pooling is not None:
-        stated = checkpoint.config.get("pooling", "mean") if is_bert else None
+        if not is_bert:
+            raise ValueError(
+                f"pooling is {pooling!r}, expected None for {checkpoint.folder}: the option is for transformers whose "
+                "folder states no pooling"
+            )
+        stated = checkpoint.config.get("pooling", "mean")
         if pooling != stated:
             raise ValueError(f"pooling is {pooling!r}, expected {stated!r}, which the model has, or None")
     if max_tokens is None:

@@ -102,3 +102,11 @@ def test_texts_are_compared_with_a_pooling(plain, encoder, tmp_path):
     (tmp_path / "twice.txt").write_text("\n".join([*TEXTS, TEXTS[0]]) + "\n")
     output = run("mine", tmp_path / "twice.txt", "-m", plain, "--pooling", "cls", "-q", "--threshold", 0.999)
     assert TEXTS[0] in output
+
+
+def test_a_pooling_of_a_model_that_has_no_choice_is_refused(tmp_path):
+    (tmp_path / "texts.txt").write_text("a dog\n")
+    arguments = ["-o", tmp_path / "out.npy", "-m", "cse-en-tiny", "--pooling", "cls"]
+    message = " ".join(run("encode", tmp_path / "texts.txt", *arguments, code=2).split())
+    assert "pooling is 'cls', expected None for" in message
+    assert "the option is for transformers" in message

@@ -102,3 +102,19 @@ def test_other_inputs_than_texts_and_vectors_of_the_encoder_are_refused(encoder)
         encoder.similarity(vectors, np.hstack([vectors, vectors]))
     with pytest.raises(ValueError, match="dimensions"):
         encoder.similarity(vectors[:, :4], vectors)
+
+
+@pytest.mark.parametrize("scale", [1e-45, 1e-30, 1e30, 3e38])
+def test_large_and_small_numbers_have_a_cosine(encoder, scale):
+    large = np.full((1, encoder.similarity_dim), scale, np.float32)
+    np.testing.assert_allclose(encoder.similarity(large, large), [[1]], atol=1e-6)
+    np.testing.assert_allclose(encoder.similarity(large, -np.ones_like(large)), [[-1]], atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_numbers_that_are_not_finite_are_refused(encoder, value):
+    vectors = np.ones((3, encoder.similarity_dim))
+    wrong = vectors.copy()
+    wrong[1, 2] = value
+    with pytest.raises(ValueError, match="b has a value in row 1 that is not finite"):
+        encoder.similarity(vectors, wrong)

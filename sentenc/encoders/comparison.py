@@ -33,7 +33,9 @@ def as_vectors(value: Any, name: str, dim: int) -> npt.NDArray[np.float32]:
     if np.ndim(value) == 0:
         raise TypeError(f"{name} is {describe(value)}, expected texts or vectors")
     try:
-        vectors = np.asarray(value, np.float32)
+        # Numbers beyond the range of float32 become infinite, which is an error of unit_rows.
+        with np.errstate(over="ignore"):
+            vectors = np.asarray(value, np.float32)
     except ValueError as error:
         raise TypeError(f"{name} is {describe(value)}, expected texts or vectors") from error
     if vectors.shape[-1] > dim:
@@ -47,13 +49,21 @@ def unit_rows(vectors: npt.ArrayLike, name: str) -> npt.NDArray[np.float32]:
     """Scales vectors (n, dim), or one (dim,), to unit length: (n, dim) float32. Zero vectors stay zero.
 
     Raises:
-        ValueError: The vectors have another number of axes; the message begins with ``name``.
+        ValueError: The vectors have another number of axes, or a value is not finite in float32; the message begins
+            with ``name``.
     """
     rows = np.atleast_2d(np.asarray(vectors, np.float32))
     if rows.ndim != 2:
         raise ValueError(f"{name} has {rows.ndim} axes, expected shape (n, dim) or (dim,)")
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return (rows / np.where(norms == 0, np.float32(1), norms)).astype(np.float32)
+    # Squares of large and of small numbers are beyond the range of float32.
+    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
+    if not np.isfinite(norms).all():
+        row = int(np.argmin(np.isfinite(norms)))
+        raise ValueError(f"{name} has a value in row {row} that is not finite, expected numbers of float32")
+    norms[norms == 0] = 1
+    unit = np.empty_like(rows)
+    np.divide(rows, norms[:, None], out=unit, casting="same_kind")
+    return unit
 
 
 def sentence_vectors(encoder: Any, texts_or_vectors: Any, name: str) -> npt.NDArray[np.float32]:

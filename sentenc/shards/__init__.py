@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import get_args
+from typing import Any, get_args
 
 from sentenc.encoders.base import Encoder
 from sentenc.encoders.encode_options import OnOverflow
@@ -15,6 +15,7 @@ from sentenc.shards.options import EncodingOptions, VectorType
 from sentenc.shards.running import EncodingReport, run
 from sentenc.shards.sources import list_sources
 from sentenc.shards.storage import open_folder
+from sentenc.texts import describe
 from sentenc.validation import check_choice, check_integer
 
 __all__ = ["EncodingOptions", "EncodingReport", "encode_files", "encode_with"]
@@ -84,6 +85,9 @@ def encode_files(
         ValueError: An option is out of range.
     """
     check_integer("processes", processes)
+    paths = _paths(inputs)
+    if isinstance(columns, str):
+        raise TypeError(f"columns is {columns!r}, expected a list of names")
     if isinstance(model, Encoder):
         encoder, name = model, str(model.metadata.get("name") or type(model).__name__)
     else:
@@ -95,8 +99,19 @@ def encode_files(
         normalize_embeddings=normalize_embeddings, truncate_dim=truncate_dim, prompt_name=prompt_name, role=role,
         format=format, batch_size=batch_size, on_overflow=on_overflow,
     )  # fmt: skip
-    paths = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
     return encode_with(encoder, name, paths, output, options, processes, show_progress_bar)
+
+
+def _paths(inputs: Any) -> list[str | os.PathLike[str]]:
+    if isinstance(inputs, str | os.PathLike):
+        return [inputs]
+    if isinstance(inputs, bytes | bytearray) or not isinstance(inputs, Iterable):
+        raise TypeError(f"inputs is {describe(inputs)}, expected a path or paths")
+    paths = list(inputs)
+    for i, path in enumerate(paths):
+        if not isinstance(path, str | os.PathLike):
+            raise TypeError(f"inputs[{i}] is {describe(path)}, expected a path")
+    return paths
 
 
 def encode_with(

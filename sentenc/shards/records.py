@@ -2,7 +2,8 @@
 
 The fields of CSV and TSV are strings; an empty one, apart from the text, is null. A field of JSON lines has the type
 of all its values: Boolean, integer, float or string, or a list of these. Objects, and values of several types, become
-their JSON text. So a file of JSON lines is read twice, first for the types.
+their JSON text. Integers together with floats are floats, unless one of the integers is beyond 2^53 and would change;
+then all become their JSON text. So a file of JSON lines is read twice, first for the types.
 """
 
 import csv
@@ -24,6 +25,9 @@ _TEXT = "text"
 # Types of values of JSON: of null, and of values that are stored as JSON text. A list has the type of its items after
 # the prefix.
 _NULL, _STRING, _INTEGER, _FLOAT, _JSON = "null", "string", "integer", "float", "JSON"
+# The type of integers one of which is no float.
+_LARGE = "large integer"
+_LARGEST_IN_FLOAT = 2**53
 _LIST = "list of "
 
 # Numbers of lines, and the values by field.
@@ -150,7 +154,9 @@ def _type_of(value: Any) -> str:
     if value is None:
         return _NULL
     if isinstance(value, int) and not isinstance(value, bool):
-        return _INTEGER if -(2**63) <= value < 2**63 else _JSON
+        if abs(value) <= _LARGEST_IN_FLOAT:
+            return _INTEGER
+        return _LARGE if -(2**63) <= value < 2**63 else _JSON
     if isinstance(value, list):
         item = _common_type(map(_type_of, value))
         return _JSON if item == _JSON or item.startswith(_LIST) else _LIST + item
@@ -164,6 +170,8 @@ def _common_type(kinds: Iterable[str]) -> str:
     if all(kind.startswith(_LIST) for kind in common):
         item = _common_type(kind.removeprefix(_LIST) for kind in common)
         return _JSON if item == _JSON else _LIST + item
+    if common == {_INTEGER, _LARGE}:
+        return _LARGE
     return _FLOAT if common == {_INTEGER, _FLOAT} else _JSON
 
 
@@ -172,7 +180,7 @@ def _arrow_type(kind: str) -> Any:
 
     if kind.startswith(_LIST):
         return pa.list_(_arrow_type(kind.removeprefix(_LIST)))
-    known = {_INTEGER: pa.int64(), _FLOAT: pa.float64(), "bool": pa.bool_()}
+    known = {_INTEGER: pa.int64(), _LARGE: pa.int64(), _FLOAT: pa.float64(), "bool": pa.bool_()}
     return known.get(kind, pa.string())
 
 

@@ -28,9 +28,9 @@ class EncodingReport(NamedTuple):
     """The result of :func:`sentenc.encode_files`.
 
     Attributes:
-        files: The number of files in the output, those of earlier runs included.
-        rows: The number of their rows.
-        skipped: The number of files that an earlier run had encoded.
+        files: The number of input files. The output can contain more, those of runs with other inputs.
+        rows: The number of rows of these files.
+        skipped: The number of these files that an earlier run had encoded.
         dim: The number of components of a vector.
     """
 

@@ -105,7 +105,7 @@ def test_a_folder_that_states_its_pooling_has_no_other(folder, tmp_path):
     make_bert().save_compact(tmp_path / "compact")
     with pytest.raises(ValueError, match="pooling is 'cls', expected 'mean'"):
         sentenc.load(tmp_path / "compact", pooling="cls")
-    with pytest.raises(ValueError, match="pooling is 'mean', expected None, which the model has"):
+    with pytest.raises(ValueError, match="pooling is 'mean', expected None for"):
         sentenc.load("cse-en-tiny", pooling="mean")
     with pytest.raises(ValueError, match="pooling is 'max', expected 'mean' or 'cls'"):
         sentenc.load(folder, pooling="max")

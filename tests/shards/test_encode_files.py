@@ -349,3 +349,19 @@ def test_the_new_column_may_be_called_text(tmp_path, encoder):
     (tmp_path / "a.csv").write_text("sentence\ndog\n")
     encode_files(tmp_path / "a.csv", tmp_path / "out", model=encoder, column="text")
     assert pq.read_table(tmp_path / "out" / "a.parquet").column_names == ["sentence", "text"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "options", "words"),
+    [
+        (None, {}, r"inputs is NoneType \(None\), expected a path"),
+        (b"a.txt", {}, "inputs is bytes, expected a path"),
+        (["a.txt", 3], {}, r"inputs\[1\] is int \(3\), expected a path"),
+        ([b"a.txt"], {}, r"inputs\[0\] is bytes, expected a path"),
+        ("a.txt", {"columns": "text"}, "columns is 'text', expected a list of names"),
+    ],
+)
+def test_arguments_of_other_types(inputs, options, words, tmp_path, encoder):
+    with pytest.raises(TypeError, match=words):
+        encode_files(inputs, tmp_path / "out", model=encoder, **options)
+    assert not (tmp_path / "out").exists()

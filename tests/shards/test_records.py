@@ -71,6 +71,27 @@ def expected(value, kind):
     )
 
 
+def test_large_integers_are_exact(tmp_path):
+    path = tmp_path / "a.jsonl"
+    large = 2**53 + 1
+    rows = [
+        {"text": "a", "i": large, "f": large, "g": 1, "l": [large], "m": [large, 0.5], "s": 2**53, "t": [1]},
+        {"text": "b", "i": 1, "f": 0.5, "g": 0.5, "l": [1, 2], "m": [1], "s": 0.5, "t": [0.5, -large]},
+        {"text": "c", "i": -large, "f": 3, "g": 1, "l": [0.5], "m": [1], "s": 1, "t": [1]},
+        {"text": "d", "g": -large},
+    ]
+    write_json(path, rows)
+    types = types_of(path)
+    assert {types[name] for name in "fglmt"} == {"string"}
+    assert (types["i"], types["s"]) == ("int64", "double")
+    table = read(path)[0]
+    for name in "fglmt":
+        values = [None if value is None else json.loads(value) for value in table[name].to_pylist()]
+        assert values == [row.get(name) for row in rows]
+    for name in "is":
+        assert table[name].to_pylist() == [row.get(name) for row in rows]
+
+
 def test_types_of_json(tmp_path):
     path = tmp_path / "a.jsonl"
     write_json(
