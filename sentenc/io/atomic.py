@@ -96,10 +96,7 @@ def replacing_folder(folder: Path, marker: str, error_type: type[Exception], kin
     """
     # If the path is a link, the folder to which it points is replaced.
     folder = folder.expanduser().resolve()
-    if folder.exists() and (
-        not folder.is_dir() or (any(folder.iterdir()) and not (folder / marker).exists())
-    ):
-        raise error_type(f"{folder} exists and is not {kind}: choose another folder, or delete it")
+    check_replaceable(folder, marker, error_type, kind)
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -116,6 +113,19 @@ def replacing_folder(folder: Path, marker: str, error_type: type[Exception], kin
         sync_folder(folder.parent)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def check_replaceable(folder: Path, marker: str, error_type: type[Exception], kind: str) -> None:
+    """Checks that :func:`replacing_folder`, which has the same arguments, may write a folder.
+
+    Raises:
+        error_type: ``folder`` is a file, or contains other files and no ``marker``.
+    """
+    folder = folder.expanduser()
+    if folder.exists() and (
+        not folder.is_dir() or (any(folder.iterdir()) and not (folder / marker).exists())
+    ):
+        raise error_type(f"{folder} exists and is not {kind}: choose another folder, or delete it")
 
 
 def _exchange(new: Path, old: Path) -> None:

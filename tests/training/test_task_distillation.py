@@ -16,6 +16,7 @@ from safetensors.torch import load_file  # noqa: E402
 
 from sentenc.cli import cli  # noqa: E402
 from sentenc.errors import CheckpointError, CorpusError, ModelNotFoundError  # noqa: E402
+from sentenc.io.locks import FileLock  # noqa: E402
 from sentenc.training.config.task_distillation import AugmentationConfig, parse_task_run  # noqa: E402
 from sentenc.training.data.labeled import TaskData, read_task_data  # noqa: E402
 from sentenc.training.engine.distributed import single_process  # noqa: E402
@@ -124,6 +125,22 @@ def test_complete_phases_are_not_repeated(folder, tmp_path, monkeypatch):
     assert all(torch.equal(second[name], value) for name, value in first.items())
     with pytest.raises(AssertionError, match="trained again"):
         run(config, resume=False)
+
+
+def test_a_fresh_start_with_a_mistake_keeps_the_phases(folder, tmp_path):
+    run(settings(folder, tmp_path))
+    phase = tmp_path / "work/prediction/model/task.json"
+    before = phase.stat().st_mtime_ns
+    with pytest.raises(ModelNotFoundError):
+        run(settings(folder, tmp_path, teacher={"model": "nowhere"}), resume=False)
+    (tmp_path / "out/task.json").unlink()
+    with pytest.raises(CheckpointError, match="out"):
+        run(settings(folder, tmp_path), resume=False)
+    lock = FileLock(tmp_path / "work/.sentenc.lock")
+    with pytest.raises(ValueError, match="in use by another run"):
+        run(replace(settings(folder, tmp_path), output=str(tmp_path / "other")))
+    lock.release()
+    assert phase.stat().st_mtime_ns == before
 
 
 def test_a_stopped_run_ends_like_one_that_was_not_stopped(folder, tmp_path, monkeypatch):

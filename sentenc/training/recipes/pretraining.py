@@ -11,6 +11,7 @@ from typing import Any
 import tomli_w
 from torch import Tensor
 
+from sentenc.checkpoint import CONFIG
 from sentenc.encoders.base import Encoder
 from sentenc.io.atomic import write_text
 from sentenc.training.config.pretraining import RunConfig
@@ -21,6 +22,7 @@ from sentenc.training.engine.distributed import Processes, process_group
 from sentenc.training.engine.run_log import draw_curves
 from sentenc.training.engine.trainer import LOG_FILE, STATE_FILE, Result, Trainer
 from sentenc.training.initialization.student import initialize_student
+from sentenc.training.recipes.folders import check_output, open_work_folder
 from sentenc.training.recipes.model_card import model_card
 from sentenc.training.recipes.pretraining_data import (
     TEXTS_FOR_ROTATION,
@@ -65,7 +67,8 @@ def pretrain(
 
     Raises:
         ValueError, TypeError: Parts of the configuration do not fit together.
-        SentencError: A file or model cannot be read.
+            Another run uses the work folder.
+        SentencError: A file or model cannot be read, or ``config.output`` contains other files.
         KeyboardInterrupt: The run was stopped; the message names the folder of its state.
         FloatingPointError: The training diverged; the message names the file with the batch's texts.
     """
@@ -73,32 +76,17 @@ def pretrain(
         config = replace(config, training=replace(config.training, max_minutes=max_minutes))
     check_norms(config)
     bars = show_progress_bar
-    with process_group(config.training.device) as processes:
-        is_resumed = open_work_folder(config, processes, resume=resume)
+    with process_group(config.training.device) as processes, open_work_folder(Path(config.work), processes):
+        check_start(config, processes)
+        # The machines of other processes may not have the state.
+        is_resumed = processes.from_first(lambda: resume and (Path(config.work) / STATE_FILE).exists())
         data = build_data(config)
-        # The first process fills the caches of embeddings, statistics and initial weights. The others read
-        # them.
-        with processes.first_process_first():
-            teacher = build_teacher(
-                config, data, processes.device, fill=_filling(processes, is_resumed), show_progress_bar=bars
-            )
-            statistics = build_statistics(config, data, teacher, show_progress_bar=bars)
-            if processes.is_first and bars:
-                for name, (n_selected, n_read) in selected_examples(teacher, statistics).items():
-                    print(
-                        f"corpus {name}: {n_selected:,} of {n_read:,} examples have a teacher vector",
-                        file=sys.stderr,
-                    )
-            student = build_student(config, data, teacher, statistics)
-            if processes.is_first:
-                if bars:
-                    _report_axes(config)
-                reduce_teacher(config, teacher, statistics, student)
-        for path in axes_files(config):
-            processes.share_file(path)
-        teacher = reduce_teacher(config, teacher, statistics, student)
-        rotate_to_teacher(config, teacher, statistics, student)
+        teacher, statistics, student = prepare(config, data, processes, is_resumed=is_resumed, bars=bars)
         trainer = build_trainer(config, data, teacher, statistics, student, processes, bars)
+        teacher.load.release()
+        if processes.is_first and not is_resumed:
+            # Not earlier: a mistake in the run file must not cost the state of the last run.
+            trainer.state_file.unlink(missing_ok=True)
         result = trainer.run()
         if processes.is_first:
             command = command or " ".join(sys.argv)
@@ -136,22 +124,46 @@ def check_norms(config: RunConfig) -> None:
             )
 
 
-def open_work_folder(config: RunConfig, processes: Processes, *, resume: bool) -> bool:
-    """Creates the work folder, and deletes its saved state unless the run resumes from it.
-
-    Returns:
-        Whether there is a state to resume from, on the machine of the first process.
+def check_start(config: RunConfig, processes: Processes) -> None:
+    """Checks before the preparations that the run can be trained by the processes, and its model be written.
 
     Raises:
         ValueError: A batch cannot be divided among the processes.
+        CheckpointError: ``config.output`` contains other files than a model.
     """
     for loss in config.losses:
         processes.check_batch_size(loss.batch_size)
-    state = Path(config.work) / STATE_FILE
-    state.parent.mkdir(parents=True, exist_ok=True)
-    if processes.is_first and not resume:
-        state.unlink(missing_ok=True)
-    return processes.from_first(state.exists)
+    marker = CONFIG if config.student.kind == "cse" else "modules.json"
+    check_output(Path(config.output), marker, "a model folder", processes)
+
+
+def prepare(
+    config: RunConfig, data: RunData, processes: Processes, *, is_resumed: bool, bars: bool
+) -> tuple[RunTeacher, dict[str, CorpusStatistics], EncoderStudent]:
+    """Returns the teacher, the statistics of the corpora, and the student with its initial weights.
+
+    The first process fills the caches of embeddings, statistics and initial weights. The others read them.
+    """
+    with processes.first_process_first():
+        filling = _filling(processes, is_resumed)
+        teacher = build_teacher(config, data, processes.device, fill=filling, show_progress_bar=bars)
+        statistics = build_statistics(config, data, teacher, show_progress_bar=bars)
+        if processes.is_first and bars:
+            for name, (n_selected, n_read) in selected_examples(teacher, statistics).items():
+                print(
+                    f"corpus {name}: {n_selected:,} of {n_read:,} examples have a teacher vector",
+                    file=sys.stderr,
+                )
+        student = build_student(config, data, teacher, statistics)
+        if processes.is_first:
+            if bars:
+                _report_axes(config)
+            reduce_teacher(config, teacher, statistics, student)
+    for path in axes_files(config):
+        processes.share_file(path)
+    teacher = reduce_teacher(config, teacher, statistics, student)
+    rotate_to_teacher(config, teacher, statistics, student)
+    return teacher, statistics, student
 
 
 def _filling(processes: Processes, is_resumed: bool) -> Filling:

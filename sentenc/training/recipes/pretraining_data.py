@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
+from time import monotonic
 from typing import Literal
 from urllib.parse import quote
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sentenc.embedding_cache import EmbeddingCache
 from sentenc.encoders.base import Encoder
 from sentenc.training.config.pretraining import LossConfig, RunConfig
 from sentenc.training.config.teacher import TeacherConfig
@@ -40,6 +41,7 @@ from sentenc.training.students.base import EncoderStudent
 from sentenc.training.teachers.base import Teacher
 from sentenc.training.teachers.ensemble import TeacherEnsemble
 from sentenc.training.teachers.joint import JointSpace, JointVectors, TeacherVectors
+from sentenc.training.teachers.lazy import LazyTeacher
 from sentenc.training.teachers.loading import load_encoding_teacher, load_teacher
 from sentenc.training.teachers.parquet_vectors import import_vectors
 from sentenc.training.teachers.teacher_cache import fill_teacher_cache, open_teacher_cache
@@ -81,7 +83,7 @@ class RunTeacher:
     """The teacher of a run, and its cached embeddings.
 
     Attributes:
-        load: Returns the teacher, which is loaded by the first call.
+        load: Returns the teacher, which is loaded by the first call and kept until it is released.
         vectors: The teacher's unit vectors of texts, by corpus: those of corpora whose losses need them.
         filters: Selects the examples whose text has an embedding, by corpus. Corpora whose texts are not
             looked up, or all have an embedding, have no filter.
@@ -89,7 +91,7 @@ class RunTeacher:
         space: The space of a joint teacher, or None.
     """
 
-    load: Callable[[], Teacher]
+    load: LazyTeacher
     vectors: Mapping[str, TeacherVectors]
     filters: Mapping[str, ExampleFilter]
     n_texts: int | None = None
@@ -114,7 +116,7 @@ def build_teacher(
         SentencError: The teacher or the cache cannot be read.
     """
     settings = config.teacher or TeacherConfig()
-    load = cache(lambda: _loaded(config, device))
+    load = LazyTeacher(lambda: _loaded(config, device))
     corpora = _corpora_with_embeddings(config)
     if config.teacher is None or not corpora:
         return RunTeacher(load, {}, {})
@@ -124,7 +126,7 @@ def build_teacher(
     computes = bool(settings.models) and settings.max_minutes != 0 and not settings.vectors
     computes = computes and fill == "everything"
     if settings.joint:
-        built = replace(_joint_teacher(config, data, device, computes, show_progress_bar), load=load)
+        built = _joint_teacher(config, data, device, load, computes, show_progress_bar)
     else:
         teacher = None
         if computes:
@@ -133,9 +135,8 @@ def build_teacher(
             ).teacher
         embeddings = open_teacher_cache(settings.cache, teacher)
         if teacher is not None:
-            for name in corpora:
-                texts = _FirstColumn(data.corpora[name], config.seed)
-                fill_teacher_cache(embeddings, teacher, texts, settings.max_minutes, show_progress_bar)
+            streams = [_FirstColumn(data.corpora[name], config.seed) for name in corpora]
+            _fill(embeddings, teacher, streams, settings.max_minutes, show_progress_bar)
         if not len(embeddings):
             raise ValueError(
                 f"teacher.cache is {settings.cache}, which contains no embeddings: "
@@ -146,6 +147,23 @@ def build_teacher(
         # Every text has an embedding: looking all of them up would only take time.
         return built
     return replace(built, filters={name: _filter(built.vectors[name]) for name in corpora})
+
+
+def _fill(
+    embeddings: EmbeddingCache,
+    teacher: Teacher,
+    streams: "list[_FirstColumn]",
+    max_minutes: float | None,
+    show_progress_bar: bool,
+) -> None:
+    # Fills the cache within one time limit, of which each corpus gets an equal part. A corpus that needs less leaves
+    # the rest to the later ones.
+    started, minutes = monotonic(), None
+    for number, texts in enumerate(streams):
+        if max_minutes is not None:
+            left = max_minutes - (monotonic() - started) / 60
+            minutes = max(0.0, left) / (len(streams) - number)
+        fill_teacher_cache(embeddings, teacher, texts, minutes, show_progress_bar)
 
 
 def _loaded(config: RunConfig, device: torch.device) -> Teacher:
@@ -180,6 +198,7 @@ def _joint_teacher(
     config: RunConfig,
     data: RunData,
     device: torch.device,
+    load: LazyTeacher,
     fill: bool,
     show_progress_bar: bool,
 ) -> RunTeacher:
@@ -204,7 +223,7 @@ def _joint_teacher(
     by_role = {role: joint_vectors(space, caches, role) for role in distinct}
     different = {vectors.caches: len(vectors) for vectors in by_role.values()}
     vectors = {name: by_role[role] for name, role in roles.items()}
-    return RunTeacher(lambda: _loaded(config, device), vectors, {}, sum(different.values()), space)
+    return RunTeacher(load, vectors, {}, sum(different.values()), space)
 
 
 def reduce_teacher(

@@ -6,7 +6,6 @@ output is learned on the original examples only.
 """
 
 import os
-import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,11 +27,11 @@ from sentenc.training.initialization.build_classifier import (
 )
 from sentenc.training.losses.prediction import Prediction
 from sentenc.training.losses.transformer_distillation import TransformerDistillation, token_map
+from sentenc.training.recipes.folders import check_output, open_work_folder
 from sentenc.training.recipes.task_caches import augmented_examples, teacher_outputs
 from sentenc.training.recipes.task_model_card import task_card
 from sentenc.training.recipes.task_phases import (
     INTERMEDIATE,
-    PHASES,
     PREDICTION,
     TEACHER,
     Outcome,
@@ -40,7 +39,7 @@ from sentenc.training.recipes.task_phases import (
     TaskRun,
     train_phase,
 )
-from sentenc.training.students.bert_classifier import BertClassifierStudent
+from sentenc.training.students.bert_classifier import MARKER, BertClassifierStudent
 
 
 def distill_for_task(
@@ -69,16 +68,19 @@ def distill_for_task(
 
     Raises:
         ValueError, TypeError: Parts of the configuration do not fit together, a complete phase was trained
-            with other settings, or the teacher has not learned the task.
-        SentencError: A file or model cannot be read.
+            with other settings, the teacher has not learned the task, or another run uses the work folder.
+        SentencError: A file or model cannot be read, or ``config.output`` contains other files.
         KeyboardInterrupt: The run was stopped; the message names the folder of its state.
         FloatingPointError: The training diverged; the message names the file with the batch's texts.
     """
-    run = build_run(config, max_minutes, show_progress_bar)
-    if not resume:
-        delete_phases(run)
-    outcomes: dict[str, Outcome] = {}
+    run = build_run(config, max_minutes, show_progress_bar, resume=resume)
+    with open_work_folder(run.work, run.processes):
+        return _distill(run, command or " ".join(sys.argv))
 
+
+def _distill(run: TaskRun, command: str) -> Path:
+    config = run.config
+    outcomes: dict[str, Outcome] = {}
     teacher = build_teacher(run, outcomes)
     scores = {"teacher": check_teacher_score(run, teacher)}
     student = build_classifier_student(config, teacher, run.train)
@@ -100,36 +102,33 @@ def distill_for_task(
     )
     scores["student"] = run.score(student)
     augmented_count = None if config.augmentation is None else len(augmented)
-    write_model(run, student, scores, outcomes, augmented_count, command or " ".join(sys.argv))
+    write_model(run, student, scores, outcomes, augmented_count, command)
     return Path(config.output)
 
 
-def build_run(config: TaskRunConfig, max_minutes: float | None, show_progress_bar: bool) -> TaskRun:
-    """Reads the examples and creates the work folder.
+def build_run(
+    config: TaskRunConfig, max_minutes: float | None, show_progress_bar: bool, *, resume: bool = True
+) -> TaskRun:
+    """Reads the examples and checks the output folder.
 
     Raises:
         ValueError: torchrun started several processes, or there is no such device.
-        SentencError: A data file cannot be read.
+        SentencError: A data file cannot be read, or ``config.output`` contains other files than a task's model.
     """
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise ValueError("torchrun started several processes: start task distillation as one process")
     train = read_task_data(config.task.train, config.task).sample(config.task.limit, config.seed)
-    run = TaskRun(
+    processes = single_process(config.device)
+    check_output(Path(config.output), MARKER, "a folder of a task's model", processes)
+    return TaskRun(
         config=config,
         train=train,
         dev=read_task_data(config.task.dev, config.task, train.labels or None),
-        processes=single_process(config.device),
+        processes=processes,
         max_minutes=max_minutes,
         show_progress_bar=show_progress_bar,
+        resume=resume,
     )
-    run.work.mkdir(parents=True, exist_ok=True)
-    return run
-
-
-def delete_phases(run: TaskRun) -> None:
-    """Deletes the phases' folders in the work folder."""
-    for name in PHASES:
-        shutil.rmtree(run.work / name, ignore_errors=True)
 
 
 def build_teacher(run: TaskRun, outcomes: dict[str, Outcome]) -> BertClassifierStudent:

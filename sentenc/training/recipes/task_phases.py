@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -44,6 +45,7 @@ class TaskRun:
         processes: This process and its device.
         max_minutes: Time limit of all phases together; None for no limit.
         show_progress_bar: Draw bars on standard error.
+        resume: Whether phases of an earlier run are kept. False deletes them when the first phase begins.
     """
 
     config: TaskRunConfig
@@ -52,6 +54,14 @@ class TaskRun:
     processes: Processes
     max_minutes: float | None = None
     show_progress_bar: bool = True
+    resume: bool = True
+
+    @property
+    def first_phase(self) -> str:
+        """The name of the phase that is trained first."""
+        if self.config.teacher.finetune is not None:
+            return TEACHER
+        return PREDICTION if self.config.intermediate is None else INTERMEDIATE
 
     @property
     def work(self) -> Path:
@@ -103,6 +113,10 @@ def train_phase(
         KeyboardInterrupt: The run was stopped; the message names the folder of its state.
         FloatingPointError: The training diverged.
     """
+    if not run.resume and name == run.first_phase:
+        # Not earlier: a mistake in the run file must not cost the phases of the last run.
+        for phase in PHASES:
+            shutil.rmtree(run.work / phase, ignore_errors=True)
     identity = phase_identity(run, name)
     finished = run.work / name / _MODEL_FOLDER
     if (finished / MARKER).exists():
