@@ -4,12 +4,13 @@ import os
 import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from sentenc.encoders.base import Encoder
+from sentenc.encoders.lazy import LazyEncoder
 from sentenc.errors import MissingExtraError
 from sentenc.integrations.embedder import Model
 from sentenc.registry import available_models, load
@@ -76,8 +77,16 @@ class _Pickled:
     data: bytes = field(compare=False, repr=False)
 
 
-@cache
+# The encoders of this process.
+_sources: "dict[_Named | _Pickled, LazyEncoder]" = {}
+
+
 def _loaded(model: _Named | _Pickled) -> Encoder:
+    # The threads of an engine may use the model first at the same time; one of them loads it.
+    return _sources.setdefault(model, LazyEncoder(partial(_load, model))).encoder
+
+
+def _load(model: _Named | _Pickled) -> Encoder:
     if isinstance(model, _Named):
         return load(model.model, threads=model.threads)
     encoder: Encoder = pickle.loads(model.data)

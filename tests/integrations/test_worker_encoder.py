@@ -1,6 +1,8 @@
 """The part that the adapters of engines share: a model that every process loads once."""
 
 import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -65,3 +67,22 @@ def test_batches_keep_their_order_and_their_rows():
     batches = list(encoder.batches(iter(table.to_batches(max_chunksize=7))))
     assert all(isinstance(batch, pa.RecordBatch) for batch in batches)
     assert pa.Table.from_batches(batches).select(["id", "text"]).equals(table)
+
+
+def test_threads_load_a_model_once(tmp_path, monkeypatch):
+    make_cse().save(tmp_path / "model")
+    loads, barrier = [], threading.Barrier(4)
+
+    def counted(*arguments, **options):
+        loads.append(arguments)
+        return sentenc.load(*arguments, **options)
+
+    monkeypatch.setattr("sentenc.integrations.worker_encoder.load", counted)
+
+    def encoder(_):
+        barrier.wait(30)
+        return worker_encoder(str(tmp_path / "model")).encoder
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len({id(each) for each in pool.map(encoder, range(4))}) == 1
+    assert len(loads) == 1

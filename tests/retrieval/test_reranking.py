@@ -1,9 +1,12 @@
 """Reranking: by an encoder whose vectors are stored or computed, and by a function."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
-from sentenc import Index
+from sentenc import Index, load
 from sentenc.encoders.comparison import unit_rows
 from sentenc.retrieval.chunking import check_chunking, passage_spans
 from sentenc.retrieval.rerank_vectors import RerankVectors, joined
@@ -237,3 +240,24 @@ def test_rerank_vectors(bert):
     np.testing.assert_allclose(
         both.similarities(queries), np.hstack([expected[:, [1, 3, 1]], expected]), atol=1e-5
     )
+
+
+def test_threads_load_a_reranker_by_name_once(texts, tmp_path, monkeypatch):
+    make_cse().save(tmp_path / "model")
+    loads = []
+
+    def counted(*arguments, **options):
+        loads.append(arguments)
+        return load(*arguments, **options)
+
+    monkeypatch.setattr("sentenc.retrieval.reranking.load", counted)
+    index = filled(texts)
+    barrier = threading.Barrier(4)
+
+    def search(_):
+        barrier.wait(30)
+        return index.search(QUERY, 3, rerank=str(tmp_path / "model"))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len({str(hits) for hits in pool.map(search, range(4))}) == 1
+    assert len(loads) == 1

@@ -13,6 +13,7 @@ from sentenc.shards.manifest import MANIFEST
 from sentenc.shards.storage import LocalFolder
 from tests.shards.conftest import files_in, hidden_in, write_parquet
 from tests.support.models import make_cse
+from tests.support.pairs import make_pair
 
 
 def test_a_second_run_reads_no_file_again(inputs, tmp_path, encoder, encoded):
@@ -154,3 +155,12 @@ def test_the_manifest_describes_the_folder(inputs, tmp_path, model):
     (tmp_path / "out" / MANIFEST).write_text("{")
     with pytest.raises(ShardError, match="damaged"):
         encode_files(inputs, tmp_path / "out", model=model, truncate_dim=4)
+
+
+def test_vectors_of_another_compute_are_not_added(inputs, tmp_path):
+    make_pair().save(tmp_path / "pair")
+    first, second = inputs / "part-0.parquet", inputs / "part-1.parquet"
+    encode_files(first, tmp_path / "out", model=sentenc.load(tmp_path / "pair", compute="int8"))
+    with pytest.raises(ShardError, match="fingerprint"):
+        encode_files([first, second], tmp_path / "out", model=sentenc.load(tmp_path / "pair"))
+    encode_files([first, second], tmp_path / "out", model=sentenc.load(tmp_path / "pair", compute="int8"))
