@@ -11,6 +11,8 @@ import torch
 from safetensors.numpy import load_file
 
 from sentenc.training.engine.distributed import Processes, single_process
+from sentenc.training.engine.loss_terms import BatchStream, LossTerm
+from sentenc.training.losses import make_loss
 from tests.support.models import make_cse
 from tests.support.training import assert_close_weights, score, sentences, trainer
 from tests.support.two_processes import CASES
@@ -144,6 +146,31 @@ def test_a_batch_is_shared_out_evenly_or_refused():
     np.testing.assert_array_equal(np.concatenate([np.arange(12)[shard] for shard in shards]), np.arange(12))
     with pytest.raises(ValueError, match=r"13.*3"):
         Processes(0, 3, device).shard(13)
+
+
+def test_processes_get_texts_of_similar_lengths_with_their_targets():
+    batch = [("x" * length,) for length in range(1, 13)]
+    loss = make_loss("embedding_distillation", {}, dim=4, teacher_dim=1, generator=torch.Generator())
+    term = LossTerm(
+        name="distill",
+        loss=loss,
+        batches=lambda _epoch, _start: iter([(0, batch)]),
+        targets=lambda texts: np.array([[len(text)] for text in texts], np.float32),
+    )
+
+    def tokenize(texts):
+        return torch.zeros(len(texts), 1, dtype=torch.int64), torch.tensor([len(text) for text in texts])
+
+    lengths = []
+    for rank in range(3):
+        processes = Processes(rank, 3, torch.device("cpu"))
+        stream = BatchStream(term, tokenize, processes, [0])
+        drawn = stream.next(None)
+        stream.close()
+        lengths.append(drawn.lengths.tolist())
+        # A loss compares the vectors of all processes, in the order of their ranks, with the targets.
+        assert drawn.targets[processes.shard(12), 0].tolist() == lengths[-1]
+    assert lengths == [[1, 4, 7, 10], [2, 5, 8, 11], [3, 6, 9, 12]]
 
 
 class SecondOfTwo(Processes):

@@ -44,7 +44,7 @@ class Processes:
         return self.local_rank == 0
 
     def shard(self, size: int) -> slice:
-        """Returns the part of a batch of ``size`` examples that belongs to this process.
+        """Returns the part of a batch of ``size`` examples, as :meth:`deal` orders them, that belongs to this process.
 
         Raises:
             ValueError: ``size`` is not a multiple of the number of processes.
@@ -52,6 +52,14 @@ class Processes:
         self.check_batch_size(size)
         part = size // self.count
         return slice(self.rank * part, (self.rank + 1) * part)
+
+    def deal(self, examples: list[T]) -> list[T]:
+        """Returns a batch in the order in which :meth:`shard` assigns its examples to the processes in turn.
+
+        The examples of a batch are sorted by length. Without this order the last process would encode the longest
+        ones, and all others would wait for it in every step.
+        """
+        return [example for rank in range(self.count) for example in examples[rank :: self.count]]
 
     def check_batch_size(self, size: int) -> None:
         """Checks that a batch can be divided evenly among the processes.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sentenc.training.data.examples import Example
 from sentenc.training.data.prefetch import Prefetched
+from sentenc.training.engine.distributed import Processes
 from sentenc.training.losses.base import Encode, Loss
 
 # Batches that a thread prepares ahead of the training.
@@ -72,7 +73,7 @@ class Batch:
 
     Attributes:
         epoch: The number of its epoch, from 0.
-        examples: The B examples of all processes, as the loss prepared them.
+        examples: The B examples of all processes, as the loss prepared them, in the order of the processes.
         ids: (c * b, L) token ids of this process's b examples with c texts each, column by column.
         lengths: (c * b,) number of tokens of each text.
         targets: (B, t) targets of column 0 of all examples, or None.
@@ -91,7 +92,7 @@ class BatchStream:
     Args:
         term: The loss term.
         tokenize: Returns token ids (n, L) and lengths (n,) of n texts.
-        shard: Returns the part of a batch that this process encodes, given the batch's size.
+        processes: The processes that encode a batch together.
         seed: Seed of the loss's random choices.
     """
 
@@ -99,11 +100,11 @@ class BatchStream:
         self,
         term: LossTerm,
         tokenize: Callable[[list[str]], tuple[Tensor, Tensor]],
-        shard: Callable[[int], slice],
+        processes: Processes,
         seed: list[int],
     ) -> None:
         self.term = term
-        self._tokenize, self._shard = tokenize, shard
+        self._tokenize, self._processes = tokenize, processes
         self._rng = np.random.default_rng(seed)
         # The epoch of the last batch that was drawn, and the number of batches drawn from it.
         self._epoch = self._drawn = 0
@@ -169,7 +170,8 @@ class BatchStream:
         return item
 
     def _collate(self, epoch: int, examples: list[Example]) -> Batch:
-        shard = examples[self._shard(len(examples))]
+        examples = self._processes.deal(examples)
+        shard = examples[self._processes.shard(len(examples))]
         columns = zip(*shard, strict=True)
         ids, lengths = self._tokenize(
             [

@@ -115,7 +115,7 @@ class Trainer:
         # The first call of a transformer's tokenizer may modify it, which two threads must not do at once.
         student.tokenize(["a"])
         self.streams = [
-            BatchStream(term, student.tokenize, self.processes.shard, [config.seed, number])
+            BatchStream(term, student.tokenize, self.processes, [config.seed, number])
             for number, term in enumerate(loss_terms)
         ]
         self.step, self.seconds = 0, 0.0
