@@ -5,10 +5,11 @@ of the encoder that it measures.
 """
 
 import json
+import os
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -52,6 +53,8 @@ class EmbeddingCache:
         fingerprint: Identifies the encoder and every setting that its vectors depend on. None opens a folder
             for reading, whichever encoder filled it.
         dtype: The type in which the vectors are stored, "float16" or "float32".
+        shards: The shards to open, as :meth:`shard_names` returned them. None opens all. A shard never changes, so
+            a reader can keep to the vectors that it began with while other processes add some.
         on_damage: "raise" an error for a shard that cannot be read, or "skip" it with a warning. The texts of
             a skipped shard have no vectors until they are computed again.
 
@@ -68,6 +71,7 @@ class EmbeddingCache:
         fingerprint: str | None = None,
         *,
         dtype: Literal["float16", "float32"] = "float32",
+        shards: Collection[str] | None = None,
         on_damage: Literal["raise", "skip"] = "raise",
     ) -> None:
         self.folder = None if folder is None else Path(folder)
@@ -77,15 +81,20 @@ class EmbeddingCache:
         self._on_damage = on_damage
         self._index = KeyIndex()
         self._shards: list[npt.NDArray[Any]] = []
+        self._names: list[str] = []
         # The row at which each shard begins, and the number of all rows.
         self._bounds = [0]
         if self.folder is not None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._open_folder(self.folder)
+            self._open_folder(self.folder, shards)
 
     def __len__(self) -> int:
         """The number of texts that have a vector."""
         return len(self._index)
+
+    def shard_names(self) -> list[str]:
+        """Returns the names of the files with vectors that the cache has opened or written, in alphabetical order."""
+        return sorted(self._names)
 
     def stored_fingerprint(self) -> str | None:
         """Returns the fingerprint of the encoder that filled the folder; None if nothing has been stored.
@@ -238,14 +247,16 @@ class EmbeddingCache:
             with replacing_file(target) as temporary, open(temporary, "wb") as file:
                 save_array(file, array)
         self._insert(*self._read_shard(path))
+        self._names.append(path.name)
 
     def _insert(self, keys: npt.NDArray[np.uint8], vectors: npt.NDArray[Any]) -> None:
         self._index.add(keys, self._bounds[-1])
         self._shards.append(vectors)
         self._bounds.append(self._bounds[-1] + len(vectors))
 
-    def _open_folder(self, folder: Path) -> None:
-        paths = sorted(path for path in folder.iterdir() if _VECTOR_FILE.fullmatch(path.name))
+    def _open_folder(self, folder: Path, shards: Collection[str] | None) -> None:
+        names = os.listdir(folder) if shards is None else shards
+        paths = sorted(folder / name for name in names if _VECTOR_FILE.fullmatch(name))
         if self._fingerprint is not None and (paths or (folder / _MANIFEST).exists()):
             self._check_manifest(folder / _MANIFEST, self._fingerprint)
         keys = []
@@ -258,6 +269,7 @@ class EmbeddingCache:
                 warnings.warn(f"{error}; the vectors in it are computed again when needed", stacklevel=4)
                 continue
             keys.append(shard_keys)
+            self._names.append(path.name)
             self._shards.append(vectors)
             self._bounds.append(self._bounds[-1] + len(vectors))
         if keys:

@@ -1,6 +1,7 @@
 """The embedding cache: storage, resuming, damaged files and refusals."""
 
 import json
+import re
 from hashlib import blake2b
 from itertools import product
 
@@ -263,6 +264,21 @@ def test_two_writers_do_not_disturb_each_other(tmp_path):
     reader = EmbeddingCache(tmp_path)
     assert len(reader) == 12
     np.testing.assert_array_equal(reader.lookup(TEXTS)[:, 0], [len(text) for text in TEXTS])
+
+
+def test_a_reader_may_keep_to_the_shards_that_it_began_with(tmp_path):
+    first = filled(tmp_path, TEXTS[:6])
+    names = first.shard_names()
+    assert names == sorted(path.name for path in tmp_path.glob("vectors-*"))
+    filled(tmp_path)
+    reader = EmbeddingCache(tmp_path, shards=names)
+    assert reader.has(TEXTS).tolist() == [True] * 6 + [False] * 6
+    assert reader.shard_names() == names
+    assert len(EmbeddingCache(tmp_path).shard_names()) == 4
+    assert len(EmbeddingCache(tmp_path, shards=[])) == 0
+    (tmp_path / names[0]).unlink()
+    with pytest.raises(CacheError, match=re.escape(names[0])):
+        EmbeddingCache(tmp_path, shards=names)
 
 
 def test_only_one_of_two_encoders_fills_a_new_folder(tmp_path):

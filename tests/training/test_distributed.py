@@ -133,9 +133,9 @@ def test_two_machines_train_the_same_model_as_one(tmp_path, expected_weights, is
         np.testing.assert_allclose(actual[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
     assert (first / "work/state.pt").exists()
     if not is_shared:
-        # The other machine has vectors and statistics of its own, but neither state nor model.
+        # The other machine has vectors, their list and statistics of its own, but neither state nor model.
         names = {path.name.partition("-")[0] for path in (second / "work").iterdir()}
-        assert names == {"initialization", "statistics"}
+        assert names == {"initialization", "statistics", "teacher"}
         assert list((second / "teacher-embeddings").glob("vectors-*.npy"))
         assert not (second / "model").exists()
 

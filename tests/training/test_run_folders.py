@@ -7,7 +7,7 @@ import weakref
 import numpy as np
 import pytest
 
-from sentenc.errors import CheckpointError, CorpusError
+from sentenc.errors import CacheError, CheckpointError, CorpusError
 from sentenc.io.locks import FileLock
 from sentenc.training.config.pretraining import parse_run
 from sentenc.training.engine.distributed import single_process
@@ -114,6 +114,44 @@ def test_all_corpora_share_the_time_limit_of_the_teacher(folder, monkeypatch):
     run(folder, teacher={"models": ["teacher"], "max_minutes": 10})
     # The first corpus has left three of its five minutes to the second one.
     assert limits == [5.0, 8.0]
+
+
+@pytest.mark.parametrize("is_joint", [False, True], ids=["one teacher", "joint teachers"])
+def test_a_run_resumes_on_its_embeddings_while_others_add_some(folder, monkeypatch, is_joint):
+    models = [{"model": "teacher", "weight": 1.0}] if is_joint else ["teacher"]
+    shared = {"models": models, "cache": "shared"}
+
+    def pretrained(name, n_texts, **changes):
+        corpora = {}
+        for corpus in ("first", "second"):
+            texts = (folder / f"{corpus}.txt").read_text().splitlines()[:n_texts]
+            (folder / f"{corpus}-{n_texts}.txt").write_text("\n".join(texts))
+            files = [f"{corpus}-{n_texts}.txt"]
+            corpora[corpus] = {"sources": [{"files": files, "form": "sentences"}]}
+        return run(
+            folder, output=name, work=f"work-{name}", **{"corpora": corpora, "teacher": shared} | changes
+        )
+
+    pretrained("filling", 40)
+    part = {"teacher": shared | {"max_minutes": 0}}
+    whole = (pretrained("whole", 120, **part) / "model.safetensors").read_bytes()
+    run_training = Trainer.run
+
+    def stop(trainer):
+        run_training(trainer, stop_at=3)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "run", stop)
+        with pytest.raises(KeyboardInterrupt):
+            pretrained("parts", 120, **part)
+    shards = len(list((folder / "shared").rglob("vectors-*")))
+    pretrained("other", 120)
+    assert len(list((folder / "shared").rglob("vectors-*"))) > shards
+    assert (pretrained("parts", 120, **part) / "model.safetensors").read_bytes() == whole
+    (folder / "work-parts/teacher-shards.json").write_text("[")
+    with pytest.raises(CacheError, match=r"teacher-shards\.json is damaged"):
+        pretrained("parts", 120, **part)
 
 
 def test_the_teacher_is_released_before_the_training(folder, monkeypatch):

@@ -188,7 +188,7 @@ def test_a_resumed_run_without_its_embeddings_says_how_to_start_again(folder):
         path.unlink()
     result = train(folder, "--set", "training.epochs=1")
     assert isinstance(result.exception, ValueError)
-    assert re.search(r"teacher\.cache is .*no embeddings.*--fresh", str(result.exception))
+    assert re.search(r"teacher\.cache is .*lacks .*--fresh", str(result.exception))
 
 
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(folder, monkeypatch):

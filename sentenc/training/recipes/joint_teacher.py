@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -62,7 +62,10 @@ class JointPart:
 
 
 def open_joint_caches(
-    settings: TeacherConfig, roles: Iterable[TextRole], parts: Iterable[JointPart] = ()
+    settings: TeacherConfig,
+    roles: Iterable[TextRole],
+    parts: Iterable[JointPart] = (),
+    shards: Mapping[str, Collection[str]] | None = None,
 ) -> dict[str, EmbeddingCache]:
     """Opens the caches of all teachers for some roles, by the name of their folder.
 
@@ -70,6 +73,7 @@ def open_joint_caches(
         settings: The section ``[teacher]``.
         roles: The roles.
         parts: The loaded teachers, to fill the caches. Empty opens them for reading.
+        shards: The shards to open, by the name of the folder; None opens all.
 
     Raises:
         CacheError: A folder was filled by another teacher, or one of its files is damaged.
@@ -82,7 +86,8 @@ def open_joint_caches(
             name = model.cache_name(role)
             if name not in caches:
                 fingerprint = loaded[model].fingerprint(role) if loaded else None
-                caches[name] = EmbeddingCache(folder / name, fingerprint, dtype="float16")
+                chosen = None if shards is None else shards.get(name, ())
+                caches[name] = EmbeddingCache(folder / name, fingerprint, dtype="float16", shards=chosen)
     return caches
 
 

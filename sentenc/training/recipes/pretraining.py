@@ -39,6 +39,7 @@ from sentenc.training.recipes.pretraining_data import (
     selected_examples,
 )
 from sentenc.training.recipes.pretraining_losses import build_loss_terms
+from sentenc.training.recipes.teacher_shards import read_shards, write_shards
 from sentenc.training.students.base import EncoderStudent
 
 
@@ -84,9 +85,8 @@ def pretrain(
         teacher, statistics, student = prepare(config, data, processes, is_resumed=is_resumed, bars=bars)
         trainer = build_trainer(config, data, teacher, statistics, student, processes, bars)
         teacher.load.release()
-        if processes.is_first and not is_resumed:
-            # Not earlier: a mistake in the run file must not cost the state of the last run.
-            trainer.state_file.unlink(missing_ok=True)
+        if not is_resumed:
+            begin_afresh(config, teacher, processes)
         result = trainer.run()
         if processes.is_first:
             command = command or " ".join(sys.argv)
@@ -145,8 +145,13 @@ def prepare(
     The first process fills the caches of embeddings, statistics and initial weights. The others read them.
     """
     with processes.first_process_first():
+        shards = None
+        if is_resumed and config.teacher is not None:
+            shards = read_shards(Path(config.work), Path(config.teacher.cache))
         filling = _filling(processes, is_resumed)
-        teacher = build_teacher(config, data, processes.device, fill=filling, show_progress_bar=bars)
+        teacher = build_teacher(
+            config, data, processes.device, fill=filling, show_progress_bar=bars, shards=shards
+        )
         statistics = build_statistics(config, data, teacher, show_progress_bar=bars)
         if processes.is_first and bars:
             for name, (n_selected, n_read) in selected_examples(teacher, statistics).items():
@@ -164,6 +169,19 @@ def prepare(
     teacher = reduce_teacher(config, teacher, statistics, student)
     rotate_to_teacher(config, teacher, statistics, student)
     return teacher, statistics, student
+
+
+def begin_afresh(config: RunConfig, teacher: RunTeacher, processes: Processes) -> None:
+    """Deletes the state of an earlier run, and writes the names of the teacher's shards for :func:`read_shards`.
+
+    Called directly before the training: a mistake in the run file must not cost the state of the earlier run.
+    """
+    work = Path(config.work)
+    if processes.is_first:
+        (work / STATE_FILE).unlink(missing_ok=True)
+    # Other runs may share the cache and add embeddings to it before this run is resumed.
+    if teacher.shards and processes.is_first_on_machine:
+        write_shards(work, teacher.shards)
 
 
 def _filling(processes: Processes, is_resumed: bool) -> Filling:

@@ -1,7 +1,7 @@
 """The data of a pretraining run: corpora, a dev score, cached teacher embeddings and corpus statistics."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
 from typing import Literal
@@ -89,6 +89,7 @@ class RunTeacher:
             looked up, or all have an embedding, have no filter.
         n_texts: Number of texts with an embedding; None if no loss needs them.
         space: The space of a joint teacher, or None.
+        shards: Names of the shards with the embeddings, by the name of their folder in the cache.
     """
 
     load: LazyTeacher
@@ -96,10 +97,17 @@ class RunTeacher:
     filters: Mapping[str, ExampleFilter]
     n_texts: int | None = None
     space: JointSpace | None = None
+    shards: Mapping[str, list[str]] = field(default_factory=dict)
 
 
 def build_teacher(
-    config: RunConfig, data: RunData, device: torch.device, *, fill: Filling, show_progress_bar: bool
+    config: RunConfig,
+    data: RunData,
+    device: torch.device,
+    *,
+    fill: Filling,
+    show_progress_bar: bool,
+    shards: Mapping[str, list[str]] | None = None,
 ) -> RunTeacher:
     """Opens the cache of the teacher's embeddings.
 
@@ -110,6 +118,7 @@ def build_teacher(
         fill: First add the embeddings that the cache lacks: "everything" with the settings of the section
             ``[teacher]``, or only "imports" from files, or "nothing".
         show_progress_bar: Draw a bar on standard error.
+        shards: The shards that a resumed run began with; None opens all.
 
     Raises:
         ValueError: The cache is empty.
@@ -126,14 +135,16 @@ def build_teacher(
     computes = bool(settings.models) and settings.max_minutes != 0 and not settings.vectors
     computes = computes and fill == "everything"
     if settings.joint:
-        built = _joint_teacher(config, data, device, load, computes, show_progress_bar)
+        built = _joint_teacher(config, data, device, load, shards, computes, show_progress_bar)
     else:
         teacher = None
         if computes:
             teacher = load_encoding_teacher(
                 settings.names, settings.model_weights, device, settings.precision
             ).teacher
-        embeddings = open_teacher_cache(settings.cache, teacher)
+        embeddings = open_teacher_cache(
+            settings.cache, teacher, None if shards is None else shards.get(".", ())
+        )
         if teacher is not None:
             streams = [_FirstColumn(data.corpora[name], config.seed) for name in corpora]
             _fill(embeddings, teacher, streams, settings.max_minutes, show_progress_bar)
@@ -142,7 +153,8 @@ def build_teacher(
                 f"teacher.cache is {settings.cache}, which contains no embeddings: "
                 f"{_remedy(settings, is_filled=computes)}"
             )
-        built = RunTeacher(load, dict.fromkeys(corpora, embeddings), {}, len(embeddings))
+        names = {".": embeddings.shard_names()}
+        built = RunTeacher(load, dict.fromkeys(corpora, embeddings), {}, len(embeddings), shards=names)
     if settings.models and settings.max_minutes is None and not settings.vectors:
         # Every text has an embedding: looking all of them up would only take time.
         return built
@@ -199,6 +211,7 @@ def _joint_teacher(
     data: RunData,
     device: torch.device,
     load: LazyTeacher,
+    shards: Mapping[str, list[str]] | None,
     fill: bool,
     show_progress_bar: bool,
 ) -> RunTeacher:
@@ -212,7 +225,7 @@ def _joint_teacher(
                 [model.model], device=device, precision=settings.precision, pooling=model.pooling
             )
             parts.append(JointPart(model, loaded.fingerprint, loaded.teacher, loaded.precision))
-    caches = open_joint_caches(settings, distinct, parts)
+    caches = open_joint_caches(settings, distinct, parts, shards)
     if fill:
         texts = [
             (role, _FirstColumn(data.corpora[name], config.seed), data.corpora[name].estimate())
@@ -223,7 +236,8 @@ def _joint_teacher(
     by_role = {role: joint_vectors(space, caches, role) for role in distinct}
     different = {vectors.caches: len(vectors) for vectors in by_role.values()}
     vectors = {name: by_role[role] for name, role in roles.items()}
-    return RunTeacher(load, vectors, {}, sum(different.values()), space)
+    names = {name: cache.shard_names() for name, cache in caches.items()}
+    return RunTeacher(load, vectors, {}, sum(different.values()), space, names)
 
 
 def reduce_teacher(

@@ -1,6 +1,6 @@
 """Caches a teacher's unit vectors, the slow part of embedding distillation."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from operator import length_hint
 from pathlib import Path
 
@@ -11,17 +11,21 @@ from sentenc.io.progress import progress_bar
 from sentenc.training.teachers.base import Teacher
 
 
-def open_teacher_cache(folder: str | Path, teacher: Teacher | None) -> EmbeddingCache:
+def open_teacher_cache(
+    folder: str | Path, teacher: Teacher | None, shards: Collection[str] | None = None
+) -> EmbeddingCache:
     """Opens the cache of a teacher's unit vectors, stored as float16.
 
     Args:
         folder: The cache's folder, created if necessary.
         teacher: The teacher that fills the cache. None opens it for reading, whichever teacher filled it.
+        shards: The shards to open; None opens all.
 
     Raises:
         CacheError: The folder was filled by another teacher, or one of its files is damaged.
     """
-    return EmbeddingCache(folder, None if teacher is None else teacher.fingerprint(), dtype="float16")
+    fingerprint = None if teacher is None else teacher.fingerprint()
+    return EmbeddingCache(folder, fingerprint, dtype="float16", shards=shards)
 
 
 def fill_teacher_cache(
