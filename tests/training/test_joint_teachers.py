@@ -17,10 +17,12 @@ from sentenc.errors import CacheError  # noqa: E402
 from sentenc.training.config.pretraining import parse_run  # noqa: E402
 from sentenc.training.data.corpus import Corpus  # noqa: E402
 from sentenc.training.engine.trainer import Trainer  # noqa: E402
+from sentenc.training.initialization import student  # noqa: E402
 from sentenc.training.recipes import pretraining as run_module  # noqa: E402
 from sentenc.training.recipes.pretraining import pretrain  # noqa: E402
 from sentenc.training.students.bert import BertStudent  # noqa: E402
 from sentenc.training.students.cse import CSEStudent  # noqa: E402
+from sentenc.training.teachers.batched import BatchedTeacher  # noqa: E402
 from sentenc.training.teachers.loading import load_encoding_teacher  # noqa: E402
 
 PROMPT = "people hello "
@@ -283,12 +285,28 @@ def test_the_precision_of_a_cache_is_the_one_that_was_computed_in(folder):
     assert {loaded.precision for loaded in teachers.values()} == {"float32"}
     for precision in ("float32", "bf16", "int8"):
         assert load_encoding_teacher([str(folder / "bert")], precision=precision).precision == precision
+    encoder = sentenc.load(folder / "bert")
+    assert BatchedTeacher(encoder, torch.device("cpu"), torch.float16).precision == "float16"
+    # Also with a GPU, a model of sentenc's own format computes on the CPU.
+    assert load_encoding_teacher([str(folder / "cse")], device="cuda").precision == "float32"
     # A CSE multiplies no matrices, and has no other precision.
     assert load_encoding_teacher([str(folder / "cse")], precision="float32").precision == "float32"
     for precision in ("bf16", "int8"):
         with pytest.raises(ValueError, match=precision):
             train(folder, table("precision", cache="precision", precision=precision))
     assert not (folder / "precision").exists()
+
+
+def test_a_cached_initialization_is_that_of_one_pooling(folder, monkeypatch):
+    monkeypatch.setattr(student, "build_cse_student", lambda _run, _texts, _load, cache: cache)
+    caches = []
+    for settings in ({}, {"pooling": "cls"}, {"pooling": "mean"}, {}):
+        content = table("pooling")
+        content["student"] = {"kind": "cse", "init": "teacher"}
+        content["teacher"]["models"][0] |= settings
+        caches.append(student.initialize_student(parse_run(content, folder), list, list, "corpus"))
+    assert caches[0] == caches[3]
+    assert len(set(caches)) == 3
 
 
 def test_caches_of_other_texts_are_named(folder):
