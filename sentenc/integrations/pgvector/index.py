@@ -14,7 +14,7 @@ from sentenc.integrations.pgvector.rows import HNSW_DIMENSIONS, VECTOR_TYPES, Ro
 from sentenc.integrations.pgvector.settings import Settings
 from sentenc.integrations.pgvector.table import Table
 from sentenc.retrieval.arrow import Columns, TableItems, read_table
-from sentenc.retrieval.arrow_metadata import described_encoder_of
+from sentenc.retrieval.arrow_metadata import described_encoder_of, described_next_id
 from sentenc.retrieval.encoding import item_vectors
 from sentenc.retrieval.index_encoders import IndexEncoders
 from sentenc.retrieval.items import Id, Payload, check_ids
@@ -245,7 +245,12 @@ class PgVectorIndex(PgVectorReader):
         if not force:
             self._check_space(items)
         matrix = item_vectors(None, items.vectors, self._encoders.items, self._manifest)
-        return self._write(items.ids, items.texts, items.payloads, matrix, replace)
+        next_id = described_next_id(items.described)
+        names = self._write(items.ids, items.texts, items.payloads, matrix, replace)
+        if items.ids is not None and next_id and self._settings.id_type == "int":
+            # The ids of items that were deleted from the index of the table are not assigned again.
+            self._table.reserve(next_id - 1)
+        return names
 
     def delete(self, ids: Sequence[Id]) -> int:
         """Deletes items and ignores unknown ids; returns the number of deleted items."""

@@ -3,6 +3,7 @@
 import os
 import weakref
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy.typing as npt
@@ -73,7 +74,8 @@ class PgVectorReader:
         Raises:
             MissingExtraError: pyarrow is not installed.
         """
-        return arrow_table_of(self._table.blocks(self._settings), self._manifest)
+        next_id = self._table.next_id() if self._settings.id_type == "int" else 0
+        return arrow_table_of(self._table.blocks(self._settings), replace(self._manifest, next_id=next_id))
 
     def search(
         self,

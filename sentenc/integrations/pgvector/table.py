@@ -173,6 +173,20 @@ class Table:
             )
             return [row[0] for row in cursor.fetchall()]
 
+    def next_id(self) -> int:
+        """Returns the integer that is assigned next."""
+        with self.transaction() as cursor:
+            cursor.execute(
+                self.sql("SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence(%s, 'id')), -1) + 1"),
+                [self.identifier.as_string(None)],
+            )
+            return int(cursor.fetchone()[0])
+
+    def reserve(self, highest: int) -> None:
+        """Makes all integers that are assigned later higher than ``highest``."""
+        with self.transaction() as cursor:
+            self._reserve(cursor, highest)
+
     def write(self, rows: Rows, store: str, analyzer: Analyzer | None, replace: bool) -> None:
         """Copies rows into the table: all of them, or none if anything is wrong.
 

@@ -200,6 +200,13 @@ def test_a_table_of_the_rows_is_that_of_an_index(connection, encoder, monkeypatc
     for name in ("id", "text", "embedding"):
         assert rows[name].to_pylist() == expected[name].to_pylist()
     assert list(Index.from_arrow(rows, encoder)) == list(index)
+    for each in (stored, index):
+        each.delete([len(TEXTS)])
+    new = PgVectorIndex.create(connection, new_name(), encoder)
+    for table_of in (stored, index):
+        new.add_table(table_of.to_arrow(), replace=True)
+        assert new.to_arrow().schema.metadata[b"next_id"] == str(len(TEXTS) + 1).encode()
+    assert new.add(["later"]) == [len(TEXTS) + 1]
     empty = PgVectorIndex.create(connection, new_name(), encoder, store="float16").to_arrow()
     assert len(empty) == 0
     assert empty.schema.field("embedding").type == expected.schema.field("embedding").type
