@@ -1,5 +1,6 @@
 """The method of every encoder that encodes a column of an Arrow table."""
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -182,4 +183,6 @@ def _description(encoder: Any) -> dict[str, str]:
     # The name by which the model was loaded can load it again.
     name = encoder.loaded_as[0] if encoder.loaded_as else encoder.metadata.get("name")
     name = name or getattr(encoder, "name", None) or type(encoder).__name__
-    return {"model": str(name), "fingerprint": encoder.fingerprint(), "space": encoder.space}
+    described = {"model": str(name), "fingerprint": encoder.fingerprint(), "space": encoder.space}
+    options = dict(encoder.loaded_as[1]) if encoder.loaded_as else {}
+    return described | ({"options": json.dumps(options)} if options else {})

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import sentenc
 from sentenc import Index, IndexMismatchError, ModelNotFoundError
 from sentenc.retrieval import arrow
 from tests.support.models import make_bert, make_cse
@@ -371,3 +372,13 @@ def test_damaged_metadata_of_a_schema_are_named(index, key, value):
     table = table.replace_schema_metadata({**table.schema.metadata, key.encode(): value.encode()})
     with pytest.raises(ValueError, match=rf"{key}.* {re.escape(repr(value))}, expected"):
         Index.from_arrow(table)
+
+
+def test_a_table_of_an_encoder_states_how_it_was_loaded(tmp_path):
+    make_bert().save(tmp_path / "bert")
+    encoder = sentenc.load(tmp_path / "bert", compute="int8")
+    table = encoder.encode_table(pa.table({"text": TEXTS}))
+    again = Index.from_arrow(table)
+    assert again.encoder.compute == "int8"
+    assert again.info()["encoder"] == str(tmp_path / "bert")
+    assert again.info()["encoder options"] == {"compute": "int8"}

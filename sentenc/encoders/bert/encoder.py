@@ -96,8 +96,7 @@ class BertEncoder(TransformerEncoder):
         self._special_ids = tokenizer.special_ids
         self._session: Any = None
         self._digests: dict[str, str] = {}
-        # A session with a run in progress at the moment of a fork may have locked its memory. So a child opens
-        # its own.
+        # A session that runs at the moment of a fork may have locked its memory, so a child opens its own.
         after_fork(self, BertEncoder._forget_session)
 
     @classmethod
@@ -189,8 +188,7 @@ class BertEncoder(TransformerEncoder):
         """Returns the same model, with matrices multiplied in float32 or int8."""
         options = self._options() | {"compute": compute, "threads": threads or self.threads}
         changed = BertEncoder(self.config, self._weights, self.tokenizer, **options)
-        if self.loaded_as is not None:
-            changed.loaded_as = self.loaded_as[0], {**self.loaded_as[1], "compute": compute}
+        changed.loaded_as = self.loaded_as and (self.loaded_as[0], {**self.loaded_as[1], "compute": compute})
         return changed
 
     def compressed(self) -> "BertEncoder":
@@ -361,8 +359,7 @@ class BertEncoder(TransformerEncoder):
         self, ids: npt.NDArray[np.integer], starts: Ids, ends: Ids, rows: Ids, batch_size: int,
         out: npt.NDArray[np.float32],
     ) -> None:  # fmt: skip
-        # Texts of similar length go together. The longest come first, so that none
-        # of them keeps a single thread busy at the end.
+        # Texts of similar length go together, the longest first: no thread is then busy alone at the end.
         rows = rows[np.argsort(starts[rows] - ends[rows], kind="stable")]
         batches = token_batches((ends - starts)[rows] + 2, batch_size * _TOKENS_PER_TEXT)
         if not batches:
