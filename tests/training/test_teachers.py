@@ -209,7 +209,8 @@ class RuleTeacher:
         self.rule = rule
 
     def encode(self, texts, *, normalize_embeddings, on_overflow):
-        return unit_rows([self.rule(text) for text in texts], "vectors")
+        vectors = np.array([self.rule(text) for text in texts], np.float32)
+        return unit_rows(vectors, "vectors") if normalize_embeddings else vectors
 
 
 NOISE = np.random.default_rng(0)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from sentenc.encoders.comparison import unit_rows
 from sentenc.training.teachers.base import Teacher
 
 # Paraphrases that share words. No text resembles those of another pair.
@@ -25,13 +26,12 @@ def check_teacher(teacher: Teacher) -> None:
         ValueError: One of these conditions does not hold; the message contains the numbers.
     """
     texts = [text for pair in _PAIRS for text in pair]
-    first, second = (
-        teacher.encode(texts, normalize_embeddings=True, on_overflow="ignore").astype(np.float64)
-        for _ in range(2)
-    )
-    if not np.isfinite(first).all():
-        bad = int((~np.isfinite(first).all(1)).sum())
+    # Normalization refuses vectors that are not finite, but does not name the teacher.
+    raw = [teacher.encode(texts, normalize_embeddings=False, on_overflow="ignore") for _ in range(2)]
+    if not np.isfinite(raw[0]).all():
+        bad = int((~np.isfinite(raw[0]).all(1)).sum())
         raise ValueError(f"the teacher returned NaN or infinity for {bad} of {len(texts)} probe texts")
+    first, second = (unit_rows(vectors, "vectors").astype(np.float64) for vectors in raw)
     difference = float(np.abs(first - second).max())
     if difference > 1e-4:
         raise ValueError(
