@@ -25,8 +25,11 @@ from tests.support.pairs import make_pair
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-# `pytest --hypothesis-profile=thorough` runs more examples of the tests that do not state a number.
-settings.register_profile("thorough", max_examples=1000)
+# No example has a time limit, because a busy machine would exceed it. `pytest --hypothesis-profile=thorough` runs more
+# examples of the tests that do not state a number.
+settings.register_profile("default", deadline=None)
+settings.register_profile("thorough", deadline=None, max_examples=1000)
+settings.load_profile("default")
 
 
 @pytest.fixture(autouse=True)

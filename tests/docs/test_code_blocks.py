@@ -72,7 +72,7 @@ def test_few_code_blocks_are_skipped():
         "installs packages", "installs the package", "needs GLUE's data", "needs SentEval's data",
         "needs a running server", "needs trained models", "starts a server", "starts several processes",
         "trains for an hour", "trains for hours", "needs the repository", "needs the Hugging Face Hub", "needs another library",
-        "needs Docker", "needs an object store",
+        "needs Docker", "needs an object store", "downloads a model",
     }  # fmt: skip
     assert {block.reason for page in PAGES for block in blocks(page)} - {None} <= known
 
