@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from sentenc.encoders.base import Encoder
+from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
 from sentenc.registry import load
 
 # The prompt of the card of snowflake-arctic-embed-xs.
@@ -14,6 +15,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds ``--arctic-xs`` and ``--mpnet`` to a parser."""
     parser.add_argument("--arctic-xs", type=Path, help="folder of snowflake-arctic-embed-xs")
     parser.add_argument("--mpnet", type=Path, help="folder of all-mpnet-base-v2; see tinybert_speed.py")
+    parser.add_argument(
+        "--bf16", action="store_true", help="all-mpnet-base-v2 in bfloat16, for processors that have it"
+    )
 
 
 def teachers(arguments: argparse.Namespace) -> dict[str, Encoder]:
@@ -24,5 +28,8 @@ def teachers(arguments: argparse.Namespace) -> dict[str, Encoder]:
             arguments.arctic_xs, pooling="cls", query_prompt=ARCTIC_PROMPT
         )
     if arguments.mpnet is not None:
-        loaded["all-mpnet-base-v2"] = load(arguments.mpnet)
+        mpnet = load(arguments.mpnet)
+        if arguments.bf16 and isinstance(mpnet, SentenceTransformerEncoder):
+            mpnet.model.bfloat16()
+        loaded["all-mpnet-base-v2"] = mpnet
     return loaded
