@@ -4,6 +4,7 @@ import json
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -127,15 +128,7 @@ def test_threads_load_an_encoder_once():
 
 
 def test_a_load_that_fails_is_repeated():
-    outcomes = [OSError("gone"), make_cse()]
-
-    def load():
-        outcome = outcomes.pop(0)
-        if isinstance(outcome, OSError):
-            raise outcome
-        return outcome
-
-    source = LazyEncoder(load)
+    source = LazyEncoder(Mock(side_effect=[OSError("gone"), make_cse()]))
     with pytest.raises(OSError, match="gone"):
         _ = source.encoder
     assert source.encoder.dim == 24

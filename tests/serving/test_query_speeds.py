@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -180,14 +181,7 @@ def test_concurrent_first_requests_load_an_encoder_in_one_thread():
 
 
 def test_a_load_that_fails_is_repeated_by_the_next_request():
-    outcomes = [OSError("gone"), make_cse()]
-
-    def load():
-        outcome = outcomes.pop(0)
-        if isinstance(outcome, OSError):
-            raise outcome
-        return outcome
-
+    load = Mock(side_effect=[OSError("gone"), make_cse()])
     served = ServedModel("tiny", LazyEncoder(load), ServerConfig(), Metrics())
 
     async def requests():

@@ -88,10 +88,10 @@ class TeacherConfig:
             vectors of the untrained student. The first components are then not the principal ones. A file of
             axes that were not rotated is refused.
         precision: Type in which the teachers multiply matrices. "bf16" and "int8" require BERTs with mean or
-            cls pooling, and other teachers are refused. "bf16": a CPU is faster than in
-            float32 if it has AMX. "int8": ONNX Runtime computes on the CPU, at least twice as fast as in
-            float32 if it has VNNI; the cosines to float32 are 0.99 and more. "float32": without rounding. By
-            default float32 on a CPU and float16 on a GPU.
+            cls pooling, and other teachers are refused. "bf16": a CPU is faster than in float32 if it has AMX.
+            "int8": ONNX Runtime computes on the CPU, at least twice as fast as in float32 if it has VNNI; the
+            cosines to float32 are 0.99 and more. "float32": without rounding. By default float32 on a CPU and
+            float16 on a GPU.
         cache: Folder of the cached embeddings.
         vectors: Parquet files of texts and their embeddings, as ``sentenc encode`` writes them: paths, globs,
             folders, or URLs such as ``s3://BUCKET/FOLDER``. They are copied into the cache, and no model is
