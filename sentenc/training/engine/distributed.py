@@ -10,6 +10,10 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+
+# The defaults of its functions are the process group that exists at its first import, which is otherwise the one
+# by torch.optim. Such a group would survive its destruction, and its threads could abort the process at the end.
+import torch.distributed.nn
 from torch import Tensor, nn
 
 from sentenc.io.atomic import replacing_file
