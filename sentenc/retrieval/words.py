@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sentenc.encoders.base import Encoder
+from sentenc.encoders.pair import PairEncoder
+from sentenc.encoders.table_encoder import TableEncoder
 from sentenc.errors import IndexFormatError
 from sentenc.retrieval.lexical.analysis import (
     UNDETERMINED,
@@ -18,8 +20,10 @@ from sentenc.retrieval.lexical.analysis import (
 from sentenc.retrieval.manifest import MANIFEST
 from sentenc.retrieval.snapshot import Snapshot
 
-#: The weight of the vectors for encoders whose metadata have none.
-DEFAULT_ALPHA = 0.4
+#: Weights of the vectors in hybrid search for encoders whose metadata state none: for word vectors and n-grams, and
+#: for all others, such as transformers. They were chosen on development sets (docs/benchmarks/retrieval.md).
+TABLE_ALPHA = 0.4
+DEFAULT_ALPHA = 0.6
 
 
 def word_settings(language: str | None, encoder: Encoder | None) -> dict[str, Any]:
@@ -43,9 +47,12 @@ def word_settings(language: str | None, encoder: Encoder | None) -> dict[str, An
 
 
 def hybrid_alpha(encoder: Encoder | None) -> float:
-    """Returns the weight of an encoder's vectors in hybrid search, which its metadata contain."""
+    """Returns the weight of an encoder's vectors in hybrid search: that of its metadata, or the default of its kind."""
     metadata = getattr(encoder, "metadata", None)
-    return float((metadata if isinstance(metadata, dict) else {}).get("hybrid_alpha", DEFAULT_ALPHA))
+    if isinstance(metadata, dict) and "hybrid_alpha" in metadata:
+        return float(metadata["hybrid_alpha"])
+    searching = encoder.queries if isinstance(encoder, PairEncoder) else encoder
+    return TABLE_ALPHA if isinstance(searching, TableEncoder) else DEFAULT_ALPHA
 
 
 def stored_alpha(settings: dict[str, Any] | None) -> float:

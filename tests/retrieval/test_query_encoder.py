@@ -10,9 +10,10 @@ import pytest
 import sentenc
 from sentenc import Index, IndexMismatchError
 from sentenc.errors import IndexFormatError
-from sentenc.retrieval.words import DEFAULT_ALPHA
+from sentenc.retrieval.words import DEFAULT_ALPHA, TABLE_ALPHA, hybrid_alpha
 from tests.retrieval.conftest import run
-from tests.support.models import make_bert, make_cse
+from tests.support.doubles import Wrapper
+from tests.support.models import make_bert, make_cse, make_static
 from tests.support.pairs import in_space, make_pair, with_prompts
 
 TEXTS = [
@@ -145,6 +146,16 @@ def test_the_weight_of_the_vectors_is_that_of_the_encoder_of_the_queries(pair):
     assert (
         top(queries="exact") == top(queries="exact", alpha=DEFAULT_ALPHA) != top(queries="exact", alpha=0.3)
     )
+
+
+def test_encoders_without_a_weight_have_the_default_of_their_kind():
+    tables = in_space(make_cse(widths=(), tables="int8"))
+    pair = sentenc.pair(in_space(make_bert()), tables)
+    for encoder in (tables, make_static(), pair):
+        assert hybrid_alpha(encoder) == TABLE_ALPHA == 0.4
+    for encoder in (make_bert(), None, Wrapper(make_cse())):
+        assert hybrid_alpha(encoder) == DEFAULT_ALPHA == 0.6
+    assert hybrid_alpha(in_space(make_static(), hybrid_alpha=0.9)) == 0.9
 
 
 def test_the_rest_of_a_search_is_as_with_any_encoder(pair):

@@ -44,7 +44,7 @@ def z_scores(values):
     return (values - values.mean()) / values.std()
 
 
-def expected_order(candidates, encoder, query, alpha=0.4):
+def expected_order(candidates, encoder, query, alpha=0.6):
     similarities = [similarity(encoder, query, hit.passage) for hit in candidates]
     numbers = alpha * z_scores(similarities) + (1 - alpha) * z_scores([hit.lexical for hit in candidates])
     order = np.argsort(-numbers, kind="stable")
