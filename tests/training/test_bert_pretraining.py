@@ -162,6 +162,21 @@ def test_the_pooling_of_a_folder_is_that_of_the_student(folder):
         np.testing.assert_allclose(*vectors, atol=2e-3)
 
 
+def test_a_bert_with_a_linear_map_is_refused(folder):
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Dense
+
+    model = SentenceTransformer(str(folder / "teacher"), device="cpu")
+    dense = Dense(24, 24, bias=False, activation_function=torch.nn.Identity())
+    model.append(dense)
+    model.save(str(folder / "dense"))
+    sentenc.load(folder / "dense").save_compact(folder / "dense-own")
+    for name in ("dense", "dense-own"):
+        content = table(init=name, layers=[])
+        with pytest.raises(ValueError, match=rf"student\.init is '.*{name}', which has a linear map"):
+            trained(folder, f"from-{name}", content)
+
+
 def test_dropout_is_a_setting_of_any_start(folder, monkeypatch):
     seen = []
     run_to_the_end = Trainer.run

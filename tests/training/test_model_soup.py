@@ -5,11 +5,12 @@ import pytest
 from click.testing import CliRunner
 
 import sentenc
-from sentenc import CSE
+from sentenc import CSE, BertEncoder
 from sentenc.cli import cli
 from sentenc.training.students.cse_rotation import map_output
-from sentenc.training.students.model_soup import average_models
+from sentenc.training.students.model_soup import average_berts, average_models
 from tests.support.models import WORDS, make_bert, make_cse, word_spec
+from tests.support.pairs import in_space, with_prompts
 
 TEXTS = ["the dog runs", "a cat fell in the park", "the man is playing the guitar", "stock market", ""]
 SHAPES = {
@@ -125,5 +126,64 @@ def test_the_command_refuses_what_it_cannot_average(tmp_path):
         cli, ["average", str(tmp_path / "a"), str(tmp_path / "b"), "-o", str(tmp_path / "c")]
     )
     assert result.exit_code == 1
-    assert "BertEncoder, expected a CSE" in result.output
+    assert "BertEncoder, expected a CSE as " in result.output
+    result = CliRunner().invoke(
+        cli, ["average", *[str(tmp_path / "a")] * 2, "--weight", "1", "-o", str(tmp_path / "c")]
+    )
+    assert result.exit_code == 2
+    assert "got --weight 1 times, expected it once for each of 2 models" in result.output
     assert not (tmp_path / "c").exists()
+
+
+def changed(model, factor, **metadata):
+    """Returns the BERT with all weights multiplied."""
+    weights = {name: weight * np.float32(factor) for name, weight in weights_of(model).items()}
+    return BertEncoder(model.config, weights, model.tokenizer, metadata=model.metadata | metadata)
+
+
+def test_the_mean_of_berts_is_that_of_their_weights():
+    model = with_prompts(in_space(make_bert()), query="query: ")
+    for weights, factor in ((None, 1.1), ((3, 1), 1.05)):
+        mean = average_berts([changed(model, 1), changed(model, 1.2)], weights=weights)
+        for name, weight in weights_of(model).items():
+            np.testing.assert_allclose(mean.weight(name), factor * weight, rtol=1e-5)
+        assert (mean.space, mean.prompts) == (model.space, model.prompts)
+    assert mean.metadata["shares"] == [0.75, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("other", "options", "message"),
+    [
+        (lambda: make_bert(hidden_size=16), {}, "model 1 has another shape or tokenizer"),
+        (lambda: in_space(make_bert(), "elsewhere"), {}, "the space 'elsewhere', expected .* 'a-space'"),
+        (make_bert, {}, "the space None, expected"),
+        (lambda: with_prompts(in_space(make_bert()), query="q: "), {}, "has the prompts {'query': 'q: '}"),
+        (lambda: changed(in_space(make_bert()), -1), {}, "model 1 differ from those of model 0"),
+        (lambda: in_space(make_bert()), {"weights": [1]}, r"weights is \[1\], expected 2 positive numbers"),
+        (lambda: in_space(make_bert()), {"weights": [1, 0]}, "expected 2 positive numbers"),
+        (lambda: in_space(make_bert()), {"weights": [1, float("nan")]}, "expected 2 positive numbers"),
+    ],
+)
+def test_berts_that_cannot_be_averaged_are_refused(other, options, message):
+    with pytest.raises(ValueError, match=message):
+        average_berts([in_space(make_bert()), other()], **options)
+
+
+def test_the_command_averages_berts(tmp_path):
+    model = make_bert()
+    for name, factor in (("a", 1), ("b", 1.2)):
+        changed(model, factor).save(tmp_path / name)
+    names = [str(tmp_path / name) for name in "ab"]
+    result = CliRunner().invoke(cli, ["average", *names, "-w", "1", "-w", "3", "-o", str(tmp_path / "mean")])
+    assert result.exit_code == 0, result.output
+    mean = sentenc.load(tmp_path / "mean")
+    np.testing.assert_allclose(
+        mean.weight("embeddings.word_embeddings.weight"), 1.15 * model.token_embeddings(), rtol=1e-3
+    )
+
+
+def test_weights_of_cses_count():
+    model = make_cse()
+    parts = [model, CSE(model.config, {k: 1.2 * w for k, w in weights_of(model).items()}, model.tokenizer)]
+    rows = average_models(parts, weights=[1, 3]).weight("embeddings")
+    np.testing.assert_allclose(rows, 1.15 * model.weight("embeddings"), atol=0.02 * np.abs(rows).max())

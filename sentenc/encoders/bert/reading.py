@@ -88,14 +88,17 @@ def is_plain_bert_folder(folder: Path) -> bool:
     return is_transformer_folder(folder) and not (folder / MODULES).exists()
 
 
-def stated_pooling(folder: Path) -> Pooling | None:
-    """Returns the pooling that a folder of sentence-transformers states; None for one without ``modules.json``.
+def stated_pooling(folder: Path) -> tuple[Pooling | None, bool]:
+    """Returns the pooling that a folder of sentence-transformers states, and whether a linear map follows.
+
+    The pooling of a folder without ``modules.json`` is None.
 
     Raises:
         NotBertError: The modules are others than a transformer, mean or cls pooling, Normalize and Dense.
         CheckpointError: A file is missing or damaged.
     """
-    return _read_modules(folder, None, None).pooling
+    read = _read_modules(folder, None, None)
+    return read.pooling, read.linear is not None
 
 
 def read_bert_folder(

@@ -135,7 +135,7 @@ def _loaded(settings: StudentConfig) -> tuple[Any, Any]:
     folder = resolve_model(settings.init)
     if is_checkpoint(folder):
         return _from_checkpoint(settings)
-    _check_pooling(settings, stated_pooling(folder))
+    _check_pooling(settings, *stated_pooling(folder))
     tokenizer = AutoTokenizer.from_pretrained(
         resolve_model(settings.tokenizer or settings.init), local_files_only=True
     )
@@ -168,13 +168,18 @@ def _from_checkpoint(settings: StudentConfig) -> tuple[Any, Any]:
         raise ValueError(
             f"student.tokenizer is set, but student.init is the model {settings.init!r}, which has its own"
         )
-    _check_pooling(settings, encoder.config.pooling)
+    _check_pooling(settings, encoder.config.pooling, encoder.config.linear)
     model, tokenizer = encoder.torch_model()
     return _with_dropout(model, settings.config), tokenizer
 
 
-def _check_pooling(settings: StudentConfig, stated: Pooling | None) -> None:
+def _check_pooling(settings: StudentConfig, stated: Pooling | None, has_map: bool) -> None:
     # The weights were trained for one pooling. A folder that states none may have any.
+    if has_map:
+        raise ValueError(
+            f"student.init is {settings.init!r}, which has a linear map after pooling (Dense), expected a BERT "
+            "with pooling alone"
+        )
     if stated not in (None, settings.pooling):
         raise ValueError(
             f"student.pooling is {settings.pooling!r}, but student.init is {settings.init!r}, which has {stated!r} "
