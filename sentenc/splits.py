@@ -114,7 +114,9 @@ def train_test_split(labels: Sequence[Any], test_fraction: float, seed: int) -> 
 
     Rows are sorted by label (scores by value), shuffled within a label, and taken for the test at even
     distances. Labels with two or three examples are therefore tested about as often as others, and the total
-    size is right. The only example of a label always stays in the training rows.
+    size is right. The only example of a label always stays in the training rows. With several labels per row,
+    rows of the same set are sorted together, and a row stays in the training rows if one of its labels would
+    otherwise have no training example.
 
     Args:
         labels: One label, list of labels, or score (float) per row.
@@ -125,12 +127,31 @@ def train_test_split(labels: Sequence[Any], test_fraction: float, seed: int) -> 
         Training rows and test rows, each in ascending order.
     """
     rng = np.random.default_rng(seed)
-    keys = [label if isinstance(label, float) else repr(label) for label in labels]
+    keys = [_stratum(label) for label in labels]
     position = {key: i for i, key in enumerate(sorted(set(keys)))}
     order = np.lexsort((rng.random(len(keys)), np.array([position[key] for key in keys], int)))
     marks = np.floor(np.arange(len(keys) + 1) * test_fraction + rng.random())
     is_test = np.zeros(len(keys), bool)
     is_test[order] = np.diff(marks) > 0
-    in_training = {key for key, tested in zip(keys, is_test, strict=True) if not tested}
-    is_test[[key not in in_training and not isinstance(key, float) for key in keys]] = False
+    if all(isinstance(label, list) for label in labels):
+        _keep_every_label(is_test, labels)
+    else:
+        in_training = {key for key, tested in zip(keys, is_test, strict=True) if not tested}
+        is_test[[key not in in_training and not isinstance(key, float) for key in keys]] = False
     return np.nonzero(~is_test)[0].tolist(), np.nonzero(is_test)[0].tolist()
+
+
+def _stratum(label: Any) -> float | str:
+    # The order of several labels has no meaning.
+    if isinstance(label, list):
+        return repr(sorted(map(repr, label)))
+    return label if isinstance(label, float) else repr(label)
+
+
+def _keep_every_label(is_test: npt.NDArray[np.bool_], labels: Sequence[list[Any]]) -> None:
+    """Moves test rows to the training rows until every label has a training example."""
+    in_training = {label for row, tested in zip(labels, is_test, strict=True) if not tested for label in row}
+    for row in np.flatnonzero(is_test).tolist():
+        if not in_training.issuperset(labels[row]):
+            in_training.update(labels[row])
+            is_test[row] = False

@@ -98,6 +98,22 @@ def test_training_rows_have_an_example_of_every_label():
     assert train_test_split(["a"], 0.9, 0) == ([0], [])
 
 
+def test_rows_of_distinct_sets_of_labels_are_tested():
+    # All sets are distinct, so that no training row has the set of a test row.
+    labels = [[f"a{i % 20}", f"b{i // 20}"] for i in range(200)] + [["alone", "a0"], []]
+    train, test = train_test_split(labels, 0.2, 0)
+    assert sorted(train + test) == list(range(202))
+    assert 38 <= len(test) <= 41
+    assert 200 in train
+    assert {label for i in train for label in labels[i]} == {label for row in labels for label in row}
+
+
+def test_the_order_of_several_labels_does_not_matter():
+    labels = [["a", "b"] if i % 2 else ["c"] for i in range(50)]
+    reversed_labels = [row[::-1] if i % 3 else row for i, row in enumerate(labels)]
+    assert train_test_split(labels, 0.2, 3) == train_test_split(reversed_labels, 0.2, 3)
+
+
 def test_test_rows_are_spread_over_the_scores():
     scores = np.linspace(0, 5, 100).tolist()
     _, test = train_test_split(scores, 0.1, 0)
