@@ -77,6 +77,7 @@ def classify_command(
     started = time.perf_counter()
     with _spooled(files, options["format"]) as paths:
         header, columns = _columns(paths, labeler.is_pair, options)
+        labeler.check_fields(header, paths[0])
         text_field = None if columns is None else columns.text
         with open_records(
             paths, "classifying", quiet, text_field=text_field, format=options["format"]
@@ -115,7 +116,7 @@ class _Labeler:
 
     Attributes:
         is_pair: Whether the estimator classifies pairs.
-        names: The columns that are added, for CSV and TSV.
+        names: The fields that are added.
     """
 
     def __init__(self, estimator: Any, top_k: int, proba: bool, separator: str, kind: str) -> None:
@@ -134,10 +135,21 @@ class _Labeler:
         self._classes = (estimator.steps_ if self._is_score else estimator.classes_).tolist()
         self._top_k = min(top_k, len(self._classes))
         self.names = ["predicted"] if self._is_score else ["predicted", "probability"]
+        if self._json:
+            self.names += ["top"] * (self._top_k > 1) + ["probabilities"] * proba
+            return
         for k in range(2, self._top_k + 1):
             self.names += [f"predicted_{k}", f"probability_{k}"]
         if proba:
             self.names += [f"p_{_plain(label)}" for label in self._classes]
+
+    def check_fields(self, names: Iterable[str], place: str) -> None:
+        """Raises an error if a field of the input would be replaced by one that is added."""
+        taken = set(names)
+        if clash := next((name for name in self.names if name in taken), None):
+            raise TextFileError(
+                f"{place}: the field {clash!r} would be replaced by the prediction: rename it or leave it out"
+            )
 
     def rows(self, records: Iterator[Record], columns: Columns | None) -> Iterator[dict[str, Any]]:
         """Yields the fields of each record, with predictions."""
@@ -145,7 +157,9 @@ class _Labeler:
             fields = [_fields(record, columns, self.is_pair) for record in block]
             texts = [tuple(parts[:2]) if self.is_pair else parts[0] for parts in fields]
             probabilities = self._estimator.predict_proba(texts)
-            for parts, row in zip(fields, probabilities, strict=True):
+            for record, parts, row in zip(block, fields, probabilities, strict=True):
+                # Objects of JSON lines may differ in their fields, and tables in their columns.
+                self.check_fields(parts[-1], f"{record.path}, line {record.line}")
                 yield {**parts[-1], **self._prediction(row)}
 
     def _prediction(self, row: Any) -> dict[str, Any]:

@@ -56,6 +56,29 @@ def test_lines_of_standard_input(saved):
     assert "4 rows" in err
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "options", "message"),
+    [
+        ("a.csv", "text,probability\ndog,\n", [], "a.csv: the field 'probability'"),
+        (
+            "a.jsonl",
+            '{"text": "dog"}\n{"text": "cat", "predicted": "x"}\n',
+            [],
+            "line 2: the field 'predicted'",
+        ),
+        ("a.jsonl", '{"text": "dog", "top": 1}\n', ["-k", "2"], "the field 'top'"),
+        ("a.jsonl", '{"text": "dog", "probabilities": 1}\n', ["--proba"], "the field 'probabilities'"),
+        ("a.csv", "text,predicted_2\ndog,x\n", ["-k", "2"], "the field 'predicted_2'"),
+    ],
+)
+def test_a_field_that_predictions_would_replace_is_an_error(saved, tmp_path, name, content, options, message):
+    path, out = tmp_path / name, tmp_path / f"out{name[1:]}"
+    path.write_text(content)
+    _, err = run("classify", saved[0] / "topics", path, "-o", out, *options, code=1)
+    assert message in err
+    assert not out.exists()
+
+
 @pytest.mark.parametrize("suffix", ["csv", "tsv"])
 def test_table_keeps_all_its_columns(saved, tmp_path, suffix):
     folder, fitted = saved
