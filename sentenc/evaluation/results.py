@@ -10,7 +10,7 @@ from typing import Any
 
 from sentenc._version import __version__
 from sentenc.errors import DataError
-from sentenc.evaluation.senteval_tasks import STS, TRANSFER
+from sentenc.evaluation.senteval_tasks import STS, TASKS, TRANSFER
 from sentenc.installed import installed_versions
 from sentenc.io.atomic import write_text
 
@@ -91,12 +91,17 @@ class Results:
 
     @property
     def averages(self) -> dict[str, float]:
-        """``STS avg`` and ``transfer avg``: each the mean of seven tasks, present if all seven are."""
+        """``STS avg`` and ``transfer avg``: each the mean of seven tasks, present if all seven are.
+
+        There is no average of scores that were made by different encoders or with different settings, as in a
+        results file that several runs have extended, or of a user's own files with the names of these tasks.
+        """
         scores = self.scores
         return {
             name: sum(scores[task] for task in tasks) / len(tasks)
             for name, tasks in AVERAGES.items()
             if all(task in scores for task in tasks)
+            and _are_comparable([self.records[task] for task in tasks])
         }
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
@@ -133,6 +138,20 @@ class Results:
             return cls(content["encoder"], {score.task: score for score in scores})
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path}: not a results file of sentenc ({error})") from error
+
+
+def _are_comparable(scores: Sequence[Score]) -> bool:
+    """Returns whether scores of built-in tasks were made by one encoder with one choice of settings."""
+    conditions = set()
+    for score in scores:
+        # The number of folds depends on the protocol, and some tasks exist only in tokenized form.
+        probe = score.probe or {}
+        settings = {**score.encoder["settings"], "aggregation": score.aggregation, "seed": score.seed}
+        settings |= {"probe": probe.get("name"), "hidden": probe.get("nhid")}
+        conditions.add(json.dumps([score.encoder["fingerprint"], settings], sort_keys=True))
+    folds = {score.folds for score in scores} - {None}
+    texts = {score.text for score in scores if TASKS[score.task].raw is not None or score.text == "own"}
+    return len(conditions) == 1 and len(folds) <= 1 and len(texts) <= 1 and "own" not in texts
 
 
 def versions(packages: Sequence[str] = ("sentenc", "numpy", "scipy", "scikit-learn")) -> dict[str, str]:

@@ -42,6 +42,36 @@ def test_averages_need_all_seven():
     assert results(tasks=GROUPS["transfer"]).averages == {"transfer avg": 73.0}
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"encoder": {"name": "e", "fingerprint": "other", "dim": 8, "settings": {}}},
+        {"encoder": {"name": "e", "fingerprint": "abc", "dim": 8, "settings": {"truncate_dim": 8}}},
+        {"aggregation": "mean"},
+        {"text": "senteval"},
+        {"seed": 2},
+        {"folds": 5},
+        {"probe": {"name": "senteval", "nhid": 50}},
+    ],
+)
+def test_scores_that_are_not_comparable_have_no_average(change):
+    common = {"folds": 10, "seed": 1, "probe": {"name": "senteval", "nhid": 0}}
+    mixed = results(**common)
+    assert mixed.averages
+    mixed.records["STS14"] = dataclasses.replace(mixed.records["STS14"], **change)
+    assert mixed.averages == {}
+
+
+def test_folds_and_text_may_depend_on_the_task():
+    transfer = results(tasks=GROUPS["transfer"], folds=10)
+    transfer.records["SST2"] = dataclasses.replace(transfer.records["SST2"], folds=None, text="senteval")
+    assert transfer.averages == {"transfer avg": 73.0}
+
+
+def test_a_users_own_files_have_no_average():
+    assert results(text="own").averages == {}
+
+
 def test_table_has_all_encoders_and_published_rows_with_their_protocol():
     text = to_markdown([results(), results("other|one", GROUPS["sts"][1:], 60.0)])
     assert "| mine | 70.00 | 71.00 | 72.00 | 73.00 | 74.00 | 75.00 | 76.00 | 73.00 |" in text
