@@ -127,7 +127,7 @@ def read_judgments(path: Path, encoding: str = "utf-8") -> dict[str, dict[str, i
         try:
             value = int(grade)
         except ValueError:
-            if number == 1:
+            if number == 1 and grade and not any(map(str.isdigit, grade)):
                 continue
             raise DataError(f"{path}, line {number}: score is {grade!r}, expected a whole number") from None
         grades = judgments.setdefault(query, {})

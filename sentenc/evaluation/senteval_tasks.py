@@ -231,8 +231,8 @@ def select_tasks(tasks: "str | Task | Sequence[str | Task]") -> list[Task]:
 
     Raises:
         DataError: A file is missing or malformed.
-        ValueError: A name is unknown (the message lists all names), no task is selected, or two different
-            tasks have the same name.
+        ValueError: A name is unknown (the message lists all names), no task is selected, two different
+            tasks have the same name, or a path has the name of a built-in task.
     """
     selected: dict[str, Task] = {}
     for item in [tasks] if isinstance(tasks, str | Task) else tasks:
@@ -252,6 +252,10 @@ def _named(name: str) -> list[Task]:
         return [by_key[_key(name)]]
     task = _own_task(name)
     if task is not None:
+        if task.name in TASKS:
+            raise ValueError(
+                f"the task of {name} is named {task.name!r}, which is a built-in task: rename the file or folder"
+            )
         return [task]
     choices = ", ".join([*GROUPS, *TASKS])
     raise ValueError(

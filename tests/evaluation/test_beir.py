@@ -65,6 +65,8 @@ def test_judgments_without_a_header_lose_no_line(tmp_path):
         ("queries.jsonl", '{"_id": "q1", "text": "x"}', r"judged query 'q2' is not in .*queries\.jsonl"),
         ("qrels/test.tsv", "q1\td1\n", "line 1: 2 tab-separated columns, expected query-id"),
         ("qrels/test.tsv", "q1\td1\t1\nq1\td2\t0.5\n", r"line 2: score is '0\.5', expected a whole number"),
+        ("qrels/test.tsv", "q1\td1\t1.0\nq1\td2\t1\n", r"line 1: score is '1\.0', expected a whole number"),
+        ("qrels/test.tsv", "q1\td1\t\nq1\td2\t1\n", "line 1: score is '', expected a whole number"),
         (
             "qrels/test.tsv",
             "q1\td1\t1\nq1\td1\t2\n",

@@ -63,6 +63,13 @@ def test_k_fold_tunes_on_train_and_scores_test(random_problem):
     assert "f1" not in ours.metrics
 
 
+def test_a_split_with_one_class_is_an_error(random_problem):
+    features, labels = random_problem(30, 6, 2)
+    one = Labeled(features, np.zeros_like(labels), 1)
+    with pytest.raises(DataError, match="1 class, expected at least 2"):
+        fixed_split(one, one, one, LogisticProbe(), np.random.default_rng(0))
+
+
 def test_split_tunes_on_dev(random_problem):
     features, labels = random_problem(300, 6, 2)
     parts = [Labeled(features[a:b], labels[a:b], 2) for a, b in ((0, 150), (150, 220), (220, 300))]

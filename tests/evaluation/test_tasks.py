@@ -133,6 +133,14 @@ class TestFromFile:
         with pytest.raises(ValueError, match=r"two different tasks .*'a'"):
             select_tasks([str(path) for path in paths])
 
+    def test_a_file_with_the_name_of_a_built_in_task_is_refused(self, tmp_path):
+        # Its score would be shown as that of the built-in task, and replace it in a results file.
+        path = tmp_path / "SST2.csv"
+        path.write_text("text,label\na,1\nb,0\n")
+        with pytest.raises(ValueError, match=r"SST2\.csv is named 'SST2'.* rename"):
+            select_tasks(str(path))
+        assert select_tasks(Task.from_file(path, name="mine"))[0].name == "mine"
+
 
 @pytest.mark.parametrize("name", [name for name in TASKS if name not in GROUPS["probing"]])
 @pytest.mark.parametrize("raw", [False, True])

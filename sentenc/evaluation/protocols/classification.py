@@ -161,8 +161,14 @@ def fixed_split(
 
     Returns:
         ``accuracy``, ``dev_accuracy``, and ``f1`` of class 1 if there are two classes.
+
+    Raises:
+        DataError: All training examples have one class.
     """
     grid = probe.grid("split")
+    present = len(np.unique(train.labels))
+    if present < 2:
+        raise DataError(f"the training examples have {present} class, expected at least 2 classes")
     both = train.with_rows(dev)
     split = Split(np.arange(len(train)), np.arange(len(train), len(both)))
     accuracies = probe.search(both, [split], grid, rng)
