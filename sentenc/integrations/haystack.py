@@ -1,12 +1,15 @@
 """Embedders, an index writer and a retriever of Haystack."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from sentenc.errors import MissingExtraError
 from sentenc.integrations.embedder import EmbeddingAdapter, Model
 from sentenc.integrations.index_items import all_or_none, upsert
 from sentenc.retrieval.index import Index
+from sentenc.retrieval.manifest import read_manifest
 
 try:
     from haystack import Document, component, default_to_dict
@@ -16,6 +19,10 @@ except ImportError as error:
 _OPERATORS = {
     "==": "eq", "!=": "ne", ">": "gt", ">=": "gte", "<": "lt", "<=": "lte", "in": "in", "not in": "nin",
 }  # fmt: skip
+# Names that a filter of Haystack reads from the document itself, and not from its metadata.
+_DOCUMENT_FIELDS = {each.name for each in fields(Document)}
+# The indexes that components have opened by their folders.
+_indexes: "WeakValueDictionary[Path, Index]" = WeakValueDictionary()
 
 
 @component  # type: ignore[untyped-decorator, unused-ignore]
@@ -100,7 +107,8 @@ class SentencIndexWriter:
     """Adds documents to an :class:`~sentenc.Index`, and replaces those whose id it contains.
 
     Args:
-        index: The index, or the folder of one. A pipeline can be saved only with a folder.
+        index: The index, or the folder of one. A pipeline can be saved only with a folder. The writers and retrievers
+            of a process that have the same folder share its index, so that a retriever finds new documents.
         save: Save the index after every run. By default if it has a folder.
     """
 
@@ -195,7 +203,8 @@ def where_of(filters: dict[str, Any]) -> dict[str, Any]:
     """Returns the filter of an index for filters of Haystack.
 
     Raises:
-        ValueError: An operator is unknown, or a field or a list of conditions is missing.
+        ValueError: An operator is unknown, a field or a list of conditions is missing, or a field is not one of the
+            metadata.
     """
     operator = filters.get("operator")
     if operator in ("AND", "OR", "NOT"):
@@ -208,11 +217,27 @@ def where_of(filters: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"operator is {operator!r}, expected {expected}")
     if not isinstance(filters.get("field"), str) or "value" not in filters:
         raise ValueError(f"filter {filters} has no field or no value")
-    return {filters["field"].removeprefix("meta."): {_OPERATORS[operator]: filters["value"]}}
+    name = filters["field"]
+    if name in _DOCUMENT_FIELDS:
+        raise ValueError(f"field is {name!r}, expected one of the metadata, such as 'meta.{name}'")
+    return {name.removeprefix("meta."): {_OPERATORS[operator]: filters["value"]}}
 
 
 def _opened(index: Index | str) -> Index:
-    return index if isinstance(index, Index) else Index.open(index)
+    if isinstance(index, Index):
+        return index
+    folder = Path(index).expanduser().resolve()
+    # An index does not change if another one writes to its folder, so a writer and a retriever share it.
+    known = _indexes.get(folder)
+    if known is None or not _is_latest(known, folder):
+        known = _indexes[folder] = Index.open(index)
+    return known
+
+
+def _is_latest(index: Index, folder: Path) -> bool:
+    # Whether no other index has written to the folder since.
+    own, current = index._manifest, read_manifest(folder)
+    return (own.generation, own.files) == (current.generation, current.files)
 
 
 def _folder_of(index: Index) -> str:

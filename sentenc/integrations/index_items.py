@@ -1,5 +1,6 @@
 """Adds, replaces and finds items of an index whose ids are strings, as other libraries have them."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +9,9 @@ import numpy.typing as npt
 
 from sentenc.retrieval.index import Index
 from sentenc.retrieval.items import Id, Item, Payload
+
+# The strings that str() returns for integers of 64 bits.
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
 
 
 def upsert(
@@ -18,6 +22,8 @@ def upsert(
     vectors: npt.ArrayLike | None = None,
 ) -> None:
     """Adds items, and replaces those whose id the index contains.
+
+    The string of an integer also replaces the item with this integer, as other libraries see it by this string.
 
     Args:
         index: The index.
@@ -30,13 +36,15 @@ def upsert(
         TypeError: A text or payload has the wrong type.
         ValueError: An id occurs twice, or a vector has another length.
     """
-    is_old = np.array([name in index for name in ids], bool)
+    stored = [_stored_id(index, name) for name in ids]
+    is_old = np.array([name is not None for name in stored], bool)
+    names = [old if old is not None else new for old, new in zip(stored, ids, strict=True)]
     rows = None if vectors is None else np.asarray(vectors, np.float32)
     for method, chosen in ((index.update, is_old), (index.add, ~is_old)):
         places = np.flatnonzero(chosen).tolist()
         if places:
             method(
-                ids=[ids[i] for i in places],
+                ids=[names[i] for i in places],
                 texts=[texts[i] for i in places],
                 payloads=[payloads[i] for i in places],
                 vectors=None if rows is None else rows[places],
@@ -56,14 +64,15 @@ def all_or_none(vectors: Sequence[Any]) -> Sequence[Any] | None:
 
 
 def stored_ids(index: Index, ids: Sequence[str]) -> list[Id]:
-    """Returns the ids that the index contains. The string of an integer also matches this integer."""
-    stored: list[Id] = []
-    for name in ids:
-        if name in index:
-            stored.append(name)
-        elif name.lstrip("-").isascii() and name.lstrip("-").isdigit() and int(name) in index:
-            stored.append(int(name))
-    return stored
+    """Returns the ids that the index contains, each once. The string of an integer also matches this integer."""
+    stored = (_stored_id(index, name) for name in ids)
+    return list(dict.fromkeys(name for name in stored if name is not None))
+
+
+def _stored_id(index: Index, name: str) -> Id | None:
+    if name in index:
+        return name
+    return int(name) if _INTEGER.fullmatch(name) and int(name) in index else None
 
 
 def items_with(index: Index, field: str, value: Any) -> list[Item]:

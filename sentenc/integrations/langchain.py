@@ -184,8 +184,15 @@ class SentencVectorStore(VectorStore):  # type: ignore[misc, unused-ignore]
     def _similarity_search_with_relevance_scores(
         self, query: str, k: int = 4, **options: Any
     ) -> list[tuple[Document, float]]:
-        # Scores of words have no upper limit, so only cosines are relevance scores.
-        hits = self._search(query, k, **{"mode": "vector"} | options)
+        # Scores of words and dot products have no upper limit, so only cosines are relevance scores.
+        mode = options.pop("mode", None) or "vector"
+        if mode != "vector":
+            raise ValueError(f"mode is {mode!r}, expected 'vector': relevance scores are cosines")
+        if self.index.metric != "cosine":
+            raise ValueError(
+                f"the index has the metric {self.index.metric!r}, expected 'cosine': relevance scores are cosines"
+            )
+        hits = self._search(query, k, mode=mode, **options)
         relevance = self._select_relevance_score_fn()
         return [(_document(hit), relevance(hit.score)) for hit in hits]
 

@@ -1,11 +1,14 @@
 """An embedding and a vector store of LlamaIndex."""
 
 import asyncio
+import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from sentenc.encoders.base import Encoder
 from sentenc.errors import MissingExtraError
 from sentenc.integrations.embedder import Embedder, Model
 from sentenc.integrations.index_items import all_or_none, items_with, stored_ids, upsert
@@ -15,7 +18,7 @@ from sentenc.retrieval.items import Hit
 try:
     from llama_index.core.base.embeddings.base import BaseEmbedding
     from llama_index.core.bridge.pydantic import PrivateAttr
-    from llama_index.core.schema import BaseNode, MetadataMode
+    from llama_index.core.schema import BaseNode, MetadataMode, TextNode
     from llama_index.core.vector_stores.types import (
         BasePydanticVectorStore,
         FilterCondition,
@@ -41,34 +44,64 @@ _MODES = {
     VectorStoreQueryMode.SPARSE: "lexical",
 }
 # Fields of the payload.
-_NODE_ID, _DOCUMENT_ID = "_node_id", "ref_doc_id"
+_NODE_ID, _DOCUMENT_ID, _NODE_CONTENT = "_node_id", "ref_doc_id", "_node_content"
 
 
 class SentencEmbedding(BaseEmbedding):  # type: ignore[misc, unused-ignore]
     """Embeds texts for LlamaIndex, queries and texts each with the prompts of their role.
 
+    ``to_dict`` has the name and options of the model and its fingerprint, so that the caches of LlamaIndex return no
+    vectors of another model. ``from_dict`` loads the model by this name.
+
     Args:
         model: An encoder, or an argument of :func:`sentenc.load`.
+        model_name: The same as ``model``. Together with an encoder, its name for display.
         truncate_dim: The number of leading components to keep. By default the encoder's ``similarity_dim``.
         normalize_embeddings: Scale every vector to unit length.
         embed_batch_size: The number of texts that LlamaIndex passes at a time.
+        fingerprint: The fingerprint that the model must have. By default any.
         **options: Those of ``BaseEmbedding``.
+
+    Raises:
+        ModelNotFoundError: There is no model of this name.
+        ValueError: An option is out of range, the model has another fingerprint, or ``model`` and ``model_name`` are
+            the names of two models.
     """
+
+    truncate_dim: int | None = None
+    normalize_embeddings: bool = False
+    fingerprint: str | None = None
 
     _embedder: Embedder = PrivateAttr()
 
     def __init__(
         self,
-        model: Model = "cse-en",
+        model: Model | None = None,
         *,
+        model_name: str | None = None,
         truncate_dim: int | None = None,
         normalize_embeddings: bool = False,
         embed_batch_size: int = 1024,
+        fingerprint: str | None = None,
         **options: Any,
     ) -> None:
+        if model is None:
+            model = "cse-en" if model_name is None else model_name
+        elif not isinstance(model, Encoder) and model_name not in (None, os.fspath(model)):
+            raise ValueError(
+                f"model is {os.fspath(model)!r} and model_name is {model_name!r}, expected one of them"
+            )
         embedder = Embedder(model, truncate_dim=truncate_dim, normalize_embeddings=normalize_embeddings)
-        options = {"model_name": embedder.name, "embed_batch_size": embed_batch_size} | options
-        super().__init__(**options)
+        own = embedder.encoder.fingerprint()
+        if fingerprint not in (None, own):
+            raise ValueError(
+                f"the model {model_name or embedder.name!r} has the fingerprint {own}, expected {fingerprint}: "
+                "pass the encoder itself"
+            )
+        super().__init__(
+            model_name=model_name or embedder.name, truncate_dim=truncate_dim, fingerprint=own,
+            normalize_embeddings=normalize_embeddings, embed_batch_size=embed_batch_size, **options,
+        )  # fmt: skip
         self._embedder = embedder
 
     @classmethod
@@ -203,7 +236,11 @@ class SentencVectorStore(BasePydanticVectorStore):  # type: ignore[misc, unused-
 
 
 def _node(item: Any) -> BaseNode:
-    return metadata_dict_to_node(item.payload, text=item.text)
+    payload = item.payload or {}
+    if _NODE_CONTENT in payload:
+        return metadata_dict_to_node(payload, text=item.text)
+    # An item that LlamaIndex has not added.
+    return TextNode(id_=str(item.id), text=item.text or "", metadata=payload)
 
 
 def _where_of(query: VectorStoreQuery) -> dict[str, Any] | None:
@@ -234,7 +271,9 @@ def _condition(part: Any) -> dict[str, Any]:
     if part.operator == FilterOperator.ALL:
         return {"and": [{part.key: value} for value in part.value]}
     if part.operator == FilterOperator.IS_EMPTY:
-        return {part.key: {"exists": False}}
+        # Neither true nor false, nor a text, nor a number: missing, null, or an empty list.
+        values = ({"in": [True, False]}, {"gt": ""}, {"gte": -sys.float_info.max})
+        return {"not": {"or": [{part.key: value} for value in values]}}
     if part.operator not in _OPERATORS:
         expected = ", ".join(known.value for known in (*_OPERATORS, FilterOperator.ALL))
         raise ValueError(f"operator is {part.operator.value!r}, expected {expected}")

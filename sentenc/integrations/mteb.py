@@ -18,7 +18,8 @@ class SentencModel(EmbeddingAdapter, AbsEncoder):  # type: ignore[misc, unused-i
     """A model for ``mteb.evaluate``.
 
     Queries and documents of a task are encoded as such. Other texts have the prompt whose name is the task or its
-    type, if the model has one.
+    type, if the model has one. Results with other options than the default ones are experiments of MTEB, so that its
+    cache keeps them apart.
 
     Args:
         model: An encoder, or an argument of :func:`sentenc.load`.
@@ -30,7 +31,7 @@ class SentencModel(EmbeddingAdapter, AbsEncoder):  # type: ignore[misc, unused-i
         super().__init__(model, **options)
         self.model = self.embedder.encoder
         self.model_prompts = dict(self.model.prompts)
-        self.mteb_model_meta = _meta(self.embedder, name)
+        self.mteb_model_meta = _meta(self.embedder, name, bool(options.get("normalize_embeddings")))
 
     def encode(
         self,
@@ -52,8 +53,14 @@ class SentencModel(EmbeddingAdapter, AbsEncoder):  # type: ignore[misc, unused-i
         return self.embedder.texts(texts, prompt_name=prompt_name)
 
 
-def _meta(embedder: Embedder, name: str | None) -> Any:
+def _meta(embedder: Embedder, name: str | None, normalizes: bool) -> Any:
     encoder = embedder.encoder
+    # MTEB returns stored results of the same name, revision and experiment.
+    experiment: dict[str, Any] = {}
+    if embedder.dim != encoder.similarity_dim:
+        experiment["truncate_dim"] = embedder.dim
+    if normalizes:
+        experiment["normalize_embeddings"] = True
     license_name = encoder.metadata.get("license")
     return ModelMeta(
         loader=None,
@@ -73,4 +80,5 @@ def _meta(embedder: Embedder, name: str | None) -> Any:
         similarity_fn_name="cosine",
         use_instructions=bool(encoder.prompts),
         training_datasets=None,
+        experiment_kwargs=experiment or None,
     )

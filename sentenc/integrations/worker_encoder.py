@@ -19,7 +19,8 @@ from sentenc.registry import available_models, load
 class WorkerEncoder:
     """Adds vectors to Arrow tables with fixed options; engines pickle it to send it to their workers.
 
-    A name, a folder or a Hub id is sent as such, and every process loads the model once. An encoder is sent with its
+    A name, a folder or a Hub id is sent as such, and every process loads the model once, and again for a
+    ``WorkerEncoder`` that is made after the files of the folder have changed. An encoder is sent with its
     weights, and every process unpickles it once. It keeps its own number of threads.
 
     Args:
@@ -30,7 +31,7 @@ class WorkerEncoder:
 
     def __init__(self, model: Model, *, threads: int | None, **options: Any) -> None:
         self._model: Encoder | _Named | _Pickled
-        self._model = model if isinstance(model, Encoder) else _Named(_portable(model), threads)
+        self._model = model if isinstance(model, Encoder) else _named(model, threads)
         self.options: Mapping[str, Any] = options
 
     @property
@@ -69,6 +70,8 @@ class WorkerEncoder:
 class _Named:
     model: str
     threads: int | None
+    # Changes with the files of a folder, so that a process which has loaded it before loads it again.
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,11 +96,17 @@ def _load(model: _Named | _Pickled) -> Encoder:
     return encoder
 
 
-def _portable(model: str | os.PathLike[str]) -> str:
-    # Workers have another working folder.
+def _named(model: str | os.PathLike[str], threads: int | None) -> _Named:
+    # Workers have another working folder, so a path is absolute.
     name = os.fspath(model)
     path = Path(name).expanduser()
-    return str(path.absolute()) if name not in available_models() and path.exists() else name
+    if name in available_models() or not path.exists():
+        return _Named(name, threads)
+    path = path.absolute()
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    states = [(str(file), file.stat()) for file in files]
+    version = repr([(file, state.st_size, state.st_mtime_ns, state.st_ino) for file, state in states])
+    return _Named(str(path), threads, blake2b(version.encode(), digest_size=16).hexdigest())
 
 
 def import_pyarrow() -> Any:

@@ -132,3 +132,24 @@ def test_filters():
     ):
         with pytest.raises(ValueError, match=words):
             where_of(wrong)
+
+
+def test_a_retriever_finds_what_a_writer_of_the_same_folder_has_written(tmp_path):
+    folder = tmp_path / "index"
+    sentenc.Index("cse-en-tiny").save(folder)
+    writer, retriever = SentencIndexWriter(str(folder)), SentencRetriever(str(folder), top_k=1)
+    for content in TEXTS:
+        writer.run([Document(content=content)])
+        assert retriever.run(content)["documents"][0].content == content
+    # Another index has written to the folder since.
+    other = sentenc.Index.open(folder)
+    other.add(["hello world"])
+    other.save()
+    assert SentencRetriever(str(folder), top_k=1).run("hello")["documents"][0].content == "hello world"
+
+
+@pytest.mark.parametrize("name", ["id", "content", "meta", "score"])
+def test_filters_on_fields_outside_of_the_metadata_are_refused(name):
+    with pytest.raises(ValueError, match=f"field is '{name}'"):
+        where_of({"field": name, "operator": "==", "value": "a"})
+    assert where_of({"field": f"meta.{name}", "operator": "==", "value": "a"}) == {name: {"eq": "a"}}

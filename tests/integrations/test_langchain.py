@@ -70,6 +70,16 @@ def test_relevance_scores_are_cosines(store, encoder):
     assert [document.id for document in retrieved] == ["g"]
 
 
+def test_scores_that_are_no_cosines_are_no_relevance_scores(store, encoder):
+    for mode in ("hybrid", "lexical"):
+        with pytest.raises(ValueError, match=f"mode is '{mode}'"):
+            store.similarity_search_with_relevance_scores(TEXTS[0], mode=mode)
+    dot = SentencVectorStore(sentenc.Index(encoder, metric="dot"))
+    dot.add_texts(TEXTS)
+    with pytest.raises(ValueError, match="metric 'dot'"):
+        dot.similarity_search_with_relevance_scores(TEXTS[0])
+
+
 def test_retrievers(store):
     assert store.as_retriever(search_kwargs={"k": 1}).invoke("the stock market")[0].id == "s"
     assert asyncio.run(store.as_retriever(search_kwargs={"k": 1}).ainvoke("the dog"))[0].id == "d"
@@ -115,3 +125,26 @@ def test_other_embeddings_with_an_index():
     assert store.similarity_search(TEXTS[1], k=1)[0].id == "s"
     with pytest.raises(ValueError, match="pass embedding"):
         SentencVectorStore(sentenc.Index(dim=8))
+
+
+def test_a_document_replaces_the_item_with_its_integer_id(encoder):
+    index = sentenc.Index(encoder)
+    index.add(TEXTS)
+    store = SentencVectorStore(index)
+    best = store.similarity_search("the guitar", k=1)[0]
+    best.metadata["year"] = 2019
+    assert store.add_documents([best]) == ["0"]
+    assert len(index) == 3
+    assert index.get([0])[0].payload == {"year": 2019}
+
+
+def test_ids_are_those_of_documents_and_each_counts_once(encoder):
+    index = sentenc.Index(encoder)
+    index.add(TEXTS, ids=[0, 1, -2])
+    store = SentencVectorStore(index)
+    other = ["--2", "00", "-0", "+1", " 1", "\u0661", str(2**63), "9" * 5000]
+    assert store.get_by_ids(other) == []
+    assert not store.delete(other)
+    assert [document.id for document in store.get_by_ids(["-2", "1", "1"])] == ["-2", "1"]
+    assert store.delete(["1", "1"])
+    assert [item.id for item in index] == [0, -2]

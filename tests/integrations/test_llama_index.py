@@ -1,6 +1,7 @@
 """The adapters of LlamaIndex, with its own index and retrievers."""
 
 import asyncio
+import pickle
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 pytest.importorskip("llama_index.core")
 
 from llama_index.core import StorageContext, VectorStoreIndex
+from llama_index.core.ingestion import IngestionCache, IngestionPipeline
 from llama_index.core.schema import TextNode
 from llama_index.core.vector_stores.types import (
     FilterOperator,
@@ -16,6 +18,7 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQuery,
     VectorStoreQueryMode,
 )
+from llama_index.core.vector_stores.utils import build_metadata_filter_fn
 
 import sentenc
 from sentenc.integrations.llama_index import SentencEmbedding, SentencVectorStore, where_of
@@ -135,3 +138,63 @@ def test_filters_and_modes():
         store.query(VectorStoreQuery(query_str="a", mode=VectorStoreQueryMode.MMR))
     with pytest.raises(ValueError, match="expected node_ids"):
         store.delete_nodes(filters=filters)
+
+
+def test_an_embedding_is_restored_with_its_model_and_options():
+    embedding = SentencEmbedding(model_name="cse-en-tiny", truncate_dim=8, normalize_embeddings=True)
+    tiny = sentenc.load("cse-en-tiny")
+    expected = tiny.encode_document(TEXTS, truncate_dim=8, normalize_embeddings=True)
+    copies = (pickle.loads(pickle.dumps(embedding)), SentencEmbedding.from_dict(embedding.to_dict()))
+    for each in (embedding, *copies):
+        assert (each.model_name, each.fingerprint) == ("cse-en-tiny", tiny.fingerprint())
+        np.testing.assert_allclose(each.get_text_embedding_batch(TEXTS), expected, atol=1e-6)
+    with pytest.raises(ValueError, match="model_name is 'cse-en'"):
+        SentencEmbedding("cse-en-tiny", model_name="cse-en")
+
+
+def test_an_encoder_object_is_pickled_and_never_replaced_by_another_model():
+    encoder = sentenc.load("cse-en-tiny", max_tokens=20)
+    embedding = SentencEmbedding(encoder)
+    copy = pickle.loads(pickle.dumps(embedding))
+    assert copy.fingerprint == encoder.fingerprint()
+    assert copy.get_text_embedding(TEXTS[0]) == embedding.get_text_embedding(TEXTS[0])
+    with pytest.raises(ValueError, match=encoder.fingerprint()):
+        SentencEmbedding.from_dict(embedding.to_dict() | {"model_name": "cse-en-tiny"})
+
+
+def test_a_cache_of_llama_index_keeps_models_and_options_apart(encoder):
+    cache = IngestionCache()
+    node = TextNode(text=TEXTS[0])
+    embeddings = [
+        SentencEmbedding(encoder),
+        SentencEmbedding(encoder, truncate_dim=8),
+        SentencEmbedding(encoder, normalize_embeddings=True),
+        SentencEmbedding(make_cse("float32")),
+    ]
+    for embedding in embeddings:
+        pipeline = IngestionPipeline(transformations=[embedding], cache=cache)
+        assert pipeline.run(nodes=[node])[0].embedding == embedding.get_text_embedding(TEXTS[0])
+
+
+def test_items_that_llama_index_has_not_added_become_nodes(encoder):
+    index = sentenc.Index(encoder)
+    index.add(TEXTS, payloads=[{"year": 2019}, None, None])
+    store = SentencVectorStore(index)
+    result = store.query(VectorStoreQuery(query_str=TEXTS[0], similarity_top_k=1))
+    assert (result.ids, result.nodes[0].node_id) == (["0"], "0")
+    assert (result.nodes[0].text, result.nodes[0].metadata) == (TEXTS[0], {"year": 2019})
+    # A node that replaces an item has the string of its id.
+    assert store.add([TextNode(id_="0", text="a dog")]) == ["0"]
+    assert [node.text for node in store.get_nodes()] == [*TEXTS[1:], "a dog"]
+
+
+@pytest.mark.parametrize(
+    "metadata", [{}, {"x": None}, {"x": ""}, {"x": []}, {"x": 0}, {"x": False}, {"x": ["a"]}]
+)
+def test_is_empty_is_that_of_llama_index(encoder, metadata):
+    store = SentencVectorStore(sentenc.Index(encoder))
+    store.add([TextNode(text=TEXTS[0], metadata=metadata)])
+    filters = MetadataFilters(filters=[MetadataFilter(key="x", value=None, operator=FilterOperator.IS_EMPTY)])
+    expected = build_metadata_filter_fn(lambda _: metadata, filters)("any")
+    query = VectorStoreQuery(query_str="guitar", similarity_top_k=1, filters=filters)
+    assert bool(store.query(query).ids) is expected

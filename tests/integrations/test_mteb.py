@@ -123,3 +123,18 @@ def test_the_benchmark_reports_main_scores(tmp_path, monkeypatch):
     assert benchmark.main_scores(model, [MadeSTS()], tmp_path) == scores
     assert f"MadeSTS: {scores['STS']['MadeSTS']:.2f}" in benchmark.report("made", scores)
     assert all(mteb.get_benchmark(name).tasks for name in benchmark.BENCHMARKS)
+
+
+def test_the_cache_of_mteb_keeps_options_apart(tmp_path):
+    encoder = make_cse(combine="both", average_dim=6)
+    scores = []
+    for options in ({}, {"truncate_dim": 4}, {"normalize_embeddings": True}):
+        model = SentencModel(encoder, "made/here", **options)
+        results = mteb.evaluate(model, MadeSTS(), cache=mteb.ResultCache(tmp_path), show_progress_bar=False)
+        scores.append(results.task_results[0].scores["test"][0]["main_score"])
+        assert scores[-1] == pytest.approx(evaluate(model, MadeSTS())["main_score"], abs=1e-4)
+    assert scores[0] != pytest.approx(scores[1], abs=1e-4)
+    assert len(list(tmp_path.rglob("MadeSTS.json"))) == 3
+    # The number of components by default is no other option.
+    same = SentencModel(encoder, truncate_dim=encoder.similarity_dim).mteb_model_meta
+    assert same.experiment_name is None

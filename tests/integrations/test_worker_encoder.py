@@ -86,3 +86,15 @@ def test_threads_load_a_model_once(tmp_path, monkeypatch):
     with ThreadPoolExecutor(4) as pool:
         assert len({id(each) for each in pool.map(encoder, range(4))}) == 1
     assert len(loads) == 1
+
+
+def test_a_folder_is_loaded_again_after_its_files_have_changed(tmp_path):
+    folder = tmp_path / "model"
+    first, second = make_cse("int8"), make_cse("float32")
+    first.save(folder)
+    before = worker_encoder(folder)
+    assert before.encoder.fingerprint() == first.fingerprint()
+    assert worker_encoder(folder).encoder is before.encoder
+    second.save(folder)
+    after = pickle.loads(pickle.dumps(worker_encoder(folder)))
+    assert after.encoder.fingerprint() == second.fingerprint()
