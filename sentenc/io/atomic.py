@@ -1,6 +1,7 @@
 """Atomic writes: a file or folder is replaced completely or not at all, even if the process is killed."""
 
 import ctypes
+import errno
 import os
 import shutil
 import tempfile
@@ -19,9 +20,17 @@ def replacing_file(path: Path, *, sync: bool = True) -> Iterator[Path]:
     """Yields a temporary file in the folder of ``path``, which replaces ``path`` unless the block raises.
 
     Args:
-        path: The file.
+        path: The file. If it is a link, the file to which it points is replaced.
         sync: Flush the content to disk first (fsync). Without it, a loss of power may leave a damaged file.
+
+    Raises:
+        OSError: ``path`` is a folder, a device or a pipe, which no file should replace; or it cannot be written.
     """
+    if path.is_symlink():
+        path = path.resolve()
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "a device or pipe"
+        raise OSError(errno.EINVAL, f"the output is {kind}, expected a file", str(path))
     with _temporary_file(path) as temporary:
         with naming_full_disk(path, temporary):
             yield temporary

@@ -131,6 +131,10 @@ def encode_with(
     check_choice("dtype", options.dtype, get_args(VectorType))
     if options.format is not None:
         check_choice("format", options.format, FORMATS)
+    kept = options.columns or ()
+    for i, each in enumerate(kept):
+        if each in kept[:i]:
+            raise ValueError(f"columns has {each!r} twice, expected distinct names")
     job = Job(encoder, options, options.described(name, encoder), open_folder(output))
     # Loads the encoder of a pair before processes are forked, which then share its memory.
     encoder.for_role(options.role or "document")

@@ -159,6 +159,12 @@ def test_columns_are_chosen(inputs, tmp_path, encoder):
         encode_files(inputs, tmp_path / "four", model=encoder, columns=["absent"])
 
 
+def test_a_column_that_is_named_twice_is_refused(inputs, tmp_path, encoder):
+    with pytest.raises(ValueError, match="'id' twice"):
+        encode_files(inputs, tmp_path / "out", model=encoder, columns=["id", "tags", "id"])
+    assert not (tmp_path / "out").exists()
+
+
 def test_text_columns_of_arrow_types(tmp_path, encoder):
     texts = ["dog", None, "", "a man"]
     (tmp_path / "in").mkdir()
