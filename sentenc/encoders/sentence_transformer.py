@@ -1,5 +1,6 @@
 """Wraps any sentence-transformers model as an encoder."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -105,16 +106,33 @@ class SentenceTransformerEncoder(TransformerEncoder):
         return MappingProxyType({name: text for name, text in stated.items() if text or has_default})
 
     def fingerprint(self) -> str:
-        """Returns a short hash of the weights, the encoder's name, ``max_tokens`` and prompts."""
+        """Returns a short hash of the weights, the encoder's name and settings, ``max_tokens`` and prompts."""
         return prompted_fingerprint(self._unprompted_fingerprint(), self.prompts)
 
     def _unprompted_fingerprint(self) -> str:
-        return self._digest(f"{self.name} {self.max_tokens}")
+        settings = self._space_settings()
+        if self.model.default_prompt_name is not None:
+            settings["default_prompt_name"] = self.model.default_prompt_name
+        return self._digest(_described(f"{self.name} {self.max_tokens}", settings))
 
     @property
     def space(self) -> str:
         """The identifier of the space of the vectors; see :attr:`Encoder.space`."""
-        return stated_space(self.metadata) or self._digest("space")
+        return stated_space(self.metadata) or self._digest(_described("space", self._space_settings()))
+
+    def _space_settings(self) -> dict[str, Any]:
+        # The settings that change the vectors, and that no weight shows. Mean pooling is not listed, so that most
+        # models have the same fingerprint as ever.
+        poolings = [
+            self._pooling_modes(module) for module in self.model if type(module).__name__ == "Pooling"
+        ]
+        settings = {"pooling": poolings, "truncate_dim": getattr(self.model, "truncate_dim", None)}
+        return {name: value for name, value in settings.items() if value not in (None, [], [["mean"]])}
+
+    @staticmethod
+    def _pooling_modes(module: Any) -> list[str]:
+        stated = module.pooling_mode
+        return [stated] if isinstance(stated, str) else list(stated)
 
     def _digest(self, described: str) -> str:
         if described not in self._digests:
@@ -208,10 +226,9 @@ class SentenceTransformerEncoder(TransformerEncoder):
                 f"{self.name} has the modules {', '.join(kinds)}, "
                 "expected Transformer, Pooling and optionally Normalize"
             )
-        stated = self.model[1].pooling_mode
-        modes = [stated] if isinstance(stated, str) else list(stated)
+        modes = self._pooling_modes(self.model[1])
         if modes not in (["mean"], ["cls"]):
-            raise ValueError(f"{self.name} pools by {stated}, expected mean or cls pooling")
+            raise ValueError(f"{self.name} pools by {', '.join(modes)}, expected mean or cls pooling")
         for setting in ("default_prompt_name", "truncate_dim"):
             if (value := getattr(self.model, setting, None)) is not None:
                 raise ValueError(f"{self.name} has {setting} {value!r}, expected none")
@@ -272,6 +289,10 @@ class SentenceTransformerEncoder(TransformerEncoder):
             encoded = self._tokenizer(clean, truncation=False, padding=False, verbose=False)
         ids: list[list[int]] = encoded["input_ids"]
         return ids
+
+
+def _described(name: str, settings: dict[str, Any]) -> str:
+    return f"{name} {json.dumps(settings, sort_keys=True)}" if settings else name
 
 
 def _positions(model: Any) -> int | None:

@@ -66,6 +66,29 @@ def test_other_transformers_load_with_and_without_a_stated_pooling(kind, tmp_pat
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(again)).encode(TEXTS), again.encode(TEXTS))
 
 
+def test_settings_that_no_weight_shows_change_the_fingerprint(tmp_path):
+    folder = make_folder(tmp_path / "plain", "Roberta")
+
+    def wrapped(**settings):
+        model = sentence_transformers.SentenceTransformer(str(folder), device="cpu", **settings)
+        return SentenceTransformerEncoder(model, "plain")
+
+    prompts = {"query": "dog "}
+    encoders = {
+        "mean": sentenc.load(folder, pooling="mean"),
+        "cls": sentenc.load(folder, pooling="cls"),
+        "truncated": wrapped(truncate_dim=4),
+        "prompts": wrapped(prompts=prompts),
+        "default prompt": wrapped(prompts=prompts, default_prompt_name="query"),
+    }
+    fingerprints = {name: encoder.fingerprint() for name, encoder in encoders.items()}
+    assert len(set(fingerprints.values())) == len(encoders)
+    assert wrapped().fingerprint() == fingerprints["mean"]
+    spaces = {name: encoder.space for name, encoder in encoders.items()}
+    assert len({spaces["mean"], spaces["cls"], spaces["truncated"]}) == 3
+    assert spaces["mean"] == spaces["prompts"] == spaces["default prompt"]
+
+
 def test_the_missing_extra_is_named(tmp_path, monkeypatch):
     folder = make_folder(tmp_path / "plain", "DistilBert")
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
