@@ -80,7 +80,7 @@ def _probing(name: str, file: str) -> Task:
         part: Part(partial(read_probing, part=key), (f"probing/{file}.txt",), sizes[key])
         for part, key in (("train", "tr"), ("dev", "va"), ("test", "te"))
     }
-    return Task(name=name, protocol=FixedSplit(), senteval=parts)
+    return Task(name=name, protocol=FixedSplit(is_linear=name == "WordContent"), senteval=parts)
 
 
 _SST = ("sentiment-train", "sentiment-dev", "sentiment-test")

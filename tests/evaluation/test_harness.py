@@ -264,6 +264,28 @@ def test_a_probing_task_is_read_from_its_file(made_up, encoder):
     )
 
 
+def test_word_content_has_no_hidden_layer_as_in_senteval(made_up, encoder):
+    lines = [
+        f"{part}\t{word}\tthe {word} film {number}"
+        for part in ("tr", "va", "te")
+        for word in ("good", "bad")
+        for number in range(8)
+    ]
+    (made_up / "probing").mkdir()
+    for file in ("word_content", "past_present"):
+        (made_up / f"probing/{file}.txt").write_text("\n".join(lines) + "\n")
+    scores = {
+        hidden: run(
+            made_up, ["WordContent", "Tense"], encoder, probe=SentEvalProbe(hidden=hidden, max_epoch=4)
+        ).records
+        for hidden in (0, 3)
+    }
+    assert scores[3]["WordContent"].probe["nhid"] == 0
+    assert scores[3]["WordContent"].metrics == scores[0]["WordContent"].metrics
+    assert scores[3]["WordContent"].identity() == scores[0]["WordContent"].identity()
+    assert scores[3]["Tense"].probe["nhid"] == 3
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -6,7 +6,7 @@ code; none of it is copied.
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from sentenc.errors import DataError
 from sentenc.evaluation.probes.base import Labeled, Labels, Probe, Rows, Split
+from sentenc.evaluation.probes.senteval import SentEvalProbe
 from sentenc.evaluation.protocols.base import EncodedPart, EvaluationProtocol, Outcome, ProtocolConfig
 from sentenc.splits import stratified_folds
 
@@ -92,16 +93,31 @@ class KFold(ClassificationProtocol):
 
 @dataclass(frozen=True)
 class FixedSplit(ClassificationProtocol):
-    """SST, SICK-E: the part "dev" tunes the probe, which is then scored on "test"."""
+    """SST, SICK-E: the part "dev" tunes the probe, which is then scored on "test".
+
+    Attributes:
+        is_linear: Whether the probe ``senteval`` has no hidden layer, whatever its setting. SentEval does so in
+            WordContent, which has many classes.
+    """
 
     name = "split"
     part_names = ("train", "dev", "test")
+    is_linear: bool = False
+
+    def settings(self, config: ProtocolConfig) -> dict[str, Any]:
+        """Returns the seed and the probe."""
+        return super().settings(replace(config, probe=self._probe(config)))
 
     def classify(
         self, parts: Mapping[str, Labeled], config: ProtocolConfig, rng: np.random.Generator
     ) -> Outcome:
         """See :func:`fixed_split`."""
-        return fixed_split(parts["train"], parts["dev"], parts["test"], config.probe, rng)
+        return fixed_split(parts["train"], parts["dev"], parts["test"], self._probe(config), rng)
+
+    def _probe(self, config: ProtocolConfig) -> Probe:
+        if self.is_linear and isinstance(config.probe, SentEvalProbe):
+            return replace(config.probe, hidden=0)
+        return config.probe
 
 
 def nested_k_fold(data: Labeled, probe: Probe, folds: int, seed: int, rng: np.random.Generator) -> Outcome:
