@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from sentenc.errors import TextFileError
+from sentenc.io.files import files_below
 from sentenc.io.formats import FORMATS
 
 
@@ -50,8 +51,8 @@ def files_in_folders(
         inside = Path(value)
         files = sorted(
             str(path)
-            for path in inside.rglob("*")
-            if path.is_file() and not any(part.startswith(".") for part in path.relative_to(inside).parts)
+            for path in files_below(inside)
+            if not any(part.startswith(".") for part in path.relative_to(inside).parts)
         )
         if not files:
             raise click.BadParameter(f"the folder {value} contains no file, expected at least one")

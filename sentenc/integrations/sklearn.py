@@ -1,6 +1,7 @@
 """A transformer of scikit-learn that turns columns of texts into sentence vectors."""
 
 import os
+from collections.abc import Iterator
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -17,6 +18,7 @@ from sentenc.downstream.shared_encoder import (
 from sentenc.encoders.base import Encoder
 from sentenc.encoders.encode_options import OnOverflow, Vectors
 from sentenc.encoders.roles import Role
+from sentenc.texts import describe
 
 _SIMILARITY = "similarity"
 
@@ -82,9 +84,14 @@ class SentenceVectorizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Shar
             y: Ignored.
 
         Raises:
-            TypeError: An item is no text; the message has its index.
+            TypeError: An item is no text; the message has its index. Or the texts are an iterator.
             ValueError: An option is out of range.
         """
+        if isinstance(X, Iterator):
+            # ``fit_transform`` reads the texts twice, and would return no vectors.
+            raise TypeError(
+                f"X is {describe(X)}, which can be read only once, expected a list or a column of texts"
+            )
         if self.role is not None and self.prompt_name is not None:
             raise ValueError(
                 f"role is {self.role!r} and prompt_name is {self.prompt_name!r}, expected one of them"

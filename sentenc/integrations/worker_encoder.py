@@ -13,6 +13,7 @@ from sentenc.encoders.base import Encoder
 from sentenc.encoders.lazy import LazyEncoder
 from sentenc.errors import MissingExtraError
 from sentenc.integrations.embedder import Model
+from sentenc.io.files import files_below
 from sentenc.registry import available_models, load
 
 
@@ -103,7 +104,7 @@ def _named(model: str | os.PathLike[str], threads: int | None) -> _Named:
     if name in available_models() or not path.exists():
         return _Named(name, threads)
     path = path.absolute()
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    files = files_below(path) if path.is_dir() else [path]
     states = [(str(file), file.stat()) for file in files]
     version = repr([(file, state.st_size, state.st_mtime_ns, state.st_ino) for file, state in states])
     return _Named(str(path), threads, blake2b(version.encode(), digest_size=16).hexdigest())

@@ -3,6 +3,8 @@
 import glob
 import hashlib
 import os
+from collections import deque
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from sentenc.errors import TextFileError
@@ -89,6 +91,35 @@ def matching_files(name: str) -> list[str]:
     if not matches:
         raise TextFileError(f"{name}: no {'file matches' if has_magic else 'such file'}")
     return matches
+
+
+def files_below(folder: str | os.PathLike[str]) -> list[Path]:
+    """Returns the sorted files in a folder of this machine and below it, also in folders that are linked from it.
+
+    A folder that is reached in several ways counts once.
+
+    Raises:
+        OSError: A folder cannot be read.
+    """
+    files: list[str] = []
+    seen: set[str] = set()
+    # Links are followed last, so that a folder has its own name, and a link to it adds nothing.
+    waiting = deque([os.fspath(folder)])
+    while waiting:
+        for path, names, own in os.walk(waiting.popleft(), onerror=_raise):
+            real = os.path.realpath(path)
+            if real in seen:
+                names.clear()
+                continue
+            seen.add(real)
+            files += [os.path.join(path, name) for name in own]
+            inside = (os.path.join(path, name) for name in sorted(names))
+            waiting += [name for name in inside if os.path.islink(name)]
+    return sorted(Path(file) for file in files if os.path.isfile(file))
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _remote_matches(name: str, has_magic: bool) -> list[str]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from sentenc.errors import TextFileError
 from sentenc.io.columns import json_kind, listed
+from sentenc.io.files import files_below
 from sentenc.io.parquet import VectorBlocks, open_vector_columns
 from sentenc.io.records import likely_text_field
 from sentenc.io.tables import open_columns, open_table
@@ -72,7 +73,7 @@ def read_vector_folder(
             errors are those of :func:`read_vector_file`.
     """
     name = os.fspath(folder)
-    files = sorted(str(path) for path in Path(name).rglob("*.parquet"))
+    files = [str(path) for path in files_below(name) if path.suffix == ".parquet"]
     if not files:
         raise TextFileError(f"{name} has no .parquet file, expected files with texts and vectors")
     return _read_parquet(name, files, text_field, vector_field)

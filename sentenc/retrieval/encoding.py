@@ -13,7 +13,7 @@ from sentenc.retrieval.validation import are_numbers, as_array, check_vectors, s
 from sentenc.texts import as_text_list
 
 MAX_FLOAT16 = 65504.0
-_NO_ENCODER = "the index has no encoder: pass vectors, or open it with Index.open(folder, encoder=...)"
+_NO_ENCODER = "the index has no encoder: pass vectors, or open it with encoder=..."
 
 
 @dataclass(frozen=True)

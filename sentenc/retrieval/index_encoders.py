@@ -102,8 +102,7 @@ class IndexEncoders:
         if self.items is None:
             if speed == "exact":
                 raise ValueError(
-                    "queries is 'exact', but the index has no encoder of its items: open it with "
-                    "Index.open(folder, encoder=...)"
+                    "queries is 'exact', but the index has no encoder of its items: open it with encoder=..."
                 )
             return None
         if (pair := self._pair()) is not None:
@@ -116,7 +115,7 @@ class IndexEncoders:
         if is_missing and mode is None and queries.vectors is None:
             raise ValueError(
                 "the encoder of the index has no name, so it was not loaded: open the index with "
-                "Index.open(folder, encoder=...), or search by words alone with mode='lexical'"
+                "encoder=..., or search by words alone with mode='lexical'"
             )
 
     def encoder_of_queries(self, speed: Speed) -> Encoder:

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from sentenc.io.files import files_below
 from sentenc.io.text_vectors import TextVectors
 from sentenc.io.vector_reading import read_vector_file, read_vector_folder
 from sentenc.retrieval.index import Index
@@ -44,4 +45,8 @@ def read_text_vectors(
 
 def is_vector_folder(path: Path) -> bool:
     """Returns whether a folder has Parquet files, in it or below it, and is no index."""
-    return path.is_dir() and not (path / MANIFEST).exists() and any(path.rglob("*.parquet"))
+    return (
+        path.is_dir()
+        and not (path / MANIFEST).exists()
+        and any(file.suffix == ".parquet" for file in files_below(path))
+    )

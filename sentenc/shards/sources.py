@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from sentenc.errors import ShardError
 from sentenc.io.compression import without_compression
+from sentenc.io.files import files_below
 from sentenc.io.formats import SUFFIXES
 from sentenc.io.remote import is_remote, remote_errors, remote_file_system, remote_version
 
@@ -108,7 +109,7 @@ def _below(folder: str | os.PathLike[str]) -> str:
 def _local_sources(path: str) -> list[Source]:
     path = os.path.expanduser(path)
     if os.path.isdir(path):
-        inside = sorted(file for file in Path(path).rglob("*") if file.is_file())
+        inside = files_below(path)
         files = [str(file) for file in inside if _is_data(file.relative_to(path).parts)]
     elif not os.path.exists(path) and glob.has_magic(path):
         files = sorted(file for file in glob.glob(path, recursive=True) if os.path.isfile(file))

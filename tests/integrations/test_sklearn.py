@@ -211,3 +211,8 @@ def test_column_of_labels_is_one_class_for_each_text(encoder, shape, recwarn):
     assert classifier.score(TEXTS, labels) == classifier.score(TEXTS, LABELS)
     assert all("column-vector y" in str(warning.message) for warning in recwarn)
     assert len(recwarn) == (2 if len(shape) == 2 else 0)
+
+
+def test_texts_that_can_be_read_only_once_are_refused(encoder):
+    with pytest.raises(TypeError, match="generator"):
+        SentenceVectorizer(encoder).fit_transform(text for text in TEXTS)

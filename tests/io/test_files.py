@@ -1,11 +1,12 @@
 """Files by path or address: opened, sized, identified and listed alike."""
 
+import os
 import sys
 
 import pytest
 
 from sentenc.errors import MissingExtraError, TextFileError
-from sentenc.io.files import file_identity, file_size, is_folder, matching_files, open_file
+from sentenc.io.files import file_identity, file_size, files_below, is_folder, matching_files, open_file
 
 pytest.importorskip("fsspec")
 from tests.support.remote import block_files
@@ -103,3 +104,25 @@ def test_errors_name_the_address_and_the_package(monkeypatch):
     with pytest.raises(MissingExtraError) as error:
         matching_files("s3://bucket/*")
     assert (error.value.extra, error.value.package) == ("remote", "fsspec")
+
+
+def test_files_below_a_folder_are_those_of_linked_folders_too(tmp_path):
+    folder, disk = tmp_path / "folder", tmp_path / "disk"
+    for path in (folder / "b" / "one.txt", disk / "deep" / "two.txt", disk / "three.txt"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("a text\n")
+    (folder / "a").symlink_to(disk)
+    (folder / "file.txt").symlink_to(disk / "three.txt")
+    (folder / "gone.txt").symlink_to(disk / "absent.txt")
+    # Neither a second way to a folder nor a cycle adds files.
+    (folder / "again").symlink_to(folder / "b")
+    (disk / "deep" / "cycle").symlink_to(folder)
+    expected = ["a/deep/two.txt", "a/three.txt", "b/one.txt", "file.txt"]
+    assert [path.relative_to(folder).as_posix() for path in files_below(folder)] == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() == 0, reason="root reads every folder")
+def test_a_folder_that_cannot_be_read_is_an_error(tmp_path):
+    (tmp_path / "closed").mkdir(mode=0)
+    with pytest.raises(PermissionError, match="closed"):
+        files_below(tmp_path)

@@ -13,6 +13,7 @@ import pytest
 
 import sentenc
 from sentenc import ShardError, TextFileError, TruncationWarning
+from sentenc.io.vector_reading import read_vector_folder
 from sentenc.shards import encode_files, encoding
 from sentenc.shards.manifest import MANIFEST
 from tests.shards.conftest import files_in, hidden_in, vectors_of, write_json, write_parquet
@@ -157,6 +158,17 @@ def test_columns_are_chosen(inputs, tmp_path, encoder):
     np.testing.assert_array_equal(vectors_of(table), encoder.encode(ids))
     with pytest.raises(ShardError, match="'absent'"):
         encode_files(inputs, tmp_path / "four", model=encoder, columns=["absent"])
+
+
+def test_files_in_a_linked_folder_are_encoded(inputs, tmp_path, encoder):
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "link").symlink_to(inputs)
+    names = sorted(path.name for path in inputs.glob("*.parquet"))
+    report = encode_files(tmp_path / "texts", tmp_path / "out", model=encoder)
+    assert report.files == len(names)
+    (tmp_path / "vectors").mkdir()
+    (tmp_path / "vectors" / "link").symlink_to(tmp_path / "out")
+    assert len(read_vector_folder(tmp_path / "vectors")) == len(read_vector_folder(tmp_path / "out")) > 0
 
 
 def test_a_column_that_is_named_twice_is_refused(inputs, tmp_path, encoder):

@@ -52,6 +52,9 @@ class Table:
             raise ValueError(
                 f"the name of the table {parts[-1]!r} is too long, expected at most {_NAME_BYTES} bytes"
             )
+        if "%" in name:
+            # It would be a placeholder of psycopg.
+            raise ValueError(f"name is {name!r}, which contains a percent sign, expected a name without it")
         self.name, self._own_name = name, parts[-1]
         self._source = source
         self._lock = threading.RLock()

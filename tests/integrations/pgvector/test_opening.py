@@ -192,3 +192,8 @@ def test_texts_need_the_encoder_even_if_it_has_no_name(connection, encoder):
     assert without.search("dog")[0].semantic is None
     with pytest.raises(TypeError, match="ids is set"):
         without.add(["a"], ids={5}, vectors=encoder.encode(["a"]))
+
+
+def test_a_name_with_a_percent_sign_is_refused():
+    with pytest.raises(ValueError, match="percent sign"):
+        Table(None, "100%")
