@@ -104,6 +104,9 @@ def test_encode_other_formats_and_options(model, texts, expected, tmp_path):
     vectors = np.array(table["embedding"])
     expected = sentenc.load(model).encode(LINES, truncate_dim=6, normalize_embeddings=True, dtype="float16")
     np.testing.assert_array_equal(vectors, expected)
+    (tmp_path / "half.jsonl").write_text('{"text": "dog \\ud83d"}\n')
+    run("encode", tmp_path / "half.jsonl", "-o", tmp_path / "half.parquet", "-m", model)
+    assert parquet.read_table(tmp_path / "half.parquet")["text"].to_pylist() == ["dog \ufffd"]
 
 
 def test_encode_nothing(model, tmp_path):
@@ -269,10 +272,12 @@ def test_closed_pipe_is_success(model, tmp_path):
         process.stderr.close()
 
 
-def test_texts_that_the_encoding_of_the_output_lacks_are_escaped(model, tmp_path):
+# Without a locale, the error handler of Python's output is "surrogateescape".
+@pytest.mark.parametrize("handler", ["strict", "surrogateescape"])
+def test_texts_that_the_encoding_of_the_output_lacks_are_escaped(model, tmp_path, handler):
     texts = tmp_path / "texts.txt"
     texts.write_text("a smile \U0001f600 and é\na smile 東\n", encoding="utf-8")
-    environment = {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
+    environment = {"PYTHONIOENCODING": f"cp1252:{handler}", "PYTHONUTF8": "0"}
     run("index", "build", texts, "-o", tmp_path / "ix", "-m", model, "-q")
     commands = [
         ["search", tmp_path / "ix", "a smile"],

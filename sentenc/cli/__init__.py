@@ -94,12 +94,23 @@ def _escape(error: UnicodeError) -> tuple[str, int]:
     return "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4)), error.end
 
 
+def _restore_or_escape(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Writes the bytes that an argument or a file name had, and escapes everything else."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeEncodeError:
+        return _escape(error)
+
+
 def _escape_unprintable() -> None:
     """Lets every text be printed, whatever the encoding of the terminal or pipe; JSON remains JSON."""
     codecs.register_error("sentenc.escape", _escape)
+    codecs.register_error("sentenc.restore", _restore_or_escape)
+    # Without a locale, as in most containers, Python writes with "surrogateescape".
+    handlers = {"strict": "escape", "backslashreplace": "escape", "surrogateescape": "restore"}
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "backslashreplace"):
-            stream.reconfigure(errors="sentenc.escape")
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in handlers:
+            stream.reconfigure(errors=f"sentenc.{handlers[stream.errors]}")
 
 
 @click.group(cls=_CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})

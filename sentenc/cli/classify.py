@@ -23,6 +23,7 @@ from sentenc.io.formats import FORMATS
 from sentenc.io.labeled import Columns, column_names, texts_of
 from sentenc.io.records import Record, open_records, record_blocks
 from sentenc.io.tables import tsv_line
+from sentenc.texts import replace_lone_surrogates
 from sentenc.threads import Threads, thread_count
 
 # Limits of the records that are in memory at a time: their number, and their characters.
@@ -240,10 +241,10 @@ def _write(rows: Iterable[dict[str, Any]], file: IO[str], kind: str, header: lis
             file.write(tsv_line(cells))
 
     if kind != ".jsonl":
-        write_cells(header)
+        write_cells(map(_cell, header))
     for n_rows, row in enumerate(rows, 1):
         if kind == ".jsonl":
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.write(replace_lone_surrogates(json.dumps(row, ensure_ascii=False)) + "\n")
             continue
         if other := row.keys() - set(header):
             raise TextFileError(
@@ -268,7 +269,8 @@ def _spooled(files: tuple[str, ...], format: str | None) -> Iterator[tuple[str, 
 
 
 def _cell(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+    value = json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+    return replace_lone_surrogates(value) if isinstance(value, str) else value
 
 
 def _plain(label: Any) -> str:

@@ -17,6 +17,7 @@ from sentenc.io.atomic import replacing_folder
 from sentenc.io.formats import FORMATS
 from sentenc.io.labeled import Columns, Examples, column_names, read_examples
 from sentenc.splits import train_test_split
+from sentenc.texts import replace_lone_surrogates
 
 # sentenc.downstream is imported in the functions that use it: importing scikit-learn takes a second, which
 # --help should not take.
@@ -184,7 +185,7 @@ def fit_command(data: tuple[str, ...], output: Path, quiet: bool, **options: Any
         from sentenc.downstream.report_text import to_text
 
         # After the classifier is saved, because the reader of the output may close it.
-        click.echo(to_text(report))
+        click.echo(replace_lone_surrogates(to_text(report)))
     pair = " PAIRS.csv" if columns.text2 else " FILE"
     log(f"\nwrote the classifier to {output}" + (f" and the report to {output / 'report'}" if report else ""))
     log(f"sentenc classify {shlex.quote(str(output))}{pair}")

@@ -9,6 +9,7 @@ from typing import Any
 from sentenc.downstream.report import Report
 from sentenc.downstream.report_plot import plot_confusion, plot_history, plot_label_scores, plot_scores
 from sentenc.downstream.report_text import to_markdown
+from sentenc.texts import replace_lone_surrogates
 
 _PICTURES = {
     "single": ("confusion_matrix.png", "Confusion matrix"),
@@ -45,11 +46,12 @@ def write_report(
     lines = ["# Classification report", ""]
     lines += [f"- {name}: {_one_line(value)}" for name, value in settings.items()]
     lines += ["", *(f"![{title}]({name})" for name, title in pictures), "", to_markdown(report)]
-    (folder / "report.md").write_text("\n".join(lines), encoding="utf-8")
+    # A text or a label may contain a lone surrogate, which UTF-8 cannot encode.
+    (folder / "report.md").write_text(replace_lone_surrogates("\n".join(lines)), encoding="utf-8")
     body = {"settings": settings, **report.to_dict()}
     # One line for each part, so that people can read it, without a line for every number.
     parts = ",\n".join(f" {json.dumps(name)}: {json.dumps(body[name], ensure_ascii=False)}" for name in body)
-    (folder / "report.json").write_text(f"{{\n{parts}\n}}\n", encoding="utf-8")
+    (folder / "report.json").write_text(replace_lone_surrogates(f"{{\n{parts}\n}}\n"), encoding="utf-8")
     _write_errors(report, folder / "errors.tsv")
 
 
@@ -64,7 +66,8 @@ def _write_errors(report: Report, path: Path) -> None:
         for mistake in report.mistakes:
             texts = mistake.text if isinstance(mistake.text, tuple) else (mistake.text,)
             labels = _plain(mistake.label), _plain(mistake.predicted)
-            writer.writerow([*texts, *labels, f"{mistake.confidence:.4f}", mistake.place])
+            cells = [replace_lone_surrogates(str(value)) for value in (*texts, *labels)]
+            writer.writerow([*cells, f"{mistake.confidence:.4f}", mistake.place])
 
 
 def _plain(value: Any) -> Any:

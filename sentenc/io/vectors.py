@@ -11,6 +11,7 @@ import numpy.typing as npt
 from sentenc.errors import MissingExtraError
 from sentenc.io.atomic import replacing_file
 from sentenc.io.parquet_writing import open_writer
+from sentenc.texts import replace_lone_surrogates
 
 Block = tuple[list[str], npt.NDArray[Any]]
 Metadata = dict[str, str]
@@ -101,7 +102,8 @@ def _write_parquet(path: Path, blocks: Iterator[Block], dim: int, dtype: str, me
     with open_writer(path, schema, ("embedding",)) as writer:
         for texts, vectors in blocks:
             column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), dim)
-            writer.write_table(pa.table([pa.array(texts, pa.string()), column], schema=schema))
+            clean = pa.array(list(map(replace_lone_surrogates, texts)), pa.string())
+            writer.write_table(pa.table([clean, column], schema=schema))
             rows += len(texts)
     return rows
 

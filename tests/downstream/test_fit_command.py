@@ -83,6 +83,25 @@ def test_files_of_the_report(fit, data, tmp_path):
     assert "most confident errors" in out
 
 
+def test_lone_surrogates_do_not_lose_the_classifier(fit, tmp_path):
+    # A text that was cut within an emoji ends in half of it. UTF-8 cannot encode it.
+    rows = [{"text": f"{text} \ud83d", "label": f"{label} \ud83d"} for text, label in ROWS]
+    for row in rows[::3]:
+        row["label"] = "other \ud83d"
+    path = tmp_path / "data.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out, _ = fit(path)
+    assert "\ufffd" in out
+    report = report_of(tmp_path)
+    assert report["mistakes"]
+    assert all(mistake["text"].endswith("\ufffd") for mistake in report["mistakes"])
+    assert "\ufffd" in (tmp_path / "out/report/errors.tsv").read_text(encoding="utf-8")
+    for suffix in ("csv", "tsv", "jsonl"):
+        target = tmp_path / f"labeled.{suffix}"
+        run("classify", tmp_path / "out", path, "--proba", "-o", target, "-q")
+        assert f"{ROWS[0][0]} \ufffd" in target.read_text(encoding="utf-8")
+
+
 def test_quiet_prints_the_report_alone(fit, data):
     out, err = fit(data, "-q")
     assert "accuracy" in out
