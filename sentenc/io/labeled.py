@@ -13,6 +13,7 @@ from sentenc.io.text import Malformed
 
 # If a greater share of the rows has no text or no label, something is wrong with the file.
 _MAX_EMPTY_SHARE = 0.01
+_NO_ROW_OF_A_MATRIX = "expected a list of the text's labels, not a row of a matrix of 0 and 1"
 
 
 class Columns(NamedTuple):
@@ -91,8 +92,8 @@ def read_examples(
         quiet: Draw no progress bar.
 
     Raises:
-        TextFileError: A column is missing, a label has the wrong type, or more than 1 % of the rows have no
-            text or no label and ``skip_empty`` is False; with file and line.
+        TextFileError: A column is missing, a label has the wrong type, a list is a row of a matrix of 0 and 1, or
+            more than 1 % of the rows have no text or no label and ``skip_empty`` is False; with file and line.
     """
     needed = [name for name in columns[:3] if name is not None]
     for path in files:
@@ -128,6 +129,11 @@ def read_examples(
             examples.texts.append(texts[0][1] if len(texts) == 1 else tuple(value for _, value in texts))
             examples.labels.append(label)
             examples.places.append(f"{record.path}:{record.line}")
+    if examples.labels and all(isinstance(label, list) and set(label) == {0, 1} for label in examples.labels):
+        # Each label would be that of all texts.
+        raise TextFileError(
+            f"{', '.join(files)}: all of {columns.label!r} are lists of 0 and 1, {_NO_ROW_OF_A_MATRIX}"
+        )
     n_empty = len(places_of_empty)
     n_rows = n_empty + len(examples.texts)
     if n_empty > _MAX_EMPTY_SHARE * n_rows and not skip_empty:
@@ -172,6 +178,8 @@ def _example(record: Record, columns: Columns, separator: str | None) -> tuple[l
         raise TextFileError(
             f"{place} {type(value).__name__} ({value!r}), expected a label: a string or an integer"
         )
+    if len(set(items)) < len(items) and set(items) <= {0, 1}:
+        raise TextFileError(f"{place} {value!r}, which contains a label twice, {_NO_ROW_OF_A_MATRIX}")
     return texts, list(dict.fromkeys(value)) if isinstance(value, list) else value
 
 

@@ -83,6 +83,25 @@ def test_files_of_the_report(fit, data, tmp_path):
     assert "most confident errors" in out
 
 
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([[0, 1, 0], [0, 0, 1]], "data.jsonl, line 1: 'label' is [0, 1, 0], which contains a label twice"),
+        ([[0, 1], [1, 0]], "data.jsonl: all of 'label' are lists of 0 and 1"),
+    ],
+)
+def test_rows_of_a_matrix_are_no_labels(fit, tmp_path, labels, message):
+    rows = [{"text": text, "label": labels[i % 2]} for i, (text, _) in enumerate(ROWS)]
+    _, err = fit(write_jsonl(tmp_path / "data.jsonl", rows), code=1)
+    assert message in err
+
+
+def test_repeated_labels_count_once(fit, tmp_path):
+    rows = [{"text": text, "label": [label, label]} for text, label in ROWS]
+    fit(write_jsonl(tmp_path / "data.jsonl", rows))
+    assert downstream.load(tmp_path / "out").classes_.tolist() == sorted({label for _, label in ROWS})
+
+
 def test_lone_surrogates_do_not_lose_the_classifier(fit, tmp_path):
     # A text that was cut within an emoji ends in half of it. UTF-8 cannot encode it.
     rows = [{"text": f"{text} \ud83d", "label": f"{label} \ud83d"} for text, label in ROWS]
