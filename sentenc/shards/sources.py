@@ -2,12 +2,15 @@
 
 import glob
 import os
+import re
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sentenc.errors import ShardError
+from sentenc.io.columns import listed
 from sentenc.io.compression import without_compression
 from sentenc.io.files import files_below
 from sentenc.io.formats import SUFFIXES
@@ -15,6 +18,8 @@ from sentenc.io.remote import is_remote, remote_errors, remote_file_system, remo
 
 # Text is read from a file with any suffix, but from a folder only if it has this one.
 _TEXT = ".txt"
+# The folder of a partition, as Hive, Spark and Arrow name it.
+_PARTITION = re.compile(r"([A-Za-z_]\w*)=.*")
 
 
 class Source(NamedTuple):
@@ -70,6 +75,7 @@ def list_sources(inputs: Iterable[str | os.PathLike[str]], output: str | os.Path
             raise ShardError(f"{path} is in the output {output}: choose another folder")
         sources += new
     _check_names(sources)
+    _warn_of_partitions(sources)
     return sources
 
 
@@ -150,6 +156,18 @@ def _listed(file_system: Any, inside: str) -> list[Source]:
 def _is_data(parts: Sequence[str]) -> bool:
     suffix = os.path.splitext(without_compression(parts[-1].lower()))[1]
     return suffix in (*SUFFIXES, _TEXT) and not any(part.startswith((".", "_")) for part in parts)
+
+
+def _warn_of_partitions(sources: list[Source]) -> None:
+    # Writers of partitioned tables leave these columns out of the files.
+    folders = {folder for source in sources for folder in source.path.replace(os.sep, "/").split("/")[:-1]}
+    keys = sorted({match[1] for match in map(_PARTITION.fullmatch, folders) if match})
+    if keys:
+        warnings.warn(
+            f"the columns {listed(keys)} are in the names of folders, such as {keys[0]}=..., and not in the files: "
+            "the output will not contain them",
+            stacklevel=4,
+        )
 
 
 def _check_names(sources: list[Source]) -> None:

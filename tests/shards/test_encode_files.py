@@ -160,6 +160,17 @@ def test_columns_are_chosen(inputs, tmp_path, encoder):
         encode_files(inputs, tmp_path / "four", model=encoder, columns=["absent"])
 
 
+def test_columns_in_the_names_of_folders_are_left_out_with_a_warning(tmp_path, encoder):
+    for year in (2019, 2020):
+        folder = tmp_path / "table" / f"year={year}" / "month=1"
+        folder.mkdir(parents=True)
+        write_parquet(folder / f"part-{year}.parquet", year, 3)
+    with pytest.warns(UserWarning, match="'month', 'year'"):
+        report = encode_files(tmp_path / "table", tmp_path / "out", model=encoder)
+    assert report.rows == 6
+    assert not {"year", "month"} & set(pq.read_table(tmp_path / "out").column_names)
+
+
 def test_files_in_a_linked_folder_are_encoded(inputs, tmp_path, encoder):
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "link").symlink_to(inputs)
