@@ -166,7 +166,7 @@ class Task:
                 if it is given.
 
         Raises:
-            DataError: The file is missing or malformed, or lacks the columns of ``kind``.
+            DataError: The file is missing or malformed, has an empty label, or lacks the columns of ``kind``.
             ValueError: ``dev`` is given without ``test``, or either with a file that trains nothing.
         """
         source = Path(path).resolve()
@@ -176,6 +176,9 @@ class Task:
         if name is None:
             name = _file_stem(source) if kind is None else f"{_file_stem(source)}-{kind}"
         classes = () if "score" in header else tuple(sorted({row["label"].strip() for _, row in rows}))
+        if "" in classes:
+            empty = next(number for number, row in rows if not row["label"].strip())
+            raise DataError(f"{source}, line {empty}: label is empty, expected a label")
         if kind is not None or "score" in header:
             if dev is not None or test is not None:
                 raise ValueError(f"dev and test are given, but {source} is scored without training")

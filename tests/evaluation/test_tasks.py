@@ -124,6 +124,12 @@ class TestFromFile:
         with pytest.raises(DataError, match=r"b\.csv, line 2: label is '2', expected one of '0', '1'"):
             task.read(".", "own")
 
+    @pytest.mark.parametrize("kind", [None, "clustering"])
+    def test_an_empty_label_is_no_class(self, tmp_path, kind):
+        (tmp_path / "a.csv").write_text("text,label\na,1\nb, \nc,0\n")
+        with pytest.raises(DataError, match=r"a\.csv, line 3: label is empty"):
+            Task.from_file(tmp_path / "a.csv", kind=kind)
+
     def test_two_files_of_one_name_are_refused(self, tmp_path):
         paths = []
         for folder in ("x", "y"):
