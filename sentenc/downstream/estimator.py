@@ -36,7 +36,7 @@ ValidationPredictions = tuple[Rows, Floats] | None
 # The attributes set by fit() that are saved as JSON.
 _FITTED = ("metrics_", "history_", "C_", "n_iter_")
 # Settings that are not JSON values, or that concern only the process that fits.
-_NOT_SAVED = ("encoder", "random_state", "class_weight", "show_progress_bar")
+_NOT_SAVED = ("encoder", "random_state", "show_progress_bar")
 
 
 class SentenceEstimator(SharedEncoder):
@@ -87,6 +87,10 @@ class SentenceEstimator(SharedEncoder):
         """
         self._check_fitted()
         params = {k: v for k, v in self.get_params(deep=False).items() if k not in _NOT_SAVED}
+        weights = params.pop("class_weight", None)
+        if weights is not None:
+            # The keys of a JSON object are strings, but classes may be numbers.
+            params["class_weight"] = list(weights.items()) if isinstance(weights, dict) else weights
         state = EstimatorState(
             kind=type(self).__name__,
             params=params,
@@ -298,7 +302,10 @@ def read_estimator(cls: type[_Estimator], folder: Path, config: dict[str, Any]) 
         CheckpointError: The configuration, the head or the encoder does not belong to such an estimator.
     """
     try:
-        estimator = cls(**config["params"])
+        params = dict(config["params"])
+        if isinstance(weights := params.get("class_weight"), list):
+            params["class_weight"] = dict(weights)
+        estimator = cls(**params)
         for name in _FITTED:
             setattr(estimator, name, config["fitted"][name])
         n_outputs, head_kind = estimator._set_labels_from_json(config["labels"])

@@ -34,6 +34,17 @@ def numbers(values):
     return [sorted(set(LABELS)).index(label) + 3 for label in values]
 
 
+@pytest.mark.parametrize("class_weight", [None, "balanced", {3: 2.0, np.int64(4): 5}])
+def test_class_weights_are_those_of_the_next_fit(encoder, tmp_path, class_weight):
+    y = numbers(LABELS)
+    before = SentenceClassifier(encoder, C=4.0, class_weight=class_weight).fit(TEXTS, y)
+    before.save(tmp_path / "folder")
+    after = SentenceClassifier.load(tmp_path / "folder")
+    assert after.class_weight == class_weight
+    again = clone(after).fit(TEXTS, y)
+    np.testing.assert_allclose(again.predict_proba(TEXTS), before.predict_proba(TEXTS), rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("y", "kind"),
     [
