@@ -94,7 +94,8 @@ def supervised_relatedness(parts: Mapping[str, Part], rng: np.random.Generator) 
     gradient = _ErrorGradient(score_distribution(gold).astype(np.float32))
     best, best_correlation, failures, epoch = network.snapshot(), -np.inf, 0, 0
     with worker_threads(1):
-        while failures <= _TENACITY and epoch < _MAX_EPOCHS:
+        # As in SentEval: a round begins at the last epoch, too.
+        while failures <= _TENACITY and epoch <= _MAX_EPOCHS:
             for _ in range(_EPOCHS_PER_ROUND):
                 train_epoch(network, optimizer, features, rows, splits, _BATCH_SIZE, [rng], gradient)
             epoch += _EPOCHS_PER_ROUND
