@@ -43,6 +43,14 @@ def test_keys_of_run_files_are_those_of_the_classes(monkeypatch):
     assert page == reference.with_tables(page), f"run: {sys.executable} docs/reference.py"
 
 
+def test_plots_of_the_site_are_those_of_the_results():
+    measured = {path.name: path.read_bytes() for path in (ROOT / "benchmarks/results").rglob("*.png")}
+    shown = [path for path in (ROOT / "docs/assets").glob("*.png") if path.name in measured]
+    assert len(shown) >= 4
+    for path in shown:
+        assert path.read_bytes() == measured[path.name], path.name
+
+
 def test_readme_is_short():
     assert len((ROOT / "README.md").read_bytes()) < 8_000
 
