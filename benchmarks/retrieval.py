@@ -249,7 +249,7 @@ def main() -> None:
         systems[name] = measured(encode, alpha, data, arguments.weights)
     if arguments.keep:
         earlier = json.loads((machine.RESULTS / f"{arguments.output}.json").read_text(encoding="utf-8"))
-        systems |= {name: own for name, own in earlier["systems"].items() if name not in systems}
+        systems = {**earlier["systems"], **systems}
     rerankings = {
         f"{name}, hybrid, {CANDIDATES} candidates reranked by {RERANKER}": reranked(name, RERANKER, data)
         for name in ("cse-en",)
