@@ -30,21 +30,13 @@ def average_command(models: tuple[str, ...], weights: tuple[float, ...], output:
 
     if len(models) < 2:
         raise click.UsageError(f"got {len(models)} model, expected at least 2")
-    if weights and len(weights) != len(models):
-        raise click.UsageError(
-            f"got --weight {len(weights)} times, expected it once for each of {len(models)} models"
-        )
     encoders = [sentenc.load(model) for model in models]
-    kind = type(encoders[0])
+    kind = sentenc.BertEncoder if isinstance(encoders[0], sentenc.BertEncoder) else sentenc.CSE
     for model, encoder in zip(models, encoders, strict=True):
-        if not isinstance(encoder, (sentenc.CSE, sentenc.BertEncoder)):
+        if not isinstance(encoder, kind):
             raise click.ClickException(
-                f"{model} is a {type(encoder).__name__}, expected a CSE or a BertEncoder"
+                f"{model} is a {type(encoder).__name__}, expected only CSEs or only BertEncoders"
             )
-        if type(encoder) is not kind:
-            raise click.ClickException(
-                f"{model} is a {type(encoder).__name__}, expected a {kind.__name__} as {models[0]}"
-            )
-    average = average_models if kind is sentenc.CSE else average_berts
+    average = average_berts if kind is sentenc.BertEncoder else average_models
     average(encoders, weights=weights or None).save(output)  # type: ignore[arg-type]
     click.echo(f"the average of {len(models)} models is in {output}", err=True)

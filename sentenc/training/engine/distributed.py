@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-# The defaults of its functions are the process group that exists at its first import, which is otherwise the one
-# by torch.optim. Such a group would survive its destruction, and its threads could abort the process at the end.
+# Imported here, before any process group exists: the defaults of its functions are the group at the time of its
+# import. torch.optim would import it during the training. The defaults would then keep the group and its threads
+# after its destruction, and a thread could abort the process at the end.
 import torch.distributed.nn
 from torch import Tensor, nn
 
