@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from sentenc._version import __version__
 from sentenc.errors import CheckpointError
+from sentenc.io.int4 import packed, unpacked
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS, TOKENIZER, GOLDEN, CARD = (
@@ -67,13 +68,16 @@ def write_checkpoint(folder: str | os.PathLike[str], checkpoint: Checkpoint) -> 
 
 
 def write_files(folder: Path, checkpoint: Checkpoint) -> None:
-    """Writes the files of a model into an existing folder; :func:`write_checkpoint` does so atomically."""
+    """Writes the files of a model into an existing folder; :func:`write_checkpoint` does so atomically.
+
+    Int8 matrices that fit into 4 bits are written in half their size; see :mod:`sentenc.io.int4`.
+    """
     names = _file_names(checkpoint.kind)
     if WEIGHTS in names:
         from safetensors.numpy import save_file
 
         tensors = {name: np.ascontiguousarray(value) for name, value in checkpoint.tensors.items()}
-        save_file(tensors, folder / WEIGHTS)
+        save_file(packed(tensors), folder / WEIGHTS)
         (folder / TOKENIZER).write_text(checkpoint.tokenizer, encoding="utf-8")
     (folder / GOLDEN).write_text(json.dumps(checkpoint.golden, ensure_ascii=False), encoding="utf-8")
     if checkpoint.card is not None:
@@ -171,9 +175,11 @@ def _tensors(data: bytes, path: Path) -> dict[str, npt.NDArray[Any]]:
     from safetensors.numpy import load
 
     try:
-        return load(data)
+        return unpacked(load(data))
     except SafetensorError as error:
         raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} has damaged weights: {error}") from error
 
 
 def _text(data: bytes, path: Path) -> str:

@@ -11,8 +11,9 @@ from sentenc.registry import resolve_model
 SIZES = {
     "cse-en": (480, 256, 12e6),
     "cse-en-tiny": (272, 160, 3e6),
-    "pair-en": (384, 384, 12e6),
+    "pair-en": (384, 384, 6e6),
     "tinybert4-en": (384, 384, 20e6),
+    "tinybert6-en": (384, 384, 12e6),
 }
 
 
@@ -57,11 +58,12 @@ def test_all_models_are_small():
     assert sum(map(size, SIZES)) < 48e6
 
 
-def test_tinybert_is_much_smaller_than_bert_base():
-    student = sentenc.load("tinybert4-en")
+@pytest.mark.parametrize(("name", "factor"), [("tinybert4-en", 7.5), ("tinybert6-en", 5)], scope="module")
+def test_tinybert_is_much_smaller_than_bert_base(name, factor):
+    student = sentenc.load(name)
     # all-mpnet-base-v2 has 109,486,464.
     sizes = [np.prod(shape) for shape in student.config.shapes().values()]
-    assert sum(sizes) * 7.5 < 109_486_464
+    assert sum(sizes) * factor < 109_486_464
 
 
 def test_the_pair_is_tinybert_with_faster_queries():
@@ -75,15 +77,17 @@ def test_the_pair_is_tinybert_with_faster_queries():
     assert isinstance(pair.queries, sentenc.CSE)
 
 
-def test_tinybert_has_a_prompt_for_queries():
-    encoder = sentenc.load("tinybert4-en")
+@pytest.mark.parametrize("name", ["tinybert4-en", "tinybert6-en"], scope="module")
+def test_tinybert_has_a_prompt_for_queries(name):
+    encoder = sentenc.load(name)
     assert dict(encoder.prompts) == {"query": "query: "}
     assert encoder.max_tokens == 512
 
 
-def test_tinybert_in_int8_is_about_the_same():
+@pytest.mark.parametrize("name", ["tinybert4-en", "tinybert6-en"], scope="module")
+def test_tinybert_in_int8_is_about_the_same(name):
     texts = ["A man is playing a guitar.", "The stock market fell.", "How do I reset my password?"]
-    exact, fast = (sentenc.load("tinybert4-en", compute=compute) for compute in ("float32", "int8"))
+    exact, fast = (sentenc.load(name, compute=compute) for compute in ("float32", "int8"))
     assert (exact.encode(texts) * fast.encode(texts)).sum(1).min() > 0.98
 
 

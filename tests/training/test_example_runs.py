@@ -21,6 +21,8 @@ def test_there_are_runs():
         "tinybert-general",
         "tinybert-joint",
         "tinybert-joint-finish",
+        "tinybert6",
+        "tinybert6-finish",
         "cse-joint",
     }
     assert {path.stem for path in set(FILES) - set(RUNS)} == {"tinybert-task-sst2"}
@@ -42,9 +44,10 @@ def test_run_is_read(path):
         assert not loss.needs_targets or run.teacher is not None
 
 
-def test_the_joint_runs_have_one_space():
-    teachers = [load_run(path).teacher for path in RUNS if "joint" in path.stem]
-    assert len(teachers) == 3
+@pytest.mark.parametrize(("part", "count"), [("joint", 3), ("tinybert6", 2)])
+def test_the_runs_of_a_joint_space_have_the_same_teachers(part, count):
+    teachers = [load_run(path).teacher for path in RUNS if part in path.stem]
+    assert len(teachers) == count
     for name in ("models", "joint", "dim", "axes", "cache", "precision"):
         assert len({str(getattr(teacher, name)) for teacher in teachers}) == 1
 
@@ -74,7 +77,11 @@ def test_runs_that_share_a_folder_of_embeddings_have_the_same_teachers():
 
 def test_the_model_of_an_earlier_stage_is_a_folder():
     stages = {path.stem: load_run(path) for path in RUNS}
-    for name, first in (("cse-refine", "cse-distill"), ("tinybert-joint-finish", "tinybert-joint")):
+    for name, first in (
+        ("cse-refine", "cse-distill"),
+        ("tinybert-joint-finish", "tinybert-joint"),
+        ("tinybert6-finish", "tinybert6"),
+    ):
         # The folder does not exist here, and is no Hub id nevertheless.
         assert stages[name].student.init == stages[first].output
 

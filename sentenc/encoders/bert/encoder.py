@@ -26,13 +26,13 @@ from sentenc.encoders.weights import Weights, check_weights, dense_weight
 from sentenc.errors import CheckpointError
 from sentenc.forking import after_fork
 from sentenc.io.atomic import replacing_folder
+from sentenc.io.int4 import Bits
 from sentenc.texts import as_text_list
 from sentenc.threads import Threads, thread_count
 from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.validation import check_choice
 
 KIND = "tinybert"
-_OUTPUT = "sentence_embedding"
 # Padded tokens in a batch, for each text of ``batch_size``. A core is busy from some hundred tokens on, and
 # many more no longer fit into its caches.
 _TOKENS_PER_TEXT = 8
@@ -191,9 +191,15 @@ class BertEncoder(TransformerEncoder):
         changed.loaded_as = self.loaded_as and (self.loaded_as[0], {**self.loaded_as[1], "compute": compute})
         return changed
 
-    def compressed(self) -> "BertEncoder":
-        """Returns the same model with its matrices in int8, one scale per row: a quarter of the size."""
-        return BertEncoder(self.config, quantized(self._weights), self.tokenizer, **self._options())
+    def compressed(self, bits: Bits = 8) -> "BertEncoder":
+        """Returns the same model with its matrices in int8, one scale per row: a quarter of the size.
+
+        With ``bits=4``, :meth:`save_compact` writes them in 4 bits, an eighth of the size.
+
+        Raises:
+            ValueError: ``bits`` is neither 8 nor 4, or 4 and a matrix has columns that are no multiple of 32.
+        """
+        return BertEncoder(self.config, quantized(self._weights, bits), self.tokenizer, **self._options())
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes a folder that transformers, sentence-transformers and :func:`sentenc.load` can read.
@@ -214,9 +220,9 @@ class BertEncoder(TransformerEncoder):
     def save_compact(self, folder: str | os.PathLike[str]) -> None:
         """Writes a folder of sentenc's own format, with int8 matrices and golden vectors.
 
-        The golden vectors are those of ``compute="float32"``. Rounding activations to int8 depends on the
-        last bits of a sum, and these depend on the processor. The folder is replaced completely or not at
-        all.
+        Matrices of ``compressed(bits=4)`` are written in 4 bits. The golden vectors are those of
+        ``compute="float32"``: int8 activations depend on the last bits of a sum, and these on the processor.
+        The folder is replaced completely or not at all.
 
         Raises:
             CheckpointError: ``folder`` exists and is not a model folder.
@@ -263,14 +269,8 @@ class BertEncoder(TransformerEncoder):
         model = bert_graph(self.config, self._weights, compute=compute)
         candidate = self.with_compute(compute)
         candidate._session = open_session(model)
-        description = {
-            "inputs": ["input_ids", "attention_mask"], "output": _OUTPUT, "dim": self.dim,
-            "max_tokens": self.max_tokens, "pooling": self.config.pooling, "normalize": self.normalize,
-            "compute": compute,
-        }  # fmt: skip
         return export_model(
-            model, Path(path), reference=self.with_compute("float32"), candidate=candidate,
-            description=description, texts=texts, score=score,
+            model, Path(path), reference=self.with_compute("float32"), candidate=candidate, texts=texts, score=score
         )  # fmt: skip
 
     def torch_model(self) -> tuple[Any, Any]:
@@ -370,7 +370,7 @@ class BertEncoder(TransformerEncoder):
             chosen = rows[part]
             texts = [ids[a:b] for a, b in zip(starts[chosen], ends[chosen], strict=True)]
             table, mask = between_special_tokens(texts, self._cls, self._sep, self._pad)
-            out[chosen] = session.run([_OUTPUT], {"input_ids": table, "attention_mask": mask})[0]
+            out[chosen] = session.run(["sentence_embedding"], {"input_ids": table, "attention_mask": mask})[0]
 
         if self.threads == 1 or len(batches) < 2:
             for part in batches:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from sentenc.encoders.base import Encoder
 from sentenc.encoders.golden import GOLDEN_TEXTS
 from sentenc.io.atomic import replacing_file
 from sentenc.texts import as_text_list
+
+if TYPE_CHECKING:
+    from sentenc.encoders.bert.encoder import BertEncoder
 
 # An exported model must nearly have the vectors of float32, and rank pairs about as well.
 MIN_MEAN_COSINE = 0.99
@@ -26,8 +29,7 @@ def export_model(
     path: Path,
     *,
     reference: Encoder,
-    candidate: Encoder,
-    description: dict[str, Any],
+    candidate: "BertEncoder",
     texts: list[str] | None = None,
     score: Score | None = None,
 ) -> dict[str, Any]:
@@ -38,7 +40,6 @@ def export_model(
         path: The file to write.
         reference: The encoder in float32.
         candidate: An encoder that computes with ``model``.
-        description: Further entries of the report.
         texts: Texts on which both encoders are compared. The golden texts by default.
         score: Scores an encoder, x 100; higher is better.
 
@@ -51,7 +52,13 @@ def export_model(
     """
     report = {
         "sentenc_version": __version__,
-        **description,
+        "inputs": ["input_ids", "attention_mask"],
+        "output": "sentence_embedding",
+        "dim": candidate.dim,
+        "max_tokens": candidate.max_tokens,
+        "pooling": candidate.config.pooling,
+        "normalize": candidate.normalize,
+        "compute": candidate.compute,
         "fingerprint": candidate.fingerprint(),
         "bytes": len(model),
         "sha256": hashlib.sha256(model).hexdigest(),

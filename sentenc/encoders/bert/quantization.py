@@ -9,27 +9,33 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.weights import Weights, dense_weight
+from sentenc.io.int4 import Bits, check_bits, rounded_to_int4
 
 _MAX_STEP = 127
 
 
-def quantized(weights: Weights) -> dict[str, npt.NDArray[Any]]:
+def quantized(weights: Weights, bits: Bits = 8) -> dict[str, npt.NDArray[Any]]:
     """Returns the weights with every matrix in int8, and its scales (rows,) float32 as ``<name>.scale``.
 
-    Vectors (biases, layer norms) and matrices that are already int8 are not changed.
+    Vectors (biases, layer norms) are not changed, and with 8 bits neither are matrices that are already int8.
 
     Args:
-        weights: Matrices (rows, columns) and vectors by name, float16 or float32.
+        weights: Matrices (rows, columns) and vectors by name, float16, float32 or int8.
+        bits: 8, or 4 for values that a file has in 4 bits; see :mod:`sentenc.io.int4`.
 
     Raises:
-        ValueError: A matrix has values that are not finite.
+        ValueError: ``bits`` is neither 8 nor 4, or a matrix has values that are not finite, or columns that do not
+            fit into 4 bits.
     """
-    stored: dict[str, npt.NDArray[Any]] = {}
+    four = check_bits(bits) == 4
+    stored: dict[str, npt.NDArray[Any]] = dict(weights)
     for name, value in weights.items():
-        if value.ndim == 2 and value.dtype != np.int8:
+        if value.ndim == 2 and four:
+            stored[name], stored[f"{name}.scale"] = rounded_to_int4(
+                _finite(dense_weight(weights, name), name)
+            )
+        elif value.ndim == 2 and value.dtype != np.int8:
             stored[name], stored[f"{name}.scale"] = quantized_matrix(value, name)
-        else:
-            stored[name] = value
     return stored
 
 
@@ -59,9 +65,13 @@ def quantized_matrix(
     Raises:
         ValueError: The matrix has values that are not finite.
     """
-    if not np.isfinite(matrix).all():
-        raise ValueError(f"{name} has values that are not finite")
-    values = matrix.astype(np.float32)
+    values = _finite(matrix.astype(np.float32), name)
     scale: npt.NDArray[np.float32] = np.abs(values).max(axis=1, initial=0) / np.float32(max_step)
     steps = np.rint(values / np.where(scale > 0, scale, 1)[:, None]).clip(-max_step, max_step)
     return steps.astype(np.int8), scale
+
+
+def _finite(matrix: npt.NDArray[np.float32], name: str) -> npt.NDArray[np.float32]:
+    if not np.isfinite(matrix).all():
+        raise ValueError(f"{name} has values that are not finite")
+    return matrix
