@@ -1,6 +1,6 @@
 """Measures the quality of search: BM25, vectors, hybrids of both, and reranking, for several encoders.
 
-    python benchmarks/retrieval.py --data FOLDER [FOLDER ...] [--models cse-en,tinybert4-en,pair-en] [--weights]
+    python benchmarks/retrieval.py --data FOLDER [FOLDER ...] [--models cse-en,...] [--weights]
 
 Each FOLDER has BEIR's layout: ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/SPLIT.tsv``. The rankings are
 those of ``sentenc.Index.search``, and the metrics those of ``sentenc.metrics``. BM25 is that of ``Index``;
@@ -224,7 +224,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders in BEIR's layout")
-    parser.add_argument("--models", default="cse-en,tinybert4-en,pair-en", help="names or folders of models")
+    parser.add_argument(
+        "--models", default="cse-en,tinybert4-en,tinybert6-en,pair-en", help="names or folders of models"
+    )
     parser.add_argument("--baselines", default="minilm,model2vec")
     add_options(parser)
     parser.add_argument(
