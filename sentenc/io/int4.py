@@ -2,7 +2,7 @@
 
 An int8 matrix with a scale per row may consist of values that are, in every group of 32 neighboring columns of a row,
 multiples of one whole number, at most 7 times that number. Such a matrix is stored in 4 bits a value and a byte a
-group, without loss: what is read is the same int8 matrix. :func:`rounded_to_int4` makes one of any matrix.
+group, without loss: what is read is the same int8 matrix. :func:`rounded_to_int4` makes one of a finite matrix.
 """
 
 from typing import Any, Literal
@@ -65,8 +65,13 @@ def rounded_to_int4(
             error = np.square(values - groups).sum(axis=1)
             better = error < least
             best[better], least[better] = values[better], error[better]
-        rounded[block] = best.reshape(-1, columns)
+        rounded[block] = best.reshape(len(divisors), columns)
     return rounded, scales
+
+
+def fits_int4(matrix: npt.NDArray[Any]) -> bool:
+    """Returns whether a matrix is int8 and needs only 4 bits a value."""
+    return matrix.dtype == np.int8 and matrix.ndim == 2 and _packed_matrix(matrix) is not None
 
 
 def packed(tensors: Tensors) -> Tensors:
@@ -85,12 +90,14 @@ def unpacked(tensors: Tensors) -> Tensors:
     """Returns the tensors that :func:`packed` was given.
 
     Raises:
-        ValueError: The steps of a matrix have no factors that fit them.
+        ValueError: The steps of a matrix have no factors that fit them, or the matrix is there too.
     """
     found = {name.removesuffix(_STEPS) for name in tensors if name.endswith(_STEPS)}
     parts = {name + suffix for name in found for suffix in (_STEPS, _FACTORS)}
     whole = {name: value for name, value in tensors.items() if name not in parts}
     for name in sorted(found):
+        if name in whole:
+            raise ValueError(f"there are both {name} and {name}{_STEPS}, expected one of them")
         whole[name] = _unpacked_matrix(name, tensors[name + _STEPS], tensors.get(name + _FACTORS))
     return whole
 
@@ -129,12 +136,14 @@ def _unpacked_matrix(
     if factors is None or factors.dtype != np.uint8 or factors.shape != expected:
         got = "missing" if factors is None else f"{factors.dtype} of shape {factors.shape}"
         raise ValueError(f"{name}{_FACTORS} is {got}, expected uint8 of shape {expected}")
+    if factors.size and not factors.all():
+        raise ValueError(f"{name}{_FACTORS} has zeros, expected factors from 1 to {_MAX_INT8}")
     # A look-up for each byte gives both of its values.
     pairs = np.stack([_VALUES[np.arange(256) & 15], _VALUES[np.arange(256) >> 4]], axis=1).view(np.int16)[
         :, 0
     ]
-    matrix: npt.NDArray[np.int8] = pairs[steps].view(np.int8)
-    groups = matrix.reshape(rows, -1, GROUP)
+    matrix: npt.NDArray[np.int8] = pairs[np.ascontiguousarray(steps)].view(np.int8)
+    groups = matrix.reshape(*expected, GROUP)
     large = factors > _MAX_FACTOR
     if large.any():
         largest = (np.abs(groups[large]).max(axis=1) * factors[large].astype(np.int64)).max()

@@ -69,7 +69,14 @@ def test_a_model_is_refused_if_its_vectors_differ(tmp_path):
     encoder = make_bert()
     other = BertEncoder(encoder.config, random_bert_weights(encoder.config, 1), encoder.tokenizer)
     with pytest.raises(ValueError, match=r'"mean_cosine": -?0\.\d+.* mean_cosine >= 0\.99'):
-        export_model(b"model", tmp_path / "bad.onnx", reference=encoder, candidate=other)
+        export_model(
+            b"model",
+            tmp_path / "bad.onnx",
+            encoder.config,
+            compute="int8",
+            reference=encoder,
+            candidate=other,
+        )
     assert list(tmp_path.iterdir()) == []
 
 

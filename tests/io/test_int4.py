@@ -38,7 +38,10 @@ def test_the_loss_of_rounding_is_that_of_four_bits_a_group():
     assert np.sqrt(np.mean(error[:, 32:64] ** 2)) < 0.15 * np.sqrt(np.mean(matrix[:, 32:64] ** 2))
 
 
-@pytest.mark.parametrize("values", [np.zeros((2, 32)), np.full((2, 32), -3.5), np.eye(32) * 1e-30])
+@pytest.mark.parametrize(
+    "values",
+    [np.zeros((2, 32)), np.zeros((0, 32)), np.zeros((2, 0)), np.full((2, 32), -3.5), np.eye(32) * 1e-30],
+)
 def test_extreme_rows_are_kept(values):
     rounded, scales = rounded_to_int4(values.astype(np.float32))
     np.testing.assert_allclose(rounded * scales[:, None], values, rtol=1e-6)
@@ -71,6 +74,8 @@ def test_columns_that_do_not_fit_are_refused():
     [
         (lambda t: t.pop("m.factors"), "m.factors is missing"),
         (lambda t: t.update({"m.factors": t["m.factors"][:1]}), r"m.factors is uint8 of shape \(1, 2\)"),
+        (lambda t: t.update({"m.factors": t["m.factors"] * 0}), "m.factors has zeros"),
+        (lambda t: t.update({"m": np.zeros((4, 64), np.int8)}), "both m and m.int4"),
         (
             lambda t: t.update({"m.factors": t["m.factors"] + 100}),
             "has values up to .*, expected at most 127",
@@ -106,10 +111,18 @@ def test_a_model_in_four_bits_is_half_as_large_and_loads_as_it_was(tmp_path, kin
     np.testing.assert_array_equal(loaded.encode(TEXTS), small.encode(TEXTS))
     near = loaded.similarity(loaded.encode(TEXTS[:2]), model.encode(TEXTS[:2]))
     assert np.diag(near).min() > 0.95
+    assert loaded.compressed(bits=4).fingerprint() == loaded.compressed().fingerprint() == small.fingerprint()
     # Saved again, it stays small and the same.
     getattr(loaded, save)(tmp_path / "again")
     assert (tmp_path / "again" / "model.safetensors").stat().st_size == sizes[0]
     assert sentenc.load(tmp_path / "again").fingerprint() == small.fingerprint()
+
+
+@pytest.mark.parametrize(
+    "model", [make_bert(hidden_size=48), make_cse("int8", average_dim=48)], ids=["bert", "cse"]
+)
+def test_matrices_that_do_not_fit_keep_eight_bits(model):
+    assert model.compressed(bits=4).fingerprint() == model.compressed().fingerprint() != model.fingerprint()
 
 
 @pytest.mark.parametrize("model", [make_bert(), make_cse()], ids=["bert", "cse"])

@@ -51,8 +51,7 @@ class BertEncoder(TransformerEncoder):
             adds [CLS] and [SEP]. Special tokens within a text have their own ids, as in transformers.
         compute: The type in which matrices are multiplied: ``"float32"``, or ``"int8"`` (the vectors differ
             by about a hundredth).
-        threads: The number of batches that are computed at a time. By default (``"auto"``) all cores that the process
-            may use.
+        threads: The number of batches computed at a time. By default (``"auto"``) all cores the process may use.
         metadata: Name, sources and scores, and ``prompts`` and ``space`` if there are any, stored in the
             model folder.
         card: The model card, Markdown.
@@ -194,10 +193,10 @@ class BertEncoder(TransformerEncoder):
     def compressed(self, bits: Bits = 8) -> "BertEncoder":
         """Returns the same model with its matrices in int8, one scale per row: a quarter of the size.
 
-        With ``bits=4``, :meth:`save_compact` writes them in 4 bits, an eighth of the size.
+        With ``bits=4``, :meth:`save_compact` writes them in 4 bits, in about half of that.
 
         Raises:
-            ValueError: ``bits`` is neither 8 nor 4, or 4 and a matrix has columns that are no multiple of 32.
+            ValueError: ``bits`` is neither 8 nor 4.
         """
         return BertEncoder(self.config, quantized(self._weights, bits), self.tokenizer, **self._options())
 
@@ -270,7 +269,8 @@ class BertEncoder(TransformerEncoder):
         candidate = self.with_compute(compute)
         candidate._session = open_session(model)
         return export_model(
-            model, Path(path), reference=self.with_compute("float32"), candidate=candidate, texts=texts, score=score
+            model, Path(path), self.config, compute=compute, reference=self.with_compute("float32"),
+            candidate=candidate, texts=texts, score=score,
         )  # fmt: skip
 
     def torch_model(self) -> tuple[Any, Any]:

@@ -4,18 +4,16 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from sentenc._version import __version__
 from sentenc.encoders.base import Encoder
+from sentenc.encoders.bert.config import BertConfig, Compute
 from sentenc.encoders.golden import GOLDEN_TEXTS
 from sentenc.io.atomic import replacing_file
 from sentenc.texts import as_text_list
-
-if TYPE_CHECKING:
-    from sentenc.encoders.bert.encoder import BertEncoder
 
 # An exported model must nearly have the vectors of float32, and rank pairs about as well.
 MIN_MEAN_COSINE = 0.99
@@ -27,9 +25,11 @@ Score = Callable[[Encoder], float]
 def export_model(
     model: bytes,
     path: Path,
+    config: BertConfig,
     *,
+    compute: Compute,
     reference: Encoder,
-    candidate: "BertEncoder",
+    candidate: Encoder,
     texts: list[str] | None = None,
     score: Score | None = None,
 ) -> dict[str, Any]:
@@ -38,6 +38,8 @@ def export_model(
     Args:
         model: The serialized ONNX model.
         path: The file to write.
+        config: The shape of the model.
+        compute: The type in which the model multiplies matrices.
         reference: The encoder in float32.
         candidate: An encoder that computes with ``model``.
         texts: Texts on which both encoders are compared. The golden texts by default.
@@ -54,11 +56,11 @@ def export_model(
         "sentenc_version": __version__,
         "inputs": ["input_ids", "attention_mask"],
         "output": "sentence_embedding",
-        "dim": candidate.dim,
-        "max_tokens": candidate.max_tokens,
-        "pooling": candidate.config.pooling,
-        "normalize": candidate.normalize,
-        "compute": candidate.compute,
+        "dim": config.hidden_size,
+        "max_tokens": config.max_tokens,
+        "pooling": config.pooling,
+        "normalize": config.normalize,
+        "compute": compute,
         "fingerprint": candidate.fingerprint(),
         "bytes": len(model),
         "sha256": hashlib.sha256(model).hexdigest(),

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.weights import Weights, dense_weight
-from sentenc.io.int4 import Bits, check_bits, rounded_to_int4
+from sentenc.io.int4 import GROUP, Bits, check_bits, fits_int4, rounded_to_int4
 
 _MAX_STEP = 127
 
@@ -17,24 +17,26 @@ _MAX_STEP = 127
 def quantized(weights: Weights, bits: Bits = 8) -> dict[str, npt.NDArray[Any]]:
     """Returns the weights with every matrix in int8, and its scales (rows,) float32 as ``<name>.scale``.
 
-    Vectors (biases, layer norms) are not changed, and with 8 bits neither are matrices that are already int8.
+    Vectors (biases, layer norms) are not changed, and neither are matrices in int8 that need no more than ``bits``.
 
     Args:
         weights: Matrices (rows, columns) and vectors by name, float16, float32 or int8.
-        bits: 8, or 4 for values that a file has in 4 bits; see :mod:`sentenc.io.int4`.
+        bits: 8, or 4 for values that files store in 4 bits; see :mod:`sentenc.io.int4`. A matrix whose number of
+            columns is no multiple of 32 keeps 8 bits.
 
     Raises:
-        ValueError: ``bits`` is neither 8 nor 4, or a matrix has values that are not finite, or columns that do not
-            fit into 4 bits.
+        ValueError: ``bits`` is neither 8 nor 4, or a matrix has values that are not finite.
     """
-    four = check_bits(bits) == 4
+    check_bits(bits)
     stored: dict[str, npt.NDArray[Any]] = dict(weights)
     for name, value in weights.items():
-        if value.ndim == 2 and four:
-            stored[name], stored[f"{name}.scale"] = rounded_to_int4(
-                _finite(dense_weight(weights, name), name)
-            )
-        elif value.ndim == 2 and value.dtype != np.int8:
+        if value.ndim != 2:
+            continue
+        if bits == 4 and value.shape[1] % GROUP == 0:
+            if not fits_int4(value):
+                dense = _finite(dense_weight(weights, name), name)
+                stored[name], stored[f"{name}.scale"] = rounded_to_int4(dense)
+        elif value.dtype != np.int8:
             stored[name], stored[f"{name}.scale"] = quantized_matrix(value, name)
     return stored
 

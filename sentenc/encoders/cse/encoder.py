@@ -11,7 +11,7 @@ from sentenc.encoders.cse.tables import ROWS, fold_tables, quantized_rows
 from sentenc.encoders.table_encoder import TableEncoder
 from sentenc.encoders.weights import Weights, check_weights, dense_weight
 from sentenc.errors import CheckpointError
-from sentenc.io.int4 import Bits, check_bits, rounded_to_int4
+from sentenc.io.int4 import GROUP, Bits, check_bits, fits_int4, rounded_to_int4
 from sentenc.kernels.encode import CSEKernel, NgramTable, WordTable
 from sentenc.texts import Texts
 from sentenc.threads import Threads, run_together
@@ -131,19 +131,23 @@ class CSE(TableEncoder):
         """Returns the same model with int8 rows of tokens and float16 elsewhere: a quarter of the size.
 
         Args:
-            bits: 8, or 4 for int8 values that :meth:`save` writes in 4 bits, an eighth of the size.
+            bits: 8, or 4 for int8 values that :meth:`save` writes in 4 bits, in about half of that. Rows whose number
+                of components is no multiple of 32 keep 8 bits.
 
         Raises:
-            ValueError: ``bits`` is neither 8 nor 4, or 4 and a row has a number of components that is no multiple
-                of 32.
+            ValueError: ``bits`` is neither 8 nor 4.
         """
-        rounded = rounded_to_int4 if check_bits(bits) == 4 else quantized_rows
+        check_bits(bits)
         weights: dict[str, npt.NDArray[Any]] = {}
-        for name in self.config.shapes():
-            if name in ROWS:
-                weights[name], weights[f"{name}.scale"] = rounded(self.weight(name))
-            else:
+        for name, shape in self.config.shapes().items():
+            rounded = rounded_to_int4 if bits == 4 and shape[-1] % GROUP == 0 else quantized_rows
+            stored = self._weights[name]
+            if name not in ROWS:
                 weights[name] = self.weight(name).astype(np.float16)
+            elif fits_int4(stored) or (stored.dtype == np.int8 and rounded is quantized_rows):
+                weights[name], weights[f"{name}.scale"] = stored, self._weights[f"{name}.scale"]
+            else:
+                weights[name], weights[f"{name}.scale"] = rounded(self.weight(name))
         return CSE(
             self.config, weights, self.tokenizer, tables=self.tables, threads=self.threads,
             metadata=self.metadata, card=self.card,
