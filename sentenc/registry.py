@@ -99,7 +99,7 @@ def load(
         "max_tokens": max_tokens, "compute": compute, "backend": backend, "revision": revision,
     }  # fmt: skip
     stated = {option: value for option, value in options.items() if value is not None}
-    encoder.loaded_as = _absolute(model), stated
+    encoder.loaded_as = absolute_model(model), stated
     return encoder
 
 
@@ -238,11 +238,11 @@ def _checked_prompts(**prompts: str | None) -> dict[str, str]:
     return stated
 
 
-def _absolute(model: str | os.PathLike[str]) -> str:
+def absolute_model(model: str | os.PathLike[str]) -> str:
+    """Returns the argument of :func:`load` by which the same model is loaded from any working folder."""
     name, path = os.fspath(model), Path(model).expanduser()
     if os.sep not in name and is_checkpoint(_SHIPPED / name):
         return name
-    # From another working folder, a folder or file can be loaded only by its absolute path.
     return str(path.absolute()) if path.exists() else name
 
 

@@ -38,12 +38,13 @@ class SentencEmbeddingFunction(EmbeddingAdapter, EmbeddingFunction):  # type: ig
         return "cosine"
 
     def get_config(self) -> dict[str, Any]:
-        """Returns the arguments, which Chroma stores.
+        """Returns the arguments, which Chroma stores. A model folder is stored by its absolute path.
 
         Raises:
             ValueError: The encoder was passed as an object.
         """
-        return self.embedder.config()
+        config, loaded_as = self.embedder.config(), self.embedder.encoder.loaded_as
+        return config if loaded_as is None else config | {"model": loaded_as[0]}
 
     @classmethod
     def build_from_config(cls, config: dict[str, Any]) -> Self:

@@ -4,6 +4,7 @@ from typing import Any
 
 from sentenc.errors import MissingExtraError
 from sentenc.integrations.embedder import Embedder
+from sentenc.registry import absolute_model
 
 try:
     from lancedb.embeddings import TextEmbeddingFunction, register
@@ -34,6 +35,13 @@ class SentencEmbeddings(TextEmbeddingFunction):  # type: ignore[misc, unused-ign
     max_retries: int = 0
 
     _embedder: Embedder | None = PrivateAttr(default=None)
+
+    @classmethod
+    def create(cls, **options: Any) -> Any:
+        """Returns a function with these attributes, which LanceDB stores. A model folder becomes an absolute path."""
+        if "name" in options:
+            options["name"] = absolute_model(options["name"])
+        return super().create(**options)
 
     @property
     def embedder(self) -> Embedder:

@@ -54,7 +54,14 @@ class RequestMiddleware:
         started = time.perf_counter()
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         request_id = f"{self._run}-{next(self._numbers)}"
-        status = _NO_ANSWER
+        status, is_counted = _NO_ANSWER, False
+
+        def count_once() -> None:
+            nonlocal is_counted
+            if not is_counted:
+                is_counted = True
+                seconds = time.perf_counter() - started
+                self._lifecycle.metrics.count_request(_label(path), status, seconds)
 
         async def observed(message: "Message") -> None:
             nonlocal status
@@ -65,6 +72,9 @@ class RequestMiddleware:
                     (b"x-request-id", request_id.encode()),
                     (b"x-content-type-options", b"nosniff"),
                 ]
+            elif message["type"] == "http.response.body" and not message.get("more_body"):
+                # Before the end of the answer is sent: a client that has it finds its request in the metrics.
+                count_once()
             await send(message)
 
         works = path not in _MONITORING
@@ -80,8 +90,7 @@ class RequestMiddleware:
                 raise
         finally:
             self._lifecycle.in_flight -= works
-            label = _label(path)
-            self._lifecycle.metrics.count_request(label, status, time.perf_counter() - started)
+            count_once()
 
     async def _pass(self, path: str, scope: "Scope", receive: "Receive", send: "Send") -> None:
         if not self._lifecycle.started:

@@ -69,3 +69,22 @@ def test_lancedb_stores_the_function_with_a_table(tmp_path):
     rows = database.open_table("texts").search("the guitar").metric("cosine").limit(3).to_list()
     expected = encoder.encode_query("the guitar", truncate_dim=7) @ stored.T / np.linalg.norm(stored, axis=1)
     assert [row["text"] for row in rows] == [TEXTS[i] for i in np.argsort(-expected)]
+
+
+def test_databases_store_the_absolute_path_of_a_model_folder(tmp_path, monkeypatch):
+    make_cse().save(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    pytest.importorskip("chromadb")
+    from sentenc.integrations.chroma import SentencEmbeddingFunction
+
+    function = SentencEmbeddingFunction("model")
+    assert function.get_config()["model"] == str(tmp_path / "model")
+    assert SentencEmbeddingFunction("cse-en-tiny").get_config()["model"] == "cse-en-tiny"
+    pytest.importorskip("lancedb")
+    from lancedb.embeddings import get_registry
+
+    import sentenc.integrations.lancedb  # noqa: F401
+
+    create = get_registry().get("sentenc").create
+    assert create(name="model").safe_model_dump()["name"] == str(tmp_path / "model")
+    assert create(name="cse-en-tiny").safe_model_dump()["name"] == "cse-en-tiny"

@@ -1,10 +1,12 @@
 """The metrics of a server, as Prometheus reads them."""
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from sentenc import Index
 from sentenc.serving.metrics import Metrics
+from sentenc.serving.middleware import RequestMiddleware
 from tests.serving.conftest import SENTENCES, samples_of, wait_until_ready
 from tests.serving.test_embeddings import ask
 
@@ -175,3 +178,24 @@ def scraped(client):
     answer = client.get("/metrics")
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     return samples_of(answer.text)
+
+
+@pytest.mark.parametrize("chunks", [1, 3])
+def test_a_request_is_counted_before_its_answer_ends(chunks):
+    counted, seen = [], []
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for i in range(chunks):
+            await send({"type": "http.response.body", "body": b"x", "more_body": i < chunks - 1})
+
+    async def send(message):
+        seen.append(len(counted))
+
+    metrics = SimpleNamespace(count_request=lambda *values: counted.append(values[:2]))
+    lifecycle = SimpleNamespace(started=True, draining=False, in_flight=0, metrics=metrics)
+    scope = {"type": "http", "path": "/search", "headers": []}
+    asyncio.run(RequestMiddleware(app, lifecycle, None)(scope, None, send))
+    # Several workers share their counts: another one may answer for them as soon as the client has its answer.
+    assert seen == [0] * chunks + [1]
+    assert counted == [("/search", 200)]
