@@ -1,11 +1,11 @@
-"""Int8 matrices in half their size: whole steps of -7 to 7, and a factor for every group of 32 columns.
+"""Stores int8 matrices in half their size: 4 bits for each value, and a factor for 32 neighboring values.
 
-An int8 matrix with a scale per row may consist of values that are, in every group of 32 neighboring columns of a row,
-multiples of one whole number, at most 7 times that number. Such a matrix is stored in 4 bits a value and a byte a
-group, without loss: what is read is the same int8 matrix. :func:`rounded_to_int4` makes one of a finite matrix.
+A value is a step from -7 to 7 times the factor of its group, which is 32 neighboring columns of a row.
+:func:`rounded_to_int4` rounds a matrix to such values. :func:`packed` stores them as steps and factors, and
+:func:`unpacked` returns the same int8 matrix.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -24,15 +24,14 @@ _STEPS, _FACTORS = ".int4", ".factors"
 Tensors = dict[str, npt.NDArray[Any]]
 
 
-def check_bits(bits: Any) -> Bits:
-    """Returns the number of bits if it is 8 or 4.
+def check_bits(bits: int) -> None:
+    """Checks a number of bits.
 
     Raises:
-        ValueError: It is another one.
+        ValueError: It is neither 8 nor 4.
     """
-    if bits not in (8, 4):
+    if bits not in get_args(Bits):
         raise ValueError(f"bits is {bits!r}, expected 8 or 4")
-    return 4 if bits == 4 else 8
 
 
 def rounded_to_int4(
@@ -71,14 +70,14 @@ def rounded_to_int4(
 
 def fits_int4(matrix: npt.NDArray[Any]) -> bool:
     """Returns whether a matrix is int8 and needs only 4 bits a value."""
-    return matrix.dtype == np.int8 and matrix.ndim == 2 and _packed_matrix(matrix) is not None
+    return _packed_matrix(matrix) is not None
 
 
 def packed(tensors: Tensors) -> Tensors:
     """Returns tensors by name, with every int8 matrix that fits into 4 bits as its steps and factors."""
     stored: Tensors = {}
     for name, value in tensors.items():
-        parts = _packed_matrix(value) if value.dtype == np.int8 and value.ndim == 2 else None
+        parts = _packed_matrix(value)
         if parts is None:
             stored[name] = value
         else:
@@ -92,10 +91,10 @@ def unpacked(tensors: Tensors) -> Tensors:
     Raises:
         ValueError: The steps of a matrix have no factors that fit them, or the matrix is there too.
     """
-    found = {name.removesuffix(_STEPS) for name in tensors if name.endswith(_STEPS)}
-    parts = {name + suffix for name in found for suffix in (_STEPS, _FACTORS)}
+    matrices = {name.removesuffix(_STEPS) for name in tensors if name.endswith(_STEPS)}
+    parts = {name + suffix for name in matrices for suffix in (_STEPS, _FACTORS)}
     whole = {name: value for name, value in tensors.items() if name not in parts}
-    for name in sorted(found):
+    for name in sorted(matrices):
         if name in whole:
             raise ValueError(f"there are both {name} and {name}{_STEPS}, expected one of them")
         whole[name] = _unpacked_matrix(name, tensors[name + _STEPS], tensors.get(name + _FACTORS))
@@ -103,12 +102,13 @@ def unpacked(tensors: Tensors) -> Tensors:
 
 
 def _packed_matrix(
-    matrix: npt.NDArray[np.int8],
+    matrix: npt.NDArray[Any],
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]] | None:
-    # Returns steps (rows, columns / 2) and factors (rows, columns / 32), or None if a group does not fit.
-    rows, columns = matrix.shape
-    if not matrix.size or columns % GROUP:
+    # Returns steps (rows, columns / 2) and factors (rows, columns / 32) of an int8 matrix, or None for another array
+    # and for one with a group that does not fit.
+    if matrix.dtype != np.int8 or matrix.ndim != 2 or not matrix.size or matrix.shape[1] % GROUP:
         return None
+    rows, columns = matrix.shape
     steps = np.empty((rows, columns // 2), np.uint8)
     factors = np.empty((rows, columns // GROUP), np.uint8)
     for start in range(0, rows, _ROWS_PER_BLOCK):
@@ -138,11 +138,7 @@ def _unpacked_matrix(
         raise ValueError(f"{name}{_FACTORS} is {got}, expected uint8 of shape {expected}")
     if factors.size and not factors.all():
         raise ValueError(f"{name}{_FACTORS} has zeros, expected factors from 1 to {_MAX_INT8}")
-    # A look-up for each byte gives both of its values.
-    pairs = np.stack([_VALUES[np.arange(256) & 15], _VALUES[np.arange(256) >> 4]], axis=1).view(np.int16)[
-        :, 0
-    ]
-    matrix: npt.NDArray[np.int8] = pairs[np.ascontiguousarray(steps)].view(np.int8)
+    matrix: npt.NDArray[np.int8] = _PAIRS[np.ascontiguousarray(steps)].view(np.int8)
     groups = matrix.reshape(*expected, GROUP)
     large = factors > _MAX_FACTOR
     if large.any():
@@ -155,3 +151,5 @@ def _unpacked_matrix(
 
 # The value of each 4-bit code. Code 0 is not written; it is read as the smallest step.
 _VALUES = np.maximum(np.arange(16) - (_MAX_STEP + 1), -_MAX_STEP).astype(np.int8)
+# The two values of each byte, side by side, so that one look-up reads both.
+_PAIRS = _VALUES[np.arange(256)[:, None] >> [0, 4] & 15].view(np.int16).ravel()

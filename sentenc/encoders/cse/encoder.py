@@ -140,14 +140,16 @@ class CSE(TableEncoder):
         check_bits(bits)
         weights: dict[str, npt.NDArray[Any]] = {}
         for name, shape in self.config.shapes().items():
-            rounded = rounded_to_int4 if bits == 4 and shape[-1] % GROUP == 0 else quantized_rows
-            stored = self._weights[name]
+            stored, scale = self.stored_weight(name)
             if name not in ROWS:
-                weights[name] = self.weight(name).astype(np.float16)
-            elif fits_int4(stored) or (stored.dtype == np.int8 and rounded is quantized_rows):
-                weights[name], weights[f"{name}.scale"] = stored, self._weights[f"{name}.scale"]
-            else:
-                weights[name], weights[f"{name}.scale"] = rounded(self.weight(name))
+                stored = self.weight(name).astype(np.float16)
+            elif bits == 4 and shape[1] % GROUP == 0 and not fits_int4(stored):
+                stored, scale = rounded_to_int4(self.weight(name))
+            elif scale is None:
+                stored, scale = quantized_rows(self.weight(name))
+            weights[name] = stored
+            if scale is not None:
+                weights[f"{name}.scale"] = scale
         return CSE(
             self.config, weights, self.tokenizer, tables=self.tables, threads=self.threads,
             metadata=self.metadata, card=self.card,
