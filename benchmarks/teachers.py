@@ -28,7 +28,7 @@ def teachers(arguments: argparse.Namespace) -> dict[str, Encoder]:
             arguments.arctic_xs, pooling="cls", query_prompt=ARCTIC_PROMPT
         )
     if arguments.mpnet is not None:
-        mpnet = load(arguments.mpnet)
+        mpnet = load(arguments.mpnet, backend="torch" if arguments.bf16 else None)
         if arguments.bf16 and isinstance(mpnet, SentenceTransformerEncoder):
             mpnet.model.bfloat16()
         loaded["all-mpnet-base-v2"] = mpnet

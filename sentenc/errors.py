@@ -113,7 +113,7 @@ class CheckpointError(FileFormatError):
 
 
 class NotBertError(CheckpointError):
-    """A model folder does not contain a BERT with mean or cls pooling; the message has the difference."""
+    """A folder contains no BERT, DistilBERT or MPNet with mean or cls pooling; the message has the difference."""
 
 
 class NotStaticError(CheckpointError):

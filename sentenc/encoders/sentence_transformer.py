@@ -326,7 +326,7 @@ def load_sentence_transformer(folder: Path, pooling: Pooling | None) -> Any:
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError as error:
-        feature = f"loading {folder}, which is no BERT with mean or cls pooling,"
+        feature = f"loading {folder}, which is no BERT, DistilBERT or MPNet with mean or cls pooling,"
         raise MissingExtraError("sentence-transformers", "sentence-transformers", feature) from error
     try:
         model = SentenceTransformer(str(folder), device=None, local_files_only=True)

@@ -1,4 +1,4 @@
-"""Transformers of other kinds than BERT: they load through sentence-transformers, with its vectors."""
+"""Transformers that sentenc cannot read: they load through sentence-transformers, with its vectors."""
 
 import pickle
 import sys
@@ -17,8 +17,8 @@ torch = pytest.importorskip("torch")
 TEXTS = ["the dog", "a cat and the dog", "", "\u6771"]
 LONG = "dog " * 100
 SIZE = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
-OTHER_NAMES = {"dim": 8, "n_layers": 1, "n_heads": 1, "hidden_dim": 8}
-KINDS = {"DistilBert": OTHER_NAMES, "Roberta": SIZE, "MPNet": SIZE, "ModernBert": SIZE}
+# The MPNet has the special tokens of a BERT.
+KINDS = {"Roberta": SIZE, "MPNet": SIZE, "ModernBert": SIZE}
 
 
 def make_folder(folder, kind):
@@ -90,16 +90,16 @@ def test_settings_that_no_weight_shows_change_the_fingerprint(tmp_path):
 
 
 def test_the_missing_extra_is_named(tmp_path, monkeypatch):
-    folder = make_folder(tmp_path / "plain", "DistilBert")
+    folder = make_folder(tmp_path / "plain", "Roberta")
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(
-        MissingExtraError, match=r"plain, which is no BERT .*sentenc\[sentence-transformers\]"
+        MissingExtraError, match=r"plain, which is no BERT, .*sentenc\[sentence-transformers\]"
     ):
         sentenc.load(folder, pooling="mean")
 
 
 def test_a_folder_that_sentence_transformers_cannot_load_is_named(tmp_path):
-    folder = make_folder(tmp_path / "plain", "DistilBert")
+    folder = make_folder(tmp_path / "plain", "Roberta")
     (folder / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="plain cannot be loaded by sentence-transformers: "):
         sentenc.load(folder, pooling="mean")

@@ -228,8 +228,8 @@ def new_token(spec):
 
 AS_FILED = {"tokenizer_class": "PreTrainedTokenizerFast"}
 REFUSALS = {
-    "other model": (lambda f: change(f / "config.json", model_type="mpnet"),
-                    "model_type 'mpnet', expected 'bert'"),
+    "other model": (lambda f: change(f / "config.json", model_type="roberta"),
+                    "model_type 'roberta', expected 'bert' or 'distilbert' or 'mpnet'"),
     "relative": (lambda f: change(f / "config.json", position_embedding_type="relative_key"),
                  "'relative_key'"),
     "decoder": (lambda f: change(f / "config.json", is_decoder=True), "is_decoder True"),

@@ -1,4 +1,4 @@
-"""A BERT sentence encoder that computes with ONNX Runtime, without torch."""
+"""A BERT or MPNet sentence encoder that computes with ONNX Runtime, without torch."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from sentenc.encoders.bert.batching import Ids, between_special_tokens, spans_wi
 from sentenc.encoders.bert.config import LINEAR, BertConfig, Compute, Pooling
 from sentenc.encoders.bert.onnx_runtime import open_session, opening
 from sentenc.encoders.bert.quantization import dequantized, quantized
-from sentenc.encoders.bert.tokenizer_files import CLS, PAD, SEP, bert_tokenizer
+from sentenc.encoders.bert.tokenizer_files import bert_tokenizer, special_tokens
 from sentenc.encoders.fingerprints import model_digest, prompted_fingerprint
 from sentenc.encoders.golden import golden_vectors
 from sentenc.encoders.roles import stated_space
@@ -41,14 +41,14 @@ _TEXTS_PER_COUNT = 4096
 
 
 class BertEncoder(TransformerEncoder):
-    """A BERT with mean or cls pooling, such as TinyBERT (Jiao et al., Findings of EMNLP 2020).
+    """A BERT with mean or cls pooling, such as TinyBERT (Jiao et al., Findings of EMNLP 2020), or an MPNet.
 
     Args:
         config: The model's shape.
         weights: Every weight of ``config.shapes()``, float16 or float32. A matrix may be int8 and then
             comes with its scales (rows,), named ``<name>.scale``.
         tokenizer: A tokenizer that keeps unknown words, or the content of a ``tokenizer.json``. The encoder
-            adds [CLS] and [SEP]. Special tokens within a text have their own ids, as in transformers.
+            adds [CLS] and [SEP], or an MPNet's <s> and </s>. Special tokens in a text have their own ids.
         compute: The type in which matrices are multiplied: ``"float32"``, or ``"int8"`` (the vectors differ
             by about a hundredth).
         threads: The number of batches computed at a time. By default (``"auto"``) all cores the process may use.
@@ -75,7 +75,7 @@ class BertEncoder(TransformerEncoder):
         card: str | None = None,
     ) -> None:
         check_choice("compute", compute, get_args(Compute))
-        tokenizer = bert_tokenizer(tokenizer)
+        tokenizer = bert_tokenizer(tokenizer, config.model_type)
         if tokenizer.vocab_size > config.vocab_size:
             raise CheckpointError(
                 f"tokenizer.json has ids up to {tokenizer.vocab_size - 1}, "
@@ -90,8 +90,8 @@ class BertEncoder(TransformerEncoder):
         self.metadata: dict[str, Any] = metadata or {}
         self.card = card
         self._weights = dict(weights)
-        vocabulary = tokenizer.vocabulary
-        self._pad, self._cls, self._sep = (vocabulary[token] for token in (PAD, CLS, SEP))
+        vocabulary, special = tokenizer.vocabulary, special_tokens(config.model_type)
+        self._pad, self._cls, self._sep = (vocabulary[i] for i in (special.pad, special.cls, special.sep))
         self._special_ids = tokenizer.special_ids
         self._session: Any = None
         self._digests: dict[str, str] = {}
@@ -128,7 +128,7 @@ class BertEncoder(TransformerEncoder):
         """Reads the model in a Hugging Face or sentence-transformers folder. See :func:`sentenc.load`.
 
         Raises:
-            NotBertError: The folder contains another kind of model than a BERT with mean or cls pooling.
+            NotBertError: The folder contains another kind of model, or another pooling than mean or cls.
             CheckpointError: A file is missing or damaged, or no pooling is stated.
             MissingExtraError: The weights are a ``pytorch_model.bin``, and torch is not installed.
             ValueError: The folder states another pooling, or the model has fewer positions.
@@ -152,7 +152,7 @@ class BertEncoder(TransformerEncoder):
         return self.config.max_tokens
 
     def count_tokens(self, texts: Any) -> npt.NDArray[np.int64]:
-        """Counts the tokens of each text, [CLS] and [SEP] included: shape (n,), int64."""
+        """Counts the tokens of each text, special tokens included: shape (n,), int64."""
         items = [texts] if isinstance(texts, str) else as_text_list(texts)
         starts = range(0, len(items), _TEXTS_PER_COUNT)
         counts = [self.tokenizer.encode(items[i : i + _TEXTS_PER_COUNT])[2] + 2 for i in starts]
@@ -245,7 +245,7 @@ class BertEncoder(TransformerEncoder):
     ) -> dict[str, Any]:
         """Writes the model as an ONNX file, and a report of its accuracy as ``<path>.json``.
 
-        Inputs are ``input_ids`` and ``attention_mask`` (B, L) int64, [CLS] and [SEP] included. The output
+        Inputs are ``input_ids`` and ``attention_mask`` (B, L) int64, special tokens included. The output
         is ``sentence_embedding`` (B, dim) float32.
 
         Args:
@@ -274,7 +274,7 @@ class BertEncoder(TransformerEncoder):
         )  # fmt: skip
 
     def torch_model(self) -> tuple[Any, Any]:
-        """Returns a ``transformers.BertModel`` in evaluation mode, and its ``PreTrainedTokenizerFast``.
+        """Returns a ``BertModel`` or ``MPNetModel`` in evaluation mode, and its ``PreTrainedTokenizerFast``.
 
         Raises:
             MissingExtraError: torch or transformers is not installed.
@@ -287,7 +287,7 @@ class BertEncoder(TransformerEncoder):
         """Returns an encoder with the weights of a fine-tuned :meth:`torch_model`, otherwise like this one.
 
         Args:
-            model: A ``transformers.BertModel`` of the same shape. Its pooler is left out.
+            model: A ``BertModel`` or ``MPNetModel`` of transformers, of the same shape. Its pooler is left out.
         """
         from sentenc.encoders.bert.torch_conversion import from_torch
 
@@ -320,7 +320,7 @@ class BertEncoder(TransformerEncoder):
         return self.config.pooling
 
     def encode_tokens(self, ids: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """Encodes n single tokens, each between [CLS] and [SEP].
+        """Encodes n single tokens, each between special tokens.
 
         Args:
             ids: Token ids, shape (n,).

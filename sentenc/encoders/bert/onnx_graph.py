@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.encoders.bert.config import LINEAR, BertConfig, Compute
+from sentenc.encoders.bert.config import DISTANCE_GROUPS, DISTANCES, LINEAR, TOKEN_TYPES, BertConfig, Compute
 from sentenc.encoders.bert.onnx_writer import OnnxGraph
 from sentenc.encoders.bert.quantization import quantized_matrix
 from sentenc.encoders.weights import Weights, dense_weight
@@ -17,6 +17,9 @@ _CONTRIBUTED = "com.microsoft"
 _FLOAT = 1  # TensorProto.DataType
 # The number added to the attention scores of padding: far below any score, and finite, so that no row is NaN.
 _PADDING = -1e9
+
+# The scale of the logarithm of distances in an MPNet: the group after the last one would begin here.
+_FARTHEST = 128
 
 # Without VNNI, x86 adds two products of an unsigned and a signed byte in 16 bits with saturation. Steps from
 # -64 to 64 avoid it: 2 * 255 * 64 = 32,640 < 2**15.
@@ -68,6 +71,23 @@ def bert_graph(config: BertConfig, weights: Weights, *, compute: Compute = "floa
     return _Writer(config, weights, compute).written()
 
 
+def distance_groups(distances: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Returns the group of distances that shares a bias in an MPNet: that of T5 (Raffel et al., JMLR 2020).
+
+    Half of the groups are for tokens after the reading one. Of each half, the first half has one distance per
+    group, and the others have longer distances by their logarithm. The last one has all from 91 on.
+
+    Args:
+        distances: Positions of the token that is read, minus those of the one that reads it.
+    """
+    half = DISTANCE_GROUPS // 2
+    exact = half // 2
+    size = np.abs(distances)
+    steps = np.log(np.maximum(size, exact) / exact) / math.log(_FARTHEST / exact) * (half - exact)
+    groups = np.where(size < exact, size, np.minimum(exact + steps.astype(np.int64), half - 1))
+    return np.where(distances > 0, half, 0) + groups
+
+
 class _Writer:
     """Adds the parts of a BERT to a graph, in the order of computation.
 
@@ -94,6 +114,8 @@ class _Writer:
         if self.compute == "int8":
             self.zeros = self.zeros_of_rows(ids)
         states = self.embeddings(ids)
+        if config.is_mpnet:
+            padding = graph.node("Add", padding, self.biases(ids))
         for layer in range(config.num_hidden_layers):
             states = self.layer(f"encoder.layer.{layer}", states, padding, heads)
         states = graph.node("Reshape", states, graph.node("Concat", shape, self.width, axis=0))
@@ -120,9 +142,10 @@ class _Writer:
         if stored.dtype == np.int8:
             scale = graph.constant(self.weights[f"{name}.scale"][:, None], "float32")
             words = graph.node("Mul", words, graph.node("Gather", scale, ids))
-        # All tokens are of the first type, whose embedding is added to all positions.
         table = self.dense("embeddings.position_embeddings.weight")
-        table = table + self.dense("embeddings.token_type_embeddings.weight")[:1]
+        if not self.config.is_mpnet:
+            # All tokens are of the first type, whose embedding is added to all positions.
+            table = table + self.dense(TOKEN_TYPES)[:1]
         length = graph.node("Shape", ids, start=1, end=2)
         zero = self.integers(0)
         positions = graph.node("Slice", graph.constant(table), zero, length, zero)
@@ -130,6 +153,20 @@ class _Writer:
             "Reshape", graph.node("Add", words, positions), self.rows_of(self.config.hidden_size)
         )
         return self.layer_norm("embeddings.LayerNorm", states)
+
+    def biases(self, ids: str) -> str:
+        """Adds what an MPNet adds to the attention scores of a distance: (1, heads, L, L)."""
+        graph, last = self.graph, self.config.max_position_embeddings - 1
+        groups = distance_groups(np.arange(-last, last + 1))
+        table = graph.constant(self.dense(DISTANCES)[groups].T)
+        length = graph.node("Squeeze", graph.node("Shape", ids, start=1, end=2))
+        positions = graph.node("Range", graph.constant(0, "int64"), length, graph.constant(1, "int64"))
+        distances = graph.node(
+            "Sub",
+            graph.node("Unsqueeze", graph.node("Add", positions, self.integers(last)), self.integers(0)),
+            graph.node("Unsqueeze", positions, self.integers(1)),
+        )
+        return graph.node("Unsqueeze", graph.node("Gather", table, distances, axis=1), self.integers(0))
 
     def layer(self, name: str, states: str, padding: str, heads: str) -> str:
         graph = self.graph

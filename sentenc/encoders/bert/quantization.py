@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sentenc.encoders.bert.config import DISTANCES
 from sentenc.encoders.weights import Weights, dense_weight
 from sentenc.io.int4 import GROUP, Bits, check_bits, fits_int4, rounded_to_int4
 
@@ -17,7 +18,8 @@ _MAX_STEP = 127
 def quantized(weights: Weights, bits: Bits = 8) -> dict[str, npt.NDArray[Any]]:
     """Returns the weights with every matrix in int8, and its scales (rows,) float32 as ``<name>.scale``.
 
-    Vectors (biases, layer norms) are not changed, and neither are matrices in int8 that need no more than ``bits``.
+    Vectors (biases, layer norms) are not changed, and neither are the biases of distances of an MPNet, and matrices in
+    int8 that need no more than ``bits``.
 
     Args:
         weights: Matrices (rows, columns) and vectors by name, float16, float32 or int8.
@@ -30,7 +32,8 @@ def quantized(weights: Weights, bits: Bits = 8) -> dict[str, npt.NDArray[Any]]:
     check_bits(bits)
     stored: dict[str, npt.NDArray[Any]] = dict(weights)
     for name, value in weights.items():
-        if value.ndim != 2:
+        # The biases of distances, a thousand numbers, are added to all attention scores.
+        if value.ndim != 2 or name == DISTANCES:
             continue
         if bits == 4 and value.shape[1] % GROUP == 0:
             if not fits_int4(value):

@@ -1,4 +1,4 @@
-"""Reads a BERT sentence encoder from a Hugging Face or sentence-transformers folder, without torch."""
+"""Reads a BERT, DistilBERT or MPNet from a Hugging Face or sentence-transformers folder, without torch."""
 
 import json
 from dataclasses import dataclass
@@ -8,8 +8,9 @@ from typing import Any, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.encoders.bert.config import LINEAR, MIN_TOKENS, BertConfig, Compute, Pooling
+from sentenc.encoders.bert.config import DISTANCE_GROUPS, LINEAR, MIN_TOKENS, BertConfig, Compute, Pooling
 from sentenc.encoders.bert.tokenizer_files import read_json, read_tokenizer
+from sentenc.encoders.bert.transformers_names import MODEL_TYPES, bert_settings, bert_weights
 from sentenc.errors import CheckpointError, MissingExtraError, NotBertError
 from sentenc.tokenization.tokenizer import Tokenizer
 from sentenc.validation import check_integer
@@ -22,11 +23,7 @@ METADATA, PROMPTS = "metadata.json", "config_sentence_transformers.json"
 COMPUTE = "sentenc_compute"
 _OWN = "sentence_transformers."
 _SHAPE = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-_OPTIONAL = ("max_position_embeddings", "type_vocab_size", "layer_norm_eps", "hidden_act")
-# Weights that are not part of the encoder: heads of pretraining, and TinyBERT's projection of hidden states.
-_HEADS = ("pooler.", "cls.", "classifier.", "fit_dense", "qa_outputs.", "embeddings.position_ids")
-# The original names of BERT's layer norms.
-_RENAMED = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+_OPTIONAL = ("max_position_embeddings", "type_vocab_size", "layer_norm_eps", "hidden_act", "model_type")
 # The accepted settings of a Transformer module and their accepted values. None: any value.
 _TRANSFORMER_SETTINGS: dict[str, tuple[Any, ...] | None] = {
     "max_seq_length": None,
@@ -45,7 +42,7 @@ class BertFolder:
     Attributes:
         config: The model's shape.
         weights: Every weight of ``config.shapes()``, float16 or float32.
-        tokenizer: A tokenizer that keeps unknown words. The encoder adds [CLS] and [SEP].
+        tokenizer: A tokenizer that keeps unknown words. The encoder adds special tokens around a text.
         compute: The type in which matrices are multiplied: ``"float32"`` or ``"int8"``.
         metadata: The content of ``metadata.json``, and the prompts of sentence-transformers' settings.
         card: The content of ``README.md``, or None.
@@ -110,6 +107,8 @@ def read_bert_folder(
 ) -> BertFolder:
     """Reads a BERT with mean or cls pooling and, if they follow, Normalize and Dense.
 
+    A DistilBERT becomes a BERT without token types, and an MPNet a BERT whose ``model_type`` is ``"mpnet"``.
+
     Args:
         folder: The folder.
         pooling: The pooling of a folder without ``modules.json``, such as a published TinyBERT, which states
@@ -125,11 +124,12 @@ def read_bert_folder(
         MissingExtraError: The weights are a ``pytorch_model.bin``, and torch is not installed.
     """
     read = _read_modules(folder, pooling, modules)
-    values = read_json(read.transformer / "config.json")
-    _check_architecture(values, read.transformer / "config.json")
+    stated_type, values = _read_settings(read.transformer / "config.json")
     if read.pooling is None:
         raise CheckpointError(pooling_missing(folder))
-    tokenizer = read_tokenizer(read.transformer, lowercase=bool(read.settings.get("do_lower_case")))
+    tokenizer = read_tokenizer(
+        read.transformer, lowercase=bool(read.settings.get("do_lower_case")), model_type=values["model_type"]
+    )
     shape = {name: values[name] for name in (*_SHAPE, *_OPTIONAL) if name in values}
     if max_tokens is None:
         max_tokens = _max_tokens(read.settings.get("max_seq_length"), shape, tokenizer.longest)
@@ -142,7 +142,8 @@ def read_bert_folder(
         )  # fmt: skip
     except (ValueError, TypeError) as error:
         raise NotBertError(f"{read.transformer / 'config.json'}: {error}") from error
-    weights = _named(_read_weights(read.transformer), config, read.transformer)
+    weights = bert_weights(_read_weights(read.transformer), stated_type)
+    _check_names(weights, config, read.transformer)
     if read.linear is not None:
         weights[LINEAR] = read.linear
     compute = values.get(COMPUTE, "float32")
@@ -259,21 +260,26 @@ def _read_dense(folder: Path) -> npt.NDArray[np.float32]:
     return weight.astype(np.float32)
 
 
-def _check_architecture(config: dict[str, Any], path: Path) -> None:
-    # Published TinyBERT checkpoints have no model_type.
+def _read_settings(path: Path) -> tuple[str, dict[str, Any]]:
+    # The model_type that a config.json states, and its values with the names of a BERT.
+    config = read_json(path)
     expected = {
-        "model_type": ("bert",),
+        "model_type": MODEL_TYPES,
         "position_embedding_type": ("absolute",),
         "is_decoder": (False,),
         "add_cross_attention": (False,),
         "quantization_config": (None,),
+        "relative_attention_num_buckets": (DISTANCE_GROUPS,),
     }
-    for name, values in expected.items():
-        if name in config and config[name] not in values:
-            raise NotBertError(f"{path} has {name} {config[name]!r}, expected {values[0]!r}")
-    missing = [name for name in _SHAPE if name not in config]
-    if missing:
+    for name, accepted in expected.items():
+        if name in config and config[name] not in accepted:
+            allowed = " or ".join(map(repr, accepted))
+            raise NotBertError(f"{path} has {name} {config[name]!r}, expected {allowed}")
+    values = bert_settings(config)
+    if missing := [name for name in _SHAPE if name not in values]:
         raise NotBertError(f"{path} lacks {', '.join(missing)}, expected the shape of a BERT")
+    # Published TinyBERT checkpoints have no model_type.
+    return str(config.get("model_type", "bert")), values
 
 
 def _max_tokens(stated: Any, shape: dict[str, Any], longest: int | None) -> int:
@@ -291,25 +297,13 @@ def _positions(shape: dict[str, Any]) -> int:
     return int(shape.get("max_position_embeddings", 512))
 
 
-def _named(
-    tensors: dict[str, npt.NDArray[Any]], config: BertConfig, folder: Path
-) -> dict[str, npt.NDArray[Any]]:
-    prefix = "bert." if any(name.startswith("bert.") for name in tensors) else ""
-    weights = {}
-    for name, value in tensors.items():
-        inner = name.removeprefix(prefix)
-        if not name.startswith(prefix) or inner.startswith(_HEADS):
-            continue
-        for old, new in _RENAMED.items():
-            inner = inner.replace(old, new)
-        weights[inner] = value
+def _check_names(weights: dict[str, npt.NDArray[Any]], config: BertConfig, folder: Path) -> None:
     expected = {name: shape for name, shape in config.shapes().items() if name != LINEAR}
     missing, unexpected = sorted(set(expected) - set(weights)), sorted(set(weights) - set(expected))
     if unexpected:
         raise NotBertError(f"{folder} has weights that no BERT has: {', '.join(unexpected[:5])}")
     if missing:
         raise CheckpointError(f"{folder} lacks {len(missing)} weights, the first of them {missing[0]}")
-    return weights
 
 
 def _read_weights(folder: Path) -> dict[str, npt.NDArray[Any]]:

@@ -5,20 +5,47 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sentenc.encoders.bert.config import ModelType
 from sentenc.errors import CheckpointError, NotBertError
 from sentenc.tokenization.tokenizer import Tokenizer
 
-CLS, SEP, PAD, MASK = "[CLS]", "[SEP]", "[PAD]", "[MASK]"
 TOKENIZER, VOCABULARY, SETTINGS, SPECIAL = (
     "tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json",
 )  # fmt: skip
 # These read the tokenizer from tokenizer.json.
 _AS_FILED = ("PreTrainedTokenizerFast", "TokenizersBackend")
 # These build it from the vocabulary and their settings, and ignore the rest of tokenizer.json.
-_BERT = (None, "BertTokenizer", "BertTokenizerFast", "DistilBertTokenizer", "DistilBertTokenizerFast")
+_CLASSES = {
+    "bert": (None, "BertTokenizer", "BertTokenizerFast", "DistilBertTokenizer", "DistilBertTokenizerFast"),
+    "mpnet": (None, "MPNetTokenizer", "MPNetTokenizerFast"),
+}
 _MAX_CHARACTERS = 100
 # A limit of this size or more, usually 10 ** 30, means no limit in a tokenizer's settings.
 _UNLIMITED = 10**9
+
+
+class SpecialTokens(NamedTuple):
+    """The special tokens of a model, except that of unknown words, which its tokenizer has."""
+
+    cls: str
+    sep: str
+    pad: str
+    mask: str
+    others: tuple[str, ...] = ()
+    pad_id: int | None = None
+
+
+_SPECIAL_TOKENS = {
+    "bert": SpecialTokens("[CLS]", "[SEP]", "[PAD]", "[MASK]"),
+    # Unknown words are [UNK], as in a BERT. <unk> is only found where a text has it. transformers counts positions
+    # from the id of the padding, which is fixed.
+    "mpnet": SpecialTokens("<s>", "</s>", "<pad>", "<mask>", ("<unk>",), pad_id=1),
+}
+
+
+def special_tokens(model_type: ModelType) -> SpecialTokens:
+    """Returns the special tokens of the models of a type."""
+    return _SPECIAL_TOKENS[model_type]
 
 
 def plain_spec(tokenizer: Any) -> dict[str, Any]:
@@ -39,42 +66,46 @@ class TokenizerFiles(NamedTuple):
     longest: int | None
 
 
-def read_tokenizer(folder: Path, *, lowercase: bool = False) -> TokenizerFiles:
+def read_tokenizer(
+    folder: Path, *, lowercase: bool = False, model_type: ModelType = "bert"
+) -> TokenizerFiles:
     """Reads the WordPiece tokenizer of a folder, as ``transformers.AutoTokenizer`` would.
 
     Args:
         folder: The folder of its files.
         lowercase: Convert texts to lower case first, even if the tokenizer itself does not.
+        model_type: The type of the model.
 
     Raises:
-        NotBertError: The tokenizer is not WordPiece, or does not put [CLS] and [SEP] around a text.
+        NotBertError: The tokenizer is not WordPiece, or does not put [CLS] and [SEP] (an MPNet's <s> and </s>)
+            around a text.
         CheckpointError: A file is missing or damaged.
     """
     settings = read_json(folder / SETTINGS) if (folder / SETTINGS).exists() else {}
-    kind = settings.get("tokenizer_class")
-    if kind not in (*_BERT, *_AS_FILED):
-        raise NotBertError(f"{folder / SETTINGS} has tokenizer_class {kind!r}, expected a BertTokenizer")
+    kind, names, special = settings.get("tokenizer_class"), _CLASSES[model_type], special_tokens(model_type)
+    if kind not in (*names, *_AS_FILED):
+        raise NotBertError(f"{folder / SETTINGS} has tokenizer_class {kind!r}, expected a {names[1]}")
     if (folder / TOKENIZER).exists():
         spec = read_json(folder / TOKENIZER)
         _check_additions(spec, folder / TOKENIZER)
         if kind in _AS_FILED:
-            _check_post_processor(spec.get("post_processor"), folder / TOKENIZER)
+            _check_post_processor(spec.get("post_processor"), special, folder / TOKENIZER)
         else:
             spec |= _splitting(settings)
-    elif (folder / VOCABULARY).exists() and kind in _BERT:
+    elif (folder / VOCABULARY).exists() and kind in names:
         spec = _bert_spec(_read_vocabulary(folder / VOCABULARY), settings)
     else:
         raise CheckpointError(
             f"{folder} has neither {TOKENIZER} nor {VOCABULARY}, expected a BERT's tokenizer"
         )
-    _check_special_tokens(settings, folder / SETTINGS)
+    _check_special_tokens(settings, special, folder / SETTINGS)
     if lowercase:
         spec["normalizer"] = _lowercased(spec.get("normalizer"))
     try:
         tokenizer = Tokenizer(json.dumps(spec, ensure_ascii=False), skip_unknown=False)
-        _check_tokenizer(tokenizer)
-        special = _special_tokens(tokenizer, _stated_special_tokens(spec, settings))
-        tokenizer = tokenizer.with_special_tokens(special)
+        _check_tokenizer(tokenizer, special)
+        stated = _stated_special_tokens(spec, settings)
+        tokenizer = tokenizer.with_special_tokens(_all_special_tokens(tokenizer, special, stated))
     except CheckpointError as error:
         raise NotBertError(f"{folder}: {error}") from error
     longest = settings.get("model_max_length")
@@ -82,14 +113,15 @@ def read_tokenizer(folder: Path, *, lowercase: bool = False) -> TokenizerFiles:
     return TokenizerFiles(tokenizer, longest if limited else None)
 
 
-def bert_tokenizer(tokenizer: Tokenizer | str) -> Tokenizer:
-    """Returns a tokenizer that finds special tokens in texts: those that it has, or the usual ones of a BERT.
+def bert_tokenizer(tokenizer: Tokenizer | str, model_type: ModelType = "bert") -> Tokenizer:
+    """Returns a tokenizer that finds special tokens in texts: those that it has, or the usual ones of its type.
 
     Args:
         tokenizer: A tokenizer that keeps unknown words, or the content of a ``tokenizer.json``.
+        model_type: The type of the model.
 
     Raises:
-        CheckpointError: A special token of a BERT is not in the vocabulary.
+        CheckpointError: A special token of the type is not in the vocabulary.
         ValueError: The tokenizer leaves unknown words out.
     """
     if isinstance(tokenizer, str):
@@ -98,40 +130,53 @@ def bert_tokenizer(tokenizer: Tokenizer | str) -> Tokenizer:
         raise ValueError(
             "tokenizer.skip_unknown is True, expected False: a BERT has an embedding for unknown words"
         )
-    _check_tokenizer(tokenizer)
+    special = special_tokens(model_type)
+    _check_tokenizer(tokenizer, special)
     if tokenizer.special_tokens is not None:
         return tokenizer
-    return tokenizer.with_special_tokens(_special_tokens(tokenizer))
+    return tokenizer.with_special_tokens(_all_special_tokens(tokenizer, special))
 
 
-def _check_tokenizer(tokenizer: Tokenizer) -> None:
+def _check_tokenizer(tokenizer: Tokenizer, special: SpecialTokens) -> None:
     vocabulary = tokenizer.vocabulary
-    missing = [token for token in (PAD, CLS, SEP) if token not in vocabulary]
+    missing = [token for token in (special.pad, special.cls, special.sep) if token not in vocabulary]
     if tokenizer.unknown_id is None:
         missing.append("its unknown token")
     if missing:
         raise CheckpointError(f"tokenizer.json lacks {', '.join(missing)} in its vocabulary")
+    if special.pad_id is not None and vocabulary[special.pad] != special.pad_id:
+        raise CheckpointError(
+            f"tokenizer.json has {special.pad} as token {vocabulary[special.pad]}, expected {special.pad_id}"
+        )
 
 
-def _special_tokens(tokenizer: Tokenizer, stated: Iterable[str] = ()) -> tuple[str, ...]:
-    # Returns the usual special tokens of a BERT, and those that its files state.
+def _all_special_tokens(
+    tokenizer: Tokenizer, special: SpecialTokens, stated: Iterable[str] = ()
+) -> tuple[str, ...]:
+    # Returns the usual special tokens of a type of model, and those that its files state.
     unknown = json.loads(tokenizer.spec)["model"]["unk_token"]
-    return tuple(dict.fromkeys([unknown, SEP, PAD, CLS, MASK, *stated]))
+    usual = (special.sep, special.pad, special.cls, special.mask, *special.others)
+    return tuple(dict.fromkeys([unknown, *usual, *stated]))
 
 
-def write_tokenizer(folder: Path, tokenizer: Tokenizer, max_tokens: int) -> None:
-    """Writes the tokenizer files of a BERT, for ``transformers.AutoTokenizer`` and other libraries."""
-    spec = json.loads(tokenizer.spec)
+def write_tokenizer(
+    folder: Path, tokenizer: Tokenizer, max_tokens: int, model_type: ModelType = "bert"
+) -> None:
+    """Writes the tokenizer files of a model, for ``transformers.AutoTokenizer`` and other libraries."""
+    spec, special = json.loads(tokenizer.spec), special_tokens(model_type)
     vocabulary, model = tokenizer.vocabulary, spec["model"]
-    names = {"unk_token": model["unk_token"], "sep_token": SEP, "pad_token": PAD, "cls_token": CLS}
-    if MASK in vocabulary:
-        names["mask_token"] = MASK
+    names = {
+        "unk_token": model["unk_token"], "sep_token": special.sep, "pad_token": special.pad,
+        "cls_token": special.cls,
+    }  # fmt: skip
+    if special.mask in vocabulary:
+        names["mask_token"] = special.mask
     spec["added_tokens"] = [
         {"id": vocabulary[token], "content": token, "single_word": False, "lstrip": False, "rstrip": False,
          "normalized": False, "special": True}
-        for token in sorted(names.values(), key=vocabulary.__getitem__)
+        for token in sorted({*names.values(), *special.others} & set(vocabulary), key=vocabulary.__getitem__)
     ]  # fmt: skip
-    spec["post_processor"] = _post_processor(vocabulary)
+    spec["post_processor"] = _post_processor(vocabulary, special)
     if model["type"] == "WordPiece":
         spec["decoder"] = {
             "type": "WordPiece", "prefix": model.get("continuing_subword_prefix", "##"), "cleanup": True,
@@ -140,7 +185,7 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, max_tokens: int) -> None
     if _is_plain_bert(spec):
         normalizer = spec["normalizer"]
         settings |= {
-            "tokenizer_class": "BertTokenizer",
+            "tokenizer_class": _CLASSES[model_type][1],
             "do_lower_case": normalizer.get("lowercase", True),
             "strip_accents": normalizer.get("strip_accents"),
             "tokenize_chinese_chars": normalizer.get("handle_chinese_chars", True),
@@ -219,34 +264,35 @@ def _is_plain_bert(spec: dict[str, Any]) -> bool:
     )
 
 
-def _post_processor(vocabulary: dict[str, int]) -> dict[str, Any]:
+def _post_processor(vocabulary: dict[str, int], tokens: SpecialTokens) -> dict[str, Any]:
     def special(token: str, kind: int) -> dict[str, Any]:
         return {"SpecialToken": {"id": token, "type_id": kind}}
 
     def text(name: str, kind: int) -> dict[str, Any]:
         return {"Sequence": {"id": name, "type_id": kind}}
 
-    single = [special(CLS, 0), text("A", 0), special(SEP, 0)]
+    single = [special(tokens.cls, 0), text("A", 0), special(tokens.sep, 0)]
     return {
         "type": "TemplateProcessing",
         "single": single,
-        "pair": [*single, text("B", 1), special(SEP, 1)],
+        "pair": [*single, text("B", 1), special(tokens.sep, 1)],
         "special_tokens": {
-            token: {"id": token, "ids": [vocabulary[token]], "tokens": [token]} for token in (CLS, SEP)
+            token: {"id": token, "ids": [vocabulary[token]], "tokens": [token]}
+            for token in (tokens.cls, tokens.sep)
         },
     }
 
 
-def _check_post_processor(processor: dict[str, Any] | None, path: Path) -> None:
+def _check_post_processor(processor: dict[str, Any] | None, tokens: SpecialTokens, path: Path) -> None:
     processor = processor or {"type": None}
-    if processor["type"] == "BertProcessing":
+    if processor["type"] in ("BertProcessing", "RobertaProcessing"):
         around = [processor["cls"][0], processor["sep"][0]]
     elif processor["type"] == "TemplateProcessing":
         around = [part["SpecialToken"]["id"] for part in processor["single"] if "SpecialToken" in part]
     else:
         around = []
-    if around != [CLS, SEP]:
-        raise NotBertError(f"{path} puts {around} around a text, expected {[CLS, SEP]}")
+    if around != [tokens.cls, tokens.sep]:
+        raise NotBertError(f"{path} puts {around} around a text, expected {[tokens.cls, tokens.sep]}")
 
 
 def _check_additions(spec: dict[str, Any], path: Path) -> None:
@@ -259,8 +305,8 @@ def _check_additions(spec: dict[str, Any], path: Path) -> None:
             )
 
 
-def _check_special_tokens(settings: dict[str, Any], path: Path) -> None:
-    for name, expected in (("cls_token", CLS), ("sep_token", SEP), ("pad_token", PAD)):
+def _check_special_tokens(settings: dict[str, Any], tokens: SpecialTokens, path: Path) -> None:
+    for name, expected in (("cls_token", tokens.cls), ("sep_token", tokens.sep), ("pad_token", tokens.pad)):
         token = _content(settings.get(name, expected))
         if token != expected:
             raise NotBertError(f"{path} has {name} {token!r}, expected {expected!r}")

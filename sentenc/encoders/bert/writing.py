@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from sentenc.encoders.bert.config import LINEAR, BertConfig, Pooling
 from sentenc.encoders.bert.reading import COMPUTE, METADATA, MODULES, PROMPTS, SAFETENSORS, SETTINGS
-from sentenc.encoders.bert.tokenizer_files import PAD, write_json, write_tokenizer
+from sentenc.encoders.bert.tokenizer_files import special_tokens, write_json, write_tokenizer
+from sentenc.encoders.bert.transformers_names import transformers_settings, transformers_weights
 from sentenc.encoders.roles import stated_prompts
 from sentenc.tokenization.tokenizer import Tokenizer
 
@@ -40,9 +41,10 @@ def write_bert_folder(
         metadata: Name, sources, scores and prompts, if there are any.
         card: The content of ``README.md``, if there is any.
     """
-    _save({name: value for name, value in weights.items() if name != LINEAR}, folder / SAFETENSORS)
+    transformer = {name: value for name, value in weights.items() if name != LINEAR}
+    _save(transformers_weights(transformer, config), folder / SAFETENSORS)
     write_json(folder / "config.json", transformers_config(config, tokenizer) | _compute_entry(compute))
-    write_tokenizer(folder, tokenizer, config.max_tokens)
+    write_tokenizer(folder, tokenizer, config.max_tokens, config.model_type)
     write_modules(
         folder,
         config.hidden_size,
@@ -113,22 +115,13 @@ def write_metadata(folder: Path, metadata: Mapping[str, Any]) -> None:
 
 
 def transformers_config(config: BertConfig, tokenizer: Tokenizer) -> dict[str, Any]:
-    """Returns the ``config.json`` of a ``transformers.BertModel``."""
-    shape = {
-        name: getattr(config, name)
-        for name in (
-            "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
-            "hidden_act", "max_position_embeddings", "type_vocab_size", "layer_norm_eps",
-        )
-    }  # fmt: skip
+    """Returns the ``config.json`` of a ``transformers.BertModel`` or ``MPNetModel``."""
     return {
-        "architectures": ["BertModel"],
-        "model_type": "bert",
-        **shape,
+        **transformers_settings(config),
         "attention_probs_dropout_prob": 0.1,
         "hidden_dropout_prob": 0.1,
         "initializer_range": 0.02,
-        "pad_token_id": tokenizer.vocabulary[PAD],
+        "pad_token_id": tokenizer.vocabulary[special_tokens(config.model_type).pad],
         "position_embedding_type": "absolute",
         "torch_dtype": "float32",
     }

@@ -188,11 +188,9 @@ def _check_pooling(settings: StudentConfig, stated: Pooling | None, has_map: boo
 
 
 def _with_dropout(model: Any, changes: dict[str, Any]) -> Any:
-    # A BertModel without pooler, with the same weights and another dropout.
-    from transformers import BertConfig, BertModel
-
-    config = BertConfig.from_dict(model.config.to_dict() | changes)
-    changed = BertModel(config, add_pooling_layer=False)
+    # A BertModel or MPNetModel without pooler, with the same weights and another dropout.
+    config = type(model.config).from_dict(model.config.to_dict() | changes)
+    changed = type(model)(config, add_pooling_layer=False)
     changed.load_state_dict(model.state_dict())
     return changed
 
@@ -218,7 +216,14 @@ def _cached_initialization(
 def _from_teacher(
     settings: StudentConfig, texts: Callable[[], Iterable[str]], teacher: Teacher
 ) -> tuple[Any, Any]:
+    from transformers import BertModel
+
     model, tokenizer = first_transformer(teacher).torch_model()
+    if not isinstance(model, BertModel):
+        raise ValueError(
+            f'student.init is "teacher", but the first teacher is {type(model).__name__}, expected a BERT: put '
+            "another teacher first, or set student.init to a model"
+        )
     token_ids, smaller_tokenizer = None, tokenizer
     if settings.vocabulary:
         token_ids, smaller_tokenizer = pruned_tokenizer(tokenizer, texts(), settings.vocabulary)

@@ -295,7 +295,9 @@ def check_tokenizer_fits(model: nn.Module, tokenizer: Any, max_tokens: int, *, m
         ValueError: There are too few embeddings or positions, or ``max_tokens`` is too small.
     """
     config: Any = model.config
-    positions = int(config.max_position_embeddings)
+    # The positions of RoBERTa and MPNet begin after that of the padding.
+    padding = getattr(getattr(model.embeddings, "position_embeddings", None), "padding_idx", None)
+    positions = int(config.max_position_embeddings) - (0 if padding is None else padding + 1)
     if not min_tokens <= max_tokens <= positions:
         raise ValueError(
             f"max_tokens is {max_tokens}, expected {min_tokens} to {positions}, the model's positions"
