@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sentenc._version import __version__
 
 if TYPE_CHECKING:
+    from sentenc.combining import hybrid, pair
     from sentenc.conversion import Conversion, convert
     from sentenc.downstream import SentenceClassifier, SentencePairClassifier, SentencePairRegressor
     from sentenc.encoders.base import Encoder
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from sentenc.encoders.cse.config import CSEConfig
     from sentenc.encoders.cse.encoder import CSE
     from sentenc.encoders.endpoint import EndpointEncoder
+    from sentenc.encoders.hybrid.encoder import HybridEncoder
     from sentenc.encoders.pair import PairEncoder
     from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
     from sentenc.encoders.static.encoder import StaticEncoder
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
         TruncationWarning,
     )
     from sentenc.evaluation import Results, Task, evaluate
-    from sentenc.registry import available_models, load, pair
+    from sentenc.registry import available_models, load
     from sentenc.retrieval.index import Index
     from sentenc.retrieval.items import Hit, Item
     from sentenc.shards import encode_files
@@ -80,6 +82,7 @@ _HOME = {
     "HubError": "sentenc.errors",
     "Hit": "sentenc.retrieval.items",
     "Index": "sentenc.retrieval.index",
+    "HybridEncoder": "sentenc.encoders.hybrid.encoder",
     "IndexFormatError": "sentenc.errors",
     "IndexLockedError": "sentenc.errors",
     "IndexMismatchError": "sentenc.errors",
@@ -113,8 +116,9 @@ _HOME = {
     "convert": "sentenc.conversion",
     "encode_files": "sentenc.shards",
     "evaluate": "sentenc.evaluation",
+    "hybrid": "sentenc.combining",
     "load": "sentenc.registry",
-    "pair": "sentenc.registry",
+    "pair": "sentenc.combining",
     "verify": "sentenc.verification",
 }
 
@@ -137,6 +141,7 @@ __all__ = [
     "FileFormatError",
     "Hit",
     "HubError",
+    "HybridEncoder",
     "Index",
     "IndexFormatError",
     "IndexLockedError",
@@ -172,6 +177,7 @@ __all__ = [
     "convert",
     "encode_files",
     "evaluate",
+    "hybrid",
     "load",
     "pair",
     "verify",

@@ -2,8 +2,8 @@
 
 A folder contains ``config.json`` (kind, configuration, metadata, and the hash of every other file),
 ``model.safetensors``, ``tokenizer.json``, ``golden.json`` (texts and their reference vectors), and optionally
-``README.md`` (the model card). Nothing is pickled. The folder of a pair has neither weights nor a tokenizer; its
-encoders have folders of their own.
+``README.md`` (the model card). Nothing is pickled. The folder of a pair has neither weights nor a tokenizer, and that of a
+hybrid encoder no tokenizer; their encoders have folders of their own.
 """
 
 import hashlib
@@ -25,8 +25,8 @@ CONFIG, WEIGHTS, TOKENIZER, GOLDEN, CARD = (
     "config.json", "model.safetensors", "tokenizer.json", "golden.json", "README.md",
 )  # fmt: skip
 _KEYS = {"format_version", "kind", "sentenc_version", "config", "metadata", "files"}
-#: The kind of a folder with two encoders.
-PAIR = "pair"
+#: The kinds of folders that have encoders in folders of their own: two, and one.
+PAIR, HYBRID = "pair", "hybrid"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +34,10 @@ class Checkpoint:
     """The content of a model folder.
 
     Attributes:
-        kind: The kind of encoder: ``"cse"``, ``"static"``, ``"tinybert"`` for any BERT, or ``"pair"``.
+        kind: The kind of encoder: ``"cse"``, ``"static"``, ``"tinybert"`` for any BERT, ``"pair"`` or ``"hybrid"``.
         config: The encoder's configuration, plain values.
         tensors: The weights by name; none for a pair.
-        tokenizer: The text of ``tokenizer.json``; empty for a pair.
+        tokenizer: The text of ``tokenizer.json``; empty for a pair and a hybrid encoder.
         golden: ``{"texts": [...], "embeddings": [[...], ...]}``, and ``"queries"`` for the texts as queries of a
             pair.
         metadata: Name, sources, scores and whatever else describes the model.
@@ -78,6 +78,7 @@ def write_files(folder: Path, checkpoint: Checkpoint) -> None:
 
         tensors = {name: np.ascontiguousarray(value) for name, value in checkpoint.tensors.items()}
         save_file(packed(tensors), folder / WEIGHTS)
+    if TOKENIZER in names:
         (folder / TOKENIZER).write_text(checkpoint.tokenizer, encoding="utf-8")
     (folder / GOLDEN).write_text(json.dumps(checkpoint.golden, ensure_ascii=False), encoding="utf-8")
     if checkpoint.card is not None:
@@ -126,6 +127,8 @@ def is_checkpoint(folder: Path) -> bool:
 
 
 def _file_names(kind: Any) -> tuple[str, ...]:
+    if kind == HYBRID:
+        return (WEIGHTS, GOLDEN)
     return (GOLDEN,) if kind == PAIR else (WEIGHTS, TOKENIZER, GOLDEN)
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from sentenc.checkpoint import PAIR, Checkpoint, is_checkpoint, read_checkpoint
+from sentenc.checkpoint import HYBRID, PAIR, Checkpoint, is_checkpoint, read_checkpoint
 from sentenc.encoders.inner_folder import inner_folder
 from sentenc.encoders.roles import with_prompts
 from sentenc.errors import CheckpointError, ModelNotFoundError, NotBertError, PoolingWarning
@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 Backend = Literal["onnx", "torch"]
 
 _SHIPPED = Path(__file__).parent / "models"
+
+
+def shipped_name(model: object) -> str | None:
+    """Returns the name of a shipped model that an argument of :func:`load` is, or None for any other."""
+    if not isinstance(model, str | os.PathLike):
+        return None
+    folder = resolve_model(model)
+    return folder.name if folder.parent == _SHIPPED else None
 
 
 def available_models() -> list[str]:
@@ -58,8 +66,8 @@ def load(
         compute: The type in which a BERT multiplies matrices: ``"float32"`` or ``"int8"``. By default the one
             with which its folder was saved, or else float32.
         backend: How a folder of another library is loaded. ``"onnx"``: it must be a BERT,
-            DistilBERT or MPNet with mean or cls pooling, and ONNX Runtime computes it. ``"torch"``: sentence-transformers computes it, whichever
-            transformer it is. By default ``"onnx"`` if possible, and otherwise ``"torch"``.
+            DistilBERT or MPNet with mean or cls pooling, and ONNX Runtime computes it. ``"torch"``:
+            sentence-transformers computes it, whichever transformer it is. By default ``"onnx"`` if possible, and otherwise ``"torch"``.
         pooling: The pooling of a transformer in a folder of Hugging Face, which does not state it: ``"mean"``
             of all hidden states, or ``"cls"``, the one of [CLS]. By default the mean, as in
             sentence-transformers, with a ``PoolingWarning``. Folders of sentence-transformers and of sentenc
@@ -123,9 +131,11 @@ def load_checkpoint(
         return BertEncoder.from_checkpoint(checkpoint, compute=compute, threads=threads)
     if checkpoint.kind == PAIR:
         return _load_pair(checkpoint, threads, compute)
+    if checkpoint.kind == HYBRID:
+        return _load_hybrid(checkpoint, threads, compute)
     if checkpoint.kind not in ("cse", "static"):
         raise CheckpointError(
-            f"config.json has kind {checkpoint.kind!r}, expected 'cse', 'static', 'tinybert' or 'pair'"
+            f"config.json has kind {checkpoint.kind!r}, expected 'cse', 'static', 'tinybert', 'pair' or 'hybrid'"
         )
     if compute is not None:
         raise ValueError(
@@ -139,40 +149,6 @@ def load_checkpoint(
     from sentenc.encoders.cse.encoder import CSE
 
     return CSE.from_checkpoint(checkpoint, threads=threads)
-
-
-def pair(
-    documents: "Encoder | str | os.PathLike[str]",
-    queries: "Encoder | str | os.PathLike[str]",
-    *,
-    metadata: dict[str, Any] | None = None,
-    card: str | None = None,
-) -> "PairEncoder":
-    """Makes a pair of two encoders of one space: one for documents, and usually a faster one for queries.
-
-    >>> pair = sentenc.pair(documents="documents-folder", queries="queries-folder")
-    >>> pair.save("pair-folder")
-
-    Args:
-        documents: The encoder of documents, or an argument of :func:`load`.
-        queries: The encoder of queries, or an argument of :func:`load`.
-        metadata: As for :class:`~sentenc.PairEncoder`.
-        card: As for :class:`~sentenc.PairEncoder`.
-
-    Raises:
-        ModelNotFoundError: There is no model of this name.
-        TypeError: An encoder is a pair.
-        ValueError: The encoders have different spaces or numbers of components.
-    """
-    from sentenc.encoders.base import Encoder
-    from sentenc.encoders.pair import PairEncoder
-
-    loaded, shipped = [], []
-    for half in (documents, queries):
-        loaded.append(half if isinstance(half, Encoder) else load(half))
-        is_shipped = not isinstance(half, Encoder) and resolve_model(half).parent == _SHIPPED
-        shipped.append(resolve_model(half).name if is_shipped else None)  # type: ignore[arg-type]
-    return PairEncoder(loaded[0], loaded[1], metadata=metadata, card=card, shipped=(shipped[0], shipped[1]))
 
 
 def _load_pair(checkpoint: Checkpoint, threads: int | None, compute: "Compute | None") -> "PairEncoder":
@@ -201,8 +177,6 @@ def _load_pair(checkpoint: Checkpoint, threads: int | None, compute: "Compute | 
 def _load_half(
     folder: str, described: dict[str, Any], threads: int | None, compute: "Compute | None"
 ) -> "Encoder":
-    from sentenc.encoders.bert.encoder import BertEncoder
-
     if described["backend"] == "torch":
         from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
 
@@ -214,7 +188,18 @@ def _load_half(
             f"version of sentenc ships one of fingerprint {encoder.fingerprint()}: their vectors are not comparable"
         )
     # A CSE multiplies no matrices.
-    return encoder.with_compute(compute) if compute and isinstance(encoder, BertEncoder) else encoder
+    with_compute = getattr(encoder, "with_compute", None)
+    return with_compute(compute) if compute and with_compute is not None else encoder
+
+
+def _load_hybrid(checkpoint: Checkpoint, threads: int | None, compute: "Compute | None") -> "Encoder":
+    from sentenc.encoders.hybrid.encoder import ENCODER, HybridEncoder
+
+    if checkpoint.folder is None:
+        raise ValueError("the checkpoint of a hybrid encoder has no folder, expected that of its encoder")
+    described = {"model": None, "backend": None, "name": None} | checkpoint.config
+    encoder = _load_half(str(checkpoint.folder / ENCODER), described, threads, compute)
+    return HybridEncoder.from_checkpoint(checkpoint, encoder)
 
 
 def _check_options(compute: str | None, backend: str | None, pooling: str | None) -> None:
@@ -250,8 +235,8 @@ def _with_options(
     checkpoint: Checkpoint, pooling: str | None, max_tokens: int | None, prompts: dict[str, str]
 ) -> Checkpoint:
     is_bert = checkpoint.kind == "tinybert"
-    if checkpoint.kind == PAIR:
-        _refuse_for_pair(checkpoint.folder, pooling, max_tokens, prompts)
+    if checkpoint.kind in (PAIR, HYBRID):
+        _refuse_for_pair(checkpoint.folder, pooling, max_tokens, prompts, checkpoint.kind)
         return checkpoint
     checkpoint = replace(checkpoint, metadata=with_prompts(checkpoint.metadata, prompts))
     if pooling is not None:
@@ -271,12 +256,17 @@ def _with_options(
 
 
 def _refuse_for_pair(
-    folder: Path | None, pooling: str | None, max_tokens: int | None, prompts: dict[str, str]
+    folder: Path | None,
+    pooling: str | None,
+    max_tokens: int | None,
+    prompts: dict[str, str],
+    kind: str = PAIR,
 ) -> None:
     if pooling is not None or max_tokens is not None or prompts:
+        name, encoders = ("pair", "encoders") if kind == PAIR else ("hybrid encoder", "encoder")
         raise ValueError(
-            f"{folder} is a pair, which takes neither pooling, max_tokens nor prompts: load its "
-            "encoders with them, and pass both to sentenc.pair"
+            f"{folder} is a {name}, which takes neither pooling, max_tokens nor prompts: load its "
+            f"{encoders} with them, and pass the result to sentenc.{kind}"
         )
 
 

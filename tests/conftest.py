@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from sentenc import Encoder
+import sentenc
+from sentenc import Encoder, HybridEncoder
 from tests.support.models import (
     make_bag_of_words,
     make_bert,
     make_cse,
+    make_mpnet,
     make_sentence_transformer,
     make_static,
     package_spec,
@@ -85,11 +87,16 @@ ENCODERS = {
     "tinybert-linear": lambda _: make_bert(linear=True),
     "tinybert-cls": lambda _: make_bert(pooling="cls", normalize=False),
     "tinybert-cased": lambda _: make_bert(spec=wordpiece_spec(lowercase=False), normalize=False),
+    "mpnet": lambda _: make_mpnet(),
+    "mpnet-int8-throughout": lambda _: make_mpnet("int8").compressed(),
     "external": _external,
     "static": lambda _: make_static(normalize=True, max_characters=320),
     "static-int8-unknown-row": lambda _: make_static(word_spec(), dtype="int8", unknown="row"),
     "static-by-package": _by_package,
     "bag-of-words": lambda _: make_bag_of_words(),
+    "hybrid": lambda _: HybridEncoder(make_cse(), columns=64),
+    "hybrid-tinybert": lambda _: HybridEncoder(make_bert("int8"), columns=128),
+    "hybrid-pair": lambda _: sentenc.hybrid(make_pair(), columns=64),
     "pair": lambda _: make_pair(),
     "pair-of-sentence-vectors": lambda _: make_pair(widths=(2,), combine="both", average_dim=6),
 }

@@ -239,7 +239,7 @@ def test_similarity(encoder):
     matrix = encoder.similarity(vectors, vectors[:3])
     assert matrix.shape == (len(TEXTS), 3)
     assert matrix.dtype == np.float32
-    np.testing.assert_allclose(np.diag(matrix)[:2], 1, atol=1e-6)
+    np.testing.assert_allclose(np.diag(matrix)[:2], 1, atol=3e-6)
     assert not matrix[:, 2].any()  # TEXTS[2] is empty
     assert encoder.similarity(vectors[0], vectors[1]).shape == (1, 1)
     with pytest.raises(ValueError, match="dimensions"):
@@ -266,8 +266,8 @@ def test_a_copy_keeps_how_it_was_loaded(encoder, monkeypatch):
 
 
 def test_compute_and_max_tokens_are_no_other_space(encoder, tmp_path):
-    if isinstance(encoder, sentenc.PairEncoder | sentenc.EndpointEncoder):
-        pytest.skip("its space is stated, or it is not loaded from a folder")
+    if isinstance(encoder, sentenc.PairEncoder | sentenc.HybridEncoder | sentenc.EndpointEncoder):
+        pytest.skip("it has the space of its encoders, or it is not loaded from a folder")
     backend = "torch" if isinstance(encoder, SentenceTransformerEncoder) else None
     encoder.save(tmp_path / "model")
     changed = sentenc.load(tmp_path / "model", max_tokens=8, backend=backend)

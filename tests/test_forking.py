@@ -21,7 +21,7 @@ from sentenc.encoders.sentence_transformer import SentenceTransformerEncoder
 from sentenc.errors import IndexLockedError
 from sentenc.forking import after_fork, cached_value, lock_before_fork
 from sentenc.retrieval.columns import ColumnCache
-from sentenc.retrieval.lexical.analysis import _Terms
+from sentenc.tokenization.analysis import _Terms
 from tests.support.models import make_bert
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -24,7 +24,7 @@ FLOORS = [
     ["tokenization", "checkpoint"],
     ["encoders"],
     ["registry", "embedding_cache"],
-    ["verification", "conversion", "nn", "shards"],
+    ["verification", "conversion", "combining", "nn", "shards"],
     ["retrieval"],
     ["evaluation"],
     ["training.data"],

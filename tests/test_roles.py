@@ -12,6 +12,7 @@ import sentenc
 from sentenc import (
     CheckpointError,
     Encoder,
+    HybridEncoder,
     PairEncoder,
     SentenceTransformerEncoder,
     TextTooLongError,
@@ -36,8 +37,8 @@ def with_prompts(encoder: Encoder, prompts: dict[str, str] = PROMPTS) -> Encoder
 
 @pytest.fixture(scope="module")
 def encoder(encoder):
-    if isinstance(encoder, PairEncoder):
-        pytest.skip("the prompts and the space of a pair are those of its encoders")
+    if isinstance(encoder, PairEncoder | HybridEncoder):
+        pytest.skip("its prompts and its space are those of its encoders")
     return encoder
 
 

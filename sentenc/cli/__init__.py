@@ -25,6 +25,7 @@ _COMMANDS = {
     "encode": "sentenc.cli.encode:encode_command",
     "eval": "sentenc.cli.evaluate:evaluate_command",
     "fit": "sentenc.cli.fit:fit_command",
+    "hybrid": "sentenc.cli.hybrid:hybrid_command",
     "index": "sentenc.cli.index:index_group",
     "info": "sentenc.cli.models:info_command",
     "mine": "sentenc.cli.mine:mine_command",

@@ -125,6 +125,8 @@ def _parameters(encoder: Any) -> int | None:
     if isinstance(encoder, PairEncoder):
         numbers = [_parameters(half) for half in (encoder.documents, encoder.queries)]
         return sum(number or 0 for number in numbers)
+    if isinstance(encoder, sentenc.HybridEncoder):
+        return _parameters(encoder.encoder)
     config = getattr(encoder, "config", None)
     return None if config is None else sum(math.prod(shape) for shape in config.shapes().values())
 

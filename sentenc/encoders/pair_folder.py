@@ -91,7 +91,7 @@ def write_pair(
                 half.encoder.save(staging / name)
             described[name] = {
                 "model": half.shipped if is_reference else None,
-                **({"name": None, "backend": None} if is_reference else _wrapping(half.encoder)),
+                **({"name": None, "backend": None} if is_reference else wrapping(half.encoder)),
                 **half.described,
                 "fingerprint": half.fingerprint,
             }
@@ -125,7 +125,8 @@ def read_half(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
     return described
 
 
-def _wrapping(encoder: Encoder) -> dict[str, Any]:
+def wrapping(encoder: Encoder) -> dict[str, Any]:
+    """Returns the name and backend by which an encoder is loaded from its folder again; both None for most."""
     # A wrapped model is loaded by PyTorch again, and its fingerprint depends on its name.
     is_wrapped = isinstance(encoder, SentenceTransformerEncoder)
     return {
@@ -144,6 +145,7 @@ def _golden(documents: Encoder, queries: Encoder, dim: int) -> dict[str, Any]:
     return {"texts": GOLDEN_TEXTS, **rows}
 
 
-def _float32(encoder: Encoder) -> Encoder:
+def _float32(encoder: Encoder) -> Any:
     # Rounding to int8 depends on the last bits of a sum, and these depend on the processor.
-    return encoder.with_compute("float32") if isinstance(encoder, BertEncoder) else encoder
+    with_compute = getattr(encoder, "with_compute", None)
+    return encoder if with_compute is None else with_compute("float32")

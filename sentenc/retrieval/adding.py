@@ -12,12 +12,12 @@ from sentenc.encoders.lazy import LazyEncoder
 from sentenc.retrieval.chunking import Chunking, Span, check_chunking, passage_spans
 from sentenc.retrieval.encoding import item_vectors
 from sentenc.retrieval.items import Id, Payload
-from sentenc.retrieval.lexical.analysis import Analyzer
 from sentenc.retrieval.manifest import Manifest
 from sentenc.retrieval.quantization import FloatArray, plain
 from sentenc.retrieval.rerank_vectors import RerankVectors
 from sentenc.retrieval.segments import Segment
 from sentenc.retrieval.snapshot import Snapshot
+from sentenc.tokenization.analysis import Analyzer
 
 ChunkTokens = int | Literal["auto"] | None
 

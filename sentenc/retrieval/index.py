@@ -29,7 +29,6 @@ from sentenc.retrieval.index_encoders import IndexEncoders, opened_encoders
 from sentenc.retrieval.index_maintenance import IndexMaintenance
 from sentenc.retrieval.index_reader import IndexState
 from sentenc.retrieval.items import Id, Payload, check_ids
-from sentenc.retrieval.lexical.analysis import Analyzer
 from sentenc.retrieval.manifest import MANIFEST, METRICS, Manifest
 from sentenc.retrieval.quantization import STORES
 from sentenc.retrieval.reranking import Rerankers
@@ -45,6 +44,7 @@ from sentenc.retrieval.validation import (
 )
 from sentenc.retrieval.words import opened_analyzer, word_settings
 from sentenc.threads import Threads, stated_threads
+from sentenc.tokenization.analysis import Analyzer
 
 Metric = Literal["cosine", "dot"]
 

@@ -9,11 +9,11 @@ from sentenc.retrieval.adding import with_reranker
 from sentenc.retrieval.compaction import DEFAULT_RECALL, optimized, with_due_ann
 from sentenc.retrieval.index_encoders import IndexEncoders
 from sentenc.retrieval.index_reader import IndexReader, IndexState
-from sentenc.retrieval.lexical.analysis import Analyzer
 from sentenc.retrieval.manifest import WriteLock
 from sentenc.retrieval.reencoding import reencoded, reencoded_settings
 from sentenc.retrieval.validation import check_query_encoder, described_encoder, load_encoder
 from sentenc.retrieval.words import with_words, word_settings
+from sentenc.tokenization.analysis import Analyzer
 
 
 class IndexMaintenance(IndexReader):

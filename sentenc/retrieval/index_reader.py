@@ -16,7 +16,6 @@ from sentenc.retrieval.filters import compile_filter
 from sentenc.retrieval.index_encoders import IndexEncoders, Speed
 from sentenc.retrieval.info import index_info
 from sentenc.retrieval.items import Id, Item, check_ids
-from sentenc.retrieval.lexical.analysis import Analyzer
 from sentenc.retrieval.manifest import Manifest, verify
 from sentenc.retrieval.modes import MODES, Mode, default_mode
 from sentenc.retrieval.reranking import DEFAULT_CANDIDATES, Rerank, Rerankers
@@ -24,6 +23,7 @@ from sentenc.retrieval.searching import SearchOptions, describe_filter, search
 from sentenc.retrieval.snapshot import Snapshot
 from sentenc.retrieval.text_vectors import stored_text_vectors
 from sentenc.retrieval.validation import check_choice
+from sentenc.tokenization.analysis import Analyzer
 
 
 class IndexState(NamedTuple):

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.retrieval.lexical.analysis import Analyzer
 from sentenc.texts import describe
+from sentenc.tokenization.analysis import Analyzer
 
 Id = int | str
 Payload = dict[str, Any] | None

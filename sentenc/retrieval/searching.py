@@ -15,13 +15,13 @@ from sentenc.retrieval.fusion import Ranked, by_both, by_vectors, by_words
 from sentenc.retrieval.grouping import best_passages
 from sentenc.retrieval.index_encoders import QueryEncoder
 from sentenc.retrieval.items import Hit, QueryTerms
-from sentenc.retrieval.lexical.analysis import Analyzer
 from sentenc.retrieval.manifest import Manifest
 from sentenc.retrieval.modes import MODES, default_mode
 from sentenc.retrieval.reranking import DEFAULT_CANDIDATES, Reranker, reranked
 from sentenc.retrieval.snapshot import Snapshot
 from sentenc.retrieval.validation import check_choice, check_positive, check_share
 from sentenc.retrieval.words import stored_alpha
+from sentenc.tokenization.analysis import Analyzer
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,12 @@ from sentenc.retrieval.chunking import Span
 from sentenc.retrieval.coarse import CODES, CoarseCodes
 from sentenc.retrieval.columns import Column, ColumnCache
 from sentenc.retrieval.items import Id, Item, Payload, hash_ids, pack_items, unpack_item
-from sentenc.retrieval.lexical.analysis import Analyzer
 from sentenc.retrieval.lexical.postings import Postings, file_of, merged_postings
 from sentenc.retrieval.manifest import write_array
 from sentenc.retrieval.passages import FIRST_ROWS, Passages, merged_passages
 from sentenc.retrieval.quantization import FloatArray, Quantizer
 from sentenc.retrieval.rerank_vectors import STARTS, RerankVectors, joined
+from sentenc.tokenization.analysis import Analyzer
 
 VECTORS, ITEMS, OFFSETS = "vectors.npy", "items.jsonl", "offsets.npy"
 HASHES, ORDER = "hashes.npy", "order.npy"

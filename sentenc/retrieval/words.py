@@ -7,18 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from sentenc.encoders.base import Encoder
+from sentenc.encoders.hybrid.encoder import HybridEncoder
 from sentenc.encoders.pair import PairEncoder
 from sentenc.encoders.table_encoder import TableEncoder
 from sentenc.errors import IndexFormatError
-from sentenc.retrieval.lexical.analysis import (
+from sentenc.retrieval.manifest import MANIFEST
+from sentenc.retrieval.snapshot import Snapshot
+from sentenc.tokenization.analysis import (
     UNDETERMINED,
     Analyzer,
     check_language,
     has_stemmer,
     stemmer_version,
 )
-from sentenc.retrieval.manifest import MANIFEST
-from sentenc.retrieval.snapshot import Snapshot
 
 #: Weights of the vectors in hybrid search for encoders whose metadata state none: for word vectors and n-grams, and
 #: for all others, such as transformers. They were chosen on development sets (docs/benchmarks/retrieval.md).
@@ -52,6 +53,8 @@ def hybrid_alpha(encoder: Encoder | None) -> float:
     if isinstance(metadata, dict) and "hybrid_alpha" in metadata:
         return float(metadata["hybrid_alpha"])
     searching = encoder.queries if isinstance(encoder, PairEncoder) else encoder
+    if isinstance(searching, HybridEncoder):
+        searching = searching.encoder
     return TABLE_ALPHA if isinstance(searching, TableEncoder) else DEFAULT_ALPHA
 
 

@@ -13,7 +13,7 @@ from sentenc import BertEncoder, CheckpointError
 from sentenc.encoders.bert.config import BertConfig
 from sentenc.encoders.bert.onnx_graph import distance_groups
 from sentenc.training.students.bert import BertStudent
-from tests.support.models import make_bert, random_bert_weights, wordpiece_spec
+from tests.support.models import make_bert, mpnet_spec, random_bert_weights, wordpiece_spec
 
 transformers = pytest.importorskip("transformers")
 sentence_transformers = pytest.importorskip("sentence_transformers")
@@ -24,20 +24,6 @@ SIZES = {
     "mpnet": {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 40},
     "distilbert": {"dim": 24, "n_layers": 2, "n_heads": 3, "hidden_dim": 40},
 }
-
-
-def mpnet_spec() -> dict:
-    spec = json.loads(wordpiece_spec())
-    tokens = ["<s>", "<pad>", "</s>", "<unk>", *spec["model"]["vocab"], "<mask>"]
-    spec["model"]["vocab"] = {token: i for i, token in enumerate(tokens)}
-    special = ["<s>", "<pad>", "</s>", "<unk>", "[UNK]", "<mask>"]
-    spec["added_tokens"] = [
-        {"id": tokens.index(token), "content": token, "single_word": False, "lstrip": token == "<mask>",
-         "rstrip": False, "normalized": False, "special": True}
-        for token in special
-    ]  # fmt: skip
-    return spec | {"post_processor": {"type": "RobertaProcessing", "sep": ["</s>", 2], "cls": ["<s>", 0],
-                                      "trim_offsets": True, "add_prefix_space": False}}  # fmt: skip
 
 
 def write_tokenizer(folder, kind):

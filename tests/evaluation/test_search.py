@@ -9,7 +9,7 @@ from sentenc.errors import DataError
 from sentenc.evaluation import evaluate
 from sentenc.evaluation.protocols.search import cosine_scores, hybrid_scores, lexical_scores
 from sentenc.metrics.ranking import RANKING_METRICS
-from sentenc.retrieval.lexical.analysis import Analyzer
+from sentenc.tokenization.analysis import Analyzer
 from tests.evaluation.conftest import FILLER, WordAverage
 from tests.evaluation.test_beir import beir_folder
 from tests.support.models import make_bert, make_cse

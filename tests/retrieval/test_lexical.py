@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from sentenc import Index
-from sentenc.retrieval.lexical.analysis import Analyzer
 from sentenc.retrieval.lexical.bm25 import Bm25, RowScores
 from sentenc.retrieval.lexical.postings import NO_TEXT, Postings, merged_postings
+from sentenc.tokenization.analysis import Analyzer
 
 TEXTS = [
     "The cat sat on the mat.",

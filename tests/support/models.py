@@ -232,6 +232,25 @@ def make_bert(compute: str = "float32", spec: str | None = None, **shape) -> Ber
     return BertEncoder(config, random_bert_weights(config), tokenizer, compute=compute)
 
 
+def mpnet_spec() -> dict:
+    """The ``tokenizer.json`` of an MPNet, as values."""
+    spec = json.loads(wordpiece_spec())
+    tokens = ["<s>", "<pad>", "</s>", "<unk>", *spec["model"]["vocab"], "<mask>"]
+    spec["model"]["vocab"] = {token: i for i, token in enumerate(tokens)}
+    special = ["<s>", "<pad>", "</s>", "<unk>", "[UNK]", "<mask>"]
+    spec["added_tokens"] = [
+        {"id": tokens.index(token), "content": token, "single_word": False, "lstrip": token == "<mask>",
+         "rstrip": False, "normalized": False, "special": True}
+        for token in special
+    ]  # fmt: skip
+    return spec | {"post_processor": {"type": "RobertaProcessing", "sep": ["</s>", 2], "cls": ["<s>", 0],
+                                      "trim_offsets": True, "add_prefix_space": False}}  # fmt: skip
+
+
+def make_mpnet(compute: str = "float32", **shape) -> BertEncoder:
+    return make_bert(compute, json.dumps(mpnet_spec()), model_type="mpnet", type_vocab_size=0, **shape)
+
+
 def dense_weights(encoder: CSE | BertEncoder) -> dict[str, np.ndarray]:
     """Copies of all weights of an encoder, in float32."""
     return {name: encoder.weight(name).copy() for name in encoder.config.shapes()}

@@ -185,10 +185,15 @@ class BertEncoder(TransformerEncoder):
 
     def with_compute(self, compute: Compute, *, threads: int | None = None) -> "BertEncoder":
         """Returns the same model, with matrices multiplied in float32 or int8."""
-        options = self._options() | {"compute": compute, "threads": threads or self.threads}
+        options = {**self._options(), "compute": compute, "threads": threads or self.threads}
         changed = BertEncoder(self.config, self._weights, self.tokenizer, **options)
         changed.loaded_as = self.loaded_as and (self.loaded_as[0], {**self.loaded_as[1], "compute": compute})
         return changed
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether the matrices are stored in int8."""
+        return self._weights["embeddings.word_embeddings.weight"].dtype == np.int8
 
     def compressed(self, bits: Bits = 8) -> "BertEncoder":
         """Returns the same model with its matrices in int8, one scale per row: a quarter of the size.
@@ -320,14 +325,7 @@ class BertEncoder(TransformerEncoder):
         return self.config.pooling
 
     def encode_tokens(self, ids: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """Encodes n single tokens, each between special tokens.
-
-        Args:
-            ids: Token ids, shape (n,).
-
-        Returns:
-            Shape (n, dim), float32.
-        """
+        """Encodes the tokens of ids (n,), each between special tokens: shape (n, dim), float32."""
         tokens = np.asarray(ids, np.int64)
         out = np.empty((len(tokens), self.dim), np.float32)
         ends = np.arange(1, len(tokens) + 1)

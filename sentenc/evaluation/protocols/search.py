@@ -18,9 +18,9 @@ from sentenc.evaluation.protocols.base import (
     Vectors,
 )
 from sentenc.metrics.ranking import RANKING_METRICS, ranked, ranking_metrics
-from sentenc.retrieval.lexical.analysis import Analyzer
 from sentenc.retrieval.lexical.bm25 import K1, B, Bm25
 from sentenc.retrieval.lexical.postings import Postings
+from sentenc.tokenization.analysis import Analyzer
 
 # The ways to rank documents; a score's details have the metrics of each.
 SEARCH_MODES = ("vector", "lexical", "hybrid")

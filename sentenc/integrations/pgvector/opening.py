@@ -14,8 +14,8 @@ from sentenc.encoders.lazy import LazyEncoder
 from sentenc.errors import IndexMismatchError
 from sentenc.integrations.pgvector.settings import Settings
 from sentenc.retrieval.index_encoders import IndexEncoders
-from sentenc.retrieval.lexical.analysis import stemmer_version
 from sentenc.retrieval.validation import load_encoder, shares_space
+from sentenc.tokenization.analysis import stemmer_version
 
 
 @contextmanager

@@ -18,11 +18,11 @@ from sentenc.retrieval.encoding import Queries, query_vectors, read_queries
 from sentenc.retrieval.filters import compile_filter
 from sentenc.retrieval.index_encoders import IndexEncoders, QueryEncoder
 from sentenc.retrieval.items import Hit, Id, Item, QueryTerms, check_ids
-from sentenc.retrieval.lexical.analysis import Analyzer
 from sentenc.retrieval.manifest import Manifest
 from sentenc.retrieval.modes import MODES, default_mode
 from sentenc.retrieval.validation import check_choice, check_positive, check_share
 from sentenc.retrieval.words import stored_alpha
+from sentenc.tokenization.analysis import Analyzer
 
 
 class PgVectorReader:

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.retrieval.items import Id, Payload, check_payload
-from sentenc.retrieval.lexical.analysis import Analyzer
 from sentenc.retrieval.quantization import FloatArray
+from sentenc.tokenization.analysis import Analyzer
 
 #: The number types of vectors: the type of pgvector, and that of its numbers in network order.
 VECTOR_TYPES = {"float32": ("vector", ">f4"), "float16": ("halfvec", ">f2")}

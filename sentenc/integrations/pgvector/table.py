@@ -17,9 +17,9 @@ from sentenc.errors import IndexFormatError
 from sentenc.integrations.pgvector.rows import VECTOR_TYPES, Rows, copy_blocks, read_vectors
 from sentenc.integrations.pgvector.settings import Settings, Statistics
 from sentenc.retrieval.items import Id, Item, Payload
-from sentenc.retrieval.lexical.analysis import Analyzer
 from sentenc.retrieval.moments import Moments
 from sentenc.retrieval.quantization import FloatArray
+from sentenc.tokenization.analysis import Analyzer
 
 FORMAT_VERSION = 1
 METADATA_TABLE = "sentenc_indexes"

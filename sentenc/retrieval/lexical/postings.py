@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.retrieval.items import hash_ids
-from sentenc.retrieval.lexical.analysis import Analyzer
 from sentenc.retrieval.manifest import write_array
+from sentenc.tokenization.analysis import Analyzer
 
 #: The length of a row without text.
 NO_TEXT = -1

@@ -15,7 +15,7 @@ from sentenc.evaluation.protocols.search import (
     lexical_scores,
     search_metrics,
 )
-from sentenc.retrieval.lexical.analysis import Analyzer
+from sentenc.tokenization.analysis import Analyzer
 from sentenc.training.alignment.tokens import FloatArray, Rows
 
 _NEIGHBORS = 10

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from sentenc.forking import lock_before_fork
-from sentenc.retrieval.lexical.function_words import FUNCTION_WORDS
+from sentenc.tokenization.function_words import FUNCTION_WORDS
 
 #: The code of ISO 639 for an undetermined language: no stemmer, no function words.
 UNDETERMINED = "und"

@@ -1,0 +1,1 @@
+"""Encoders whose vectors have columns for the words of a text."""
