@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from sentenc.encoders.base import Encoder
-from sentenc.encoders.hybrid.encoder import DEFAULT_COLUMNS, DEFAULT_SHARE, HybridEncoder
-from sentenc.encoders.hybrid.frequencies import TermFrequencies
+from sentenc.encoders.hybrid.encoder import DEFAULT_COLUMNS, DEFAULT_WEIGHT, HybridEncoder
+from sentenc.encoders.hybrid.idf import InverseDocumentFrequencies
 from sentenc.encoders.pair import PairEncoder
 from sentenc.registry import load, shipped_name
 
@@ -44,13 +44,13 @@ def hybrid(
     encoder: Encoder | str | os.PathLike[str],
     *,
     columns: int = DEFAULT_COLUMNS,
-    share: float = DEFAULT_SHARE,
+    word_weight: float = DEFAULT_WEIGHT,
     texts: Iterable[str] | None = None,
     language: str | None = None,
     metadata: dict[str, Any] | None = None,
     card: str | None = None,
 ) -> HybridEncoder | PairEncoder:
-    """Adds columns for words to the vectors of an encoder, so that they find exact words, names and numbers.
+    """Adds columns for words to the vectors of an encoder, so that a search by vectors finds exact words.
 
     >>> encoder = sentenc.hybrid("tinybert6-en")
     >>> encoder.save("hybrid-folder")
@@ -58,7 +58,7 @@ def hybrid(
     Args:
         encoder: An encoder, or an argument of :func:`load`. Both halves of a pair get the same columns.
         columns: The number of columns for words, a multiple of 8.
-        share: The share of the words in a similarity, above 0 and below 1.
+        word_weight: The weight of the words in a similarity, above 0 and below 1.
         texts: Texts on which the rarity of words is counted, such as the documents. By default that of English, which
             ships with the package.
         language: The language of the words, a code of ISO 639, which chooses the stemmer. By default that of the
@@ -71,13 +71,13 @@ def hybrid(
 
     Raises:
         ModelNotFoundError: There is no model of this name.
-        TypeError: The encoder is a hybrid encoder already.
-        ValueError: ``columns``, ``share`` or ``language`` is out of range, the language is not English and no texts were
+        TypeError: The encoder is a hybrid encoder already, or ``texts`` or one of its items is not text.
+        ValueError: ``columns``, ``word_weight`` or ``language`` is out of range, the language is not English and no texts were
             passed, or the halves of a pair have different numbers of components.
     """
     loaded = encoder if isinstance(encoder, Encoder) else load(encoder)
-    options: dict[str, Any] = {"columns": columns, "share": share}
-    options["frequencies"] = _frequencies(loaded, texts, language)
+    options: dict[str, Any] = {"columns": columns, "word_weight": word_weight}
+    options["idf"] = _idf(loaded, texts, language)
     if not isinstance(loaded, PairEncoder):
         return HybridEncoder(loaded, metadata=metadata, card=card, **options)
     dims = [half.similarity_dim for half in (loaded.documents, loaded.queries)]
@@ -94,15 +94,19 @@ def hybrid(
     return PairEncoder(halves[0], halves[1], metadata=metadata, card=card)
 
 
-def _frequencies(encoder: Encoder, texts: Iterable[str] | None, language: str | None) -> TermFrequencies:
+def _idf(encoder: Encoder, texts: Iterable[str] | None, language: str | None) -> InverseDocumentFrequencies:
     if language is None:
-        stated = encoder.metadata.get("language")
-        language = stated if isinstance(stated, str) and re.fullmatch("[a-z]{2,3}", stated) else "en"
+        # Models that state no language are taken for English, as those that ship are.
+        language = encoder.metadata.get("language") or "en"
+        if not isinstance(language, str) or not re.fullmatch("[a-z]{2,3}", language):
+            raise ValueError(
+                f"the metadata of the model have the language {language!r}: pass language=..., a code of ISO 639"
+            )
     if texts is not None:
-        return TermFrequencies.counted(texts, language)
+        return InverseDocumentFrequencies.counted(texts, language)
     if language != "en":
         raise ValueError(
             f"the language is {language!r}, expected texts: the rarity of words ships for 'en' alone, and is counted "
             "on texts=... for others"
         )
-    return TermFrequencies.english()
+    return InverseDocumentFrequencies.english()

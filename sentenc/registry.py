@@ -193,11 +193,12 @@ def _load_half(
 
 
 def _load_hybrid(checkpoint: Checkpoint, threads: int | None, compute: "Compute | None") -> "Encoder":
-    from sentenc.encoders.hybrid.encoder import ENCODER, HybridEncoder
+    from sentenc.encoders.hybrid.encoder import ENCODER, HybridEncoder, checked_config
 
     if checkpoint.folder is None:
         raise ValueError("the checkpoint of a hybrid encoder has no folder, expected that of its encoder")
-    described = {"model": None, "backend": None, "name": None} | checkpoint.config
+    config = checked_config(checkpoint)
+    described = {"model": None, "backend": config["backend"], "name": config["name"]}
     encoder = _load_half(str(checkpoint.folder / ENCODER), described, threads, compute)
     return HybridEncoder.from_checkpoint(checkpoint, encoder)
 
@@ -236,7 +237,7 @@ def _with_options(
 ) -> Checkpoint:
     is_bert = checkpoint.kind == "tinybert"
     if checkpoint.kind in (PAIR, HYBRID):
-        _refuse_for_pair(checkpoint.folder, pooling, max_tokens, prompts, checkpoint.kind)
+        _refuse_options(checkpoint.folder, pooling, max_tokens, prompts, checkpoint.kind)
         return checkpoint
     checkpoint = replace(checkpoint, metadata=with_prompts(checkpoint.metadata, prompts))
     if pooling is not None:
@@ -255,7 +256,7 @@ def _with_options(
     return replace(checkpoint, config=checkpoint.config | {"max_tokens": max_tokens})
 
 
-def _refuse_for_pair(
+def _refuse_options(
     folder: Path | None,
     pooling: str | None,
     max_tokens: int | None,
@@ -294,7 +295,7 @@ def _load_foreign(
 
         routed = load_router(folder, threads=threads, compute=compute, only_onnx=backend == "onnx")
         if routed is not None:
-            _refuse_for_pair(folder, pooling, max_tokens, prompts)
+            _refuse_options(folder, pooling, max_tokens, prompts)
             return routed
         static = _load_static(folder, threads)
         if static is not None:

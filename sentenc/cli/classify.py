@@ -16,6 +16,7 @@ import numpy as np
 
 from sentenc.cli.label_columns import choose_columns
 from sentenc.cli.model_options import THREADS
+from sentenc.encoders.hybrid.encoder import HybridEncoder
 from sentenc.errors import TextFileError
 from sentenc.io.atomic import replacing_file
 from sentenc.io.disk_full import naming_full_disk
@@ -106,9 +107,11 @@ def load_fitted(folder: str, threads: Threads | None) -> Any:
     from sentenc import downstream
 
     estimator = downstream.load(folder)
+    encoder = estimator.encoder_
+    encoder = encoder.encoder if isinstance(encoder, HybridEncoder) else encoder
     # Encoders on torch share its global thread settings, which are left alone.
-    if threads is not None and hasattr(estimator.encoder_, "threads"):
-        estimator.encoder_.threads = thread_count(threads)
+    if threads is not None and hasattr(encoder, "threads"):
+        encoder.threads = thread_count(threads)
     return estimator
 
 

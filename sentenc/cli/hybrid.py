@@ -6,7 +6,8 @@ from typing import Any
 import click
 
 import sentenc
-from sentenc.encoders.hybrid.encoder import DEFAULT_COLUMNS, DEFAULT_SHARE
+from sentenc.cli.model_options import load_model, model_options
+from sentenc.encoders.hybrid.encoder import DEFAULT_COLUMNS, DEFAULT_WEIGHT
 from sentenc.io.text import open_text
 
 
@@ -17,11 +18,11 @@ from sentenc.io.text import open_text
 )
 @click.option("--columns", type=int, default=DEFAULT_COLUMNS, show_default=True, help="Columns for words.")
 @click.option(
-    "--share",
+    "--word-weight",
     type=float,
-    default=DEFAULT_SHARE,
+    default=DEFAULT_WEIGHT,
     show_default=True,
-    help="Share of the words in a similarity.",
+    help="Weight of the words in a similarity.",
 )
 @click.option(
     "--texts",
@@ -31,18 +32,27 @@ from sentenc.io.text import open_text
 @click.option(
     "--language", metavar="CODE", help="Language of the words (ISO 639); by default that of the model."
 )
+@model_options
 def hybrid_command(
-    model: str, output: Path, columns: int, share: float, texts: str | None, language: str | None
+    model: str,
+    output: Path,
+    columns: int,
+    word_weight: float,
+    texts: str | None,
+    language: str | None,
+    pooling: str | None,
+    query_prompt: str | None,
 ) -> None:
-    """Write MODEL with columns for words, whose vectors alone find exact words, names and numbers.
+    """Write MODEL with columns for words, so that a search by vectors finds exact words, names and numbers.
 
-    It is for databases that compare vectors only. An index of sentenc searches by words itself.
+    It is for databases that only compare vectors. An index of sentenc searches by words itself.
     """
-    options: dict[str, Any] = {"columns": columns, "share": share, "language": language}
+    loaded = load_model(model, pooling, query_prompt)
+    options: dict[str, Any] = {"columns": columns, "word_weight": word_weight, "language": language}
     if texts is None:
-        encoder = sentenc.hybrid(model, **options)
+        encoder = sentenc.hybrid(loaded, **options)
     else:
         with open_text(texts) as lines:
-            encoder = sentenc.hybrid(model, texts=lines, **options)
+            encoder = sentenc.hybrid(loaded, texts=lines, **options)
     encoder.save(output)
     click.echo(f"{output}: {encoder.dim} columns, {columns} of them for words", err=True)

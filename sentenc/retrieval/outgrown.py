@@ -5,6 +5,7 @@ from typing import Any
 
 from sentenc.encoders.base import Encoder
 from sentenc.encoders.cse.encoder import CSE
+from sentenc.encoders.hybrid.encoder import HybridEncoder
 
 # More unknown words than this share suggest that the new texts are about something else.
 _MANY_UNKNOWN = 0.05
@@ -24,6 +25,8 @@ def unknown_share(encoder: Encoder, texts: Sequence[str]) -> float | None:
     Returns:
         From 0 to 1; 0 if the texts have no tokens. None for an encoder that is no CSE.
     """
+    if isinstance(encoder, HybridEncoder):
+        encoder = encoder.encoder
     if not isinstance(encoder, CSE):
         return None
     rows, _ = encoder.stored_weight("embeddings")

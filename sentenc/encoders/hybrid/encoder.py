@@ -1,8 +1,10 @@
 """A hybrid encoder: the vectors of another encoder, followed by columns for the words of a text."""
 
+import copy
 import json
 import math
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,32 +19,38 @@ from sentenc.encoders.bert.encoder import BertEncoder
 from sentenc.encoders.comparison import unit_rows
 from sentenc.encoders.fingerprints import digest
 from sentenc.encoders.golden import golden_vectors
-from sentenc.encoders.hybrid.frequencies import TermFrequencies
-from sentenc.encoders.hybrid.words import WordColumns
+from sentenc.encoders.hybrid.idf import InverseDocumentFrequencies
+from sentenc.encoders.hybrid.words import VERSION, WordColumns
 from sentenc.encoders.pair import PairEncoder
 from sentenc.encoders.pair_folder import wrapping
+from sentenc.encoders.roles import Role
 from sentenc.errors import CheckpointError
 from sentenc.io.atomic import replacing_folder
 from sentenc.texts import describe
+from sentenc.tokenization.analysis import stemmer_version
 from sentenc.validation import check_integer, check_number
 
 #: The folder of the encoder in that of a hybrid encoder.
 ENCODER = "encoder"
-DEFAULT_COLUMNS, DEFAULT_SHARE = 384, 0.25
+DEFAULT_COLUMNS, DEFAULT_WEIGHT = 384, 0.25
 _MOST_COLUMNS = 16_384
-_KEYS = {"columns", "share", "language", "name", "backend"}
+_KEYS = {"columns", "word_weight", "language", "stemmer", "name", "backend"}
+# What a model with word columns takes over from the model without.
+_KEPT = ("license", "base_model", "hybrid_alpha")
 
 
 class HybridEncoder(Encoder):
-    """An encoder whose vectors contain the words of a text, too, so that they find exact words, names and numbers.
+    """An encoder that appends a random projection of the words of a text to the vector of another encoder.
 
-    The cosine of two vectors is ``1 - share`` times the cosine of the encoder, plus ``share`` times that of the words.
-    It is a dense form of hybrid search for databases that only compare vectors. An :class:`~sentenc.Index` searches by
-    words itself, and needs no word columns.
+    The cosine of two vectors is ``1 - word_weight`` times the cosine of the encoder, plus ``word_weight`` times that of
+    the weighted words. It is a dense form of hybrid search for databases that only compare vectors, where
+    ``1 - word_weight`` has the role of ``alpha``. An :class:`~sentenc.Index` searches by words itself, and needs no word
+    columns.
 
     A vector has the ``similarity_dim`` components of the encoder, followed by ``columns`` for the words, and unit
     length. Words are stemmed, and weighted by their rarity. The words of the whole text count, also beyond
-    ``max_tokens``. A text has the zero vector if the encoder knows no token of it, and it has no word either.
+    ``max_tokens``. All texts without words have the same word columns. If the encoder knows no token of a text, words
+    alone count; without words either, the vector is zero.
 
     >>> encoder = sentenc.hybrid("tinybert6-en")
     >>> encoder.encode_query("a question") @ encoder.encode_document(["an answer", "another"]).T
@@ -50,15 +58,15 @@ class HybridEncoder(Encoder):
     Args:
         encoder: The encoder. :func:`sentenc.hybrid` also takes a name and a pair.
         columns: The number of columns for words, a multiple of 8. More of them are more exact.
-        share: The share of the words in a similarity, above 0 and below 1.
-        frequencies: The language of the words, and how rare they are. By default those of English.
-        metadata: Name, sources and scores, stored in the model folder. By default the language, and the
-            ``hybrid_alpha`` of the encoder if it states one.
+        word_weight: The weight of the words in a similarity, above 0 and below 1.
+        idf: The language of the words, and how rare they are. By default those of English.
+        metadata: Name, sources and scores, stored in the model folder. By default the language, and license, base model
+            and ``hybrid_alpha`` of the encoder if it states them.
         card: The model card, Markdown.
 
     Raises:
         TypeError: An argument is of the wrong type, or the encoder is a pair or a hybrid encoder.
-        ValueError: ``columns`` or ``share`` is out of range.
+        ValueError: ``columns`` or ``word_weight`` is out of range.
     """
 
     def __init__(
@@ -66,8 +74,8 @@ class HybridEncoder(Encoder):
         encoder: Encoder,
         *,
         columns: int = DEFAULT_COLUMNS,
-        share: float = DEFAULT_SHARE,
-        frequencies: TermFrequencies | None = None,
+        word_weight: float = DEFAULT_WEIGHT,
+        idf: InverseDocumentFrequencies | None = None,
         metadata: dict[str, Any] | None = None,
         card: str | None = None,
     ) -> None:
@@ -78,16 +86,14 @@ class HybridEncoder(Encoder):
         columns = check_integer("columns", columns, at_least=8, at_most=_MOST_COLUMNS)
         if columns % 8:
             raise ValueError(f"columns is {columns}, expected a multiple of 8")
+        if idf is not None and not isinstance(idf, InverseDocumentFrequencies):
+            raise TypeError(f"idf is {describe(idf)}, expected InverseDocumentFrequencies")
         self.encoder = encoder
-        self.share = check_number("share", share, above=0, below=1)
-        self.words = WordColumns(columns, frequencies or TermFrequencies.english())
+        self.word_weight = check_number("word_weight", word_weight, above=0, below=1)
+        self.words = WordColumns(columns, InverseDocumentFrequencies.english() if idf is None else idf)
         if metadata is None:
-            stated = (
-                {"hybrid_alpha": encoder.metadata["hybrid_alpha"]}
-                if "hybrid_alpha" in encoder.metadata
-                else {}
-            )
-            metadata = {"language": self.words.frequencies.language, **stated}
+            kept = {name: encoder.metadata[name] for name in _KEPT if name in encoder.metadata}
+            metadata = {"language": self.words.idf.language, **kept}
         self.metadata: dict[str, Any] = metadata
         self.card = card
 
@@ -98,14 +104,20 @@ class HybridEncoder(Encoder):
         Raises:
             CheckpointError: The configuration or the terms are damaged.
         """
-        config = checkpoint.config
+        config = checked_config(checkpoint)
+        if config["stemmer"] != stemmer_version():
+            warnings.warn(
+                f"{checkpoint.folder} was saved with PyStemmer {config['stemmer']}, but {stemmer_version()} is installed: "
+                "a few words may have other columns than in vectors of then",
+                stacklevel=4,
+            )
         try:
-            frequencies = TermFrequencies.from_tensors(config["language"], checkpoint.tensors)
+            idf = InverseDocumentFrequencies.from_tensors(config["language"], checkpoint.tensors)
             return cls(
-                encoder, columns=config["columns"], share=config["share"], frequencies=frequencies,
+                encoder, columns=config["columns"], word_weight=config["word_weight"], idf=idf,
                 metadata=checkpoint.metadata, card=checkpoint.card,
             )  # fmt: skip
-        except (KeyError, TypeError, ValueError) as error:
+        except (TypeError, ValueError) as error:
             raise CheckpointError(f"config.json has a bad config: {error}") from error
 
     @property
@@ -129,11 +141,11 @@ class HybridEncoder(Encoder):
 
     @property
     def space(self) -> str:
-        """The identifier of the space: it changes with that of the encoder, and with columns, share and words."""
+        """The identifier of the space: it changes with that of the encoder, and with all settings of the words."""
         return digest([self.encoder.space.encode(), self._settings()])
 
     def fingerprint(self) -> str:
-        """Returns a short hash of the encoder's fingerprint, columns, share and words."""
+        """Returns a short hash of the encoder's fingerprint and all settings of the words."""
         return digest([self.encoder.fingerprint().encode(), self._settings()])
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -143,8 +155,8 @@ class HybridEncoder(Encoder):
             CheckpointError: ``folder`` exists and is not a model folder.
         """
         config = {
-            "columns": self.words.columns, "share": self.share, "language": self.words.frequencies.language,
-            **wrapping(self.encoder),
+            "columns": self.words.columns, "word_weight": self.word_weight,
+            "language": self.words.idf.language, "stemmer": stemmer_version(), **wrapping(self.encoder),
         }  # fmt: skip
         with replacing_folder(Path(folder), CONFIG, CheckpointError, "a model folder") as staging:
             if isinstance(self.encoder, BertEncoder) and self.encoder.is_compressed:
@@ -155,23 +167,34 @@ class HybridEncoder(Encoder):
             write_files(
                 staging,
                 Checkpoint(
-                    kind=HYBRID, config=config, tensors=self.words.frequencies.to_tensors(), tokenizer="",
+                    kind=HYBRID, config=config, tensors=self.words.idf.to_tensors(), tokenizer="",
                     golden=golden, metadata=dict(self.metadata), card=self.card,
                 ),
             )  # fmt: skip
 
     def with_compute(self, compute: Compute) -> "HybridEncoder":
         """Returns the same encoder, in which a BERT multiplies matrices in float32 or int8. Others stay as they are."""
-        inner = self.encoder.with_compute(compute) if isinstance(self.encoder, BertEncoder) else self.encoder
-        return HybridEncoder(
-            inner, columns=self.words.columns,
-            share=self.share, frequencies=self.words.frequencies, metadata=self.metadata, card=self.card,
-        )  # fmt: skip
+        if not isinstance(self.encoder, BertEncoder):
+            return self
+        changed = self._around(self.encoder.with_compute(compute))
+        changed.loaded_as = self.loaded_as and (self.loaded_as[0], {**self.loaded_as[1], "compute": compute})
+        return changed
+
+    def for_role(self, role: Role) -> tuple[Encoder, str | None]:
+        """Returns the encoder of the texts of a role, and the name of its prompt for them."""
+        encoder, prompt_name = self.encoder.for_role(role)
+        return (self if encoder is self.encoder else self._around(encoder)), prompt_name
+
+    def _around(self, encoder: Encoder) -> "HybridEncoder":
+        # The same word columns, with the hashes that were computed, for another form of the encoder.
+        changed = copy.copy(self)
+        changed.encoder = encoder
+        changed.loaded_as = None
+        return changed
 
     def _settings(self) -> bytes:
-        frequencies = self.words.frequencies
-        values = [self.words.columns, self.share, frequencies.language, frequencies.rare, frequencies.idf]
-        return json.dumps(values, sort_keys=True).encode()
+        values = [VERSION, self.words.columns, self.word_weight, self.words.idf.digest]
+        return json.dumps(values).encode()
 
     def _unprompted_fingerprint(self) -> str:
         return digest([self.encoder._unprompted_fingerprint().encode(), self._settings()])
@@ -198,12 +221,29 @@ class HybridEncoder(Encoder):
         vectors = np.empty((len(texts), self.encoder.dim), np.float32)
         counts = encode(vectors)
         dim = self.encoder.similarity_dim
-        out[:, :dim] = unit_rows(vectors[:, :dim], "vectors") * np.float32(math.sqrt(1 - self.share))
-        self.words.write(texts, out[:, dim:])
-        out[:, dim:] *= np.float32(math.sqrt(self.share))
-        # A text that has only one of both parts has unit length, too.
+        meaning, words = out[:, :dim], out[:, dim:]
+        meaning[...] = unit_rows(vectors[:, :dim], "vectors")
+        self.words.write(texts, words)
+        # Without this vector, a text without words would be nearer to all others than its meaning is.
+        words[meaning.any(axis=1) & ~words.any(axis=1)] = self.words.without_terms()
+        meaning *= np.float32(math.sqrt(1 - self.word_weight))
+        words *= np.float32(math.sqrt(self.word_weight))
+        # A text that the encoder does not know has unit length, too.
         out[...] = unit_rows(out, "vectors")
         return counts
 
     def _block_size(self, batch_size: int) -> int:
         return self.encoder._block_size(batch_size)
+
+
+def checked_config(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Returns the configuration in the folder of a hybrid encoder.
+
+    Raises:
+        CheckpointError: A key is missing or unexpected.
+    """
+    if set(checkpoint.config) != _KEYS:
+        raise CheckpointError(
+            f"config.json has a bad config: keys {sorted(checkpoint.config)}, expected {sorted(_KEYS)}"
+        )
+    return checkpoint.config

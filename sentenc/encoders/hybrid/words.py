@@ -14,13 +14,17 @@ from hashlib import blake2b
 import numpy as np
 import numpy.typing as npt
 
-from sentenc.encoders.hybrid.frequencies import TermFrequencies
+from sentenc.encoders.hybrid.idf import InverseDocumentFrequencies
 from sentenc.tokenization.analysis import Analyzer
 
+#: Changes with everything that the columns of a text depend on, but for the stemmer, which is another package.
+VERSION = 1
 _K = 1.2
 _BITS_PER_HASH = 512
-# The cached hashes of terms take some ten megabytes.
-_MOST_CACHED = 100_000
+# A group of texts has a matrix of the vectors of all its terms.
+_TEXTS_PER_GROUP = 64
+# The hashes of this many columns are kept: 50 MB with 384 columns.
+_MOST_CACHED = 2**26
 
 
 class WordColumns:
@@ -28,18 +32,28 @@ class WordColumns:
 
     Args:
         columns: The number of columns, a multiple of 8.
-        frequencies: The weights of terms, and their language.
+        idf: The rarity of terms, and their language.
     """
 
-    def __init__(self, columns: int, frequencies: TermFrequencies) -> None:
+    def __init__(self, columns: int, idf: InverseDocumentFrequencies) -> None:
         self.columns = columns
-        self.frequencies = frequencies
-        self._analyzer = Analyzer(frequencies.language)
+        self.idf = idf
+        self._analyzer = Analyzer(idf.language)
         # The bits and the weight of each term that was seen.
         self._seen: dict[str, tuple[bytes, float]] = {}
 
     def write(self, texts: Sequence[str], out: npt.NDArray[np.float32]) -> None:
         """Writes the unit vectors of n texts into ``out`` (n, columns). That of a text without terms is zero."""
+        for start in range(0, len(texts), _TEXTS_PER_GROUP):
+            group = slice(start, start + _TEXTS_PER_GROUP)
+            self._write_group(texts[group], out[group])
+
+    def without_terms(self) -> npt.NDArray[np.float32]:
+        """Returns a unit vector (columns,) that stands for the absence of terms. No term has it."""
+        signs = np.unpackbits(np.frombuffer(term_bits("", self.columns), np.uint8)).astype(np.float32) * 2 - 1
+        return np.asarray(signs / np.float32(math.sqrt(self.columns)), np.float32)
+
+    def _write_group(self, texts: Sequence[str], out: npt.NDArray[np.float32]) -> None:
         counts = [Counter(self._analyzer.terms(text)) for text in texts]
         rows: dict[str, int] = {}
         for terms in counts:
@@ -61,16 +75,16 @@ class WordColumns:
             vector *= 1 / norm if norm > 0 else 0.0
 
     def _described(self, term: str) -> tuple[bytes, float]:
-        found = self._seen.get(term)
-        if found is None:
-            if len(self._seen) >= _MOST_CACHED:
+        described = self._seen.get(term)
+        if described is None:
+            if len(self._seen) * self.columns >= _MOST_CACHED:
                 self._seen.clear()
-            found = term_bits(term, self.columns), math.sqrt(self.frequencies[term])
-            self._seen[term] = found
-        return found
+            described = term_bits(term, self.columns), math.sqrt(self.idf[term])
+            self._seen[term] = described
+        return described
 
-    def __reduce__(self) -> tuple[type["WordColumns"], tuple[int, TermFrequencies]]:
-        return WordColumns, (self.columns, self.frequencies)
+    def __reduce__(self) -> tuple[type["WordColumns"], tuple[int, InverseDocumentFrequencies]]:
+        return WordColumns, (self.columns, self.idf)
 
 
 def term_bits(term: str, columns: int) -> bytes:
