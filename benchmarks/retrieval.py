@@ -1,6 +1,6 @@
 """Measures the quality of search: BM25, vectors, hybrids of both, and reranking, for several encoders.
 
-    python benchmarks/retrieval.py --data FOLDER [FOLDER ...] [--models cse-en,...] [--weights]
+    python benchmarks/retrieval.py --data FOLDER [FOLDER ...] [--models cse-en,...] [--word-columns cse-en,...] [--weights]
 
 Each FOLDER has BEIR's layout: ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/SPLIT.tsv``. The rankings are
 those of ``sentenc.Index.search``, and the metrics those of ``sentenc.metrics``. BM25 is that of ``Index``;
@@ -26,6 +26,7 @@ import numpy as np
 from teachers import add_options, teachers
 from transfer import minilm, model2vec
 
+from sentenc.combining import hybrid
 from sentenc.encoders.base import Encoder
 from sentenc.errors import TruncationWarning
 from sentenc.evaluation.beir import (
@@ -44,6 +45,7 @@ from sentenc.retrieval.words import word_settings
 
 DEPTH = 100
 RERANKER = "tinybert4-en"
+MINILM = "all-MiniLM-L6-v2"
 CANDIDATES = 100
 WEIGHTS = [round(0.1 * i, 1) for i in range(11)]
 # A weight may lose this much against the best one, in points of the mean.
@@ -96,7 +98,7 @@ def encoders(arguments: argparse.Namespace) -> dict[str, tuple[Functions, float]
     systems: dict[str, tuple[Functions, float]] = {}
     loaded: dict[str, Any] = {Path(name).name: load(name) for name in arguments.models.split(",") if name}
     if "minilm" in arguments.baselines:
-        loaded["all-MiniLM-L6-v2"] = minilm()
+        loaded[MINILM] = minilm()
     loaded |= teachers(arguments)
     for name, encoder in loaded.items():
         systems[name] = quiet(encoder), word_settings("en", encoder)["alpha"]
@@ -105,6 +107,12 @@ def encoders(arguments: argparse.Namespace) -> dict[str, tuple[Functions, float]
         alpha = word_settings("en", None)["alpha"]
         systems["model2vec of all-MiniLM-L6-v2"] = Functions(encode, encode), alpha
     return systems
+
+
+def with_word_columns(arguments: argparse.Namespace) -> dict[str, Encoder]:
+    """Returns encoders with word columns, by the names of those without."""
+    names = [name for name in arguments.word_columns.split(",") if name]
+    return {Path(name).name: hybrid(minilm() if name == MINILM else name) for name in names}
 
 
 def quiet(encoder: Encoder) -> Functions:
@@ -197,6 +205,21 @@ def report(systems: dict[str, Any], lexical: dict[str, Any], rerankings: dict[st
     return "\n".join(lines)
 
 
+def word_columns_report(systems: dict[str, Any], scores: dict[str, Any]) -> str:
+    """Returns the table of searches by vectors alone, without and with word columns, in Markdown."""
+    names = list(next(iter(scores.values()))["vector"])
+    lines = [
+        f"| nDCG@10 of vectors alone | {' | '.join(names)} | mean |",
+        "|---|" + "---|" * (len(names) + 1),
+    ]
+    for model, own in scores.items():
+        before = systems[model]["scores"]["vector"]
+        for title, rows in ((model, before), (f"{model} with word columns", own["vector"])):
+            values = [rows[name]["nDCG@10"] for name in names]
+            lines.append(f"| {title} | {' | '.join(f'{v:.1f}' for v in values)} | {np.mean(values):.1f} |")
+    return "\n".join(lines)
+
+
 def plot(systems: dict[str, Any], lexical: dict[str, Any], path: Path) -> None:
     """Draws the mean nDCG@10 of hybrids against the weight of the vectors."""
     import matplotlib
@@ -228,6 +251,9 @@ def main() -> None:
         "--models", default="cse-en,tinybert4-en,tinybert6-en,pair-en", help="names or folders of models"
     )
     parser.add_argument("--baselines", default="minilm,model2vec")
+    parser.add_argument(
+        "--word-columns", default="", metavar="MODELS", help="models to measure with word columns, too"
+    )
     add_options(parser)
     parser.add_argument(
         "--model2vec", type=Path, help="folder of a distilled model; by default one is distilled"
@@ -240,6 +266,9 @@ def main() -> None:
     )
     parser.add_argument("--output", default="retrieval", help="name of the result")
     arguments = parser.parse_args()
+    unmeasured = set(filter(None, arguments.word_columns.split(","))) - set(arguments.models.split(","))
+    if not arguments.keep and unmeasured - {MINILM}:
+        parser.error(f"--word-columns has {', '.join(sorted(unmeasured))}, which --models lacks")
     data = [DataSet(folder) for folder in arguments.data]
     lexical = {
         "BM25 of Index": {part.name: part.scores(*part.indexed(None), mode="lexical") for part in data},
@@ -249,9 +278,14 @@ def main() -> None:
     for name, (encode, alpha) in encoders(arguments).items():
         print(name, flush=True)
         systems[name] = measured(encode, alpha, data, arguments.weights)
+    word_columns = {
+        name: measured(quiet(encoder), word_settings("en", encoder)["alpha"], data, False)["scores"]
+        for name, encoder in with_word_columns(arguments).items()
+    }
     if arguments.keep:
         earlier = json.loads((machine.RESULTS / f"{arguments.output}.json").read_text(encoding="utf-8"))
         systems = {**earlier["systems"], **systems}
+        word_columns = {**earlier.get("word columns", {}), **word_columns}
     rerankings = {
         f"{name}, hybrid, {CANDIDATES} candidates reranked by {RERANKER}": reranked(name, RERANKER, data)
         for name in ("cse-en",)
@@ -264,10 +298,15 @@ def main() -> None:
         },
         "lexical": lexical,
         "systems": systems,
+        "word columns": word_columns,
         "reranked": rerankings,
     }
     path = machine.write(arguments.output, content)
     path.with_suffix(".md").write_text(report(systems, lexical, rerankings) + "\n")
+    if word_columns:
+        table = word_columns_report(systems, word_columns)
+        path.with_name(f"{path.stem}_word_columns.md").write_text(table + "\n")
+        print(table)
     if arguments.weights:
         plot(systems, lexical, path.with_suffix(".png"))
     print(report(systems, lexical, rerankings))

@@ -3,7 +3,7 @@
     python benchmarks/tinybert_speed.py MODEL [--teacher FOLDER] [--texts FILE --source NAME] [--out DIR]
 
 The systems are MODEL in sentenc (float32 and int8) and in torch by sentence-transformers; all-MiniLM-L6-v2 in
-sentenc and in torch; and with --teacher, a teacher of the size of BERT-base in torch. Each system has a
+sentenc and in torch; and with --teacher, a teacher of the size of BERT-base in sentenc and in torch. Each system has a
 process of its own for each number of threads, which waits while the others compute. In several rounds they
 encode the same sentences in turn. Medians over rounds are reported, and ratios within a round.
 
@@ -52,6 +52,8 @@ def systems(model: str, teacher: Path | None, scratch: Path) -> dict[str, tuple[
         MINILM: ("torch", minilm),
     }
     if teacher is not None:
+        by_name["teacher (sentenc, float32)"] = ("float32", str(teacher))
+        by_name["teacher (sentenc, int8)"] = ("int8", str(teacher))
         by_name[TEACHER] = ("torch", str(teacher))
     return by_name
 

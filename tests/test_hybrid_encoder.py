@@ -323,7 +323,10 @@ def test_the_command_writes_a_model(tmp_path):
     assert "kind: hybrid" in info.stdout
     assert "parameters: null" not in info.stdout
     failed = subprocess.run(
-        [*command, "hybrid", "hybrid", "-o", "x", "--language", "en"], cwd=tmp_path, capture_output=True, text=True
+        [*command, "hybrid", "hybrid", "-o", "x", "--language", "en"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
     )
     assert failed.returncode == 1
     assert "expected an Encoder that is neither" in failed.stderr
