@@ -72,8 +72,8 @@ def hybrid(
     Raises:
         ModelNotFoundError: There is no model of this name.
         TypeError: The encoder is a hybrid encoder already, or ``texts`` or one of its items is not text.
-        ValueError: ``columns``, ``word_weight`` or ``language`` is out of range, the language is not English and no texts were
-            passed, or the halves of a pair have different numbers of components.
+        ValueError: ``columns``, ``word_weight`` or ``language`` is out of range, the language is not English and no
+            texts were passed, or the halves of a pair have different numbers of components.
     """
     loaded = encoder if isinstance(encoder, Encoder) else load(encoder)
     options: dict[str, Any] = {"columns": columns, "word_weight": word_weight}

@@ -65,9 +65,9 @@ def load(
             whole process.
         compute: The type in which a BERT multiplies matrices: ``"float32"`` or ``"int8"``. By default the one
             with which its folder was saved, or else float32.
-        backend: How a folder of another library is loaded. ``"onnx"``: it must be a BERT,
-            DistilBERT or MPNet with mean or cls pooling, and ONNX Runtime computes it. ``"torch"``:
-            sentence-transformers computes it, whichever transformer it is. By default ``"onnx"`` if possible, and otherwise ``"torch"``.
+        backend: How a folder of another library is loaded. ``"onnx"``: it must be a BERT, DistilBERT or MPNet with
+            mean or cls pooling, and ONNX Runtime computes it. ``"torch"``: sentence-transformers computes it,
+            whichever transformer it is. By default ``"onnx"`` if possible, and otherwise ``"torch"``.
         pooling: The pooling of a transformer in a folder of Hugging Face, which does not state it: ``"mean"``
             of all hidden states, or ``"cls"``, the one of [CLS]. By default the mean, as in
             sentence-transformers, with a ``PoolingWarning``. Folders of sentence-transformers and of sentenc
