@@ -296,7 +296,8 @@ def check_tokenizer_fits(model: nn.Module, tokenizer: Any, max_tokens: int, *, m
     """
     config: Any = model.config
     # The positions of RoBERTa and MPNet begin after that of the padding.
-    padding = getattr(getattr(model.embeddings, "position_embeddings", None), "padding_idx", None)
+    embeddings = getattr(getattr(model, "base_model", model), "embeddings", None)
+    padding = getattr(getattr(embeddings, "position_embeddings", None), "padding_idx", None)
     positions = int(config.max_position_embeddings) - (0 if padding is None else padding + 1)
     if not min_tokens <= max_tokens <= positions:
         raise ValueError(
