@@ -37,8 +37,8 @@ class SpecialTokens(NamedTuple):
 
 _SPECIAL_TOKENS = {
     "bert": SpecialTokens("[CLS]", "[SEP]", "[PAD]", "[MASK]"),
-    # Unknown words are [UNK], as in a BERT. <unk> is only found where a text has it. transformers counts positions
-    # from the id of the padding, which is fixed.
+    # Unknown words are [UNK], as in a BERT, and <unk> is in no text that does not spell it. transformers counts
+    # positions from the id of the padding, which is fixed.
     "mpnet": SpecialTokens("<s>", "</s>", "<pad>", "<mask>", ("<unk>",), pad_id=1),
 }
 

@@ -1,4 +1,4 @@
-"""How rare terms are: the inverse document frequencies that weight the word columns of a hybrid encoder."""
+"""Inverse document frequencies of terms, which weight the word columns of a hybrid encoder."""
 
 import json
 import lzma
@@ -54,9 +54,9 @@ class InverseDocumentFrequencies:
     def english(cls) -> "InverseDocumentFrequencies":
         """Returns those of 120,000 English passages, rounded to quarters.
 
-        The passages are from Wikipedia, Wikinews (CC BY-SA, CC BY), abstracts of arXiv (CC0), MedQuAD and documentation
-        of Microsoft (CC BY), and questions and answers of Stack Exchange (CC BY-SA). ``make_english.py`` in this folder
-        counted them.
+        The passages are from Wikipedia (CC BY-SA), Wikinews (CC BY), arXiv (CC0), MedQuAD, OpenStax and documentation of
+        Microsoft (CC BY), BoolQ, QED, SQuAD and Stack Exchange (CC BY-SA), and SciTLDR (Apache-2.0).
+        ``make_english.py`` in this folder counted them.
         """
         return _english()
 

@@ -49,7 +49,7 @@ class WordColumns:
             self._write_group(texts[group], out[group])
 
     def without_terms(self) -> npt.NDArray[np.float32]:
-        """Returns a unit vector (columns,) that stands for the absence of terms. No term has it."""
+        """Returns the unit vector (columns,) of texts without terms, which no term has."""
         signs = np.unpackbits(np.frombuffer(term_bits("", self.columns), np.uint8)).astype(np.float32) * 2 - 1
         return np.asarray(signs / np.float32(math.sqrt(self.columns)), np.float32)
 
