@@ -168,6 +168,7 @@ def fit_command(data: tuple[str, ...], output: Path, quiet: bool, **options: Any
     all_examples = train if test is None else _concatenate(train, test)
     if test is None:
         train, test = _split(train, options, log)
+    _warn_of_shared_texts(train, test, log)
     log(
         f"fitting on {len(train.texts):,} examples"
         + (f", testing on {len(test.texts):,}" if test.texts else "")
@@ -252,13 +253,16 @@ def _split(
     if not test.texts:
         few = "too few examples for a test split" if options["test_fraction"] else "no test split"
         log(f"{few}, so there is no report")
+    return train, test
+
+
+def _warn_of_shared_texts(train: Examples, test: Examples, log: Callable[[str], None]) -> None:
     train_texts = set(train.texts)
     if shared := sum(text in train_texts for text in test.texts):
         log(
             f"warning: {shared:,} of the {len(test.texts):,} test examples have a text that is in the "
             "training examples too, so the report is too optimistic for new texts"
         )
-    return train, test
 
 
 def _fit(train: Examples, columns: Columns, quiet: bool, options: dict[str, Any]) -> Any:

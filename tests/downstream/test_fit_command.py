@@ -275,6 +275,16 @@ def test_a_text_in_both_splits_is_a_warning(fit, tmp_path):
     assert "of the 24 test examples" in err
 
 
+def test_a_text_of_the_test_file_in_the_training_examples_is_a_warning(fit, data, tmp_path):
+    other = write_csv(tmp_path / "test.csv", ["text", "label"], [ROWS[0], ("a text of its own", "pets")])
+    _, err = fit(data, "--test", other)
+    assert "warning: 1 of the 2 test examples have a text that is in the training examples too" in err
+    _, err = fit(
+        data, "--test", write_csv(other, ["text", "label"], [("a text of its own", "pets")]), "--overwrite"
+    )
+    assert "warning" not in err
+
+
 @pytest.mark.parametrize(
     ("content", "options", "code", "words"),
     [

@@ -160,6 +160,29 @@ def test_principal_axes_are_in_the_state():
     assert torch.equal(EmbeddingDistillation(3, 6, space="principal", axes=axes).state_dict()["axes"], axes)
 
 
+def test_the_texts_of_an_example_are_in_one_batch():
+    first, second, targets = made(4, 6), made(4, 6, seed=1), teacher_vectors(8)
+    together = EmbeddingDistillation(6, 6, columns=2, space="same").loss([first, second], targets)
+    alone = EmbeddingDistillation(6, 6, space="same").loss([torch.cat([first, second])], targets)
+    assert together.item() == pytest.approx(alone.item())
+    halves = [
+        EmbeddingDistillation(6, 6, space="same").loss([part], target).item()
+        for part, target in ((first, targets[:4]), (second, targets[4:]))
+    ]
+    # The similarities of the texts of different columns count, too.
+    assert together.item() > sum(halves) / 2 + 0.01
+
+
+def test_bad_columns_are_refused():
+    with pytest.raises(ValueError, match="columns is 4, expected"):
+        EmbeddingDistillation(3, 6, columns=4)
+    criterion = EmbeddingDistillation(6, 6, columns=2, space="same")
+    with pytest.raises(ValueError, match="expected 2 equal shapes"):
+        criterion.loss([made(4, 6)], made(4, 6))
+    with pytest.raises(ValueError, match=r"shape \(4, 6\), expected \(8, 6\)"):
+        criterion.loss([made(4, 6), made(4, 6)], made(4, 6))
+
+
 def test_bad_axes_and_teachers_are_refused():
     for space in ("principal", "aligned"):
         with pytest.raises(ValueError, match=f"axes is None.* '{space}'"):

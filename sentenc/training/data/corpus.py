@@ -16,7 +16,7 @@ from sentenc.training.data.examples import Example
 from sentenc.training.data.rows import Reader, Row
 from sentenc.training.data.sources import COLUMNS, Source, open_source, settings_of
 
-__all__ = ["Corpus", "Source", "SourceReport"]
+__all__ = ["Corpus", "CorpusTexts", "Source", "SourceReport"]
 
 # The number of lines from which on the fraction of malformed ones is checked.
 _LINES_BEFORE_CHECK = 1000
@@ -209,6 +209,26 @@ class Corpus:
         yield from _shuffled(_mixed(streams, weights, draw_rng), self._shuffle_buffer, shuffle_rng)
         if not any(stream.report.kept for stream in streams):
             raise CorpusError(f"the corpus is empty: {'; '.join(map(_describe_empty, self._reports))}")
+
+
+class CorpusTexts:
+    """The texts of a corpus's first epoch, with an estimate of their number for a progress bar."""
+
+    def __init__(self, corpus: Corpus, seed: int) -> None:
+        self._corpus, self._seed = corpus, seed
+
+    def estimate(self) -> int | None:
+        """Estimates the number of texts before the filters; None if :meth:`Corpus.estimate` is None."""
+        examples = self._corpus.estimate()
+        return None if examples is None else self._corpus.columns * examples
+
+    def __length_hint__(self) -> int:
+        """Returns the estimate, or 0."""
+        return self.estimate() or 0
+
+    def __iter__(self) -> Iterator[str]:
+        """Yields the texts, those of an example one after another."""
+        return (text for example in self._corpus.epoch(self._seed, 0) for text in example)
 
 
 class _ExampleStream:

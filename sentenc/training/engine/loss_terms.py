@@ -76,7 +76,7 @@ class Batch:
         examples: The B examples of all processes, as the loss prepared them, in the order of the processes.
         ids: (c * b, L) token ids of this process's b examples with c texts each, column by column.
         lengths: (c * b,) number of tokens of each text.
-        targets: (B, t) targets of column 0 of all examples, or None.
+        targets: (c * B, t) targets of all examples, column by column, or None.
     """
 
     epoch: int
@@ -182,7 +182,7 @@ class BatchStream:
         )
         targets = None
         if self.term.loss.needs_targets and self.term.targets is not None:
-            targets = self.term.targets([example[0] for example in examples])
+            targets = self.term.targets([text for column in zip(*examples, strict=True) for text in column])
         return Batch(epoch, examples, ids, lengths, targets)
 
 

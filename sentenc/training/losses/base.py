@@ -85,7 +85,7 @@ class VectorLoss(Loss):
         Args:
             vectors: The student's vectors (B, d) for each of the columns. d may be less than the student's
                 dimension (see :class:`~sentenc.training.losses.Matryoshka`).
-            targets: (B, t) targets of column 0, if ``needs_targets``.
+            targets: (c * B, t) targets of c columns, one column after another, if ``needs_targets``.
 
         Returns:
             A scalar, finite for finite vectors, zero vectors included.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sentenc.training.losses.base import VectorLoss, unit
 from sentenc.training.losses.checks import check_columns, check_temperature
-from sentenc.validation import check_choice, check_number
+from sentenc.validation import check_choice, check_integer, check_number
 
 
 def embedding_distillation_loss(
@@ -100,11 +100,15 @@ def aligned_axes(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class EmbeddingDistillation(VectorLoss):
-    """The distillation of a teacher's vectors of single sentences. A batch of one is allowed.
+    """The distillation of a teacher's vectors. A batch of one is allowed.
+
+    The texts of pairs and triplets are in one batch. The student then learns how similar the teacher considers
+    texts that have much in common, of which a batch of random sentences has few.
 
     Args:
         dim: The student's dimension.
         teacher_dim: The teacher's dimension t.
+        columns: The number of texts in an example: 1, 2 or 3.
         temperature: The temperature of the similarity distributions.
         cosine_weight: Weight of one minus the cosine to the teacher's vector.
         relation_weight: Weight of the divergence of the similarity distributions.
@@ -122,7 +126,6 @@ class EmbeddingDistillation(VectorLoss):
         ValueError: A value is out of range, or the axes or dimensions do not fit.
     """
 
-    columns = 1
     needs_targets = True
     axes: Tensor
 
@@ -131,6 +134,7 @@ class EmbeddingDistillation(VectorLoss):
         dim: int,
         teacher_dim: int,
         *,
+        columns: int = 1,
         temperature: float = 0.05,
         cosine_weight: float = 1.0,
         relation_weight: float = 1.0,
@@ -139,6 +143,7 @@ class EmbeddingDistillation(VectorLoss):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        self.columns = check_integer("columns", columns, at_least=1, at_most=3)
         self.temperature = check_temperature(temperature)
         self.cosine_weight = check_number("cosine_weight", cosine_weight, at_least=0)
         self.relation_weight = check_number("relation_weight", relation_weight, at_least=0)
@@ -159,8 +164,8 @@ class EmbeddingDistillation(VectorLoss):
             self.register_buffer("axes", _checked_axes(axes, dim, teacher_dim, self.space))
 
     def loss(self, vectors: list[Tensor], targets: Tensor | None) -> Tensor:
-        """Computes :func:`embedding_distillation_loss` of the column (B, d) and teacher vectors (B, t)."""
-        (student,) = check_columns("embedding_distillation", vectors, 1)
+        """Computes :func:`embedding_distillation_loss` of c columns (B, d) and teacher vectors (c * B, t)."""
+        student = torch.cat(check_columns("embedding_distillation", vectors, self.columns))
         to_teacher = self.map if self.space == "linear" else self.axes.T
         expected = (len(student), to_teacher.shape[1])
         if targets is None or tuple(targets.shape) != expected:

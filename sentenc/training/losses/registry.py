@@ -24,8 +24,8 @@ LOSSES: dict[str, type[Loss]] = {
     "paraphrase_margin": ParaphraseMargin,
     "transformer_distillation": TransformerDistillation,
 }
-# Constructor arguments that depend on student and teacher, and are therefore no options of a run file.
-_CONTEXT_ARGUMENTS = ("dim", "teacher_dim", "axes", "generator", "student", "teacher", "tokens")
+# Constructor arguments that depend on student, corpus and teacher, and are therefore no options of a run file.
+_CONTEXT_ARGUMENTS = ("dim", "columns", "teacher_dim", "axes", "generator", "student", "teacher", "tokens")
 # Options of all losses of vectors.
 _MATRYOSHKA_OPTIONS = ("matryoshka", "matryoshka_weights")
 
@@ -35,6 +35,7 @@ def make_loss(
     options: Mapping[str, Any],
     *,
     dim: int,
+    columns: int = 1,
     teacher_dim: int | None = None,
     axes: Tensor | None = None,
     generator: torch.Generator | None = None,
@@ -49,6 +50,7 @@ def make_loss(
         options: Keyword arguments of the class, as a run file has them. Every loss of vectors also has
             ``matryoshka`` (dimensions) and ``matryoshka_weights``, see :class:`Matryoshka`.
         dim: The student's dimension.
+        columns: The number of texts in an example of the corpus, for losses that take any.
         teacher_dim: The teacher's dimension, for losses that compare with its vectors.
         axes: The teacher's principal or aligned axes (teacher_dim, dim), for losses that use them.
         generator: Source of random initial parameters.
@@ -76,6 +78,7 @@ def make_loss(
         raise ValueError(f"loss {kind} needs a student and a teacher that are built like BERT")
     arguments = {
         "dim": dim,
+        "columns": columns,
         "teacher_dim": teacher_dim,
         "axes": axes,
         "generator": generator,

@@ -1,6 +1,6 @@
 """The data of a pretraining run: corpora, a dev score, cached teacher embeddings and corpus statistics."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
@@ -15,7 +15,7 @@ from sentenc.embedding_cache import EmbeddingCache
 from sentenc.encoders.base import Encoder
 from sentenc.training.config.pretraining import LossConfig, RunConfig
 from sentenc.training.config.teacher import TeacherConfig
-from sentenc.training.data.corpus import Corpus
+from sentenc.training.data.corpus import Corpus, CorpusTexts
 from sentenc.training.data.examples import Example, ExampleFilter, TextRole
 from sentenc.training.data.statistics import (
     CorpusStatistics,
@@ -146,7 +146,7 @@ def build_teacher(
             settings.cache, teacher, None if shards is None else shards.get(".", ())
         )
         if teacher is not None:
-            streams = [_FirstColumn(data.corpora[name], config.seed) for name in corpora]
+            streams = [CorpusTexts(data.corpora[name], config.seed) for name in corpora]
             _fill(embeddings, teacher, streams, settings.max_minutes, show_progress_bar)
         if not len(embeddings):
             raise ValueError(
@@ -164,7 +164,7 @@ def build_teacher(
 def _fill(
     embeddings: EmbeddingCache,
     teacher: Teacher,
-    streams: "list[_FirstColumn]",
+    streams: "list[CorpusTexts]",
     max_minutes: float | None,
     show_progress_bar: bool,
 ) -> None:
@@ -201,7 +201,9 @@ def _remedy(settings: TeacherConfig, *, is_filled: bool) -> str:
 
 def _filter(vectors: TeacherVectors) -> ExampleFilter:
     def has_embedding(examples: list[Example]) -> npt.NDArray[np.bool_]:
-        return vectors.has([example[0] for example in examples])
+        texts = [text for example in examples for text in example]
+        known: npt.NDArray[np.bool_] = np.all(vectors.has(texts).reshape(len(examples), -1), axis=1)
+        return known
 
     return has_embedding
 
@@ -216,7 +218,7 @@ def _joint_teacher(
     show_progress_bar: bool,
 ) -> RunTeacher:
     settings = config.teacher or TeacherConfig()
-    roles = {name: config.corpora[name].column_roles[0] for name in _corpora_with_embeddings(config)}
+    roles = {name: _role(config, name) for name in _corpora_with_embeddings(config)}
     distinct = list(dict.fromkeys(roles.values()))
     parts: list[JointPart] = []
     if fill:
@@ -227,10 +229,8 @@ def _joint_teacher(
             parts.append(JointPart(model, loaded.fingerprint, loaded.teacher, loaded.precision))
     caches = open_joint_caches(settings, distinct, parts, shards)
     if fill:
-        texts = [
-            (role, _FirstColumn(data.corpora[name], config.seed), data.corpora[name].estimate())
-            for name, role in roles.items()
-        ]
+        streams = [CorpusTexts(data.corpora[name], config.seed) for name in roles]
+        texts = [(role, own, own.estimate()) for role, own in zip(roles.values(), streams, strict=True)]
         fill_joint_caches(caches, parts, texts, settings.max_minutes, show_progress_bar)
     space = joint_space(settings, caches)
     by_role = {role: joint_vectors(space, caches, role) for role in distinct}
@@ -294,7 +294,16 @@ def rotate_to_teacher(
 
 
 def _roles(config: RunConfig, teacher: RunTeacher) -> dict[str, TextRole]:
-    return {name: config.corpora[name].column_roles[0] for name in teacher.vectors}
+    return {name: _role(config, name) for name in teacher.vectors}
+
+
+def _role(config: RunConfig, corpus: str) -> TextRole:
+    roles = config.corpora[corpus].column_roles
+    if len(set(roles)) > 1:
+        raise ValueError(
+            f"roles of corpus {corpus} are {list(roles)}, expected one role for embedding_distillation"
+        )
+    return roles[0]
 
 
 def _vectors_by_role(config: RunConfig, teacher: RunTeacher) -> dict[TextRole, JointVectors]:
@@ -315,19 +324,6 @@ def in_joint_space(config: RunConfig) -> bool:
     used = [loss for loss in config.losses if _needs_embeddings(loss)]
     is_joint = config.teacher is not None and bool(config.teacher.joint) and bool(used)
     return is_joint and all(loss.options.get("space") == "same" for loss in used)
-
-
-class _FirstColumn:
-    # The texts of column 0 of a corpus's first epoch, with an estimate of their number for a progress bar.
-
-    def __init__(self, corpus: Corpus, seed: int) -> None:
-        self._corpus, self._seed = corpus, seed
-
-    def __length_hint__(self) -> int:
-        return self._corpus.estimate() or 0
-
-    def __iter__(self) -> Iterator[str]:
-        return (example[0] for example in self._corpus.epoch(self._seed, 0))
 
 
 def build_statistics(

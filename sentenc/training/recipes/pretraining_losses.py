@@ -57,6 +57,7 @@ def build_loss_terms(
             settings.kind,
             settings.options,
             dim=student.loss_dim,
+            columns=corpus.columns,
             teacher_dim=None if embeddings is None else embeddings.dim,
             axes=axes,
             generator=torch.Generator().manual_seed(seed),

@@ -230,6 +230,52 @@ def test_pairs_have_a_role_for_each_text(folder):
         train(folder, content)
 
 
+def test_all_texts_of_pairs_and_triplets_are_distilled(folder, monkeypatch, capsys):
+    content = table("groups")
+    for columns, form in ((2, "pairs"), (3, "triplets")):
+        rows = list(zip(*(lines(seed, 64) for seed in range(10 * columns, 11 * columns)), strict=True))
+        (folder / f"{form}.tsv").write_text("\n".join("\t".join(row) for row in rows))
+        content["corpora"][form] = {"sources": [{"files": [f"{form}.tsv"], "form": form}]}
+        content["losses"].append(content["losses"][0] | {"corpus": form, "batch_size": 8})
+    collated = {}
+    run_to_the_end = Trainer.run
+
+    def run(trainer):
+        for term in trainer.loss_terms:
+            examples = next(term.batches(0, 0))[1]
+            texts = [text for column in zip(*examples, strict=True) for text in column]
+            collated[term.name] = len(examples), len(term.targets(texts))
+        return run_to_the_end(trainer)
+
+    monkeypatch.setattr(Trainer, "run", run)
+    assert sentenc.load(train(folder, content)).dim == 24
+    assert collated["embedding_distillation-4"] == (8, 16)
+    assert collated["embedding_distillation-5"] == (8, 24)
+    # An example of which one text has no vector is left out.
+    content["corpora"]["pairs"]["sources"][0]["files"] = ["more.tsv"]
+    known = lines(20, 64)
+    (folder / "more.tsv").write_text(
+        "\n".join(f"{a}\t{a if i % 2 else a + ' x y z'}" for i, a in enumerate(known))
+    )
+    content["teacher"]["max_minutes"] = 0
+    pretrain(parse_run(content | {"work": "work-more"}, folder), show_progress_bar=True)
+    assert "corpus pairs: 32 of 64 examples have a teacher vector" in capsys.readouterr().err
+
+
+def test_texts_of_one_example_have_one_role(folder):
+    content = table("roles-of-pairs")
+    (folder / "pairs.tsv").write_text(
+        "\n".join(f"{a}\t{b}" for a, b in zip(lines(5, 64), lines(6, 64), strict=True))
+    )
+    source = {"sources": [{"files": ["pairs.tsv"], "form": "pairs"}], "roles": ["query", "document"]}
+    content["corpora"]["pairs"] = source
+    content["losses"].append(content["losses"][0] | {"corpus": "pairs"})
+    with pytest.raises(
+        ValueError, match=r"roles of corpus pairs are \['query', 'document'\], expected one role"
+    ):
+        train(folder, content)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
