@@ -21,6 +21,7 @@ def test_there_are_runs():
         "tinybert-general",
         "tinybert-joint",
         "tinybert-joint-finish",
+        "tinybert4-pairs",
         "tinybert6",
         "tinybert6-finish",
         "cse-joint",
@@ -36,11 +37,16 @@ def test_run_is_read(path):
     columns = {"sentences": 1, "pairs": 2, "triplets": 3}
     for settings in run.losses:
         teacher_dim = 8 if settings.options.get("space") == "same" else 12
+        (form,) = {source.form for source in run.corpora[settings.corpus].sources}
         loss = make_loss(
-            settings.kind, settings.options, dim=8, teacher_dim=teacher_dim, axes=torch.eye(12, 8)
+            settings.kind,
+            settings.options,
+            dim=8,
+            columns=columns[form],
+            teacher_dim=teacher_dim,
+            axes=torch.eye(12, 8),
         )
-        forms = {source.form for source in run.corpora[settings.corpus].sources}
-        assert {columns[form] for form in forms} == {loss.columns}
+        assert loss.columns == columns[form]
         assert not loss.needs_targets or run.teacher is not None
 
 
@@ -80,6 +86,7 @@ def test_the_model_of_an_earlier_stage_is_a_folder():
     for name, first in (
         ("cse-refine", "cse-distill"),
         ("tinybert-joint-finish", "tinybert-joint"),
+        ("tinybert4-pairs", "tinybert-joint-finish"),
         ("tinybert6-finish", "tinybert6"),
     ):
         # The folder does not exist here, and is no Hub id nevertheless.
