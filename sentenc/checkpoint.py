@@ -105,7 +105,6 @@ def read_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint:
     config = _read_config(folder)
     names = _file_names(config["kind"])
     data = {name: _read_checked(folder / name, config["files"].get(name)) for name in names}
-    card = folder / CARD
     return Checkpoint(
         kind=config["kind"],
         config=config["config"],
@@ -113,9 +112,16 @@ def read_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint:
         tokenizer=_text(data[TOKENIZER], folder / TOKENIZER) if TOKENIZER in data else "",
         golden=_json(data[GOLDEN], folder / GOLDEN),
         metadata=config["metadata"],
-        card=card.read_text(encoding="utf-8") if card.exists() else None,
+        card=read_card(folder),
         folder=folder,
     )
+
+
+def read_card(folder: Path) -> str | None:
+    """Returns the model card in a folder, or None. Bytes that are not UTF-8 become replacement characters."""
+    # The card is for people, so a damaged one is no reason to refuse a model.
+    path = folder / CARD
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
 
 
 def is_checkpoint(folder: Path) -> bool:

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 import sentenc
 from sentenc import CheckpointError, ModelNotFoundError
 from sentenc.io.atomic import replacing_folder
-from tests.support.models import make_cse
+from tests.support.models import make_bert, make_cse
 
 
 @pytest.fixture
@@ -93,6 +93,23 @@ def test_content_with_a_correct_hash_is_checked_too(folder):
     reseal(folder, "tokenizer.json")
     with pytest.raises(CheckpointError, match=r"tokenizer.json is not UTF-8|not a safetensors"):
         sentenc.load(folder)
+
+
+@pytest.mark.parametrize("make", [make_cse, make_bert])
+def test_a_card_that_is_not_utf8_keeps_no_model_from_loading(make, tmp_path):
+    encoder = make()
+    encoder.save(tmp_path / "model")
+    (tmp_path / "model" / "README.md").write_bytes("# A modèle".encode("latin-1"))
+    loaded = sentenc.load(tmp_path / "model")
+    assert loaded.card == "# A mod\ufffdle"
+    assert loaded.fingerprint() == encoder.fingerprint()
+    loaded.save(tmp_path / "copy")
+    assert sentenc.load(tmp_path / "copy").card == loaded.card
+
+
+def test_a_folder_is_no_card(folder):
+    (folder / "README.md").mkdir()
+    assert sentenc.load(folder).card is None
 
 
 def test_verify_sees_a_changed_weight(folder):

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from sentenc.encoders.arrow_tables import ArrowTables
 from sentenc.encoders.comparison import sentence_vectors
 from sentenc.encoders.encode_options import Finish, OnOverflow, Overflow, Vectors, output_array
+from sentenc.encoders.endpoint_positions import positions_from
 from sentenc.encoders.roles import ROLES, Role, prompt_of, stated_prompts, stated_space
 from sentenc.encoders.sharing import Sharing
 from sentenc.io.progress import progress_bar
@@ -354,7 +355,8 @@ class Encoder(ArrowTables, Sharing, ABC):
         with progress_bar(len(items), "encoding", show_progress_bar) as bar:
             for start in range(0, len(items), size):
                 part = slice(start, min(start + size, len(items)))
-                counts[part] = self._encode_part(items[part], batch_size, finish, out[part], prompt)
+                with positions_from(start):
+                    counts[part] = self._encode_part(items[part], batch_size, finish, out[part], prompt)
                 bar.update(part.stop - start)
         return counts
 
@@ -375,13 +377,9 @@ class Encoder(ArrowTables, Sharing, ABC):
         return counts
 
     def _blocks(
-        self,
-        items: Iterator[Any],
-        batch_size: int,
-        finish: Finish,
-        on_overflow: OnOverflow,
+        self, items: Iterator[Any], batch_size: int, finish: Finish, on_overflow: OnOverflow,
         prompt: str | None,
-    ) -> Iterator[Vectors]:
+    ) -> Iterator[Vectors]:  # fmt: skip
         size = self._block_size(batch_size)
         overflow = Overflow(self.max_tokens, on_overflow)
         start = 0
@@ -390,7 +388,8 @@ class Encoder(ArrowTables, Sharing, ABC):
                 check_text(item, index)
             out = np.empty((len(block), finish.dim), finish.dtype)
             texts = [str.__str__(item) for item in block]
-            overflow.add(self._encode_part(texts, batch_size, finish, out, prompt))
+            with positions_from(start):
+                overflow.add(self._encode_part(texts, batch_size, finish, out, prompt))
             if on_overflow == "error":
                 overflow.report()
             yield out

@@ -15,13 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.base import Encoder
-from sentenc.encoders.encode_options import Finish, OnOverflow, Vectors
 from sentenc.encoders.endpoint_client import EmbeddingsClient, EncodingFormat, Usage, embeddings_url
 from sentenc.encoders.fingerprints import digest
 from sentenc.encoders.roles import ROLES, Role, prompt_of
 from sentenc.errors import CheckpointError, EndpointError
-from sentenc.io.progress import progress_bar
-from sentenc.texts import Texts, as_text_list, replace_lone_surrogates
+from sentenc.texts import as_text_list, replace_lone_surrogates
 from sentenc.validation import check_choice, check_integer, check_number
 
 # An estimate of the tokens of a subword vocabulary: up to six letters or digits of ASCII, or another character.
@@ -197,46 +195,6 @@ class EndpointEncoder(Encoder):
         prompt = "" if prompt_name is None else prompt_of(self.prompts, prompt_name)
         items = as_text_list(texts)
         return self._answers(items, prompt, self._counts(items, prompt))
-
-    def _encode_all(
-        self,
-        items: Texts,
-        batch_size: int,
-        finish: Finish,
-        out: Vectors,
-        prompt: str | None = None,
-        show_progress_bar: bool = False,
-    ) -> npt.NDArray[np.int64]:
-        # As for every encoder, but an error has the position of the text in all texts.
-        size = self._block_size(batch_size)
-        counts = np.zeros(len(items), np.int64)
-        with progress_bar(len(items), "encoding", show_progress_bar) as bar:
-            for start in range(0, len(items), size):
-                part = slice(start, min(start + size, len(items)))
-                try:
-                    counts[part] = self._encode_part(items[part], batch_size, finish, out[part], prompt)
-                except EndpointError as error:
-                    error.shift(start)
-                    raise
-                bar.update(part.stop - start)
-        return counts
-
-    def _blocks(
-        self,
-        items: Iterator[Any],
-        batch_size: int,
-        finish: Finish,
-        on_overflow: OnOverflow,
-        prompt: str | None,
-    ) -> Iterator[Vectors]:
-        done = 0
-        try:
-            for vectors in super()._blocks(items, batch_size, finish, on_overflow, prompt):
-                yield vectors
-                done += len(vectors)
-        except EndpointError as error:
-            error.shift(done)
-            raise
 
     def _encode_block(
         self, texts: list[str], batch_size: int, out: npt.NDArray[np.float32]

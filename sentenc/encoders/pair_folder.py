@@ -125,6 +125,31 @@ def read_half(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
     return described
 
 
+def check_fingerprint(encoder: Encoder, described: Mapping[str, Any], folder: Path) -> None:
+    """Checks that an encoder is the one with which a pair or a hybrid encoder was saved.
+
+    Args:
+        encoder: The encoder, before options change it.
+        described: ``model``, the name of the shipped model that it should be or None, and its ``fingerprint``.
+        folder: The folder from which it was loaded, unless it is a shipped model.
+
+    Raises:
+        CheckpointError: The encoder has another fingerprint.
+    """
+    actual, expected = encoder.fingerprint(), described["fingerprint"]
+    if actual == expected:
+        return
+    if described["model"] is not None:
+        raise CheckpointError(
+            f"the pair was saved with {described['model']} of fingerprint {expected}, but this version of sentenc "
+            f"ships one of fingerprint {actual}: their vectors are not comparable"
+        )
+    raise CheckpointError(
+        f"{folder} has the fingerprint {actual}, expected {expected}, which {folder.parent / CONFIG} states: it was "
+        "replaced or changed after it was saved"
+    )
+
+
 def wrapping(encoder: Encoder) -> dict[str, Any]:
     """Returns the name and backend by which an encoder is loaded from its folder again; both None for most."""
     # A wrapped model is loaded by PyTorch again, and its fingerprint depends on its name.

@@ -6,6 +6,7 @@ have.
 
 from pathlib import Path
 
+from sentenc.checkpoint import read_card
 from sentenc.encoders.base import Encoder
 from sentenc.encoders.bert.config import Compute
 from sentenc.encoders.bert.encoder import BertEncoder
@@ -63,8 +64,7 @@ def load_router(
     documents, queries = encoders
     # Both routes were trained for each other.
     queries.metadata = {**queries.metadata, "space": documents.space}
-    card = folder / "README.md"
-    return PairEncoder(documents, queries, card=card.read_text(encoding="utf-8") if card.exists() else None)
+    return PairEncoder(documents, queries, card=read_card(folder))
 
 
 def _load_route(folder: Path, modules: Modules, threads: int | None, compute: Compute | None) -> Encoder:

@@ -4,15 +4,18 @@ import ctypes
 import errno
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sentenc.forking import lock_before_fork
 from sentenc.io.disk_full import naming_full_disk
 
 #: The end of the names of temporary files. They begin with a dot.
 TEMPORARY = ".tmp"
+_changing_umask = lock_before_fork()
 
 
 @contextmanager
@@ -36,7 +39,7 @@ def replacing_file(path: Path, *, sync: bool = True) -> Iterator[Path]:
             yield temporary
             if sync:
                 sync_file(temporary)
-        _open_to_others(temporary)
+        open_to_others(temporary)
         temporary.replace(path)
 
 
@@ -52,11 +55,31 @@ def _temporary_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _open_to_others(temporary: Path) -> None:
-    # Only their owner can read files of mkstemp. This file gets the permissions of any new file.
-    umask = os.umask(0)
-    os.umask(umask)
-    temporary.chmod(0o666 & ~umask)
+def open_to_others(path: Path) -> None:
+    """Gives a file or folder the permissions of any new one. Only its owner can read one of ``tempfile``."""
+    _open_to_others(path, _umask())
+
+
+def _open_to_others(path: Path, umask: int) -> None:
+    if not path.is_dir():
+        path.chmod(0o666 & ~umask)
+        return
+    # This bit passes the group of a folder on to its content, and a new folder has it from the one above.
+    group = path.stat().st_mode & stat.S_ISGID
+    path.chmod((0o777 & ~umask) | group)
+
+
+def _umask() -> int:
+    # os.umask can only read the umask by changing it, and other threads may make files at that moment.
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+        return int(next(line for line in lines if line.startswith("Umask:")).split()[1], 8)
+    except (OSError, StopIteration, ValueError, IndexError):
+        with _changing_umask:
+            # Such files are better closed to others than open to all.
+            umask = os.umask(0o077)
+            os.umask(umask)
+        return umask
 
 
 def create_text(path: Path, text: str) -> bool:
@@ -69,7 +92,7 @@ def create_text(path: Path, text: str) -> bool:
         with naming_full_disk(path, temporary):
             temporary.write_text(text, encoding="utf-8", newline="\n")
             sync_file(temporary)
-        _open_to_others(temporary)
+        open_to_others(temporary)
         try:
             os.link(temporary, path)
         except FileExistsError:
@@ -93,6 +116,8 @@ def write_text(path: Path, text: str) -> None:
 def replacing_folder(folder: Path, marker: str, error_type: type[Exception], kind: str) -> Iterator[Path]:
     """Yields an empty temporary folder, which replaces ``folder`` unless the block raises.
 
+    The folder and its content get the permissions of any new folder and file, as the umask states them.
+
     Args:
         folder: The folder to write. If it exists, it must be empty or contain the file ``marker``.
         marker: Name of a file that every folder of this kind contains, so that no other folder is replaced.
@@ -109,11 +134,12 @@ def replacing_folder(folder: Path, marker: str, error_type: type[Exception], kin
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        staging.chmod(0o755)
+        open_to_others(staging)
         with naming_full_disk(folder, staging):
             yield staging
-            for path in staging.rglob("*"):
-                _finish(path)
+            umask = _umask()
+            for path in list(staging.rglob("*")):
+                _finish(path, umask)
         if folder.exists():
             _exchange(staging, folder)
         else:
@@ -153,11 +179,13 @@ def _exchange(new: Path, old: Path) -> None:
     shutil.rmtree(aside)
 
 
-def _finish(path: Path) -> None:
+def _finish(path: Path, umask: int) -> None:
     # Only their owner can read files that safetensors writes. Content is on disk before a file is replaced.
     if path.is_file():
-        path.chmod(0o644)
+        _open_to_others(path, umask)
         sync_file(path)
+    elif path.is_dir():
+        _open_to_others(path, umask)
 
 
 def sync_file(path: Path) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -105,16 +106,11 @@ class LocalFolder:
         except BlockingIOError as error:
             raise ShardError(f"another run is writing to {self}: wait for its end") from error
         try:
-            self._remove_temporaries()
+            _remove_temporaries(self._path)
             yield
         finally:
-            self._remove_temporaries()
+            _remove_temporaries(self._path)
             lock.release()
-
-    def _remove_temporaries(self) -> None:
-        for entry in list(os.scandir(self._path)):
-            if _TEMPORARIES.fullmatch(entry.name):
-                _remove(entry)
 
 
 class RemoteFolder:
@@ -160,7 +156,7 @@ class RemoteFolder:
     @contextmanager
     def temporary(self) -> Iterator[Path]:
         """Yields a new folder on this machine, and removes it."""
-        with tempfile.TemporaryDirectory(dir=self.staging()) as name:
+        with tempfile.TemporaryDirectory(prefix=_COPY, suffix=TEMPORARY, dir=self.staging()) as name:
             yield Path(name)
 
     @contextmanager
@@ -168,21 +164,20 @@ class RemoteFolder:
         """Keeps other runs on this machine out of the folder, and removes temporary files at both ends.
 
         Raises:
-            ShardError: Another run on this machine is writing to the folder.
+            ShardError: Another run on this machine is writing to the folder, or something else than a folder of this
+                user has the name of the folder of temporary files.
         """
         staging = self.staging()
-        staging.mkdir(mode=0o700, exist_ok=True)
-        if hasattr(os, "getuid") and os.stat(staging).st_uid != os.getuid():
-            raise ShardError(f"{staging} belongs to another user: set TMPDIR to another folder")
+        _make_private(staging)
         try:
             lock = FileLock(staging / _LOCK)
         except BlockingIOError as error:
             raise ShardError(f"another run is writing to {self}: wait for its end") from error
         try:
-            self._remove_temporaries()
+            _remove_temporaries(staging)
             yield
         finally:
-            self._remove_temporaries()
+            _remove_temporaries(staging)
             # Windows deletes no open file.
             with suppress(OSError):
                 os.unlink(staging / _LOCK)
@@ -194,14 +189,26 @@ class RemoteFolder:
         digest = hashlib.sha256(self._address.encode()).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"sentenc-{digest}"
 
-    def _remove_temporaries(self) -> None:
-        for entry in list(os.scandir(self.staging())):
-            if entry.name != _LOCK:
-                _remove(entry)
+
+def _make_private(folder: Path) -> None:
+    # Other users know the name of the folder, and one of them may have made it, or a link with its name.
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    state = os.lstat(folder)
+    if not stat.S_ISDIR(state.st_mode):
+        kind = "a link" if stat.S_ISLNK(state.st_mode) else "a file"
+        raise ShardError(f"{folder} is {kind}, expected a folder: delete it, or set TMPDIR to another folder")
+    if hasattr(os, "getuid") and state.st_uid != os.getuid():
+        raise ShardError(
+            f"{folder} belongs to the user {state.st_uid}, expected {os.getuid()}: set TMPDIR to another folder"
+        )
 
 
-def _remove(entry: "os.DirEntry[str]") -> None:
-    if entry.is_dir(follow_symlinks=False):
-        shutil.rmtree(entry.path)
-    else:
-        os.unlink(entry.path)
+def _remove_temporaries(folder: Path) -> None:
+    for entry in list(os.scandir(folder)):
+        if not _TEMPORARIES.fullmatch(entry.name):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path)
+        else:
+            os.unlink(entry.path)

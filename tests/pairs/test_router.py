@@ -155,6 +155,12 @@ def test_a_route_of_another_kind_is_wrapped(bert, tmp_path):
         sentenc.load(tmp_path / "router", backend="onnx")
 
 
+def test_a_card_that_is_not_utf8_keeps_no_router_from_loading(bert, tmp_path):
+    routed([static_embedding()], [*bert], tmp_path / "router")
+    (tmp_path / "router" / "README.md").write_bytes(b"# A mod\xe8le")
+    assert sentenc.load(tmp_path / "router").card == "# A mod\ufffdle"
+
+
 def test_a_damaged_router_is_refused(bert, tmp_path):
     routed([static_embedding()], list(bert), tmp_path / "router")
     path = tmp_path / "router" / "router_config.json"

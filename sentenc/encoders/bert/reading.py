@@ -8,6 +8,7 @@ from typing import Any, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
+from sentenc.checkpoint import read_card
 from sentenc.encoders.bert.config import DISTANCE_GROUPS, LINEAR, MIN_TOKENS, BertConfig, Compute, Pooling
 from sentenc.encoders.bert.tokenizer_files import read_json, read_tokenizer
 from sentenc.encoders.bert.transformers_names import MODEL_TYPES, bert_settings, bert_weights
@@ -151,11 +152,9 @@ def read_bert_folder(
         raise CheckpointError(
             f"{read.transformer / 'config.json'} has {COMPUTE} {compute!r}, expected 'float32' or 'int8'"
         )
-    card = folder / "README.md"
     return BertFolder(
         config=config, weights=weights, tokenizer=tokenizer.tokenizer, compute=compute,
-        metadata=read_metadata(folder),
-        card=card.read_text(encoding="utf-8") if card.exists() else None,
+        metadata=read_metadata(folder), card=read_card(folder),
     )  # fmt: skip
 
 

@@ -35,6 +35,8 @@ ENCODER = "encoder"
 DEFAULT_COLUMNS, DEFAULT_WEIGHT = 384, 0.25
 _MOST_COLUMNS = 16_384
 _KEYS = {"columns", "word_weight", "language", "stemmer", "name", "backend"}
+# Folders of older versions do not state the fingerprint of the encoder.
+_OPTIONAL_KEYS = {"fingerprint"}
 # What a model with word columns takes over from the model without.
 _KEPT = ("license", "base_model", "hybrid_alpha")
 
@@ -157,6 +159,7 @@ class HybridEncoder(Encoder):
         config = {
             "columns": self.words.columns, "word_weight": self.word_weight,
             "language": self.words.idf.language, "stemmer": stemmer_version(), **wrapping(self.encoder),
+            "fingerprint": self.encoder.fingerprint(),
         }  # fmt: skip
         with replacing_folder(Path(folder), CONFIG, CheckpointError, "a model folder") as staging:
             if isinstance(self.encoder, BertEncoder) and self.encoder.is_compressed:
@@ -242,8 +245,10 @@ def checked_config(checkpoint: Checkpoint) -> dict[str, Any]:
     Raises:
         CheckpointError: A key is missing or unexpected.
     """
-    if set(checkpoint.config) != _KEYS:
+    keys = set(checkpoint.config)
+    if not _KEYS <= keys <= _KEYS | _OPTIONAL_KEYS:
         raise CheckpointError(
-            f"config.json has a bad config: keys {sorted(checkpoint.config)}, expected {sorted(_KEYS)}"
+            f"config.json has a bad config: keys {sorted(keys)}, expected {sorted(_KEYS)} and optionally "
+            f"{', '.join(sorted(_OPTIONAL_KEYS))}"
         )
     return checkpoint.config
