@@ -5,6 +5,7 @@ import json
 import pickle
 import subprocess
 import sys
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -232,6 +233,38 @@ def test_a_text_has_one_vector_for_any_batch(encoder):
     out = np.empty((3, 8), np.float32)
     many.write([" ".join(f"w{i}" for i in range(start, start + 9)) for start in (0, 9, 0)], out)
     np.testing.assert_array_equal(out[0], out[2])
+
+
+def test_long_texts_need_little_memory_and_have_one_vector():
+    words = WordColumns(4096, InverseDocumentFrequencies.english())
+    texts = [" ".join(f"w{i}" for i in range(start, start + 3000)) for start in range(0, 24_000, 3000)]
+    out = np.empty((8, 4096), np.float32)
+    tracemalloc.start()
+    try:
+        words.write(texts, out)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # One matrix of all terms has 393 MB, that of one text 49 MB. The packed bits of all terms have 12 MB.
+    assert peak < 80e6
+    alone = np.empty((1, 4096), np.float32)
+    for i in (0, 7):
+        words.write(texts[i : i + 1], alone)
+        np.testing.assert_array_equal(alone[0], out[i])
+    bits = np.stack([np.frombuffer(term_bits(f"w{i}", 4096), np.uint8) for i in range(3000)])
+    expected = (np.unpackbits(bits, axis=1) * 2.0 - 1).sum(axis=0)
+    np.testing.assert_allclose(out[0], expected / np.linalg.norm(expected), rtol=0, atol=1e-6)
+
+
+def test_only_some_terms_are_cached(monkeypatch):
+    words = WordColumns(8, InverseDocumentFrequencies.english())
+    long, out = "xk" * 33, np.empty((1, 8), np.float32)
+    words.write([f"guitar {long} {long[:64]}"], out)
+    assert set(words._seen) == {"guitar", long[:64]}
+    # A term with few columns needs the memory of its objects.
+    monkeypatch.setattr("sentenc.encoders.hybrid.words._MOST_CACHED", 256 * 9)
+    words.write([" ".join(f"w{i}" for i in range(100))], out)
+    assert len(words._seen) <= 9
 
 
 def test_both_halves_of_a_pair_get_the_columns(tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sentenc.io.atomic import open_to_others
 from sentenc.retrieval.ann import build, choose_effort, search_kind
 from sentenc.retrieval.manifest import Manifest
 from sentenc.retrieval.snapshot import Snapshot
@@ -58,7 +59,9 @@ def _compacted(snapshot: Snapshot) -> Snapshot:
         if len(segment):
             segments.append(segment)
         deleted.append(is_deleted)
-    return replace(snapshot, segments=tuple(segments), deleted=np.concatenate(deleted), ann=None)
+    rest = replace(snapshot, segments=tuple(segments), deleted=np.concatenate(deleted), ann=None)
+    # Stored moments do not tell how many rows were subtracted from them.
+    return rest.with_new_moments()
 
 
 def _with_ann(
@@ -66,7 +69,7 @@ def _with_ann(
 ) -> Snapshot:
     ann_folder = Path(tempfile.mkdtemp(prefix="structure-", dir=folder))
     # Only their owner can read temporary folders, and this one becomes part of an index.
-    ann_folder.chmod(0o755)
+    open_to_others(ann_folder)
     try:
         ann = build(kind, snapshot.segments, snapshot.deleted, ann_folder)
         snapshot = replace(snapshot, ann=ann)

@@ -19,6 +19,9 @@ from sentenc.retrieval.snapshot import Snapshot
 
 Mask = npt.NDArray[np.bool_]
 
+# BM25 scores that are enough for one pass over the rows: 256 MB, as each takes 16 bytes.
+_SCORES_AT_ONCE = 2**24
+
 
 @dataclass(frozen=True, eq=False)
 class Ranked:
@@ -89,7 +92,28 @@ def by_both(
         store: The index's store.
         allowed: Whether each row may be a result, (n,) bool; None if all may.
     """
-    words = [snapshot.bm25.scores(own) for own in terms]
+    parts: list[Ranked] = []
+    n_ranked = 0
+    while n_ranked < len(terms) or not parts:
+        rest = slice(n_ranked, None)
+        parts.append(_first_by_both(snapshot, vectors[rest], terms[rest], alpha, k, kind, store, allowed))
+        n_ranked += len(parts[-1].rows)
+    return parts[0] if len(parts) == 1 else _joined(parts)
+
+
+def _first_by_both(
+    snapshot: Snapshot,
+    vectors: FloatArray,
+    terms: Sequence[Sequence[str]],
+    alpha: float,
+    k: int,
+    kind: str,
+    store: str,
+    allowed: Mask | None,
+) -> Ranked:
+    # Ranks rows for as many of the first queries as memory allows, at least one.
+    words = _first_scores(snapshot, terms)
+    vectors = vectors[: len(words)]
     word_mean, word_std = np.array([own.mean_and_std(snapshot.n_live) for own in words]).reshape(-1, 2).T
     vector_mean, vector_std = snapshot.measured_moments.mean_and_std(vectors)
     vector_factor, word_factor = _quotient(alpha, vector_std), _quotient(1 - alpha, word_std)
@@ -108,6 +132,24 @@ def by_both(
     semantic = scores - lexical - (vector_factor * vector_mean)[:, None]
     lexical = lexical - (word_factor * word_mean)[:, None]
     return Ranked((semantic + lexical).astype(np.float32), rows, semantic, lexical)
+
+
+def _first_scores(snapshot: Snapshot, terms: Sequence[Sequence[str]]) -> list[RowScores]:
+    # A common word is in most rows, a rare one in a few, so the scores are counted and not the queries.
+    words: list[RowScores] = []
+    n_scores = 0
+    for own in terms:
+        words.append(snapshot.bm25.scores(own))
+        n_scores += len(words[-1].rows)
+        if n_scores >= _SCORES_AT_ONCE:
+            break
+    return words
+
+
+def _joined(parts: Sequence[Ranked]) -> Ranked:
+    # All parts have the same arrays, and as many rows for each query.
+    names = [name for name, values in vars(parts[0]).items() if values is not None]
+    return Ranked(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
 def _quotient(weight: float, std: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -265,7 +265,17 @@ class Snapshot:
             own = Moments.of(lambda block: self.vectors(new[block]), len(new), self.segments[0].quantizer.dim)
             moments = moments.minus(own)
         deleted[rows] = True
-        return replace(self, deleted=deleted, moments=moments)
+        rest = replace(self, deleted=deleted, moments=moments)
+        return rest if moments is None or moments.is_precise else rest.with_new_moments()
+
+    def with_new_moments(self) -> "Snapshot":
+        """Returns a snapshot whose moments have no rounding errors of rows that were deleted."""
+        if self.moments is None:
+            return self
+        live = np.flatnonzero(~self.deleted)
+        # Without segments, only the moments have the number of dimensions.
+        dim = len(self.moments.sums) - 1
+        return replace(self, moments=Moments.of(lambda block: self.vectors(live[block]), len(live), dim))
 
     def recall_of(
         self, kind: str, store: str, sample: int = 200, seed: int = 1

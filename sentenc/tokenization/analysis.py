@@ -44,6 +44,8 @@ _LETTERS = str.maketrans({"ß": "ss", "ø": "o", "æ": "ae", "œ": "oe", "đ": "
 _ACCENTS = re.compile("[\u0300-\u036f]+")
 # A cache of terms is emptied at this size, which vocabularies of large collections reach.
 _MAX_CACHED_TERMS = 1_000_000
+#: Longer words are not cached. They are rarely seen twice, and would take the memory of many others.
+MAX_CACHED_LENGTH = 64
 
 
 class Analyzer:
@@ -119,6 +121,8 @@ class _Terms(dict[str, str]):
                 term = without_accents(self._stemmer.stemWord(term))
         else:
             term = without_accents(term)
+        if len(word) > MAX_CACHED_LENGTH:
+            return term
         if len(self) >= _MAX_CACHED_TERMS:
             self.clear()
         self[word] = term

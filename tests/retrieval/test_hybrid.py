@@ -2,12 +2,13 @@
 
 import json
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from sentenc import Index
-from sentenc.retrieval import ann
+from sentenc.retrieval import ann, fusion
 from sentenc.retrieval.moments import Moments
 from tests.retrieval.test_index import clustered, unit
 from tests.retrieval.test_lexical import bm25_by_formula, random_texts
@@ -234,6 +235,103 @@ def test_moments_equal_those_of_all_similarities():
         np.testing.assert_allclose(mean, similarities.mean(axis=1), rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(std, similarities.std(axis=1), rtol=1e-5)
     assert Moments.of(lambda block: vectors[:1][block], 1, 16).mean_and_std(queries)[1].tolist() == [0] * 7
+
+
+def with_large_vectors(n=50):
+    """An index of n items, and of 100 more whose vectors are a million times as long."""
+    rng = np.random.default_rng(0)
+    index = Index(dim=8, metric="dot", language="en")
+    index.add([f"w{i}" for i in range(n)], vectors=rng.normal(size=(n, 8)))
+    expected = semantic_parts(index)
+    index.add(["large"] * 100, vectors=1e6 * rng.normal(size=(100, 8)))
+    return index, expected
+
+
+def semantic_parts(index):
+    hits = index.search("w3", 50, vectors=np.linspace(-1, 1, 8))
+    return {hit.id: hit.semantic for hit in hits}
+
+
+def test_large_vectors_leave_nothing_when_they_are_deleted(tmp_path):
+    index, expected = with_large_vectors()
+    index.delete(range(50, 100))
+    index.delete(range(100, 150))
+    assert semantic_parts(index) == pytest.approx(expected, abs=1e-5)
+    index.save(tmp_path / "index")
+    assert semantic_parts(Index.open(tmp_path / "index")) == pytest.approx(expected, abs=1e-5)
+
+
+def test_many_small_deletions_lose_no_precision():
+    # Each of them leaves a large share of the squares, and all of them a very small one.
+    index = Index(dim=8, metric="dot", language="en")
+    rng = np.random.default_rng(0)
+    index.add([f"w{i}" for i in range(50)], vectors=rng.normal(size=(50, 8)))
+    expected = semantic_parts(index)
+    scales = 10.0 ** np.arange(10, 1, -1)
+    index.add(["large"] * 9, vectors=scales[:, None] * rng.normal(size=(9, 8)))
+    for i in range(50, 59):
+        index.delete([i])
+    assert semantic_parts(index) == pytest.approx(expected, abs=1e-5)
+
+
+def test_compaction_computes_the_moments_again(tmp_path):
+    index, expected = with_large_vectors()
+    index.delete(range(50, 150))
+    # Such moments are in folders that older versions have saved.
+    damaged = Moments(index._snapshot.moments.sums + 1e5)
+    index._snapshot = replace(index._snapshot, moments=damaged)
+    index.save(tmp_path / "index")
+    opened = Index.open(tmp_path / "index")
+    assert semantic_parts(opened) != pytest.approx(expected, abs=1e-2)
+    opened.optimize()
+    assert semantic_parts(opened) == pytest.approx(expected, abs=1e-5)
+    # Moments of no items have the dimensions of the index.
+    opened.delete(range(50))
+    opened.optimize()
+    opened.save()
+    assert semantic_parts(Index.open(tmp_path / "index")) == {}
+
+
+def test_sums_of_large_and_small_vectors_are_precise():
+    vectors = clustered(1000).astype(np.float32)
+    vectors[::2, :8] *= np.float32(1e6)
+    vectors[::2, 8:] = 0
+    query = np.zeros((1, 16), np.float32)
+    query[:, 8:] = clustered(1)[:, 8:]
+    mean, std = Moments.of(lambda block: vectors[block], len(vectors), 16).mean_and_std(query)
+    similarities = query.astype(np.float64) @ vectors.T
+    np.testing.assert_allclose([mean[0], std[0]], [similarities.mean(), similarities.std()], rtol=1e-10)
+
+
+def test_scores_of_few_queries_are_in_memory_at_once(monkeypatch):
+    index = filled(300)
+    index.delete(["n7", "n8"])
+    queries = [f"w{i % 9} w{i} w{2 * i}" for i in range(40)] + ["xyz"]
+    vectors = np.concatenate([np.zeros((1, 16)), clustered(40, seed=6)])
+    expected = index.search(queries, 20, vectors=vectors)
+    together, n_together = [], []
+    search = type(index._snapshot).search
+
+    def searched(self, queries, *args, **kwargs):
+        together.append(sum(len(own.rows) for own in kwargs["added"]))
+        n_together.append(len(queries))
+        return search(self, queries, *args, **kwargs)
+
+    monkeypatch.setattr(type(index._snapshot), "search", searched)
+    monkeypatch.setattr(fusion, "_SCORES_AT_ONCE", 500)
+    answers = index.search(queries, 20, vectors=vectors)
+    assert sum(n_together) == 41
+    assert len(together) > 3
+    # The last query of a block may match every row.
+    assert max(together) < 500 + 300
+    for hits, others in zip(answers, expected, strict=True):
+        assert [hit.id for hit in hits] == [hit.id for hit in others]
+        for hit, other in zip(hits, others, strict=True):
+            parts = (other.score, other.semantic, other.lexical)
+            assert (hit.score, hit.semantic, hit.lexical) == pytest.approx(parts, abs=1e-5)
+    monkeypatch.setattr(fusion, "_SCORES_AT_ONCE", 1)
+    assert index.search([], vectors=np.zeros((0, 16)), mode="hybrid") == []
+    assert [len(hits) for hits in index.search(queries, 400, vectors=vectors)][1:] == [298] * 40
 
 
 def test_hits_are_pickled_with_their_words():

@@ -104,6 +104,13 @@ def test_bm25_equals_its_formula(language):
         np.testing.assert_allclose(all_scores(bm25, analyzer.terms(query), len(texts)), expected, rtol=1e-5)
 
 
+def test_only_short_words_are_cached():
+    analyzer = Analyzer("en")
+    long = "walking" * 10
+    assert analyzer.terms(f"{long} {long[:64]} Walking") == [long[:-3], long[:64], "walk"]
+    assert set(analyzer._terms) == {long[:64], "Walking"}
+
+
 def test_bm25_counts_live_rows_of_all_segments():
     analyzer = Analyzer("en")
     texts = TEXTS + random_texts(50, seed=1)

@@ -15,16 +15,18 @@ import numpy as np
 import numpy.typing as npt
 
 from sentenc.encoders.hybrid.idf import InverseDocumentFrequencies
-from sentenc.tokenization.analysis import Analyzer
+from sentenc.tokenization.analysis import MAX_CACHED_LENGTH, Analyzer
 
 #: Changes with everything that the columns of a text depend on, but for the stemmer, which is another package.
 VERSION = 1
 _K = 1.2
 _BITS_PER_HASH = 512
-# A group of texts has a matrix of the vectors of all its terms.
-_TEXTS_PER_GROUP = 64
-# The hashes of this many columns are kept: 50 MB with 384 columns.
-_MOST_CACHED = 2**26
+# The signs of some terms of a text are in memory at once, as float32: 16 MB.
+_SIGNS_AT_ONCE = 2**22
+# The hashes of this many columns are kept: 50 MB with 384 columns. The objects of a term weigh as much as 256 columns.
+_MOST_CACHED, _LEAST_WEIGHT = 2**26, 256
+# The eight signs of each byte.
+_SIGNS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.float32) * 2 - 1
 
 
 class WordColumns:
@@ -44,42 +46,42 @@ class WordColumns:
 
     def write(self, texts: Sequence[str], out: npt.NDArray[np.float32]) -> None:
         """Writes the unit vectors of n texts into ``out`` (n, columns). That of a text without terms is zero."""
-        for start in range(0, len(texts), _TEXTS_PER_GROUP):
-            group = slice(start, start + _TEXTS_PER_GROUP)
-            self._write_group(texts[group], out[group])
+        for text, vector in zip(texts, out, strict=True):
+            self._write_one(text, vector)
 
     def without_terms(self) -> npt.NDArray[np.float32]:
         """Returns the unit vector (columns,) of texts without terms, which no term has."""
-        signs = np.unpackbits(np.frombuffer(term_bits("", self.columns), np.uint8)).astype(np.float32) * 2 - 1
+        signs = self._signs([term_bits("", self.columns)])[0]
         return np.asarray(signs / np.float32(math.sqrt(self.columns)), np.float32)
 
-    def _write_group(self, texts: Sequence[str], out: npt.NDArray[np.float32]) -> None:
-        counts = [Counter(self._analyzer.terms(text)) for text in texts]
-        rows: dict[str, int] = {}
-        for terms in counts:
-            for term in terms:
-                rows.setdefault(term, len(rows))
-        described = [self._described(term) for term in rows]
-        bits = np.frombuffer(b"".join(own for own, _ in described), np.uint8).reshape(-1, self.columns // 8)
-        signs = np.unpackbits(bits, axis=1).astype(np.float32) * 2 - 1
-        weights = np.array([weight for _, weight in described], np.float32)
-        for terms, vector in zip(counts, out, strict=True):
-            if not terms:
-                vector[:] = 0.0
-                continue
-            chosen = np.array([rows[term] for term in terms])
-            frequency = np.array(list(terms.values()), np.float32)
-            vector[:] = (weights[chosen] * (frequency * (_K + 1) / (frequency + _K))) @ signs[chosen]
-            norm = float(np.linalg.norm(vector))
-            # Two terms can cancel out if there are very few columns.
-            vector *= 1 / norm if norm > 0 else 0.0
+    def _write_one(self, text: str, vector: npt.NDArray[np.float32]) -> None:
+        counts = Counter(self._analyzer.terms(text))
+        terms, frequencies = list(counts), np.array(list(counts.values()), np.float32)
+        vector[:] = 0.0
+        # The blocks depend on the text alone, and so do the rounding errors of its vector.
+        step = max(1, _SIGNS_AT_ONCE // self.columns)
+        for first in range(0, len(terms), step):
+            described = [self._described(term) for term in terms[first : first + step]]
+            signs = self._signs([bits for bits, _ in described])
+            weights = np.array([weight for _, weight in described], np.float32)
+            frequency = frequencies[first : first + step]
+            vector += (weights * (frequency * (_K + 1) / (frequency + _K))) @ signs
+        norm = float(np.linalg.norm(vector))
+        # Two terms can cancel out if there are very few columns.
+        vector *= 1 / norm if norm > 0 else 0.0
+
+    def _signs(self, bits: list[bytes]) -> npt.NDArray[np.float32]:
+        # A look-up of whole bytes makes +1 and -1 in one pass.
+        return _SIGNS[np.frombuffer(b"".join(bits), np.uint8)].reshape(-1, self.columns)
 
     def _described(self, term: str) -> tuple[bytes, float]:
         described = self._seen.get(term)
         if described is None:
-            if len(self._seen) * self.columns >= _MOST_CACHED:
-                self._seen.clear()
             described = term_bits(term, self.columns), math.sqrt(self.idf[term])
+            if len(term) > MAX_CACHED_LENGTH:
+                return described
+            if len(self._seen) * max(self.columns, _LEAST_WEIGHT) >= _MOST_CACHED:
+                self._seen.clear()
             self._seen[term] = described
         return described
 
