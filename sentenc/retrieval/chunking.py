@@ -35,7 +35,7 @@ _WORD_PART = re.compile(r"\w+|\W")
 # The end of a sentence, after which no lower-case letter follows, or of a paragraph. The full stop of an
 # initial ("J. Smith") ends no sentence, and Chinese and Japanese sentences are not separated by spaces.
 _SENTENCE_END = re.compile(
-    r"[.!?…](?<!\b[A-Z]\.)[\"'”’)\]»]*(?=\s+[^\sa-z]|\s*\Z)|[。！？][\"'”’)\]»」』]*|\n(?=\s*\n)"
+    r"[.!?…](?<!\b[A-Z]\.)[\"'”’)\]»]*(?=\s+[^\sa-z]|\s*\Z)|[。！？][\"'”’)\]»」』]*|\n(?=[^\S\n]*\n)"
 )
 # str.split() divides at these characters. None has a higher code.
 _SPACES = np.array([chr(code).isspace() for code in range(0x3002)])
@@ -111,6 +111,8 @@ def passage_spans(texts: Sequence[str], encoder: Encoder, chunking: Chunking) ->
     """
     spans: list[list[Span]] = [[(0, len(text))] for text in texts]
     long = np.flatnonzero(encoder.count_tokens(texts) > chunking.tokens).tolist()
+    # Some tokenizers count white space, which has no place between two words to divide it.
+    long = [i for i in long if texts[i].strip()]
     counter = _WordCounter(encoder)
     budget = dict.fromkeys(long, max(1, chunking.tokens - counter.added))
     for _ in range(_TRIALS):

@@ -8,7 +8,7 @@ from typing import Any
 from sentenc.retrieval.filters import compile_filter
 
 _OPERATORS = {"=": "in", "==": "in", "!=": "nin", ">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
-_EXPRESSION = re.compile(r"\s*([^\s=!<>][^=!<>]*?)\s*(==|!=|>=|<=|=|>|<)\s*(.*?)\s*", re.DOTALL)
+_OPERATOR = re.compile("|".join(sorted(_OPERATORS, key=len, reverse=True)))
 _EXPECTED = "expected FIELD=VALUE (or !=, >, >=, <, <=) or a filter in JSON"
 
 
@@ -65,11 +65,12 @@ def _json_filter(text: str) -> dict[str, Any]:
 
 
 def _comparison(text: str) -> dict[str, Any]:
-    match = _EXPRESSION.fullmatch(text)
-    if match is None:
+    match = _OPERATOR.search(text)
+    field = "" if match is None else text[: match.start()].strip()
+    if match is None or not field or "!" in field:
         raise ValueError(_EXPECTED)
-    field, sign, typed = match.groups()
-    operator, value = _OPERATORS[sign], _value(typed)
+    typed = text[match.end() :].strip()
+    operator, value = _OPERATORS[match[0]], _value(typed)
     if operator not in ("in", "nin"):
         return {field: {operator: value}}
     if isinstance(value, list):

@@ -40,6 +40,8 @@ _ORDERS = ("gt", "gte", "lt", "lte")
 _LISTS = ("in", "nin")
 OPERATORS = ("eq", "ne", *_ORDERS, *_LISTS, "exists")
 _MAX_DEPTH = 32
+# A search reads a column of all items for each field.
+_MAX_FIELDS = 64
 _VALUE = "a str, number, bool or None"
 
 
@@ -61,9 +63,13 @@ def compile_filter(where: Any) -> Condition:
 
     Raises:
         TypeError: A part of it has the wrong type; the message has its path.
-        ValueError: An operator is unknown, a number is not finite, or it is nested more than 32 times.
+        ValueError: An operator is unknown, a number is not finite, it is nested more than 32 times, or it has more than
+            64 fields.
     """
-    return _filter(where, "where", 0)
+    condition = _filter(where, "where", 0)
+    if (n_fields := len(set(condition.paths()))) > _MAX_FIELDS:
+        raise ValueError(f"the filter has {n_fields:,} fields, expected at most {_MAX_FIELDS}")
+    return condition
 
 
 @dataclass(frozen=True)

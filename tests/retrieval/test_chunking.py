@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import sentenc
 from sentenc.encoders.base import Encoder
-from sentenc.retrieval.chunking import Chunking, check_chunking, passage_spans
+from sentenc.retrieval.chunking import Chunking, check_chunking, passage_spans, split_sentences
+from tests.support.models import make_cse
 
 SENTENCE = "The quick brown fox jumps over the lazy dog near the river bank."
 
@@ -51,6 +52,23 @@ def check_contract(text: str, encoder: Encoder, chunking: Chunking) -> None:
     # The parts of a divided word may have more tokens than the word.
     if words.max(initial=0) <= chunking.tokens // 8:
         assert (encoder.count_tokens(shared) - added <= chunking.overlap).all()
+
+
+def test_white_space_that_a_tokenizer_counts_is_one_passage(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = make_cse()
+    monkeypatch.setattr(encoder, "count_tokens", lambda texts: np.array([2 + len(text) for text in texts]))
+    texts = [" " * 1000, "a" + " " * 1000, "ab " * 100]
+    blank, short, long = passage_spans(texts, encoder, Chunking(tokens=64, overlap=8))
+    assert blank == [(0, 1000)]
+    assert short == [(0, 1)]
+    assert len(long) > 4
+
+
+@pytest.mark.parametrize("blank", ["\n", " \n", "\n \t"])
+def test_blank_lines_take_linear_time(blank: str) -> None:
+    # With a time that grows with the square, this would take hours.
+    text = "One line" + blank * 1_000_000 + "\nanother."
+    assert split_sentences(text) == ["One line", "another."]
 
 
 class TestPassageSpans:

@@ -49,6 +49,9 @@ def test_expressions_are_read_as_filters(expressions, where):
         ),
         ("", "the filter '' is wrong: expected FIELD=VALUE"),
         ("=France", "the filter '=France' is wrong: expected FIELD=VALUE"),
+        (" =France", "the filter ' =France' is wrong: expected FIELD=VALUE"),
+        ("a!b=1", "the filter 'a!b=1' is wrong: expected FIELD=VALUE"),
+        ("a!", "the filter 'a!' is wrong: expected FIELD=VALUE"),
         ('{"a": ', "the filter '{\"a\": ' is wrong: it is not JSON"),
         (
             '{"a": {"above": 1}}',
@@ -64,6 +67,15 @@ def test_expressions_are_read_as_filters(expressions, where):
 def test_errors_quote_the_expression(expression, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         parse_filter([expression])
+
+
+def test_spaces_take_linear_time():
+    # With a time that grows with the square, each of them would take hours.
+    spaces = " " * 2_000_000
+    assert parse_filter([f"a=x{spaces}y{spaces}"]) == {"a": {"in": [f"x{spaces}y"]}}
+    assert parse_filter([f"{spaces}a{spaces}>{spaces}1"]) == {"a": {"gt": 1}}
+    with pytest.raises(ValueError, match="expected FIELD=VALUE"):
+        parse_filter(["a" + spaces])
 
 
 def test_reasons_name_the_kinds_of_values():

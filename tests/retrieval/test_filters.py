@@ -160,6 +160,12 @@ def test_a_filter_may_not_be_nested_without_end():
         compile_filter(where)
 
 
+def test_a_filter_has_a_limited_number_of_fields():
+    compile_filter({"and": [{f"f{i % 64}": i} for i in range(1000)]})
+    with pytest.raises(ValueError, match="the filter has 65 fields, expected at most 64"):
+        compile_filter({"or": [{f"f{i}": 1} for i in range(65)]})
+
+
 SCALARS = st.one_of(
     st.none(),
     st.booleans(),
