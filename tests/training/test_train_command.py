@@ -243,8 +243,9 @@ def test_texts_without_a_cached_embedding_are_left_out(folder):
         ["student.init='teacher'", "training.sparse_embeddings=true", "training.accumulate=2"],
         ["student={init='./teacher'}"],
         ["losses.0.space='principal'", "losses.0.matryoshka=[4, 12]"],
+        ["losses.0.corpus='pairs'"],
     ],
-    ids=["random", "words", "fewer dimensions", "sparse", "model", "matryoshka"],
+    ids=["random", "words", "fewer dimensions", "sparse", "model", "matryoshka", "pairs"],
 )
 def test_starts_and_options(folder, changes):
     rng = np.random.default_rng(0)
@@ -295,7 +296,11 @@ def test_a_bert_is_trained(folder):
             ValueError,
             r"nothing.*no embeddings",
         ),
-        (["losses.0.corpus='pairs'"], ValueError, r"embedding_distillation .*1 .*pairs .*2"),
+        (
+            ["losses=[{kind='simcse', corpus='pairs', batch_size=8}]"],
+            ValueError,
+            r"simcse .*1 .*pairs .*2",
+        ),
         (
             ["losses.0.batch_size=400", "training.epochs=1"],
             ValueError,
