@@ -114,6 +114,8 @@ class Column:
 def read_columns(data: Any, offsets: npt.NDArray[np.int64], paths: Sequence[str]) -> dict[str, Column]:
     """Reads the columns of fields from the JSON lines of items; see :mod:`sentenc.retrieval.items`.
 
+    All fields that no payload has share one column.
+
     Args:
         data: The lines, bytes or a memory map.
         offsets: (n + 1,) offsets of the lines.
@@ -125,7 +127,8 @@ def read_columns(data: Any, offsets: npt.NDArray[np.int64], paths: Sequence[str]
     for payload in _payloads(data, offsets):
         for builder in builders.values():
             builder.add(payload)
-    return {path: builder.column() for path, builder in builders.items()}
+    absent = _absent_column(len(offsets) - 1)
+    return {path: builder.column() if builder.is_present else absent for path, builder in builders.items()}
 
 
 class ColumnCache:
@@ -189,17 +192,32 @@ def _flat(values: list[Any]) -> Any:
     return [element for value in present for element in (value if isinstance(value, list) else [value])]
 
 
+def _absent_column(n: int) -> Column:
+    return Column(np.full(n, MISSING, np.int32), None, _exact_array([]), b"", np.zeros(1, np.int64))
+
+
 class _Builder:
-    # Collects the values of a field. Codes are given in the order of appearance, and sorted at the end.
+    # Collects the values of a field. Codes are given in the order of appearance, and sorted at the end. Rows before
+    # the first one with the field are only counted, so that a field that no payload has takes no memory.
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._n_before = 0
         self._codes: list[int] = []
         self._starts: list[int] = []
         self._known: dict[str | int | float, int] = {}
 
+    @property
+    def is_present(self) -> bool:
+        return bool(self._codes)
+
     def add(self, payload: Any) -> None:
         value = _value_at(payload, self._path)
+        if not self._codes:
+            if value is _ABSENT:
+                self._n_before += 1
+                return
+            self._codes, self._starts = [MISSING] * self._n_before, list(range(self._n_before))
         self._starts.append(len(self._codes))
         if isinstance(value, list) and value:
             self._codes.extend(map(self._code, value))

@@ -22,10 +22,16 @@ def parse_filter(expressions: Sequence[str]) -> dict[str, Any]:
     strings.
 
     Raises:
-        ValueError: An expression has another form, or contains a filter that is wrong; the message quotes it.
+        ValueError: An expression has another form, or contains a filter that is wrong; the message quotes it. Or
+            all of them together have too many fields or are nested too often.
     """
     parts = [_parse(expression) for expression in expressions]
-    return parts[0] if len(parts) == 1 else {"and": parts}
+    if len(parts) == 1:
+        return parts[0]
+    where = {"and": parts}
+    # Each of the parts may be within the limits of a filter, and all of them beyond.
+    compile_filter(where)
+    return where
 
 
 def why_nothing_matches(fields: Mapping[str, Mapping[str, int]]) -> list[str]:

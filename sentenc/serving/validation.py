@@ -146,7 +146,7 @@ def payload_filter(fields: dict[str, Any], name: str) -> dict[str, Any] | None:
     value = fields.get(name)
     if value is None:
         return None
-    filters = []
+    filters: list[dict[str, Any]] = []
     for i, part in enumerate(value if isinstance(value, list) else [value]):
         where = f"{name}[{i}]" if isinstance(value, list) else name
         if not isinstance(part, str | dict):
@@ -160,4 +160,12 @@ def payload_filter(fields: dict[str, Any], name: str) -> dict[str, Any] | None:
         except (TypeError, ValueError) as error:
             raise ApiError(400, f"{where}: {error}", param=name) from None
         filters.append(part)
-    return filters[0] if len(filters) == 1 else {"and": filters}
+    if len(filters) == 1:
+        return filters[0]
+    combined = {"and": filters}
+    try:
+        # Each of the parts may be within the limits of a filter, and all of them beyond.
+        compile_filter(combined)
+    except ValueError as error:
+        raise ApiError(400, f"{name}: {error}", param=name) from None
+    return combined

@@ -69,6 +69,13 @@ def test_errors_quote_the_expression(expression, message):
         parse_filter([expression])
 
 
+def test_all_expressions_together_have_a_limited_number_of_fields():
+    expressions = [f"f{i}=1" for i in range(65)]
+    assert len(parse_filter(expressions[:64])["and"]) == 64
+    with pytest.raises(ValueError, match="the filter has 65 fields, expected at most 64"):
+        parse_filter(expressions)
+
+
 def test_spaces_take_linear_time():
     # With a time that grows with the square, each of them would take hours.
     spaces = " " * 2_000_000

@@ -1,11 +1,16 @@
 """The routes ``/search``, ``/indexes`` and ``/similarity``."""
 
+from functools import reduce
+
 import numpy as np
 import pytest
 
 from sentenc import Index
 from tests.serving.conftest import SENTENCES
 from tests.serving.test_embeddings import refusal
+
+# As deep as a filter may be, so that it is too deep as a part of another.
+NESTED = reduce(lambda inner, _: {"not": inner}, range(32), {"n": 1})
 
 
 @pytest.fixture
@@ -215,6 +220,9 @@ def test_answer_of_many_hits_is_complete(client_of, tiny):
         ({"query": "a", "where": "n"}, 400, "where: the filter 'n' is wrong: expected FIELD=VALUE"),
         ({"query": "a", "where": {"n": {"above": 1}}}, 400, "where: where['n'] has the operator 'above'"),
         ({"query": "a", "where": [{}, {"n": [1]}]}, 400, "where[1]: where['n'] is list, expected a value"),
+        ({"query": "a", "where": {f"f{i}": 1 for i in range(65)}}, 400, "where: the filter has 65 fields"),
+        ({"query": "a", "where": [f"f{i}=1" for i in range(65)]}, 400, "where: the filter has 65 fields"),
+        ({"query": "a", "where": ["n=1", NESTED]}, 400, "where: the filter is nested more than 32 times"),
         ({"queries": ["a"] * 101, "k": 1000}, 422, "expected at most 100000 items"),
         (
             {"query": "a", "filter": {"n": 1}},
