@@ -8,10 +8,10 @@ from sentenc.errors import EndpointError
 
 @contextmanager
 def positions_from(start: int) -> Iterator[None]:
-    """Makes the position of a text in an ``EndpointError`` of the block one among all texts.
+    """Adds ``start`` to the position in an ``EndpointError``, so that it counts from the first of all texts.
 
-    Every encoder encodes its texts in parts, and an endpoint knows only the texts of one part. It may be inside of
-    another encoder, such as a pair.
+    Every encoder encodes its texts in parts, and an endpoint knows only the texts of one part. The encoder of the
+    endpoint may be inside another one, such as a pair.
 
     Args:
         start: The number of texts before those of the part.

@@ -19,7 +19,7 @@ from sentenc.retrieval.snapshot import Snapshot
 
 Mask = npt.NDArray[np.bool_]
 
-# BM25 scores that are enough for one pass over the rows: 256 MB, as each takes 16 bytes.
+# The BM25 scores that are in memory at once, but for those of the last query: 256 MB, as each takes 16 bytes.
 _SCORES_AT_ONCE = 2**24
 
 
@@ -95,25 +95,36 @@ def by_both(
     parts: list[Ranked] = []
     n_ranked = 0
     while n_ranked < len(terms) or not parts:
-        rest = slice(n_ranked, None)
-        parts.append(_first_by_both(snapshot, vectors[rest], terms[rest], alpha, k, kind, store, allowed))
-        n_ranked += len(parts[-1].rows)
+        words = _first_scores(snapshot, terms[n_ranked:])
+        own = vectors[n_ranked : n_ranked + len(words)]
+        parts.append(_fused(snapshot, own, words, alpha, k, kind, store, allowed))
+        n_ranked += len(words)
     return parts[0] if len(parts) == 1 else _joined(parts)
 
 
-def _first_by_both(
+def _first_scores(snapshot: Snapshot, terms: Sequence[Sequence[str]]) -> list[RowScores]:
+    # The BM25 scores of as many of the first queries as memory allows, at least one. Scores are counted and not
+    # queries, because a common word is in most rows, and a rare one in a few.
+    words: list[RowScores] = []
+    n_scores = 0
+    for own in terms:
+        words.append(snapshot.bm25.scores(own))
+        n_scores += len(words[-1].rows)
+        if n_scores >= _SCORES_AT_ONCE:
+            break
+    return words
+
+
+def _fused(
     snapshot: Snapshot,
     vectors: FloatArray,
-    terms: Sequence[Sequence[str]],
+    words: Sequence[RowScores],
     alpha: float,
     k: int,
     kind: str,
     store: str,
     allowed: Mask | None,
 ) -> Ranked:
-    # Ranks rows for as many of the first queries as memory allows, at least one.
-    words = _first_scores(snapshot, terms)
-    vectors = vectors[: len(words)]
     word_mean, word_std = np.array([own.mean_and_std(snapshot.n_live) for own in words]).reshape(-1, 2).T
     vector_mean, vector_std = snapshot.measured_moments.mean_and_std(vectors)
     vector_factor, word_factor = _quotient(alpha, vector_std), _quotient(1 - alpha, word_std)
@@ -132,18 +143,6 @@ def _first_by_both(
     semantic = scores - lexical - (vector_factor * vector_mean)[:, None]
     lexical = lexical - (word_factor * word_mean)[:, None]
     return Ranked((semantic + lexical).astype(np.float32), rows, semantic, lexical)
-
-
-def _first_scores(snapshot: Snapshot, terms: Sequence[Sequence[str]]) -> list[RowScores]:
-    # A common word is in most rows, a rare one in a few, so the scores are counted and not the queries.
-    words: list[RowScores] = []
-    n_scores = 0
-    for own in terms:
-        words.append(snapshot.bm25.scores(own))
-        n_scores += len(words[-1].rows)
-        if n_scores >= _SCORES_AT_ONCE:
-            break
-    return words
 
 
 def _joined(parts: Sequence[Ranked]) -> Ranked:

@@ -28,8 +28,8 @@ class Moments:
     Attributes:
         sums: (d + 1, d + 1) float64, the sum of the outer products of (x, 1) with itself. The last row contains
             the sum of the vectors, and the last number of it is the number of vectors.
-        turnover: (d + 1,) float64, the diagonal of ``sums`` if nothing had been subtracted but everything added. The
-            rounding errors grow with it. None if nothing was subtracted.
+        turnover: (d + 1,) float64, the diagonal of the sums over all vectors that were ever added or subtracted.
+            Rounding errors grow with it. None means the diagonal of ``sums``.
     """
 
     sums: npt.NDArray[np.float64]

@@ -269,7 +269,7 @@ class Snapshot:
         return rest if moments is None or moments.is_precise else rest.with_new_moments()
 
     def with_new_moments(self) -> "Snapshot":
-        """Returns a snapshot whose moments have no rounding errors of rows that were deleted."""
+        """Returns the snapshot with the moments of its live rows, without rounding errors of deleted ones."""
         if self.moments is None:
             return self
         live = np.flatnonzero(~self.deleted)

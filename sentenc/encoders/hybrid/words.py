@@ -23,7 +23,7 @@ _K = 1.2
 _BITS_PER_HASH = 512
 # The signs of some terms of a text are in memory at once, as float32: 16 MB.
 _SIGNS_AT_ONCE = 2**22
-# The hashes of this many columns are kept: 50 MB with 384 columns. The objects of a term weigh as much as 256 columns.
+# The hashes of this many columns are kept: 50 MB with 384 columns. The objects of a term take as much as 256 columns.
 _MOST_CACHED, _LEAST_WEIGHT = 2**26, 256
 # The eight signs of each byte.
 _SIGNS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.float32) * 2 - 1
